@@ -1,0 +1,169 @@
+"""All settings of the platform: one model, environment variables with the prefix ``PIPELINE_``, a ``.env`` file.
+
+Every value is documented by its field's description, which `dsa110 config show` prints. What does not belong here: facts
+of the instrument (`instrument`), names of products (`products`), secrets other than the database URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import date
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dsa110_assets.errors import ConfigurationError
+
+_SCIENCE = {"science": True}
+"""Marks settings that change the content of a product; their values make up the configuration hash."""
+
+
+class PipelineConfig(BaseSettings):
+    """Configuration of the whole platform; each field is read from ``PIPELINE_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_", env_file=".env", extra="ignore", frozen=True)
+
+    # --- directories
+    input_dir: Path = Field(
+        Path("/data/incoming"), description="Directory in which the correlator leaves raw subband files; only ever read."
+    )
+    output_dir: Path = Field(Path("/stage/dsa110-contimg/ms"), description="Measurement Sets, one folder per UTC date.")
+    scratch_dir: Path = Field(
+        Path("/stage/dsa110-contimg"), description="Calibration tables, images, mosaics, exports, and temporary files of the stages."
+    )
+    state_dir: Path = Field(Path("state"), description="Embedded database, Dagster home, reference catalogues, logs.")
+
+    # --- services
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL server (postgresql://user:password@host/db). Unset: an embedded server under the state directory."
+    )
+    api_host: str = Field("127.0.0.1", description="Address on which the services of `dsa110 up` listen.")
+    dagster_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI in development.")
+    max_workers: int = Field(4, ge=1, le=32, description="Most runs at a time; `dsa110 up` also never exceeds the number of cores.")
+    threads_per_worker: int = Field(0, ge=0, le=128, description="Threads of one stage's numerical libraries; 0 means all cores.")
+
+    # --- ingest
+    expected_subbands: int = Field(16, ge=1, le=32, description="Subbands of a complete observation.")
+    min_subbands: int = Field(12, ge=1, le=32, description="Fewest subbands with which an observation is processed after its deadline.")
+    group_deadline_s: float = Field(600.0, gt=0, description="Wait for missing subbands this long after an observation's first file.")
+    scan_interval_s: float = Field(
+        60.0, gt=0, description="Full scan of the input directory at least this often; the watcher is only a hint."
+    )
+    lease_s: float = Field(1800.0, gt=0, description="A run that has not renewed its lease for this long has lost its observation.")
+    max_attempts: int = Field(3, ge=1, le=20, description="Attempts at an observation before it is failed for good.")
+    partition_start: date = Field(date(2023, 1, 1), description="First night that the partitions know.")
+    hour_settle_s: float = Field(
+        900.0, gt=0, description="With no newer observation, an hour is complete when nothing has arrived for this long."
+    )
+
+    # --- conversion and flagging
+    writer: Literal["auto", "parallel-subband"] = Field("auto", description="Accepted for compatibility; there is one writer.")
+    telescope_name: str = Field(
+        "OVRO_MMA", description="Name in the Measurement Set's OBSERVATION table; one that CASA knows.", json_schema_extra=_SCIENCE
+    )
+    flag_rfi: bool = Field(True, description="Run AOFlagger and the residual MAD clip during conversion.", json_schema_extra=_SCIENCE)
+
+    # --- calibration
+    cal_bp_minsnr: float = Field(3.0, gt=0, description="Lowest S/N of a bandpass solution.", json_schema_extra=_SCIENCE)
+    cal_gain_solint: str = Field("inf", description="Solution interval of the gains (CASA syntax).", json_schema_extra=_SCIENCE)
+    cal_borrow_days: int = Field(
+        3, ge=0, le=60, description="Nights away from which calibration tables may be borrowed.", json_schema_extra=_SCIENCE
+    )
+    cal_declination_tolerance_deg: float = Field(
+        0.5, gt=0, description="Tables are valid for pointings within this distance in declination.", json_schema_extra=_SCIENCE
+    )
+    cal_model_radius_deg: float = Field(
+        3.0, gt=0, description="Catalogue sources within this radius enter the calibrator's sky model.", json_schema_extra=_SCIENCE
+    )
+    cal_model_min_jy: float = Field(
+        0.05, gt=0, description="Faintest apparent flux of a source in the calibrator's sky model.", json_schema_extra=_SCIENCE
+    )
+    default_refant: str = Field(
+        "103", description="Reference antenna by name (not by index); outriggers follow as fall-backs.", json_schema_extra=_SCIENCE
+    )
+    sefd_jy: float = Field(
+        6500.0,
+        gt=0,
+        description="System equivalent flux density of one antenna and polarization; sets weights and the thermal prediction.",
+        json_schema_extra=_SCIENCE,
+    )
+    max_smearing: float = Field(
+        0.01, gt=0, lt=0.5, description="Largest flux loss by frequency averaging at the 20 % beam level.", json_schema_extra=_SCIENCE
+    )
+
+    # --- reference catalogues (sources of `dsa110 catalogs refresh`)
+    vla_calibrators_file: Path | None = Field(None, description="VLA calibrator manual (text) from which the calibrator catalogue is made.")
+    nvss_file: Path | None = Field(None, description="NVSS as Parquet: ra_deg, dec_deg, peak_jy_per_beam.")
+    monitored_sources_file: Path | None = Field(
+        None, description="CSV of further positions to measure in every mosaic: name, ra_deg, dec_deg."
+    )
+
+    # --- imaging
+    gridder: Literal["wgridder", "wproject", "wsclean"] = Field(
+        "wgridder", description="Imaging engine: ducc0 + radler, CASA tclean, or WSClean when it is on PATH.", json_schema_extra=_SCIENCE
+    )
+    image_size: int = Field(4096, ge=64, le=32768, description="Width and height of a tile image in pixels.", json_schema_extra=_SCIENCE)
+    cell_arcsec: float = Field(3.0, gt=0, description="Pixel size.", json_schema_extra=_SCIENCE)
+    briggs_robust: float = Field(0.5, ge=-2, le=2, description="Briggs robustness of the imaging weights.", json_schema_extra=_SCIENCE)
+    clean_niter: int = Field(50_000, ge=0, description="Most minor iterations.", json_schema_extra=_SCIENCE)
+    auto_mask_sigma: float = Field(
+        5.0, gt=0, description="Components are searched down to this many times the noise.", json_schema_extra=_SCIENCE
+    )
+    auto_threshold_sigma: float = Field(
+        1.0, gt=0, description="Inside the mask cleaning goes down to this many times the noise.", json_schema_extra=_SCIENCE
+    )
+    multiscale: bool = Field(False, description="Multi-scale deconvolution.", json_schema_extra=_SCIENCE)
+    use_nvss_mask: bool = Field(True, description="Clean around catalogue positions from the first iteration.", json_schema_extra=_SCIENCE)
+    mask_radius_arcsec: float = Field(60.0, gt=0, description="Radius of the circles of the catalogue mask.", json_schema_extra=_SCIENCE)
+
+    # --- mosaics and photometry
+    mosaic_overlap_minutes: float = Field(
+        10.0, ge=0, description="An hourly mosaic also takes tiles this close to its hour.", json_schema_extra=_SCIENCE
+    )
+    mosaic_declination_tolerance_deg: float = Field(
+        0.5, gt=0, description="Tiles of one mosaic lie within this distance in declination.", json_schema_extra=_SCIENCE
+    )
+    photometry_min_catalog_jy: float = Field(
+        0.01, gt=0, description="Catalogue sources brighter than this are measured in every mosaic.", json_schema_extra=_SCIENCE
+    )
+    source_find_sigma: float = Field(7.0, gt=3, description="Detection threshold of the blind source finder.", json_schema_extra=_SCIENCE)
+    ese_threshold_sigma: float = Field(
+        5.0, gt=0, description="Score above which a light curve becomes an ESE candidate.", json_schema_extra=_SCIENCE
+    )
+
+    @classmethod
+    def from_env(cls, *, validate_paths: bool = True) -> Self:
+        """Read the environment and ``.env``; with ``validate_paths`` the directories must exist or be creatable.
+
+        The input directory is never created: a wrong path there would look like a telescope that is silent.
+
+        Raises:
+            ConfigurationError: names the variable and what to set.
+        """
+        config = cls()  # pyright: ignore[reportCallIssue]
+        if validate_paths:
+            if not config.input_dir.is_dir():
+                raise ConfigurationError(
+                    "PIPELINE_INPUT_DIR", f"{config.input_dir} is not a directory", "set it to the directory of the raw files"
+                )
+            for name in ("output_dir", "scratch_dir", "state_dir"):
+                path: Path = getattr(config, name)
+                try:
+                    path.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise ConfigurationError(
+                        f"PIPELINE_{name.upper()}", f"{path} cannot be created ({error.strerror})", "set it to a writable directory"
+                    ) from error
+        return config
+
+    def science_hash(self) -> str:
+        """Short hash of the settings that change products (12 hex digits); written into every product."""
+        values = {
+            name: str(getattr(self, name))
+            for name, field in type(self).model_fields.items()
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("science")
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

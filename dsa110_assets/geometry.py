@@ -1,0 +1,118 @@
+"""Where the telescope looked: meridian points of each integration, and the phase centre of a tile.
+
+The DSA-110 does not track. The correlator fringe-stops each integration to the meridian: right ascension = apparent
+local sidereal time, declination = the pointing declination, both *of date*. Everything after conversion works in ICRS, so
+the one place where apparent coordinates become ICRS is here. The site is always an argument: it comes from the raw header.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import erfa
+import numpy as np
+from astropy.time import Time
+from astropy.utils import iers
+from numpy.typing import ArrayLike, NDArray
+
+iers.conf.auto_download = False  # the earth-rotation tables come with the astropy-iers-data wheel
+iers.conf.auto_max_age = None
+iers.conf.iers_degraded_accuracy = "warn"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Geodetic (WGS84) reference location of the array, from the raw header."""
+
+    latitude_rad: float
+    longitude_rad: float
+    altitude_m: float
+
+
+@dataclass(frozen=True)
+class TilePointing:
+    """Where one tile looked, all ICRS.
+
+    ``time_mjd``: centre of each integration, UTC, shape (Ntimes,). ``ra_deg``/``dec_deg``: meridian point of each
+    integration, shape (Ntimes,). ``phase_ra_deg``/``phase_dec_deg``: the one phase centre of the Measurement Set.
+    """
+
+    time_mjd: NDArray[np.float64]
+    ra_deg: NDArray[np.float64]
+    dec_deg: NDArray[np.float64]
+    phase_ra_deg: float
+    phase_dec_deg: float
+
+
+def local_apparent_sidereal_time_rad(time_jd_utc: ArrayLike, site: Site) -> NDArray[np.float64]:
+    """Apparent local sidereal time (IAU 2006/2000A) in radians, shape of ``time_jd_utc``."""
+    t = Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
+    last = erfa.gst06a(t.ut1.jd1, t.ut1.jd2, t.tt.jd1, t.tt.jd2) + site.longitude_rad
+    return np.mod(np.asarray(last), 2 * np.pi)
+
+
+def apparent_to_icrs(
+    app_ra_rad: ArrayLike, app_dec_rad: ArrayLike, time_jd_utc: ArrayLike, site: Site
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Topocentric apparent place (true equator and equinox of date) to ICRS; radians, arguments broadcast.
+
+    The inverse of the transformation that pyuvdata uses for its apparent coordinates: observed place without
+    refraction (`erfa.atoc13` with zero pressure), right ascension counted from the true equinox.
+    """
+    t = Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
+    eo = erfa.eo06a(t.tt.jd1, t.tt.jd2)
+    xp, yp = iers.earth_orientation_table.get().pm_xy(t)
+    ra, dec = erfa.atoc13(
+        "R",
+        np.asarray(app_ra_rad) + eo,
+        np.asarray(app_dec_rad),
+        t.utc.jd1,
+        t.utc.jd2,
+        t.delta_ut1_utc,
+        site.longitude_rad,
+        site.latitude_rad,
+        site.altitude_m,
+        xp.to_value("rad"),
+        yp.to_value("rad"),
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+    )
+    return np.mod(np.asarray(ra), 2 * np.pi), np.asarray(dec)
+
+
+def meridian_icrs(time_jd_utc: ArrayLike, app_dec_rad: ArrayLike, site: Site) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """ICRS (ra, dec) in radians of the meridian point at apparent declination ``app_dec_rad``, for each time."""
+    time_jd = np.atleast_1d(np.asarray(time_jd_utc, dtype=np.float64))
+    lst = local_apparent_sidereal_time_rad(time_jd, site)
+    return apparent_to_icrs(lst, np.broadcast_to(app_dec_rad, time_jd.shape), time_jd, site)
+
+
+def circular_mean_rad(angle_rad: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Mean direction of angles, in [0, 2 pi); right ascensions are never averaged arithmetically (pitfall 8)."""
+    angle = np.asarray(angle_rad, dtype=np.float64)
+    w = np.ones(angle.shape) if weight is None else np.asarray(weight, dtype=np.float64)
+    return float(np.mod(np.arctan2(np.sum(w * np.sin(angle)), np.sum(w * np.cos(angle))), 2 * np.pi))
+
+
+def read_tile_pointing(ms: Path) -> TilePointing:
+    """Read where a tile looked from its Measurement Set (POINTING and FIELD tables, written by `conversion`)."""
+    from casacore.tables import table
+
+    with table(f"{ms}::FIELD", ack=False) as field:
+        phase = np.asarray(field.getcell("PHASE_DIR", 0), dtype=np.float64)[0]
+    with table(f"{ms}::POINTING", ack=False) as pointing:
+        first = pointing.query("ANTENNA_ID == 0", sortlist="TIME", columns="TIME, DIRECTION")
+        time_mjd = np.asarray(first.getcol("TIME"), dtype=np.float64) / 86400.0
+        direction = np.asarray(first.getcol("DIRECTION"), dtype=np.float64)[:, 0, :]
+        first.close()
+    degrees = np.degrees(direction)
+    return TilePointing(
+        time_mjd=time_mjd,
+        ra_deg=np.mod(degrees[:, 0], 360.0),
+        dec_deg=degrees[:, 1],
+        phase_ra_deg=float(np.mod(np.degrees(phase[0]), 360.0)),
+        phase_dec_deg=float(np.degrees(phase[1])),
+    )

@@ -1,0 +1,86 @@
+"""Facts of the DSA-110 that no file header carries: dish, primary beam, frequency plan.
+
+Positions, site and pointing are *not* here: they come from the raw header of each observation and from nowhere else
+(pitfall 3). The drift of the sky through the beam is here because images, mosaics, sky models and photometry must all use
+the same beam (pitfalls 7 and 37). The simulator has its own independent implementation on purpose.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import j1
+
+SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
+DISH_DIAMETER_M = 4.65
+"""Diameter of a dish; with it the Airy power beam has a FWHM of 2.7 deg at 1.4 GHz."""
+
+N_SUBBANDS = 16
+CHANNELS_PER_SUBBAND = 48
+CHANNEL_WIDTH_HZ = 244_140.625
+TOP_CHANNEL_HZ = 1_498_643_188.4766
+"""Centre of the highest channel, the first of sb00. Frequency falls with subband number and inside a file (pitfall 1)."""
+
+INTEGRATIONS_PER_TILE = 24
+INTEGRATION_S = 12.884901888
+TILE_DURATION_S = INTEGRATIONS_PER_TILE * INTEGRATION_S
+BAND_CENTRE_HZ = TOP_CHANNEL_HZ - (N_SUBBANDS * CHANNELS_PER_SUBBAND - 1) / 2 * CHANNEL_WIDTH_HZ
+
+BEAM_CUTOFF = 0.2
+"""Images and mosaics are cut where the (drift-averaged) power beam falls below this level."""
+
+
+def airy_power_beam(separation_rad: ArrayLike, frequency_hz: ArrayLike) -> NDArray[np.float64]:
+    """Power beam of a uniformly illuminated dish: ``(2 J1(x) / x)**2`` with ``x = pi D sin(theta) / lambda``.
+
+    Args:
+        separation_rad: angle from the pointing centre; any shape that broadcasts with ``frequency_hz``.
+        frequency_hz: frequency.
+
+    Returns:
+        Power response relative to the axis, 1 at the centre, in [0, 1]. (Born & Wolf, Principles of Optics, 8.5.2.)
+    """
+    x = (np.pi * DISH_DIAMETER_M / SPEED_OF_LIGHT_M_PER_S) * np.sin(np.asarray(separation_rad)) * np.asarray(frequency_hz)
+    x = np.abs(np.asarray(x, dtype=np.float64))
+    small = x < 1e-6
+    x_safe = np.where(small, 1.0, x)
+    return np.where(small, 1.0, (2.0 * j1(x_safe) / x_safe) ** 2)
+
+
+def angular_separation_rad(ra1_rad: ArrayLike, dec1_rad: ArrayLike, ra2_rad: ArrayLike, dec2_rad: ArrayLike) -> NDArray[np.float64]:
+    """Great-circle distance (haversine formula, exact to rounding at the degree scale of a beam); all arguments broadcast."""
+    ra1, dec1, ra2, dec2 = (np.asarray(a, dtype=np.float64) for a in (ra1_rad, dec1_rad, ra2_rad, dec2_rad))
+    h = np.sin((dec2 - dec1) / 2) ** 2 + np.cos(dec1) * np.cos(dec2) * np.sin((ra2 - ra1) / 2) ** 2
+    return 2.0 * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0)))
+
+
+def drift_averaged_power_beam(
+    ra_rad: ArrayLike,
+    dec_rad: ArrayLike,
+    pointing_ra_rad: ArrayLike,
+    pointing_dec_rad: ArrayLike,
+    frequency_hz: float,
+    time_weight: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    """Effective power beam of a tile: the mean over its integrations of the Airy beam at each meridian point (pitfall 37).
+
+    Args:
+        ra_rad, dec_rad: ICRS directions, any (equal) shape.
+        pointing_ra_rad, pointing_dec_rad: ICRS meridian point of each integration, shape ``(Ntimes,)``.
+        frequency_hz: frequency at which the beam is evaluated.
+        time_weight: weight of each integration, shape ``(Ntimes,)``; equal when None.
+
+    Returns:
+        Mean power response, shape of ``ra_rad``.
+    """
+    ra, dec = np.asarray(ra_rad, dtype=np.float64), np.asarray(dec_rad, dtype=np.float64)
+    p_ra, p_dec = np.atleast_1d(pointing_ra_rad), np.atleast_1d(pointing_dec_rad)
+    weight = np.ones(p_ra.shape) if time_weight is None else np.asarray(time_weight, dtype=np.float64)
+    if not weight.sum() > 0:
+        msg = "drift_averaged_power_beam: the integrations' weights sum to zero; no integration has data"
+        raise ValueError(msg)
+    total = np.zeros(ra.shape)
+    for one_ra, one_dec, w in zip(p_ra, p_dec, weight / weight.sum(), strict=True):
+        if w > 0:
+            total += w * airy_power_beam(angular_separation_rad(ra, dec, one_ra, one_dec), frequency_hz)
+    return total
