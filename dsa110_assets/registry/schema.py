@@ -1,0 +1,375 @@
+"""Tables of the registry (SQLAlchemy 2, PostgreSQL only).
+
+The names `ingest_queue` and `ms_index` are those that people already query. Times of observation are UTC MJD
+(``*_mjd``), times of bookkeeping are ``timestamptz`` (``*_at``). Flux densities are Jy, angles degrees (ICRS).
+A change here needs a migration (`dsa110_assets/registry/migrations`); a test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, MetaData, SmallInteger, Text, UniqueConstraint, func
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class GroupState(StrEnum):
+    """States of an observation in `ingest_queue`."""
+
+    COLLECTING = "collecting"
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class TileStage(StrEnum):
+    """How far an observation's newest attempt has come; `AWAITING_CALIBRATION` is a Measurement Set without valid tables."""
+
+    RAW = "raw_subbands"
+    MEASUREMENT_SET = "measurement_set"
+    AWAITING_CALIBRATION = "awaiting_calibration"
+    CALIBRATED = "calibrated_ms"
+    IMAGED = "tile_image"
+
+
+class Base(DeclarativeBase):
+    """Declarative base; constraint names are fixed so that migrations can refer to them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy's own declarative attribute
+        str: Text,
+        float: DOUBLE_PRECISION,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[int]: ARRAY(SmallInteger),
+        list[str]: ARRAY(Text),
+    }
+
+
+class SubbandFile(Base):
+    """A raw file that was seen in the input directory; never moved, renamed or written.
+
+    ``state``: ``accepted``, ``rejected`` (with ``reason``), ``superseded`` (a second file of the same subband) or ``gone``.
+    ``size_bytes`` and ``mtime_ns`` tell whether the file has changed since it was judged.
+    """
+
+    __tablename__ = "subband_files"
+    path: Mapped[str] = mapped_column(primary_key=True)
+    group_id: Mapped[str | None] = mapped_column(ForeignKey("ingest_queue.group_id", ondelete="SET NULL"), index=True)
+    subband: Mapped[int | None] = mapped_column(SmallInteger)
+    state: Mapped[str]
+    reason: Mapped[str | None]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    mtime_ns: Mapped[int] = mapped_column(BigInteger)
+    start_mjd: Mapped[float | None]
+    n_times: Mapped[int | None] = mapped_column(SmallInteger)
+    first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    judged_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (
+        CheckConstraint("state in ('accepted', 'rejected', 'superseded', 'gone')", name="state"),
+        Index("uq_subband_files_accepted", "group_id", "subband", unique=True, postgresql_where="state = 'accepted'"),
+    )
+
+
+class IngestGroup(Base):
+    """An observation: the sixteen subbands of one start time, and the state of its processing.
+
+    ``attempt`` counts the runs that were asked for; with ``group_id`` it makes the run key. ``lease_owner`` and
+    ``lease_expires_at`` are set in `in_progress` only. ``priority``: live 10, backfill 0. ``stage``: see `TileStage`.
+    """
+
+    __tablename__ = "ingest_queue"
+    group_id: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    stage: Mapped[str] = mapped_column(server_default=TileStage.RAW.value)
+    start_mjd: Mapped[float]
+    mid_mjd: Mapped[float]
+    end_mjd: Mapped[float]
+    dec_deg: Mapped[float]
+    night: Mapped[date]
+    slot: Mapped[str]
+    n_subbands: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    missing_subbands: Mapped[list[int]] = mapped_column(server_default="{}")
+    attempt: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default="10")
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    run_id: Mapped[str | None]
+    calibrator: Mapped[str | None]
+    error: Mapped[str | None]
+    error_type: Mapped[str | None]
+    first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_file_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    pending_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+    __table_args__ = (
+        CheckConstraint("state in ('collecting', 'pending', 'in_progress', 'completed', 'failed')", name="state"),
+        CheckConstraint("(state = 'in_progress') = (lease_owner is not null)", name="lease"),
+        Index("ix_ingest_queue_state_priority", "state", "priority", "start_mjd"),
+        Index("ix_ingest_queue_night_slot", "night", "slot"),
+        Index("ix_ingest_queue_start_mjd", "start_mjd"),
+    )
+
+
+class MeasurementSetRow(Base):
+    """A Measurement Set on disk. ``kind``: ``raw`` (flagged, uncalibrated) or ``calibrated``."""
+
+    __tablename__ = "ms_index"
+    path: Mapped[str] = mapped_column(primary_key=True)
+    group_id: Mapped[str] = mapped_column(ForeignKey("ingest_queue.group_id"), index=True)
+    kind: Mapped[str]
+    status: Mapped[str]
+    start_mjd: Mapped[float]
+    mid_mjd: Mapped[float] = mapped_column(index=True)
+    end_mjd: Mapped[float]
+    ra_deg: Mapped[float]
+    dec_deg: Mapped[float]
+    pointing_dec_deg: Mapped[float]
+    calibrator: Mapped[str | None]
+    n_channels: Mapped[int]
+    flagged_fraction: Mapped[float]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (CheckConstraint("kind in ('raw', 'calibrated')", name="kind"),)
+
+
+class CaltableRow(Base):
+    """A set of solutions: bandpass and gains of one calibrator transit, with validity on both sides of it."""
+
+    __tablename__ = "caltables"
+    directory: Mapped[str] = mapped_column(primary_key=True)
+    group_id: Mapped[str] = mapped_column(ForeignKey("ingest_queue.group_id"), index=True)
+    night: Mapped[date] = mapped_column(index=True)
+    calibrator: Mapped[str]
+    refant: Mapped[str]
+    mid_mjd: Mapped[float]
+    valid_from_mjd: Mapped[float]
+    valid_to_mjd: Mapped[float]
+    pointing_dec_deg: Mapped[float]
+    accepted: Mapped[bool]
+    reasons: Mapped[list[str]] = mapped_column(server_default="{}")
+    quality: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class CalibrationApplied(Base):
+    """Which solutions were applied to which observation, and how far away they had to be borrowed (``rung``)."""
+
+    __tablename__ = "calibration_applied"
+    group_id: Mapped[str] = mapped_column(ForeignKey("ingest_queue.group_id"), primary_key=True)
+    caltable_directory: Mapped[str] = mapped_column(ForeignKey("caltables.directory"))
+    rung: Mapped[str]
+    hours_away: Mapped[float]
+    applied_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ImageRow(Base):
+    """Images of one tile; the files share a directory and a prefix (`products.image_path`)."""
+
+    __tablename__ = "images"
+    directory: Mapped[str] = mapped_column(primary_key=True)
+    group_id: Mapped[str] = mapped_column(ForeignKey("ingest_queue.group_id"), unique=True)
+    mid_mjd: Mapped[float] = mapped_column(index=True)
+    ra_deg: Mapped[float]
+    dec_deg: Mapped[float]
+    pointing_dec_deg: Mapped[float]
+    noise_jy_per_beam: Mapped[float]
+    thermal_jy_per_beam: Mapped[float | None]
+    peak_jy_per_beam: Mapped[float]
+    bmaj_arcsec: Mapped[float]
+    bmin_arcsec: Mapped[float]
+    bpa_deg: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class MosaicRow(Base):
+    """A mosaic. ``kind``: ``hourly``, ``nightly`` or ``custom``."""
+
+    __tablename__ = "mosaics"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    directory: Mapped[str]
+    start_mjd: Mapped[float]
+    mid_mjd: Mapped[float] = mapped_column(index=True)
+    end_mjd: Mapped[float]
+    ra_deg: Mapped[float]
+    dec_deg: Mapped[float]
+    n_tiles: Mapped[int]
+    noise_jy_per_beam: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (CheckConstraint("kind in ('hourly', 'nightly', 'custom')", name="kind"),)
+
+
+class MosaicTile(Base):
+    """Which tiles a mosaic was made from."""
+
+    __tablename__ = "mosaic_tiles"
+    mosaic_name: Mapped[str] = mapped_column(ForeignKey("mosaics.name", ondelete="CASCADE"), primary_key=True)
+    group_id: Mapped[str] = mapped_column(ForeignKey("ingest_queue.group_id"), primary_key=True, index=True)
+
+
+class Source(Base):
+    """A position that is measured in every mosaic. ``origin``: ``nvss``, ``calibrator``, ``monitored`` or ``blind``."""
+
+    __tablename__ = "sources"
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    ra_deg: Mapped[float]
+    dec_deg: Mapped[float]
+    reference_flux_jy: Mapped[float | None]
+    origin: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (Index("ix_sources_dec_ra", "dec_deg", "ra_deg"),)
+
+
+class Detection(Base):
+    """A source that the blind finder saw in a mosaic, with the nearest catalogue entry if there is one."""
+
+    __tablename__ = "detections"
+    mosaic_name: Mapped[str] = mapped_column(ForeignKey("mosaics.name", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    ra_deg: Mapped[float]
+    dec_deg: Mapped[float]
+    ra_err_arcsec: Mapped[float]
+    dec_err_arcsec: Mapped[float]
+    peak_jy_per_beam: Mapped[float]
+    flux_jy: Mapped[float]
+    flux_err_jy: Mapped[float]
+    snr: Mapped[float]
+    matched_name: Mapped[str | None]
+    separation_arcsec: Mapped[float | None]
+
+
+class Photometry(Base):
+    """A forced flux: one position in one mosaic. Partitioned by month of observation (`photometry_partitions`)."""
+
+    __tablename__ = "photometry"
+    time_mjd: Mapped[float] = mapped_column(primary_key=True)
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    mosaic_name: Mapped[str] = mapped_column(primary_key=True)
+    flux_jy: Mapped[float]
+    flux_err_jy: Mapped[float]
+    noise_jy_per_beam: Mapped[float]
+    background_jy_per_beam: Mapped[float]
+    snr: Mapped[float]
+    upper_limit_jy: Mapped[float | None]
+    is_limit: Mapped[bool]
+    flags: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (
+        Index("ix_photometry_source_id_time_mjd", "source_id", "time_mjd"),
+        Index("ix_photometry_mosaic_name", "mosaic_name"),
+        {"postgresql_partition_by": "RANGE (time_mjd)"},
+    )
+
+
+class LightCurvePoint(Base):
+    """A normalised flux, and the ensemble's factor that made it; the newest night's recomputation replaces it."""
+
+    __tablename__ = "light_curves"
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.source_id"), primary_key=True)
+    mosaic_name: Mapped[str] = mapped_column(primary_key=True)
+    time_mjd: Mapped[float]
+    flux_jy: Mapped[float]
+    flux_err_jy: Mapped[float]
+    normalisation: Mapped[float]
+    normalisation_err: Mapped[float]
+    is_limit: Mapped[bool]
+
+
+class Variability(Base):
+    """Variability figures of one source over all epochs up to and including a night."""
+
+    __tablename__ = "variability"
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.source_id"), primary_key=True)
+    night: Mapped[date] = mapped_column(primary_key=True)
+    n_epochs: Mapped[int]
+    mean_flux_jy: Mapped[float]
+    eta: Mapped[float | None]
+    v: Mapped[float | None]
+    vs: Mapped[float | None]
+    m: Mapped[float | None]
+    chi2: Mapped[float | None]
+    chi2_probability: Mapped[float | None]
+    ese_score: Mapped[float | None]
+
+
+class EseCandidate(Base):
+    """A source whose light curve looks like an extreme scattering event, as of a night."""
+
+    __tablename__ = "ese_candidates"
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.source_id"), primary_key=True)
+    night: Mapped[date] = mapped_column(primary_key=True)
+    rank: Mapped[int]
+    score: Mapped[float]
+    epoch_mjd: Mapped[float]
+    depth: Mapped[float]
+    false_alarm_probability: Mapped[float]
+    reasons: Mapped[str]
+    label: Mapped[str | None]
+    comment: Mapped[str | None]
+
+
+class ProductVersion(Base):
+    """Each making of a product: from which inputs, by which code and configuration, what came out.
+
+    ``product`` is the asset's name, ``key`` the observation, hour or night. ``inputs`` maps the inputs' paths to the
+    ``version_id`` they had. The newest row of a (product, key) is the current one.
+    """
+
+    __tablename__ = "product_versions"
+    version_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    product: Mapped[str]
+    key: Mapped[str]
+    path: Mapped[str | None]
+    inputs: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    code_version: Mapped[str]
+    config_hash: Mapped[str]
+    checksum: Mapped[str | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    duration_s: Mapped[float | None]
+    peak_memory_mb: Mapped[float | None]
+    run_id: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (Index("ix_product_versions_product_key", "product", "key", "version_id"),)
+
+
+class QaMetric(Base):
+    """A measured quality figure and its verdict. ``passed`` is null where it could not be measured (pitfall 22)."""
+
+    __tablename__ = "qa_metrics"
+    product: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float | None]
+    limit_low: Mapped[float | None]
+    limit_high: Mapped[float | None]
+    passed: Mapped[bool | None]
+    reason: Mapped[str] = mapped_column(server_default="")
+    measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RefreshableCatalog(Base):
+    """A reference catalogue on disk: where it came from and when."""
+
+    __tablename__ = "reference_catalogs"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str]
+    origin: Mapped[str]
+    n_rows: Mapped[int]
+    refreshed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (UniqueConstraint("path"),)
