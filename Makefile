@@ -1,0 +1,72 @@
+# Everything that a person types. Needs Python 3.11 with venv and pip; nothing else.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV_VERSION := 0.13.9
+export PYTHONDONTWRITEBYTECODE =
+ARGS ?=
+
+.PHONY: help demo test lint types layers format check bench full-scale docs lock snapshot screenshots clean distclean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed, found " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
+	@echo "Installing into $(VENV) (about 3 GB, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(VENV)/.installed ## A simulated night from raw files to light curves through the running platform; ARGS=--no-ui stops it afterwards
+	$(BIN)/dsa110 demo $(ARGS)
+
+test: $(VENV)/.installed ## The default test suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full_scale and not browser" $(ARGS)
+
+lint: $(VENV)/.installed ## Format and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(VENV)/.installed ## Reformat, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.installed ## Strict type checking of the package
+	$(BIN)/basedpyright --level error
+
+layers: $(VENV)/.installed ## Imports go downwards only
+	$(BIN)/lint-imports
+
+check: lint types layers ## Lint, types and layers
+
+bench: $(VENV)/.installed ## Stage times and peak memory on a full-size tile, beside their peers where there are any
+	$(BIN)/python -m benchmarks.full_tile $(ARGS)
+
+full-scale: $(VENV)/.installed ## One full-size tile from raw files to photometry (needs about 10 GB of disk)
+	$(BIN)/python -m pytest -m full_scale $(ARGS)
+
+docs: $(VENV)/.installed ## Generated reference pages (settings, tables, commands)
+	$(BIN)/python -m dsa110_assets.cli.reference docs/reference
+
+snapshot: $(VENV)/.installed ## Accept the present asset graph as the reviewed one
+	$(BIN)/python -m dsa110_assets_tests.orchestration.graph_snapshot --write
+
+screenshots: $(VENV)/.installed ## Pictures of the UI after a demo (needs Debian's chromium); they go to demo/screenshots
+	$(BIN)/python -m pytest -m browser $(ARGS)
+
+lock: $(VENV)/.installed ## Resolve requirements.lock anew from pyproject.toml (wheels only, hashes, no index addresses)
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --only-binary :all: --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-annotate --no-header --group dev pyproject.toml -o requirements.lock
+
+clean: ## Remove what the demo and the tests made
+	@if [ -x $(BIN)/dsa110 ]; then $(BIN)/dsa110 demo --stop >/dev/null 2>&1 || true; fi
+	rm -rf demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+
+distclean: clean ## And the virtual environment
+	rm -rf $(VENV) *.egg-info
