@@ -38,6 +38,18 @@ class IncompleteGroupError(NonRetriableError):
     """An observation has too few valid subbands."""
 
 
+class UnknownGroupError(NonRetriableError):
+    """The ingest queue has no observation of this name."""
+
+
+class GroupBusyError(RetriableError):
+    """The observation is being processed by someone else, whose lease has not expired."""
+
+
+class LeaseLostError(NonRetriableError):
+    """The observation belongs to another attempt by now; what this one still does must not be recorded."""
+
+
 class NoCalibratorError(NonRetriableError):
     """No catalogued calibrator with a flux at 20 cm transits in the data."""
 

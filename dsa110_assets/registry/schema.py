@@ -11,7 +11,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, MetaData, SmallInteger, Text, UniqueConstraint, func
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, MetaData, SmallInteger, Text, UniqueConstraint, false, func
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -86,8 +86,10 @@ class SubbandFile(Base):
 class IngestGroup(Base):
     """An observation: the sixteen subbands of one start time, and the state of its processing.
 
-    ``attempt`` counts the runs that were asked for; with ``group_id`` it makes the run key. ``lease_owner`` and
-    ``lease_expires_at`` are set in `in_progress` only. ``priority``: live 10, backfill 0. ``stage``: see `TileStage`.
+    ``attempt`` counts the runs that were asked for; with ``group_id`` it makes the run key. ``failures`` counts the failed
+    ones since the last success, late subband or retry by hand. ``reopen``: a subband came while the attempt was running, so
+    that another one follows. ``lease_owner`` and ``lease_expires_at`` are set in `in_progress` only; ``pending_at`` is the
+    time from which a pending group may be leased. ``priority``: live 10, backfill 0. ``stage``: see `TileStage`.
     """
 
     __tablename__ = "ingest_queue"
@@ -103,6 +105,8 @@ class IngestGroup(Base):
     n_subbands: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     missing_subbands: Mapped[list[int]] = mapped_column(server_default="{}")
     attempt: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    failures: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    reopen: Mapped[bool] = mapped_column(server_default=false())
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="10")
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
