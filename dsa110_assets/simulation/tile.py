@@ -1,0 +1,239 @@
+"""Simulate one observation ("tile"): sixteen subband files of up to 24 integrations, as they land on disk.
+
+The visibilities follow from geometry alone. Per integration, evaluated at its centre, ::
+
+    V = sum_s S_s(t, f) A(theta_s, f) exp(+2 pi i f / c  b . (s - s0)),      b = r(ant_2) - r(ant_1)
+
+with everything in local east-north-up axes: ``s`` the source above the site, ``s0`` the meridian point at the pointing
+declination, A the Airy power beam around ``s0``. The correlator fringe-stops inside each integration too: ``s0`` moves with
+the sky between its edges. What averaging over a channel and an integration takes away is left out unless asked for.
+What does not belong here: sequences of tiles (`night`), interference and broken files (`faults`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_assets.simulation.array import ArrayLayout
+from dsa110_assets.simulation.band import N_SUBBANDS, BandPlan
+from dsa110_assets.simulation.beam import power_beam
+from dsa110_assets.simulation.directions import meridian_enu, sky_rotation_rate, source_enu
+from dsa110_assets.simulation.receivers import Receivers, noise_sigma_jy
+from dsa110_assets.simulation.sky import Sky
+from dsa110_assets.simulation.uvh5 import HEADER_INTEGRATION_S, INTEGRATION_S, SubbandHeader, write_subband
+
+INTEGRATIONS_PER_TILE = 24
+TILE_S = INTEGRATIONS_PER_TILE * INTEGRATION_S
+SECONDS_PER_DAY = 86_400.0
+_FIELD_RADIUS_DEG = 12.0
+
+
+@dataclass(frozen=True)
+class Emission:
+    """Something that the array hears from one direction, primary beam included.
+
+    ``direction_enu``: unit vectors (Ntimes, 3). ``flux_jy``: apparent flux density (Ntimes, Nfreqs), may be zero at times.
+    """
+
+    direction_enu: NDArray[np.float64]
+    flux_jy: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TileContext:
+    """What a fault is told about the subband that is being made: see `simulate_tile` for the meaning."""
+
+    time_mjd: NDArray[np.float64]
+    frequency_hz: NDArray[np.float64]
+    baseline_enu_m: NDArray[np.float64]
+    declination_deg: float
+    seed: int
+
+
+class Interference(Protocol):
+    """Unwanted signals: from a direction, or directly in the visibilities."""
+
+    def emissions(self, context: TileContext) -> list[Emission]:
+        """What arrives as plane waves."""
+        ...
+
+    def add_to(self, model: NDArray[np.complex64], context: TileContext) -> None:
+        """Change the model visibilities (Ntimes, Nbls, Nfreqs), Jy, in place."""
+        ...
+
+
+@dataclass(frozen=True)
+class NameJitter:
+    """Wall clocks of the sixteen nodes when they open their files, seconds after the observation's first sample.
+
+    Usually within ``usual_s``; after a restart of the correlator the nodes are spread over ``restart_s``.
+    """
+
+    usual_s: tuple[float, float] = (0.0, 2.0)
+    restart_s: tuple[float, float] = (13.0, 21.0)
+    restart: bool = False
+
+    def delays_s(self, seed: Sequence[int]) -> NDArray[np.float64]:
+        """One delay for each subband, (16,); after a restart the full spread occurs."""
+        rng = np.random.default_rng([*seed, 7])
+        delays = rng.uniform(*self.usual_s, N_SUBBANDS)
+        if self.restart:
+            late = rng.permutation(N_SUBBANDS)[: N_SUBBANDS // 2]
+            delays[late] += rng.uniform(*self.restart_s)
+        return delays
+
+
+def integration_times_mjd(start_mjd: float, n_integrations: int) -> NDArray[np.float64]:
+    """Centres of the integrations (UTC), of which the first is ``start_mjd``."""
+    return start_mjd + np.arange(n_integrations) * (INTEGRATION_S / SECONDS_PER_DAY)
+
+
+def model_visibilities(
+    time_mjd: NDArray[np.float64],
+    frequency_hz: NDArray[np.float64],
+    channel_width_hz: float,
+    declination_deg: float,
+    sky: Sky,
+    array: ArrayLayout,
+    *,
+    emissions: Sequence[Emission] = (),
+    smearing: bool = False,
+) -> NDArray[np.complex64]:
+    """Noise-free visibilities in Jy, (Ntimes, Nbls, Nfreqs); the same for XX and YY.
+
+    Sources below the horizon or more than 12 deg from the beam's axis are left out. With ``smearing``, each source loses
+    the sinc factors of its delay over a channel and of its residual fringe rate over an integration.
+    """
+    from dsa110_assets.simulation._kernels import point_source_visibilities
+
+    axis = meridian_enu(declination_deg)
+    middle = source_enu(sky.ra_deg, sky.dec_deg, time_mjd[[len(time_mjd) // 2]])[0]
+    sky = sky.select((middle @ axis > np.cos(np.radians(_FIELD_RADIUS_DEG))) & (middle[:, 2] > 0))
+    enu = source_enu(sky.ra_deg, sky.dec_deg, time_mjd)
+    flux_jy = np.stack([sky.flux_at(float(t), frequency_hz).T for t in time_mjd])  # (Ntimes, Nfreqs, Nsources)
+    flux_jy *= power_beam((enu @ axis)[:, np.newaxis, :], frequency_hz[np.newaxis, :, np.newaxis])
+    if emissions:
+        enu = np.concatenate([enu, np.stack([e.direction_enu for e in emissions], axis=1)], axis=1)
+        flux_jy = np.concatenate([flux_jy, np.stack([e.flux_jy for e in emissions], axis=2)], axis=2)
+    step_hz = float(frequency_hz[1] - frequency_hz[0]) if len(frequency_hz) > 1 else 0.0
+    return point_source_visibilities(
+        np.ascontiguousarray(flux_jy),
+        np.ascontiguousarray(enu - axis),
+        np.ascontiguousarray(sky_rotation_rate(enu) - sky_rotation_rate(axis)),
+        np.ascontiguousarray(array.baseline_enu_m()),
+        float(frequency_hz[0]),
+        step_hz,
+        channel_width_hz if smearing else 0.0,
+        INTEGRATION_S if smearing else 0.0,
+    )
+
+
+def simulate_tile(
+    out_dir: Path,
+    *,
+    start_mjd: float,
+    declination_deg: float,
+    sky: Sky,
+    array: ArrayLayout,
+    band: BandPlan,
+    seed: int,
+    n_integrations: int = INTEGRATIONS_PER_TILE,
+    sefd_jy: float = 6500.0,
+    noise: bool = True,
+    receivers: Receivers | None = None,
+    interference: Sequence[Interference] = (),
+    smearing: bool = False,
+    subbands: Sequence[int] | None = None,
+    in_order: bool = False,
+    dwell_s: float = 0.0,
+    jitter: NameJitter | None = None,
+    service_declination_deg: float | None = None,
+    on_file: Callable[[Path], None] | None = None,
+) -> list[Path]:
+    """Write the raw files of one observation.
+
+    Args:
+        out_dir: flat directory of raw files; made if it is not there.
+        start_mjd: centre of the first integration, UTC (``time_array[0]`` of the files).
+        declination_deg: pointing, an apparent declination of date.
+        sky, array, band: what is observed, with which antennas, in which channels.
+        seed: of the noise and of the clocks; the observation's start enters too, so that one seed serves a night.
+        n_integrations: fewer than 24 for the short last file of a run.
+        sefd_jy: of every antenna and polarization.
+        noise: thermal noise at the radiometer equation's level (`receivers.noise_sigma_jy`).
+        receivers: gains and dead antennas; realistic ones (``Receivers()``) by default, ``Receivers.perfect()`` for Jy.
+        interference: see `faults`.
+        smearing: apply the losses of averaging over channels and integrations.
+        subbands: which to write; all sixteen by default.
+        in_order: write sb00 first; else in an order drawn from the seed, as files arrive from sixteen nodes.
+        dwell_s: wait after each file, for tests of what watches the directory.
+        jitter: of the file names.
+        service_declination_deg: the stale ``phase_center_dec`` of the extra keywords; the true one by default.
+        on_file: called with each file once it has its final name.
+
+    Returns:
+        The files in order of subband.
+    """
+    from dsa110_assets.simulation._kernels import corrupt
+
+    receivers = Receivers() if receivers is None else receivers
+    out_dir.mkdir(parents=True, exist_ok=True)
+    time_mjd = integration_times_mjd(start_mjd, n_integrations)
+    tile_seed = (seed, round(start_mjd * SECONDS_PER_DAY))
+    first_sample_mjd = start_mjd - 0.5 * INTEGRATION_S / SECONDS_PER_DAY
+    opened_mjd = first_sample_mjd + (jitter or NameJitter()).delays_s(tile_seed) / SECONDS_PER_DAY
+    ant_1, ant_2 = array.baselines()
+    position = {number: i for i, number in enumerate(array.antenna_order)}
+    index_1, index_2 = (np.array([position[int(a)] for a in ants], dtype=np.int64) for ants in (ant_1, ant_2))
+    order = list(range(N_SUBBANDS)) if subbands is None else list(subbands)
+    if not in_order:
+        np.random.default_rng([*tile_seed, 8]).shuffle(order)
+    files: dict[int, Path] = {}
+    for subband in order:
+        frequency_hz = band.frequencies_hz(subband)
+        context = TileContext(time_mjd, frequency_hz, array.baseline_enu_m(), declination_deg, seed)
+        model = model_visibilities(
+            time_mjd,
+            frequency_hz,
+            band.channel_width_hz,
+            declination_deg,
+            sky,
+            array,
+            emissions=[emission for source in interference for emission in source.emissions(context)],
+            smearing=smearing,
+        )
+        for source in interference:
+            source.add_to(model, context)
+        deviates = np.random.default_rng([*tile_seed, 9, subband]).standard_normal((*model.shape, 2, 2) if noise else 0, dtype=np.float32)
+        visibilities = corrupt(
+            model,
+            deviates.reshape((*model.shape, 2, 2) if noise else (0, 0, 0, 0, 0)),
+            receivers.gains(array.antenna_order, frequency_hz, time_mjd),
+            receivers.hears_sky(array.antenna_order),
+            index_1,
+            index_2,
+            noise_sigma_jy(sefd_jy, band.channel_width_hz, HEADER_INTEGRATION_S),
+            sefd_jy if noise else 0.0,
+        )
+        header = SubbandHeader(
+            array=array,
+            time_mjd=time_mjd,
+            frequency_hz=frequency_hz,
+            channel_width_hz=band.channel_width_hz,
+            declination_deg=declination_deg,
+            service_declination_deg=declination_deg if service_declination_deg is None else service_declination_deg,
+            opened_mjd=float(opened_mjd[subband]),
+        )
+        files[subband] = write_subband(out_dir, subband, header, visibilities)
+        if on_file is not None:
+            on_file(files[subband])
+        if dwell_s > 0:
+            time.sleep(dwell_s)
+    return [files[subband] for subband in sorted(files)]

@@ -1,0 +1,77 @@
+"""Fixtures that several packages share: raw observations, made once in a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsa110_assets.simulation.array import ArrayLayout, demo_array, tiny_array
+from dsa110_assets.simulation.band import BandPlan, demo_band
+from dsa110_assets.simulation.directions import local_sidereal_time_deg
+from dsa110_assets.simulation.receivers import Receivers
+from dsa110_assets.simulation.sky import Sky, point_sources
+from dsa110_assets.simulation.tile import integration_times_mjd, simulate_tile
+
+
+@dataclass(frozen=True)
+class RawTile:
+    """A simulated observation and everything that went into it. ``files``: in order of subband, read-only by convention."""
+
+    directory: Path
+    files: list[Path]
+    start_mjd: float
+    declination_deg: float
+    n_integrations: int
+    sky: Sky
+    array: ArrayLayout
+    band: BandPlan
+    receivers: Receivers
+    sefd_jy: float
+
+
+def make_raw_tile(
+    directory: Path,
+    *,
+    array: ArrayLayout,
+    band: BandPlan,
+    n_integrations: int,
+    start_mjd: float = 61_100.2,
+    declination_deg: float = 54.6,
+    sky: Sky | None = None,
+    receivers: Receivers | None = None,
+    **options: object,
+) -> RawTile:
+    """Simulate an observation; by default of an 8 Jy source at the beam's centre and a 3 Jy source off it, at mid-tile."""
+    if sky is None:
+        middle = float(np.mean(integration_times_mjd(start_mjd, n_integrations)))
+        lst_deg = local_sidereal_time_deg(middle)  # of date; within half a degree of the ICRS meridian point
+        sky = point_sources([lst_deg % 360, (lst_deg + 0.6) % 360], [declination_deg, declination_deg + 0.5], [8.0, 3.0])
+    receivers = receivers or Receivers(seed=11)
+    files = simulate_tile(
+        directory,
+        start_mjd=start_mjd,
+        declination_deg=declination_deg,
+        sky=sky,
+        array=array,
+        band=band,
+        seed=5,
+        n_integrations=n_integrations,
+        receivers=receivers,
+        **options,  # type: ignore[arg-type]
+    )
+    return RawTile(directory, files, start_mjd, declination_deg, n_integrations, sky, array, band, receivers, 6500.0)
+
+
+@pytest.fixture(scope="session")
+def tiny_raw_tile(tmp_path_factory: pytest.TempPathFactory) -> RawTile:
+    """8 antennas, 16 subbands of 4 channels, 6 integrations, two sources, gains and noise. About 3 MB."""
+    return make_raw_tile(tmp_path_factory.mktemp("tiny_raw"), array=tiny_array(), band=BandPlan(4), n_integrations=6)
+
+
+@pytest.fixture(scope="session")
+def demo_raw_tile(tmp_path_factory: pytest.TempPathFactory) -> RawTile:
+    """24 antennas, 16 subbands of 8 channels, 24 integrations, two sources, gains and noise. About 30 MB."""
+    return make_raw_tile(tmp_path_factory.mktemp("demo_raw"), array=demo_array(), band=demo_band(), n_integrations=24)
