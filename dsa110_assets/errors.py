@@ -74,6 +74,14 @@ class MosaicError(NonRetriableError):
     """The tiles cannot be combined: none, or of different declination strips."""
 
 
+class PhotometryError(NonRetriableError):
+    """Fluxes cannot be measured: no beam, maps that do not fit each other, wrong units."""
+
+
+class LightCurveError(NonRetriableError):
+    """Light curves that must not be used: not normalised, not in Jy, or too few references to normalise with."""
+
+
 class PublishError(RetriableError):
     """A product could not be moved into place."""
 
