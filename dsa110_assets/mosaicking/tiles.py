@@ -1,0 +1,206 @@
+"""What a mosaic is made of: the images of one tile on disk, and the choice of the tiles that belong together.
+
+What does not belong here: pixels (`mosaic`) and the names of files (`products`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from dsa110_assets.errors import MosaicError
+from dsa110_assets.mosaicking.beams import Beam
+from dsa110_assets.products import datetime_to_mjd, image_path
+
+TILE_SUFFIXES = ("image", "pb", "weight")
+"""What a mosaic reads of each tile: restored image in apparent flux, drift-averaged power beam, inverse variance."""
+
+
+@dataclass(frozen=True)
+class TileImage:
+    """One tile's images, described by their headers; opening one reads no pixels.
+
+    ``group_id``: the observation. ``directory``, ``name``: the files are ``products.image_path(directory, name, suffix)``
+    for `TILE_SUFFIXES`. ``start_mjd``, ``mid_mjd``, ``end_mjd``: UTC. ``ra_deg``, ``dec_deg``: ICRS centre of the image, the
+    meridian point at mid-tile. ``shape``: (rows, columns). ``cell_arcsec``: pixel size. ``beam``: restoring beam.
+    ``noise_jy_per_beam``: measured noise before primary beam correction. ``frequency_hz``: reference frequency.
+    """
+
+    group_id: str
+    directory: Path
+    name: str
+    start_mjd: float
+    mid_mjd: float
+    end_mjd: float
+    ra_deg: float
+    dec_deg: float
+    shape: tuple[int, int]
+    cell_arcsec: float
+    beam: Beam
+    noise_jy_per_beam: float
+    frequency_hz: float
+
+    @classmethod
+    def of(cls, directory: Path, name: str) -> Self:
+        """Describe the tile ``<directory>/<name>-*.fits`` from the header of its restored image.
+
+        Raises:
+            MosaicError: a file is missing or is not FITS, or its header lacks beam, noise or times.
+        """
+        for suffix in TILE_SUFFIXES:
+            if not image_path(directory, name, suffix).is_file():
+                raise MosaicError(image_path(directory, name, suffix), "the file does not exist", "make the tile's image again")
+        path = image_path(directory, name, "image")
+        try:
+            header = fits.getheader(path)
+        except OSError as error:
+            raise MosaicError(path, f"not a FITS file ({error})", "make the tile's image again") from error
+        missing = [
+            key
+            for key in ("BMAJ", "BMIN", "BPA", "DSANOISE", "MJD-BEG", "MJD-END", "CRVAL1", "CRVAL2", "CDELT1", "CDELT2")
+            if not isinstance(header.get(key), int | float)
+        ]
+        if missing:
+            raise MosaicError(path, f"its header has no {', '.join(missing)}", "make the tile's image again")
+        if str(header.get("RADESYS", "ICRS")).strip() != "ICRS":
+            raise MosaicError(path, f"coordinates are {header['RADESYS']}, not ICRS", "make the tile's image again")
+        noise = number(header, "DSANOISE")
+        beam = Beam(number(header, "BMAJ"), number(header, "BMIN"), number(header, "BPA"))
+        if not (np.isfinite(noise) and noise > 0 and beam.major_deg >= beam.minor_deg > 0):
+            raise MosaicError(path, f"impossible noise {noise} Jy/beam or beam {beam}", "make the tile's image again")
+        wcs = celestial_wcs(header)
+        shape = (int(number(header, "NAXIS2")), int(number(header, "NAXIS1")))
+        ra, dec = wcs.wcs_pix2world((shape[1] - 1) / 2, (shape[0] - 1) / 2, 0)
+        start, end = number(header, "MJD-BEG"), number(header, "MJD-END")
+        return cls(
+            group_id=str(header.get("DSAGROUP", name)).strip(),
+            directory=directory,
+            name=name,
+            start_mjd=start,
+            mid_mjd=(start + end) / 2,
+            end_mjd=end,
+            ra_deg=float(np.mod(ra, 360.0)),
+            dec_deg=float(dec),
+            shape=shape,
+            cell_arcsec=abs(number(header, "CDELT2")) * 3600.0,
+            beam=beam,
+            noise_jy_per_beam=noise,
+            frequency_hz=_frequency(header),
+        )
+
+    @classmethod
+    def open(cls, directory: Path, name: str) -> Self:
+        """Another name of `of`."""
+        return cls.of(directory, name)
+
+    def path(self, suffix: str) -> Path:
+        """File of one of the tile's images."""
+        return image_path(self.directory, self.name, suffix)
+
+    def wcs(self) -> WCS:
+        """Celestial coordinates of the images' last two axes."""
+        return celestial_wcs(fits.getheader(self.path("image")))
+
+    def plane(self, suffix: str) -> np.ndarray:
+        """Pixels of one image, shape (rows, columns), native float32 (pitfall 9).
+
+        Raises:
+            MosaicError: the image has not the shape of the restored image.
+        """
+        with fits.open(self.path(suffix), memmap=True) as hdus:
+            data = hdus[0].data  # pyright: ignore[reportAttributeAccessIssue]
+            if data is None or data.shape[-2:] != self.shape or data.size != self.shape[0] * self.shape[1]:
+                found = None if data is None else data.shape
+                raise MosaicError(self.path(suffix), f"shape {found}, expected {self.shape}", "make the tile's image again")
+            return np.array(data.reshape(self.shape), dtype=np.float32, order="C")
+
+
+def celestial_wcs(header: fits.Header) -> WCS:
+    """Two-dimensional celestial coordinates of a header of any number of axes (pitfall 9)."""
+    return WCS(header, naxis=2, fix=False)  # times in the header are read by us, not guessed
+
+
+def number(header: fits.Header, key: str, default: float = np.nan) -> float:
+    """Numerical value of a header's keyword; ``default`` when it is absent or not a number."""
+    value = header.get(key)
+    return float(value) if isinstance(value, int | float) else default
+
+
+def _frequency(header: fits.Header) -> float:
+    """Reference frequency in Hz: the FREQ axis, or RESTFRQ; NaN when the header has neither."""
+    for axis in range(1, int(number(header, "NAXIS", 0)) + 1):
+        if str(header.get(f"CTYPE{axis}", "")).strip() == "FREQ":
+            return number(header, f"CRVAL{axis}")
+    return number(header, "RESTFRQ")
+
+
+def select_tiles(
+    tiles: Iterable[TileImage],
+    start: datetime,
+    end: datetime,
+    *,
+    overlap_minutes: float = 0.0,
+    declination_deg: float | None = None,
+    declination_tolerance_deg: float = 0.5,
+) -> list[TileImage]:
+    """Tiles whose middle was observed in ``[start - overlap, end + overlap)``, in order of time; each observation once.
+
+    Observation time decides, never the time at which a file was made (pitfall 15).
+
+    Args:
+        tiles: candidates; of tiles of the same observation the last one given is taken.
+        start, end: aware datetimes.
+        overlap_minutes: how far outside of the interval a tile may lie.
+        declination_deg: take only tiles within ``declination_tolerance_deg`` of it; None takes every declination.
+    """
+    margin = timedelta(minutes=overlap_minutes)
+    first, last = datetime_to_mjd(start - margin), datetime_to_mjd(end + margin)
+    chosen = {
+        tile.group_id: tile
+        for tile in tiles
+        if first <= tile.mid_mjd < last and (declination_deg is None or abs(tile.dec_deg - declination_deg) <= declination_tolerance_deg)
+    }
+    return sorted(chosen.values(), key=lambda tile: tile.mid_mjd)
+
+
+def declination_strips(tiles: Iterable[TileImage], *, declination_tolerance_deg: float = 0.5) -> list[list[TileImage]]:
+    """Partition tiles into strips that span at most ``declination_tolerance_deg``; the strip with most tiles first.
+
+    A change of the telescope's declination splits an interval into strips; each strip is a mosaic of its own.
+    """
+    strips: list[list[TileImage]] = []
+    for tile in sorted(tiles, key=lambda one: one.dec_deg):
+        if strips and tile.dec_deg - strips[-1][0].dec_deg <= declination_tolerance_deg:
+            strips[-1].append(tile)
+        else:
+            strips.append([tile])
+    return sorted((sorted(strip, key=lambda tile: tile.mid_mjd) for strip in strips), key=len, reverse=True)
+
+
+def check_one_strip(tiles: Sequence[TileImage], declination_tolerance_deg: float) -> None:
+    """Refuse an empty choice, an observation given twice, and tiles of different declination strips (pitfall 15).
+
+    Raises:
+        MosaicError: says which.
+    """
+    if not tiles:
+        raise MosaicError("mosaic", "there are no tiles", "select an interval in which tiles were imaged")
+    groups = [tile.group_id for tile in tiles]
+    repeated = sorted({group for group in groups if groups.count(group) > 1})
+    if repeated:
+        raise MosaicError("mosaic", f"tiles given twice: {', '.join(repeated)}", "give each observation once")
+    lowest, highest = min(tiles, key=lambda t: t.dec_deg), max(tiles, key=lambda t: t.dec_deg)
+    if highest.dec_deg - lowest.dec_deg > declination_tolerance_deg:
+        raise MosaicError(
+            "mosaic",
+            f"tiles of different declination strips: {lowest.group_id} at {lowest.dec_deg:+.3f} deg, "
+            f"{highest.group_id} at {highest.dec_deg:+.3f} deg, tolerance {declination_tolerance_deg} deg",
+            "make one mosaic for each strip (`declination_strips`)",
+        )

@@ -1,0 +1,190 @@
+"""Writing a mosaic's files: headers, FITS files in blocks of rows, previews. What does not belong here: computing pixels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from dsa110_assets.errors import ProductVerificationError
+from dsa110_assets.mosaicking.beams import Beam
+from dsa110_assets.mosaicking.grid import MosaicGrid
+from dsa110_assets.mosaicking.tiles import TileImage, number
+from dsa110_assets.products import mjd_to_datetime
+
+_FITS_BLOCK = 2880
+_KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")
+SMALL_PREVIEW_BYTES = 50_000
+
+
+def mosaic_header(
+    grid: MosaicGrid, corner: tuple[int, int], shape: tuple[int, int], beam: Beam, tiles: Sequence[TileImage], provenance: Mapping[str, str]
+) -> fits.Header:
+    """Two-dimensional header of a mosaic cut from a grid at ``corner`` (row, column). BUNIT is the writer's.
+
+    ``provenance`` entries whose name is a FITS keyword (``DSACODE``, ``DSACONF``) become keywords, the others HISTORY lines;
+    the tiles are listed in HISTORY, one line each.
+    """
+    header = fits.Header()
+    header["SIMPLE"] = True
+    header["BITPIX"] = -32
+    header["NAXIS"] = 2
+    header["NAXIS1"] = shape[1]
+    header["NAXIS2"] = shape[0]
+    header["EXTEND"] = True
+    cards = grid.wcs.to_header()
+    cards["CRPIX1"] = float(grid.wcs.wcs.crpix[0]) - corner[1]
+    cards["CRPIX2"] = float(grid.wcs.wcs.crpix[1]) - corner[0]
+    for key in ("MJDREF", "DATEREF", "MJDREFI", "MJDREFF"):
+        cards.remove(key, ignore_missing=True)
+    header.extend(cards, update=True)
+    header["BMAJ"] = (beam.major_deg, "[deg] common restoring beam, FWHM")
+    header["BMIN"] = (beam.minor_deg, "[deg] common restoring beam, FWHM")
+    header["BPA"] = (beam.pa_deg, "[deg] from the local north through east")
+    start, end = min(tile.start_mjd for tile in tiles), max(tile.end_mjd for tile in tiles)
+    header["TELESCOP"] = "DSA-110"
+    header["TIMESYS"] = "UTC"
+    header["DATE-OBS"] = mjd_to_datetime(start).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    header["DATE-BEG"] = header["DATE-OBS"]
+    header["DATE-END"] = mjd_to_datetime(end).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    header["MJD-OBS"] = (start, "[d] UTC")
+    header["MJD-BEG"] = (start, "[d] UTC")
+    header["MJD-END"] = (end, "[d] UTC")
+    frequencies = [tile.frequency_hz for tile in tiles if np.isfinite(tile.frequency_hz)]
+    if frequencies:
+        header["RESTFRQ"] = (float(np.mean(frequencies)), "[Hz] mean reference frequency of the tiles")
+    header["DSANTILE"] = (len(tiles), "tiles combined")
+    for key, value in provenance.items():
+        if _KEYWORD.fullmatch(key):
+            header[key] = value
+        else:
+            header.add_history(f"{key} = {value}")
+    for tile in tiles:
+        header.add_history(f"TILE {tile.group_id} mid_mjd={tile.mid_mjd:.6f} noise_jy_per_beam={tile.noise_jy_per_beam:.6g}")
+    return header
+
+
+@dataclass
+class RowWriter:
+    """A FITS image written in blocks of rows from the first to the last, so that memory does not grow with its size.
+
+    ``path``: file to write. ``header``: complete, with its NAXIS. ``unit``: BUNIT. ``dtype``: big-endian type of the pixels.
+    """
+
+    path: Path
+    header: fits.Header
+    unit: str
+    dtype: str = ">f4"
+    _rows: int = field(default=0, init=False)
+
+    def __enter__(self) -> Self:
+        header = self.header.copy()
+        header["BITPIX"] = {">f4": -32, ">i2": 16}[self.dtype]
+        header["BUNIT"] = self.unit
+        self._stream = self.path.open("wb")
+        self._stream.write(header.tostring().encode("ascii"))
+        return self
+
+    def write(self, rows: NDArray) -> None:
+        """Append rows, shape (n, NAXIS1)."""
+        self._stream.write(np.ascontiguousarray(rows, dtype=self.dtype).tobytes())
+        self._rows += len(rows)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        size = self._rows * int(number(self.header, "NAXIS1")) * np.dtype(self.dtype).itemsize
+        self._stream.write(bytes(-size % _FITS_BLOCK))
+        self._stream.close()
+        if kind is None and self._rows != number(self.header, "NAXIS2"):
+            raise ProductVerificationError(self.path, f"{self._rows} rows written of {self.header['NAXIS2']}", "make the mosaic again")
+
+
+def verify_fits(paths: Iterable[Path], shape: tuple[int, int]) -> None:
+    """Read back what was written: every file opens, and its image has the shape.
+
+    Raises:
+        ProductVerificationError: names the first that does not.
+    """
+    for path in paths:
+        with fits.open(path, memmap=True) as hdus:
+            hdus.verify("exception")
+            data = hdus[0].data  # pyright: ignore[reportAttributeAccessIssue]
+            if data is None or data.shape != shape:
+                raise ProductVerificationError(
+                    path, f"shape {None if data is None else data.shape}, expected {shape}", "make the mosaic again"
+                )
+            _ = data[-1, -1]
+
+
+class PreviewPixels:
+    """Collects a shrunken mosaic while its rows pass by: the largest S/N of each block of pixels, so that sources stay visible."""
+
+    def __init__(self, shape: tuple[int, int], longest_side_px: int = 1600) -> None:
+        self.factor = max(1, int(np.ceil(max(shape) / longest_side_px)))
+        self._width = shape[1]
+        self._pending: list[NDArray[np.float32]] = []
+        self._lines: list[NDArray[np.float32]] = []
+
+    def add(self, snr: NDArray[np.float32]) -> None:
+        """Add rows of S/N, NaN outside of the mosaic."""
+        self._pending.append(snr)
+        if sum(len(rows) for rows in self._pending) >= self.factor:
+            rows = np.concatenate(self._pending)
+            whole = len(rows) // self.factor * self.factor
+            self._shrink(rows[:whole])
+            self._pending = [rows[whole:]]
+
+    def pixels(self) -> NDArray[np.float32]:
+        """The shrunken mosaic, south up first, NaN outside."""
+        rest = np.concatenate(self._pending) if self._pending else np.empty((0, self._width), np.float32)
+        if len(rest):
+            self._pending = []
+            self._shrink(np.pad(rest, ((0, self.factor - len(rest)), (0, 0)), constant_values=np.nan))
+        return np.concatenate(self._lines) if self._lines else np.full((1, 1), np.nan, np.float32)
+
+    def _shrink(self, rows: NDArray[np.float32]) -> None:
+        factor = self.factor
+        rows = np.pad(rows, ((0, 0), (0, -self._width % factor)), constant_values=np.nan)
+        blocks = np.where(np.isfinite(rows), rows, -np.inf).reshape(len(rows) // factor, factor, -1, factor).max(axis=(1, 3))
+        self._lines.append(np.where(np.isfinite(blocks), blocks, np.nan).astype(np.float32))
+
+
+def write_previews(
+    pixels: NDArray[np.float32], grid: MosaicGrid, corner: tuple[int, int], factor: int, title: str, path: Path, small: Path
+) -> None:
+    """Draw a shrunken S/N map with coordinates to ``path``, and bare and below `SMALL_PREVIEW_BYTES` to ``small``."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.image import imsave
+
+    finite = pixels[np.isfinite(pixels)]
+    low, high = (float(np.percentile(finite, 5)), max(float(np.percentile(finite, 99.7)), 10.0)) if finite.size else (0.0, 1.0)
+    stretched = np.arcsinh(np.clip((pixels - low) / (high - low), 0.0, 1.0) * 10.0) / np.arcsinh(10.0)
+    colours = colormaps["inferno"].with_extremes(bad="white")
+    height, width = pixels.shape
+    figure = Figure(figsize=(12.0, float(np.clip(12.0 * height / width + 1.2, 2.5, 14.0))), dpi=110, layout="constrained")
+    wcs = grid.wcs.deepcopy()
+    wcs.wcs.crpix = [
+        (wcs.wcs.crpix[0] - corner[1] - 0.5) / factor + 0.5,
+        (wcs.wcs.crpix[1] - corner[0] - 0.5) / factor + 0.5,
+    ]
+    wcs.wcs.cdelt = np.asarray(wcs.wcs.cdelt) * factor
+    axes = figure.add_subplot(projection=wcs)
+    axes.imshow(stretched, origin="lower", cmap=colours, vmin=0.0, vmax=1.0, interpolation="nearest")
+    axes.coords.grid(color="grey", alpha=0.4, linewidth=0.5)
+    axes.set_xlabel("right ascension (ICRS)")
+    axes.set_ylabel("declination (ICRS)")
+    axes.set_title(title, fontsize=10)
+    figure.savefig(path)
+    for longest in (480, 360, 240, 160):
+        step = max(1, int(np.ceil(max(pixels.shape) / longest)))
+        few = np.round(stretched[::step, ::step] * 15.0) / 15.0  # few levels compress well
+        imsave(small, few, origin="lower", cmap=colours, vmin=0.0, vmax=1.0)
+        if small.stat().st_size < SMALL_PREVIEW_BYTES:
+            break
