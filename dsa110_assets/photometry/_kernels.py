@@ -1,0 +1,164 @@
+"""Compiled loops of the matched filter. Imported only when fluxes are measured; nothing here knows about the sky or files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+
+def _compile(function: Any) -> Any:
+    """Compile with a cache on disk where the installation allows one; numba refuses at once where it does not."""
+    try:
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:
+        return numba.njit(nogil=True, error_model="numpy")(function)
+
+
+@_compile
+def _row_range(a, b, c, dy, q_max, x0, nx):
+    """First and last column of a row of the footprint ``q <= q_max``, and whether the array's edge cuts it."""
+    discriminant = b * b * dy * dy - a * (c * dy * dy - q_max)
+    if discriminant < 0.0:
+        return 0, -1, False
+    half = np.sqrt(discriminant)
+    first, last = int(np.ceil(x0 + (-b * dy - half) / a)), int(np.floor(x0 + (-b * dy + half) / a))
+    clipped = first < 0 or last > nx - 1
+    return max(first, 0), min(last, nx - 1), clipped
+
+
+@_compile
+def fit_groups(image, noise, x, y, form, offsets, members, background, center_noise, q_max, correlation, flux, variance, coverage, flags):  # noqa: PLR0912
+    """Weighted least squares of the fluxes of each group of overlapping beams; see `forced.measure` for the formulas.
+
+    ``offsets``/``members``: groups in compressed form. Fills ``flux``, ``variance`` (of correlated noise), ``coverage``
+    (share of the beam's weight on valid pixels) and ``flags`` (1: array edge, 2: invalid pixels).
+    """
+    ny, nx = image.shape
+    n_groups = offsets.size - 1
+    widened = 1.0 / (1.0 + correlation * correlation)
+    for g in range(n_groups):
+        first, last = offsets[g], offsets[g + 1]
+        n = last - first
+        normal = np.zeros((n, n))
+        noise_form = np.zeros((n, n))
+        right = np.zeros(n)
+        for i in range(n):
+            s = members[first + i]
+            a, b, c = form[s, 0], form[s, 1], form[s, 2]
+            determinant = a * c - b * b
+            smooth = 2.0 * np.pi / np.sqrt(determinant) * correlation * correlation * widened / center_noise[s]
+            reach = np.sqrt(q_max * a / determinant)
+            y0, x0 = y[s], x[s]
+            top, bottom = int(np.ceil(y0 - reach)), int(np.floor(y0 + reach))
+            if top < 0 or bottom > ny - 1:
+                flags[s] |= 1
+            seen = 0.0
+            step_ratio, step_ratio_g = np.exp(-a), np.exp(-a * widened)
+            for row in range(max(top, 0), min(bottom, ny - 1) + 1):
+                dy = row - y0
+                left, right_end, clipped = _row_range(a, b, c, dy, q_max, x0, nx)
+                if clipped:
+                    flags[s] |= 1
+                if right_end < left:
+                    continue
+                dx = left - x0
+                exponent = -0.5 * (a * dx * dx + 2.0 * b * dx * dy + c * dy * dy)
+                kernel, ratio = np.exp(exponent), np.exp(-a * (dx + 0.5) - b * dy)
+                wide, ratio_g = np.exp(exponent * widened), np.exp((-a * (dx + 0.5) - b * dy) * widened)
+                for column in range(left, right_end + 1):
+                    value, sigma = np.float64(image[row, column]), np.float64(noise[row, column])
+                    if np.isfinite(value) and sigma > 0.0 and sigma < np.inf:
+                        weighted = kernel / (sigma * sigma)
+                        right[i] += (value - background[s]) * weighted
+                        normal[i, i] += kernel * weighted
+                        seen += kernel * kernel
+                        noise_form[i, i] += kernel / sigma * wide * smooth
+                        if n > 1:
+                            for j in range(n):
+                                if j == i:
+                                    continue
+                                t = members[first + j]
+                                ex, ey = column - x[t], row - y[t]
+                                q = form[t, 0] * ex * ex + 2.0 * form[t, 1] * ex * ey + form[t, 2] * ey * ey
+                                if q <= q_max:
+                                    normal[i, j] += weighted * np.exp(-0.5 * q)
+                                if correlation > 0.0 and q <= 3.0 * q_max:
+                                    det_t = form[t, 0] * form[t, 2] - form[t, 1] * form[t, 1]
+                                    smooth_t = 2.0 * np.pi / np.sqrt(det_t) * correlation * correlation * widened / center_noise[t]
+                                    noise_form[i, j] += kernel / sigma * smooth_t * np.exp(-0.5 * q * widened)
+                    else:
+                        flags[s] |= 2
+                    kernel *= ratio
+                    ratio *= step_ratio
+                    wide *= ratio_g
+                    ratio_g *= step_ratio_g
+            coverage[s] = seen * np.sqrt(determinant) / np.pi
+        if correlation == 0.0:
+            noise_form[:, :] = normal
+        _solve(normal, noise_form, right, first, members, flux, variance)
+
+
+@_compile
+def _solve(normal, noise_form, right, first, members, flux, variance):
+    n = right.size
+    if n == 1:
+        s = members[first]
+        if normal[0, 0] > 0.0:
+            flux[s] = right[0] / normal[0, 0]
+            variance[s] = noise_form[0, 0] / (normal[0, 0] * normal[0, 0])
+        return
+    usable = np.flatnonzero(np.diag(normal) > 0.0)
+    m = usable.size
+    if m == 0:
+        return
+    small, small_noise, small_right = np.empty((m, m)), np.empty((m, m)), np.empty(m)
+    for i in range(m):
+        small_right[i] = right[usable[i]]
+        for j in range(m):
+            small[i, j] = 0.5 * (normal[usable[i], usable[j]] + normal[usable[j], usable[i]])
+            small_noise[i, j] = 0.5 * (noise_form[usable[i], usable[j]] + noise_form[usable[j], usable[i]])
+    inverse = np.linalg.inv(small)
+    solution = inverse @ small_right
+    covariance = inverse @ small_noise @ inverse
+    for i in range(m):
+        s = members[first + usable[i]]
+        flux[s] = solution[i]
+        variance[s] = covariance[i, i]
+
+
+@_compile
+def annulus_statistics(image, x, y, form, q_in, q_out, samples, median, spread):
+    """Median and 1.4826 x median absolute deviation of about ``samples`` pixels with ``q_in <= q <= q_out``."""
+    ny, nx = image.shape
+    buffer = np.empty(4 * samples + 64)
+    for s in range(x.size):
+        a, b, c = form[s, 0], form[s, 1], form[s, 2]
+        determinant = a * c - b * b
+        if not determinant > 0.0:
+            continue
+        area = np.pi * (q_out - q_in) / np.sqrt(determinant)
+        stride = max(1, int(np.sqrt(area / samples)))
+        reach_x, reach_y = int(np.sqrt(q_out * c / determinant)), int(np.sqrt(q_out * a / determinant))
+        center_x, center_y = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
+        n = 0
+        for row in range(center_y - reach_y, center_y + reach_y + 1, stride):
+            if row < 0 or row >= ny:
+                continue
+            dy = row - y[s]
+            for column in range(center_x - reach_x, center_x + reach_x + 1, stride):
+                if column < 0 or column >= nx:
+                    continue
+                dx = column - x[s]
+                q = a * dx * dx + 2.0 * b * dx * dy + c * dy * dy
+                if q < q_in or q > q_out or n == buffer.size:
+                    continue
+                value = np.float64(image[row, column])
+                if np.isfinite(value):
+                    buffer[n] = value
+                    n += 1
+        if n < 8:
+            continue
+        median[s] = np.median(buffer[:n])
+        spread[s] = 1.4826 * np.median(np.abs(buffer[:n] - median[s]))
