@@ -82,6 +82,10 @@ class LightCurveError(NonRetriableError):
     """Light curves that must not be used: not normalised, not in Jy, or too few references to normalise with."""
 
 
+class StorageError(RetriableError):
+    """The disk is full, read-only or failing while a product is written."""
+
+
 class PublishError(RetriableError):
     """A product could not be moved into place."""
 

@@ -83,6 +83,33 @@ def apparent_to_icrs(
     return np.mod(np.asarray(ra), 2 * np.pi), np.asarray(dec)
 
 
+def icrs_to_apparent(ra_rad: ArrayLike, dec_rad: ArrayLike, time_jd_utc: ArrayLike, site: Site) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """ICRS to topocentric apparent place, the inverse of `apparent_to_icrs` (`erfa.atco13`, no refraction); radians."""
+    t = Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
+    xp, yp = iers.earth_orientation_table.get().pm_xy(t)
+    _, _, _, app_dec, intermediate_ra, eo = erfa.atco13(
+        np.asarray(ra_rad),
+        np.asarray(dec_rad),
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        t.utc.jd1,
+        t.utc.jd2,
+        t.delta_ut1_utc,
+        site.longitude_rad,
+        site.latitude_rad,
+        site.altitude_m,
+        xp.to_value("rad"),
+        yp.to_value("rad"),
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+    )
+    return np.mod(np.asarray(intermediate_ra) - eo, 2 * np.pi), np.asarray(app_dec)
+
+
 def meridian_icrs(time_jd_utc: ArrayLike, app_dec_rad: ArrayLike, site: Site) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """ICRS (ra, dec) in radians of the meridian point at apparent declination ``app_dec_rad``, for each time."""
     time_jd = np.atleast_1d(np.asarray(time_jd_utc, dtype=np.float64))
