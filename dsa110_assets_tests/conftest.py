@@ -75,3 +75,6 @@ def tiny_raw_tile(tmp_path_factory: pytest.TempPathFactory) -> RawTile:
 def demo_raw_tile(tmp_path_factory: pytest.TempPathFactory) -> RawTile:
     """24 antennas, 16 subbands of 8 channels, 24 integrations, two sources, gains and noise. About 30 MB."""
     return make_raw_tile(tmp_path_factory.mktemp("demo_raw"), array=demo_array(), band=demo_band(), n_integrations=24)
+
+
+from dsa110_assets_tests.registry_fixture import *  # noqa: E402, F403

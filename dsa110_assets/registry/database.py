@@ -1,0 +1,153 @@
+"""Connections to the registry: engine, transactions, and bringing the schema up to date.
+
+What belongs here: how a process gets a `Session`. What does not: statements (`queries_*`), the server (`server`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from psycopg2.extensions import adapt, register_adapter
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.orm import Session
+
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import ConfigurationError, RegistryError
+from dsa110_assets.registry.migrations import HEAD_REVISION
+from dsa110_assets.registry.server import ensure_server
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_MIGRATION_LOCK = 0x0D5A_0110  # any fixed number; advisory locks are numbers
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
+
+for _scalar in (np.float64, np.float32, np.int64, np.int32, np.int16, np.bool_):  # psycopg2 would send their repr
+    register_adapter(_scalar, lambda value: adapt(value.item()))
+
+
+class Database:
+    """The registry, as one process sees it. Engines are not for sharing across a fork; connect again in the child."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine: Engine = create_engine(
+            url,
+            pool_size=5,  # opened one by one when needed, so that a short-lived process holds one
+            max_overflow=15,
+            pool_pre_ping=True,  # the server may have been restarted
+            pool_recycle=1800,
+            connect_args={"connect_timeout": 10, "application_name": f"{Path(sys.argv[0]).name or 'python'}[{os.getpid()}]"[:63]},
+        )
+
+    @classmethod
+    def connect(cls, config: PipelineConfig, *, migrate: bool = True) -> Self:
+        """Connect, starting the embedded server if need be; with ``migrate`` the schema is brought up to date first.
+
+        Raises:
+            ConfigurationError: the server cannot be set up here, or the schema is newer than this code.
+            RegistryError: the server cannot be reached.
+        """
+        database = cls(ensure_server(config))
+        if migrate:
+            database.migrate()
+        return database
+
+    @contextmanager
+    def session(self) -> Generator[Session]:
+        """One transaction: committed at the end of the block, rolled back on an exception.
+
+        Raises:
+            RegistryError: the connection was lost, a lock could not be had, the server's disk is full; retriable.
+        """
+        with reachable(self.url), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def revision(self) -> str | None:
+        """Revision of the schema that the database has; None for an empty one."""
+        with reachable(self.url), self.engine.connect() as connection:
+            return _revision(connection)
+
+    def migrate(self) -> bool:
+        """Bring the schema to this code's revision; safe from several processes at once. False when there was nothing to do.
+
+        Raises:
+            ConfigurationError: the database is of a newer release.
+        """
+        if self.revision() == HEAD_REVISION:
+            return False
+        with reachable(self.url), self.engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+            connection.commit()  # the lock belongs to the session, not to the transaction
+            try:
+                return self._migrate_locked(connection)
+            finally:
+                connection.rollback()
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
+                connection.commit()
+
+    def _migrate_locked(self, connection: Connection) -> bool:
+        from alembic import command
+        from alembic.script import ScriptDirectory
+
+        found = _revision(connection)
+        if found == HEAD_REVISION:
+            return False
+        with alembic_config(connection) as configuration:
+            known = {script.revision for script in ScriptDirectory.from_config(configuration).walk_revisions()}
+            if found is not None and found not in known:
+                raise ConfigurationError(
+                    "registry", f"its schema ({found}) is newer than this release ({HEAD_REVISION})", "install the newer release"
+                )
+            command.upgrade(configuration, "head")
+        connection.commit()
+        return True
+
+    def dispose(self) -> None:
+        """Close the pooled connections."""
+        self.engine.dispose()
+
+
+@contextmanager
+def reachable(subject: str) -> Generator[None]:
+    """Turn the driver's operational errors into a retriable `RegistryError` that says what to do."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise RegistryError(
+            "registry " + _PASSWORD.sub(r"\1***@", subject),
+            f"cannot be used ({str(error.orig).strip()})",
+            "look at `dsa110 db status`; the next attempt may succeed",
+        ) from error
+
+
+@contextmanager
+def alembic_config(connection: Connection) -> Generator[Config]:
+    """Alembic's configuration for an open connection; there is no alembic.ini."""
+    from alembic.config import Config
+
+    with as_file(files("dsa110_assets.registry") / "migrations") as location:
+        configuration = Config()
+        configuration.set_main_option("script_location", str(location).replace("%", "%%"))
+        configuration.set_main_option("path_separator", "os")
+        configuration.attributes["connection"] = connection
+        yield configuration
+
+
+def _revision(connection: Connection) -> str | None:
+    try:
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    except ProgrammingError:  # no such table: empty
+        connection.rollback()
+        return None
+    connection.commit()
+    return found

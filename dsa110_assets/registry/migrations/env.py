@@ -1,0 +1,35 @@
+"""What alembic executes for each command; the connection is given by `database` in the configuration's attributes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from alembic import context
+
+from dsa110_assets.registry.schema import Base
+
+_PARTITION = re.compile(r"photometry_\d{4}_\d{2}")
+
+
+def include_name(name: str | None, kind: str, _parents: Any) -> bool:
+    """Leave the monthly partitions of `photometry` out of comparisons: they are made on demand."""
+    return not (kind == "table" and name is not None and _PARTITION.fullmatch(name))
+
+
+def run() -> None:
+    """Run the migrations on the connection that was handed over."""
+    context.configure(
+        connection=context.config.attributes["connection"],
+        target_metadata=Base.metadata,
+        include_name=include_name,
+        compare_type=True,
+        compare_server_default=True,
+        transaction_per_migration=False,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if hasattr(context, "config"):  # executed by alembic, not imported
+    run()

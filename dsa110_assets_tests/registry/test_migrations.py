@@ -1,0 +1,133 @@
+"""The migrations make what the schema declares, in any order of starts."""
+
+import multiprocessing
+
+import numpy as np
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import CheckConstraint, inspect, text
+
+from dsa110_assets.errors import ConfigurationError, RegistryError
+from dsa110_assets.registry import photometry_partitions
+from dsa110_assets.registry.database import Database, alembic_config
+from dsa110_assets.registry.migrations import HEAD_REVISION
+from dsa110_assets.registry.migrations.env import include_name
+from dsa110_assets.registry.schema import Base
+
+
+@pytest.fixture
+def unmigrated(registry_url, request):
+    """An empty database without tables on the test server."""
+    administration = Database(registry_url)
+    name = "migrations_" + request.node.name.lower()[:40]
+    with administration.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+        connection.execute(text(f'CREATE DATABASE "{name}"'))
+    fresh = Database(registry_url.replace("/postgres?", f"/{name}?"))
+    yield fresh
+    fresh.dispose()
+    with administration.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    administration.dispose()
+
+
+def _differences(database: Database) -> list:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_name": include_name, "compare_type": True, "compare_server_default": True}
+        )
+        return compare_metadata(context, Base.metadata)
+
+
+def test_migrated_schema_is_the_declared_one(database):
+    with database.session() as session:
+        photometry_partitions.ensure(session, 61000.0, 61000.0)  # partitions made on demand are no difference
+    assert _differences(database) == []
+
+
+def test_a_column_that_was_forgotten_would_be_noticed(unmigrated):
+    unmigrated.migrate()
+    with unmigrated.session() as session:
+        session.execute(text("ALTER TABLE images DROP COLUMN bpa_deg"))
+    assert [difference[0] for difference in _differences(unmigrated)] == ["add_column"]
+
+
+def test_check_constraints_and_partitioning_are_the_declared_ones(database):
+    """What alembic does not compare."""
+    declared = {
+        str(constraint.name)
+        for table in Base.metadata.sorted_tables
+        for constraint in table.constraints
+        if isinstance(constraint, CheckConstraint)
+    }
+    with database.session() as session:
+        found = set(
+            session.scalars(text("SELECT conname FROM pg_constraint WHERE contype = 'c' AND connamespace = 'public'::regnamespace"))
+        )
+        strategy = session.scalar(text("SELECT pg_get_partkeydef('photometry'::regclass)"))
+        default = session.scalar(text("SELECT partdefid FROM pg_partitioned_table WHERE partrelid = 'photometry'::regclass"))
+    assert found == declared
+    assert strategy == "RANGE (time_mjd)"
+    assert default == 0
+
+
+def test_upgrade_and_downgrade_leave_nothing_behind(unmigrated):
+    assert unmigrated.revision() is None
+    assert unmigrated.migrate() is True
+    assert unmigrated.revision() == HEAD_REVISION
+    assert unmigrated.migrate() is False
+    with unmigrated.session() as session:
+        photometry_partitions.ensure(session, 61000.0, 61040.0)
+    with unmigrated.engine.connect() as connection, alembic_config(connection) as configuration:
+        command.downgrade(configuration, "base")
+        connection.commit()
+    assert inspect(unmigrated.engine).get_table_names() == ["alembic_version"]
+    assert unmigrated.migrate() is True
+    assert _differences(unmigrated) == []
+
+
+def test_known_head_is_the_newest_migration(database):
+    with database.engine.connect() as connection, alembic_config(connection) as configuration:
+        assert ScriptDirectory.from_config(configuration).get_current_head() == HEAD_REVISION
+
+
+def test_a_schema_of_a_newer_release_is_refused(unmigrated):
+    unmigrated.migrate()
+    with unmigrated.session() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigurationError, match="newer"):
+        unmigrated.migrate()
+
+
+def _migrate(url: str) -> bool:
+    return Database(url).migrate()
+
+
+def test_processes_that_start_together_migrate_once(unmigrated):
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        assert sorted(pool.map(_migrate, [unmigrated.url] * 4)) == [False, False, False, True]
+    assert _differences(unmigrated) == []
+
+
+def test_an_unreachable_server_is_a_retriable_error_without_the_password(tmp_path):
+    gone = Database(f"postgresql+psycopg2://me:secret@/db?host={tmp_path}")
+    with pytest.raises(RegistryError, match="db status") as caught, gone.session() as session:
+        session.execute(text("SELECT 1"))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_block_that_fails_changes_nothing(database):
+    with pytest.raises(ZeroDivisionError), database.session() as session:  # noqa: PT012
+        session.execute(text("INSERT INTO sources (name, ra_deg, dec_deg, origin) VALUES ('a', 1, 2, 'nvss')"))
+        _ = 1 / 0
+    with database.session() as session:
+        assert session.scalar(text("SELECT count(*) FROM sources")) == 0
+
+
+@pytest.mark.parametrize("value", [np.float64(1.5), np.float32(1.5), np.int64(3), np.int16(3), np.bool_(True)])
+def test_numpy_scalars_are_stored_as_their_values(database, value):
+    with database.session() as session:
+        assert session.scalar(text("SELECT :value"), {"value": value}) == value.item()

@@ -1,0 +1,110 @@
+"""Fixtures with a real registry: one embedded server for each test process, emptied before each test that asks for it.
+
+`database` is what most tests need; `registry_config` is a configuration (directories under the test's own temporary one)
+whose ``database_url`` is the same database; `add_group` puts an observation into `ingest_queue`, to which other rows refer.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.products import datetime_to_mjd, group_time, tile_partition
+from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.schema import Base, GroupState, IngestGroup, TileStage
+from dsa110_assets.registry.server import EmbeddedServer
+
+__all__ = ["TEST_SETTINGS", "add_group", "database", "empty", "registry_config", "registry_url", "server_directory"]
+
+TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "32MB"}
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """Short, world-searchable directory for servers (pytest's own are 0700, and too long for a socket)."""
+    directory = Path(tempfile.mkdtemp(prefix="dsa110-test-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def registry_url(server_directory: Path) -> Iterator[str]:
+    """URL of a migrated registry on a server of this test process; stopped at the end."""
+    server = EmbeddedServer(server_directory / "postgres", settings=TEST_SETTINGS)
+    address = server.ensure()
+    migrated = Database(address.url("postgres"))
+    migrated.migrate()
+    migrated.dispose()
+    yield address.url("postgres")
+    server.stop()
+
+
+@pytest.fixture
+def database(registry_url: str) -> Iterator[Database]:
+    """An empty registry of the current schema."""
+    empty(registry_url)
+    fresh = Database(registry_url)
+    yield fresh
+    fresh.dispose()
+
+
+@pytest.fixture
+def registry_config(database: Database, tmp_path: Path) -> PipelineConfig:
+    """A configuration of existing directories under ``tmp_path`` whose registry is `database`."""
+    for name in ("incoming", "ms", "scratch", "state"):
+        (tmp_path / name).mkdir()
+    return PipelineConfig(
+        input_dir=tmp_path / "incoming",
+        output_dir=tmp_path / "ms",
+        scratch_dir=tmp_path / "scratch",
+        state_dir=tmp_path / "state",
+        database_url=SecretStr(database.url),
+    )
+
+
+def empty(url: str) -> None:
+    """End what other sessions are doing, and remove all rows and all partitions of photometry."""
+    fresh = Database(url)
+    with fresh.session() as session:
+        session.execute(
+            text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        )
+        for name in session.scalars(
+            text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'photometry'::regclass")
+        ).all():
+            session.execute(text(f"DROP TABLE {name}"))
+        tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+        session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    fresh.dispose()
+
+
+def add_group(
+    session: Session, group_id: str, *, state: GroupState = GroupState.COMPLETED, stage: TileStage = TileStage.IMAGED, dec_deg: float = 16.0
+) -> IngestGroup:
+    """Put an observation into the queue; 309 s long, with all 16 subbands."""
+    start_mjd = datetime_to_mjd(group_time(group_id))
+    night, slot = tile_partition(group_id)
+    row = IngestGroup(
+        group_id=group_id,
+        state=state.value,
+        stage=stage.value,
+        start_mjd=start_mjd,
+        mid_mjd=start_mjd + 154.5 / 86400,
+        end_mjd=start_mjd + 309.0 / 86400,
+        dec_deg=dec_deg,
+        night=group_time(night + "T00:00:00").date(),
+        slot=slot,
+        n_subbands=16,
+    )
+    session.add(row)
+    session.flush()
+    return row
