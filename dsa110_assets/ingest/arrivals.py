@@ -26,6 +26,7 @@ from math import degrees
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from dsa110_assets.ingest.transitions import reopen
 from dsa110_assets.products import JD_MINUS_MJD, datetime_to_mjd, group_id_of, tile_partition
 from dsa110_assets.rawfile import RawHeader
 from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile, TileStage
@@ -118,7 +119,7 @@ def accept_files(session: Session, arrived: Sequence[FileFacts], now: datetime) 
     """Book valid files, new or changed, and settle their groups; creates groups that do not exist yet.
 
     A subband that comes late reopens its group: a completed or failed one goes back to ``collecting`` (and, complete or
-    past its deadline, to ``pending`` at the next `ledger.close_ready_groups`), a running one is marked to be reopened.
+    past its deadline, to ``pending`` at the next `closing.close_ready_groups`), a running one is marked to be reopened.
     Booking the same file again changes nothing.
 
     Returns:
@@ -191,6 +192,7 @@ def mark_gone(session: Session, paths: Sequence[str], now: datetime) -> None:
                 select(IngestGroup.group_id)
                 .join(SubbandFile, SubbandFile.group_id == IngestGroup.group_id)
                 .where(SubbandFile.path.in_(chunk), IngestGroup.state.in_((GroupState.COLLECTING, GroupState.PENDING)))
+                .distinct()
             )
         )
     groups = _locked_groups(session, waiting)
@@ -262,28 +264,22 @@ def _settle_groups(
 
 
 def _update_group(group: IngestGroup, n_accepted: int, now: datetime, *, promoted: bool, rewritten: bool) -> None:
-    """Move a group on after its files were settled; only `ledger.close_ready_groups` makes it pending."""
+    """Move a group on after its files were settled; only `closing.close_ready_groups` makes it pending."""
     gained = n_accepted > group.n_subbands or (rewritten and n_accepted >= group.n_subbands)
-    if group.state == GroupState.IN_PROGRESS:
-        group.reopen = group.reopen or gained
-    elif group.state in (GroupState.COLLECTING, GroupState.PENDING):
+    if _needs_raw_files(group):
         if n_accepted != group.n_subbands or promoted or rewritten:
             group.state = GroupState.COLLECTING.value
         group.n_subbands = n_accepted
+    elif group.state == GroupState.IN_PROGRESS:
+        group.reopen = group.reopen or gained
     elif gained:
         reopen(group, n_accepted)
     group.updated_at = now
 
 
-def reopen(group: IngestGroup, n_accepted: int) -> None:
-    """Send a group back to ``collecting`` because it has more, or other, subbands than its last attempt used."""
-    group.state = GroupState.COLLECTING.value
-    group.stage = TileStage.RAW.value
-    group.n_subbands = n_accepted
-    group.reopen = False
-    group.failures = 0
-    group.error = group.error_type = None
-    group.lease_owner = group.lease_expires_at = None
+def _needs_raw_files(group: IngestGroup) -> bool:
+    """Whether the raw files are still to be read; a group that waits for calibration has its Measurement Set already."""
+    return group.state == GroupState.COLLECTING or (group.state == GroupState.PENDING and group.stage == TileStage.RAW)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -339,6 +335,7 @@ def _new_group(facts: FileFacts, now: datetime) -> IngestGroup:
     group = IngestGroup(
         group_id=facts.group_id,
         state=GroupState.COLLECTING.value,
+        stage=TileStage.RAW.value,
         night=date.fromisoformat(night),
         slot=slot,
         n_subbands=0,

@@ -13,7 +13,6 @@ What does not belong here: files (`arrivals`), runs (`orchestration`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -23,15 +22,11 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import GroupBusyError, IncompleteGroupError, LeaseLostError, NonRetriableError, RetriableError, UnknownGroupError
-from dsa110_assets.ingest.arrivals import reopen
-from dsa110_assets.products import datetime_to_mjd, mjd_to_datetime
+from dsa110_assets.ingest.transitions import accepted_subbands, release, reopen, set_failed, set_pending
 from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile, TileStage
 
 FIRST_RETRY_DELAY_S = 30.0
 """A retriable error keeps its group back for this long, twice as long after each further one."""
-
-NAME_JITTER_S = 120.0
-"""A file's name is at most this far from its observation's start (82 s is the most that was seen)."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +58,8 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Moved:
-    """Groups that a sweep moved: ``pending`` may be leased, ``failed`` will not be tried again by itself."""
+class Released:
+    """Groups whose lease was taken back: ``pending`` will be tried again, ``failed`` not by itself."""
 
     pending: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
@@ -80,57 +75,6 @@ def parse_run_key(run_key: str) -> tuple[str, int]:
     if not slash or not attempt.isdecimal():
         raise NonRetriableError(run_key, "not a run key (<group>/<attempt>)", "list the attempts with `dsa110 ingest status`")
     return group_id, int(attempt)
-
-
-# --- collecting -> pending ------------------------------------------------------------------------------------------
-def close_ready_groups(session: Session, now: datetime, config: PipelineConfig, *, unread: Collection[datetime] = ()) -> Moved:
-    """End the collecting of groups that are complete, or whose deadline has passed.
-
-    The deadline is ``group_deadline_s`` after the group's first file. A group with at least ``min_subbands`` is then
-    ``pending`` and its missing subbands are recorded; one with fewer is ``failed`` as incomplete. Groups that somebody has
-    locked are left for the next call.
-
-    Args:
-        session: database session; the caller commits.
-        now: time of the decision.
-        config: numbers of subbands and the deadline.
-        unread: times in the names of files that the scan has listed and not opened yet; they keep groups near them open.
-    """
-    query = select(IngestGroup).where(IngestGroup.state == GroupState.COLLECTING).order_by(IngestGroup.start_mjd.desc())
-    candidates = [
-        group
-        for group in session.scalars(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
-        if group.n_subbands >= config.expected_subbands or now - group.first_seen_at >= timedelta(seconds=config.group_deadline_s)
-    ]
-    present = _accepted_subbands(session, [group.group_id for group in candidates])
-    unread_mjd = sorted(datetime_to_mjd(stamp) for stamp in unread)
-    pending: list[str] = []
-    failed: list[str] = []
-    for group in candidates:
-        have = present.get(group.group_id, set())
-        missing = sorted(set(range(config.expected_subbands)) - have)
-        if missing and _any_near(unread_mjd, group.start_mjd):
-            continue
-        group.n_subbands, group.missing_subbands = len(have), missing
-        group.updated_at = now
-        if len(have) >= min(config.min_subbands, config.expected_subbands):
-            _make_pending(group, now)
-            pending.append(group.group_id)
-        else:
-            error = IncompleteGroupError(
-                group.group_id,
-                f"incomplete: {len(have)} of {config.expected_subbands} subbands after {config.group_deadline_s:.0f} s, missing {missing}",
-                "a late subband reopens it; `dsa110 ingest retry` processes what is there",
-            )
-            _set_failed(group, now, error)
-            failed.append(group.group_id)
-    session.flush()
-    return Moved(tuple(pending), tuple(failed))
-
-
-def _any_near(sorted_mjd: list[float], mjd: float) -> bool:
-    jitter = NAME_JITTER_S / 86_400.0
-    return any(abs(other - mjd) <= jitter for other in sorted_mjd)
 
 
 # --- leases ---------------------------------------------------------------------------------------------------------
@@ -180,10 +124,11 @@ def renew_lease(session: Session, group_id: str, attempt: int, now: datetime, *,
         LeaseLostError: it is another attempt's by now; stop working on it.
     """
     group = _held(session, group_id, attempt)
-    group.lease_expires_at = now + timedelta(seconds=lease_s)
+    expires_at = now + timedelta(seconds=lease_s)
+    group.lease_expires_at = expires_at
     group.updated_at = now
     session.flush()
-    return group.lease_expires_at
+    return expires_at
 
 
 def attach_run(session: Session, group_id: str, attempt: int, run_id: str, now: datetime, *, lease_s: float) -> None:
@@ -231,13 +176,13 @@ def complete(session: Session, group_id: str, attempt: int, now: datetime, *, st
     _check_held(group, attempt)
     if stage is not None:
         group.stage = stage.value
-    _release(group, now)
+    release(group, now)
     group.state = GroupState.COMPLETED.value
     group.completed_at = now
     group.failures = 0
     group.error = group.error_type = None
     if group.reopen:
-        reopen(group, len(_accepted_subbands(session, [group_id]).get(group_id, ())))
+        reopen(group, len(accepted_subbands(session, [group_id]).get(group_id, ())))
     session.flush()
     return GroupState(group.state)
 
@@ -292,11 +237,11 @@ def await_calibration(session: Session, group_id: str, attempt: int, now: dateti
         LeaseLostError: it is another attempt's by now.
     """
     group = _held(session, group_id, attempt)
-    _release(group, now)
-    _make_pending(group, now)
+    release(group, now)
+    set_pending(group, now)
     group.stage = TileStage.AWAITING_CALIBRATION.value
     if group.reopen:
-        reopen(group, len(_accepted_subbands(session, [group_id]).get(group_id, ())))
+        reopen(group, len(accepted_subbands(session, [group_id]).get(group_id, ())))
     session.flush()
     return GroupState(group.state)
 
@@ -327,7 +272,7 @@ def release_awaiting(session: Session, *, from_mjd: float, to_mjd: float, dec_de
     return [group.group_id for group in groups]
 
 
-def release_expired(session: Session, now: datetime, *, max_attempts: int) -> Moved:
+def release_expired(session: Session, now: datetime, *, max_attempts: int) -> Released:
     """Take groups back from owners that have not renewed their leases; after ``max_attempts`` such failures they are failed."""
     query = (
         select(IngestGroup)
@@ -346,7 +291,7 @@ def release_expired(session: Session, now: datetime, *, max_attempts: int) -> Mo
         _end_failed(session, group, error, now, again=True, max_attempts=max_attempts, delay_s=0.0)
         (failed if group.state == GroupState.FAILED else pending).append(group.group_id)
     session.flush()
-    return Moved(tuple(pending), tuple(failed))
+    return Released(tuple(pending), tuple(failed))
 
 
 def retry(
@@ -373,10 +318,10 @@ def retry(
         raise GroupBusyError(
             group_id, f"in progress by {group.lease_owner}", "wait for that run or cancel it; --force takes the group away from it"
         )
-    have = _accepted_subbands(session, [group_id]).get(group_id, set())
+    have = accepted_subbands(session, [group_id]).get(group_id, set())
     if not have:
         raise IncompleteGroupError(group_id, "no valid raw file of it is left", "put its raw files back into the input directory")
-    _release(group, now)
+    release(group, now)
     group.n_subbands = len(have)
     group.missing_subbands = sorted(set(range(config.expected_subbands)) - have)
     group.failures = 0
@@ -385,8 +330,7 @@ def retry(
     group.error = group.error_type = None
     if priority is not None:
         group.priority = priority
-    group.state = GroupState.PENDING.value
-    group.pending_at = now
+    set_pending(group, now)
     session.flush()
 
 
@@ -432,13 +376,6 @@ def _check_held(group: IngestGroup, attempt: int) -> None:
         )
 
 
-def _accepted_subbands(session: Session, group_ids: Iterable[str]) -> dict[str, set[int]]:
-    query = select(SubbandFile.group_id, func.array_agg(SubbandFile.subband)).where(
-        SubbandFile.group_id.in_(list(group_ids)), SubbandFile.state == "accepted"
-    )
-    return {group_id: set(subbands) for group_id, subbands in session.execute(query.group_by(SubbandFile.group_id)).tuples() if group_id}
-
-
 def _lease(group: IngestGroup, owner: str, now: datetime, lease_s: float) -> Lease:
     resumes = group.state == GroupState.PENDING and group.stage == TileStage.MEASUREMENT_SET
     group.state = GroupState.IN_PROGRESS.value
@@ -446,7 +383,8 @@ def _lease(group: IngestGroup, owner: str, now: datetime, lease_s: float) -> Lea
     group.attempt += 1
     group.reopen = False
     group.lease_owner = owner
-    group.lease_expires_at = now + timedelta(seconds=lease_s)
+    expires_at = now + timedelta(seconds=lease_s)
+    group.lease_expires_at = expires_at
     group.run_id = None
     group.started_at = now
     group.updated_at = now
@@ -454,7 +392,7 @@ def _lease(group: IngestGroup, owner: str, now: datetime, lease_s: float) -> Lea
         group_id=group.group_id,
         attempt=group.attempt,
         owner=owner,
-        expires_at=group.lease_expires_at,
+        expires_at=expires_at,
         night=group.night,
         slot=group.slot,
         n_subbands=group.n_subbands,
@@ -466,37 +404,14 @@ def _lease(group: IngestGroup, owner: str, now: datetime, lease_s: float) -> Lea
     )
 
 
-def _release(group: IngestGroup, now: datetime) -> None:
-    group.lease_owner = group.lease_expires_at = None
-    group.updated_at = now
-
-
-def _make_pending(group: IngestGroup, now: datetime) -> None:
-    group.state = GroupState.PENDING.value
-    group.pending_at = now
-
-
-def _set_failed(group: IngestGroup, now: datetime, error: BaseException | str) -> None:
-    group.state = GroupState.FAILED.value
-    group.error = str(error)
-    group.error_type = "error" if isinstance(error, str) else type(error).__name__
-    group.updated_at = now
-
-
 def _end_failed(
     session: Session, group: IngestGroup, error: BaseException | str, now: datetime, *, again: bool, max_attempts: int, delay_s: float
 ) -> None:
-    _release(group, now)
+    release(group, now)
     group.failures += 1
     group.stage = TileStage.RAW.value
-    _set_failed(group, now, error)
+    set_failed(group, now, error)
     if group.reopen:
-        reopen(group, len(_accepted_subbands(session, [group.group_id]).get(group.group_id, ())))
+        reopen(group, len(accepted_subbands(session, [group.group_id]).get(group.group_id, ())))
     elif again and group.failures < max_attempts:
-        group.state = GroupState.PENDING.value
-        group.pending_at = now + timedelta(seconds=delay_s * 2 ** (group.failures - 1))
-
-
-def start_time(group: IngestGroup) -> datetime:
-    """Centre of a group's first integration, UTC."""
-    return mjd_to_datetime(group.start_mjd)
+        set_pending(group, now + timedelta(seconds=delay_s * 2 ** (group.failures - 1)))

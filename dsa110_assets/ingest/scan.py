@@ -21,7 +21,7 @@ from sqlalchemy import func, select
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, InvalidRawFileError
-from dsa110_assets.ingest import arrivals, ledger
+from dsa110_assets.ingest import arrivals, closing
 from dsa110_assets.ingest.arrivals import Booked, FileFacts, Rejection
 from dsa110_assets.products import RawName, datetime_to_mjd, parse_raw_name
 from dsa110_assets.rawfile import validate_raw_file
@@ -143,7 +143,7 @@ def scan_directory(
         booked = arrivals.accept_files(session, valid, now) if valid else []
         arrivals.reject_files(session, report.rejected, now)
         arrivals.mark_gone(session, gone, now)
-        closed = ledger.close_ready_groups(session, now, config, unread=[one.name.stamp for one in unread if one.name is not None])
+        closed = closing.close_ready_groups(session, now, config, unread=[one.name.stamp for one in unread if one.name is not None])
     return replace(report, booked=tuple(booked), gone=tuple(gone), pending=closed.pending, failed=closed.failed)
 
 
