@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 REFERENCE_HZ = 1.4e9
@@ -27,7 +28,7 @@ class LightCurve(Protocol):
 class Constant:
     """A source that does not vary."""
 
-    def factor(self, time_mjd: float) -> float:  # noqa: ARG002
+    def factor(self, time_mjd: float) -> float:
         """Always one."""
         return 1.0
 
@@ -137,3 +138,101 @@ def point_sources(
         np.asarray(flux_jy, dtype=np.float64),
         np.broadcast_to(np.asarray(spectral_index, dtype=np.float64), len(ra_deg)).copy(),
     )
+
+
+# --- a realistic sky --------------------------------------------------------------------------------------------------
+CALIBRATOR_NAME = "0834+555"
+CALIBRATOR_RA_DEG = 15.0 * (8 + 34 / 60 + 54.904117 / 3600)
+CALIBRATOR_DEC_DEG = 55 + 34 / 60 + 21.070980 / 3600
+CALIBRATOR_JY = 8.8
+_SQUARE_DEGREES_PER_SR = (180.0 / np.pi) ** 2
+
+
+def euclidean_counts(flux_jy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normalized differential source counts ``S**2.5 dN/dS`` (Jy**1.5 / sr) at 1.4 GHz, good from 0.03 to 6 Jy.
+
+    A parabola in the logarithms through the counts compiled by de Zotti et al. (2010, A&A Rev. 18, 1).
+    """
+    log_s = np.log10(flux_jy)
+    return 10.0 ** (2.575 - 0.097 * log_s - 0.314 * log_s**2)
+
+
+def sources_per_square_degree(min_jy: float, max_jy: float) -> float:
+    """Density of sources between two flux densities, from `euclidean_counts`."""
+    flux = np.geomspace(min_jy, max_jy, 2000)
+    return float(np.trapezoid(euclidean_counts(flux) * flux**-2.5, flux)) / _SQUARE_DEGREES_PER_SR
+
+
+def draw_fluxes(rng: np.random.Generator, n: int, min_jy: float, max_jy: float) -> NDArray[np.float64]:
+    """``n`` flux densities (Jy) that follow the counts between two limits; shape (n,)."""
+    flux = np.geomspace(min_jy, max_jy, 4000)
+    density = euclidean_counts(flux) * flux**-2.5
+    cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(flux))])
+    return np.interp(rng.uniform(0, cumulative[-1], n), cumulative, flux)
+
+
+def iau_name(ra_deg: float, dec_deg: float) -> str:
+    """``JHHMMSS+DDMMSS``, cut off as the IAU wants it."""
+    seconds, sign = int(ra_deg % 360 * 240), "-" if dec_deg < 0 else "+"
+    arcsec = int(abs(dec_deg) * 3600)
+    return f"J{seconds // 3600:02d}{seconds // 60 % 60:02d}{seconds % 60:02d}{sign}{arcsec // 3600:02d}{arcsec // 60 % 60:02d}{arcsec % 60:02d}"
+
+
+def demo_sky(
+    *,
+    seed: int,
+    ra_range_deg: tuple[float, float],
+    dec_range_deg: tuple[float, float],
+    min_jy: float = 0.12,
+    max_jy: float = 2.5,
+    min_separation_arcmin: float = 4.0,
+    n_variable: int = 8,
+    variability_amplitude: float = 0.13,
+    event: tuple[float, float] | None = None,
+    event_position_deg: tuple[float, float] | None = None,
+    event_jy: float = 0.7,
+    epoch_mjd: float = 0.0,
+) -> Sky:
+    """A strip of sky with realistic counts, the calibrator 0834+555, some variables and one extreme scattering event.
+
+    Args:
+        seed: of everything drawn.
+        ra_range_deg: west and east edge, ICRS; the second may be beyond 360.
+        dec_range_deg: south and north edge.
+        min_jy, max_jy: of the sources drawn, at 1.4 GHz.
+        min_separation_arcmin: no two sources are closer, so that there are no blends.
+        n_variable: sources in the inner half of the strip that vary sinusoidally by ``variability_amplitude`` with periods of 2.5 to 7 days.
+        event: times (MJD) of ingress and egress of the event; None for none.
+        event_position_deg: (ra, dec) of the source that has it, of quiescent flux ``event_jy``.
+        epoch_mjd: zero of the variables' phases.
+
+    Returns:
+        The calibrator first, then the source of the event, then the others by falling flux.
+    """
+    rng = np.random.default_rng([seed, 1])
+    area = np.diff(ra_range_deg)[0] * np.degrees(np.diff(np.sin(np.radians(dec_range_deg)))[0])
+    n = rng.poisson(area * sources_per_square_degree(min_jy, max_jy))
+    flux_jy = np.sort(draw_fluxes(rng, n, min_jy, max_jy))[::-1]
+    fixed = [(CALIBRATOR_RA_DEG, CALIBRATOR_DEC_DEG, CALIBRATOR_JY)]
+    if event is not None and event_position_deg is not None:
+        fixed.append((*event_position_deg, event_jy))
+    ra, dec = [f[0] for f in fixed], [f[1] for f in fixed]
+    while len(ra) < len(fixed) + n:
+        one_ra = rng.uniform(*ra_range_deg) % 360
+        one_dec = float(np.degrees(np.arcsin(rng.uniform(*np.sin(np.radians(dec_range_deg))))))
+        if SkyCoord(one_ra, one_dec, unit="deg").separation(SkyCoord(ra, dec, unit="deg")).arcmin.min() > min_separation_arcmin:
+            ra.append(one_ra)
+            dec.append(one_dec)
+    light_curves: list[LightCurve] = [Constant() for _ in ra]
+    if len(fixed) == 2 and event is not None:
+        light_curves[1] = ScatteringEvent(*event, depth=0.5, spike=0.3, flank_days=0.08)
+    middle, half_height = np.mean(dec_range_deg), np.diff(dec_range_deg)[0] / 2
+    well_inside = len(fixed) + np.flatnonzero(np.abs(np.array(dec[len(fixed) :]) - middle) < half_height / 2)
+    for i in rng.permutation(well_inside)[:n_variable]:
+        light_curves[i] = Sinusoid(variability_amplitude, rng.uniform(2.5, 7.0), epoch_mjd + rng.uniform(0, 7))
+    index = np.clip(rng.normal(-0.75, 0.15, len(ra)), -1.2, -0.3)
+    index[0] = -0.7
+    names = [iau_name(r, d) for r, d in zip(ra, dec, strict=True)]
+    names[0] = CALIBRATOR_NAME
+    flux = np.concatenate([[f[2] for f in fixed], flux_jy])
+    return Sky(tuple(names), np.array(ra), np.array(dec), flux, index, tuple(light_curves))
