@@ -1,0 +1,104 @@
+"""Compiled loops of the imager over visibilities; imported lazily, because numba is slow to import.
+
+What does not belong here: anything that reads a table or knows what a weight is for.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, nogil=True)
+def stokes_i(data, flag, weight, vis_out, weight_out):  # pragma: no cover (compiled)
+    """Weighted mean of XX and YY of each visibility; a sample that is flagged, not finite or has no weight is left out.
+
+    ``data``, ``flag``, ``weight``: (nrow, nchan, 2). Results go to ``vis_out`` and ``weight_out`` (nrow, nchan); the weight
+    (1/Jy^2) is the sum of the two. Returns the number of samples used.
+    """
+    used = 0
+    for row in range(data.shape[0]):
+        for channel in range(data.shape[1]):
+            total = np.complex128(0.0)
+            sum_weight = 0.0
+            for polarization in range(2):
+                value = data[row, channel, polarization]
+                w = weight[row, channel, polarization]
+                if (
+                    not flag[row, channel, polarization]
+                    and w > 0.0
+                    and np.isfinite(w)
+                    and np.isfinite(value.real)
+                    and np.isfinite(value.imag)
+                ):
+                    total += w * value
+                    sum_weight += w
+                    used += 1
+            if sum_weight > 0.0:
+                vis_out[row, channel] = total / sum_weight
+                weight_out[row, channel] = sum_weight
+            else:
+                vis_out[row, channel] = 0.0
+                weight_out[row, channel] = 0.0
+    return used
+
+
+@numba.njit(cache=True, nogil=True)
+def _cell(u, v, scale, half):  # pragma: no cover (compiled)
+    """Cell (row, column) of a half-plane grid, the point folded to u >= 0; (-1, -1) outside."""
+    if u < 0.0:
+        u, v = -u, -v
+    column = int(np.floor(u * scale + 0.5))
+    row = int(np.floor(v * scale + 0.5)) + half
+    if column > half or row < 0 or row >= 2 * half:
+        return -1, -1
+    return row, column
+
+
+@numba.njit(cache=True, nogil=True)
+def add_density(uvw, frequency_over_c, weight, scale, density):  # pragma: no cover (compiled)
+    """Add weights to the uv cells that they fall into; the weight of points outside the grid is set to zero.
+
+    ``uvw`` (nrow, 3) metres, ``weight`` (nrow, nchan), ``scale`` cells per wavelength, ``density`` (2 half, half + 1).
+    Returns the number of points outside, i.e. beyond what the pixels can represent.
+    """
+    half = density.shape[1] - 1
+    outside = 0
+    for row in range(uvw.shape[0]):
+        for channel in range(weight.shape[1]):
+            w = weight[row, channel]
+            if w > 0.0:
+                f = frequency_over_c[channel]
+                i, j = _cell(uvw[row, 0] * f, uvw[row, 1] * f, scale, half)
+                if i < 0:
+                    weight[row, channel] = 0.0
+                    outside += 1
+                else:
+                    density[i, j] += w
+    return outside
+
+
+@numba.njit(cache=True, nogil=True)
+def robust_weights(
+    uvw, frequency_over_c, weight, scale, density, f2, time_index, out, sums, per_time_channel
+):  # pragma: no cover (compiled)
+    """Imaging weights ``w / (1 + D f2)`` of each visibility, and their sums.
+
+    ``out`` (nrow, nchan) receives the weights; ``sums`` the pair sum(w_img), sum(w_img^2 sigma^2) with sigma^2 = 1/w;
+    ``per_time_channel`` (Ntimes, nchan) the sums of w_img.
+    """
+    half = density.shape[1] - 1
+    for row in range(uvw.shape[0]):
+        t = time_index[row]
+        for channel in range(weight.shape[1]):
+            w = np.float64(weight[row, channel])
+            if w > 0.0:
+                f = frequency_over_c[channel]
+                i, j = _cell(uvw[row, 0] * f, uvw[row, 1] * f, scale, half)
+                imaging = w / (1.0 + density[i, j] * f2)
+                out[row, channel] = imaging
+                sums[0] += imaging
+                sums[1] += imaging * imaging / w
+                per_time_channel[t, channel] += imaging
+            else:
+                out[row, channel] = 0.0

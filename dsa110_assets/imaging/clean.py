@@ -1,0 +1,120 @@
+"""Where and how deep to clean: the loop of minor and major cycles around radler.
+
+Search: components are taken inside the catalogue circles down to 5 sigma; what then still stands out elsewhere (a
+source that no catalogue has, a flare) is added to the mask and searched as well. Deepen: around the components found cleaning goes on down to 1 sigma, so that
+sources are not left with a pedestal and noise is not cleaned (clean bias). What does not belong here: visibilities.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_assets.imaging.noise import dilate, robust_rms
+from dsa110_assets.imaging.options import ImagingOptions
+from dsa110_assets.imaging.restoring_beam import RestoringBeam
+
+_DEEP_TOLERANCE = 1.5
+"""Deep cleaning has converged when the exact residual around components is within this factor of its threshold."""
+
+
+@dataclass(frozen=True)
+class CleanResult:
+    """``model`` Jy/pixel and ``residual`` Jy/beam, (N, N); how many cycles; whether the thresholds were reached."""
+
+    model: NDArray[np.float32]
+    residual: NDArray[np.float32]
+    major_cycles: int
+    minor_iterations: int
+    converged: bool
+
+
+class Cleaner:
+    """Deconvolution of one image."""
+
+    def __init__(self, psf: NDArray[np.float32], beam: RestoringBeam, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> None:
+        self._psf = np.ascontiguousarray(psf)
+        self._beam_px = max(beam.major_arcsec / options.cell_arcsec, 1.0)
+        self._beam_rad = float(np.radians(beam.major_arcsec / 3600))
+        self._options = options
+        self._mask = mask
+        self._iterations_left = options.niter
+
+    def clean(self, dirty: NDArray[np.float32], exact_residual: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> CleanResult:
+        """Clean ``dirty``; ``exact_residual(model)`` gives the dirty image of the data less the model."""
+        options = self._options
+        residual = dirty.copy()
+        model = np.zeros_like(dirty)
+        search_mask = self._mask
+        converged = options.niter == 0
+        cycles = 0
+        while not converged and cycles < options.max_major and self._iterations_left > 0:
+            sigma = robust_rms(residual[::2, ::2])
+            search_limit = options.auto_mask_sigma * sigma
+            if self._peak(residual, search_mask) <= search_limit:
+                search_mask = self._with_unexpected(residual, search_mask, search_limit)
+            found_all = changed = False
+            if self._peak(residual, search_mask) > search_limit:
+                found_all = self._minor(residual, model, search_mask, search_limit)
+                changed = True
+            if found_all or not changed:
+                components = model != 0
+                limit = options.auto_threshold_sigma * sigma
+                if self._peak(residual, components) > limit * (1.0 if changed else _DEEP_TOLERANCE):
+                    self._minor(residual, model, components, limit)
+                    changed = True
+            if changed:
+                residual = np.ascontiguousarray(exact_residual(model))
+                cycles += 1
+            else:
+                converged = True
+        return CleanResult(model, residual, cycles, options.niter - max(self._iterations_left, 0), converged)
+
+    @staticmethod
+    def _peak(residual: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> float:
+        if mask is None:
+            return float(max(residual.max(), -residual.min()))
+        selected = residual[mask]
+        return float(np.abs(selected).max()) if selected.size else 0.0
+
+    def _with_unexpected(self, residual: NDArray[np.float32], mask: NDArray[np.bool_] | None, limit: float) -> NDArray[np.bool_] | None:
+        """Extend the mask by half a beam around positive peaks above the limit that no catalogue source explains."""
+        if mask is None:
+            return None
+        unexpected = (residual > limit) & ~mask
+        return mask | dilate(unexpected, max(1, round(self._beam_px / 2))) if unexpected.any() else mask
+
+    def _minor(self, residual: NDArray[np.float32], model: NDArray[np.float32], mask: NDArray[np.bool_] | None, threshold: float) -> bool:
+        """One call of radler; ``residual`` and ``model`` change in place. Returns whether the threshold was reached (not the major gain's limit)."""
+        import radler
+
+        options = self._options
+        settings = radler.Settings()
+        settings.trimmed_image_width = settings.trimmed_image_height = residual.shape[0]
+        settings.pixel_scale.x = settings.pixel_scale.y = options.cell_rad
+        settings.algorithm_type = radler.AlgorithmType.multiscale if options.multiscale else radler.AlgorithmType.generic_clean
+        settings.minor_iteration_count = self._iterations_left
+        settings.major_loop_gain = options.major_gain
+        settings.absolute_threshold = threshold
+        settings.thread_count = options.n_threads
+        settings.parallel.max_threads = options.n_threads
+        with tempfile.TemporaryDirectory(prefix="clean-") as scratch:
+            if mask is not None:
+                settings.fits_mask = str(_write_mask(Path(scratch) / "mask.fits", mask))
+            minor = radler.Radler(settings, self._psf, residual, model, self._beam_rad)
+            goes_on = bool(minor.perform(0))
+            self._iterations_left -= int(minor.iteration_number)
+        return not goes_on
+
+
+def _write_mask(path: Path, mask: NDArray[np.bool_]) -> Path:
+    """Radler takes masks as files only; 4-D, as it expects."""
+    from astropy.io import fits
+
+    fits.PrimaryHDU(mask.astype(np.float32)[None, None]).writeto(path)
+    return path

@@ -1,0 +1,125 @@
+"""FITS files of a tile image: 4-D, CASA's axis order (RA, Dec, FREQ, STOKES), with everything a reader needs in the header.
+
+What does not belong here: names of files (`products`), pixel values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.io import fits
+from astropy.time import Time
+from numpy.typing import NDArray
+
+from dsa110_assets.errors import ProductVerificationError
+from dsa110_assets.imaging.grid import ImageGrid
+from dsa110_assets.imaging.restoring_beam import RestoringBeam
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+UNITS = {
+    "dirty": "JY/BEAM",
+    "psf": "JY/BEAM",
+    "model": "JY/PIXEL",
+    "residual": "JY/BEAM",
+    "image": "JY/BEAM",
+    "image-pb": "JY/BEAM",
+    "pb": "",
+    "weight": "BEAM2/JY2",
+}
+_KEYWORDS = {"group": "DSAGROUP", "code_version": "DSACODE", "config_hash": "DSACONF"}
+
+
+@dataclass(frozen=True)
+class ImageMetadata:
+    """What all headers of a tile share.
+
+    ``frequency_hz``: weighted mean of the data. ``bandwidth_hz``: of the data. ``reference_frequency_hz``, ``spectral_index``: at and for which `image-pb` is
+    quoted. ``start_mjd``, ``end_mjd``: UTC. ``noise_jy_per_beam``: measured. ``thermal_jy_per_beam``: predicted. ``telescope``: name. ``provenance``: further
+    facts; ``group``, ``code_version`` and ``config_hash`` become DSAGROUP, DSACODE and DSACONF, the rest HISTORY.
+    """
+
+    grid: ImageGrid
+    beam: RestoringBeam
+    frequency_hz: float
+    bandwidth_hz: float
+    reference_frequency_hz: float
+    spectral_index: float
+    start_mjd: float
+    end_mjd: float
+    noise_jy_per_beam: float
+    thermal_jy_per_beam: float
+    telescope: str
+    engine: str
+    name: str
+    provenance: Mapping[str, str]
+
+
+def image_header(meta: ImageMetadata, suffix: str) -> Header:
+    """Header of one product; ``suffix`` is one of `products.IMAGE_SUFFIXES`."""
+    grid, beam = meta.grid, meta.beam
+    degrees = float(np.degrees(grid.cell_rad))
+    header = fits.Header()
+    header["BUNIT"] = (UNITS[suffix], "unit of the pixels")
+    header["BTYPE"] = {"psf": "Beam", "pb": "Response", "weight": "Weight"}.get(suffix, "Intensity")
+    axes = (
+        ("RA---SIN", float(np.degrees(grid.ra_rad)), -degrees, grid.size / 2 + 1, "deg"),
+        ("DEC--SIN", float(np.degrees(grid.dec_rad)), degrees, grid.size / 2 + 1, "deg"),
+        ("FREQ", meta.reference_frequency_hz if suffix == "image-pb" else meta.frequency_hz, meta.bandwidth_hz, 1.0, "Hz"),
+        ("STOKES", 1.0, 1.0, 1.0, ""),
+    )
+    for number, (kind, value, step, pixel, unit) in enumerate(axes, start=1):
+        header[f"CTYPE{number}"], header[f"CRVAL{number}"], header[f"CDELT{number}"] = kind, value, step
+        header[f"CRPIX{number}"], header[f"CUNIT{number}"] = pixel, unit
+    header["LONPOLE"], header["LATPOLE"] = 180.0, float(np.degrees(grid.dec_rad))
+    header["RADESYS"] = "ICRS"
+    header["SPECSYS"] = "TOPOCENT"
+    header["RESTFRQ"] = header["CRVAL3"]
+    if suffix in {"dirty", "psf", "residual", "image", "image-pb", "model"}:
+        header["BMAJ"], header["BMIN"] = beam.major_arcsec / 3600.0, beam.minor_arcsec / 3600.0
+        header["BPA"] = (beam.pa_deg, "deg, north through east")
+    header["TELESCOP"] = meta.telescope
+    header["INSTRUME"] = "DSA-110"
+    header["OBJECT"] = meta.name
+    header["TIMESYS"] = "UTC"
+    header["DATE-OBS"] = Time(meta.start_mjd, format="mjd", scale="utc").isot
+    header["DATE-END"] = Time(meta.end_mjd, format="mjd", scale="utc").isot
+    header["MJD-BEG"], header["MJD-END"] = meta.start_mjd, meta.end_mjd
+    header["MJD-OBS"] = meta.start_mjd
+    header["DSANOISE"] = (meta.noise_jy_per_beam, "Jy/beam, robust rms of the residual in the beam")
+    header["DSATHERM"] = (meta.thermal_jy_per_beam, "Jy/beam, thermal prediction of the weights")
+    header["DSAREFHZ"] = (meta.reference_frequency_hz, "Hz, at which image-pb is quoted")
+    header["DSAALPHA"] = (meta.spectral_index, "spectral index that pb assumes")
+    header["DSAENGIN"] = (meta.engine, "imaging engine")
+    header["ORIGIN"] = "dsa110-assets"
+    for key, value in meta.provenance.items():
+        if key in _KEYWORDS:
+            header[_KEYWORDS[key]] = str(value)
+        elif key.isupper() and key.isalnum() and len(key) <= 8 and len(str(value)) <= 60:
+            header[key] = str(value)
+        else:
+            header["HISTORY"] = f"{key} = {value}".encode("ascii", "replace").decode().replace("\n", " ")
+    return header
+
+
+def write_image(path: Path, pixels: NDArray[np.float32], meta: ImageMetadata, suffix: str) -> None:
+    """Write (N, N) pixels, y north and x west, as a 4-D FITS image."""
+    fits.PrimaryHDU(pixels[None, None].astype(np.float32, copy=False), header=image_header(meta, suffix)).writeto(path, overwrite=True)
+
+
+def read_plane(path: Path) -> tuple[NDArray[np.float32], Header]:
+    """Pixels of a 2-D or degenerate 4-D image as a native-endian 2-D array, and the header (pitfall 9).
+
+    Raises:
+        ProductVerificationError: the file holds more than one plane.
+    """
+    with fits.open(path, memmap=False) as hdus:
+        data, header = hdus[0].data, hdus[0].header
+    if data is None or data.size != data.shape[-1] * data.shape[-2]:
+        raise ProductVerificationError(path, f"not one image plane ({None if data is None else data.shape})", "make the image again")
+    return np.ascontiguousarray(data.reshape(data.shape[-2:]), dtype=np.float32), header

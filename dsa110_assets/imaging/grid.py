@@ -1,0 +1,58 @@
+"""The pixel grid of a tile image: SIN projection about the phase centre, right ascension decreasing with x.
+
+Pixel (y, x), zero-based, has the direction cosines ``l = -(x - N/2) cell`` (east), ``m = (y - N/2) cell`` (north). What does not belong
+here: FITS headers (`fits_images`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class ImageGrid:
+    """``size``: pixels on a side, even. ``cell_rad``: pixel size. ``ra_rad``, ``dec_rad``: ICRS phase centre, at pixel N/2."""
+
+    size: int
+    cell_rad: float
+    ra_rad: float
+    dec_rad: float
+
+    def sky_of(self, y: ArrayLike, x: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """ICRS (ra, dec) in radians of pixels (zero-based, fractions allowed), shape of the arguments."""
+        l = -(np.asarray(x, dtype=np.float64) - self.size / 2) * self.cell_rad  # noqa: E741
+        m = (np.asarray(y, dtype=np.float64) - self.size / 2) * self.cell_rad
+        n = np.sqrt(1.0 - l * l - m * m)
+        sin0, cos0 = np.sin(self.dec_rad), np.cos(self.dec_rad)
+        ra = self.ra_rad + np.arctan2(l, n * cos0 - m * sin0)
+        return np.mod(ra, 2 * np.pi), np.arcsin(m * cos0 + n * sin0)
+
+    def pixel_of(self, ra_rad: ArrayLike, dec_rad: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Pixel (y, x), zero-based, of ICRS directions; NaN in the hemisphere behind the phase centre."""
+        ra, dec = np.asarray(ra_rad, dtype=np.float64), np.asarray(dec_rad, dtype=np.float64)
+        sin0, cos0 = np.sin(self.dec_rad), np.cos(self.dec_rad)
+        d_ra = ra - self.ra_rad
+        l = np.cos(dec) * np.sin(d_ra)  # noqa: E741
+        m = np.sin(dec) * cos0 - np.cos(dec) * sin0 * np.cos(d_ra)
+        in_front = np.sin(dec) * sin0 + np.cos(dec) * cos0 * np.cos(d_ra) > 0
+        half = self.size / 2
+        return np.where(in_front, half + m / self.cell_rad, np.nan), np.where(in_front, half - l / self.cell_rad, np.nan)
+
+
+def circle_mask(grid: ImageGrid, ra_deg: ArrayLike, dec_deg: ArrayLike, radius_arcsec: float) -> NDArray[np.bool_]:
+    """Union of circles around directions, shape (size, size); directions outside the image are ignored."""
+    y, x = grid.pixel_of(np.radians(ra_deg), np.radians(dec_deg))
+    mask = np.zeros((grid.size, grid.size), dtype=bool)
+    radius = max(np.radians(radius_arcsec / 3600.0) / grid.cell_rad, 1.0)
+    reach = int(np.ceil(radius))
+    offsets = np.arange(-reach - 1, reach + 2)
+    inside = np.isfinite(y) & np.isfinite(x) & (y >= 0) & (x >= 0) & (y <= grid.size - 1) & (x <= grid.size - 1)
+    for one_y, one_x in zip(np.atleast_1d(y)[np.atleast_1d(inside)], np.atleast_1d(x)[np.atleast_1d(inside)], strict=True):
+        rows, columns = round(float(one_y)) + offsets, round(float(one_x)) + offsets
+        rows, columns = rows[(rows >= 0) & (rows < grid.size)], columns[(columns >= 0) & (columns < grid.size)]
+        disk = (rows[:, None] - one_y) ** 2 + (columns[None, :] - one_x) ** 2 <= radius**2
+        mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] |= disk
+    return mask

@@ -1,0 +1,92 @@
+"""How a tile is imaged: the options of `image_tile`.
+
+What does not belong here: where settings come from (`config`), what the engines do with them (the engine modules).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import ConfigurationError
+
+EngineName = Literal["wgridder", "wproject", "wsclean"]
+
+
+@dataclass(frozen=True)
+class ImagingOptions:
+    """Options of one tile image; the defaults are those of `PipelineConfig`.
+
+    ``engine``: imaging engine. ``image_size``: width and height, pixels (even). ``cell_arcsec``: pixel size.
+    ``briggs_robust``: robustness of the weights, -2 (uniform) to 2 (natural). ``niter``: most minor iterations.
+    ``auto_mask_sigma``: components are searched down to this many times the noise. ``auto_threshold_sigma``: around
+    components cleaning goes down to this many times the noise. ``major_gain``: fraction of the peak removed between two
+    exact subtractions. ``max_major``: most exact subtractions. ``multiscale``: multi-scale CLEAN. ``use_mask``: search first
+    around catalogue positions. ``mask_radius_arcsec``: radius of the circles. ``sefd_jy``: SEFD of one antenna, for the record; the thermal prediction comes
+    from the calibrated weights. ``threads``: 0 means all cores. ``epsilon``: relative accuracy of the gridder.
+    ``reference_frequency_hz`` and ``spectral_index``: fluxes are quoted at this frequency for sources of this index (S ~ nu^alpha); both are part of the
+    primary beam. ``correct_smearing``: the beam includes the loss of peak flux by the averaging in time and frequency.
+    ``child_timeout_s``: wall-clock limit of an engine that runs as a child process.
+    """
+
+    engine: EngineName = "wgridder"
+    image_size: int = 4096
+    cell_arcsec: float = 3.0
+    briggs_robust: float = 0.5
+    niter: int = 50_000
+    auto_mask_sigma: float = 5.0
+    auto_threshold_sigma: float = 1.0
+    major_gain: float = 0.9
+    max_major: int = 10
+    multiscale: bool = False
+    use_mask: bool = True
+    mask_radius_arcsec: float = 60.0
+    sefd_jy: float = 6500.0
+    threads: int = 0
+    epsilon: float = 1e-4
+    reference_frequency_hz: float = 1.4e9
+    spectral_index: float = -0.7
+    correct_smearing: bool = True
+    child_timeout_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.image_size % 2 or self.image_size < 64:
+            raise ConfigurationError("PIPELINE_IMAGE_SIZE", f"{self.image_size} is not an even number of at least 64", "use e.g. 4096")
+        if not 0 < self.major_gain <= 1:
+            raise ConfigurationError("major_gain", f"{self.major_gain} is outside (0, 1]", "use e.g. 0.9")
+        if self.image_size * self.cell_rad > 1.0:
+            raise ConfigurationError(
+                "PIPELINE_CELL_ARCSEC", "the image is wider than 57 deg, too wide for a SIN projection", "reduce PIPELINE_IMAGE_SIZE"
+            )
+
+    @property
+    def cell_rad(self) -> float:
+        """Pixel size, radians."""
+        return float(np.radians(self.cell_arcsec / 3600.0))
+
+    @property
+    def n_threads(self) -> int:
+        """Threads to use: those asked for, else all cores that this process may use."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+    @classmethod
+    def from_config(cls, config: PipelineConfig) -> Self:
+        """Options that the configuration asks for."""
+        return cls(
+            engine=config.gridder,
+            image_size=config.image_size,
+            cell_arcsec=config.cell_arcsec,
+            briggs_robust=config.briggs_robust,
+            niter=config.clean_niter,
+            auto_mask_sigma=config.auto_mask_sigma,
+            auto_threshold_sigma=config.auto_threshold_sigma,
+            multiscale=config.multiscale,
+            use_mask=config.use_nvss_mask,
+            mask_radius_arcsec=config.mask_radius_arcsec,
+            sefd_jy=config.sefd_jy,
+            threads=config.threads_per_worker,
+        )

@@ -1,0 +1,145 @@
+"""Pictures of a tile image: a small one for the Dagster UI and a larger one for people.
+
+What does not belong here: measurements; a picture is never an input of anything.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dsa110_assets.imaging.grid import ImageGrid
+from dsa110_assets.imaging.restoring_beam import RestoringBeam
+from dsa110_assets.instrument import BEAM_CUTOFF
+
+SMALL_LIMIT_BYTES = 50_000
+_MOST_CIRCLES = 60
+
+
+def write_previews(
+    directory: Path,
+    name: str,
+    image: NDArray[np.float32],
+    primary_beam: NDArray[np.float32],
+    grid: ImageGrid,
+    beam: RestoringBeam,
+    noise_jy_per_beam: float,
+    sky: pd.DataFrame | None,
+) -> tuple[Path, Path]:
+    """Write ``<name>-preview.png`` (below 50 kB) and ``<name>-preview-large.png``; returns both paths.
+
+    Args:
+        directory: where to.
+        name: observation.
+        image: (N, N) Jy/beam, not corrected for the primary beam.
+        primary_beam: (N, N).
+        grid: of the image.
+        beam: restoring beam, drawn (enlarged where it would be too small to be seen, then said so) in the lower left corner.
+        noise_jy_per_beam: sets the grey scale, -3 to +15 times it.
+        sky: catalogue (ra_deg, dec_deg, flux_jy) whose brightest sources are circled, or None.
+    """
+    small, large = directory / f"{name}-preview.png", directory / f"{name}-preview-large.png"
+    drawing = (name, image, primary_beam, grid, beam, noise_jy_per_beam, sky)
+    large.write_bytes(_draw(*drawing, inches=10.0, dots_per_inch=110, pixels=1024))
+    for pixels, colours in ((300, 32), (220, 16), (150, 12), (100, 8)):
+        content = _reduce_colours(_draw(*drawing, inches=4.6, dots_per_inch=100, pixels=pixels), colours)
+        if len(content) <= SMALL_LIMIT_BYTES:
+            break
+    small.write_bytes(content)
+    return small, large
+
+
+def _reduce_colours(png: bytes, colours: int) -> bytes:
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    out = io.BytesIO()
+    picture.save(out, format="PNG", optimize=True)
+    return out.getvalue()
+
+
+def _shrink(image: NDArray[np.float32], pixels: int) -> tuple[NDArray[np.float32], int]:
+    """Keep the brightest pixel of each block, so that point sources stay visible; returns the block size too."""
+    block = max(1, image.shape[0] // pixels)
+    n = image.shape[0] // block
+    return image[: n * block, : n * block].reshape(n, block, n, block).max(axis=(1, 3)), block
+
+
+def _draw(
+    name: str,
+    image: NDArray[np.float32],
+    primary_beam: NDArray[np.float32],
+    grid: ImageGrid,
+    beam: RestoringBeam,
+    noise: float,
+    sky: pd.DataFrame | None,
+    *,
+    inches: float,
+    dots_per_inch: int,
+    pixels: int,
+) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Ellipse
+
+    shown, block = _shrink(np.nan_to_num(image), pixels)
+    half_deg = float(np.degrees(grid.size / 2 * grid.cell_rad))
+    extent = (half_deg, -half_deg, -half_deg, half_deg)
+    figure = Figure(figsize=(inches, inches * 0.87), dpi=dots_per_inch, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    noise_mjy = noise * 1e3 if np.isfinite(noise) and noise > 0 else 1.0
+    picture = axes.imshow(
+        shown * 1e3, origin="lower", extent=extent, cmap="magma", vmin=-3 * noise_mjy, vmax=15 * noise_mjy, interpolation="nearest"
+    )
+    bar = figure.colorbar(picture, ax=axes, shrink=0.9)
+    bar.set_label("mJy/beam (apparent)")
+    axes.contour(
+        np.linspace(half_deg, -half_deg, primary_beam[::block, ::block].shape[1]),
+        np.linspace(-half_deg, half_deg, primary_beam[::block, ::block].shape[0]),
+        primary_beam[::block, ::block],
+        levels=[BEAM_CUTOFF, 0.5],
+        colors="white",
+        linewidths=0.6,
+        linestyles="dashed",
+    )
+    if sky is not None and len(sky):
+        y, x = grid.pixel_of(np.radians(sky["ra_deg"].to_numpy()), np.radians(sky["dec_deg"].to_numpy()))
+        inside = np.isfinite(y) & (y > 0) & (x > 0) & (y < grid.size - 1) & (x < grid.size - 1)
+        y, x, flux = y[inside], x[inside], sky["flux_jy"].to_numpy()[inside]
+        apparent = flux * primary_beam[np.round(y).astype(int), np.round(x).astype(int)]
+        brightest = np.argsort(apparent)[::-1][:_MOST_CIRCLES]
+        brightest = brightest[apparent[brightest] > 3 * noise] if np.isfinite(noise) else brightest
+        cell_deg = float(np.degrees(grid.cell_rad))
+        axes.scatter(
+            -(x[brightest] - grid.size / 2) * cell_deg,
+            (y[brightest] - grid.size / 2) * cell_deg,
+            s=(inches * 5) ** 2 / 12,
+            facecolors="none",
+            edgecolors="cyan",
+            linewidths=0.5,
+        )
+    scale = max(1.0, 0.02 * 2 * half_deg / (beam.major_arcsec / 3600))
+    axes.add_patch(
+        Ellipse(
+            (0.92 * half_deg, -0.92 * half_deg),
+            width=scale * beam.minor_arcsec / 3600,
+            height=scale * beam.major_arcsec / 3600,
+            angle=-beam.pa_deg,
+            facecolor="white",
+            edgecolor="black",
+        )
+    )
+    enlarged = "" if scale == 1.0 else f" (drawn {scale:.0f} x)"
+    axes.set_title(f'{name}\nrms {noise_mjy:.2f} mJy/beam, beam {beam.major_arcsec:.0f}" x {beam.minor_arcsec:.0f}"{enlarged}', fontsize=8)
+    axes.set_xlabel("east offset (deg)")
+    axes.set_ylabel("north offset (deg)")
+    axes.set_xlim(half_deg, -half_deg)
+    axes.set_ylim(-half_deg, half_deg)
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()

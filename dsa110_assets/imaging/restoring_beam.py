@@ -1,0 +1,102 @@
+"""The restoring beam: fitting the main lobe of the PSF, and convolving a model with it.
+
+What does not belong here: the primary beam of the dishes (`primary_beam`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage, optimize
+
+from dsa110_assets.errors import ImagingError
+
+FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
+_FIT_LEVEL = 0.35
+_SAMPLES_PER_FWHM = 8.0
+
+
+@dataclass(frozen=True)
+class RestoringBeam:
+    """Elliptical Gaussian: FWHM of the axes in arcsec, position angle of the major axis in degrees, north through east, in [0, 180)."""
+
+    major_arcsec: float
+    minor_arcsec: float
+    pa_deg: float
+
+    @property
+    def area_sr(self) -> float:
+        """Solid angle of the Gaussian."""
+        return float(np.pi / (4 * np.log(2)) * np.radians(self.major_arcsec / 3600) * np.radians(self.minor_arcsec / 3600))
+
+
+def fit_beam(psf: NDArray[np.float32], cell_arcsec: float) -> RestoringBeam:
+    """Fit an elliptical Gaussian of peak 1 at the centre to the main lobe of a PSF, down to 35 % of its peak (CASA's level).
+
+    A lobe of few pixels is interpolated (quintic spline; the PSF is band-limited) until its FWHM has 8 samples.
+
+    Args:
+        psf: (N, N), y north, x west, peak 1 at [N/2, N/2].
+        cell_arcsec: pixel size.
+
+    Raises:
+        ImagingError: the PSF has no main lobe that a Gaussian fits.
+    """
+    centre = psf.shape[0] // 2
+    if not np.isfinite(psf[centre, centre]) or psf[centre, centre] <= 0:
+        raise ImagingError("PSF", "no positive peak at the centre", "look at the weights of the visibilities")
+    # the equivalent width of the lobe sets the cut-out and the oversampling
+    lobe, _ = ndimage.label(psf > 0.5 * psf[centre, centre])
+    area = float((lobe == lobe[centre, centre]).sum())
+    fwhm_px = max(2 * np.sqrt(area / np.pi), 1.0)
+    oversampling = max(1, int(np.ceil(_SAMPLES_PER_FWHM / fwhm_px)))
+    half = int(min(centre - 1, max(8, np.ceil(6 * fwhm_px))))
+    cut = psf[centre - half : centre + half + 1, centre - half : centre + half + 1].astype(np.float64) / float(psf[centre, centre])
+    axis = np.arange(-half * oversampling, half * oversampling + 1) / oversampling
+    if oversampling > 1:
+        rows, columns = np.meshgrid(axis + half, axis + half, indexing="ij")
+        cut = ndimage.map_coordinates(cut, [rows, columns], order=5, mode="nearest")
+    labels, _ = ndimage.label(cut > _FIT_LEVEL)
+    inside = labels == labels[cut.shape[0] // 2, cut.shape[1] // 2]
+    y, x = np.meshgrid(axis, axis, indexing="ij")
+    y, east, values = y[inside], -x[inside], cut[inside]
+    if values.size < 6:
+        raise ImagingError("PSF", f"its main lobe covers {values.size} samples", "use smaller pixels (PIPELINE_CELL_ARCSEC)")
+
+    def residuals(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.exp(-(p[0] * y * y + p[1] * y * east + p[2] * east * east)) - values
+
+    start = 4 * np.log(2) / fwhm_px**2
+    result = optimize.least_squares(residuals, np.array([start, 0.0, start]), method="lm")
+    a, b, c = result.x
+    eigenvalues, vectors = np.linalg.eigh(np.array([[a, b / 2], [b / 2, c]]))
+    if not result.success or eigenvalues[0] <= 0:
+        raise ImagingError("PSF", "its main lobe is not a Gaussian", "look at the PSF image and the uv coverage")
+    fwhm = 2 * np.sqrt(np.log(2) / eigenvalues) * cell_arcsec  # ascending eigenvalues: the first is the major axis
+    north, east_part = vectors[:, 0]
+    return RestoringBeam(float(fwhm[0]), float(fwhm[1]), float(np.degrees(np.arctan2(east_part, north)) % 180.0))
+
+
+def convolve_with_beam(model: NDArray[np.float32], beam: RestoringBeam, cell_arcsec: float, n_threads: int) -> NDArray[np.float32]:
+    """Convolve a model (Jy per pixel, shape (N, N)) with the restoring beam of peak 1: Jy/beam.
+
+    The Gaussian is multiplied in the Fourier plane, where it is known exactly; the image is padded by zeros so that nothing wraps around.
+    """
+    size = model.shape[0]
+    if not model.any():
+        return np.zeros_like(model)
+    padded = fft.next_fast_len(size + int(np.ceil(3 * beam.major_arcsec / cell_arcsec)), real=True)
+    transform = fft.rfft2(model, s=(padded, padded), workers=n_threads)
+    v = fft.fftfreq(padded)[:, None].astype(np.float32)
+    u = fft.rfftfreq(padded)[None, :].astype(np.float32)
+    pa = np.radians(beam.pa_deg)
+    # the axes of the array are y (north) and x (west): east is -x
+    along = v * np.cos(pa) - u * np.sin(pa)
+    across = v * np.sin(pa) + u * np.cos(pa)
+    sigma_major = beam.major_arcsec / cell_arcsec / FWHM_PER_SIGMA
+    sigma_minor = beam.minor_arcsec / cell_arcsec / FWHM_PER_SIGMA
+    exponent = np.float32(-2 * np.pi**2) * (np.float32(sigma_major**2) * along**2 + np.float32(sigma_minor**2) * across**2)
+    transform *= np.float32(2 * np.pi * sigma_major * sigma_minor) * np.exp(exponent)
+    return fft.irfft2(transform, s=(padded, padded), workers=n_threads)[:size, :size].astype(np.float32, copy=False)

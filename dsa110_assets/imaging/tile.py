@@ -1,0 +1,233 @@
+"""One call from a calibrated Measurement Set to the images of a tile.
+
+Reads, weights, hands over to an engine, measures, writes. What does not belong here: how an engine works, verdicts about the result (`quality.image`), the
+registration of products.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dsa110_assets import products
+from dsa110_assets.errors import ImagingError
+from dsa110_assets.imaging import wgridder
+from dsa110_assets.imaging.engine import EngineImages
+from dsa110_assets.imaging.fits_images import ImageMetadata, write_image
+from dsa110_assets.imaging.grid import ImageGrid, circle_mask
+from dsa110_assets.imaging.noise import local_rms_map, robust_rms
+from dsa110_assets.imaging.options import ImagingOptions
+from dsa110_assets.imaging.preview import write_previews
+from dsa110_assets.imaging.primary_beam import primary_beam_image
+from dsa110_assets.imaging.restoring_beam import RestoringBeam
+from dsa110_assets.imaging.visibilities import Visibilities, read_visibilities
+from dsa110_assets.imaging.weighting import ImagingWeights, briggs_weights
+from dsa110_assets.instrument import BEAM_CUTOFF
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    """What was made and measured.
+
+    ``images``: suffix -> FITS file. ``preview``, ``preview_large``: PNG files. ``noise_jy_per_beam``: robust rms of the residual inside the beam, not corrected
+    for it. ``thermal_jy_per_beam``: prediction. ``peak_jy_per_beam``: largest pixel of the restored image inside the beam. ``model_flux_jy``: sum of the model.
+    ``effective_frequency_hz``: weighted mean frequency. ``used_fraction``: share of samples used. ``visibilities``: Stokes I visibilities imaged.
+    ``beyond_cell``: visibilities dropped because the pixels are too coarse. ``mask_sources``: catalogue sources in the mask. ``pb_centre``: effective beam at the
+    phase centre. ``seconds``: duration of each step.
+    """
+
+    images: dict[str, Path]
+    preview: Path
+    preview_large: Path
+    engine: str
+    beam: RestoringBeam
+    noise_jy_per_beam: float
+    thermal_jy_per_beam: float
+    peak_jy_per_beam: float
+    model_flux_jy: float
+    effective_frequency_hz: float
+    used_fraction: float
+    visibilities: int
+    beyond_cell: int
+    mask_sources: int
+    pb_centre: float
+    major_cycles: int
+    minor_iterations: int
+    converged: bool
+    start_mjd: float
+    end_mjd: float
+    ra_deg: float
+    dec_deg: float
+    seconds: dict[str, float]
+
+    @property
+    def dynamic_range(self) -> float:
+        """Peak over noise."""
+        return self.peak_jy_per_beam / self.noise_jy_per_beam if self.noise_jy_per_beam > 0 else float("nan")
+
+
+def image_tile(
+    ms: Path,
+    out_dir: Path,
+    name: str,
+    options: ImagingOptions,
+    *,
+    mask_sky: pd.DataFrame | None,
+    provenance: Mapping[str, str],
+) -> ImageReport:
+    """Image a calibrated tile: `products.IMAGE_SUFFIXES` as FITS files, and previews.
+
+    A point source of apparent flux S peaks at S Jy/beam in ``image``. ``pb`` is the response of that peak to the source's flux at the reference
+    frequency (`primary_beam`), ``image-pb`` = image / pb where pb is at least 20 %, NaN elsewhere, ``weight`` = pb^2 / rms^2 with the local rms, 0 elsewhere.
+
+    Args:
+        ms: calibrated Measurement Set.
+        out_dir: existing directory for the products.
+        name: observation, first part of the file names.
+        options: see there.
+        mask_sky: catalogue (``ra_deg``, ``dec_deg``, ``flux_jy``) around which to clean first; None searches everywhere.
+        provenance: written into the headers; see `fits_images.ImageMetadata`.
+
+    Raises:
+        ImagingError: not calibrated, all flagged, or no usable PSF; or the engine is not available.
+        ChildFailedError: an engine that runs as a child process failed or ran out of time.
+    """
+    clock = _Clock()
+    vis = read_visibilities(ms)
+    clock.lap("read")
+    grid = ImageGrid(options.image_size, options.cell_rad, np.radians(vis.pointing.phase_ra_deg), np.radians(vis.pointing.phase_dec_deg))
+    weights = briggs_weights(vis, grid.size, grid.cell_rad, options.briggs_robust)
+    clock.lap("weight")
+    rng = np.random.default_rng(110)
+    pb = primary_beam_image(vis, weights, grid, options, rng)
+    clock.lap("primary_beam")
+    sky = _inside(mask_sky, grid) if mask_sky is not None else None
+    mask: NDArray[np.bool_] | None = None
+    if options.use_mask and sky is not None and len(sky):
+        mask = circle_mask(grid, sky["ra_deg"].to_numpy(), sky["dec_deg"].to_numpy(), options.mask_radius_arcsec)
+    images = _run_engine(ms, vis, weights, grid, options, mask)
+    clock.lap("engine")
+    inside = pb >= BEAM_CUTOFF
+    noise = robust_rms(images.residual[inside])
+    if not np.isfinite(noise) or noise <= 0:
+        raise ImagingError(ms, f"the residual's noise is {noise}", "look at the calibrated visibilities: they carry no signal and no noise")
+    rms = local_rms_map(images.residual, images.beam.major_arcsec / options.cell_arcsec)
+    planes: dict[str, NDArray[np.float32]] = {
+        "dirty": images.dirty,
+        "psf": images.psf,
+        "model": images.model,
+        "residual": images.residual,
+        "image": images.restored,
+        "image-pb": np.where(inside, images.restored / np.where(inside, pb, np.float32(1)), np.float32(np.nan)),
+        "pb": pb,
+        "weight": np.where(inside & (rms > 0), np.square(pb / np.where(rms > 0, rms, np.float32(1))), np.float32(0)),
+    }
+    clock.lap("measure")
+    meta = _metadata(ms, vis, weights, grid, options, images, noise, name, provenance)
+    paths = {suffix: products.image_path(out_dir, name, suffix) for suffix in products.IMAGE_SUFFIXES}
+    for suffix, path in paths.items():
+        write_image(path, planes[suffix], meta, suffix)
+    clock.lap("write")
+    preview, large = write_previews(out_dir, name, images.restored, pb, grid, images.beam, noise, sky)
+    clock.lap("preview")
+    return ImageReport(
+        images=paths,
+        preview=preview,
+        preview_large=large,
+        engine=options.engine,
+        beam=images.beam,
+        noise_jy_per_beam=noise,
+        thermal_jy_per_beam=weights.thermal_jy_per_beam,
+        peak_jy_per_beam=float(images.restored[inside].max()),
+        model_flux_jy=float(images.model.sum(dtype=np.float64)),
+        effective_frequency_hz=weights.effective_frequency_hz,
+        used_fraction=vis.used_fraction,
+        visibilities=int((vis.weight > 0).sum()),
+        beyond_cell=weights.beyond_cell,
+        mask_sources=0 if sky is None or mask is None else len(sky),
+        pb_centre=float(pb[grid.size // 2, grid.size // 2]),
+        major_cycles=images.major_cycles,
+        minor_iterations=images.minor_iterations,
+        converged=images.converged,
+        start_mjd=vis.start_mjd,
+        end_mjd=vis.end_mjd,
+        ra_deg=vis.pointing.phase_ra_deg,
+        dec_deg=vis.pointing.phase_dec_deg,
+        seconds=clock.laps,
+    )
+
+
+def _run_engine(
+    ms: Path, vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions, mask: NDArray[np.bool_] | None
+) -> EngineImages:
+    del ms  # the engines that read the file themselves need it
+    return wgridder.run(vis, weights, grid, options, mask)
+
+
+def _inside(sky: pd.DataFrame, grid: ImageGrid) -> pd.DataFrame:
+    """Rows of a catalogue that lie in the image."""
+    y, x = grid.pixel_of(np.radians(sky["ra_deg"].to_numpy(dtype=float)), np.radians(sky["dec_deg"].to_numpy(dtype=float)))
+    with np.errstate(invalid="ignore"):
+        return sky[(y >= 0) & (x >= 0) & (y <= grid.size - 1) & (x <= grid.size - 1)]
+
+
+def _metadata(
+    ms: Path,
+    vis: Visibilities,
+    weights: ImagingWeights,
+    grid: ImageGrid,
+    options: ImagingOptions,
+    images: EngineImages,
+    noise: float,
+    name: str,
+    provenance: Mapping[str, str],
+) -> ImageMetadata:
+    from casacore.tables import table
+
+    with table(f"{ms}::OBSERVATION", ack=False) as observation:
+        telescope = str(observation.getcell("TELESCOPE_NAME", 0))
+    facts = {
+        "weighting": f"Briggs {options.briggs_robust}",
+        "calibration": ", ".join(str(t) for t in _caltables(vis)),
+        "used fraction of the samples": f"{vis.used_fraction:.4f}",
+    }
+    return ImageMetadata(
+        grid=grid,
+        beam=images.beam,
+        frequency_hz=weights.effective_frequency_hz,
+        bandwidth_hz=float(vis.channel_width_hz.sum()),
+        reference_frequency_hz=options.reference_frequency_hz,
+        spectral_index=options.spectral_index,
+        start_mjd=vis.start_mjd,
+        end_mjd=vis.end_mjd,
+        noise_jy_per_beam=noise,
+        thermal_jy_per_beam=weights.thermal_jy_per_beam,
+        telescope=telescope,
+        engine=options.engine,
+        name=name,
+        provenance={**facts, **provenance},
+    )
+
+
+def _caltables(vis: Visibilities) -> list[object]:
+    tables = vis.calibration.get("caltables")
+    return list(tables) if isinstance(tables, list) else []
+
+
+class _Clock:
+    """Durations of consecutive steps."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.laps[step] = round(now - self._last, 3)
+        self._last = now
