@@ -1,0 +1,92 @@
+"""Compiled inner loops of `model`, `solve` and `apply`; imported inside functions only, because numba is heavy."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def predict(delay_source_s, time_index, amplitude_jy, first_hz, step_hz, out):
+    """Sum of point sources for each row and channel.
+
+    ``delay_source_s`` (Nrows, Nsources) geometric delays in s, ``time_index`` (Nrows,), ``amplitude_jy`` (Ntimes, Nchan, Nsources)
+    apparent fluxes, ``out`` (Nrows, Nchan) complex64. The phasor of a source turns by a constant angle from channel to channel,
+    so one complex multiplication replaces a sine and a cosine; in float64 the error after 768 steps is below 1e-12.
+    """
+    n_rows, n_sources = delay_source_s.shape
+    n_chan = out.shape[1]
+    for row in numba.prange(n_rows):
+        re, im = np.empty(n_sources), np.empty(n_sources)
+        step_re, step_im = np.empty(n_sources), np.empty(n_sources)
+        for s in range(n_sources):
+            # whole turns are removed before the multiplication by 2 pi, which keeps the phase exact at any delay
+            turns = first_hz * delay_source_s[row, s]
+            phase = 2.0 * np.pi * (turns - np.floor(turns))
+            re[s], im[s] = np.cos(phase), np.sin(phase)
+            phase = 2.0 * np.pi * step_hz * delay_source_s[row, s]
+            step_re[s], step_im[s] = np.cos(phase), np.sin(phase)
+        amplitude = amplitude_jy[time_index[row]]
+        for c in range(n_chan):
+            total_re, total_im = 0.0, 0.0
+            for s in range(n_sources):
+                total_re += amplitude[c, s] * re[s]
+                total_im += amplitude[c, s] * im[s]
+                new_re = re[s] * step_re[s] - im[s] * step_im[s]
+                im[s] = re[s] * step_im[s] + im[s] * step_re[s]
+                re[s] = new_re
+            out[row, c] = np.complex64(complex(total_re, total_im))
+
+
+@numba.njit(parallel=True, cache=True)
+def accumulate(data, flag, weight, model, slot, sum_data, sum_model, sum_weight):
+    """Add one block's unflagged visibilities to the weighted sums of their slot.
+
+    ``data`` (Nrows, Nchan, Npol), ``flag``, ``weight`` likewise, ``model`` (Nrows, Nchan) for both polarizations, ``slot`` (Nrows,) output row,
+    each at most once a block (-1: not wanted). Sums: (Nslots, Nchan, Npol). Model and data get the same weights, so that gains stay exact.
+    """
+    n_rows, n_chan, n_pol = data.shape
+    for row in numba.prange(n_rows):
+        to = slot[row]
+        if to < 0:
+            continue
+        for c in range(n_chan):
+            for p in range(n_pol):
+                w = weight[row, c, p]
+                if flag[row, c, p] or not w > 0.0:
+                    continue
+                sum_data[to, c, p] += w * data[row, c, p]
+                sum_model[to, c, p] += w * model[row, c]
+                sum_weight[to, c, p] += w
+
+
+@numba.njit(parallel=True, cache=True)
+def apply_and_average(data, flag, weight, gain, gain_flag, ant1, ant2, row_flag, factor, out, out_flag, out_weight):
+    """Correct visibilities, ``V / (g1 conj(g2))``, and average ``factor`` channels weighted by ``weight``.
+
+    ``data`` (Nrows, Nchan, Npol) complex64, ``flag`` bool, ``weight`` float32; ``gain`` (Nants, Nchan, Npol) complex64 with ``gain_flag``;
+    ``out`` (Nrows, Nchan/factor, Npol), ``out_flag``, ``out_weight`` (sum of the weights of the unflagged channels).
+    """
+    n_rows, _, n_pol = data.shape
+    n_out = out.shape[1]
+    for row in numba.prange(n_rows):
+        a, b = ant1[row], ant2[row]
+        for c_out in range(n_out):
+            for p in range(n_pol):
+                total = 0.0 + 0.0j
+                total_weight = 0.0
+                if not row_flag[row]:
+                    for c in range(c_out * factor, (c_out + 1) * factor):
+                        w = weight[row, c, p]
+                        if flag[row, c, p] or gain_flag[a, c, p] or gain_flag[b, c, p] or not w > 0.0:
+                            continue
+                        both = complex(gain[a, c, p]) * complex(gain[b, c, p]).conjugate()
+                        total += w * complex(data[row, c, p]) / both
+                        total_weight += w
+                if total_weight > 0.0:
+                    out[row, c_out, p] = np.complex64(total / total_weight)
+                    out_flag[row, c_out, p] = False
+                else:
+                    out[row, c_out, p] = np.complex64(0.0)
+                    out_flag[row, c_out, p] = True
+                out_weight[row, c_out, p] = total_weight

@@ -1,0 +1,212 @@
+"""The calibrator's tile made small for the solver: cross-correlations only, averaged in time, data and model together.
+
+Averaging data and model with the same weights leaves gains unchanged that are constant over the average, however
+far a source lies from the phase centre; CASA does the same inside its solver, only slower. The published Measurement Set is
+only read. What does not belong here: solving (`solve`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dsa110_assets.calibration.model import ModelReport, TileModel, build_model, read_frequency_hz
+from dsa110_assets.errors import CalibrationQualityError, NonRetriableError
+from dsa110_assets.geometry import read_tile_pointing
+
+
+@dataclass(frozen=True)
+class AveragedTile:
+    """What went into the solver's Measurement Set.
+
+    ``path``; ``flagged_fraction`` (117,): of each antenna's cross-correlations, NaN for antennas without data; ``antenna_names``; ``n_times``
+    after averaging; ``model``: None where MODEL_DATA was used; ``centre_mjd``: middle of the observation.
+    """
+
+    path: Path
+    flagged_fraction: NDArray[np.float64]
+    antenna_names: tuple[str, ...]
+    n_times: int
+    n_channels: int
+    centre_mjd: float
+    duration_s: float
+    model: ModelReport | None
+
+
+def average_for_solving(
+    ms: Path,
+    out: Path,
+    *,
+    sky: pd.DataFrame | None,
+    integrations: int,
+    min_apparent_jy: float = 0.05,
+    radius_deg: float = 3.0,
+) -> AveragedTile:
+    """Write the solver's Measurement Set (DATA, MODEL_DATA, flags, weights) of a tile.
+
+    Args:
+        ms: written by `conversion`; opened read-only.
+        out: path that does not exist yet.
+        sky: catalogue sky to predict; None takes the MODEL_DATA of ``ms``.
+        integrations: how many consecutive integrations are averaged.
+        min_apparent_jy, radius_deg: of `model.build_model`.
+
+    Raises:
+        NonRetriableError: ``sky`` is None and ``ms`` has no MODEL_DATA.
+        CalibrationQualityError: nothing is unflagged, or the model is zero (pitfall 11).
+    """
+    from casacore.tables import table
+
+    frequency = read_frequency_hz(ms)
+    model = (
+        None if sky is None else build_model(sky, read_tile_pointing(ms), frequency, min_apparent_jy=min_apparent_jy, radius_deg=radius_deg)
+    )
+    with table(f"{ms}::ANTENNA", ack=False) as antenna:
+        names = tuple(str(n) for n in antenna.getcol("NAME"))
+    with table(str(ms), ack=False) as main:
+        if model is None and "MODEL_DATA" not in main.colnames():
+            raise NonRetriableError(ms, "has no MODEL_DATA", "give the catalogue sky, or predict the model first")
+        sums = _Sums.empty(main, frequency.size, integrations)
+        _fill(main, model, sums)
+        flagged = sums.flagged_fraction(len(names))
+        if not np.any(sums.weight > 0):
+            raise CalibrationQualityError(ms, "every cross-correlation is flagged", "look at the flagger's report of this observation")
+        if not np.any(sums.model):
+            raise CalibrationQualityError(ms, "the calibrator's model is zero everywhere", "predict the model (it must not be zero)")
+        _write(main, out, sums)
+        time_s = np.unique(main.getcol("TIME"))
+        interval = float(main.getcell("INTERVAL", 0))
+    return AveragedTile(
+        path=out,
+        flagged_fraction=flagged,
+        antenna_names=names,
+        n_times=sums.n_slots_in_time,
+        n_channels=frequency.size,
+        centre_mjd=float(time_s.min() + time_s.max()) / 2 / 86400.0,
+        duration_s=float(np.ptp(time_s)) + interval,
+        model=None if model is None else model.report(),
+    )
+
+
+@dataclass
+class _Sums:
+    """Weighted sums in slots (time bin x baseline): arrays (Nslots, Nchan, 2), float32/complex64 suffice for 24 terms."""
+
+    ant1: NDArray[np.int32]
+    ant2: NDArray[np.int32]
+    bin_of_time: dict[float, int]
+    n_slots_in_time: int
+    data: NDArray[np.complex64]
+    model: NDArray[np.complex64]
+    weight: NDArray[np.float32]
+    uvw: NDArray[np.float64]
+    time: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    interval: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, main: Any, n_chan: int, integrations: int) -> _Sums:
+        times = np.unique(main.getcol("TIME"))
+        a1, a2 = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
+        pairs = np.unique(np.stack([a1, a2], axis=1)[a1 != a2], axis=0)
+        n_bins = max(1, int(np.ceil(times.size / integrations)))
+        bins = {float(t): int(i * n_bins // times.size) for i, t in enumerate(times)}
+        shape = (n_bins * len(pairs), n_chan, 2)
+        return cls(
+            ant1=pairs[:, 0].astype(np.int32),
+            ant2=pairs[:, 1].astype(np.int32),
+            bin_of_time=bins,
+            n_slots_in_time=n_bins,
+            data=np.zeros(shape, dtype=np.complex64),
+            model=np.zeros(shape, dtype=np.complex64),
+            weight=np.zeros(shape, dtype=np.float32),
+            uvw=np.zeros((shape[0], 3)),
+            time=np.zeros(shape[0]),
+            rows=np.zeros(shape[0], dtype=np.int64),
+            interval=np.zeros(shape[0]),
+        )
+
+    def flagged_fraction(self, n_antennas: int) -> NDArray[np.float64]:
+        """Fraction of each antenna's averaged cross-correlations that have no data."""
+        lost = 1.0 - (self.weight > 0).mean(axis=(1, 2))
+        a1, a2 = np.tile(self.ant1, self.n_slots_in_time), np.tile(self.ant2, self.n_slots_in_time)
+        total = np.bincount(a1, lost, n_antennas) + np.bincount(a2, lost, n_antennas)
+        count = np.bincount(a1, minlength=n_antennas) + np.bincount(a2, minlength=n_antennas)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _fill(main: Any, model: TileModel | None, sums: _Sums) -> None:
+    """One pass over the Measurement Set, an integration at a time."""
+    from casacore.tables import table
+
+    from dsa110_assets.calibration._kernels import accumulate
+
+    n_bl = sums.ant1.size
+    key = {(int(i), int(j)): k for k, (i, j) in enumerate(zip(sums.ant1, sums.ant2, strict=True))}
+    time_column = np.asarray(main.getcol("TIME"))
+    starts = np.flatnonzero(np.diff(time_column, prepend=np.nan) != 0)
+    if starts.size != len(sums.bin_of_time):
+        msg = "rows are not ordered by time; conversion writes them so"
+        raise NonRetriableError(main.name(), msg, "convert the observation again")
+    counts = np.diff(np.append(starts, time_column.size))
+    assert table is not None
+    for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+        a1, a2 = main.getcol("ANTENNA1", start, count), main.getcol("ANTENNA2", start, count)
+        bin_ = sums.bin_of_time[float(time_column[start])]
+        slot = np.array([-1 if i == j else bin_ * n_bl + key[(int(i), int(j))] for i, j in zip(a1, a2, strict=True)], dtype=np.int64)
+        uvw = np.asarray(main.getcol("UVW", start, count), dtype=np.float64)
+        time = np.asarray(main.getcol("TIME", start, count), dtype=np.float64)
+        data = main.getcol("DATA", start, count)
+        one = main.getcol("MODEL_DATA", start, count) if model is None else model.predict(uvw, time)
+        flag = main.getcol("FLAG", start, count) | main.getcol("FLAG_ROW", start, count)[:, None, None]
+        weight = main.getcol("WEIGHT_SPECTRUM", start, count)
+        flag |= ~np.isfinite(data)
+        if one.ndim == 3:  # the package predicts XX = YY; a foreign MODEL_DATA may differ, its mean is what an unpolarised sky means
+            one = one.mean(axis=2)
+        accumulate(data, flag, weight, np.ascontiguousarray(one), slot, sums.data, sums.model, sums.weight)
+        cross = slot >= 0
+        to = slot[cross]
+        sums.uvw[to] += uvw[cross]
+        sums.time[to] += time[cross]
+        sums.interval[to] += main.getcol("INTERVAL", start, count)[cross]
+        sums.rows[to] += 1
+
+
+def _write(main: Any, out: Path, sums: _Sums) -> None:
+    from casacore.tables import table
+
+    from dsa110_assets.calibration.layout import create_like
+
+    has = sums.weight > 0
+    safe = np.where(has, sums.weight, 1.0).astype(np.float32)
+    present = np.flatnonzero(sums.rows > 0)
+    n_slots, n_chan, n_pol = sums.data.shape
+    count = sums.rows[present].astype(np.float64)
+    create_like(main, out, n_rows=present.size, n_channels=n_chan, columns=("DATA", "MODEL_DATA"))
+    with table(str(out), readonly=False, ack=False) as ms:
+        ms.putcol("DATA", (sums.data / safe)[present])
+        ms.putcol("MODEL_DATA", (sums.model / safe)[present])
+        ms.putcol("FLAG", ~has[present])
+        ms.putcol("FLAG_ROW", ~has[present].any(axis=(1, 2)))
+        ms.putcol("WEIGHT_SPECTRUM", sums.weight[present])
+        mean_weight = np.where(has, sums.weight, 0).mean(axis=1)[present].astype(np.float32)
+        mean_weight = np.maximum(mean_weight, 1e-6).astype(np.float32)
+        ms.putcol("WEIGHT", mean_weight)
+        ms.putcol("SIGMA", (1 / np.sqrt(mean_weight)).astype(np.float32))
+        pairs = np.tile(np.stack([sums.ant1, sums.ant2], axis=1), (sums.n_slots_in_time, 1))[present]
+        ms.putcol("ANTENNA1", pairs[:, 0])
+        ms.putcol("ANTENNA2", pairs[:, 1])
+        ms.putcol("UVW", sums.uvw[present] / count[:, None])
+        bins = np.arange(n_slots)[present] // sums.ant1.size
+        times = np.array([np.mean([t for t, b in sums.bin_of_time.items() if b == i]) for i in range(sums.n_slots_in_time)])
+        for name in ("TIME", "TIME_CENTROID"):
+            ms.putcol(name, times[bins])
+        for name in ("INTERVAL", "EXPOSURE"):
+            ms.putcol(name, sums.interval[present])
+        ms.putcol("SCAN_NUMBER", np.ones(present.size, dtype=np.int32))
+        assert n_pol == 2

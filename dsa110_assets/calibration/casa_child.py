@@ -1,0 +1,102 @@
+"""CASA tasks in a process of their own: ``python -m dsa110_assets.calibration.casa_child REQUEST RESULT``.
+
+CASA may crash, hang or leak; casatools and python-casacore then do not share a process with the platform (pitfalls 32 and 36).
+`run_tasks` is the parent's side: it starts the child in its own session and directory, ends all of it when the time is
+up, and turns every way to fail into an error. What does not belong here: what the tasks are for (`solve`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dsa110_assets.errors import ChildFailedError
+
+_LOG = "casa.log"
+
+
+def run_tasks(
+    tasks: Sequence[tuple[str, Mapping[str, Any]]], *, work_dir: Path, timeout_s: float, threads: int = 0, subject: object = "CASA"
+) -> str:
+    """Run CASA tasks one after the other in one child process.
+
+    Args:
+        tasks: (name of a casatasks function, its arguments), JSON types only; paths absolute.
+        work_dir: existing directory in which CASA may leave its log and temporary files.
+        timeout_s: wall-clock limit of all tasks together; the child and its children are killed then.
+        threads: OpenMP threads; 0 leaves the choice to CASA.
+        subject: what the error is about.
+
+    Returns:
+        CASA's log.
+
+    Raises:
+        ChildFailedError: a task raised, the child died or its time ran out; the cause carries CASA's own last complaints.
+    """
+    with tempfile.TemporaryDirectory(prefix="casa-", dir=work_dir) as directory:
+        here = Path(directory)
+        request, result, errors = here / "request.json", here / "result.json", here / "stderr.txt"
+        request.write_text(json.dumps([[name, dict(arguments)] for name, arguments in tasks]), encoding="utf-8")
+        environment = dict(os.environ)
+        if threads > 0:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        with errors.open("w", encoding="utf-8") as stderr:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "dsa110_assets.calibration.casa_child", str(request), str(result)],
+                cwd=here,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                start_new_session=True,
+            )
+            try:
+                code = child.wait(timeout_s)
+            except subprocess.TimeoutExpired as error:
+                raise ChildFailedError(
+                    subject, f"CASA did not finish within {timeout_s:g} s", "look at the machine's load; raise the limit if it is too tight"
+                ) from error
+            finally:
+                if child.poll() is None:
+                    os.killpg(child.pid, signal.SIGKILL)
+                    child.wait()
+        log = (here / _LOG).read_text(encoding="utf-8", errors="replace") if (here / _LOG).exists() else ""
+        outcome: dict[str, Any] = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
+        if code != 0 or not outcome.get("ok"):
+            complaints = [line.split("\t")[-1].strip() for line in log.splitlines() if "SEVERE" in line and "dUTC" not in line][-3:]
+            reason = outcome.get("error") or (f"CASA was killed by signal {-code}" if code < 0 else f"CASA ended with code {code}")
+            tail = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+            raise ChildFailedError(
+                subject, "; ".join([reason, *(complaints or tail)]), "read the cause; run again if the machine was the reason"
+            )
+        return log
+
+
+def _main(request: Path, result: Path) -> int:
+    """The child's side: run the tasks, report what happened in ``result``."""
+    import casatasks
+
+    casatasks.casalog.setlogfile(str(Path.cwd() / _LOG))
+    outcome: dict[str, Any] = {"ok": True}
+    for name, arguments in json.loads(request.read_text(encoding="utf-8")):
+        try:
+            answer = getattr(casatasks, name)(**arguments)
+        except Exception as error:  # noqa: BLE001 - the parent turns it into a typed error; nothing is swallowed
+            outcome = {"ok": False, "error": f"{name}: {type(error).__name__}: {error}"}
+            break
+        if answer is False:
+            outcome = {"ok": False, "error": f"{name} returned False"}
+            break
+    result.write_text(json.dumps(outcome), encoding="utf-8")
+    return 0 if outcome["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,215 @@
+"""The sky that a tile should have seen: point sources predicted through the drifting beam.
+
+``V(t, b, nu) = sum_s S_s (nu / 1.4 GHz)**alpha_s A(s, t, nu) exp(2 pi i nu tau)``, ``tau = (u l + v m + w (n - 1)) / c``: A is the
+Airy power beam around the meridian point of integration t, because the dishes do not track (pitfall 37), evaluated in every
+channel; u, v, w are the MS's own (metres). The sky is unpolarised: XX = YY = I, each in Jy. What does not belong here: where
+fluxes come from (`catalogs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dsa110_assets.errors import FluxScaleError, NonRetriableError
+from dsa110_assets.geometry import TilePointing, read_tile_pointing
+from dsa110_assets.instrument import (
+    SPEED_OF_LIGHT_M_PER_S,
+    airy_power_beam,
+    angular_separation_rad,
+)
+
+REFERENCE_FREQUENCY_HZ = 1.4e9
+DEFAULT_SPECTRAL_INDEX = -0.7
+SECONDS_PER_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What was predicted. ``n_sources`` in the model, ``brightest``: its name, ``apparent_jy``: sum of the tile-averaged apparent fluxes."""
+
+    n_sources: int
+    brightest: str
+    brightest_apparent_jy: float
+    apparent_jy: float
+
+
+@dataclass(frozen=True)
+class TileModel:
+    """Everything needed to predict any row of a tile.
+
+    ``names``; ``lmn`` (3, Nsources): direction cosines l, m and n - 1 from the phase centre; ``amplitude_jy`` (Ntimes, Nchan, Nsources):
+    apparent fluxes; ``time_s`` (Ntimes,): MJD seconds of the integrations; ``frequency_hz`` (Nchan,), evenly spaced.
+    """
+
+    names: tuple[str, ...]
+    lmn: NDArray[np.float64]
+    amplitude_jy: NDArray[np.float64]
+    time_s: NDArray[np.float64]
+    frequency_hz: NDArray[np.float64]
+
+    def predict(self, uvw_m: NDArray[np.float64], time_s: NDArray[np.float64]) -> NDArray[np.complex64]:
+        """Visibilities of rows with ``uvw_m`` (Nrows, 3) at ``time_s`` (Nrows,), MJD seconds; shape (Nrows, Nchan), both polarizations."""
+        from dsa110_assets.calibration._kernels import predict
+
+        index = np.abs(time_s[:, None] - self.time_s[None, :]).argmin(axis=1) if time_s.size else np.zeros(0, dtype=np.int64)
+        tolerance = np.diff(self.time_s).min() / 2 if self.time_s.size > 1 else 60.0
+        if time_s.size and np.abs(time_s - self.time_s[index]).max() > tolerance:
+            raise NonRetriableError("POINTING", "has no entry at the time of some rows", "convert the observation again")
+        out = np.empty((uvw_m.shape[0], self.frequency_hz.size), dtype=np.complex64)
+        step = (self.frequency_hz[-1] - self.frequency_hz[0]) / max(self.frequency_hz.size - 1, 1)
+        delay = (uvw_m @ self.lmn) / SPEED_OF_LIGHT_M_PER_S
+        predict(np.ascontiguousarray(delay), index, self.amplitude_jy, float(self.frequency_hz[0]), float(step), out)
+        return out
+
+    def report(self) -> ModelReport:
+        """Summary for logs and metadata."""
+        mean = self.amplitude_jy.mean(axis=(0, 1))
+        brightest = int(np.argmax(mean))
+        return ModelReport(len(self.names), self.names[brightest], float(mean[brightest]), float(mean.sum()))
+
+
+def direction_cosines(ra_rad: NDArray[np.float64], dec_rad: NDArray[np.float64], ra0_rad: float, dec0_rad: float) -> NDArray[np.float64]:
+    """(l, m, n - 1) of directions relative to a phase centre, shape (3, N); l to the east, m to the north.
+
+    (Thompson, Moran & Swenson 2017, equation 3.11; n - 1 without cancellation near the centre.)
+    """
+    d_ra = ra_rad - ra0_rad
+    east = np.cos(dec_rad) * np.sin(d_ra)
+    half = np.sin(d_ra / 2) ** 2
+    north = np.sin(dec_rad - dec0_rad) + 2 * half * np.cos(dec_rad) * np.sin(dec0_rad)
+    squared = east**2 + north**2
+    behind = np.cos(angular_separation_rad(ra_rad, dec_rad, ra0_rad, dec0_rad)) < 0
+    root = np.sqrt(np.clip(1 - squared, 0, None))
+    return np.stack([east, north, np.where(behind, -root - 1, -squared / (1 + root))])
+
+
+def build_model(
+    sky: pd.DataFrame,
+    pointing: TilePointing,
+    frequency_hz: NDArray[np.float64],
+    *,
+    min_apparent_jy: float = 0.05,
+    radius_deg: float = 3.0,
+) -> TileModel:
+    """Choose the sources that matter in a tile and evaluate their apparent fluxes.
+
+    Args:
+        sky: columns of `catalogs.sky.COLUMNS`; a NaN spectral index means -0.7.
+        pointing: of the tile.
+        frequency_hz: channel centres, evenly spaced, shape (Nchan,).
+        min_apparent_jy: sources that never get brighter than this (flux times beam) are left out.
+        radius_deg: sources that never come closer than this to the beam's centre are left out.
+
+    Raises:
+        FluxScaleError: a source in the field has no finite flux (pitfall 10).
+        NonRetriableError: no source is left, or the channels are not evenly spaced.
+    """
+    frequency = np.asarray(frequency_hz, dtype=np.float64)
+    if frequency.size > 2 and np.ptp(np.diff(frequency)) > 1e-6 * abs(frequency[1] - frequency[0]) + 1.0:
+        raise NonRetriableError("SPECTRAL_WINDOW", "channels are not evenly spaced", "convert the observation into one spectral window")
+    ra, dec = np.radians(sky["ra_deg"].to_numpy(np.float64)), np.radians(sky["dec_deg"].to_numpy(np.float64))
+    p_ra, p_dec = np.radians(pointing.ra_deg), np.radians(pointing.dec_deg)
+    # a cheap cut in declination first; the catalogue has 100 000 sources
+    candidate = np.flatnonzero(np.abs(dec[:, None] - np.array([[p_dec.min(), p_dec.max()]])).min(axis=1) <= np.radians(radius_deg))
+    separation = angular_separation_rad(ra[candidate, None], dec[candidate, None], p_ra[None, :], p_dec[None, :])
+    near = separation.min(axis=1) <= np.radians(radius_deg)
+    candidate, separation = candidate[near], separation[near]
+    rows = sky.iloc[candidate]
+    flux = rows["flux_jy"].to_numpy(np.float64)
+    if not np.isfinite(flux).all():
+        name = rows["name"].to_numpy()[~np.isfinite(flux)][0]
+        raise FluxScaleError(name, "has no flux density in the sky model", "remove it or give its flux; none is assumed")
+    alpha = rows["spectral_index"].to_numpy(np.float64)
+    alpha = np.where(np.isfinite(alpha), alpha, DEFAULT_SPECTRAL_INDEX)
+    middle = float(frequency.mean())
+    apparent = flux * (middle / REFERENCE_FREQUENCY_HZ) ** alpha * airy_power_beam(separation.min(axis=1), middle)
+    chosen = np.flatnonzero(apparent >= min_apparent_jy)
+    if chosen.size == 0:
+        raise NonRetriableError(
+            "sky model",
+            f"no source above {min_apparent_jy} Jy (apparent) within {radius_deg} deg of the tile",
+            "refresh the reference catalogue or lower PIPELINE_CAL_MODEL_MIN_JY",
+        )
+    candidate, separation, flux, alpha = candidate[chosen], separation[chosen], flux[chosen], alpha[chosen]
+    beam = airy_power_beam(separation.T[:, None, :], frequency[None, :, None])
+    spectrum = flux * (frequency[:, None] / REFERENCE_FREQUENCY_HZ) ** alpha
+    lmn = direction_cosines(ra[candidate], dec[candidate], np.radians(pointing.phase_ra_deg), np.radians(pointing.phase_dec_deg))
+    return TileModel(
+        names=tuple(str(n) for n in sky["name"].to_numpy()[candidate]),
+        lmn=lmn,
+        amplitude_jy=np.ascontiguousarray(beam * spectrum[None]),
+        time_s=pointing.time_mjd * SECONDS_PER_DAY,
+        frequency_hz=frequency,
+    )
+
+
+def read_frequency_hz(ms: Path) -> NDArray[np.float64]:
+    """Channel centres of the one spectral window, shape (Nchan,).
+
+    Raises:
+        NonRetriableError: not exactly one spectral window.
+    """
+    from casacore.tables import table
+
+    with table(f"{ms}::SPECTRAL_WINDOW", ack=False) as window:
+        if window.nrows() != 1:
+            raise NonRetriableError(ms, f"has {window.nrows()} spectral windows, expected 1", "convert the observation again")
+        return np.asarray(window.getcell("CHAN_FREQ", 0), dtype=np.float64)
+
+
+def row_blocks(n_rows: int, n_chan: int, *, bytes_per_block: int = 256 << 20) -> Iterator[tuple[int, int]]:
+    """(first row, number of rows) of blocks whose visibilities of two polarizations take about ``bytes_per_block``."""
+    step = max(1, bytes_per_block // (n_chan * 2 * 8))
+    for start in range(0, n_rows, step):
+        yield start, min(step, n_rows - start)
+
+
+def predict_model(ms: Path, sky: pd.DataFrame, *, min_apparent_jy: float = 0.05, radius_deg: float = 3.0) -> ModelReport:
+    """Fill MODEL_DATA of a Measurement Set (the column is made where it is missing), in row blocks.
+
+    Args:
+        ms: written by `conversion`; its POINTING table says where each integration looked.
+        sky: columns of `catalogs.sky.COLUMNS`.
+        min_apparent_jy: faintest apparent flux of a source in the model.
+        radius_deg: farthest source.
+
+    Raises:
+        FluxScaleError: a source in the field has no flux.
+        NonRetriableError: no source is bright enough: MODEL_DATA is never left at zero (pitfall 11).
+    """
+    from casacore.tables import table
+
+    model = build_model(sky, read_tile_pointing(ms), read_frequency_hz(ms), min_apparent_jy=min_apparent_jy, radius_deg=radius_deg)
+    with table(str(ms), readonly=False, ack=False) as main:
+        _add_model_column(main)
+        n_pol = main.getcell("DATA", 0).shape[1]
+        for start, count in row_blocks(main.nrows(), model.frequency_hz.size):
+            uvw = np.asarray(main.getcol("UVW", start, count), dtype=np.float64)
+            one = model.predict(uvw, np.asarray(main.getcol("TIME", start, count), dtype=np.float64))
+            main.putcol("MODEL_DATA", np.repeat(one[:, :, None], n_pol, axis=2), start, count)
+        main.flush()
+    return model.report()
+
+
+def _add_model_column(main: Any) -> None:
+    """Make MODEL_DATA like DATA, in tiles of its own."""
+    if "MODEL_DATA" in main.colnames():
+        return
+    from casacore.tables import makearrcoldesc, maketabdesc
+
+    n_chan, n_pol = main.getcell("DATA", 0).shape
+    rows = max(1, (1 << 20) // (8 * n_chan * n_pol))
+    description = maketabdesc([makearrcoldesc("MODEL_DATA", 0.0 + 0.0j, ndim=2, shape=[n_chan, n_pol], valuetype="complex", options=5)])
+    manager = {
+        "TYPE": "TiledColumnStMan",
+        "NAME": "TiledModel",
+        "SPEC": {"DEFAULTTILESHAPE": np.array([n_pol, n_chan, rows], dtype=np.int32)},
+    }
+    main.addcols(description, manager)

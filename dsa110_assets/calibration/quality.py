@@ -1,0 +1,163 @@
+"""Is a calibration table fit to be applied? Measurements of a table, and a verdict with its reasons.
+
+Thresholds come from real tables of this telescope: the one accepted on 2025-10-13 has 29 % flagged (21 of the 117 slots are
+never connected), a median S/N of 9.5 and phases that change by 15 deg from channel to channel; junk has a S/N of 0.5 and
+phases that change by 104 deg, which is what random phases do. What does not belong here: solving, registering.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dsa110_assets.calibration.caltable import CalTable, read_caltable
+
+INACTIVE_STATIONS = frozenset(str(n) for n in (10, *range(21, 24), *range(52, 68), 117))
+"""Slots that are not connected; they are flagged in every table and say nothing about its quality."""
+
+MIN_MEDIAN_SNR = 3.0
+MAX_PHASE_STEP_DEG = 60.0
+"""Channel-to-channel phase scatter; independent random phases give 104 deg."""
+MAX_AMPLITUDE_STEP = 0.4
+MAX_FLAGGED_ACTIVE = 0.5
+MIN_LIVE_ANTENNAS = 4
+
+
+@dataclass(frozen=True)
+class CaltableQuality:
+    """Figures of one table.
+
+    Fractions and lists count all slots of the ANTENNA table unless they say "active" (connected stations that were in the data).
+    ``dead_antennas``: names without a single solution; ``dead_inactive``: those of them that are not connected; ``dead_receptors``:
+    receptors (antenna and polarization) without a solution. ``median_amplitude``, ``median_snr``: of unflagged solutions. ``amplitude_scatter``:
+    median over receptors of the standard deviation of the amplitude over its mean. ``phase_step_deg``: scatter of the phase difference of
+    neighbouring channels inside a spectral window (None for one channel), ``amplitude_step`` likewise, relative. ``flagged_per_antenna``:
+    by name; ``flagged_per_channel``: by channel, ascending in frequency. ``accepted`` and ``reasons`` why not; ``warnings`` what to look at.
+    """
+
+    path: str
+    kind: str
+    flagged_fraction: float
+    flagged_fraction_active: float
+    dead_antennas: tuple[str, ...]
+    dead_inactive: tuple[str, ...]
+    dead_receptors: int
+    median_amplitude: float
+    amplitude_scatter: float
+    median_snr: float
+    phase_step_deg: float | None
+    amplitude_step: float | None
+    flagged_per_antenna: dict[str, float]
+    flagged_per_channel: tuple[float, ...]
+    refant: str
+    accepted: bool
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """As JSON, for the file beside the table."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def assess(table: Path) -> CaltableQuality:
+    """Measure a table and judge it.
+
+    Raises:
+        NonRetriableError: not a table of complex gains.
+    """
+    return assess_solutions(read_caltable(table))
+
+
+def assess_solutions(solutions: CalTable) -> CaltableQuality:
+    """Measure solutions that are in memory; see `assess`."""
+    good = ~solutions.flag
+    names = np.asarray(solutions.antenna_names)
+    inactive = np.isin(names, list(INACTIVE_STATIONS))
+    dead = ~good.any(axis=(0, 2, 3))
+    dead_receptors = int((~good.any(axis=(0, 2))).sum())
+    amplitude = np.abs(solutions.gain)
+    any_good = bool(good.any())
+    median_amplitude = float(np.median(amplitude[good])) if any_good else float("nan")
+    median_snr = float(np.median(solutions.snr[good])) if any_good else 0.0
+    phase_step, amplitude_step = _steps(solutions)
+    scatter = _scatter(solutions)
+    live = ~dead & ~inactive
+    active_flagged = float(solutions.flag[:, ~inactive].mean()) if (~inactive).any() else 1.0
+    # slots that were not in the data at all (a small test array) are dead without being at fault; judge the receptors that live
+    live_flagged = float(solutions.flag[:, live].mean()) if live.any() else 1.0
+
+    reasons: list[str] = []
+    if live.sum() < MIN_LIVE_ANTENNAS:
+        reasons.append(f"only {int(live.sum())} antennas have solutions")
+    if any_good and median_snr < MIN_MEDIAN_SNR:
+        reasons.append(f"median S/N {median_snr:.2f} is below {MIN_MEDIAN_SNR:g}")
+    if phase_step is not None and phase_step > MAX_PHASE_STEP_DEG:
+        reasons.append(f"phases scatter by {phase_step:.0f} deg from channel to channel (random phases: 104 deg)")
+    if amplitude_step is not None and amplitude_step > MAX_AMPLITUDE_STEP:
+        reasons.append(f"amplitudes scatter by {100 * amplitude_step:.0f} % from channel to channel")
+    if live_flagged > MAX_FLAGGED_ACTIVE:
+        reasons.append(f"{100 * live_flagged:.0f} % of the live antennas' solutions are flagged")
+    if any_good and not np.isfinite(amplitude[good]).all():
+        reasons.append("some amplitudes are not finite")
+    warnings: list[str] = []
+    unexpected = names[dead & ~inactive]
+    if 0 < unexpected.size <= names.size // 2:
+        warnings.append(f"antennas without solutions: {', '.join(unexpected)}")
+    if any_good and amplitude[good].max() > 10 * median_amplitude:
+        warnings.append(f"largest amplitude is {amplitude[good].max() / median_amplitude:.0f} times the median")
+    refants = solutions.refants
+    return CaltableQuality(
+        path=str(solutions.path),
+        kind=solutions.kind,
+        flagged_fraction=float(solutions.flag.mean()),
+        flagged_fraction_active=active_flagged,
+        dead_antennas=tuple(str(n) for n in names[dead]),
+        dead_inactive=tuple(str(n) for n in names[dead & inactive]),
+        dead_receptors=dead_receptors,
+        median_amplitude=median_amplitude,
+        amplitude_scatter=scatter,
+        median_snr=median_snr,
+        phase_step_deg=phase_step,
+        amplitude_step=amplitude_step,
+        flagged_per_antenna={str(n): round(float(f), 4) for n, f in zip(names, solutions.flag.mean(axis=(0, 2, 3)), strict=True)},
+        flagged_per_channel=tuple(round(float(f), 4) for f in solutions.flag.mean(axis=(0, 1, 3))),
+        refant=",".join(str(names[a]) for a in refants if a < names.size),
+        accepted=not reasons,
+        reasons=tuple(reasons),
+        warnings=tuple(warnings),
+    )
+
+
+def _steps(solutions: CalTable) -> tuple[float | None, float | None]:
+    """(phase scatter in deg, relative amplitude scatter) between neighbouring channels of one spectral window: medians over receptors."""
+    good = ~solutions.flag
+    pair = good[:, :, 1:] & good[:, :, :-1] & (np.diff(solutions.window) == 0)[None, None, :, None]
+    if not pair.any():
+        return None, None
+    turn = solutions.gain[:, :, 1:] * np.conj(solutions.gain[:, :, :-1])
+    phases: list[float] = []
+    amplitudes: list[float] = []
+    amplitude = np.abs(solutions.gain)
+    for t, a, p in np.argwhere(pair.sum(axis=2) > 2):
+        use = pair[t, a, :, p]
+        phase = np.angle(turn[t, a, use, p])
+        phases.append(float(np.sqrt(np.mean(phase**2))))
+        step = amplitude[t, a, 1:, p][use] - amplitude[t, a, :-1, p][use]
+        mean = float(amplitude[t, a, good[t, a, :, p], p].mean())
+        amplitudes.append(float(np.sqrt(np.mean(step**2))) / mean)
+    if not phases:
+        return None, None
+    return float(np.degrees(np.median(phases))), float(np.median(amplitudes))
+
+
+def _scatter(solutions: CalTable) -> float:
+    """Median over receptors of std/mean of the amplitude over times and channels."""
+    amplitude = np.where(solutions.flag, np.nan, np.abs(solutions.gain))
+    count = np.isfinite(amplitude).sum(axis=(0, 2))
+    mean = np.nansum(amplitude, axis=(0, 2)) / np.maximum(count, 1)
+    variance = np.nansum((amplitude - mean[None, :, None]) ** 2, axis=(0, 2)) / np.maximum(count, 1)
+    use = (count > 1) & (mean > 0)
+    return float(np.median(np.sqrt(variance[use]) / mean[use])) if use.any() else 0.0

@@ -1,0 +1,276 @@
+"""Bandpass and gains from a calibrator's tile, solved by CASA in a child process.
+
+Three solutions: phases on the central channels (so that the bandpass does not decorrelate), the bandpass per channel (normalised
+to unit amplitude), and the gains with it applied. The published Measurement Set is only read: the solver works on a small averaged
+copy (`averaged`). Delays are not solved for: residual slopes of this telescope are below 3 deg across the band. What does not
+belong here: judging tables (`quality`), which the caller does before registering them with the figures given here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dsa110_assets.calibration.averaged import AveragedTile, average_for_solving
+from dsa110_assets.calibration.caltable import read_caltable
+from dsa110_assets.calibration.casa_child import run_tasks
+from dsa110_assets.calibration.model import ModelReport
+from dsa110_assets.calibration.quality import CaltableQuality, assess
+from dsa110_assets.errors import CalibrationQualityError, ChildFailedError, ConfigurationError, NonRetriableError
+
+BANDPASS_TABLE = "bandpass.cal"
+GAIN_TABLE = "gain.cal"
+QUALITY_FILE = "quality.json"
+PLOT_FILE = "solutions.png"
+REFANT_ORDER = tuple(str(n) for n in (*range(104, 109), *range(109, 114), *range(114, 117), 103))
+"""Fall-backs, by name, in the observatory's order: outriggers, then 103."""
+MAX_REFANT_FLAGGED = 0.5
+_INF_BINS = 4
+"""Time bins of the solver's copy when solutions span the tile; the pre-bandpass phases follow the ionosphere on this scale."""
+
+
+@dataclass(frozen=True)
+class SolveReport:
+    """What was solved.
+
+    ``bandpass``, ``gain``: tables, None where skipped. ``refant``: name; ``refant_fallback``: whether the asked one could not be used.
+    ``mid_mjd``: middle of the observation; the tables are nearest to it in time. ``model``: the calibrator's sky (None: MODEL_DATA
+    was used). ``quality``: by table name. ``accepted``: every table passed. ``solved_bins`` and ``n_channels`` of the averaged copy.
+    """
+
+    bandpass: Path | None
+    gain: Path | None
+    refant: str
+    refant_fallback: bool
+    mid_mjd: float
+    duration_s: float
+    n_channels: int
+    solved_bins: int
+    model: ModelReport | None
+    quality: dict[str, CaltableQuality]
+    accepted: bool
+
+    def raise_if_refused(self) -> None:
+        """Raise CalibrationQualityError with the reasons when a table was refused."""
+        if not self.accepted:
+            reasons = "; ".join(f"{name}: {', '.join(q.reasons)}" for name, q in self.quality.items() if q.reasons)
+            raise CalibrationQualityError(
+                self.bandpass or self.gain, reasons, "look at solutions.png; calibrate on another tile or flag what is broken"
+            )
+
+
+def solve(
+    ms: Path,
+    out_dir: Path,
+    *,
+    refant: str = "103",
+    sky: pd.DataFrame | None = None,
+    bp_minsnr: float = 3.0,
+    gain_minsnr: float = 3.0,
+    gain_solint: str = "inf",
+    skip_bandpass: bool = False,
+    skip_gain: bool = False,
+    bandpass_table: Path | None = None,
+    min_apparent_jy: float = 0.05,
+    radius_deg: float = 3.0,
+    uvrange: str = "",
+    scratch_dir: Path | None = None,
+    timeout_s: float = 900.0,
+    threads: int = 0,
+) -> SolveReport:
+    """Solve bandpass and gains on a calibrator's tile.
+
+    Args:
+        ms: uncalibrated Measurement Set of `conversion`; read only.
+        out_dir: directory for ``bandpass.cal``, ``gain.cal``, ``solutions.png``, ``quality.json``; made when missing, tables in it replaced.
+        refant: reference antenna by name, not by index (pitfall 12); outriggers follow when it is mostly flagged.
+        sky: catalogue sky, calibrator's flux included (`catalogs.sky.with_calibrators`). None: ``ms`` has MODEL_DATA.
+        bp_minsnr, gain_minsnr: solutions below are flagged.
+        gain_solint: interval of the gains in CASA's syntax: ``inf`` (the tile), ``int``, or seconds or minutes such as ``60s``.
+        skip_bandpass: use ``bandpass_table`` for the gains (none: a flat bandpass).
+        skip_gain: solve the bandpass only; it is then not normalised and carries the amplitude scale.
+        bandpass_table: existing table for ``skip_bandpass``.
+        min_apparent_jy, radius_deg: of the predicted sky.
+        uvrange: CASA's selection, e.g. ``>0.3klambda``.
+        scratch_dir: for the averaged copy, removed afterwards; ``out_dir`` when None.
+        timeout_s: limit of CASA's whole work.
+        threads: for CASA; 0 leaves it to CASA.
+
+    Raises:
+        CalibrationQualityError: no usable data, a zero model (pitfall 11), or no reference antenna.
+        ChildFailedError: CASA failed or ran out of time.
+        ConfigurationError: both solutions are skipped, or a solution interval that is not one.
+    """
+    if skip_bandpass and skip_gain:
+        raise ConfigurationError("solve", "bandpass and gains are both skipped", "drop --skip-bp or --skip-g")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    out_dir = out_dir.absolute()
+    with tempfile.TemporaryDirectory(prefix="solve-", dir=scratch_dir or out_dir) as directory:
+        scratch = Path(directory).absolute()
+        integrations = _integrations(ms, gain_solint)
+        tile = average_for_solving(
+            ms, scratch / "calibrator.ms", sky=sky, integrations=integrations, min_apparent_jy=min_apparent_jy, radius_deg=radius_deg
+        )
+        order = refant_order(tile, refant)
+        steps = _steps(
+            tile, scratch, ",".join(order), bp_minsnr, gain_minsnr, gain_solint, skip_bandpass, skip_gain, bandpass_table, uvrange
+        )
+        run_tasks(steps, work_dir=scratch, timeout_s=timeout_s, threads=threads, subject=ms)
+        tables = {name: scratch / name for name in (BANDPASS_TABLE, GAIN_TABLE) if (scratch / name).is_dir()}
+        expected = [name for name, skipped in ((BANDPASS_TABLE, skip_bandpass), (GAIN_TABLE, skip_gain)) if not skipped]
+        if missing := [name for name in expected if name not in tables]:
+            raise ChildFailedError(ms, f"CASA wrote no {', '.join(missing)}", "look at the flags of the calibrator's tile")
+        for name, path in tables.items():
+            _check_refant(path, tile.antenna_names, order)
+            _replace(path, out_dir / name)
+    quality = {name: assess(out_dir / name) for name in tables}
+    report = SolveReport(
+        bandpass=out_dir / BANDPASS_TABLE if BANDPASS_TABLE in tables else None,
+        gain=out_dir / GAIN_TABLE if GAIN_TABLE in tables else None,
+        refant=order[0],
+        refant_fallback=order[0] != refant,
+        mid_mjd=tile.centre_mjd,
+        duration_s=tile.duration_s,
+        n_channels=tile.n_channels,
+        solved_bins=tile.n_times,
+        model=tile.model,
+        quality=quality,
+        accepted=all(q.accepted for q in quality.values()),
+    )
+    _write_report(report, out_dir / QUALITY_FILE)
+    _plot(report, out_dir / PLOT_FILE)
+    return report
+
+
+def refant_order(tile: AveragedTile, wanted: str, *, max_flagged: float = MAX_REFANT_FLAGGED) -> list[str]:
+    """Names of usable reference antennas, best first: the wanted one, then `REFANT_ORDER`, then the least flagged antenna.
+
+    An antenna is usable when at most ``max_flagged`` of its cross-correlations are flagged.
+
+    Raises:
+        CalibrationQualityError: no antenna has that much data.
+    """
+    flagged = dict(zip(tile.antenna_names, tile.flagged_fraction, strict=True))
+    usable = [name for name in dict.fromkeys((wanted, *REFANT_ORDER)) if flagged.get(name, np.nan) <= max_flagged]
+    if usable:
+        return usable
+    best = min((f, name) for name, f in ((n, float(f)) for n, f in flagged.items() if np.isfinite(f)))
+    if best[0] > max_flagged:
+        raise CalibrationQualityError(tile.path.name, "every antenna is mostly flagged", "look at the flagger's report of this tile")
+    return [best[1]]
+
+
+def _integrations(ms: Path, solint: str) -> int:
+    """How many integrations the solver's copy may average for a solution interval."""
+    from casacore.tables import table
+
+    with table(str(ms), ack=False) as main:
+        n_times = int(np.unique(main.getcol("TIME")).size)
+        interval_s = float(main.getcell("INTERVAL", 0))
+    if solint == "inf":
+        return max(1, -(-n_times // _INF_BINS))
+    if solint == "int":
+        return 1
+    match = re.fullmatch(r"\s*([\d.]+)\s*(s|min|m)?\s*", solint)
+    if match is None or float(match[1]) <= 0:
+        raise ConfigurationError("PIPELINE_CAL_GAIN_SOLINT", f"{solint!r} is not an interval", "give inf, int, or e.g. 60s or 2min")
+    seconds = float(match[1]) * (60.0 if (match[2] or "s").startswith("m") else 1.0)
+    return max(1, int(seconds / interval_s / 2))  # two bins at least in an interval, so that rounding does not merge intervals
+
+
+def _steps(
+    tile: AveragedTile,
+    scratch: Path,
+    refants: str,
+    bp_minsnr: float,
+    gain_minsnr: float,
+    gain_solint: str,
+    skip_bandpass: bool,
+    skip_gain: bool,
+    bandpass_table: Path | None,
+    uvrange: str,
+) -> list[tuple[str, dict[str, Any]]]:
+    """CASA tasks in order, with arguments."""
+    n_antennas = int(np.sum(np.isfinite(tile.flagged_fraction)))
+    common: dict[str, Any] = {
+        "vis": str(tile.path),
+        "refant": refants,
+        "minblperant": min(4, n_antennas - 1),
+        "parang": False,
+        "uvrange": uvrange,
+    }
+    steps: list[tuple[str, dict[str, Any]]] = []
+    applied: list[str] = []
+    if skip_bandpass:
+        applied = [] if bandpass_table is None else [str(bandpass_table.absolute())]
+    else:
+        low, high = int(tile.n_channels * 0.4), max(int(tile.n_channels * 0.4), int(tile.n_channels * 0.6) - 1)
+        phases = str(scratch / "phase.cal")
+        steps.append(
+            (
+                "gaincal",
+                {
+                    **common, "caltable": phases, "spw": f"0:{low}~{high}", "solint": "int" if tile.n_times > 1 else "inf",
+                    "gaintype": "G", "calmode": "p", "minsnr": gain_minsnr,
+                },
+            )
+        )  # fmt: skip
+        steps.append(
+            (
+                "bandpass",
+                {
+                    **common, "caltable": str(scratch / BANDPASS_TABLE), "solint": "inf", "combine": "scan", "bandtype": "B",
+                    "minsnr": bp_minsnr, "solnorm": not skip_gain, "gaintable": [phases],
+                },
+            )
+        )  # fmt: skip
+        applied = [str(scratch / BANDPASS_TABLE)]
+    if not skip_gain:
+        steps.append(
+            (
+                "gaincal",
+                {
+                    **common, "caltable": str(scratch / GAIN_TABLE), "solint": gain_solint, "combine": "scan" if gain_solint == "inf" else "",
+                    "gaintype": "G", "calmode": "ap", "minsnr": gain_minsnr, "gaintable": applied,
+                },
+            )
+        )  # fmt: skip
+    return steps
+
+
+def _check_refant(path: Path, names: Sequence[str], order: Sequence[str]) -> None:
+    """CASA must have read the reference antenna as a name: its number is where the name is in the ANTENNA table."""
+    solutions = read_caltable(path)
+    allowed = {names.index(name) for name in order}
+    if stray := [a for a in solutions.refants if a not in allowed]:
+        raise NonRetriableError(
+            path, f"CASA referred the phases to antenna number {stray[0]} instead of name {order[0]}", "check the ANTENNA names of the tile"
+        )
+
+
+def _replace(source: Path, destination: Path) -> None:
+    """Put a finished table in place, on the same file system or across two."""
+    import shutil
+
+    if destination.exists():
+        shutil.rmtree(destination)
+    shutil.move(str(source), str(destination))
+
+
+def _write_report(report: SolveReport, path: Path) -> None:
+    content = asdict(report)
+    path.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
+
+
+def _plot(report: SolveReport, path: Path) -> None:
+    from dsa110_assets.calibration.plots import plot_solutions
+
+    plot_solutions([t for t in (report.bandpass, report.gain) if t is not None], path)

@@ -1,0 +1,313 @@
+"""The VLA calibrator manual: parsed once into SQLite, searched for what transits in a tile.
+
+A calibrator without a flux at 20 cm stays in the catalogue without one: nothing is ever assumed (pitfall 10). Known
+variable sources never set the flux scale. What does not belong here: the absolute scale itself (`perley_butler_2017`), the
+rest of the sky (`sky`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dsa110_assets.catalogs import perley_butler_2017
+from dsa110_assets.errors import FluxScaleError, NoCalibratorError, NonRetriableError
+from dsa110_assets.geometry import Site, TilePointing, apparent_to_icrs, local_apparent_sidereal_time_rad
+from dsa110_assets.instrument import airy_power_beam, angular_separation_rad, drift_averaged_power_beam
+
+REFERENCE_FREQUENCY_HZ = 1.4e9
+"""Frequency at which the manual's 20 cm fluxes are taken to be given (it states the band only)."""
+C_BAND_HZ = 4.86e9
+"""The manual's 6 cm band; with 20 cm it gives a spectral index."""
+
+VARIABLE = frozenset(
+    (
+        "0238+166", "0319+415", "0423-013", "0433+053", "0530+135", "0721+713", "0854+201", "0927+390", "1229+020", "1256-057",
+        "1310+323", "1512-090", "1635+381", "1642+398", "1733-130", "1751+096", "2136+006", "2148+069", "2202+422", "2225-049",
+        "2232+117", "2253+161",
+    )
+)  # fmt: skip
+"""Blazars and the like whose 20 cm flux changes by tens of per cent (University of Michigan and VLA monitoring); by J2000 name."""
+
+_J2000 = re.compile(
+    r"^(?P<name>\d{4}[+-]\d{3})\s+J2000\s+(?P<position>[A-Z])\s+(?P<h>\d+)h(?P<m>\d+)m(?P<s>[\d.]+)s\s+"
+    r"(?P<sign>-?)(?P<d>\d+)d(?P<arcmin>\d+)'(?P<arcsec>[\d.]+)\"(?P<rest>.*)$"
+)
+_BAND = re.compile(r"^\s*(?P<band>[\d.]+)cm\s+[A-Z]\s+(?P<codes>[A-Z?](?:\s+[A-Z?]){3})\s+(?P<flux>[\d.]+|\?)")
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """One entry of the manual.
+
+    ``name``: J2000 name. ``alt_name``: 3C or other name, may be empty. ``ra_deg``, ``dec_deg``: J2000 (ICRS to the catalogue's
+    accuracy). ``position_code``: A (< 2 mas), B (< 0.01 arcsec), C (< 0.15 arcsec), T (worse). ``flux_jy``: at 1.4 GHz; None
+    where the manual gives none. ``spectral_index``: of S ~ nu**alpha from 20 and 6 cm, None where unknown. ``quality``: codes of
+    the VLA configurations A, B, C, D at 20 cm (P < 3 %, S 3-10 %, W 10-? % amplitude closure errors, C confused, X do not use,
+    ? unknown). ``is_variable``: its flux says nothing about today.
+    """
+
+    name: str
+    alt_name: str
+    ra_deg: float
+    dec_deg: float
+    position_code: str
+    flux_jy: float | None
+    spectral_index: float | None
+    quality: str
+    is_variable: bool
+
+    @property
+    def standard(self) -> str | None:
+        """Its name in the scale of Perley & Butler (2017), or None."""
+        found = perley_butler_2017.standard(self.name)
+        return None if found is None else found.name
+
+    @property
+    def sets_flux_scale(self) -> bool:
+        """Whether a flux density for it exists that may be believed today."""
+        return self.standard is not None or (self.flux_jy is not None and not self.is_variable)
+
+    @property
+    def is_compact(self) -> bool:
+        """Usable on the DSA-110's baselines (2.6 km, as the VLA's C array or shorter): neither X nor confused in C or D."""
+        return any(code in "PSW" for code in self.quality[2:4])
+
+    def flux_at_jy(self, frequency_hz: float = REFERENCE_FREQUENCY_HZ) -> float:
+        """Flux density in Jy: Perley-Butler 2017 for its standards, the manual's otherwise, scaled by the spectral index.
+
+        Raises:
+            FluxScaleError: the manual gives no flux at 20 cm, or the source is variable (pitfall 10).
+        """
+        if self.standard is not None:
+            return float(perley_butler_2017.flux_jy(self.standard, frequency_hz))
+        if self.flux_jy is None:
+            raise FluxScaleError(self.name, "the manual gives no flux density at 20 cm", "calibrate on a tile with another calibrator")
+        if self.is_variable:
+            raise FluxScaleError(self.name, "its flux density varies; the manual's is not today's", "calibrate on another calibrator")
+        return self.flux_jy * (frequency_hz / REFERENCE_FREQUENCY_HZ) ** self.index
+
+    @property
+    def index(self) -> float:
+        """Spectral index at 1.4 GHz; -0.7 where nothing is known."""
+        if self.standard is not None:
+            return perley_butler_2017.spectral_index(self.standard, REFERENCE_FREQUENCY_HZ)
+        return -0.7 if self.spectral_index is None else self.spectral_index
+
+
+def parse_manual(text: str) -> list[Calibrator]:
+    """Parse the text of the manual, in its order. Names that occur twice are kept twice (different positions).
+
+    Raises:
+        NonRetriableError: no entry was found: not the manual.
+    """
+    entries: list[Calibrator] = []
+    header: re.Match[str] | None = None
+    bands: dict[str, tuple[str, float | None]] = {}
+    for line in [*text.splitlines(), ""]:
+        if not line.strip():
+            if header is not None:
+                entries.append(_calibrator(header, bands))
+            header, bands = None, {}
+        elif (match := _J2000.match(line)) is not None:
+            if header is not None:  # a few entries follow each other without a blank line
+                entries.append(_calibrator(header, bands))
+                bands = {}
+            header = match
+        elif (match := _BAND.match(line)) is not None:
+            flux = None if match["flux"] == "?" else float(match["flux"])
+            bands[match["band"]] = (match["codes"].replace(" ", ""), flux)
+    if not entries:
+        raise NonRetriableError("VLA calibrator manual", "no entry could be read", "give the manual as text (its J2000 and BAND lines)")
+    return entries
+
+
+def _calibrator(header: re.Match[str], bands: dict[str, tuple[str, float | None]]) -> Calibrator:
+    quality, flux = bands.get("20", ("????", None))
+    flux = None if flux is None or flux <= 0 else flux
+    flux_6cm = bands.get("6", ("????", None))[1]
+    variable = header["name"] in VARIABLE
+    index = None
+    if flux and flux_6cm and not variable:
+        index = float(np.log(flux / flux_6cm) / np.log(REFERENCE_FREQUENCY_HZ / C_BAND_HZ))
+    dec = int(header["d"]) + int(header["arcmin"]) / 60 + float(header["arcsec"]) / 3600
+    words = header["rest"].split()
+    return Calibrator(
+        name=header["name"],
+        alt_name=words[-1] if len(words) > 1 else "" if words and re.fullmatch(r"[A-Z][a-z]{2}\d\d", words[0]) else " ".join(words),
+        ra_deg=15.0 * (int(header["h"]) + int(header["m"]) / 60 + float(header["s"]) / 3600),
+        dec_deg=-dec if header["sign"] else dec,
+        position_code=header["position"],
+        flux_jy=flux,
+        spectral_index=index,
+        quality=quality,
+        is_variable=variable,
+    )
+
+
+_COLUMNS = "name, alt_name, ra_deg, dec_deg, position_code, flux_jy, spectral_index, quality, is_variable"
+
+
+def build_calibrator_db(text_file: Path, sqlite_path: Path) -> int:
+    """Parse the manual and write ``vla_calibrators.sqlite3`` (table ``calibrators``); the old file stays until the new one is whole.
+
+    Returns:
+        Number of entries.
+
+    Raises:
+        NonRetriableError: the file is missing or is not the manual.
+    """
+    try:
+        entries = parse_manual(text_file.read_text(encoding="ascii", errors="replace"))
+    except OSError as error:
+        raise NonRetriableError(text_file, f"cannot be read ({error.strerror})", "set PIPELINE_VLA_CALIBRATORS_FILE") from error
+    sqlite_path.parent.mkdir(parents=True, exist_ok=True)
+    beside = sqlite_path.with_name(f".{sqlite_path.name}.{uuid.uuid4().hex}")
+    try:
+        with closing(sqlite3.connect(beside)) as connection, connection:
+            connection.execute(
+                "CREATE TABLE calibrators (name TEXT NOT NULL, alt_name TEXT NOT NULL, ra_deg REAL NOT NULL, dec_deg REAL NOT NULL, "
+                "position_code TEXT NOT NULL, flux_jy REAL, spectral_index REAL, quality TEXT NOT NULL, is_variable INTEGER NOT NULL)"
+            )
+            connection.executemany(
+                f"INSERT INTO calibrators ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                [
+                    (c.name, c.alt_name, c.ra_deg, c.dec_deg, c.position_code, c.flux_jy, c.spectral_index, c.quality, c.is_variable)
+                    for c in entries
+                ],
+            )
+            connection.execute("CREATE INDEX calibrators_dec ON calibrators (dec_deg)")
+        descriptor = os.open(beside, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        beside.replace(sqlite_path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return len(entries)
+
+
+def load(sqlite_path: Path) -> list[Calibrator]:
+    """All calibrators of a catalogue that `build_calibrator_db` wrote.
+
+    Raises:
+        NonRetriableError: missing, or not such a file.
+    """
+    if not sqlite_path.is_file():
+        raise NonRetriableError(sqlite_path, "there is no calibrator catalogue", "make it with `dsa110 catalogs refresh`")
+    try:
+        with closing(sqlite3.connect(f"file:{sqlite_path}?mode=ro&immutable=1", uri=True)) as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM calibrators ORDER BY rowid").fetchall()  # noqa: S608
+    except sqlite3.DatabaseError as error:
+        raise NonRetriableError(sqlite_path, f"not a calibrator catalogue ({error})", "make it with `dsa110 catalogs refresh`") from error
+    return [Calibrator(*row[:8], is_variable=bool(row[8])) for row in rows]
+
+
+def find(catalog: Sequence[Calibrator], name: str) -> Calibrator:
+    """The calibrator called ``name`` (J2000 name with or without J, or alternative name such as 3C286).
+
+    Where the manual has a name twice, the entry with a flux at 20 cm is meant.
+
+    Raises:
+        NoCalibratorError: unknown name.
+    """
+    key = name.strip().upper().replace(" ", "")
+    matches = [c for c in catalog if key in (c.name, f"J{c.name}") or (c.alt_name and key == c.alt_name.upper())]
+    if not matches:
+        raise NoCalibratorError(name, "not in the calibrator catalogue", "give a J2000 name of the VLA manual such as 0834+555, or 3C286")
+    return max(matches, key=lambda c: c.flux_jy is not None)
+
+
+def transit_mjd(ra_deg: float, dec_deg: float, near_mjd: float, site: Site) -> float:
+    """UTC MJD at which an ICRS direction crosses the meridian, the passage nearest to ``near_mjd``.
+
+    The apparent right ascension equals the apparent local sidereal time: solved for by iteration on the inverse
+    transformation (`geometry.apparent_to_icrs`), to well below a millisecond.
+    """
+    sidereal_day = 0.99726956632908
+    time_mjd, app_dec = near_mjd, np.radians(dec_deg)
+    for _ in range(6):
+        time_jd = time_mjd + 2_400_000.5
+        lst = local_apparent_sidereal_time_rad(time_jd, site)
+        ra, dec = apparent_to_icrs(lst, app_dec, time_jd, site)
+        offset = (np.radians(ra_deg) - float(ra) + np.pi) % (2 * np.pi) - np.pi
+        app_dec += np.radians(dec_deg) - float(dec)
+        time_mjd += offset / (2 * np.pi) * sidereal_day
+    return time_mjd
+
+
+def in_tile(
+    catalog: Sequence[Calibrator],
+    pointing: TilePointing,
+    *,
+    min_flux_jy: float = 0.5,
+    min_beam: float = 0.5,
+    include_variable: bool = False,
+    compact_only: bool = True,
+) -> list[Calibrator]:
+    """Calibrators that can calibrate a tile, best first.
+
+    They cross the meridian during the tile (their right ascension lies between the first and the last meridian point, half an
+    integration to either side), the power beam at their passage is at least ``min_beam`` at 1.4 GHz, and they have a flux
+    that may be believed (pitfall 10). Sources without a flux at 20 cm are never returned.
+
+    Args:
+        catalog: of `load`.
+        pointing: of the tile.
+        min_flux_jy: lowest flux density.
+        min_beam: lowest power response at the meridian passage.
+        include_variable: also return variable sources; `Calibrator.flux_at_jy` still refuses them.
+        compact_only: only sources that the manual calls usable in the VLA's C or D array.
+
+    Returns:
+        Highest apparent flux (flux times the tile's drift-averaged beam) first; may be empty.
+    """
+    half_step = np.diff(np.unwrap(np.radians(pointing.ra_deg))).mean() / 2 if pointing.ra_deg.size > 1 else 0.0
+    ra = np.unwrap(np.radians(pointing.ra_deg))
+    middle = (ra[0] + ra[-1]) / 2
+    half_width = (ra[-1] - ra[0]) / 2 + half_step
+    found: list[tuple[float, Calibrator]] = []
+    for c in catalog:
+        if c.flux_jy is None or (c.is_variable and not include_variable) or (compact_only and not c.is_compact):
+            continue
+        if (not c.is_variable and c.flux_at_jy() < min_flux_jy) or c.flux_jy < min_flux_jy:
+            continue
+        c_ra, c_dec = np.radians(c.ra_deg), np.radians(c.dec_deg)
+        offset = (c_ra - middle + np.pi) % (2 * np.pi) - np.pi
+        if abs(offset) > half_width:
+            continue
+        nearest = int(np.argmin(angular_separation_rad(c_ra, c_dec, ra, np.radians(pointing.dec_deg))))
+        miss = angular_separation_rad(c_ra, c_dec, c_ra, np.radians(pointing.dec_deg[nearest]))
+        if airy_power_beam(miss, REFERENCE_FREQUENCY_HZ) < min_beam:
+            continue
+        beam = drift_averaged_power_beam(c_ra, c_dec, ra, np.radians(pointing.dec_deg), REFERENCE_FREQUENCY_HZ)
+        flux = c.flux_jy if c.is_variable else c.flux_at_jy()
+        found.append((flux * float(beam), c))
+    return [c for _, c in sorted(found, key=lambda pair: -pair[0])]
+
+
+def require_in_tile(catalog: Sequence[Calibrator], pointing: TilePointing, *, subject: object, min_flux_jy: float = 0.5) -> Calibrator:
+    """The best calibrator of a tile.
+
+    Raises:
+        FluxScaleError: sources of the manual transit, but none has a flux that may be believed (pitfall 10).
+        NoCalibratorError: none transits at all.
+    """
+    usable = in_tile(catalog, pointing, min_flux_jy=min_flux_jy)
+    if usable:
+        return usable[0]
+    variable = in_tile(catalog, pointing, min_flux_jy=min_flux_jy, include_variable=True)
+    if variable:
+        raise FluxScaleError(subject, f"only the variable {variable[0].name} transits", "calibrate on another tile of the night")
+    raise NoCalibratorError(
+        subject, f"no calibrator above {min_flux_jy} Jy at 20 cm transits in this tile", "calibrate on another tile of the night"
+    )

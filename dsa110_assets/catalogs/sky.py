@@ -1,0 +1,154 @@
+"""The catalogue sky: one table of reference sources for sky models, imaging masks and photometry.
+
+Columns: ``name``, ``ra_deg``, ``dec_deg`` (ICRS), ``flux_jy`` (1.4 GHz), ``spectral_index`` (S ~ nu**alpha, NaN where unknown: -0.7
+is then used by those who need one). What does not belong here: what this telescope measured, and the primary beam.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from dsa110_assets.catalogs.calibrators import Calibrator
+from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.instrument import angular_separation_rad
+
+COLUMNS = ("name", "ra_deg", "dec_deg", "flux_jy", "spectral_index")
+DEFAULT_SPECTRAL_INDEX = -0.7
+NVSS_BEAM_ARCSEC = 45.0
+
+
+def nvss_names(ra_deg: ArrayLike, dec_deg: ArrayLike) -> list[str]:
+    """NVSS designations, ``NVSS JHHMMSS+DDMMSS``.
+
+    The catalogue prints positions to 0.01 s and 0.1 arcsec and truncates what it prints to whole seconds.
+
+    >>> nvss_names([128.728796], [55.572475])
+    ['NVSS J083454+553420']
+    """
+    centiseconds = np.mod(np.rint(np.asarray(ra_deg, dtype=np.float64) * 24000.0).astype(np.int64), 8_640_000)
+    declination = np.asarray(dec_deg, dtype=np.float64)
+    tenths = np.rint(np.abs(declination) * 36000.0).astype(np.int64)
+    seconds, arcsec = centiseconds // 100, tenths // 10
+    return [
+        f"NVSS J{s // 3600:02d}{s // 60 % 60:02d}{s % 60:02d}{'-' if negative else '+'}{a // 3600:02d}{a // 60 % 60:02d}{a % 60:02d}"
+        for s, a, negative in zip(seconds.tolist(), arcsec.tolist(), (declination < 0).tolist(), strict=True)
+    ]
+
+
+def build_reference(nvss_file: Path, parquet: Path) -> int:
+    """Make the reference catalogue from NVSS (Parquet: ``ra_deg, dec_deg, peak_jy_per_beam``), sorted by declination.
+
+    The peak stands in for the total flux density: right for what NVSS's 45 arcsec beam does not resolve. The old file stays until the new
+    one is whole.
+
+    Returns:
+        Number of sources.
+
+    Raises:
+        NonRetriableError: the file cannot be read or lacks a column.
+    """
+    wanted = ["ra_deg", "dec_deg", "peak_jy_per_beam"]
+    try:
+        nvss = pd.read_parquet(nvss_file, columns=wanted)
+    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise NonRetriableError(nvss_file, f"not NVSS as Parquet with {', '.join(wanted)} ({error})", "set PIPELINE_NVSS_FILE") from error
+    nvss = nvss.sort_values("dec_deg", kind="stable", ignore_index=True)
+    table = pd.DataFrame(
+        {
+            "name": nvss_names(nvss["ra_deg"], nvss["dec_deg"]),
+            "ra_deg": np.mod(nvss["ra_deg"].to_numpy(np.float64), 360.0),
+            "dec_deg": nvss["dec_deg"].to_numpy(np.float64),
+            "flux_jy": nvss["peak_jy_per_beam"].to_numpy(np.float64),
+            "spectral_index": np.full(len(nvss), np.nan),
+        }
+    )
+    _write(table, parquet)
+    return len(table)
+
+
+def _write(table: pd.DataFrame, parquet: Path) -> None:
+    parquet.parent.mkdir(parents=True, exist_ok=True)
+    beside = parquet.with_name(f".{parquet.name}.{uuid.uuid4().hex}")
+    try:
+        table.to_parquet(beside, index=False)
+        descriptor = os.open(beside, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        beside.replace(parquet)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_reference(parquet: Path) -> pd.DataFrame:
+    """Read a reference catalogue (columns `COLUMNS`).
+
+    Raises:
+        NonRetriableError: missing or not such a file.
+    """
+    if not parquet.is_file():
+        raise NonRetriableError(parquet, "there is no reference catalogue", "make it with `dsa110 catalogs refresh`")
+    try:
+        return pd.read_parquet(parquet, columns=list(COLUMNS))
+    except (OSError, ValueError) as error:
+        raise NonRetriableError(parquet, f"not a reference catalogue ({error})", "make it with `dsa110 catalogs refresh`") from error
+
+
+def separation_deg(sky: pd.DataFrame, ra_deg: float, dec_deg: float) -> NDArray[np.float64]:
+    """Angular distance of every source from a direction, shape (Nsources,)."""
+    return np.degrees(
+        angular_separation_rad(np.radians(sky["ra_deg"]), np.radians(sky["dec_deg"]), np.radians(ra_deg), np.radians(dec_deg))
+    )
+
+
+def cone(sky: pd.DataFrame, ra_deg: float, dec_deg: float, radius_deg: float) -> pd.DataFrame:
+    """Sources within ``radius_deg`` of a direction, brightest first; right across 0h and the poles."""
+    near = sky[np.abs(sky["dec_deg"].to_numpy() - dec_deg) <= radius_deg]
+    near = near[separation_deg(near, ra_deg, dec_deg) <= radius_deg]
+    return near.sort_values("flux_jy", ascending=False, kind="stable", ignore_index=True)
+
+
+def strip(sky: pd.DataFrame, ra_from_deg: float, ra_to_deg: float, dec_deg: float, half_height_deg: float) -> pd.DataFrame:
+    """Sources of a declination strip, from ``ra_from_deg`` eastwards to ``ra_to_deg`` (across 0h where the end is smaller).
+
+    Args:
+        sky: reference catalogue.
+        ra_from_deg, ra_to_deg: limits; equal limits mean the whole circle.
+        dec_deg: middle of the strip.
+        half_height_deg: half of its height.
+
+    Returns:
+        In order of right ascension from the start.
+    """
+    width = (ra_to_deg - ra_from_deg) % 360.0 or 360.0
+    offset = np.mod(sky["ra_deg"].to_numpy() - ra_from_deg, 360.0)
+    inside = (offset <= width) & (np.abs(sky["dec_deg"].to_numpy() - dec_deg) <= half_height_deg)
+    order = np.argsort(offset[inside], kind="stable")
+    return sky[inside].iloc[order].reset_index(drop=True)
+
+
+def with_calibrators(sky: pd.DataFrame, calibrators: Sequence[Calibrator], *, radius_arcsec: float = NVSS_BEAM_ARCSEC) -> pd.DataFrame:
+    """Put calibrators into the sky: each replaces every catalogue source within ``radius_arcsec`` of it.
+
+    Position, flux at 1.4 GHz and spectral index are the calibrator's own (Perley-Butler 2017 for its standards); its catalogue
+    counterparts, components of a resolved source among them, go, so that no flux counts twice.
+
+    Raises:
+        FluxScaleError: a calibrator has no flux that may be believed (pitfall 10).
+    """
+    keep = np.ones(len(sky), dtype=bool)
+    rows: list[dict[str, object]] = []
+    for c in calibrators:
+        rows.append({"name": c.name, "ra_deg": c.ra_deg, "dec_deg": c.dec_deg, "flux_jy": c.flux_at_jy(), "spectral_index": c.index})
+        keep &= separation_deg(sky, c.ra_deg, c.dec_deg) > radius_arcsec / 3600.0
+    if not rows:
+        return sky.reset_index(drop=True)
+    return pd.concat([pd.DataFrame(rows, columns=list(COLUMNS)), sky[keep]], ignore_index=True)
