@@ -1,0 +1,123 @@
+"""Many rows at a time: upserts of single rows, and data frames through PostgreSQL's COPY.
+
+COPY is 20 to 50 times as fast as INSERT for a night's photometry. What does not belong here: which tables (`queries`).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Select, Table, func
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.util import identity_key
+
+from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.registry.schema import Base
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CHUNK_ROWS = 500_000
+_IN_MEMORY_BYTES = 256 << 20
+
+
+def table_of(row: type[Base]) -> Table:
+    """Table of a mapped class."""
+    table = row.__table__
+    assert isinstance(table, Table)
+    return table
+
+
+def upsert(session: Session, row: type[Base], values: Mapping[str, Any], *, refresh: Iterable[str] = ()) -> None:
+    """Insert a row, or update the one with the same primary key. NaN becomes NULL; ``refresh``: columns to set to now()."""
+    table = table_of(row)
+    clean = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
+    statement = insert(table).values(**clean)
+    keys = {column.name for column in table.primary_key}
+    changes = {name: statement.excluded[name] for name in clean if name not in keys} | {name: func.now() for name in refresh}
+    session.flush()
+    session.execute(statement.on_conflict_do_update(index_elements=sorted(keys), set_=changes))
+    loaded = session.identity_map.get(identity_key(row, tuple(clean[column.name] for column in table.primary_key)))
+    if loaded is not None:  # somebody in this session holds the row as it was
+        session.refresh(loaded)
+
+
+def copy_rows(session: Session, table: str, frame: Any, columns: Sequence[str]) -> int:
+    """Append the columns of a data frame to a table with COPY; NaN and None become NULL. Returns the number of rows.
+
+    ``frame`` is a pandas DataFrame (whose stubs call most results a frame or a series).
+
+    Raises:
+        NonRetriableError: the frame lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+
+    if missing := [name for name in columns if name not in frame.columns]:
+        raise NonRetriableError(table, f"the rows have no {', '.join(missing)}", "give every column that the table needs")
+    names = ", ".join(f'"{name}"' for name in columns)
+    with _cursor(session) as cursor:
+        for first in range(0, len(frame), _CHUNK_ROWS):
+            chunk = pa.Table.from_pandas(frame.iloc[first : first + _CHUNK_ROWS][list(columns)], preserve_index=False)
+            text = io.BytesIO()
+            pyarrow.csv.write_csv(chunk, text, pyarrow.csv.WriteOptions(include_header=False))
+            text.seek(0)
+            cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT csv)", text)
+    return len(frame)
+
+
+def read_frame(session: Session, statement: Select[Any]) -> pd.DataFrame:
+    """Rows of a statement as a data frame; NULL becomes NaN or None. For answers of up to some ten thousand rows."""
+    import pandas as pd
+
+    return pd.read_sql(statement, session.connection())
+
+
+def read_frame_bulk(session: Session, statement: Select[Any], *, categories: Sequence[str] = ()) -> pd.DataFrame:
+    """Rows of a statement as a data frame through COPY, for millions of rows; columns in ``categories`` become categorical.
+
+    Parameters are written into the statement as literals, so it must not carry values from outside other than numbers,
+    dates and names that SQLAlchemy can quote.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+
+    types: dict[str, Any] = {}
+    for column in statement.selected_columns:
+        kind = column.type.python_type
+        types[column.name] = (
+            pa.dictionary(pa.int32(), pa.string())
+            if column.name in categories
+            else {float: pa.float64(), int: pa.int64(), bool: pa.bool_(), str: pa.string()}.get(kind, pa.string())
+        )
+    query = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as text:
+        with _cursor(session) as cursor:
+            cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", text)
+        text.seek(0)
+        table = pyarrow.csv.read_csv(
+            text,
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=types,
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                true_values=["t"],
+                false_values=["f"],
+                null_values=[""],
+            ),
+        )
+    return table.to_pandas()
+
+
+def _cursor(session: Session) -> Any:
+    """Cursor of the driver inside the session's own transaction."""
+    session.flush()
+    connection = session.connection().connection.dbapi_connection
+    assert connection is not None
+    return connection.cursor()

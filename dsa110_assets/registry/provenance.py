@@ -1,0 +1,152 @@
+"""What was made from what, by which code and configuration, and what is out of date.
+
+A version's inputs are named by their path, or ``<product>/<key>`` where a product is rows of the registry and no file
+(`reference`). What does not belong here: making anything again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import insert, select, text
+from sqlalchemy.orm import Session
+
+import dsa110_assets
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.registry.schema import ProductVersion
+
+_STALE = text("""
+WITH RECURSIVE current AS MATERIALIZED (
+    SELECT DISTINCT ON (product, key) *, coalesce(path, product || '/' || key) AS reference
+    FROM product_versions ORDER BY product, key, version_id DESC
+), newest AS MATERIALIZED (
+    SELECT reference, max(version_id) AS version_id FROM current GROUP BY reference
+), edges AS MATERIALIZED (
+    SELECT c.version_id, i.key AS input, i.value::bigint AS used, n.version_id AS newest
+    FROM current c, jsonb_each_text(c.inputs) i LEFT JOIN newest n ON n.reference = i.key
+), own AS (
+    SELECT version_id, code_version <> :code AS code, config_hash <> :config AS config,
+        EXISTS (SELECT FROM edges e WHERE e.version_id = c.version_id AND e.newest > e.used) AS inputs
+    FROM current c
+), reached(version_id) AS (
+    SELECT version_id FROM own WHERE code OR config OR inputs
+    UNION
+    SELECT e.version_id FROM reached r JOIN edges e ON e.newest = r.version_id
+)
+SELECT c.product, c.key, c.version_id, c.path, c.code_version, c.config_hash, c.created_at,
+    array_remove(ARRAY[CASE WHEN o.code THEN 'code' END, CASE WHEN o.config THEN 'configuration' END,
+        CASE WHEN o.inputs OR NOT (o.code OR o.config) THEN 'inputs' END], NULL) AS reasons
+FROM current c JOIN own o USING (version_id) JOIN reached USING (version_id)
+ORDER BY c.product, c.key
+""")
+
+
+@dataclass(frozen=True)
+class StaleProduct:
+    """A product that would come out differently today.
+
+    product: asset's name. key: observation, hour or night. version_id, path: its current version. reasons: any of ``code``,
+    ``configuration``, ``inputs`` (an input was made again since, or is stale itself).
+    """
+
+    product: str
+    key: str
+    version_id: int
+    path: str | None
+    reasons: tuple[str, ...]
+
+
+@cache
+def code_version() -> str:
+    """Version of the package, and the commit where it runs from a checkout: ``0.1.0+g0123456789ab``, ``.dirty`` if it was changed."""
+    directory = Path(dsa110_assets.__file__).parent
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):  # no git, or a hung file system: the version alone has to do
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # an installed copy below somebody else's checkout is not part of it
+    if git("ls-files", "--error-unmatch", "__init__.py") is None or (commit := git("rev-parse", "--short=12", "HEAD")) is None:
+        return dsa110_assets.__version__
+    dirty = ".dirty" if git("status", "--porcelain", "--untracked-files=no", "--", ".") else ""
+    return f"{dsa110_assets.__version__}+g{commit}{dirty}"
+
+
+def reference(product: str, key: str, path: str | None = None) -> str:
+    """Name under which a product is an input of others."""
+    return f"{product}/{key}" if path is None else str(path)
+
+
+def record_version(
+    session: Session,
+    product: str,
+    key: str,
+    *,
+    path: str | Path | None = None,
+    inputs: Mapping[str, int] | None = None,
+    config_hash: str,
+    checksum: str | None = None,
+    size_bytes: int | None = None,
+    duration_s: float | None = None,
+    peak_memory_mb: float | None = None,
+    run_id: str | None = None,
+) -> int:
+    """Record that a product was made, in the transaction that registers it; returns its ``version_id``.
+
+    Args:
+        session: open transaction.
+        product: asset's name.
+        key: observation, hour or night.
+        path: file or directory; None for products that are rows only.
+        inputs: `reference` of each input and the ``version_id`` that was read.
+        config_hash: `PipelineConfig.science_hash`.
+        checksum: SHA-256 of what was written (`products.checksum`).
+        size_bytes: its size.
+        duration_s: wall-clock time of making it.
+        peak_memory_mb: largest resident memory while making it.
+        run_id: Dagster's run, if one made it.
+    """
+    row = insert(ProductVersion).values(
+        product=product,
+        key=key,
+        path=None if path is None else str(path),
+        inputs={name: int(version) for name, version in (inputs or {}).items()},
+        code_version=code_version(),
+        config_hash=config_hash,
+        checksum=checksum,
+        size_bytes=size_bytes,
+        duration_s=duration_s,
+        peak_memory_mb=peak_memory_mb,
+        run_id=run_id,
+    )
+    return session.execute(row.returning(ProductVersion.version_id)).scalar_one()
+
+
+def current_version(session: Session, product: str, key: str) -> ProductVersion | None:
+    """Newest version of a product; None when it was never made."""
+    return session.scalars(
+        select(ProductVersion)
+        .where(ProductVersion.product == product, ProductVersion.key == key)
+        .order_by(ProductVersion.version_id.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def stale(session: Session, config: PipelineConfig) -> list[StaleProduct]:
+    """Products whose current version was made by other code, with another configuration, or from inputs that are no longer current.
+
+    Staleness is inherited: a product made from a stale one is stale too.
+    """
+    rows = session.execute(_STALE, {"code": code_version(), "config": config.science_hash()})
+    return [StaleProduct(row.product, row.key, row.version_id, row.path, tuple(row.reasons)) for row in rows]

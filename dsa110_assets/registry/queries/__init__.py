@@ -1,0 +1,80 @@
+"""Statements on the registry: plain functions that take a `Session`; the caller's transaction decides what becomes visible.
+
+What belongs here: everything that stages, commands and pages ask of the tables, by subject. What does not: the leases of the
+ingest queue (`ingest`), provenance (`registry.provenance`), and decisions on what to do with an answer.
+"""
+
+from dsa110_assets.registry.queries.calibration import applied_caltables, caltable_candidates, record_calibration_applied, upsert_caltables
+from dsa110_assets.registry.queries.images import (
+    declination_strips,
+    image_of,
+    mosaic,
+    mosaic_tiles,
+    mosaics_in_window,
+    tiles_in_window,
+    upsert_image,
+    upsert_mosaic,
+)
+from dsa110_assets.registry.queries.measurements import (
+    light_curve,
+    photometry,
+    replace_light_curves,
+    replace_photometry,
+)
+from dsa110_assets.registry.queries.observations import (
+    counts_by_state,
+    group,
+    groups_of_hour,
+    groups_of_night,
+    groups_of_slot,
+    measurement_sets,
+    upsert_measurement_set,
+)
+from dsa110_assets.registry.queries.quality import qa_metrics, upsert_qa_metric, upsert_reference_catalog
+from dsa110_assets.registry.queries.sources import detections, replace_detections, retire_sources, source_table, upsert_sources
+from dsa110_assets.registry.queries.variability import (
+    candidates,
+    label_candidate,
+    replace_candidates,
+    replace_variability,
+    variability,
+)
+
+__all__ = [
+    "applied_caltables",
+    "caltable_candidates",
+    "candidates",
+    "counts_by_state",
+    "declination_strips",
+    "detections",
+    "group",
+    "groups_of_hour",
+    "groups_of_night",
+    "groups_of_slot",
+    "image_of",
+    "label_candidate",
+    "light_curve",
+    "measurement_sets",
+    "mosaic",
+    "mosaic_tiles",
+    "mosaics_in_window",
+    "photometry",
+    "qa_metrics",
+    "record_calibration_applied",
+    "replace_candidates",
+    "replace_detections",
+    "replace_light_curves",
+    "replace_photometry",
+    "replace_variability",
+    "retire_sources",
+    "source_table",
+    "tiles_in_window",
+    "upsert_caltables",
+    "upsert_image",
+    "upsert_measurement_set",
+    "upsert_mosaic",
+    "upsert_qa_metric",
+    "upsert_reference_catalog",
+    "upsert_sources",
+    "variability",
+]

@@ -1,0 +1,87 @@
+"""Calibration tables and their use (`caltables`, `calibration_applied`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from dsa110_assets.registry.bulk import upsert
+from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow
+
+
+def upsert_caltables(
+    session: Session,
+    *,
+    directory: str,
+    group_id: str,
+    night: date | str,
+    calibrator: str,
+    refant: str,
+    mid_mjd: float,
+    valid_from_mjd: float,
+    valid_to_mjd: float,
+    pointing_dec_deg: float,
+    accepted: bool,
+    reasons: Sequence[str],
+    quality: Mapping[str, Any],
+) -> None:
+    """Register the solutions of one calibrator transit. Refused ones are registered too, with their reasons."""
+    upsert(
+        session,
+        CaltableRow,
+        {
+            "directory": str(directory), "group_id": group_id, "night": date.fromisoformat(night) if isinstance(night, str) else night,
+            "calibrator": calibrator, "refant": refant, "mid_mjd": mid_mjd, "valid_from_mjd": valid_from_mjd,
+            "valid_to_mjd": valid_to_mjd, "pointing_dec_deg": pointing_dec_deg, "accepted": accepted, "reasons": list(reasons),
+            "quality": dict(quality),
+        },
+        refresh=["created_at"],
+    )  # fmt: skip
+
+
+def caltable_candidates(
+    session: Session, mid_mjd: float, pointing_dec_deg: float, *, tolerance_deg: float, max_days: float | None = None
+) -> list[CaltableRow]:
+    """Accepted tables that are valid at ``mid_mjd`` for this declination strip, nearest in observation time first (pitfall 14).
+
+    Args:
+        session: open transaction.
+        mid_mjd: middle of the observation to calibrate (UTC MJD); before or after the calibrator's.
+        pointing_dec_deg: its pointing; tables within ``tolerance_deg`` of it qualify.
+        tolerance_deg: half width of the declination strip.
+        max_days: farthest in time, besides each table's own validity interval.
+    """
+    away = func.abs(CaltableRow.mid_mjd - mid_mjd)
+    statement = select(CaltableRow).where(
+        CaltableRow.accepted,
+        CaltableRow.valid_from_mjd <= mid_mjd,
+        CaltableRow.valid_to_mjd >= mid_mjd,
+        func.abs(CaltableRow.pointing_dec_deg - pointing_dec_deg) <= tolerance_deg,
+    )
+    if max_days is not None:
+        statement = statement.where(away <= max_days)
+    return list(session.scalars(statement.order_by(away, CaltableRow.mid_mjd)))
+
+
+def record_calibration_applied(session: Session, *, group_id: str, caltable_directory: str, rung: str, hours_away: float) -> None:
+    """Record which tables an observation was calibrated with; ``rung`` of the borrowing ladder, ``hours_away`` signed (tables - data)."""
+    upsert(
+        session,
+        CalibrationApplied,
+        {"group_id": group_id, "caltable_directory": str(caltable_directory), "rung": rung, "hours_away": hours_away},
+        refresh=["applied_at"],
+    )
+
+
+def applied_caltables(session: Session, group_id: str) -> tuple[CalibrationApplied, CaltableRow] | None:
+    """What an observation was calibrated with; None when it was not."""
+    found = session.execute(
+        select(CalibrationApplied, CaltableRow)
+        .join(CaltableRow, CaltableRow.directory == CalibrationApplied.caltable_directory)
+        .where(CalibrationApplied.group_id == group_id)
+    ).one_or_none()
+    return None if found is None else (found[0], found[1])

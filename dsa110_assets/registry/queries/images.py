@@ -1,0 +1,129 @@
+"""Tile images and mosaics (`images`, `mosaics`, `mosaic_tiles`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.orm import Session
+
+from dsa110_assets.registry.bulk import upsert
+from dsa110_assets.registry.schema import ImageRow, MosaicRow, MosaicTile
+
+
+def upsert_image(
+    session: Session,
+    *,
+    directory: str,
+    group_id: str,
+    mid_mjd: float,
+    ra_deg: float,
+    dec_deg: float,
+    pointing_dec_deg: float,
+    noise_jy_per_beam: float,
+    thermal_jy_per_beam: float | None,
+    peak_jy_per_beam: float,
+    bmaj_arcsec: float,
+    bmin_arcsec: float,
+    bpa_deg: float,
+) -> None:
+    """Register the images of one observation; they replace those that it had, wherever they were."""
+    session.execute(delete(ImageRow).where(ImageRow.group_id == group_id, ImageRow.directory != str(directory)))
+    upsert(
+        session,
+        ImageRow,
+        {
+            "directory": str(directory), "group_id": group_id, "mid_mjd": mid_mjd, "ra_deg": ra_deg, "dec_deg": dec_deg,
+            "pointing_dec_deg": pointing_dec_deg, "noise_jy_per_beam": noise_jy_per_beam, "thermal_jy_per_beam": thermal_jy_per_beam,
+            "peak_jy_per_beam": peak_jy_per_beam, "bmaj_arcsec": bmaj_arcsec, "bmin_arcsec": bmin_arcsec, "bpa_deg": bpa_deg,
+        },
+        refresh=["created_at"],
+    )  # fmt: skip
+
+
+def image_of(session: Session, group_id: str) -> ImageRow | None:
+    """Images of an observation, if it has been imaged."""
+    return session.scalars(select(ImageRow).where(ImageRow.group_id == group_id)).one_or_none()
+
+
+def tiles_in_window(
+    session: Session, start_mjd: float, end_mjd: float, *, pointing_dec_deg: float | None = None, tolerance_deg: float = 0.5
+) -> list[ImageRow]:
+    """Imaged tiles **observed** (mid-time) in [start, end) UTC MJD, of one declination strip if given, in order of time (pitfall 15)."""
+    statement = select(ImageRow).where(ImageRow.mid_mjd >= start_mjd, ImageRow.mid_mjd < end_mjd)
+    if pointing_dec_deg is not None:
+        statement = statement.where(func.abs(ImageRow.pointing_dec_deg - pointing_dec_deg) <= tolerance_deg)
+    return list(session.scalars(statement.order_by(ImageRow.mid_mjd)))
+
+
+def declination_strips(session: Session, start_mjd: float, end_mjd: float, *, tolerance_deg: float = 0.5) -> list[float]:
+    """Declination strips (deg, median pointing, ascending) of the imaged tiles observed in [start, end) UTC MJD.
+
+    Two neighbouring pointings belong to different strips when they are more than ``tolerance_deg`` apart.
+    """
+    rows = session.scalars(
+        select(ImageRow.pointing_dec_deg)
+        .where(ImageRow.mid_mjd >= start_mjd, ImageRow.mid_mjd < end_mjd)
+        .order_by(ImageRow.pointing_dec_deg)
+    ).all()
+    strips: list[list[float]] = []
+    for dec_deg in rows:
+        if strips and dec_deg - strips[-1][-1] <= tolerance_deg:
+            strips[-1].append(dec_deg)
+        else:
+            strips.append([dec_deg])
+    return [strip[len(strip) // 2] for strip in strips]
+
+
+def upsert_mosaic(
+    session: Session,
+    *,
+    name: str,
+    kind: str,
+    directory: str,
+    start_mjd: float,
+    mid_mjd: float,
+    end_mjd: float,
+    ra_deg: float,
+    dec_deg: float,
+    noise_jy_per_beam: float,
+    group_ids: Sequence[str],
+) -> None:
+    """Register a mosaic and the tiles that it was made from; ``kind`` is ``hourly``, ``nightly`` or ``custom``."""
+    upsert(
+        session,
+        MosaicRow,
+        {
+            "name": name, "kind": kind, "directory": str(directory), "start_mjd": start_mjd, "mid_mjd": mid_mjd, "end_mjd": end_mjd,
+            "ra_deg": ra_deg, "dec_deg": dec_deg, "n_tiles": len(group_ids), "noise_jy_per_beam": noise_jy_per_beam,
+        },
+        refresh=["created_at"],
+    )  # fmt: skip
+    session.execute(delete(MosaicTile).where(MosaicTile.mosaic_name == name))
+    if group_ids:
+        session.execute(insert(MosaicTile), [{"mosaic_name": name, "group_id": group_id} for group_id in group_ids])
+
+
+def mosaic(session: Session, name: str) -> MosaicRow | None:
+    """A mosaic by its name."""
+    return session.get(MosaicRow, name)
+
+
+def mosaic_tiles(session: Session, name: str) -> list[ImageRow]:
+    """Images of the tiles that a mosaic was made from, in order of time."""
+    return list(
+        session.scalars(
+            select(ImageRow)
+            .join(MosaicTile, MosaicTile.group_id == ImageRow.group_id)
+            .where(MosaicTile.mosaic_name == name)
+            .order_by(ImageRow.mid_mjd)
+        )
+    )
+
+
+def mosaics_in_window(session: Session, start_mjd: float, end_mjd: float, *, kind: str | None = None) -> list[MosaicRow]:
+    """Mosaics whose mid-time lies in [start, end) UTC MJD, in order of time."""
+    statement = select(MosaicRow).where(MosaicRow.mid_mjd >= start_mjd, MosaicRow.mid_mjd < end_mjd)
+    if kind is not None:
+        statement = statement.where(MosaicRow.kind == kind)
+    return list(session.scalars(statement.order_by(MosaicRow.mid_mjd)))

@@ -1,0 +1,131 @@
+"""Forced fluxes (`photometry`) and normalised light curves (`light_curves`): the two large tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Select, and_, delete, select, text
+from sqlalchemy.orm import Session
+
+from dsa110_assets.registry import photometry_partitions
+from dsa110_assets.registry.bulk import copy_rows, read_frame, read_frame_bulk
+from dsa110_assets.registry.schema import LightCurvePoint, MosaicRow, Photometry
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PHOTOMETRY_COLUMNS = (
+    "time_mjd", "source_id", "mosaic_name", "flux_jy", "flux_err_jy", "noise_jy_per_beam", "background_jy_per_beam", "snr", "upper_limit_jy",
+    "is_limit", "flags",
+)  # fmt: skip
+_MEASURED = ("time_mjd", "flux_jy", "flux_err_jy", "noise_jy_per_beam", "background_jy_per_beam", "snr")
+_LIGHT_CURVE_COLUMNS = (
+    "source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "normalisation", "normalisation_err", "is_limit",
+)  # fmt: skip
+
+
+def replace_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame, *, time_mjd: float | None = None) -> int:
+    """Replace all fluxes of one mosaic; partitions are made as needed. Returns the number of rows written.
+
+    Args:
+        session: open transaction; until it commits readers see the old fluxes.
+        mosaic_name: the mosaic that was measured.
+        rows: columns source_id, flux_jy, flux_err_jy, noise_jy_per_beam, background_jy_per_beam, snr, upper_limit_jy (NaN: none),
+            is_limit, and optionally flags and time_mjd. A row with a figure that is not finite is left out: a position that the
+            mosaic does not cover has no measurement.
+        time_mjd: time of all rows without their own (UTC MJD).
+    """
+    import numpy as np
+
+    frame = rows.copy()
+    frame["mosaic_name"] = mosaic_name
+    if "time_mjd" not in frame.columns:
+        frame["time_mjd"] = np.nan if time_mjd is None else float(time_mjd)
+    frame["flags"] = frame["flags"].fillna("") if "flags" in frame.columns else ""
+    frame = frame[np.isfinite(frame[list(_MEASURED)].to_numpy(float)).all(axis=1)]
+    # two runs of the same mosaic take their turns
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"photometry {mosaic_name}"})
+    session.execute(delete(Photometry).where(Photometry.mosaic_name == mosaic_name))
+    if frame.empty:
+        return 0
+    times = frame["time_mjd"].to_numpy(float)
+    photometry_partitions.ensure(session, times.min(), times.max())
+    return copy_rows(session, "photometry", frame, _PHOTOMETRY_COLUMNS)
+
+
+def photometry(
+    session: Session,
+    *,
+    start_mjd: float | None = None,
+    end_mjd: float | None = None,
+    source_ids: Sequence[int] | None = None,
+    mosaic_kind: str | None = None,
+    columns: Sequence[str] = _PHOTOMETRY_COLUMNS,
+) -> pd.DataFrame:
+    """Fluxes of all sources, one row for each source and mosaic, ordered by source and time; ``mosaic_name`` is categorical.
+
+    Args:
+        session: open transaction.
+        start_mjd: first time, inclusive (UTC MJD); with ``end_mjd`` only the months in question are read.
+        end_mjd: last time, exclusive.
+        source_ids: only these sources.
+        mosaic_kind: only mosaics of this kind (``hourly``), so that an hour does not count twice.
+        columns: columns to read; fewer are faster.
+    """
+    statement: Select[Any] = select(*[getattr(Photometry, name) for name in columns])
+    if start_mjd is not None:
+        statement = statement.where(Photometry.time_mjd >= float(start_mjd))
+    if end_mjd is not None:
+        statement = statement.where(Photometry.time_mjd < float(end_mjd))
+    if source_ids is not None:
+        statement = statement.where(Photometry.source_id.in_([int(i) for i in source_ids]))
+    if mosaic_kind is not None:
+        statement = statement.where(Photometry.mosaic_name.in_(select(MosaicRow.name).where(MosaicRow.kind == mosaic_kind)))
+    categories = [name for name in ("mosaic_name", "flags") if name in columns]
+    return read_frame_bulk(session, statement.order_by(Photometry.source_id, Photometry.time_mjd), categories=categories)
+
+
+def light_curve(session: Session, source_id: int) -> pd.DataFrame:
+    """One source's fluxes in order of time, with the normalised ones beside them where there are any.
+
+    Columns: time_mjd, mosaic_name, mosaic_kind, flux_jy, flux_err_jy, snr, upper_limit_jy, is_limit, flags (as measured);
+    normalised_flux_jy, normalised_flux_err_jy, normalisation (NaN before the night's light curves were made).
+    """
+    return read_frame(
+        session,
+        select(
+            Photometry.time_mjd,
+            Photometry.mosaic_name,
+            MosaicRow.kind.label("mosaic_kind"),
+            Photometry.flux_jy,
+            Photometry.flux_err_jy,
+            Photometry.snr,
+            Photometry.upper_limit_jy,
+            Photometry.is_limit,
+            Photometry.flags,
+            LightCurvePoint.flux_jy.label("normalised_flux_jy"),
+            LightCurvePoint.flux_err_jy.label("normalised_flux_err_jy"),
+            LightCurvePoint.normalisation,
+        )
+        .outerjoin(MosaicRow, MosaicRow.name == Photometry.mosaic_name)
+        .outerjoin(
+            LightCurvePoint,
+            and_(LightCurvePoint.source_id == Photometry.source_id, LightCurvePoint.mosaic_name == Photometry.mosaic_name),
+        )
+        .where(Photometry.source_id == int(source_id))
+        .order_by(Photometry.time_mjd),
+    )
+
+
+def replace_light_curves(session: Session, points: pd.DataFrame) -> int:
+    """Replace the normalised light curves of the sources that occur in ``points`` (columns as in `LightCurvePoint`)."""
+    import numpy as np
+    import pandas as pd
+
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('light_curves', 0))"))
+    session.execute(text("CREATE TEMPORARY TABLE IF NOT EXISTS replaced_sources (source_id int8 PRIMARY KEY) ON COMMIT DROP"))
+    session.execute(text("TRUNCATE replaced_sources"))
+    copy_rows(session, "replaced_sources", pd.DataFrame({"source_id": np.unique(points["source_id"].to_numpy())}), ["source_id"])
+    session.execute(text("DELETE FROM light_curves USING replaced_sources r WHERE light_curves.source_id = r.source_id"))
+    return copy_rows(session, "light_curves", points, _LIGHT_CURVE_COLUMNS)

@@ -1,0 +1,53 @@
+"""Quality figures (`qa_metrics`) and reference catalogues on disk (`reference_catalogs`)."""
+
+from __future__ import annotations
+
+import math
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.registry.bulk import upsert
+from dsa110_assets.registry.schema import QaMetric, RefreshableCatalog
+
+
+def upsert_qa_metric(
+    session: Session,
+    product: str,
+    key: str,
+    metric: str,
+    value: float | None,
+    *,
+    limit_low: float | None = None,
+    limit_high: float | None = None,
+    passed: bool | None = None,
+    reason: str = "",
+) -> None:
+    """Record a quality figure of a product and the verdict on it.
+
+    Raises:
+        NonRetriableError: something passed without having been measured (pitfall 22).
+    """
+    if passed and (value is None or not math.isfinite(value)):
+        raise NonRetriableError(f"{metric} of {product} {key}", "is said to have passed but has no value", "leave the verdict open")
+    upsert(
+        session,
+        QaMetric,
+        {
+            "product": product, "key": key, "metric": metric, "value": value, "limit_low": limit_low, "limit_high": limit_high,
+            "passed": passed, "reason": reason,
+        },
+        refresh=["measured_at"],
+    )  # fmt: skip
+
+
+def qa_metrics(session: Session, product: str, key: str) -> dict[str, QaMetric]:
+    """Quality figures of a product by name."""
+    rows = session.scalars(select(QaMetric).where(QaMetric.product == product, QaMetric.key == key).order_by(QaMetric.metric))
+    return {row.metric: row for row in rows}
+
+
+def upsert_reference_catalog(session: Session, *, name: str, path: str, origin: str, n_rows: int) -> None:
+    """Record that a reference catalogue was (re)made on disk."""
+    upsert(session, RefreshableCatalog, {"name": name, "path": str(path), "origin": origin, "n_rows": n_rows}, refresh=["refreshed_at"])

@@ -1,0 +1,115 @@
+"""Positions that are measured (`sources`) and what the blind finder saw (`detections`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.orm import Session
+
+from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.registry.bulk import copy_rows, read_frame_bulk
+from dsa110_assets.registry.schema import Detection, Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+_DETECTION_COLUMNS = (
+    "mosaic_name", "number", "ra_deg", "dec_deg", "ra_err_arcsec", "dec_err_arcsec", "peak_jy_per_beam", "flux_jy", "flux_err_jy", "snr",
+    "matched_name", "separation_arcsec",
+)  # fmt: skip
+
+
+def upsert_sources(session: Session, sources: pd.DataFrame, *, origin: str) -> np.ndarray:
+    """Make sure that these positions are measured; a known name gets its new position and becomes active again.
+
+    Args:
+        session: open transaction.
+        sources: columns name, ra_deg, dec_deg (ICRS) and optionally reference_flux_jy (1.4 GHz); names are unique.
+        origin: ``nvss``, ``calibrator``, ``monitored`` or ``blind``; a known source keeps the one it has.
+
+    Returns:
+        Their ``source_id``, int64 of shape (Nsources,), in the order of ``sources``.
+
+    Raises:
+        NonRetriableError: a name occurs twice, or a position is not finite.
+    """
+    import numpy as np
+
+    names = sources["name"].to_numpy()
+    if (repeated := sources["name"].duplicated().to_numpy()).any():
+        raise NonRetriableError(f"source {names[repeated][0]}", "occurs twice in one list", "give each position one name")
+    if not np.isfinite(sources[["ra_deg", "dec_deg"]].to_numpy(float)).all():
+        raise NonRetriableError("sources", "a position is not finite", "give RA and Dec in degrees for each")
+    frame = sources[["name", "ra_deg", "dec_deg"]].copy()
+    frame["reference_flux_jy"] = sources["reference_flux_jy"] if "reference_flux_jy" in sources.columns else np.nan
+    frame["position"] = np.arange(len(frame))
+    session.execute(
+        text(
+            "CREATE TEMPORARY TABLE IF NOT EXISTS incoming_sources (name text, ra_deg float8, dec_deg float8, reference_flux_jy float8, "
+            "position int8) ON COMMIT DROP"
+        )
+    )
+    session.execute(text("TRUNCATE incoming_sources"))
+    copy_rows(session, "incoming_sources", frame, ["name", "ra_deg", "dec_deg", "reference_flux_jy", "position"])
+    session.execute(
+        text(
+            "INSERT INTO sources (name, ra_deg, dec_deg, reference_flux_jy, origin, active) "
+            "SELECT name, ra_deg, dec_deg, reference_flux_jy, :origin, true FROM incoming_sources ORDER BY name "  # one order: no deadlock
+            "ON CONFLICT (name) DO UPDATE SET ra_deg = excluded.ra_deg, dec_deg = excluded.dec_deg, active = true, "
+            "reference_flux_jy = coalesce(excluded.reference_flux_jy, sources.reference_flux_jy) "
+            "WHERE (sources.ra_deg, sources.dec_deg, sources.active) IS DISTINCT FROM (excluded.ra_deg, excluded.dec_deg, true) "
+            "OR sources.reference_flux_jy IS DISTINCT FROM coalesce(excluded.reference_flux_jy, sources.reference_flux_jy)"
+        ),
+        {"origin": origin},
+    )
+    ids = session.scalars(text("SELECT s.source_id FROM incoming_sources i JOIN sources s USING (name) ORDER BY i.position")).all()
+    return np.asarray(ids, dtype=np.int64)
+
+
+def retire_sources(session: Session, *, origin: str, keep: Sequence[str]) -> int:
+    """Stop measuring the sources of an origin that are not in ``keep`` (names); their history stays. Returns how many."""
+    retired = session.execute(
+        update(Source)
+        .where(Source.origin == origin, Source.active, Source.name.not_in(list(keep)))
+        .values(active=False)
+        .returning(Source.source_id)
+    )
+    return len(retired.all())
+
+
+def source_table(
+    session: Session, *, active_only: bool = True, origin: str | None = None, dec_min_deg: float = -90.0, dec_max_deg: float = 90.0
+) -> pd.DataFrame:
+    """Sources between two declinations: source_id, name, ra_deg, dec_deg, reference_flux_jy (NaN: none), origin, active."""
+    statement = select(
+        Source.source_id, Source.name, Source.ra_deg, Source.dec_deg, Source.reference_flux_jy, Source.origin, Source.active
+    ).where(Source.dec_deg >= dec_min_deg, Source.dec_deg <= dec_max_deg)
+    if active_only:
+        statement = statement.where(Source.active)
+    if origin is not None:
+        statement = statement.where(Source.origin == origin)
+    return read_frame_bulk(session, statement.order_by(Source.source_id))
+
+
+def replace_detections(session: Session, mosaic_name: str, found: pd.DataFrame) -> int:
+    """Replace what the blind finder saw in a mosaic; columns as in `Detection`, ``number`` and the match being optional."""
+    import numpy as np
+
+    frame = found.copy()
+    frame["mosaic_name"] = mosaic_name
+    if "number" not in frame.columns:
+        frame["number"] = np.arange(1, len(frame) + 1)
+    for name in ("matched_name", "separation_arcsec"):
+        if name not in frame.columns:
+            frame[name] = None
+    session.execute(delete(Detection).where(Detection.mosaic_name == mosaic_name))
+    return copy_rows(session, "detections", frame, _DETECTION_COLUMNS)
+
+
+def detections(session: Session, mosaic_name: str) -> pd.DataFrame:
+    """What the blind finder saw in a mosaic, in its order."""
+    columns = [getattr(Detection, name) for name in _DETECTION_COLUMNS]
+    return read_frame_bulk(session, select(*columns).where(Detection.mosaic_name == mosaic_name).order_by(Detection.number))

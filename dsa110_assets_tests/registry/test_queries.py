@@ -1,0 +1,420 @@
+"""Statements of the stages: what is written is read back, replaced as a whole, and selected by observation."""
+
+import threading
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import select, text
+
+from dsa110_assets.errors import NonRetriableError, UnknownGroupError
+from dsa110_assets.registry import queries
+from dsa110_assets.registry.schema import GroupState, ImageRow, LightCurvePoint, MosaicTile
+from dsa110_assets_tests.registry_fixture import add_group
+
+FIRST, SECOND, THIRD = "2026-03-01T05:10:00", "2026-03-01T05:15:09", "2026-03-01T06:00:00"
+
+
+def _image(session, group_id, mid_mjd, *, dec=16.0, **changes):
+    values = {
+        "directory": f"/images/{group_id}", "group_id": group_id, "mid_mjd": mid_mjd, "ra_deg": 10.0, "dec_deg": dec, "pointing_dec_deg": dec,
+        "noise_jy_per_beam": 1e-3, "thermal_jy_per_beam": None, "peak_jy_per_beam": 1.0, "bmaj_arcsec": 20.0, "bmin_arcsec": 15.0, "bpa_deg": 3.0,
+    }  # fmt: skip
+    queries.upsert_image(session, **(values | changes))
+
+
+def _mosaic(session, name="m1", *, kind="hourly", mid_mjd=61100.5, group_ids=()):
+    queries.upsert_mosaic(
+        session, name=name, kind=kind, directory=f"/mosaics/{name}", start_mjd=mid_mjd - 0.02, mid_mjd=mid_mjd, end_mjd=mid_mjd + 0.02, ra_deg=10.0,
+        dec_deg=16.0, noise_jy_per_beam=5e-4, group_ids=list(group_ids),
+    )  # fmt: skip
+
+
+def _fluxes(source_ids, *, seed=1, **changes):
+    rng = np.random.default_rng(seed)
+    n = len(source_ids)
+    frame = pd.DataFrame(
+        {
+            "source_id": source_ids, "flux_jy": rng.normal(1, 0.1, n), "flux_err_jy": 0.1, "noise_jy_per_beam": 0.1, "background_jy_per_beam": 0.0,
+            "snr": 10.0, "upper_limit_jy": np.where(np.arange(n) % 2, 0.3, np.nan), "is_limit": np.arange(n) % 2 == 1,
+        }
+    )  # fmt: skip
+    return frame.assign(**changes)
+
+
+# --- observations
+def test_observations_are_found_by_slot_hour_and_night(database):
+    with database.session() as session:
+        for group_id in (SECOND, FIRST, THIRD, "2026-03-01T05:14:59", "2026-03-02T05:10:00"):
+            add_group(session, group_id)
+    with database.session() as session:
+        assert [g.group_id for g in queries.groups_of_slot(session, "2026-03-01", "05:10")] == [FIRST, "2026-03-01T05:14:59"]
+        assert [g.group_id for g in queries.groups_of_hour(session, date(2026, 3, 1), "05")] == [FIRST, "2026-03-01T05:14:59", SECOND]
+        assert [g.group_id for g in queries.groups_of_night(session, "2026-03-01")] == [FIRST, "2026-03-01T05:14:59", SECOND, THIRD]
+        assert queries.groups_of_slot(session, "2026-03-01", "07:00") == []
+        assert queries.group(session, FIRST).slot == "05:10"
+        with pytest.raises(UnknownGroupError):
+            queries.group(session, "2026-03-01T23:00:00")
+
+
+def test_counts_name_every_state(database):
+    with database.session() as session:
+        add_group(session, FIRST)
+        add_group(session, SECOND, state=GroupState.FAILED)
+        add_group(session, "2026-03-02T00:00:00", state=GroupState.FAILED)
+        assert queries.counts_by_state(session) == {
+            GroupState.COLLECTING: 0, GroupState.PENDING: 0, GroupState.IN_PROGRESS: 0, GroupState.COMPLETED: 1, GroupState.FAILED: 2,
+        }  # fmt: skip
+        assert queries.counts_by_state(session, since="2026-03-02")[GroupState.FAILED] == 1
+
+
+def test_a_measurement_set_that_is_made_again_has_one_row(database):
+    with database.session() as session:
+        add_group(session, FIRST)
+        for fraction in (0.1, 0.2):
+            queries.upsert_measurement_set(
+                session, path="/ms/a.ms", group_id=FIRST, kind="raw", status="ok", start_mjd=61100.0, mid_mjd=61100.1, end_mjd=61100.2, ra_deg=1.0,
+                dec_deg=16.0, pointing_dec_deg=16.0, n_channels=768, flagged_fraction=fraction, size_bytes=4_000_000_000,
+            )  # fmt: skip
+        rows = queries.measurement_sets(session, 61100.0, 61101.0, kind="raw")
+        assert [(row.flagged_fraction, row.size_bytes) for row in rows] == [(0.2, 4_000_000_000)]
+        assert queries.measurement_sets(session, 61100.0, 61100.1) == []
+        assert queries.measurement_sets(session, 61100.0, 61101.0, kind="calibrated") == []
+
+
+# --- calibration
+def test_tables_are_the_nearest_in_observation_time_of_the_same_strip(database):
+    with database.session() as session:
+        add_group(session, FIRST)
+        for name, mid, dec, accepted, validity in [
+            ("before", 61100.0, 16.0, True, 3),
+            ("after", 61101.0, 16.1, True, 3),
+            ("refused", 61100.6, 16.0, False, 3),
+            ("other strip", 61100.6, 17.0, True, 3),
+            ("expired", 61099.9, 16.0, True, 0.1),
+            ("far", 61098.0, 16.0, True, 3),
+        ]:
+            queries.upsert_caltables(
+                session, directory=f"/cal/{name}", group_id=FIRST, night="2026-03-01", calibrator="3C48", refant="103", mid_mjd=mid,
+                valid_from_mjd=mid - validity, valid_to_mjd=mid + validity, pointing_dec_deg=dec, accepted=accepted, reasons=["r"], quality={"snr": 12.0},
+            )  # fmt: skip
+        found = queries.caltable_candidates(session, 61100.6, 16.0, tolerance_deg=0.5)
+        assert [row.directory for row in found] == ["/cal/after", "/cal/before", "/cal/far"]
+        assert found[0].quality == {"snr": 12.0}
+        near = queries.caltable_candidates(session, 61100.6, 16.0, tolerance_deg=0.5, max_days=1)
+        assert [row.directory for row in near] == ["/cal/after", "/cal/before"]
+
+
+def test_what_was_applied_is_recorded_with_its_distance(database):
+    with database.session() as session:
+        add_group(session, FIRST)
+        assert queries.applied_caltables(session, FIRST) is None
+        for name in ("a", "b"):
+            queries.upsert_caltables(
+                session, directory=f"/cal/{name}", group_id=FIRST, night=date(2026, 3, 1), calibrator="3C48", refant="103", mid_mjd=61100.0,
+                valid_from_mjd=61099.0, valid_to_mjd=61101.0, pointing_dec_deg=16.0, accepted=True, reasons=[], quality={},
+            )  # fmt: skip
+            queries.record_calibration_applied(
+                session, group_id=FIRST, caltable_directory=f"/cal/{name}", rung="same night", hours_away=-2.5
+            )
+        applied, tables = queries.applied_caltables(session, FIRST)
+        assert (applied.rung, applied.hours_away, tables.directory) == ("same night", -2.5, "/cal/b")
+
+
+# --- images and mosaics
+def test_tiles_are_selected_by_observation_time_and_strip_and_not_by_creation(database):
+    with database.session() as session:
+        for group_id, mid, dec in [(THIRD, 61100.3, 16.0), (FIRST, 61100.1, 16.0), (SECOND, 61100.2, 30.0)]:  # made in this order
+            add_group(session, group_id)
+            _image(session, group_id, mid, dec=dec)
+        assert [row.group_id for row in queries.tiles_in_window(session, 61100.1, 61100.3)] == [FIRST, SECOND]
+        assert [row.group_id for row in queries.tiles_in_window(session, 61100.0, 61101.0, pointing_dec_deg=16.2)] == [FIRST, THIRD]
+        assert queries.declination_strips(session, 61100.0, 61101.0) == [16.0, 30.0]
+        assert queries.declination_strips(session, 61200.0, 61201.0) == []
+
+
+def test_images_replace_those_of_another_directory(database):
+    with database.session() as session:
+        add_group(session, FIRST)
+        _image(session, FIRST, 61100.1)
+        _image(session, FIRST, 61100.1, directory="/elsewhere", thermal_jy_per_beam=2e-4)
+        row = queries.image_of(session, FIRST)
+        assert (row.directory, row.thermal_jy_per_beam) == ("/elsewhere", 2e-4)
+        assert len(session.scalars(select(ImageRow)).all()) == 1
+
+
+def test_a_mosaic_that_is_made_again_has_its_new_tiles_only(database):
+    with database.session() as session:
+        for group_id, mid in [(FIRST, 61100.1), (SECOND, 61100.2), (THIRD, 61100.3)]:
+            add_group(session, group_id)
+            _image(session, group_id, mid)
+        _mosaic(session, group_ids=[FIRST, SECOND])
+        _mosaic(session, group_ids=[THIRD, SECOND])
+        assert [row.group_id for row in queries.mosaic_tiles(session, "m1")] == [SECOND, THIRD]
+        assert queries.mosaic(session, "m1").n_tiles == 2
+        assert queries.mosaic(session, "m2") is None
+        assert len(session.scalars(select(MosaicTile)).all()) == 2
+        assert [row.name for row in queries.mosaics_in_window(session, 61100.0, 61101.0, kind="hourly")] == ["m1"]
+        assert queries.mosaics_in_window(session, 61100.0, 61101.0, kind="nightly") == []
+
+
+# --- sources and detections
+def test_sources_keep_their_identity_when_their_position_improves(database):
+    first = pd.DataFrame(
+        {
+            "name": ["b", "a", 'it\'s, "odd"'],
+            "ra_deg": [1.0, 2.0, 3.0],
+            "dec_deg": [10.0, 20.0, 30.0],
+            "reference_flux_jy": [1.0, np.nan, 3.0],
+        }
+    )
+    with database.session() as session:
+        ids = queries.upsert_sources(session, first, origin="nvss")
+        again = queries.upsert_sources(session, first.iloc[::-1].assign(ra_deg=[5.0, 6.0, 7.0], reference_flux_jy=np.nan), origin="blind")
+    assert again.tolist() == ids[::-1].tolist()
+    assert len(set(ids)) == 3
+    with database.session() as session:
+        table = queries.source_table(session).set_index("name")
+        assert table.loc[["b", "a", 'it\'s, "odd"'], "ra_deg"].tolist() == [7.0, 6.0, 5.0]
+        assert table.loc["b", "reference_flux_jy"] == 1.0
+        assert np.isnan(table.loc["a", "reference_flux_jy"])
+        assert set(table["origin"]) == {"nvss"}
+        assert queries.source_table(session, dec_min_deg=15, dec_max_deg=25)["name"].tolist() == ["a"]
+
+
+def test_a_source_that_leaves_the_list_is_retired_and_can_return(database):
+    frame = pd.DataFrame({"name": ["a", "b"], "ra_deg": [1.0, 2.0], "dec_deg": [10.0, 20.0]})
+    with database.session() as session:
+        queries.upsert_sources(session, frame, origin="monitored")
+        assert queries.retire_sources(session, origin="monitored", keep=["a"]) == 1
+        assert queries.source_table(session)["name"].tolist() == ["a"]
+        assert queries.source_table(session, active_only=False)["name"].tolist() == ["a", "b"]
+        queries.upsert_sources(session, frame, origin="monitored")
+        assert queries.source_table(session)["name"].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(("names", "ras"), [(["a", "a"], [1.0, 2.0]), (["a", "b"], [1.0, np.nan])])
+def test_lists_that_cannot_be_right_are_refused(database, names, ras):
+    with pytest.raises(NonRetriableError), database.session() as session:
+        queries.upsert_sources(session, pd.DataFrame({"name": names, "ra_deg": ras, "dec_deg": 1.0}), origin="nvss")
+
+
+def test_two_writers_of_the_same_sources_agree(database):
+    frame = pd.DataFrame({"name": [f"s{i}" for i in range(500)], "ra_deg": 1.0, "dec_deg": 2.0})
+    found, barrier = {}, threading.Barrier(3, timeout=30)
+
+    def work(seed):
+        mine = frame.sample(frac=1, random_state=seed)
+        barrier.wait()
+        with database.session() as session:
+            found[seed] = dict(zip(mine["name"], queries.upsert_sources(session, mine, origin="nvss"), strict=True))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    assert found[0] == found[1] == found[2]
+
+
+def test_detections_of_a_mosaic_are_replaced(database):
+    frame = pd.DataFrame(
+        {
+            "ra_deg": [1.0, 2.0], "dec_deg": 16.0, "ra_err_arcsec": 0.1, "dec_err_arcsec": 0.1, "peak_jy_per_beam": [3.0, 2.0], "flux_jy": 1.0,
+            "flux_err_jy": 0.1, "snr": 9.0, "matched_name": ["NVSS J1", None], "separation_arcsec": [0.3, np.nan],
+        }
+    )  # fmt: skip
+    with database.session() as session:
+        _mosaic(session)
+        assert queries.replace_detections(session, "m1", frame.iloc[[1, 0, 1]]) == 3
+        assert queries.replace_detections(session, "m1", frame) == 2
+        found = queries.detections(session, "m1")
+    assert found["number"].tolist() == [1, 2]
+    assert found["peak_jy_per_beam"].tolist() == [3.0, 2.0]
+    assert found["matched_name"].isna().tolist() == [False, True]
+
+
+# --- measurements
+@pytest.fixture
+def sources(database):
+    with database.session() as session:
+        return queries.upsert_sources(session, pd.DataFrame({"name": ["a", "b", "c"], "ra_deg": 1.0, "dec_deg": 2.0}), origin="nvss")
+
+
+def test_photometry_is_read_back_as_it_was_measured(database, sources):
+    rows = _fluxes(sources, flags=["", "blend,edge", "x"], time_mjd=[61100.5, 61130.25, 61100.75])
+    with database.session() as session:
+        assert queries.replace_photometry(session, "m1", rows) == 3
+    with database.session() as session:
+        found = queries.photometry(session)
+    pd.testing.assert_frame_equal(
+        found[list(rows.columns)].astype({"flags": "str"}), rows.astype({"flags": "str", "source_id": "int64"}), check_exact=True
+    )
+    assert found["mosaic_name"].tolist() == ["m1"] * 3
+
+
+def test_photometry_of_a_mosaic_is_replaced_as_a_whole(database, sources):
+    with database.session() as session:
+        queries.replace_photometry(session, "m1", _fluxes(sources), time_mjd=61100.5)
+        queries.replace_photometry(session, "m2", _fluxes(sources), time_mjd=61101.5)
+    with database.session() as session:
+        assert queries.replace_photometry(session, "m1", _fluxes(sources[:1], flux_jy=7.0), time_mjd=61131.0) == 1  # another month
+    with database.session() as session:
+        found = queries.photometry(session)
+        assert found.groupby("mosaic_name", observed=True).size().to_dict() == {"m1": 1, "m2": 3}
+        assert queries.photometry(session, start_mjd=61102.0, end_mjd=61140.0)["flux_jy"].tolist() == [7.0]
+        assert queries.photometry(session, source_ids=[sources[2]], columns=["source_id", "time_mjd"]).to_dict("list") == {
+            "source_id": [sources[2]],
+            "time_mjd": [61101.5],
+        }
+
+
+def test_a_position_without_a_measurement_has_no_row(database, sources):
+    with database.session() as session:
+        assert queries.replace_photometry(session, "m1", _fluxes(sources, flux_jy=[1.0, np.nan, np.inf]), time_mjd=61100.5) == 1
+        assert queries.photometry(session)["source_id"].tolist() == [sources[0]]
+        assert queries.replace_photometry(session, "m1", _fluxes(sources).iloc[:0], time_mjd=61100.5) == 0
+        assert queries.photometry(session).empty
+
+
+def test_a_failed_measurement_leaves_the_old_one(database, sources):
+    with database.session() as session:
+        queries.replace_photometry(session, "m1", _fluxes(sources), time_mjd=61100.5)
+    with pytest.raises(NonRetriableError, match="snr_of_another"), database.session() as session:  # noqa: PT012
+        queries.replace_photometry(session, "m1", _fluxes(sources), time_mjd=61100.5)
+        raise NonRetriableError("snr_of_another", "something after it fails", "nothing")
+    with database.session() as session:
+        assert len(queries.photometry(session)) == 3
+
+
+def test_two_runs_of_one_mosaic_take_their_turns(database, sources):
+    barrier, failures = threading.Barrier(2, timeout=30), []
+
+    def work(seed):
+        barrier.wait()
+        for _ in range(3):
+            with database.session() as session:
+                queries.replace_photometry(session, "m1", _fluxes(sources, seed=seed), time_mjd=61100.5)
+        failures.append(None)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == [None, None]  # neither ended in an exception
+    with database.session() as session:
+        assert len(queries.photometry(session)) == 3
+
+
+def test_only_mosaics_of_one_kind_enter_when_asked(database, sources):
+    with database.session() as session:
+        for name, kind in [("hour", "hourly"), ("night", "nightly")]:
+            _mosaic(session, name, kind=kind)
+            queries.replace_photometry(session, name, _fluxes(sources), time_mjd=61100.5)
+        assert set(queries.photometry(session, mosaic_kind="hourly")["mosaic_name"]) == {"hour"}
+
+
+def test_a_light_curve_shows_measured_and_normalised_fluxes_side_by_side(database, sources):
+    with database.session() as session:
+        for name, mjd in [("m2", 61101.5), ("m1", 61100.5)]:
+            _mosaic(session, name, mid_mjd=mjd)
+            queries.replace_photometry(session, name, _fluxes(sources, flux_jy=mjd - 61100), time_mjd=mjd)
+        points = pd.DataFrame(
+            {
+                "source_id": sources[0], "mosaic_name": ["m1"], "time_mjd": 61100.5, "flux_jy": 0.25, "flux_err_jy": 0.05, "normalisation": 2.0,
+                "normalisation_err": 0.01, "is_limit": False,
+            }
+        )  # fmt: skip
+        queries.replace_light_curves(session, points)
+        found = queries.light_curve(session, sources[0])
+    assert found["time_mjd"].tolist() == [61100.5, 61101.5]
+    assert found["flux_jy"].tolist() == [0.5, 1.5]
+    assert found["normalised_flux_jy"].iloc[0] == 0.25
+    assert np.isnan(found["normalised_flux_jy"].iloc[1])
+    assert found["mosaic_kind"].tolist() == ["hourly", "hourly"]
+
+
+def test_light_curves_of_the_given_sources_are_replaced_and_others_stay(database, sources):
+    def points(ids, names, flux):
+        return pd.DataFrame(
+            [(i, n, 61100.5, flux, 0.1, 1.0, 0.0, False) for i in ids for n in names],
+            columns=["source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "normalisation", "normalisation_err", "is_limit"],
+        )
+
+    with database.session() as session:
+        assert queries.replace_light_curves(session, points(sources, ["m1", "m2"], 1.0)) == 6
+        assert queries.replace_light_curves(session, points(sources[:1], ["m3"], 2.0)) == 1
+        rows = session.execute(
+            select(LightCurvePoint.source_id, LightCurvePoint.mosaic_name).order_by(LightCurvePoint.source_id, LightCurvePoint.mosaic_name)
+        )
+        assert rows.all() == [(sources[0], "m3")] + [(i, n) for i in sources[1:] for n in ("m1", "m2")]
+
+
+# --- variability and candidates
+def _figures(ids):
+    return pd.DataFrame(
+        {"source_id": ids, "n_epochs": 5, "mean_flux_jy": 1.0, "eta": [1.0] + [np.nan] * (len(ids) - 1), "v": 0.1, "vs": 1.0, "m": 0.1, "chi2": 4.0,
+         "chi2_probability": 0.5, "ese_score": 1.0}
+    )  # fmt: skip
+
+
+def _candidates(ids, score=6.0):
+    return pd.DataFrame(
+        {
+            "source_id": ids,
+            "rank": range(1, len(ids) + 1),
+            "score": score,
+            "epoch_mjd": 61100.0,
+            "depth": 0.4,
+            "false_alarm_probability": 1e-4,
+            "reasons": "dip",
+        }
+    )
+
+
+def test_variability_of_a_night_is_replaced_and_earlier_nights_stay(database, sources):
+    with database.session() as session:
+        queries.replace_variability(session, "2026-03-01", _figures(sources))
+        queries.replace_variability(session, "2026-03-02", _figures(sources))
+        queries.replace_variability(session, "2026-03-02", _figures(sources[:2]))
+        assert len(queries.variability(session, "2026-03-01")) == 3
+        newest = queries.variability(session)
+        assert newest["name"].tolist() == ["a", "b"]
+        assert newest["eta"].isna().tolist() == [False, True]
+
+
+def test_candidates_that_are_found_again_keep_what_people_wrote(database, sources):
+    night = "2026-03-01"
+    with database.session() as session:
+        queries.replace_candidates(session, night, _candidates(sources))
+        queries.label_candidate(session, sources[0], night, label="ese", comment="lovely")
+        queries.label_candidate(session, sources[1], night, label=None, comment="artefact?")
+        queries.replace_candidates(session, night, _candidates(sources[:1], score=7.5))
+        found = queries.candidates(session).set_index("source_id")
+        assert set(found.index) == {sources[0], sources[1]}  # the third had no label and went
+        assert found.loc[sources[0], ["score", "label", "comment"]].tolist() == [7.5, "ese", "lovely"]
+        assert queries.candidates(session, night, min_score=7.0)["name"].tolist() == ["a"]
+        with pytest.raises(NonRetriableError, match="does not exist"):
+            queries.label_candidate(session, sources[2], night, label="x", comment=None)
+
+
+# --- quality
+def test_a_figure_that_was_not_measured_cannot_have_passed(database):
+    with database.session() as session:
+        queries.upsert_qa_metric(session, "tile_image", "g1", "noise", 1.0, limit_high=2.0, passed=True)
+        row = queries.qa_metrics(session, "tile_image", "g1")["noise"]
+        queries.upsert_qa_metric(session, "tile_image", "g1", "noise", float("nan"), passed=None, reason="no pixels")
+        assert (row.value, row.passed, row.reason) == (None, None, "no pixels")
+        for value in (None, float("nan")):
+            with pytest.raises(NonRetriableError, match="no value"):
+                queries.upsert_qa_metric(session, "tile_image", "g1", "noise", value, passed=True)
+
+
+def test_reference_catalogues_are_listed_once(database):
+    with database.session() as session:
+        queries.upsert_reference_catalog(session, name="nvss", path="/c/n.parquet", origin="file", n_rows=1)
+        queries.upsert_reference_catalog(session, name="nvss", path="/c/n.parquet", origin="file", n_rows=2)
+        assert session.execute(text("SELECT name, n_rows FROM reference_catalogs")).all() == [("nvss", 2)]
