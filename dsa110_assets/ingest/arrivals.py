@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from enum import StrEnum
 from math import degrees
 
 from sqlalchemy import func, select, update
@@ -39,6 +40,18 @@ LIVE_FOR = timedelta(days=1)
 _ARRIVALS_LOCK = 0x44534131_31300001
 _SECONDS_PER_DAY = 86_400.0
 _CHUNK = 10_000
+
+
+class Reason(StrEnum):
+    """Kinds of rejection; a file's ``reason`` starts with one of them and a colon."""
+
+    NAME = "name"
+    CONTENT = "content"
+    SUBBAND = "subband"
+    BEFORE_START = "before partition start"
+    FUTURE = "future"
+    UNREADABLE = "unreadable"
+    START = "start"
 
 
 @dataclass(frozen=True)
@@ -226,7 +239,7 @@ def _settle(group: IngestGroup, files: dict[str, SubbandFile], arrived: Iterable
             offset_ms = ((row.start_mjd or 0.0) - group.start_mjd) * _SECONDS_PER_DAY * 1e3
             verdicts[row.path] = (
                 "rejected",
-                f"starts {offset_ms:+.3f} ms from the other subbands of {group.group_id}: not the same observation",
+                f"{Reason.START}: {offset_ms:+.1f} ms from the other subbands of {group.group_id}: not the same observation",
             )
         elif row.subband in holder:
             verdicts[row.path] = ("superseded", f"second file of sb{row.subband:02d}; {holder[row.subband]} is used")

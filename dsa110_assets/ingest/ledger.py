@@ -411,7 +411,12 @@ def _end_failed(
     group.failures += 1
     group.stage = TileStage.RAW.value
     set_failed(group, now, error)
+    n_accepted = len(accepted_subbands(session, [group.group_id]).get(group.group_id, ()))
+    again = again and group.failures < max_attempts
     if group.reopen:
-        reopen(group, len(accepted_subbands(session, [group.group_id]).get(group.group_id, ())))
-    elif again and group.failures < max_attempts:
+        reopen(group, n_accepted)
+    elif again and n_accepted < group.n_subbands:  # files vanished during the attempt: are there still enough?
+        group.state = GroupState.COLLECTING.value
+        group.n_subbands = n_accepted
+    elif again:
         set_pending(group, now + timedelta(seconds=delay_s * 2 ** (group.failures - 1)))

@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from sqlalchemy import func, select
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, InvalidRawFileError
 from dsa110_assets.ingest import arrivals, closing
-from dsa110_assets.ingest.arrivals import Booked, FileFacts, Rejection
+from dsa110_assets.ingest.arrivals import Booked, FileFacts, Reason, Rejection
 from dsa110_assets.products import RawName, datetime_to_mjd, parse_raw_name
 from dsa110_assets.rawfile import validate_raw_file
 from dsa110_assets.registry.database import Database
@@ -39,17 +38,6 @@ SETTLE_S = 1.0
 
 FUTURE_TOLERANCE_S = 600.0
 """A file that starts later than this after the scan is rejected for good: its times cannot be trusted."""
-
-
-class Reason(StrEnum):
-    """Kinds of rejection; a file's ``reason`` starts with one of them and a colon."""
-
-    NAME = "name"
-    CONTENT = "content"
-    SUBBAND = "subband"
-    BEFORE_START = "before partition start"
-    FUTURE = "future"
-    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class FileRow:
-    """One raw file in a table; fields as in `SubbandFile`. ``kind``: first word of a rejection's reason (`scan.Reason`)."""
+    """One raw file in a table; fields as in `SubbandFile`. ``kind``: first word of a rejection's reason (`arrivals.Reason`)."""
 
     path: str
     group_id: str | None
@@ -178,7 +178,7 @@ def rejected_files(session: Session, *, limit: int = 100, offset: int = 0) -> li
 
 
 def rejected_by_kind(session: Session) -> dict[str, int]:
-    """Number of rejected files of each kind (`scan.Reason`, and starts that disagree with their group's)."""
+    """Number of rejected files of each kind (`arrivals.Reason`)."""
     kind = func.split_part(SubbandFile.reason, ":", 1)
     found = session.execute(select(kind, func.count()).where(SubbandFile.state == "rejected").group_by(kind).order_by(kind)).tuples()
     return {str(name): number for name, number in found}
