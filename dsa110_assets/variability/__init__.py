@@ -1,0 +1,24 @@
+"""Variability: normalised light curves, variability indices, extreme scattering events.
+
+Belongs here: comparing the fluxes of one source between epochs. Does not belong here: measuring fluxes (`photometry`),
+keeping them (`registry`). Fluxes are in Jy everywhere; every function but `normalise` refuses light curves that are not normalised.
+"""
+
+from dsa110_assets.variability.ese import EseOptions, ese_candidates, ese_scores
+from dsa110_assets.variability.indices import metrics
+from dsa110_assets.variability.lightcurves import LightCurves
+from dsa110_assets.variability.normalisation import Normalisation, NormalisationOptions, normalise
+from dsa110_assets.variability.plots import eta_v_png, light_curve_png
+
+__all__ = [
+    "EseOptions",
+    "LightCurves",
+    "Normalisation",
+    "NormalisationOptions",
+    "ese_candidates",
+    "ese_scores",
+    "eta_v_png",
+    "light_curve_png",
+    "metrics",
+    "normalise",
+]

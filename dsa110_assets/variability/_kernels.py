@@ -1,0 +1,178 @@
+"""Compiled loops over light curves. Imported only when they run; the formulas are explained in `indices` and `ese`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+MIN_FOR_OWN_SCATTER = 8
+INLIER_SIGMA = 3.0
+
+
+def _compile(function: Any) -> Any:
+    """Compile with a cache on disk where the installation allows one; numba refuses at once where it does not."""
+    try:
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:
+        return numba.njit(nogil=True, error_model="numpy")(function)
+
+
+@_compile
+def _largest_pair(flux, error, order):
+    """Pair of measurements with the largest difference in units of its error; bounds keep it far below N^2 in practice."""
+    n = flux.size
+    least = error.min()
+    best, best_high, best_low = 0.0, 0, 0
+    for a in range(n - 1, 0, -1):
+        high = order[a]
+        if flux[high] - flux[order[0]] <= best * np.sqrt(2.0) * least:
+            break
+        reach = best * np.sqrt(error[high] ** 2 + least**2)
+        for b in range(a):
+            low = order[b]
+            difference = flux[high] - flux[low]
+            if difference <= reach:
+                break
+            value = difference / np.sqrt(error[high] ** 2 + error[low] ** 2)
+            if value > best:
+                best, best_high, best_low = value, high, low
+                reach = best * np.sqrt(error[high] ** 2 + least**2)
+    return best_high, best_low
+
+
+@_compile
+def indices(offsets, flux, error, out):
+    """Rows of ``out`` (13, Nsources): see the names in `indices.metrics`."""
+    for s in range(offsets.size - 1):
+        first, last = offsets[s], offsets[s + 1]
+        n = last - first
+        if n == 0:
+            continue
+        f, e = flux[first:last], error[first:last]
+        weight_sum, weighted, mean, mean_variance = 0.0, 0.0, 0.0, 0.0
+        low, high = f[0], f[0]
+        for k in range(n):
+            w = 1.0 / (e[k] * e[k])
+            weight_sum += w
+            weighted += w * f[k]
+            mean += f[k]
+            mean_variance += e[k] * e[k]
+            low, high = min(low, f[k]), max(high, f[k])
+        weighted /= weight_sum
+        mean /= n
+        mean_variance /= n
+        out[0, s], out[1, s], out[2, s], out[3, s], out[4, s] = mean, weighted, 1.0 / np.sqrt(weight_sum), low, high
+        if n < 2:
+            continue
+        chi2, square = 0.0, 0.0
+        for k in range(n):
+            chi2 += ((f[k] - weighted) / e[k]) ** 2
+            square += (f[k] - mean) ** 2
+        out[5, s] = chi2 / (n - 1)
+        out[6, s] = np.sqrt(square / (n - 1)) / mean
+        excess = (square / n - mean_variance) / (mean * mean)
+        out[7, s] = np.sqrt(excess) if excess >= 0.0 else -np.sqrt(-excess)
+        out[8, s] = chi2
+        high_k, low_k = _largest_pair(f, e, np.argsort(f))
+        one, two = min(high_k, low_k), max(high_k, low_k)
+        if one != two:
+            out[9, s] = (f[one] - f[two]) / np.sqrt(e[one] ** 2 + e[two] ** 2)
+            out[10, s] = 2.0 * (f[one] - f[two]) / (f[one] + f[two])
+            out[11, s], out[12, s] = one, two
+        else:
+            out[9, s], out[10, s], out[11, s], out[12, s] = 0.0, 0.0, 0.0, n - 1
+
+
+@_compile
+def _own_scatter(deviation, error):
+    """Variance beyond the errors that the source's own epochs show, 0 unless it clearly exceeds the spread's own noise."""
+    n = deviation.size
+    spread = (1.4826 * np.median(np.abs(deviation))) ** 2
+    return max(0.0, spread - np.median(error) ** 2 * (1.0 + 3.5 / np.sqrt(n)))
+
+
+@_compile
+def _extend(flux, error, s, out):
+    """Widen the window over neighbours that share at least half of its depth: the event's extent and mean, not its test."""
+    start, end = int(out[1, s]), int(out[1, s]) + int(out[2, s])
+    baseline, half = out[3, s], 0.5 * (out[4, s] - out[3, s])
+    if half == 0.0:
+        return
+    while start > 0 and (flux[start - 1] - baseline) / half > 1.0:
+        start -= 1
+    while end < flux.size and (flux[end] - baseline) / half > 1.0:
+        end += 1
+    total, weighted = 0.0, 0.0
+    for k in range(start, end):
+        w = 1.0 / (error[k] * error[k])
+        total += w
+        weighted += w * flux[k]
+    out[1, s], out[2, s], out[4, s] = start, end - start, weighted / total
+
+
+@_compile
+def events(offsets, flux, error, epoch, catalogue, catalogue_error, ordinary, out, epoch_tests, epoch_outliers):  # noqa: PLR0912
+    """Most significant event of each source; rows of ``out`` (9, Nsources): see `ese.ese_scores`."""
+    for s in range(offsets.size - 1):
+        first, last = offsets[s], offsets[s + 1]
+        n = last - first
+        known = np.isfinite(catalogue[s]) and catalogue_error[s] > 0.0
+        if n + int(known) < 2:
+            continue
+        f, e = flux[first:last], error[first:last]
+        with_catalogue = np.append(f, catalogue[s]) if known else f
+        level = np.median(with_catalogue)
+        intrinsic = (ordinary * max(level, 0.0)) ** 2
+        if n >= MIN_FOR_OWN_SCATTER:
+            intrinsic = max(intrinsic, _own_scatter(f - level, e))
+        # running sums in time: of the fluxes (for windows), and of the points that make the baseline
+        window_w, window_wf = np.zeros(n + 1), np.zeros(n + 1)
+        base_w, base_wf, base_n = np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1)
+        for k in range(n):
+            w, wb = 1.0 / (e[k] * e[k]), 1.0 / (e[k] * e[k] + intrinsic)
+            inlier = 1.0 if with_catalogue.size <= 2 or abs(f[k] - level) <= INLIER_SIGMA / np.sqrt(wb) else 0.0
+            window_w[k + 1], window_wf[k + 1] = window_w[k] + w, window_wf[k] + w * f[k]
+            base_w[k + 1], base_wf[k + 1], base_n[k + 1] = base_w[k] + inlier * wb, base_wf[k] + inlier * wb * f[k], base_n[k] + inlier
+        extra_w = 1.0 / (catalogue_error[s] ** 2 + intrinsic) if known else 0.0
+        best, trials = -1.0, 0
+        length = 1
+        while length == 1 or 3 * length <= n:
+            if length == 1 and n == 2 and not known:
+                trials += 1  # the two differences are one
+            else:
+                trials += n - length + 1
+            for start in range(n - length + 1):
+                end = start + length
+                wb = base_w[n] - (base_w[end] - base_w[start]) + extra_w
+                wbf = base_wf[n] - (base_wf[end] - base_wf[start]) + extra_w * (catalogue[s] if known else 0.0)
+                count = base_n[n] - (base_n[end] - base_n[start])
+                if count < 0.5 and not known:  # no undisturbed point is left outside the window: all others are the baseline
+                    wb = window_w[n] - (window_w[end] - window_w[start])
+                    wbf = window_wf[n] - (window_wf[end] - window_wf[start])
+                    count = n - length
+                baseline = wbf / wb
+                baseline_variance = 1.0 / wb + intrinsic * (length - 1) / max(count, 1.0)
+                ww = window_w[end] - window_w[start]
+                mean = (window_wf[end] - window_wf[start]) / ww
+                z = (mean - baseline) / np.sqrt(1.0 / ww + intrinsic + baseline_variance)
+                if length == 1:
+                    epoch_tests[epoch[first + start]] += 1
+                    if abs(z) > 3.0:
+                        epoch_outliers[epoch[first + start]] += 1
+                if abs(z) > best * (1.0 + 1e-12) or (z < 0.0 and abs(z) > best * (1.0 - 1e-12)):  # of equals, the dip
+                    best = abs(z)
+                    out[0, s], out[1, s], out[2, s], out[3, s], out[4, s], out[5, s] = z, start, length, baseline, mean, 0.0
+                if n >= MIN_FOR_OWN_SCATTER and start > 0 and end < n:
+                    left = (f[start - 1] - baseline) / np.sqrt(e[start - 1] ** 2 + intrinsic + baseline_variance)
+                    right = (f[end] - baseline) / np.sqrt(e[end] ** 2 + intrinsic + baseline_variance)
+                    shape = (left + right - z) / np.sqrt(3.0)
+                    if z < 0.0 and left > 0.0 and right > 0.0 and shape > best:
+                        best = shape
+                        out[0, s], out[1, s], out[2, s], out[3, s], out[4, s], out[5, s] = -shape, start, length, baseline, mean, 1.0
+            if n >= MIN_FOR_OWN_SCATTER:
+                trials += max(n - length - 1, 0)
+            length *= 2
+        out[6, s], out[7, s], out[8, s] = trials, intrinsic, level
+        _extend(f, e, s, out)

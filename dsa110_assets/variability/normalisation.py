@@ -1,0 +1,315 @@
+"""Ensemble normalisation: the flux scale of each epoch, from many sources that are constant on average.
+
+Belongs here: the epochs' factors, their uncertainties, which sources were references. Does not belong here: deciding which
+*catalogued* sources may be references (extended or known variable ones are masked by the caller).
+
+Model: ``f_se = g_e m_s`` + noise of variance ``sigma_se^2 + (r g_e m_s)^2``, with r = ``reference_scatter``, the ordinary
+variability granted to a reference, so that a few bright sources never decide alone. The least-squares solution is found by
+alternating over g and m (each step is a weighted mean; the classical two-way fit of ensemble photometry, Honeycutt 1992,
+PASP 104, 435) with Huber weights (Huber 1964) against single disturbed measurements. References that vary more than the model allows are
+rejected and the fit is repeated. Gauge: the geometric mean of the factors is 1 within each set of epochs that share sources.
+A reference is divided by the factor that the *others* give, so that no source normalises itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.special import chdtrc
+
+from dsa110_assets.errors import LightCurveError
+from dsa110_assets.variability.lightcurves import LightCurves
+
+_HUBER = 2.0
+_ITERATIONS = 200
+_FEW_REFERENCES = 10
+
+
+@dataclass(frozen=True)
+class NormalisationOptions:
+    """How references are chosen.
+
+    ``min_snr``: least median S/N of a reference. ``min_epoch_share``: least share of the epochs of its field that a reference
+    must have. ``min_references``: least number of references of an epoch. ``max_references``: the best ones by S/N
+    are used. ``reference_scatter``: fraction, see the module. ``reject_probability``: a reference whose chi-square is less probable
+    is rejected. ``factor_range``: an epoch outside is not usable.
+    """
+
+    min_snr: float = 10.0
+    min_epoch_share: float = 0.5
+    min_references: int = 3
+    max_references: int = 2000
+    reference_scatter: float = 0.02
+    reject_probability: float = 0.01
+    factor_range: tuple[float, float] = (0.33, 3.0)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """The flux scale of each epoch: measured flux = ``factor`` x normalised flux.
+
+    ``factor``, ``factor_err`` (Nepochs,): NaN where the epoch has too few references. ``n_reference`` (Nepochs,): references
+    used. ``usable`` (Nepochs,): factor known and within the range. ``reference`` (Nsources,): sources that were used at last.
+    """
+
+    factor: NDArray[np.float64]
+    factor_err: NDArray[np.float64]
+    n_reference: NDArray[np.int64]
+    usable: NDArray[np.bool_]
+    reference: NDArray[np.bool_]
+
+
+def normalise(
+    light_curves: LightCurves, *, reference: NDArray[np.bool_] | None = None, options: NormalisationOptions | None = None
+) -> tuple[LightCurves, Normalisation]:
+    """Remove the flux scale of each epoch; works from two epochs on.
+
+    Args:
+        light_curves: not normalised, in Jy.
+        reference: sources that may be references (compact, isolated, not known to vary), shape (Nsources,); all when None.
+        options: see `NormalisationOptions`.
+
+    Returns:
+        Normalised light curves, with the factors' uncertainties added to the errors in quadrature and without the
+        measurements of epochs that are not usable; and the `Normalisation`.
+
+    Raises:
+        LightCurveError: already normalised, one epoch only, too few references in every epoch, or an epoch whose fluxes differ from
+            the others' by a factor above 100, which is a mixture of units.
+    """
+    chosen = options or NormalisationOptions()
+    if light_curves.normalised:
+        raise LightCurveError("light curves", "are normalised already", "normalise the measured fluxes, once")
+    if light_curves.n_epochs < 2:
+        raise LightCurveError(
+            "light curves", f"have {light_curves.n_epochs} epoch(s)", "wait for a second epoch; there is nothing to compare yet"
+        )
+    candidates = _candidates(light_curves, reference, chosen)
+    table = _ReferenceTable.of(light_curves, candidates)
+    _refuse_mixed_units(light_curves, table)
+    kept, fit = _fit_with_rejection(table, chosen)
+    factor, error, count = fit.factors(light_curves.n_epochs, chosen)
+    usable = np.isfinite(factor) & (factor > chosen.factor_range[0]) & (factor < chosen.factor_range[1])
+    if not usable.any():
+        raise LightCurveError(
+            "light curves",
+            f"no epoch has {chosen.min_references} reference sources with S/N above {chosen.min_snr:g}",
+            "measure more or brighter catalogue sources, or lower min_snr",
+        )
+    is_reference = np.zeros(light_curves.n_sources, dtype=bool)
+    is_reference[candidates[kept]] = True
+    per_measurement = factor[light_curves.epoch]
+    owner = np.flatnonzero(kept[table.source])
+    per_measurement[table.measurement[owner]] = fit.factors_without(owner)
+    error_per_measurement = error[light_curves.epoch]
+    keep = usable[light_curves.epoch] & np.isfinite(per_measurement) & (per_measurement > 0.0)
+    return _divided(light_curves, per_measurement, error_per_measurement, keep), Normalisation(factor, error, count, usable, is_reference)
+
+
+def _candidates(light_curves: LightCurves, reference: NDArray[np.bool_] | None, options: NormalisationOptions) -> NDArray[np.intp]:
+    """Indices of sources that may be references, shape (Ncandidates,)."""
+    allowed = np.ones(light_curves.n_sources, dtype=bool) if reference is None else np.asarray(reference, dtype=bool)
+    if allowed.size != light_curves.n_sources:
+        raise LightCurveError(
+            "reference mask", f"has {allowed.size} entries for {light_curves.n_sources} sources", "give one for each source"
+        )
+    source, snr = light_curves.source, light_curves.flux_jy / light_curves.flux_err_jy
+    share = light_curves.counts / np.maximum(_epochs_of_field(light_curves), 1)
+    allowed &= (light_curves.counts >= 2) & (share >= options.min_epoch_share)
+    order = np.lexsort((snr, source))
+    middle = np.clip(light_curves.offsets[:-1] + light_curves.counts // 2, 0, max(snr.size - 1, 0))
+    median = snr[order][middle] if snr.size else np.zeros(light_curves.n_sources)
+    good = np.flatnonzero(allowed & (median >= options.min_snr) & (light_curves.counts > 0))
+    return np.sort(good[np.argsort(-median[good], kind="stable")][: options.max_references])
+
+
+def _epochs_of_field(light_curves: LightCurves) -> NDArray[np.int64]:
+    """For each source the number of epochs that share sources with its own, shape (Nsources,)."""
+    n_epochs = light_curves.n_epochs
+    label = _connected(light_curves.source, light_curves.epoch.astype(np.int64), light_curves.n_sources, n_epochs)
+    size = np.bincount(label[light_curves.n_sources :], minlength=int(label.max()) + 1)
+    return size[label[: light_curves.n_sources]]
+
+
+def _connected(source: NDArray[np.int64], epoch: NDArray[np.int64], n_sources: int, n_epochs: int) -> NDArray[np.int64]:
+    """Component of each source, then of each epoch, in the graph of measurements; shape (n_sources + n_epochs,)."""
+    n = n_sources + n_epochs
+    graph = coo_array((np.ones(source.size, dtype=np.int8), (source, n_sources + epoch)), shape=(n, n))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _ReferenceTable:
+    """Measurements of the candidates: flat arrays (Nref,), ``measurement`` is the index in the light curves."""
+
+    measurement: NDArray[np.intp]
+    source: NDArray[np.int64]
+    epoch: NDArray[np.int64]
+    flux: NDArray[np.float64]
+    error: NDArray[np.float64]
+    n_sources: int
+    n_epochs: int
+
+    @classmethod
+    def of(cls, light_curves: LightCurves, candidates: NDArray[np.intp]) -> _ReferenceTable:
+        renumbered = np.full(light_curves.n_sources, -1, dtype=np.int64)
+        renumbered[candidates] = np.arange(candidates.size)
+        source = renumbered[light_curves.source]
+        picked = np.flatnonzero(source >= 0)
+        return cls(
+            picked,
+            source[picked],
+            light_curves.epoch[picked].astype(np.int64),
+            light_curves.flux_jy[picked],
+            light_curves.flux_err_jy[picked],
+            candidates.size,
+            light_curves.n_epochs,
+        )
+
+
+def _group_median(value: NDArray[np.float64], group: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    order = np.lexsort((value, group))
+    count = np.bincount(group, minlength=n)
+    start = np.concatenate([[0], np.cumsum(count)[:-1]])
+    result = np.full(n, np.nan)
+    some = count > 0
+    low, high = start[some] + (count[some] - 1) // 2, start[some] + count[some] // 2
+    result[some] = 0.5 * (value[order][low] + value[order][high])
+    return result
+
+
+def _refuse_mixed_units(light_curves: LightCurves, table: _ReferenceTable) -> None:
+    """An epoch a thousand times brighter than the others is in mJy; nothing that happens to a telescope does that."""
+    level = _group_median(table.flux, table.source, table.n_sources)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = _group_median(np.abs(table.flux / level[table.source]), table.epoch, table.n_epochs)
+        wrong = np.flatnonzero((ratio > 100.0) | (ratio < 0.01))
+        spread = np.nanmax(ratio) / np.nanmin(ratio) if np.isfinite(ratio).any() else 1.0
+    if wrong.size or spread > 100.0:
+        worst = int(wrong[0]) if wrong.size else int(np.nanargmax(ratio))
+        raise LightCurveError(
+            f"epoch {light_curves.epoch_name[worst]}",
+            f"fluxes differ from other epochs by a factor of {max(spread, ratio[worst]):.0f}",
+            "bring all fluxes to Jy; this is a mixture of units (mJy?), not a gain drift",
+        )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Solution on the kept measurements: ``numerator / denominator`` is the factor of each epoch."""
+
+    table: _ReferenceTable
+    level: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    used: NDArray[np.bool_]
+
+    def _sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        model = np.where(self.used, self.level[self.table.source], 0.0)
+        weight = np.where(self.used, self.weight, 0.0)
+        upper = np.bincount(self.table.epoch, weight * self.table.flux * model, self.table.n_epochs)
+        return upper, np.bincount(self.table.epoch, weight * model**2, self.table.n_epochs), model
+
+    def factors(self, n_epochs: int, options: NormalisationOptions) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """Factor, its error and the number of references, shape (Nepochs,).
+
+        The error is the sandwich estimate from the residuals themselves (White 1980, Econometrica 48, 817), corrected for
+        the degrees of freedom that levels and factors took; with few references not less than what the errors give.
+        """
+        table = self.table
+        upper, lower, model = self._sums()
+        weight = np.where(self.used, self.weight, 0.0)
+        residual = np.where(self.used, table.flux - model * self.factor[table.epoch], 0.0)
+        count = np.bincount(table.epoch[self.used], minlength=n_epochs)
+        per_source = np.bincount(table.source[self.used], minlength=table.n_sources)
+        share = np.where(self.used, per_source[table.source] / np.maximum(per_source[table.source] - 1.0, 1.0), 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            measured = (
+                np.bincount(table.epoch, (weight * model * residual) ** 2 * share, n_epochs)
+                / lower**2
+                * (count / np.maximum(count - 1.0, 1.0))
+            )
+            formal = np.bincount(table.epoch, (weight * model * table.error) ** 2, n_epochs) / lower**2
+            factor = np.where(count >= options.min_references, upper / lower, np.nan)
+        variance = np.where(count >= _FEW_REFERENCES, measured, np.maximum(measured, formal))
+        return factor, np.where(np.isfinite(factor), np.sqrt(variance), np.nan), count.astype(np.int64)
+
+    def factors_without(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Factor of the epoch of each row of the table, from all references but the row's own."""
+        upper, lower, model = self._sums()
+        epoch, weight = self.table.epoch[rows], np.where(self.used, self.weight, 0.0)[rows]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (upper[epoch] - weight * self.table.flux[rows] * model[rows]) / (lower[epoch] - weight * model[rows] ** 2)
+
+
+def _fit_with_rejection(table: _ReferenceTable, options: NormalisationOptions) -> tuple[NDArray[np.bool_], _Fit]:
+    kept = np.ones(table.n_sources, dtype=bool)
+    fit = _fit(table, kept, options)
+    for _ in range(10):
+        variance = table.error**2 + (options.reference_scatter * fit.level[table.source] * fit.factor[table.epoch]) ** 2
+        deviation = (table.flux - fit.level[table.source] * fit.factor[table.epoch]) ** 2 / variance
+        usable = fit.used & np.isfinite(deviation)
+        chi2 = np.bincount(table.source[usable], deviation[usable], table.n_sources)
+        freedom = np.bincount(table.source[usable], minlength=table.n_sources) - 1
+        variable = kept & ((chdtrc(np.maximum(freedom, 1), chi2) < options.reject_probability) | (freedom < 1))
+        if not variable.any() or kept.sum() - variable.sum() < options.min_references:
+            break
+        limit = max(1, int(0.2 * kept.sum()))  # the worst first: they bend the factors that make others look variable
+        worst = np.flatnonzero(variable)[np.argsort(-(chi2 / np.maximum(freedom, 1))[variable], kind="stable")][:limit]
+        kept[worst] = False
+        fit = _fit(table, kept, options)
+    return kept, fit
+
+
+def _fit(table: _ReferenceTable, kept: NDArray[np.bool_], options: NormalisationOptions) -> _Fit:
+    used = kept[table.source]
+    source, epoch, flux, error = (a[used] for a in (table.source, table.epoch, table.flux, table.error))
+    component = _connected(source, epoch, table.n_sources, table.n_epochs)[table.n_sources :]
+    level = _group_median(flux, source, table.n_sources)
+    factor = _group_median(flux / level[source], epoch, table.n_epochs)
+    weight = np.ones(flux.size)
+    present = np.isfinite(factor)
+    for _ in range(_ITERATIONS):
+        model = level[source] * factor[epoch]
+        variance = error**2 + (options.reference_scatter * model) ** 2
+        scaled = np.abs(flux - model) / np.sqrt(variance)
+        weight = np.minimum(1.0, _HUBER / np.maximum(scaled, 1e-12)) / variance
+        with np.errstate(divide="ignore", invalid="ignore"):
+            new = np.bincount(epoch, weight * flux * level[source], table.n_epochs) / np.bincount(
+                epoch, weight * level[source] ** 2, table.n_epochs
+            )
+            present = np.isfinite(new) & (new > 0.0)
+            members = np.bincount(component[present], minlength=int(component.max()) + 1)
+            gauge = np.exp(np.bincount(component[present], np.log(new[present]), members.size) / np.maximum(members, 1))
+            new = np.where(present, new / gauge[component], np.nan)
+            g = np.nan_to_num(new[epoch])
+            level = np.bincount(source, weight * flux * g, table.n_sources) / np.bincount(source, weight * g**2, table.n_sources)
+        change = np.nanmax(np.abs(new - factor), initial=0.0)
+        factor = new
+        if change < 1e-12:
+            break
+    full = np.zeros(table.flux.size)
+    full[used] = weight
+    valid = used & np.isfinite(level[table.source]) & present[table.epoch]
+    return _Fit(table, level, factor, full, valid)
+
+
+def _divided(
+    light_curves: LightCurves, factor: NDArray[np.float64], factor_err: NDArray[np.float64], keep: NDArray[np.bool_]
+) -> LightCurves:
+    flux = light_curves.flux_jy[keep] / factor[keep]
+    error = np.hypot(light_curves.flux_err_jy[keep] / factor[keep], flux * factor_err[keep] / factor[keep])
+    counts = np.bincount(light_curves.source[keep], minlength=light_curves.n_sources)
+    return replace(
+        light_curves,
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        epoch=light_curves.epoch[keep],
+        flux_jy=flux,
+        flux_err_jy=error,
+        is_limit=light_curves.is_limit[keep],
+        normalised=True,
+    )

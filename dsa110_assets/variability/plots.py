@@ -1,0 +1,97 @@
+"""Pictures of light curves and of the population, as PNG bytes.
+
+Belongs here: matplotlib (Agg, without pyplot's global state). Does not belong here: where a picture is kept or shown.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dsa110_assets.variability.lightcurves import LightCurves
+
+_INK, _ACCENT, _QUIET = "#1f2a44", "#c8442b", "#8a94a6"
+
+
+def _figure(width_inch: float, height_inch: float) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_inch, height_inch), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _png(figure: Any, *, small: bool) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=70 if small else 130, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    return stream.getvalue()
+
+
+def light_curve_png(
+    light_curves: LightCurves,
+    source_id: object,
+    *,
+    title: str | None = None,
+    baseline_jy: float | None = None,
+    event_mjd: float | None = None,
+    limit_sigma: float = 3.0,
+    small: bool = False,
+) -> bytes:
+    """Light curve of one source: fluxes with 1 sigma bars, limits as arrows, the baseline and the event's epoch.
+
+    Args:
+        light_curves: normalised or not; the axis says which.
+        source_id: which source.
+        title: text above; the source's identifier when None.
+        baseline_jy: drawn as a line.
+        event_mjd: drawn as a band.
+        limit_sigma: height of a limit, in errors.
+        small: a thumbnail below 50 kB.
+
+    Raises:
+        LightCurveError: there is no such source.
+    """
+    s = light_curves.index_of(source_id)
+    part = slice(int(light_curves.offsets[s]), int(light_curves.offsets[s + 1]))
+    time, flux, error, limit = (
+        light_curves.time_mjd[part],
+        light_curves.flux_jy[part],
+        light_curves.flux_err_jy[part],
+        light_curves.is_limit[part],
+    )
+    figure, axes = _figure(5.0, 2.6) if small else _figure(8.0, 4.0)
+    origin = float(np.floor(time.min())) if time.size else 0.0
+    if event_mjd is not None:
+        axes.axvline(event_mjd - origin, color=_ACCENT, alpha=0.25, linewidth=6)
+    if baseline_jy is not None:
+        axes.axhline(1e3 * baseline_jy, color=_QUIET, linestyle="--", linewidth=1)
+    seen = ~limit
+    axes.errorbar(time[seen] - origin, 1e3 * flux[seen], 1e3 * error[seen], fmt="o", color=_INK, markersize=4, linewidth=1, capsize=2)
+    if limit.any():
+        height = 1e3 * limit_sigma * error[limit]
+        axes.errorbar(time[limit] - origin, height, 0.15 * height, uplims=True, fmt="_", color=_ACCENT, markersize=6, linewidth=1)
+    axes.set_xlabel(f"MJD - {origin:.0f} (UTC)")
+    axes.set_ylabel(f"{'normalised' if light_curves.normalised else 'measured'} flux density (mJy)")
+    axes.set_title(title or f"source {source_id}", fontsize=10)
+    axes.grid(alpha=0.2)
+    return _png(figure, small=small)
+
+
+def eta_v_png(metrics: pd.DataFrame, *, highlight: object = None, small: bool = False) -> bytes:
+    """The population in the eta-V plane (logarithmic), one source highlighted; rows without positive eta and V are left out."""
+    positive = metrics.loc[(metrics["eta"] > 0) & (metrics["v"] > 0)]
+    figure, axes = _figure(4.0, 3.2) if small else _figure(6.0, 5.0)
+    axes.loglog(positive["eta"], positive["v"], ".", color=_QUIET, markersize=4, alpha=0.6, rasterized=True)
+    chosen = positive.loc[positive["source_id"] == highlight] if highlight is not None else positive.iloc[:0]
+    if len(chosen):
+        axes.loglog(chosen["eta"], chosen["v"], "*", color=_ACCENT, markersize=14)
+    axes.axvline(1.0, color=_QUIET, linewidth=1, linestyle="--")
+    axes.set_xlabel(r"$\eta$ (reduced $\chi^2$ of a constant)")
+    axes.set_ylabel("$V$ (standard deviation / mean)")
+    axes.set_title(f"{len(positive)} sources", fontsize=10)
+    axes.grid(alpha=0.2)
+    return _png(figure, small=small)
