@@ -1,0 +1,10 @@
+"""Finding bad visibilities in a tile in memory: impossible values, dead receptors, interference, outliers.
+
+`flag_visibilities` marks them and returns a `FlagReport`. Knows nothing of files or Measurement Sets.
+"""
+
+from dsa110_assets.flagging.flag import FlagReport, flag_visibilities
+from dsa110_assets.flagging.reasons import FlagReason
+from dsa110_assets.flagging.shared import allocate_shared
+
+__all__ = ["FlagReason", "FlagReport", "allocate_shared", "flag_visibilities"]

@@ -68,6 +68,8 @@ def write_raw(
     if vis is None:
         rng = np.random.default_rng(1000 + subband)
         vis = 0.1 * (rng.normal(size=(n_times, n_bls, n_channels, 2)) + 1j * rng.normal(size=(n_times, n_bls, n_channels, 2)))
+        autos = ant_1 == ant_2
+        vis[:, autos] = 20.0 + vis[:, autos].real
     times = start_jd + np.arange(n_times) * INTEGRATION_S / 86400
     offsets = antenna_offsets(n_antennas)
     with h5py.File(path, "w") as file:

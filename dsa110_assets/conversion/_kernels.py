@@ -1,0 +1,107 @@
+"""Compiled loops of the conversion: from the chunks of a raw file to rows of the tile, phased and in ascending frequency.
+
+Imported only when a conversion runs. The loops read HDF5 chunks where they lie in the file's bytes, so that nothing is
+copied twice; each chunk is independent, so they run on all cores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def phase_chunks(
+    values,  # (N,) float32: the bytes that hold the chunks, (re, im) alternating
+    starts,  # (Nchunks,) int64: first float32 of each chunk
+    origins,  # (Nchunks, 3) int64: first row, channel, polarization of each chunk
+    chunk_shape,  # (3,) int64: rows, channels, polarizations of a chunk
+    n_bls,
+    delta_w_m,  # (Ntimes, Nbls) float64
+    conjugate,  # (Nbls,) bool: conjugate this baseline after phasing
+    row_of,  # (Nbls,) int64: place of the baseline in the output
+    freq_0_hz,
+    freq_step_hz,  # negative: channels descend in the file
+    n_freqs,
+    largest,  # magnitudes above are absurd
+    zero_code,
+    absurd_code,
+    vis,  # (Ntimes, Nbls, Nchan, 2) complex64, written
+    reasons,  # (Ntimes, Nbls, Nchan, 2) uint8, written where a value is bad
+    channel_0,  # first (lowest) channel of the subband in the output
+):
+    """Apply ``exp(-2 pi i f/c delta_w)``, conjugate, reverse the channels; zero and mark what is no visibility."""
+    n_rows = delta_w_m.shape[0] * n_bls
+    n_pols = vis.shape[3]
+    for c in prange(starts.size):
+        row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]
+        for r in range(min(chunk_shape[0], n_rows - row_0)):
+            row = row_0 + r
+            t = row // n_bls
+            b = row - t * n_bls
+            out_b = row_of[b]
+            turn = -2.0 * np.pi / SPEED_OF_LIGHT_M_PER_S * delta_w_m[t, b]
+            phase = turn * (freq_0_hz + chan_0 * freq_step_hz)
+            step = turn * freq_step_hz
+            cos_p, sin_p, cos_s, sin_s = np.cos(phase), np.sin(phase), np.cos(step), np.sin(step)
+            sign = -1.0 if conjugate[b] else 1.0
+            place = starts[c] + 2 * r * chunk_shape[1] * chunk_shape[2]
+            for k in range(min(chunk_shape[1], n_freqs - chan_0)):
+                out_k = channel_0 + n_freqs - 1 - (chan_0 + k)
+                for p in range(min(chunk_shape[2], n_pols - pol_0)):
+                    at = place + 2 * (k * chunk_shape[2] + p)
+                    re, im = np.float64(values[at]), np.float64(values[at + 1])
+                    size = abs(re) + abs(im)
+                    if not size <= largest:  # NaN compares false
+                        reasons[t, out_b, out_k, pol_0 + p] = absurd_code
+                        vis[t, out_b, out_k, pol_0 + p] = 0.0
+                        continue
+                    if size == 0.0:
+                        reasons[t, out_b, out_k, pol_0 + p] = zero_code
+                    vis[t, out_b, out_k, pol_0 + p] = complex(re * cos_p - im * sin_p, sign * (re * sin_p + im * cos_p))
+                cos_p, sin_p = cos_p * cos_s - sin_p * sin_s, sin_p * cos_s + cos_p * sin_s
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def check_samples(values, starts, origins, chunk_shape, n_rows, n_bls, n_freqs, largest, code, row_of, reasons, channel_0):
+    """Mark visibilities whose number of samples is not positive and finite; returns how many valid ones differ from 1."""
+    n_pols = reasons.shape[3]
+    unusual = np.zeros(starts.size, dtype=np.int64)
+    for c in prange(starts.size):
+        row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]
+        for r in range(min(chunk_shape[0], n_rows - row_0)):
+            row = row_0 + r
+            t = row // n_bls
+            out_b = row_of[row - t * n_bls]
+            place = starts[c] + r * chunk_shape[1] * chunk_shape[2]
+            for k in range(min(chunk_shape[1], n_freqs - chan_0)):
+                for p in range(min(chunk_shape[2], n_pols - pol_0)):
+                    n = values[place + k * chunk_shape[2] + p]
+                    if n == 1.0:
+                        continue
+                    if n > 0.0 and n <= largest:
+                        unusual[c] += 1
+                        continue
+                    out_k = channel_0 + n_freqs - 1 - (chan_0 + k)
+                    if reasons[t, out_b, out_k, pol_0 + p] == 0:
+                        reasons[t, out_b, out_k, pol_0 + p] = code
+    return unusual.sum()
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def copy_samples(values, starts, origins, chunk_shape, n_rows, n_bls, n_freqs, row_of, weights, channel_0):
+    """Number of samples of each visibility into ``weights`` (Ntimes, Nbls, Nchan, 2) float16."""
+    n_pols = weights.shape[3]
+    for c in prange(starts.size):
+        row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]
+        for r in range(min(chunk_shape[0], n_rows - row_0)):
+            row = row_0 + r
+            t = row // n_bls
+            out_b = row_of[row - t * n_bls]
+            place = starts[c] + r * chunk_shape[1] * chunk_shape[2]
+            for k in range(min(chunk_shape[1], n_freqs - chan_0)):
+                out_k = channel_0 + n_freqs - 1 - (chan_0 + k)
+                for p in range(min(chunk_shape[2], n_pols - pol_0)):
+                    weights[t, out_b, out_k, pol_0 + p] = values[place + k * chunk_shape[2] + p]

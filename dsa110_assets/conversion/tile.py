@@ -1,0 +1,200 @@
+"""The tile in memory: all subbands of an observation, phased to one centre, ascending in frequency.
+
+`read_tile` streams subband by subband, so that the group is held once. Writing the Measurement Set belongs to
+`measurement_set`, finding interference to `flagging`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_assets.conversion.phasing import TileGeometry, tile_geometry
+from dsa110_assets.conversion.reading import RawData, read_raw_data
+from dsa110_assets.errors import IncompleteGroupError
+from dsa110_assets.flagging.reasons import FlagReason
+from dsa110_assets.rawfile import LARGEST_CREDIBLE_VALUE, POLARIZATIONS, RawHeader, subband_edges_hz, validate_raw_file
+
+LARGEST_CREDIBLE_SAMPLES = 6e4
+"""Numbers of samples above are uninitialised memory (and would not fit into float16)."""
+Allocate = Callable[[tuple[int, ...], type], NDArray[np.generic]]
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """One observation in memory; baselines are sorted with ``ant_1 <= ant_2``.
+
+    ``header``: of the longest file. ``geometry``: with baselines in the correlator's order. ``ant_1``/``ant_2``: rows of
+    the ANTENNA table, shape (Nbls,). ``uvw_m``: CASA's sense (see `order_baselines`), shape (Ntimes, Nbls, 3).
+    ``freq_hz``: ascending, shape (Nchan,). ``vis``: complex64 (Ntimes, Nbls, Nchan, Npols), zero where absurd.
+    ``reasons``: uint8, same shape, a `FlagReason`. ``weights``: float16 numbers of samples, None when all are 1.
+    """
+
+    header: RawHeader
+    geometry: TileGeometry
+    ant_1: NDArray[np.int32]
+    ant_2: NDArray[np.int32]
+    uvw_m: NDArray[np.float64]
+    freq_hz: NDArray[np.float64]
+    channel_width_hz: float
+    vis: NDArray[np.complex64]
+    reasons: NDArray[np.uint8]
+    weights: NDArray[np.float16] | None
+    missing_subbands: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineOrder:
+    """Where each of the correlator's baselines goes.
+
+    ``row_of``: place in the output of the correlator's baseline, shape (Nbls,). ``conjugate``: whether its data are
+    conjugated and its uvw negated. ``ant_1``/``ant_2``: antenna rows of each output baseline.
+    """
+
+    row_of: NDArray[np.int64]
+    conjugate: NDArray[np.bool_]
+    ant_1: NDArray[np.int32]
+    ant_2: NDArray[np.int32]
+
+
+def order_baselines(header: RawHeader) -> BaselineOrder:
+    """Sort baselines by antenna with ANTENNA1 <= ANTENNA2, in the sense that CASA and pyuvdata give a Measurement Set.
+
+    The correlator's pair (a, b) has baseline ``r_b - r_a`` and ``V ~ exp(+2 pi i (r_b - r_a).s)``. A Measurement Set with
+    ANTENNA1 < ANTENNA2 holds ``UVW = r(ANTENNA1) - r(ANTENNA2)`` and ``DATA ~ exp(+2 pi i UVW.s)``. So a pair with a < b is
+    conjugated and its uvw negated, and a pair with a > b only changes its name.
+    """
+    rank = np.argsort(np.argsort(header.antenna_numbers))
+    row_of_number = {int(number): int(row) for number, row in zip(header.antenna_numbers, rank, strict=True)}
+    a = np.array([row_of_number[int(n)] for n in header.ant_1])
+    b = np.array([row_of_number[int(n)] for n in header.ant_2])
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    order = np.lexsort((high, low))
+    row_of = np.empty(order.size, dtype=np.int64)
+    row_of[order] = np.arange(order.size)
+    return BaselineOrder(row_of, a < b, low[order].astype(np.int32), high[order].astype(np.int32))
+
+
+def read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Allocate) -> Tile:
+    """Read, check, phase and stack the subbands of one observation.
+
+    Args:
+        files: raw file of each present subband.
+        expected_subbands: subbands 0 .. n-1 make up the band; absent ones are flagged.
+        allocate: makes zero-filled arrays of a shape and type (shared with child processes where flagging needs that).
+
+    Raises:
+        InvalidRawFileError: a file is damaged or belongs to another observation.
+        IncompleteGroupError: no file at all, or a subband outside the band.
+    """
+    headers = _validated(files, expected_subbands)
+    longest = max(headers.values(), key=lambda h: h.n_times)
+    geometry, order = tile_geometry(longest), order_baselines(longest)
+    n_freqs, n_chan = longest.n_freqs, expected_subbands * longest.n_freqs
+    shape = (longest.n_times, longest.n_bls, n_chan, len(POLARIZATIONS))
+    vis = allocate(shape, np.complex64)
+    reasons = allocate(shape, np.uint8)
+    weights: NDArray[np.float16] | None = None
+    freq_hz = np.empty(n_chan)
+    for subband in range(expected_subbands):
+        first = (expected_subbands - 1 - subband) * n_freqs
+        band = slice(first, first + n_freqs)
+        freq_hz[band] = _plan(subband, n_freqs)
+        if subband not in headers:
+            reasons[:, :, band] = FlagReason.MISSING_SUBBAND
+            continue
+        header = headers[subband]
+        freq_hz[band] = header.freq_hz[::-1]
+        reasons[header.n_times :, :, band] = FlagReason.MISSING_INTEGRATION
+        weights = _place(header, read_raw_data(header.path), geometry, order, vis, reasons, weights, first)
+    uvw = np.empty_like(geometry.uvw_m)
+    uvw[:, order.row_of] = np.where(order.conjugate[None, :, None], -geometry.uvw_m, geometry.uvw_m)
+    return Tile(
+        header=longest,
+        geometry=geometry,
+        ant_1=order.ant_1,
+        ant_2=order.ant_2,
+        uvw_m=uvw,
+        freq_hz=freq_hz,
+        channel_width_hz=longest.channel_width_hz,
+        vis=vis,
+        reasons=reasons,
+        weights=weights,
+        missing_subbands=tuple(s for s in range(expected_subbands) if s not in headers),
+    )
+
+
+def _validated(files: Mapping[int, Path], expected_subbands: int) -> dict[int, RawHeader]:
+    if not files:
+        raise IncompleteGroupError("observation", "no raw file was given", "look at `dsa110 ingest status`")
+    outside = sorted(s for s in files if not 0 <= s < expected_subbands)
+    if outside:
+        raise IncompleteGroupError(
+            files[outside[0]], f"subbands {outside} lie outside a band of {expected_subbands}", "set PIPELINE_EXPECTED_SUBBANDS"
+        )
+    headers: dict[int, RawHeader] = {}
+    first: RawHeader | None = None
+    for subband in sorted(files):
+        headers[subband] = validate_raw_file(files[subband], subband, expected=first)
+        first = first or headers[subband]
+    return headers
+
+
+def _plan(subband: int, n_freqs: int) -> NDArray[np.float64]:
+    lower, upper = subband_edges_hz(subband)
+    return lower + (np.arange(n_freqs) + 0.5) * (upper - lower) / n_freqs
+
+
+def _place(
+    header: RawHeader,
+    data: RawData,
+    geometry: TileGeometry,
+    order: BaselineOrder,
+    vis: NDArray[np.generic],
+    reasons: NDArray[np.generic],
+    weights: NDArray[np.float16] | None,
+    first_channel: int,
+) -> NDArray[np.float16] | None:
+    """Phase one subband into its channels of the tile; returns the weights, allocated when first needed."""
+    from dsa110_assets.conversion import _kernels
+
+    n_rows, n_freqs = header.n_times * header.n_bls, header.n_freqs
+    step = (header.freq_hz[-1] - header.freq_hz[0]) / max(n_freqs - 1, 1)
+    v, s = data.visibilities, data.samples
+    _kernels.phase_chunks(
+        v.values,
+        v.starts,
+        v.origins,
+        v.shape,
+        header.n_bls,
+        geometry.delta_w_m[: header.n_times],
+        order.conjugate,
+        order.row_of,
+        header.freq_hz[0],
+        step,
+        n_freqs,
+        LARGEST_CREDIBLE_VALUE,
+        int(FlagReason.ZERO),
+        int(FlagReason.ABSURD_VALUE),
+        vis,
+        reasons,
+        first_channel,
+    )
+    unusual = _kernels.check_samples(
+        s.values, s.starts, s.origins, s.shape, n_rows, header.n_bls, n_freqs, LARGEST_CREDIBLE_SAMPLES, int(FlagReason.NO_SAMPLES),
+        order.row_of, reasons, first_channel,
+    )  # fmt: skip
+    if data.flags is not None:
+        flagged = np.empty((header.n_times, header.n_bls, n_freqs, len(POLARIZATIONS)), dtype=np.bool_)
+        flagged[:, order.row_of] = data.flags.reshape(flagged.shape)[:, :, ::-1]
+        part = reasons[: header.n_times, :, first_channel : first_channel + n_freqs]
+        part[flagged & (part == FlagReason.GOOD)] = FlagReason.RAW_FLAG
+    if unusual and weights is None:
+        weights = np.ones(vis.shape, dtype=np.float16)
+    if unusual and weights is not None:
+        _kernels.copy_samples(s.values, s.starts, s.origins, s.shape, n_rows, header.n_bls, n_freqs, order.row_of, weights, first_channel)
+    return weights

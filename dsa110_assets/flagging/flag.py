@@ -1,0 +1,173 @@
+"""The flagging of one tile, in order: values, dead receptors, interference, outliers; and the report of it.
+
+Works on arrays in memory, before the Measurement Set is written. Flags found while calibrating belong to `calibration`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_assets.flagging.interference import flag_interference
+from dsa110_assets.flagging.reasons import FlagReason
+from dsa110_assets.rawfile import LARGEST_CREDIBLE_VALUE
+
+CLIP_SIGMA = 7.0
+WEAKEST_RECEPTOR = 0.02
+STRONGEST_RECEPTOR = 50.0
+"""A receptor whose autocorrelation lies outside these multiples of the array's median power is dead (or oscillating)."""
+BASELINE_BINS_M = (0.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 3000.0)
+
+
+@dataclass(frozen=True)
+class FlagReport:
+    """What was flagged, as fractions of all cross-correlations (autocorrelations do not count).
+
+    ``fraction``: flagged for any reason. ``by_reason``: per `FlagReason` name, each visibility counted once.
+    ``by_antenna``: antenna name to fraction, data of missing subbands not counted. ``by_channel``: shape (Nchan,).
+    ``by_baseline_m``: (shortest, longest, fraction) per bin of length, missing subbands not counted.
+    ``dead_receptors``: (antenna name, "X" or "Y"). ``dead_antennas``: names with no living receptor.
+    """
+
+    fraction: float
+    by_reason: Mapping[str, float]
+    by_antenna: Mapping[str, float]
+    by_channel: tuple[float, ...]
+    by_baseline_m: tuple[tuple[float, float, float], ...]
+    dead_receptors: tuple[tuple[str, str], ...]
+    dead_antennas: tuple[str, ...]
+
+
+def flag_visibilities(
+    vis: NDArray,
+    reasons: NDArray,
+    *,
+    ant_1: NDArray[np.int32],
+    ant_2: NDArray[np.int32],
+    antenna_names: Sequence[str],
+    baseline_length_m: NDArray[np.float64],
+    freq_hz: NDArray[np.float64],
+    samples: NDArray | None = None,
+    rfi: bool = True,
+    threads: int = 0,
+) -> FlagReport:
+    """Flag one tile in place.
+
+    Args:
+        vis: (Ntimes, Nbls, Nchan, 2) complex64; absurd values are set to 0, nothing else is changed.
+        reasons: same shape, uint8 `FlagReason`; what is already marked stays marked.
+        ant_1, ant_2: antenna rows of each baseline, shape (Nbls,).
+        antenna_names: name of each antenna row.
+        baseline_length_m: shape (Nbls,).
+        freq_hz: channel centres, shape (Nchan,).
+        samples: numbers of samples, same shape as ``vis``; those not positive and finite are flagged.
+        rfi: run AOFlagger and the residual clip.
+        threads: processes for AOFlagger; 0 means one per core.
+
+    Raises:
+        ChildFailedError: AOFlagger died or hung.
+    """
+    from dsa110_assets.flagging import _kernels
+
+    if vis.shape[2] != freq_hz.size or vis.shape != reasons.shape:
+        msg = f"flag_visibilities: vis {vis.shape}, reasons {reasons.shape} and {freq_hz.size} channels do not fit"
+        raise ValueError(msg)
+    if samples is not None:
+        with np.errstate(invalid="ignore"):
+            reasons[(reasons == FlagReason.GOOD) & ~((samples > 0) & (samples < LARGEST_CREDIBLE_VALUE))] = FlagReason.NO_SAMPLES
+    _kernels.check_values(vis, reasons, LARGEST_CREDIBLE_VALUE, int(FlagReason.ZERO), int(FlagReason.ABSURD_VALUE))
+    n_ant = len(antenna_names)
+    power = _kernels.auto_power(vis, reasons, _autos(ant_1, ant_2, n_ant))
+    present = np.isin(np.arange(n_ant), np.concatenate([ant_1, ant_2]))
+    dead = dead_receptors(power, present)
+    for antenna, pol in zip(*np.nonzero(dead), strict=True):
+        part = reasons[:, (ant_1 == antenna) | (ant_2 == antenna), :, pol]
+        part[part == FlagReason.GOOD] = FlagReason.DEAD_RECEPTOR
+        reasons[:, (ant_1 == antenna) | (ant_2 == antenna), :, pol] = part
+    crosses = np.flatnonzero(ant_1 != ant_2)
+    if rfi and crosses.size:
+        gain = receptor_gain(power)
+        flag_interference(vis, reasons, crosses, ant_1, ant_2, gain, processes=threads)
+        _kernels.clip_baselines(vis, reasons, crosses, ant_1, ant_2, gain, CLIP_SIGMA, int(FlagReason.OUTLIER))
+    return _report(reasons, crosses, ant_1, ant_2, antenna_names, baseline_length_m, dead)
+
+
+def dead_receptors(power: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Receptors without credible power, from their autocorrelations.
+
+    Args:
+        power: (Nants, Nchan, Npols), NaN where nothing is good.
+        present: (Nants,) antennas that are in the data.
+
+    Returns:
+        (Nants, Npols); only antennas in the data can be dead. Nobody is when the data hold no autocorrelations at all.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # an all-NaN receptor is what is looked for
+        level = np.nanmedian(power, axis=1)
+        typical = np.nanmedian(np.where(level > 0, level, np.nan), axis=0)
+    if not np.any(np.isfinite(typical)):
+        return np.zeros(level.shape, dtype=np.bool_)
+    with np.errstate(invalid="ignore"):
+        alive = (level > WEAKEST_RECEPTOR * typical) & (level < STRONGEST_RECEPTOR * typical)
+    return ~alive & present[:, None]
+
+
+def receptor_gain(power: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Relative amplitude of each receptor and channel, sqrt(power / its median), 1 where unknown; (Nants, Nchan, Npols)."""
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        relative = np.sqrt(power / np.nanmedian(power, axis=1, keepdims=True))
+    return np.where(np.isfinite(relative) & (relative > 0), relative, 1.0).astype(np.float32)
+
+
+def _autos(ant_1: NDArray[np.int32], ant_2: NDArray[np.int32], n_ant: int) -> NDArray[np.int64]:
+    """Baseline of each antenna's autocorrelation, -1 where there is none."""
+    autos = np.full(n_ant, -1, dtype=np.int64)
+    where = np.flatnonzero(ant_1 == ant_2)
+    autos[ant_1[where]] = where
+    return autos
+
+
+def _report(
+    reasons: NDArray,
+    crosses: NDArray[np.int64],
+    ant_1: NDArray[np.int32],
+    ant_2: NDArray[np.int32],
+    names: Sequence[str],
+    length_m: NDArray[np.float64],
+    dead: NDArray[np.bool_],
+) -> FlagReport:
+    from dsa110_assets.flagging import _kernels
+
+    per_baseline, per_channel = _kernels.count_reasons(reasons, len(FlagReason))
+    cells = reasons[:, 0].size
+    counts = per_baseline[crosses].astype(np.float64)
+    total = max(counts.sum(), 1.0)
+    observed = cells - per_baseline[:, FlagReason.MISSING_SUBBAND]
+    flagged = observed - per_baseline[:, FlagReason.GOOD]
+
+    def fraction(selected: NDArray[np.int64]) -> float:
+        return float(flagged[selected].sum() / max(observed[selected].sum(), 1))
+
+    first, second = ant_1[crosses], ant_2[crosses]
+    antennas = np.unique(np.concatenate([first, second]))
+    bins = [
+        (low, high, crosses[(length_m[crosses] >= low) & (length_m[crosses] < high)])
+        for low, high in zip(BASELINE_BINS_M[:-1], BASELINE_BINS_M[1:], strict=True)
+    ]
+    receptors = tuple((names[int(a)], "XY"[int(p)]) for a, p in zip(*np.nonzero(dead), strict=True))
+    channel_cells = max(crosses.size * cells / max(reasons.shape[2], 1), 1.0)
+    return FlagReport(
+        fraction=float(1.0 - counts[:, FlagReason.GOOD].sum() / total),
+        by_reason={reason.name.lower(): float(counts[:, reason].sum() / total) for reason in FlagReason if reason != FlagReason.GOOD},
+        by_antenna={names[int(a)]: fraction(crosses[(first == a) | (second == a)]) for a in antennas},
+        by_channel=tuple(float(n) for n in per_channel[crosses].sum(axis=0) / channel_cells),
+        by_baseline_m=tuple((low, high, fraction(rows)) for low, high, rows in bins if rows.size),
+        dead_receptors=receptors,
+        dead_antennas=tuple(names[int(a)] for a in np.flatnonzero(dead.all(axis=1))),
+    )

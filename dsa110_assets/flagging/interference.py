@@ -1,0 +1,117 @@
+"""Interference: AOFlagger on all cross-correlations, in child processes on shared memory.
+
+The strategy is ``dsa110.lua`` beside this file. Autocorrelations are never flagged by it. Each receptor's bandpass, taken
+from its autocorrelation, is divided out first, so that the shape of the bandpass is not taken for interference
+(pitfall 21); AOFlagger's own ``normalize_subbands`` is not used, it does harm to these data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_assets.errors import ChildFailedError
+from dsa110_assets.flagging.reasons import FlagReason
+from dsa110_assets.flagging.shared import allocate_shared, descriptor_of
+
+STRATEGY = Path(__file__).with_name("dsa110.lua")
+
+
+def flag_interference(
+    vis: NDArray[np.complex64],
+    reasons: NDArray[np.uint8],
+    crosses: NDArray[np.int64],
+    ant_1: NDArray[np.int32],
+    ant_2: NDArray[np.int32],
+    gain: NDArray[np.float32],
+    *,
+    processes: int = 0,
+    timeout_s: float = 900.0,
+) -> None:
+    """Mark in ``reasons`` what AOFlagger finds.
+
+    Args:
+        vis, reasons: (Ntimes, Nbls, Nchan, 2); mapped by the children without a copy when `allocate_shared` made them.
+        crosses: baselines to look at.
+        ant_1, ant_2: antenna rows of all baselines.
+        gain: relative amplitude of each receptor, (Nants, Nchan, 2).
+        processes: children; 0 means one per core.
+        timeout_s: wall-clock limit for all of them.
+
+    Raises:
+        ChildFailedError: a child died or ran out of time.
+    """
+    shared_vis, shared_reasons, shared_gain = _shared(vis), _shared(reasons), _shared(gain)
+    task = {
+        "vis": descriptor_of(shared_vis),
+        "reasons": descriptor_of(shared_reasons),
+        "gain": descriptor_of(shared_gain),
+        "shape": vis.shape,
+        "gain_shape": gain.shape,
+        "strategy": os.fspath(STRATEGY),
+        "code": int(FlagReason.RFI),
+    }
+    share = [[int(b), int(ant_1[b]), int(ant_2[b])] for b in crosses]
+    count = max(1, min(processes or os.cpu_count() or 1, -(-len(share) // 50)))
+    descriptors = (task["vis"], task["reasons"], task["gain"])
+    _run([json.dumps({**task, "baselines": share[n::count]}) for n in range(count)], descriptors, timeout_s)
+    if shared_reasons is not reasons:
+        reasons[...] = shared_reasons
+
+
+def _shared(array: NDArray) -> NDArray:
+    if descriptor_of(array) is not None:
+        return array
+    copy = allocate_shared(array.shape, array.dtype.type)
+    copy[...] = array
+    return copy
+
+
+def _run(tasks: Sequence[str], descriptors: Sequence[int | None], timeout_s: float) -> None:
+    import time
+
+    deadline = time.monotonic() + timeout_s
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    children: list[subprocess.Popen[str]] = []
+    try:
+        for task in tasks:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "dsa110_assets.flagging.aoflagger_child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                pass_fds=[d for d in descriptors if d is not None],
+                env=environment,
+            )
+            children.append(child)
+            assert child.stdin is not None
+            child.stdin.write(task + "\n")
+            child.stdin.flush()
+        for child in children:
+            try:
+                _, messages = child.communicate(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired as error:
+                raise ChildFailedError(
+                    "AOFlagger", f"not done after {timeout_s:.0f} s", "retry; look at the load of the machine"
+                ) from error
+            if child.returncode != 0:
+                raise ChildFailedError(
+                    "AOFlagger",
+                    f"child ended with {child.returncode}: {messages.strip()[-500:]}",
+                    "retry; if it fails again, report the tile",
+                )
+    except BrokenPipeError as error:
+        raise ChildFailedError("AOFlagger", "child died at its start", "run `dsa110 preflight`") from error
+    finally:
+        for child in children:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
