@@ -26,6 +26,7 @@ DECLINATION_DEG = 54.6
 
 
 def main() -> None:
+    """Simulate, measure, print, remove."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sources", type=int, default=50)
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()))
@@ -54,7 +55,7 @@ def main() -> None:
                 "cpu_s": round(cpu_s, 1),
                 "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
                 "cores": os.cpu_count(),
-                "load_before": round(os.getloadavg()[0], 1),
+                "load_after": round(os.getloadavg()[0], 1),
             }
         )
     )

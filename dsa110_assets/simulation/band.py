@@ -43,7 +43,7 @@ class BandPlan:
             raise ValueError(msg)
         top_edge_hz = _NATIVE_TOP_CENTRE_HZ + _NATIVE_WIDTH_HZ / 2
         channel = subband * self.n_channels + np.arange(self.n_channels)
-        return top_edge_hz - (channel + 0.5) * self.channel_width_hz
+        return np.asarray(top_edge_hz - (channel + 0.5) * self.channel_width_hz, dtype=np.float64)
 
 
 def full_band() -> BandPlan:

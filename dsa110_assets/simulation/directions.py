@@ -6,6 +6,8 @@ the pipeline's `geometry` on purpose: the simulator is what it is tested against
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import AltAz, EarthLocation, SkyCoord
@@ -30,8 +32,8 @@ def source_enu(ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64], time_m
         times = Time(np.asarray(time_mjd)[:, np.newaxis], format="mjd", scale="utc")
         frame = AltAz(obstime=times, location=_location(), pressure=0 * u.hPa)
         sky = SkyCoord(np.asarray(ra_deg)[np.newaxis] * u.deg, np.asarray(dec_deg)[np.newaxis] * u.deg, frame="icrs")
-        horizontal = sky.transform_to(frame)
-        azimuth, altitude = horizontal.az.rad, horizontal.alt.rad
+        horizontal: Any = sky.transform_to(frame)
+        azimuth, altitude = np.asarray(horizontal.az.rad), np.asarray(horizontal.alt.rad)
     return np.stack([np.cos(altitude) * np.sin(azimuth), np.cos(altitude) * np.cos(azimuth), np.sin(altitude)], axis=-1)
 
 
@@ -59,4 +61,5 @@ def sky_rotation_rate(enu: NDArray[np.float64]) -> NDArray[np.float64]:
 def local_sidereal_time_deg(time_mjd: float) -> float:
     """Apparent local sidereal time at the site in degrees: the right ascension of date on the meridian."""
     with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("auto_max_age", None):
-        return float(Time(time_mjd, format="mjd", scale="utc").sidereal_time("apparent", longitude=SITE_LONGITUDE_DEG * u.deg).deg)
+        sidereal: Any = Time(time_mjd, format="mjd", scale="utc").sidereal_time("apparent", longitude=SITE_LONGITUDE_DEG * u.deg)
+    return float(sidereal.deg)

@@ -43,7 +43,7 @@ class SatelliteBurst:
         """One moving plane wave."""
         step = np.arange(len(context.time_mjd)) - self.first
         on = (step >= 0) & (step < self.n_integrations)
-        azimuth = self.azimuth_deg + self.degrees_per_integration * step
+        azimuth = np.asarray(self.azimuth_deg + self.degrees_per_integration * step, dtype=np.float64)
         spectrum = np.exp(-4 * np.log(2) * ((context.frequency_hz - self.centre_hz) / self.width_hz) ** 2)
         return [Emission(_horizontal(azimuth, np.full(len(step), self.altitude_deg)), self.flux_jy * on[:, np.newaxis] * spectrum)]
 
@@ -118,6 +118,7 @@ def poison(path: Path, value: float = 1e37, *, dataset: str = "visdata") -> None
     """Fill a quarter of the rows of ``Data/<dataset>`` with an impossible value, all flags still false (pitfall 24)."""
     with h5py.File(path, "r+") as file:
         data = file[f"Data/{dataset}"]
+        assert isinstance(data, h5py.Dataset)
         data[: data.shape[0] // 4] = value
 
 

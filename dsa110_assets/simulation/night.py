@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.time import Time
@@ -189,9 +190,12 @@ DEMO_FIRST_START = "2026-03-08T05:04:30"
 def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12) -> DemoPlan:
     """The demonstration: two nights of ``n_tiles`` tiles, one sidereal day apart.
 
-    Between the nights one source falls by half (an extreme scattering event), some vary by about a tenth.
+    Between the nights one source falls by half (an extreme scattering event), some vary by about a tenth. With fewer than
+    twelve tiles the nights start later, so that the calibrator still transits in them.
     """
-    first_mjd = float(Time(DEMO_FIRST_START, format="isot", scale="utc").mjd)
+    calibrator_tile = min(4, n_tiles // 2)
+    start: Any = Time(DEMO_FIRST_START, format="isot", scale="utc").mjd
+    first_mjd = float(start) + (4 - calibrator_tile) * TILE_S / SECONDS_PER_DAY
     starts = (first_mjd, first_mjd + SIDEREAL_DAY_S / SECONDS_PER_DAY)
     nights = tuple(
         DemoNight(
@@ -220,7 +224,7 @@ def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12) -> De
         declination_deg=DEMO_DECLINATION_DEG,
         sky=sky,
         calibrator=CALIBRATOR_NAME,
-        calibrator_tile=4,
+        calibrator_tile=calibrator_tile,
         event_source=sky.names[1],
         seed=seed,
     )

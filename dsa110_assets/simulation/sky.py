@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from astropy.coordinates import SkyCoord
@@ -220,7 +220,8 @@ def demo_sky(
     while len(ra) < len(fixed) + n:
         one_ra = rng.uniform(*ra_range_deg) % 360
         one_dec = float(np.degrees(np.arcsin(rng.uniform(*np.sin(np.radians(dec_range_deg))))))
-        if SkyCoord(one_ra, one_dec, unit="deg").separation(SkyCoord(ra, dec, unit="deg")).arcmin.min() > min_separation_arcmin:
+        nearest: Any = SkyCoord(one_ra, one_dec, unit="deg").separation(SkyCoord(ra, dec, unit="deg")).min()
+        if nearest.arcmin > min_separation_arcmin:
             ra.append(one_ra)
             dec.append(one_dec)
     light_curves: list[LightCurve] = [Constant() for _ in ra]

@@ -92,7 +92,7 @@ class NameJitter:
 
 def integration_times_mjd(start_mjd: float, n_integrations: int) -> NDArray[np.float64]:
     """Centres of the integrations (UTC), of which the first is ``start_mjd``."""
-    return start_mjd + np.arange(n_integrations) * (INTEGRATION_S / SECONDS_PER_DAY)
+    return start_mjd + np.arange(n_integrations, dtype=np.float64) * (INTEGRATION_S / SECONDS_PER_DAY)
 
 
 def model_visibilities(

@@ -71,15 +71,17 @@ def test_the_demo_nights_see_the_same_sky_at_the_same_sidereal_time(plan):
     assert [night.date for night in plan.nights] == ["2026-03-08", "2026-03-09"]
 
 
-def test_the_calibrator_transits_where_the_plan_says(plan):
-    starts = tile_starts_mjd(plan.nights[0].start_mjd, plan.n_tiles)
+@pytest.mark.parametrize("n_tiles", [1, 3, 12])
+def test_the_calibrator_transits_where_the_plan_says(n_tiles):
+    plan = demo_plan(n_tiles=n_tiles)
+    starts = tile_starts_mjd(plan.nights[0].start_mjd, plan.n_tiles + 1)
     calibrator = SkyCoord(plan.sky.ra_deg[0] * u.deg, plan.sky.dec_deg[0] * u.deg)
     frame = AltAz(obstime=Time(starts, format="mjd"), location=SITE)
     east = np.sin(calibrator.transform_to(frame).az.rad) > 0
     assert plan.calibrator == "0834+555"
     assert east[plan.calibrator_tile]
     assert not east[plan.calibrator_tile + 1]
-    assert 2 <= plan.calibrator_tile <= 5
+    assert plan.calibrator_tile == {1: 0, 3: 1, 12: 4}[n_tiles]
 
 
 def test_the_demo_event_is_strong_and_inside_the_strip(plan):
