@@ -1,0 +1,186 @@
+"""Processes of a platform on one machine: code server, webserver, daemon; started, watched, restarted, stopped together.
+
+The embedded database is started by the registry and outlives this supervisor; everything else ends with it. What does
+not belong here: deployments on several machines (`deploy/`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import ChildFailedError, ConfigurationError
+
+RESTART_PAUSE_S = 2.0
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 20.0
+
+
+@dataclass
+class Service:
+    """One process. ``port``: open when it is ready; None for one that listens nowhere."""
+
+    name: str
+    command: list[str]
+    port: int | None = None
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    restarts: int = 0
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_is_open(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((host, port)) == 0
+
+
+def project_file(name: str) -> Path:
+    """A file of the project's top level: beside the package in a checkout, else in the working directory."""
+    for folder in (Path(__file__).parents[2], Path.cwd()):
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigurationError(
+        name, "not found beside the package or in the working directory", "start the platform from the project's checkout"
+    )
+
+
+def dagster_home(config: PipelineConfig) -> Path:
+    """Dagster's home in the state directory, with the project's ``dagster.yaml`` and the number of runs set."""
+    home = config.state_dir.absolute() / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    runs = max(1, min(config.max_workers, len(os.sched_getaffinity(0))))
+    text = project_file("dagster.yaml").read_text()
+    lines = [f"    max_concurrent_runs: {runs}" if line.strip().startswith("max_concurrent_runs:") else line for line in text.splitlines()]
+    staged = home / "dagster.yaml.new"
+    staged.write_text("\n".join(lines) + "\n")
+    staged.replace(home / "dagster.yaml")
+    return home
+
+
+def environment(config: PipelineConfig, dagster_url: str, code_port: int) -> dict[str, str]:
+    """Environment of the services: the configuration's own variables, and what ``dagster.yaml`` and ``workspace.yaml`` read."""
+    return {
+        **os.environ,
+        "PIPELINE_INPUT_DIR": str(config.input_dir.absolute()),
+        "PIPELINE_OUTPUT_DIR": str(config.output_dir.absolute()),
+        "PIPELINE_SCRATCH_DIR": str(config.scratch_dir.absolute()),
+        "PIPELINE_STATE_DIR": str(config.state_dir.absolute()),
+        "DAGSTER_HOME": str(dagster_home(config)),
+        "DSA110_DAGSTER_URL": dagster_url,
+        "DSA110_CODE_SERVER_PORT": str(code_port),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def services(config: PipelineConfig, code_port: int) -> list[Service]:
+    """Code server, webserver and daemon, in the order in which they must start."""
+    bin_dir = Path(sys.executable).parent
+    workspace = str(project_file("workspace.yaml"))
+    return [
+        Service(
+            "code-server",
+            [str(bin_dir / "dagster"), "code-server", "start", "-m", "dsa110_assets.definitions", "-h", "127.0.0.1", "-p", str(code_port)],
+            code_port,
+        ),
+        Service(
+            "webserver",
+            [str(bin_dir / "dagster-webserver"), "-w", workspace, "-h", config.api_host, "-p", str(config.dagster_port)],
+            config.dagster_port,
+        ),
+        Service("daemon", [str(bin_dir / "dagster-daemon"), "run", "-w", workspace]),
+    ]
+
+
+class Supervisor:
+    """Starts services, restarts those that die, stops them in the reverse order."""
+
+    def __init__(self, members: list[Service], env: Mapping[str, str], log_dir: Path) -> None:
+        self.members = members
+        self._env = dict(env)
+        self._log_dir = log_dir
+        log_dir.mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> None:
+        """Start all, each when the one before it listens.
+
+        Raises:
+            ChildFailedError: a service ended or did not listen in time; names its log.
+        """
+        for member in self.members:
+            self._launch(member)
+            self._wait_until_ready(member)
+
+    def watch(self, stop: Callable[[], bool], poll_s: float = 1.0) -> None:
+        """Restart whatever dies until ``stop`` says so."""
+        while not stop():
+            for member in self.members:
+                if member.process is not None and member.process.poll() is not None:
+                    time.sleep(RESTART_PAUSE_S)
+                    member.restarts += 1
+                    self._launch(member)
+            time.sleep(poll_s)
+
+    def stop(self) -> None:
+        """Ask all to end, and end those that do not; children included."""
+        for member in reversed(self.members):
+            if member.process is not None and member.process.poll() is None:
+                stop_tree(member.process.pid, STOP_TIMEOUT_S)
+
+    def log_of(self, member: Service) -> Path:
+        """The service's log file."""
+        return self._log_dir / f"{member.name}.log"
+
+    def _launch(self, member: Service) -> None:
+        with self.log_of(member).open("ab") as log:
+            member.process = subprocess.Popen(
+                member.command, env=self._env, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def _wait_until_ready(self, member: Service) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while member.port is not None and not port_is_open(member.port):
+            ended = member.process is None or member.process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                cause = "ended while starting" if ended else f"did not listen on port {member.port} within {START_TIMEOUT_S:.0f} s"
+                raise ChildFailedError(member.name, cause, f"read {self.log_of(member)}")
+            time.sleep(0.2)
+
+
+def stop_tree(pid: int, timeout_s: float) -> None:
+    """SIGTERM to a process and its descendants, SIGKILL to those left after ``timeout_s``."""
+    try:
+        root = psutil.Process(pid)
+        family = [*root.children(recursive=True), root]
+    except psutil.NoSuchProcess:
+        return
+    _signal_all([root], signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, timeout=timeout_s / 2)
+    _signal_all(alive, signal.SIGTERM)
+    _, alive = psutil.wait_procs(alive, timeout=timeout_s / 2)
+    _signal_all(alive, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=5)
+
+
+def _signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue

@@ -1,0 +1,79 @@
+"""A stage's result as Dagster metadata: numbers that the UI plots, paths, tables, a preview picture."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from dsa110_assets.stages.recording import Figure, StageResult
+
+PREVIEW_LIMIT_BYTES = 50_000
+"""Larger pictures make the event log slow; the full-size one is given by its path."""
+
+
+def preview_markdown(png: Path) -> str:
+    """A PNG as a data address inside Markdown, which the UI's sanitizer lets through; a note when it is too large."""
+    if png.stat().st_size > PREVIEW_LIMIT_BYTES:
+        return f"The preview is larger than {PREVIEW_LIMIT_BYTES // 1000} kB: `{png}`"
+    return f"![preview](data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()})"
+
+
+def metadata_of(results: Sequence[StageResult]) -> dict[str, dg.MetadataValue[object]]:
+    """Metadata of the last observation of a slot, and a table of all of them where there are several."""
+    last = results[-1]
+    metadata: dict[str, dg.MetadataValue[object]] = {}
+    if last.preview is not None and last.preview.is_file():
+        metadata["preview"] = dg.MetadataValue.md(preview_markdown(last.preview))
+    for name, value in last.figures.items():
+        if (converted := _value(value)) is not None:
+            metadata[name] = converted
+    for name, path in last.paths.items():
+        metadata[name] = dg.MetadataValue.path(path)
+    for title, rows in last.tables.items():
+        if rows:
+            metadata[title] = _table(rows)
+    if len(results) > 1:
+        metadata["observations of the slot"] = _table([{"observation": r.key, **r.figures} for r in results])
+    return metadata
+
+
+def _value(value: Figure) -> dg.MetadataValue[object] | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return dg.MetadataValue.bool(value)
+    if isinstance(value, int):
+        return dg.MetadataValue.int(value)
+    if isinstance(value, float):
+        return dg.MetadataValue.float(value) if math.isfinite(value) else None
+    return dg.MetadataValue.text(value)
+
+
+def _table(rows: Sequence[Mapping[str, Figure]]) -> dg.MetadataValue[object]:
+    names = list(rows[0])
+    kinds = {name: _column_type([row.get(name) for row in rows]) for name in names}
+    records = [dg.TableRecord({name: _cell(row.get(name), kinds[name]) for name in names}) for row in rows]
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, kinds[name]) for name in names])
+    return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def _column_type(values: Sequence[Figure]) -> str:
+    """A column with gaps is text: the UI's tables know no missing number, and JSON no NaN."""
+    if all(isinstance(v, bool) for v in values):
+        return "bool"
+    if all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        return "int"
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values):
+        return "float"
+    return "string"
+
+
+def _cell(value: Figure, kind: str) -> str | int | float | bool:
+    rounded = float(f"{value:.6g}") if isinstance(value, float) else value
+    if kind == "string":
+        return "" if rounded is None else str(rounded)
+    return 0 if rounded is None else rounded

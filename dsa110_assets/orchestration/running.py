@@ -1,0 +1,117 @@
+"""How an asset runs a stage: which observations a partition holds, metadata of a result, errors as Dagster failures.
+
+What does not belong here: what the stage does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from dsa110_assets import products
+from dsa110_assets.errors import PipelineError, RetriableError
+from dsa110_assets.orchestration.metadata import metadata_of
+from dsa110_assets.orchestration.partitions import dimensions_of
+from dsa110_assets.stages.recording import StageResult
+from dsa110_assets.stages.work import TILE_STAGES, TileRun
+
+if TYPE_CHECKING:
+    from dsa110_assets.stages.platform import Platform
+
+GROUP_TAG = "dsa110/observation"
+ATTEMPT_TAG = "dsa110/attempt"
+TileStage = Callable[["Platform", TileRun], StageResult | None]
+
+
+@contextmanager
+def explained_failures() -> Iterator[None]:
+    """Turn a typed error into a Dagster failure that names subject, cause and next step; other errors pass unchanged."""
+    try:
+        yield
+    except PipelineError as error:
+        raise dg.Failure(
+            description=str(error),
+            metadata={"subject": error.subject, "cause": error.cause, "next step": error.next_step, "type": type(error).__name__},
+            allow_retries=isinstance(error, RetriableError),
+        ) from error
+
+
+def observations_of(context: dg.AssetExecutionContext, platform: Platform) -> Sequence[str]:
+    """Observations that this run is about: the one in its tag, or (a backfill, a click) all of the slot."""
+    from dsa110_assets.stages import intake
+
+    tagged = context.run.tags.get(GROUP_TAG)
+    if tagged is not None:
+        return [tagged]
+    dimensions = dimensions_of(context)
+    start, end = products.slot_window(dimensions["date"], dimensions["tile"])
+    return intake.observations_between(platform, start, end)
+
+
+def tile_run(context: dg.AssetExecutionContext, group_id: str) -> TileRun:
+    """Who works: the attempt that the sensor leased (its tag), or a run that takes the observation itself."""
+    selected = context.run.asset_selection
+    made_here = [name for name in TILE_STAGES if selected is None or dg.AssetKey(name) in selected]
+    # a re-execution copies the tags of its parent, whose attempt has ended: it takes the observation anew
+    attempt = None if context.run.parent_run_id else context.run.tags.get(ATTEMPT_TAG)
+    return TileRun(
+        group_id=group_id,
+        run_id=context.run_id,
+        attempt=None if attempt is None else int(attempt),
+        final=not made_here or context.asset_key == dg.AssetKey(made_here[-1]),
+    )
+
+
+def run_tile_stage(context: dg.AssetExecutionContext, platform: Platform, stage: TileStage) -> Iterator[dg.MaterializeResult]:
+    """Run a stage for each observation of the slot; an empty slot, or a stage that has to wait, yields nothing."""
+    results: list[StageResult] = []
+    for group_id in observations_of(context, platform):
+        with explained_failures():
+            result = stage(platform, tile_run(context, group_id))
+        if result is None:
+            context.log.info("%s: nothing to make yet", group_id)
+        else:
+            results.append(result)
+    if results:
+        yield materialization(context, results)
+    else:
+        context.log.info("no observation to process in this slot")
+
+
+def run_stage(context: dg.AssetExecutionContext, stage: Callable[[], StageResult | None]) -> Iterator[dg.MaterializeResult]:
+    """Run a stage that makes one product, or nothing."""
+    with explained_failures():
+        result = stage()
+    if result is None:
+        context.log.info("nothing to make in this partition")
+    else:
+        yield materialization(context, [result])
+
+
+def materialization(context: dg.AssetExecutionContext, results: Sequence[StageResult]) -> dg.MaterializeResult:
+    """Dagster's record of what was made. The quality verdicts that the asset has declared become check results."""
+    declared = {key.name for key in context.selected_asset_check_keys}
+    checks = [
+        dg.AssetCheckResult(
+            check_name=verdict.metric,
+            passed=verdict.passed is True,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=verdict.reason or None,
+            metadata={
+                name: value
+                for name, value in (
+                    ("value", verdict.value),
+                    ("lowest", verdict.low),
+                    ("highest", verdict.high),
+                    ("observation", results[-1].key),
+                )
+                if value is not None
+            },
+        )
+        for verdict in results[-1].verdicts
+        if verdict.metric in declared
+    ]
+    return dg.MaterializeResult(metadata=metadata_of(results), check_results=checks)

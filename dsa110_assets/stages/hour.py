@@ -1,0 +1,234 @@
+"""The stages of an hour: mosaic, blind source catalogue, forced photometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dsa110_assets import products
+from dsa110_assets.catalogs import sky
+from dsa110_assets.errors import MosaicError
+from dsa110_assets.instrument import angular_separation_rad
+from dsa110_assets.registry.queries.images import declination_strips, mosaic_tiles, tiles_in_window, upsert_mosaic
+from dsa110_assets.registry.queries.measurements import replace_photometry
+from dsa110_assets.registry.queries.sources import replace_detections, source_table
+from dsa110_assets.registry.schema import ImageRow, MosaicRow
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.recording import StageResult, Verdict, measured
+from dsa110_assets.stages.references import reference_path
+from dsa110_assets.stages.versions import provenance, register, versions_of
+
+MATCH_RADIUS_ARCSEC = 10.0
+
+
+def make_mosaic(platform: Platform, night: str, hour: str, run_id: str) -> StageResult | None:
+    """Mosaic of the tiles that overlap an hour; None when no tile of the hour itself has an image."""
+    start, end = products.hour_window(night, hour)
+    overlap = timedelta(minutes=platform.config.mosaic_overlap_minutes)
+    with platform.database.session() as session:
+        own = _tiles_starting(session_tiles := tiles_in_window(session, _mjd(start - overlap), _mjd(end + overlap)), start, end)
+        strips = declination_strips(session, _mjd(start), _mjd(end), tolerance_deg=platform.config.mosaic_declination_tolerance_deg)
+    if not own:
+        return None
+    return combine(
+        platform, products.hourly_mosaic_name(night, hour), "hourly", f"{night}T{hour}", session_tiles, _main_strip(own, strips), run_id
+    )
+
+
+def combine(
+    platform: Platform, name: str, kind: str, key: str, tiles: Sequence[ImageRow], declination_deg: float, run_id: str
+) -> StageResult:
+    """Combine the tiles of one declination strip, publish and register the mosaic.
+
+    Tiles of other strips are left out and named in the result (pitfall 15).
+    """
+    from dsa110_assets.mosaicking import TileImage, make_mosaic
+
+    tolerance = platform.config.mosaic_declination_tolerance_deg
+    chosen = [tile for tile in tiles if abs(tile.pointing_dec_deg - declination_deg) <= tolerance]
+    if not chosen:
+        raise MosaicError(name, f"no tile within {tolerance} deg of declination {declination_deg:.2f}", "choose another time range")
+    product = f"{kind}_mosaic"
+    destination = platform.paths.mosaic_dir(name)
+    groups = [tile.group_id for tile in chosen]
+    with platform.database.session() as session:
+        inputs = versions_of(session, "tile_image", groups)
+    with measured() as cost, products.publish(destination) as staged:
+        report = make_mosaic(
+            [TileImage.of(Path(tile.directory), tile.group_id) for tile in chosen],
+            staged,
+            name,
+            provenance=provenance(platform, inputs),
+            declination_tolerance_deg=tolerance,
+            threads=platform.threads,
+        )
+    verdict = Verdict.within(
+        "snr_scatter", report.snr_scatter, 0.85, 1.15, "robust scatter of image over noise map; 1 when the map tells the truth"
+    )
+    result = StageResult(
+        product,
+        key,
+        figures={
+            "name": name,
+            "tiles": len(report.tiles),
+            "tiles_of_other_declinations": len(tiles) - len(chosen),
+            "tiles_rejected": len(report.rejected),
+            "declination_deg": report.dec_deg,
+            "area_deg2": report.area_deg2,
+            "noise_min_mjy_per_beam": report.noise_min_jy_per_beam * 1e3,
+            "noise_median_mjy_per_beam": report.noise_median_jy_per_beam * 1e3,
+            "snr_scatter": report.snr_scatter,
+            "most_tiles_on_a_pixel": report.max_coverage,
+            "beam_major_arcsec": report.beam.major_deg * 3600,
+            "beam_minor_arcsec": report.beam.minor_deg * 3600,
+            "projection": report.projection,
+        },
+        verdicts=[verdict],
+        preview=destination / report.small_preview.name,
+        tables={"tiles": [{"observation": group, "rejected": report.rejected.get(group, "")} for group in groups]},
+    )
+    with platform.database.session() as session:
+        upsert_mosaic(
+            session,
+            name=name,
+            kind=kind,
+            directory=str(destination),
+            start_mjd=report.start_mjd,
+            mid_mjd=report.mid_mjd,
+            end_mjd=report.end_mjd,
+            ra_deg=report.ra_deg,
+            dec_deg=report.dec_deg,
+            noise_jy_per_beam=report.noise_min_jy_per_beam,
+            group_ids=list(report.tiles),
+        )
+        return register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run_id)
+
+
+def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> StageResult | None:
+    """Search the hour's mosaic blindly and match what is found with the reference sky; None without a mosaic."""
+    from dsa110_assets.mosaicking.finding import crossmatch, find_sources
+
+    name, key = products.hourly_mosaic_name(night, hour), f"{night}T{hour}"
+    with platform.database.session() as session:
+        mosaic = session.get(MosaicRow, name)
+        inputs = versions_of(session, "hourly_mosaic", [key])
+    if mosaic is None:
+        return None
+    directory = Path(mosaic.directory)
+    reference = sky.load_reference(reference_path(platform))
+    with measured() as cost:
+        found = find_sources(
+            products.image_path(directory, name, "image"),
+            products.image_path(directory, name, "noise"),
+            sigma=platform.config.source_find_sigma,
+        )
+        pairs = crossmatch(found, reference, MATCH_RADIUS_ARCSEC)
+    table = found.reset_index(drop=True)
+    table["number"] = np.arange(1, len(table) + 1)
+    table["ra_err_arcsec"], table["dec_err_arcsec"] = table["ra_err_deg"] * 3600, table["dec_err_deg"] * 3600
+    matched = pairs.set_index("found_index")
+    table["matched_name"] = pd.Series(table.index.map(matched["catalog_name"].to_dict()), dtype=object)
+    table["separation_arcsec"] = table.index.map(matched["separation_arcsec"].to_dict()).astype(float)
+    result = StageResult(
+        "source_catalog",
+        key,
+        figures={
+            "found": len(table),
+            "matched": len(pairs),
+            "median_flux_ratio": float(pairs["flux_ratio"].median()) if len(pairs) else None,
+            "median_offset_arcsec": float(pairs["separation_arcsec"].median()) if len(pairs) else None,
+        },
+        tables={
+            "brightest": [
+                {
+                    "name": str(row.name_),
+                    "ra_deg": float(row.ra_deg),
+                    "dec_deg": float(row.dec_deg),
+                    "flux_jy": float(row.flux_jy),
+                    "snr": float(row.snr),
+                    "catalogue": str(row.matched_name or ""),
+                }
+                for row in table.head(20).rename(columns={"name": "name_"}).itertuples()
+            ]
+        },
+    )
+    with platform.database.session() as session:
+        replace_detections(session, name, table)
+        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+
+
+def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResult | None:
+    """Measure all active positions that belong to an hour in its mosaic; None without a mosaic.
+
+    A position belongs to the hour of the tile that saw it nearest to the meridian, so that one transit is measured once
+    although neighbouring hours' mosaics share tiles.
+    """
+    from dsa110_assets.photometry import measure_mosaic
+
+    name, key = products.hourly_mosaic_name(night, hour), f"{night}T{hour}"
+    start, end = products.hour_window(night, hour)
+    reach = timedelta(minutes=platform.config.mosaic_overlap_minutes) * 2
+    with platform.database.session() as session:
+        mosaic = session.get(MosaicRow, name)
+        if mosaic is None:
+            return None
+        inputs = versions_of(session, "hourly_mosaic", [key])
+        used = mosaic_tiles(session, name)
+        declination = float(np.median([tile.pointing_dec_deg for tile in used]))
+        around = tiles_in_window(
+            session,
+            _mjd(start - reach),
+            _mjd(end + reach),
+            pointing_dec_deg=declination,
+            tolerance_deg=platform.config.mosaic_declination_tolerance_deg,
+        )
+        positions = source_table(session, dec_min_deg=declination - 4.0, dec_max_deg=declination + 4.0)
+    with measured() as cost:
+        own = positions[_belongs(positions, around, start, end)]
+        fluxes = measure_mosaic(Path(mosaic.directory), name, own)
+        measured_rows = fluxes[np.isfinite(fluxes["flux_jy"])]
+    detected = measured_rows[~measured_rows["is_limit"].astype(bool)]
+    ratio = (detected["flux_jy"] / detected["reference_flux_jy"]).median() if len(detected) else float("nan")
+    result = StageResult(
+        "forced_photometry",
+        key,
+        figures={
+            "positions": len(own),
+            "measured": len(measured_rows),
+            "detected": len(detected),
+            "limits": len(measured_rows) - len(detected),
+            "median_flux_ratio_to_catalog": float(ratio),
+            "median_noise_mjy_per_beam": float(measured_rows["noise_jy_per_beam"].median() * 1e3) if len(measured_rows) else None,
+            "error_scale": float(measured_rows["error_scale"].iloc[0]) if len(measured_rows) else None,
+        },
+    )
+    with platform.database.session() as session:
+        replace_photometry(session, name, measured_rows)
+        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+
+
+def _belongs(positions: pd.DataFrame, tiles: Sequence[ImageRow], start: datetime, end: datetime) -> np.ndarray:
+    """Whether the tile whose centre is nearest to a position starts in the window; shape (Npositions,)."""
+    ra, dec = np.radians(positions["ra_deg"].to_numpy()), np.radians(positions["dec_deg"].to_numpy())
+    centres = np.radians([[tile.ra_deg, tile.dec_deg] for tile in tiles])
+    separation = angular_separation_rad(ra[:, None], dec[:, None], centres[None, :, 0], centres[None, :, 1])
+    inside = np.array([start <= products.group_time(tile.group_id) < end for tile in tiles])
+    return inside[np.argmin(separation, axis=1)]
+
+
+def _tiles_starting(tiles: Sequence[ImageRow], start: datetime, end: datetime) -> list[ImageRow]:
+    return [tile for tile in tiles if start <= products.group_time(tile.group_id) < end]
+
+
+def _main_strip(tiles: Sequence[ImageRow], strips: Sequence[float]) -> float:
+    """The strip with most tiles: declination changes are rare, and one mosaic holds one strip."""
+    declinations = np.array([tile.pointing_dec_deg for tile in tiles])
+    return max(strips or [float(np.median(declinations))], key=lambda strip: int((np.abs(declinations - strip) < 0.5).sum()))
+
+
+def _mjd(when: datetime) -> float:
+    return products.datetime_to_mjd(when)

@@ -1,0 +1,126 @@
+"""From the input directory to work for runs: one look at new files, one turn of the queue.
+
+The sensor calls `tick` every few seconds, `dsa110 ingest scan` by hand. What does not belong here: judging files and
+grouping them (`ingest`), asking for runs (`orchestration.sensors`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import select
+
+from dsa110_assets.errors import ChildFailedError, LeaseLostError
+from dsa110_assets.ingest import ledger
+from dsa110_assets.ingest.scan import ScanReport, scan_directory
+from dsa110_assets.ingest.watch import Watcher
+from dsa110_assets.registry.schema import GroupState, IngestGroup
+from dsa110_assets.stages import planning
+from dsa110_assets.stages.attempts import now
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.work import TILE_STAGES, TileWork
+
+REQUEST_LEASE_S = 600.0
+"""A leased observation whose run has not started after this long is leased anew (the daemon died between lease and launch)."""
+
+
+@dataclass(frozen=True)
+class TickReport:
+    """What one turn did; ``summary`` is a line for people."""
+
+    works: tuple[TileWork, ...]
+    summary: str
+
+
+class _Eyes:
+    """The watcher of this process and the time of its last full scan. Lost with the process, which only costs one scan."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.watcher = Watcher(platform.config.input_dir)
+        self.last_full_scan = -float("inf")
+        self.look_again: set[Path] = set()
+
+
+_eyes: dict[Path, _Eyes] = {}
+
+
+def look(platform: Platform) -> ScanReport:
+    """Bring the queue up to date with the input directory: what the watcher saw, and everything once in a scan interval."""
+    config = platform.config
+    eyes = _eyes.setdefault(config.input_dir, _Eyes(platform))
+    eyes.watcher.start()
+    seen = eyes.watcher.drain()
+    full = seen is None or time.monotonic() - eyes.last_full_scan >= config.scan_interval_s
+    hints = None if full or seen is None else seen | eyes.look_again
+    report = scan_directory(platform.database, config.input_dir, config, now(), hints)
+    eyes.look_again = set(report.not_yet)
+    if full:
+        eyes.last_full_scan = time.monotonic() if not report.n_unread else -float("inf")
+    return report
+
+
+def tick(platform: Platform, *, most: int) -> TickReport:
+    """One turn: look at files, give up expired leases, lease what waits (newest live observation first).
+
+    Args:
+        platform: the platform.
+        most: bound of the observations that are leased.
+    """
+    report = look(platform)
+    with platform.database.session() as session:
+        ledger.release_expired(session, now(), max_attempts=platform.config.max_attempts)
+        missing = planning.references_missing(session)
+        if missing:
+            return TickReport((), f"waiting for reference catalogues ({', '.join(missing)}); set their sources or run the job `references`")
+        leases = ledger.lease_pending(session, "sensor raw_files", most, now(), lease_s=REQUEST_LEASE_S)
+    works = tuple(_work(platform, lease) for lease in leases)
+    counted = f"{len(report.accepted)} files accepted, {len(report.rejected)} rejected, {report.n_being_written} being written"
+    return TickReport(works, counted if report.n_opened or report.rejected else "no new files, nothing waiting")
+
+
+def _work(platform: Platform, lease: ledger.Lease) -> TileWork:
+    made = 1 if lease.has_measurement_set else 0
+    return TileWork(
+        group_id=lease.group_id,
+        attempt=lease.attempt,
+        run_key=lease.run_key,
+        night=lease.night.isoformat(),
+        slot=lease.slot,
+        stages=TILE_STAGES[made:],
+        n_subbands=lease.n_subbands,
+        missing_subbands=lease.missing_subbands,
+        dec_deg=lease.dec_deg,
+        start_mjd=lease.start_mjd,
+        priority=lease.priority,
+        directory=str(platform.config.input_dir.absolute()),
+        is_new=not made,
+    )
+
+
+def run_died(platform: Platform, group_id: str, run_id: str) -> None:
+    """Give an observation back to the queue when its run has ended without saying so."""
+    with platform.database.session() as session:
+        group = session.get(IngestGroup, group_id)
+        if group is None or group.state != GroupState.IN_PROGRESS or group.run_id != run_id:
+            return
+        error = ChildFailedError(
+            group_id, f"run {run_id} died in stage {group.stage}", "it is tried again by itself; look at the run's log if it fails again"
+        )
+        try:
+            ledger.fail(session, group_id, group.attempt, error, now(), max_attempts=platform.config.max_attempts)
+        except LeaseLostError:  # another attempt has taken over meanwhile, which is all that was wanted
+            return
+
+
+def observations_between(platform: Platform, start: datetime, end: datetime) -> list[str]:
+    """Observations that start in a window and whose collecting has ended, in order of time."""
+    with platform.database.session() as session:
+        query = select(IngestGroup.group_id).where(
+            IngestGroup.group_id >= start.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+            IngestGroup.group_id < end.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+            IngestGroup.state != GroupState.COLLECTING,
+        )
+        return list(session.scalars(query.order_by(IngestGroup.group_id)))

@@ -1,0 +1,212 @@
+"""The stages of a night: its mosaic, and light curves, variability and candidates brought up to it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_assets import products
+from dsa110_assets.registry.bulk import read_frame_bulk
+from dsa110_assets.registry.queries.images import declination_strips, tiles_in_window
+from dsa110_assets.registry.queries.measurements import photometry, replace_light_curves
+from dsa110_assets.registry.queries.sources import source_table
+from dsa110_assets.registry.queries.variability import candidates, replace_candidates, replace_variability, variability
+from dsa110_assets.registry.schema import LightCurvePoint
+from dsa110_assets.stages.hour import combine
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.recording import StageResult, measured
+from dsa110_assets.stages.versions import register, versions_of
+
+if TYPE_CHECKING:
+    from dsa110_assets.variability import LightCurves
+
+
+def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | None:
+    """Mosaic of all tiles of a night, of the strip with most tiles; None when the night has no image."""
+    low = products.datetime_to_mjd(products.slot_window(night, "00:00")[0])
+    tolerance = platform.config.mosaic_declination_tolerance_deg
+    with platform.database.session() as session:
+        tiles = tiles_in_window(session, low, low + 1)
+        strips = declination_strips(session, low, low + 1, tolerance_deg=tolerance)
+    if not tiles:
+        return None
+    strip = max(strips, key=lambda dec: sum(abs(tile.pointing_dec_deg - dec) <= tolerance for tile in tiles))
+    return combine(platform, products.nightly_mosaic_name(night), "nightly", night, tiles, strip, run_id)
+
+
+def update_light_curves(platform: Platform, night: str, run_id: str) -> StageResult | None:
+    """Normalise all light curves, epochs up to and including a night; None before any source has two epochs."""
+    from dsa110_assets.variability import LightCurves, normalise
+
+    with platform.database.session() as session:
+        fluxes = photometry(session, end_mjd=_end_of(night), mosaic_kind="hourly")
+        sources = source_table(session, active_only=False)
+        keys = sorted({name.removeprefix("hourly_") for name in fluxes["mosaic_name"].astype(str)})
+        inputs = versions_of(session, "forced_photometry", keys)
+    if fluxes.empty or fluxes.groupby("source_id").size().max() < 2:
+        return None
+    with measured() as cost:
+        curves = LightCurves.from_table(fluxes)
+        catalogued = sources.set_index("source_id")["reference_flux_jy"].reindex(curves.source_id).notna().to_numpy()
+        normalised, scale = normalise(curves, reference=catalogued)
+        points = normalised.to_table()
+        order = {str(name): i for i, name in enumerate(curves.epoch_name)}
+        epoch = points["mosaic_name"].astype(str).map(order).to_numpy(dtype=int)
+        points["normalisation"], points["normalisation_err"] = scale.factor[epoch], scale.factor_err[epoch]
+    usable = scale.factor[scale.usable]
+    result = StageResult(
+        "light_curves",
+        night,
+        figures={
+            "sources": normalised.n_sources,
+            "epochs": curves.n_epochs,
+            "unusable_epochs": int((~scale.usable).sum()),
+            "reference_sources": int(scale.reference.sum()),
+            "measurements": len(points),
+            "normalisation_scatter": float(np.std(usable)) if usable.size else None,
+        },
+        tables={
+            "epochs": [
+                {
+                    "mosaic": str(name),
+                    "mid_mjd": float(mjd),
+                    "factor": float(f),
+                    "factor_err": float(e),
+                    "references": int(n),
+                    "usable": bool(u),
+                }
+                for name, mjd, f, e, n, u in list(
+                    zip(curves.epoch_name, curves.epoch_mjd, scale.factor, scale.factor_err, scale.n_reference, scale.usable, strict=True)
+                )[-48:]
+            ]
+        },
+    )
+    with platform.database.session() as session:
+        replace_light_curves(session, points)
+        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+
+
+def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult | None:
+    """Variability indices and ESE scores of all normalised light curves; None when there are none."""
+    from dsa110_assets.variability import ese_scores, eta_v_png, metrics
+
+    with platform.database.session() as session:
+        curves = _light_curves(session)
+        inputs = versions_of(session, "light_curves", [night])
+    if curves is None:
+        return None
+    preview = platform.paths.scratch_dir / "variability" / f"eta_v_{night}.png"
+    with measured() as cost:
+        table = metrics(curves)
+        table["ese_score"] = ese_scores(curves)["score"].to_numpy()
+        table["source_id"] = table["source_id"].astype("int64")
+        _write(preview, eta_v_png(table, small=True))
+    judged = table[table["n_epochs"] > 1]
+    result = StageResult(
+        "variability_metrics",
+        night,
+        figures={
+            "sources": len(judged),
+            "median_eta": float(judged["eta"].median()) if len(judged) else None,
+            "variable_above_5_sigma": int((judged["chi2_probability"] < 5.7e-7).sum()),
+            "largest_eta": float(judged["eta"].max()) if len(judged) else None,
+        },
+        preview=preview,
+    )
+    with platform.database.session() as session:
+        replace_variability(session, night, table)
+        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+
+
+def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult | None:
+    """Rank ESE candidates among all normalised light curves; None when there are none."""
+    from dsa110_assets.variability import ese_candidates, ese_scores, light_curve_png
+
+    with platform.database.session() as session:
+        curves = _light_curves(session)
+        inputs = versions_of(session, "light_curves", [night]) | versions_of(session, "variability_metrics", [night])
+        names = source_table(session, active_only=False).set_index("source_id")["name"]
+    if curves is None:
+        return None
+    preview: Path | None = None
+    with measured() as cost:
+        found = ese_candidates(ese_scores(curves), min_score=platform.config.ese_threshold_sigma)
+        if len(found):
+            best = found.iloc[0]
+            preview = platform.paths.scratch_dir / "variability" / f"top_candidate_{night}.png"
+            title = f"{names.get(best['source_id'], best['source_id'])}: score {best['score']:.1f}"
+            _write(
+                preview,
+                light_curve_png(
+                    curves,
+                    best["source_id"],
+                    title=title,
+                    baseline_jy=float(best["baseline_jy"]),
+                    event_mjd=float(best["epoch_mjd"]),
+                    small=True,
+                ),
+            )
+    result = StageResult(
+        "ese_candidates",
+        night,
+        figures={
+            "candidates": len(found),
+            "top_score": float(found["score"].iloc[0]) if len(found) else None,
+            "top_source": str(names.get(found["source_id"].iloc[0], "")) if len(found) else None,
+            "threshold": platform.config.ese_threshold_sigma,
+        },
+        preview=preview,
+        tables={
+            "candidates": [
+                {
+                    "rank": int(row["rank"]),
+                    "source": str(names.get(row["source_id"], row["source_id"])),
+                    "score": float(row["score"]),
+                    "depth": float(row["depth"]),
+                    "kind": str(row["kind"]),
+                    "false_alarm_probability": float(row["false_alarm_probability"]),
+                    "reasons": str(row["reasons"]),
+                }
+                for _, row in found.head(20).iterrows()
+            ]
+        },
+    )
+    with platform.database.session() as session:
+        replace_candidates(session, night, found)
+        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+
+
+def top_candidates(platform: Platform, night: str) -> pd.DataFrame:
+    """Candidates as of a night, best first, for commands and the demonstration."""
+    with platform.database.session() as session:
+        return candidates(session, night)
+
+
+def variability_of(platform: Platform, night: str) -> pd.DataFrame:
+    """Variability figures as of a night, with names and positions."""
+    with platform.database.session() as session:
+        return variability(session, night)
+
+
+def _light_curves(session: Session) -> LightCurves | None:
+    from dsa110_assets.variability import LightCurves
+
+    columns = ("source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "is_limit")
+    points = read_frame_bulk(session, select(*[getattr(LightCurvePoint, name) for name in columns]))
+    return None if points.empty else LightCurves.from_table(points, normalised=True)
+
+
+def _end_of(night: str) -> float:
+    return products.datetime_to_mjd(datetime.fromisoformat(f"{night}T00:00:00+00:00") + timedelta(days=1))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with products.publish(path) as staged:
+        staged.write_bytes(content)

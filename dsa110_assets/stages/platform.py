@@ -1,0 +1,31 @@
+"""What every stage needs: configuration, paths and the registry, opened together."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Self
+
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.products import ProductPaths
+from dsa110_assets.registry.database import Database
+
+
+@dataclass(frozen=True)
+class Platform:
+    """An open platform; cheap to pass around, one for each process."""
+
+    config: PipelineConfig
+    paths: ProductPaths
+    database: Database
+
+    @classmethod
+    def open(cls, config: PipelineConfig | None = None) -> Self:
+        """Open the registry that the configuration names (and start the embedded server if there is none)."""
+        config = PipelineConfig.from_env() if config is None else config
+        return cls(config, ProductPaths.of(config), Database.connect(config))
+
+    @property
+    def threads(self) -> int:
+        """Threads that one stage may use."""
+        return self.config.threads_per_worker or len(os.sched_getaffinity(0))

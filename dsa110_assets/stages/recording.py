@@ -1,0 +1,85 @@
+"""What a stage says about itself: time, peak memory, figures, a preview, and the row in `product_versions`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Figure = float | int | str | bool | None
+
+
+@dataclass
+class StageResult:
+    """Outcome of one stage for one key.
+
+    ``figures``: named numbers and words, units in the names; numbers become trends in the UI. ``preview``: a small PNG.
+    ``tables``: titled rows for people. ``paths``: what was made. ``verdicts``: quality measurements with their limits.
+    """
+
+    product: str
+    key: str
+    figures: dict[str, Figure] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
+    tables: dict[str, list[Mapping[str, Figure]]] = field(default_factory=dict)
+    verdicts: list[Verdict] = field(default_factory=list)
+    preview: Path | None = None
+    version_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A quality measurement: ``passed`` is None where it could not be made, and ``reason`` says why (pitfall 22)."""
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    passed: bool | None
+    reason: str = ""
+
+    @classmethod
+    def within(cls, metric: str, value: float | None, low: float | None, high: float | None, reason: str = "") -> Verdict:
+        """Judge a value against its limits; a missing or non-finite value is never a pass."""
+        if value is None or not math.isfinite(value):
+            return cls(metric, None, low, high, None, reason or "could not be measured")
+        passed = (low is None or value >= low) and (high is None or value <= high)
+        return cls(metric, float(value), low, high, passed, reason)
+
+
+@dataclass
+class Measured:
+    """Filled when the block ends: wall-clock seconds, and the highest resident memory of this process inside it."""
+
+    duration_s: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+@contextmanager
+def measured() -> Iterator[Measured]:
+    """Measure a block. Several stages share a process, so the kernel's high-water mark is reset first (Linux ``clear_refs``)."""
+    _reset_peak()
+    result = Measured()
+    begin = time.perf_counter()
+    try:
+        yield result
+    finally:
+        result.duration_s = time.perf_counter() - begin
+        result.peak_memory_mb = _peak_mb()
+
+
+def _reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not permitted in some containers: the mark of the whole process is reported instead
+        return
+
+
+def _peak_mb() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0

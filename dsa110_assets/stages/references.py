@@ -1,0 +1,104 @@
+"""Reference catalogues from their configured sources: calibrators, NVSS, positions to monitor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from sqlalchemy.orm import Session
+
+from dsa110_assets.catalogs import calibrators, sky
+from dsa110_assets.errors import ConfigurationError, NonRetriableError
+from dsa110_assets.registry.queries.quality import upsert_reference_catalog
+from dsa110_assets.registry.queries.sources import retire_sources, upsert_sources
+from dsa110_assets.stages.planning import REFERENCE_SETTINGS
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.recording import StageResult, measured
+from dsa110_assets.stages.versions import register
+
+CALIBRATORS_FILE = "vla_calibrators.sqlite3"
+REFERENCE_FILE = "nvss.parquet"
+
+
+def calibrators_path(platform: Platform) -> Path:
+    """The calibrator catalogue."""
+    return platform.paths.catalogs_dir / CALIBRATORS_FILE
+
+
+def reference_path(platform: Platform) -> Path:
+    """The reference sky."""
+    return platform.paths.catalogs_dir / REFERENCE_FILE
+
+
+def refresh_calibrators(platform: Platform, run_id: str) -> StageResult:
+    """Parse the VLA calibrator manual into the calibrator catalogue."""
+    source = _source(platform, "calibrator_catalog")
+    path = calibrators_path(platform)
+    with measured() as cost:
+        number = calibrators.build_calibrator_db(source, path)
+        usable = sum(one.flux_jy is not None for one in calibrators.load(path))
+    result = StageResult("calibrator_catalog", "all", figures={"entries": number, "with_20cm_flux": usable, "source": str(source)})
+    with platform.database.session() as session:
+        _remember(session, result.product, path, source, number)
+        return register(session, platform, result, path=path, inputs={}, cost=cost, run_id=run_id)
+
+
+def refresh_nvss(platform: Platform, run_id: str) -> StageResult:
+    """Make the reference sky from NVSS."""
+    source = _source(platform, "nvss_catalog")
+    path = reference_path(platform)
+    with measured() as cost:
+        number = sky.build_reference(source, path)
+    result = StageResult("nvss_catalog", "all", figures={"sources": number, "source": str(source)})
+    with platform.database.session() as session:
+        _remember(session, result.product, path, source, number)
+        return register(session, platform, result, path=path, inputs={}, cost=cost, run_id=run_id)
+
+
+def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
+    """Bring the table of measured positions up to date: catalogue sources above the flux limit, and the observer's list.
+
+    A position that left the list keeps its past measurements; it is no longer measured.
+    """
+    reference = sky.load_reference(reference_path(platform))
+    bright = reference[reference["flux_jy"] >= platform.config.photometry_min_catalog_jy].rename(columns={"flux_jy": "reference_flux_jy"})
+    source = platform.config.monitored_sources_file
+    own = _read_monitored(source) if source is not None else bright.iloc[:0]
+    own = own[~own["name"].isin(bright["name"])]
+    with measured() as cost, platform.database.session() as session:
+        for origin, positions in (("nvss", bright), ("monitored", own)):
+            upsert_sources(session, positions, origin=origin)
+            retire_sources(session, origin=origin, keep=list(positions["name"]))
+        result = StageResult("monitored_sources", "all", figures={"positions": len(bright) + len(own), "own_positions": len(own)})
+        _remember(
+            session, result.product, platform.paths.catalogs_dir / "monitored", source or reference_path(platform), len(bright) + len(own)
+        )
+    with platform.database.session() as session:
+        return register(session, platform, result, path=None, inputs={}, cost=cost, run_id=run_id)
+
+
+def _source(platform: Platform, name: str) -> Path:
+    setting = REFERENCE_SETTINGS[name]
+    source: Path | None = getattr(platform.config, setting)
+    if source is None:
+        raise ConfigurationError(
+            f"PIPELINE_{setting.upper()}", f"not set, so {name} cannot be made", "set it to the catalogue's source file"
+        )
+    return source
+
+
+def _remember(session: Session, name: str, path: Path, source: Path, number: int) -> None:
+    upsert_reference_catalog(session, name=name, path=str(path), origin=str(source), n_rows=number)
+
+
+def _read_monitored(source: Path) -> pd.DataFrame:
+    """An observer's list: CSV with name, ra_deg, dec_deg (ICRS)."""
+    try:
+        table = pd.read_csv(source)
+    except (OSError, ValueError) as error:
+        raise NonRetriableError(
+            source, f"cannot be read as CSV ({error})", "mend the file or set PIPELINE_MONITORED_SOURCES_FILE"
+        ) from error
+    if not {"name", "ra_deg", "dec_deg"} <= set(table.columns):
+        raise NonRetriableError(source, f"columns are {list(table.columns)}, expected name, ra_deg, dec_deg", "mend the header line")
+    return table

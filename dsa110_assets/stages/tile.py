@@ -1,0 +1,270 @@
+"""The stages of one observation: Measurement Set, calibrated Measurement Set, image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_assets import products
+from dsa110_assets.calibration.select import CalCandidate, CalChoice, select_tables
+from dsa110_assets.catalogs import calibrators, sky
+from dsa110_assets.errors import NoCalibrationError, NonRetriableError
+from dsa110_assets.geometry import TilePointing, meridian_icrs
+from dsa110_assets.ingest import ledger
+from dsa110_assets.rawfile import RawHeader, read_raw_header
+from dsa110_assets.registry.queries.calibration import record_calibration_applied
+from dsa110_assets.registry.queries.images import upsert_image
+from dsa110_assets.registry.queries.observations import upsert_measurement_set
+from dsa110_assets.registry.schema import CaltableRow, GroupState, IngestGroup, MeasurementSetRow, TileStage
+from dsa110_assets.stages.attempts import attempt, end_stage, now
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.quality import judge_tile_image
+from dsa110_assets.stages.recording import StageResult, Verdict, measured
+from dsa110_assets.stages.references import calibrators_path, reference_path
+from dsa110_assets.stages.versions import provenance, register, versions_of
+from dsa110_assets.stages.work import TileRun
+
+
+def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
+    """Convert and flag the accepted raw files of an observation."""
+    from dsa110_assets.conversion import convert_group, verify_ms
+
+    group_id, config = run.group_id, platform.config
+    with attempt(platform, run) as number:
+        with platform.database.session() as session:
+            files = ledger.group_files(session, group_id)
+        if not files:
+            raise NonRetriableError(group_id, "none of its raw files is left", "put them back into the input directory, then retry")
+        transiting = calibrators.in_tile(
+            calibrators.load(calibrators_path(platform)), _pointing(read_raw_header(next(iter(files.values()))))
+        )
+        calibrator = transiting[0].name if transiting else None
+        destination = platform.paths.measurement_set(group_id)
+        with measured() as cost, products.publish(destination) as staged:
+            report = convert_group(
+                files,
+                staged,
+                expected_subbands=config.expected_subbands,
+                flag_rfi=config.flag_rfi,
+                field_name=calibrator,
+                telescope_name=config.telescope_name,
+                history=[f"{name} = {value}" for name, value in provenance(platform, {}, observation=group_id).items()],
+            )
+            verify_ms(staged)
+        result = StageResult(
+            "measurement_set",
+            group_id,
+            figures={
+                "calibrator": calibrator or "none",
+                "subbands": len(files),
+                "missing_subbands": ", ".join(f"sb{n:02d}" for n in report.missing_subbands) or "none",
+                "channels": report.n_channels,
+                "rows": report.n_rows,
+                "flagged_fraction": report.flagged_fraction,
+                "declination_deg": report.pointing_dec_deg,
+                "phase_ra_deg": report.phase_ra_deg,
+                "phase_dec_deg": report.phase_dec_deg,
+            },
+        )
+        with platform.database.session() as session:
+            register(session, platform, result, path=destination, inputs={}, cost=cost, run_id=run.run_id)
+            upsert_measurement_set(
+                session,
+                path=str(destination),
+                group_id=group_id,
+                kind="raw",
+                status="flagged",
+                start_mjd=report.start_mjd,
+                mid_mjd=report.mid_mjd,
+                end_mjd=report.end_mjd,
+                ra_deg=report.phase_ra_deg,
+                dec_deg=report.phase_dec_deg,
+                pointing_dec_deg=report.pointing_dec_deg,
+                calibrator=calibrator,
+                n_channels=report.n_channels,
+                flagged_fraction=report.flagged_fraction,
+                size_bytes=products.size_bytes(destination),
+            )
+            end_stage(session, run, number, TileStage.MEASUREMENT_SET, calibrator=calibrator)
+    return result
+
+
+def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
+    """Apply the nearest valid solutions; None when there are none yet, and the observation then waits for them."""
+    from dsa110_assets.calibration.apply import apply_calibration
+
+    group_id, config = run.group_id, platform.config
+    with attempt(platform, run) as number:
+        source, destination = platform.paths.measurement_set(group_id), platform.paths.calibrated_ms(group_id)
+        with platform.database.session() as session:
+            group = session.get_one(IngestGroup, group_id)
+            try:
+                choice = _nearest_tables(session, platform, group)
+            except NoCalibrationError:
+                if group.state == GroupState.IN_PROGRESS:
+                    ledger.await_calibration(session, group_id, number, now())
+                return None
+            directory = choice.candidate.path
+            inputs = versions_of(session, "measurement_set", [group_id]) | versions_of(session, "calibration_tables", [directory.name])
+        tables = [path for path in (directory / "bandpass.cal", directory / "gain.cal") if path.is_dir()]
+        with measured() as cost, products.publish(destination) as staged:
+            report = apply_calibration(
+                source,
+                tables,
+                staged,
+                sefd_jy=config.sefd_jy,
+                max_smearing=config.max_smearing,
+                provenance=provenance(platform, inputs, observation=group_id),
+            )
+        result = StageResult(
+            "calibrated_ms",
+            group_id,
+            figures={
+                "tables": str(directory),
+                "borrowed_from": choice.rung,
+                "hours_away": choice.hours_away,
+                "channels": report.n_channels,
+                "channels_averaged": report.channels_averaged,
+                "smearing_loss": report.smearing_loss,
+                "flagged_fraction": report.flagged_after,
+                "lost_to_solutions": report.lost_to_solutions,
+                "median_amplitude_jy": report.median_amplitude_jy,
+            },
+        )
+        with platform.database.session() as session:
+            register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run.run_id)
+            raw = session.get_one(MeasurementSetRow, str(source))
+            upsert_measurement_set(
+                session,
+                path=str(destination),
+                group_id=group_id,
+                kind="calibrated",
+                status="calibrated",
+                start_mjd=raw.start_mjd,
+                mid_mjd=raw.mid_mjd,
+                end_mjd=raw.end_mjd,
+                ra_deg=raw.ra_deg,
+                dec_deg=raw.dec_deg,
+                pointing_dec_deg=raw.pointing_dec_deg,
+                calibrator=raw.calibrator,
+                n_channels=report.n_channels,
+                flagged_fraction=report.flagged_after,
+                size_bytes=products.size_bytes(destination),
+            )
+            record_calibration_applied(
+                session, group_id=group_id, caltable_directory=str(directory), rung=choice.rung, hours_away=choice.hours_away
+            )
+            end_stage(session, run, number, TileStage.CALIBRATED)
+    return result
+
+
+def make_image(platform: Platform, run: TileRun) -> StageResult:
+    """Image the calibrated observation and judge the image."""
+    from dsa110_assets.imaging import ImagingOptions, image_tile
+
+    group_id = run.group_id
+    with attempt(platform, run) as number:
+        reference = sky.load_reference(reference_path(platform))
+        destination = platform.paths.image_dir(group_id)
+        with platform.database.session() as session:
+            raw = session.get(MeasurementSetRow, str(platform.paths.calibrated_ms(group_id)))
+            if raw is None:
+                raise NonRetriableError(group_id, "it has no calibrated Measurement Set", "make `calibrated_ms` first")
+            inputs = versions_of(session, "calibrated_ms", [group_id])
+        options = ImagingOptions.from_config(platform.config)
+        near = sky.cone(reference, raw.ra_deg, raw.dec_deg, 0.75 * options.image_size * options.cell_arcsec / 3600)
+        with measured() as cost, products.publish(destination) as staged:
+            staged.mkdir()
+            report = image_tile(
+                platform.paths.calibrated_ms(group_id),
+                staged,
+                group_id,
+                options,
+                mask_sky=near if options.use_mask else None,
+                provenance=provenance(platform, inputs, DSAGROUP=group_id),
+            )
+            verdicts = judge_tile_image(staged, group_id, near, report.noise_jy_per_beam, report.thermal_jy_per_beam, report.dynamic_range)
+        result = StageResult(
+            "tile_image",
+            group_id,
+            figures={
+                "noise_mjy_per_beam": report.noise_jy_per_beam * 1e3,
+                "thermal_mjy_per_beam": report.thermal_jy_per_beam * 1e3,
+                "peak_jy_per_beam": report.peak_jy_per_beam,
+                "dynamic_range": report.dynamic_range,
+                "beam_major_arcsec": report.beam.bmaj_deg * 3600,
+                "beam_minor_arcsec": report.beam.bmin_deg * 3600,
+                "beam_angle_deg": report.beam.bpa_deg,
+                "major_cycles": report.major_cycles,
+                "used_fraction": report.used_fraction,
+                **{verdict.metric: verdict.value for verdict in verdicts if verdict.metric not in ("dynamic_range",)},
+            },
+            verdicts=verdicts,
+            preview=destination / report.preview.name,
+            tables={"quality": [_row_of(verdict) for verdict in verdicts]},
+        )
+        with platform.database.session() as session:
+            register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run.run_id)
+            upsert_image(
+                session,
+                directory=str(destination),
+                group_id=group_id,
+                mid_mjd=raw.mid_mjd,
+                ra_deg=raw.ra_deg,
+                dec_deg=raw.dec_deg,
+                pointing_dec_deg=raw.pointing_dec_deg,
+                noise_jy_per_beam=report.noise_jy_per_beam,
+                thermal_jy_per_beam=report.thermal_jy_per_beam,
+                peak_jy_per_beam=report.peak_jy_per_beam,
+                bmaj_arcsec=report.beam.bmaj_deg * 3600,
+                bmin_arcsec=report.beam.bmin_deg * 3600,
+                bpa_deg=report.beam.bpa_deg,
+            )
+            end_stage(session, run, number, TileStage.IMAGED)
+    return result
+
+
+def _row_of(verdict: Verdict) -> Mapping[str, float | str | None]:
+    word = "not measured" if verdict.passed is None else "good" if verdict.passed else "bad"
+    return {
+        "metric": verdict.metric,
+        "value": verdict.value,
+        "lowest": verdict.low,
+        "highest": verdict.high,
+        "verdict": word,
+        "reason": verdict.reason,
+    }
+
+
+def _pointing(header: RawHeader) -> TilePointing:
+    """Where an observation looked, from its raw header alone."""
+    ra_rad, dec_rad = meridian_icrs(header.times_jd, header.pointing_dec_rad, header.site)
+    middle = len(ra_rad) // 2
+    return TilePointing(
+        time_mjd=header.times_jd - products.JD_MINUS_MJD,
+        ra_deg=np.degrees(ra_rad),
+        dec_deg=np.degrees(dec_rad),
+        phase_ra_deg=float(np.degrees(ra_rad[middle])),
+        phase_dec_deg=float(np.degrees(dec_rad[middle])),
+    )
+
+
+def _nearest_tables(session: Session, platform: Platform, group: IngestGroup) -> CalChoice:
+    config = platform.config
+    rows = session.scalars(
+        select(CaltableRow).where(
+            CaltableRow.mid_mjd.between(group.mid_mjd - config.cal_borrow_days - 1, group.mid_mjd + config.cal_borrow_days + 1)
+        )
+    )
+    return select_tables(
+        [CalCandidate(Path(row.directory), row.mid_mjd, row.pointing_dec_deg, row.night.isoformat(), row.accepted) for row in rows],
+        mid_mjd=group.mid_mjd,
+        declination_deg=group.dec_deg,
+        night=group.night.isoformat(),
+        borrow_days=config.cal_borrow_days,
+        declination_tolerance_deg=config.cal_declination_tolerance_deg,
+    )

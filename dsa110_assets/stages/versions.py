@@ -1,0 +1,90 @@
+"""Registration of a product that is in place: its version, with the versions of what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_assets import products
+from dsa110_assets.registry.provenance import code_version, record_version, reference
+from dsa110_assets.registry.queries.quality import upsert_qa_metric
+from dsa110_assets.registry.schema import ProductVersion
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.recording import Measured, StageResult
+
+
+def register(
+    session: Session,
+    platform: Platform,
+    result: StageResult,
+    *,
+    path: Path | None,
+    inputs: Mapping[str, int],
+    cost: Measured,
+    run_id: str,
+) -> StageResult:
+    """Record a product's version and its quality figures, and put what everybody wants to see into the result's figures."""
+    size = products.size_bytes(path) if path is not None else None
+    result.version_id = record_version(
+        session,
+        result.product,
+        result.key,
+        path=path,
+        inputs=inputs,
+        config_hash=platform.config.science_hash(),
+        checksum=products.checksum(path) if path is not None else None,
+        size_bytes=size,
+        duration_s=cost.duration_s,
+        peak_memory_mb=cost.peak_memory_mb,
+        run_id=run_id,
+    )
+    for verdict in result.verdicts:
+        upsert_qa_metric(
+            session,
+            result.product,
+            result.key,
+            verdict.metric,
+            verdict.value,
+            limit_low=verdict.low,
+            limit_high=verdict.high,
+            passed=verdict.passed,
+            reason=verdict.reason,
+        )
+    result.figures = {
+        "observation" if len(result.key) == 19 else "key": result.key,
+        **result.figures,
+        "duration_s": round(cost.duration_s, 2),
+        "peak_memory_mb": round(cost.peak_memory_mb, 1),
+        "code_version": code_version(),
+        "configuration": platform.config.science_hash(),
+        "version": result.version_id,
+    }
+    if size is not None:
+        result.figures["size_mb"] = round(size / 1e6, 2)
+    if path is not None:
+        result.paths = {"path": path, **result.paths}
+    return result
+
+
+def versions_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, int]:
+    """Current versions of products, as the ``inputs`` of what is made from them; those that do not exist are left out."""
+    query = (
+        select(ProductVersion)
+        .distinct(ProductVersion.key)
+        .where(ProductVersion.product == product, ProductVersion.key.in_(list(keys)))
+        .order_by(ProductVersion.key, ProductVersion.version_id.desc())
+    )
+    return {reference(product, row.key, row.path): row.version_id for row in session.scalars(query)}
+
+
+def provenance(platform: Platform, inputs: Mapping[str, int], **more: str) -> dict[str, str]:
+    """What goes into headers and histories: code, configuration, inputs with their versions."""
+    return {
+        "DSACODE": code_version(),
+        "DSACONF": platform.config.science_hash(),
+        "inputs": " ".join(f"{name}@{version}" for name, version in sorted(inputs.items())),
+        **more,
+    }
