@@ -30,7 +30,7 @@ class ApplyReport:
     """What was done.
 
     ``channels_averaged``: factor; ``n_channels`` after; ``smearing_loss``: of a source at the 20 % beam radius with that width. Fractions of
-    the cross-correlations: ``flagged_before``, ``flagged_after`` (of averaged channels: those without any unflagged input) and
+    the cross-correlations: ``flagged_before``, ``flagged_fraction`` (of averaged channels: those without any unflagged input) and
     ``lost_to_solutions`` (unflagged before, but without a solution). ``median_amplitude_jy`` of the calibrated data.
     """
 
@@ -41,7 +41,7 @@ class ApplyReport:
     channels_averaged: int
     smearing_loss: float
     flagged_before: float
-    flagged_after: float
+    flagged_fraction: float
     lost_to_solutions: float
     median_amplitude_jy: float
 
@@ -121,7 +121,7 @@ def apply_calibration(
         channels_averaged=factor,
         smearing_loss=loss,
         flagged_before=1 - totals.unflagged_before / n_before,
-        flagged_after=1 - totals.unflagged_after / n_after,
+        flagged_fraction=1 - totals.unflagged_after / n_after,
         lost_to_solutions=1 - totals.solved / max(totals.unflagged_before, 1),
         median_amplitude_jy=float(np.median(totals.amplitudes)),
     )

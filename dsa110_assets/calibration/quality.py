@@ -8,6 +8,7 @@ phases that change by 104 deg, which is what random phases do. What does not bel
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ MIN_LIVE_ANTENNAS = 4
 class CaltableQuality:
     """Figures of one table.
 
-    Fractions and lists count all slots of the ANTENNA table unless they say "active" (connected stations that were in the data).
+    Fractions and lists count all slots of the ANTENNA table unless they say "active": connected stations that were in the data.
     ``dead_antennas``: names without a single solution; ``dead_inactive``: those of them that are not connected; ``dead_receptors``:
     receptors (antenna and polarization) without a solution. ``median_amplitude``, ``median_snr``: of unflagged solutions. ``amplitude_scatter``:
     median over receptors of the standard deviation of the amplitude over its mean. ``phase_step_deg``: scatter of the phase difference of
@@ -62,16 +63,20 @@ class CaltableQuality:
         return json.dumps(asdict(self), indent=1)
 
 
-def assess(table: Path) -> CaltableQuality:
+def assess(table: Path, *, in_data: Collection[str] | None = None) -> CaltableQuality:
     """Measure a table and judge it.
+
+    Args:
+        table: bandpass or gain table.
+        in_data: names of the antennas that the solver was given; a table cannot tell them from dead ones. None: all connected stations.
 
     Raises:
         NonRetriableError: not a table of complex gains.
     """
-    return assess_solutions(read_caltable(table))
+    return assess_solutions(read_caltable(table), in_data=in_data)
 
 
-def assess_solutions(solutions: CalTable) -> CaltableQuality:
+def assess_solutions(solutions: CalTable, *, in_data: Collection[str] | None = None) -> CaltableQuality:
     """Measure solutions that are in memory; see `assess`."""
     good = ~solutions.flag
     names = np.asarray(solutions.antenna_names)
@@ -84,10 +89,9 @@ def assess_solutions(solutions: CalTable) -> CaltableQuality:
     median_snr = float(np.median(solutions.snr[good])) if any_good else 0.0
     phase_step, amplitude_step = _steps(solutions)
     scatter = _scatter(solutions)
-    live = ~dead & ~inactive
-    active_flagged = float(solutions.flag[:, ~inactive].mean()) if (~inactive).any() else 1.0
-    # slots that were not in the data at all (a small test array) are dead without being at fault; judge the receptors that live
-    live_flagged = float(solutions.flag[:, live].mean()) if live.any() else 1.0
+    active = ~inactive if in_data is None else ~inactive & np.isin(names, list(in_data))
+    live = ~dead & active
+    active_flagged = float(solutions.flag[:, active].mean()) if active.any() else 1.0
 
     reasons: list[str] = []
     if live.sum() < MIN_LIVE_ANTENNAS:
@@ -98,13 +102,13 @@ def assess_solutions(solutions: CalTable) -> CaltableQuality:
         reasons.append(f"phases scatter by {phase_step:.0f} deg from channel to channel (random phases: 104 deg)")
     if amplitude_step is not None and amplitude_step > MAX_AMPLITUDE_STEP:
         reasons.append(f"amplitudes scatter by {100 * amplitude_step:.0f} % from channel to channel")
-    if live_flagged > MAX_FLAGGED_ACTIVE:
-        reasons.append(f"{100 * live_flagged:.0f} % of the live antennas' solutions are flagged")
+    if active_flagged > MAX_FLAGGED_ACTIVE:
+        reasons.append(f"{100 * active_flagged:.0f} % of the active antennas' solutions are flagged")
     if any_good and not np.isfinite(amplitude[good]).all():
         reasons.append("some amplitudes are not finite")
     warnings: list[str] = []
-    unexpected = names[dead & ~inactive]
-    if 0 < unexpected.size <= names.size // 2:
+    unexpected = names[dead & active]
+    if unexpected.size:
         warnings.append(f"antennas without solutions: {', '.join(unexpected)}")
     if any_good and amplitude[good].max() > 10 * median_amplitude:
         warnings.append(f"largest amplitude is {amplitude[good].max() / median_amplitude:.0f} times the median")

@@ -12,7 +12,7 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,8 @@ def solve(
         for name, path in tables.items():
             _check_refant(path, tile.antenna_names, order)
             _replace(path, out_dir / name)
-    quality = {name: assess(out_dir / name) for name in tables}
+    in_data = [name for name, f in zip(tile.antenna_names, tile.flagged_fraction, strict=True) if np.isfinite(f)]
+    quality = {name: replace(assess(out_dir / name, in_data=in_data), path=name) for name in tables}
     report = SolveReport(
         bandpass=out_dir / BANDPASS_TABLE if BANDPASS_TABLE in tables else None,
         gain=out_dir / GAIN_TABLE if GAIN_TABLE in tables else None,

@@ -58,7 +58,7 @@ def flux_jy(name: str, frequency_hz: ArrayLike) -> NDArray[np.float64]:
     """Flux density of a standard in Jy, shape of ``frequency_hz``.
 
     >>> float(flux_jy("3C286", 1.4e9).round(2))
-    15.0
+    15.08
 
     Raises:
         FluxScaleError: not a standard, or a frequency outside the range of its polynomial; nothing is extrapolated.
