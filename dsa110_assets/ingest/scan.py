@@ -79,6 +79,7 @@ class _Listed(NamedTuple):
     size_bytes: int
     mtime_ns: int
     name: RawName | None
+    trouble: str | None = None  # what the operating system said instead of the file's size
 
 
 class _Known(NamedTuple):
@@ -151,6 +152,9 @@ def _list(directory: Path, hints: list[Path] | None) -> tuple[int, dict[str, _Li
                 facts = os.stat(path)  # noqa: PTH116 - a hundred thousand Path objects are dear
             except FileNotFoundError:
                 continue
+            except OSError as error:  # one file that the disk does not give must not hide the others
+                listed[path] = _Listed(path, 0, 0, parse_raw_name(name), error.strerror)
+                continue
             if stat.S_ISREG(facts.st_mode):
                 listed[path] = _Listed(path, facts.st_size, facts.st_mtime_ns, parse_raw_name(name))
     except OSError as error:
@@ -190,6 +194,8 @@ def _known_files(database: Database, directory: Path, paths: list[str] | None) -
 
 
 def _is_news(one: _Listed, known: _Known | None, *, retry_unreadable: bool) -> bool:
+    if one.trouble is not None:  # it may pass; what is known of the file stays true until then
+        return known is None or known.state == "gone"
     if known is None or known.state == "gone" or (one.size_bytes, one.mtime_ns) != (known.size_bytes, known.mtime_ns):
         return True
     return known.look_again and retry_unreadable
@@ -216,6 +222,8 @@ def _judge(report: ScanReport, files: list[_Listed], config: PipelineConfig, now
 
 
 def _judge_name(one: _Listed, config: PipelineConfig) -> Rejection | None:
+    if one.trouble is not None:
+        return _rejection(one, Reason.UNREADABLE, one.trouble)
     if one.name is None:
         return _rejection(one, Reason.NAME, "not YYYY-MM-DDTHH:MM:SS_sbNN.hdf5")
     if one.name.subband >= config.expected_subbands:

@@ -1,0 +1,117 @@
+"""A watcher gives hints; its death, its absence and its overflow cost nothing but speed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dsa110_assets.ingest.watch import MAX_HINTS, Watcher
+
+NAME = "2026-03-01T05:10:11_sb{:02d}.hdf5"
+
+
+def wait_for(condition: Callable[[], bool], limit_s: float = 20.0) -> bool:
+    """Poll until it holds; generous, because it is bounded by the machine's load and not by what is tested."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def collected(watcher: Watcher, wanted: set[Path]) -> bool:
+    found: set[Path] = set()
+
+    def all_there() -> bool:
+        found.update(watcher.drain() or set())
+        return wanted <= found
+
+    return wait_for(all_there)
+
+
+@pytest.mark.parametrize("polling", [False, True])
+def test_files_that_are_renamed_into_place_or_closed_become_hints(tmp_path: Path, polling: bool) -> None:
+    with Watcher(tmp_path, polling=polling, poll_interval_s=0.1) as watcher:
+        assert watcher.is_alive
+        assert watcher.drain() is None, "what happened before the start is unknown: look at everything once"
+        assert watcher.drain() == set()
+        written = tmp_path / NAME.format(0).replace(".hdf5", "_incomplete.hdf5")
+        written.write_bytes(b"data")
+        written.rename(tmp_path / NAME.format(0))
+        (tmp_path / NAME.format(1)).write_bytes(b"data")
+        assert collected(watcher, {tmp_path / NAME.format(0), tmp_path / NAME.format(1)})
+
+
+def test_names_of_no_raw_file_are_no_hints(tmp_path: Path) -> None:
+    watcher = Watcher(tmp_path)
+    watcher.start()
+    watcher.drain()
+    for name in ("notes.txt", NAME.format(3).replace(".hdf5", "_incomplete.hdf5")):
+        (tmp_path / name).write_text("x")
+    (tmp_path / NAME.format(4)).write_text("x")
+    found: set[Path] = set()
+
+    def saw_the_last() -> bool:
+        found.update(watcher.drain() or set())
+        return tmp_path / NAME.format(4) in found
+
+    assert wait_for(saw_the_last)
+    watcher.stop()
+    assert found == {tmp_path / NAME.format(4)}
+
+
+def test_a_watcher_that_died_says_look_everywhere_and_can_be_started_again(tmp_path: Path) -> None:
+    watcher = Watcher(tmp_path)
+    assert watcher.drain() is None, "never started"
+    watcher.start()
+    watcher.drain()
+    watcher.stop()
+    assert not watcher.is_alive
+    (tmp_path / NAME.format(5)).write_text("x")
+    assert watcher.drain() is None
+    assert watcher.start()
+    assert watcher.start(), "starting what runs is harmless"
+    assert watcher.drain() is None
+    (tmp_path / NAME.format(6)).write_text("x")
+    assert collected(watcher, {tmp_path / NAME.format(6)})
+    watcher.stop()
+
+
+def test_a_missing_directory_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watcher = Watcher(tmp_path / "not_mounted")
+    assert not watcher.start()
+    assert "not_mounted is not watched" in caplog.text
+    assert watcher.drain() is None
+    (tmp_path / "not_mounted").mkdir()
+    assert watcher.start()
+    watcher.stop()
+
+
+def test_too_many_hints_are_dropped_for_one_full_look(tmp_path: Path) -> None:
+    with Watcher(tmp_path) as watcher:
+        watcher.drain()
+        for k in range(MAX_HINTS + 1):
+            watcher.collect(tmp_path / f"2026-03-01T{k // 3600:02d}:{k // 60 % 60:02d}:{k % 60:02d}_sb00.hdf5")
+        assert watcher.drain() is None
+        assert watcher.drain() == set()
+
+
+def test_a_forked_child_knows_that_it_has_no_watcher(tmp_path: Path) -> None:
+    with Watcher(tmp_path) as watcher:
+        watcher._pid = os.getpid() + 1  # what a child sees: the parent's number
+        assert not watcher.is_alive
+        assert watcher.drain() is None
+        watcher._pid = os.getpid()
+
+
+def test_nothing_starts_at_import() -> None:
+    code = "import threading, dsa110_assets.ingest.watch, dsa110_assets.ingest.scan; print(threading.active_count())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == "1"
