@@ -5,7 +5,8 @@ mosaic's projection, `mosaic.make_mosaic` combines, `finding` searches a finishe
 measuring fluxes at known positions (`photometry`), and making tile images (`imaging`).
 """
 
+from dsa110_assets.mosaicking.finding import crossmatch, find_sources
 from dsa110_assets.mosaicking.mosaic import MosaicReport, make_mosaic
 from dsa110_assets.mosaicking.tiles import TileImage, declination_strips, select_tiles
 
-__all__ = ["MosaicReport", "TileImage", "declination_strips", "make_mosaic", "select_tiles"]
+__all__ = ["MosaicReport", "TileImage", "crossmatch", "declination_strips", "find_sources", "make_mosaic", "select_tiles"]

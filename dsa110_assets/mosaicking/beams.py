@@ -107,11 +107,12 @@ def convolve_to_beam(
     phase = difference[0, 0] * v**2 + 2.0 * difference[0, 1] * v * u + difference[1, 1] * u**2
     spectrum *= (target.area_deg2 / beam.area_deg2 * np.exp(-2.0 * np.pi**2 * phase)).astype(np.float32)
     smooth = np.asarray(fft.irfft2(spectrum, s=shape, workers=threads), dtype=np.float32)[: image.shape[0], : image.shape[1]]
-    invalid: NDArray[np.bool_] = np.logical_not(finite)
-    if reach:
-        from scipy.ndimage import maximum_filter
+    invalid: NDArray[np.bool_] = np.zeros(image.shape, dtype=np.bool_)
+    if not finite.all():
+        from scipy.ndimage import minimum_filter
 
-        invalid = np.asarray(maximum_filter(invalid, size=2 * reach + 1)) if invalid.any() else invalid
+        invalid[minimum_filter(finite, size=2 * reach + 1) == 0] = True
+    if reach:
         invalid[:reach] = invalid[-reach:] = True
         invalid[:, :reach] = invalid[:, -reach:] = True
     return smooth, invalid

@@ -1,0 +1,105 @@
+"""Child process of `finding`: runs AegeanTools on a mosaic, window by window, and prints what it found as JSON.
+
+``python -m dsa110_assets.mosaicking._aegean REQUEST`` with ``REQUEST`` a JSON file (image, noise, sigma, window_px, margin_px,
+result). It is a process of its own so that a fit that never ends can be stopped. What does not belong here: judging sources.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+FIELDS = ("ra", "dec", "peak_flux", "int_flux", "a", "b", "pa", "flags")
+
+
+def search(image_path: Path, noise_path: Path, sigma: float, window_px: int, margin_px: int, scratch: Path) -> list[dict[str, float]]:
+    """All components above ``sigma`` in windows of the mosaic, each kept by the window in whose core it lies.
+
+    Aegean reads files only (2.3.5 fails on the HDU lists that its documentation allows), so windows go through ``scratch``.
+    """
+    from AegeanTools.source_finder import SourceFinder
+
+    log = logging.getLogger("AegeanTools")
+    log.setLevel(logging.ERROR)
+    found: list[dict[str, float]] = []
+    with fits.open(image_path, memmap=True) as image_file, fits.open(noise_path, memmap=True) as noise_file:
+        header: fits.Header = image_file[0].header  # pyright: ignore[reportAttributeAccessIssue]
+        image, noise = image_file[0].data, noise_file[0].data  # pyright: ignore[reportAttributeAccessIssue]
+        wcs = WCS(header, naxis=2, fix=False)
+        height, width = image.shape
+        for y in range(0, height, window_px):
+            for x in range(0, width, window_px):
+                y0, y1 = max(y - margin_px, 0), min(y + window_px + margin_px, height)
+                x0, x1 = max(x - margin_px, 0), min(x + window_px + margin_px, width)
+                pixels = np.array(image[y0:y1, x0:x1], dtype=np.float32)
+                rms = np.array(noise[y0:y1, x0:x1], dtype=np.float32)
+                with np.errstate(invalid="ignore"):
+                    if not np.any(pixels > sigma * rms):
+                        continue
+                part = window_header(header, wcs, x0, y0, pixels.shape)
+                files = [str(scratch / f"{kind}.fits") for kind in ("image", "noise", "background")]
+                for file, plane in zip(files, (pixels, rms, np.zeros_like(pixels)), strict=True):
+                    fits.writeto(file, plane, part, overwrite=True)
+                sources = SourceFinder(log=log).find_sources_in_image(
+                    files[0],
+                    rmsin=files[1],
+                    bkgin=files[2],
+                    innerclip=sigma,  # pyright: ignore[reportArgumentType]
+                    outerclip=min(4.0, sigma - 1.0),  # pyright: ignore[reportArgumentType]
+                    nonegative=True,
+                    docov=False,  # the errors are computed by `finding`, and its matrices cost most of the time
+                    cores=1,
+                    progress=False,
+                )
+                for source in sources:
+                    column, row = wcs.wcs_world2pix(source.ra, source.dec, 0)
+                    if x <= column + 0.5 < x + window_px and y <= row + 0.5 < y + window_px:
+                        found.append({key: float(getattr(source, key)) for key in FIELDS})
+    return found
+
+
+def window_header(header: fits.Header, wcs: WCS, x0: int, y0: int, shape: tuple[int, ...]) -> fits.Header:
+    """Header of a window, with the restoring beam that Aegean needs.
+
+    Aegean turns the header's beam into pixels at the reference position and keeps it so all over the image. The beam of a
+    mosaic is constant on the sky; so it is given turned and scaled to have the right pixels at the window's centre.
+    """
+    part = wcs.to_header()
+    part["CRPIX1"] = float(wcs.wcs.crpix[0]) - x0
+    part["CRPIX2"] = float(wcs.wcs.crpix[1]) - y0
+    ra, dec = wcs.wcs_pix2world(x0 + (shape[1] - 1) / 2, y0 + (shape[0] - 1) / 2, 0)
+    scale, turn = north_in_pixels(wcs, float(ra), float(dec))
+    reference_scale, reference_turn = north_in_pixels(wcs, float(wcs.wcs.crval[0]), float(wcs.wcs.crval[1]))
+    part["BMAJ"] = float(header["BMAJ"]) * scale / reference_scale  # pyright: ignore[reportArgumentType]
+    part["BMIN"] = float(header["BMIN"]) * scale / reference_scale  # pyright: ignore[reportArgumentType]
+    part["BPA"] = float(header["BPA"]) + turn - reference_turn  # pyright: ignore[reportArgumentType]
+    return part
+
+
+def north_in_pixels(wcs: WCS, ra_deg: float, dec_deg: float) -> tuple[float, float]:
+    """Pixels per degree along the local north, and the angle of north from +y towards -x (as position angles run) in degrees."""
+    step = 1e-3
+    x, y = wcs.wcs_world2pix([ra_deg, ra_deg], [dec_deg - step, dec_deg + step], 0)
+    return float(np.hypot(x[1] - x[0], y[1] - y[0]) / (2 * step)), float(np.degrees(np.arctan2(-(x[1] - x[0]), y[1] - y[0])))
+
+
+def main() -> None:
+    """Read the request, search, write the result beside it."""
+    warnings.simplefilter("ignore")  # of AegeanTools and lmfit; errors are not warnings
+    request = json.loads(Path(sys.argv[1]).read_text())
+    result = Path(request["result"])
+    found = search(
+        Path(request["image"]), Path(request["noise"]), request["sigma"], request["window_px"], request["margin_px"], result.parent
+    )
+    result.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
