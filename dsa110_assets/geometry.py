@@ -83,7 +83,9 @@ def apparent_to_icrs(
     return np.mod(np.asarray(ra), 2 * np.pi), np.asarray(dec)
 
 
-def icrs_to_apparent(ra_rad: ArrayLike, dec_rad: ArrayLike, time_jd_utc: ArrayLike, site: Site) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def icrs_to_apparent(
+    ra_rad: ArrayLike, dec_rad: ArrayLike, time_jd_utc: ArrayLike, site: Site
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """ICRS to topocentric apparent place, the inverse of `apparent_to_icrs` (`erfa.atco13`, no refraction); radians."""
     t = Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
     xp, yp = iers.earth_orientation_table.get().pm_xy(t)
@@ -108,6 +110,20 @@ def icrs_to_apparent(ra_rad: ArrayLike, dec_rad: ArrayLike, time_jd_utc: ArrayLi
         0.0,
     )
     return np.mod(np.asarray(intermediate_ra) - eo, 2 * np.pi), np.asarray(app_dec)
+
+
+def apparent_scale(ra_rad: float, dec_rad: float, time_jd_utc: float) -> float:
+    """Apparent over ICRS angle between neighbours of a direction: ``1 - v.s / c``, of the Earth's barycentric velocity v.
+
+    Annual aberration is conformal: it scales a field by up to 1e-4, which is 0.5 arcsec at the edge of a tile. Baselines of
+    a Measurement Set are geometric, so an imager that grids them with cells of ``apparent_scale`` times the ICRS cell
+    puts sources at their ICRS places (first order of Lorentz's formula, Explanatory Supplement 2013, eq. 7.40).
+    """
+    t = Time(time_jd_utc, format="jd", scale="utc")
+    _, barycentric = erfa.epv00(t.tdb.jd1, t.tdb.jd2)
+    velocity_au_per_day = np.asarray(barycentric["v"])
+    direction = np.array([np.cos(dec_rad) * np.cos(ra_rad), np.cos(dec_rad) * np.sin(ra_rad), np.sin(dec_rad)])
+    return float(1.0 - velocity_au_per_day @ direction * (erfa.DAU / erfa.DAYSEC / erfa.CMPS))
 
 
 def meridian_icrs(time_jd_utc: ArrayLike, app_dec_rad: ArrayLike, site: Site) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,19 +1,22 @@
 """Compiled loops of the conversion: from the chunks of a raw file to rows of the tile, phased and in ascending frequency.
 
 Imported only when a conversion runs. The loops read HDF5 chunks where they lie in the file's bytes, so that nothing is
-copied twice; each chunk is independent, so they run on all cores.
+copied twice. Each loop takes a range of chunks and releases the interpreter's lock; chunks are independent, so
+`flagging.threads.over_range` runs the ranges on all cores.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def phase_chunks(
+    first,  # range of chunks
+    last,
     values,  # (N,) float32: the bytes that hold the chunks, (re, im) alternating
     starts,  # (Nchunks,) int64: first float32 of each chunk
     origins,  # (Nchunks, 3) int64: first row, channel, polarization of each chunk
@@ -35,7 +38,7 @@ def phase_chunks(
     """Apply ``exp(-2 pi i f/c delta_w)``, conjugate, reverse the channels; zero and mark what is no visibility."""
     n_rows = delta_w_m.shape[0] * n_bls
     n_pols = vis.shape[3]
-    for c in prange(starts.size):
+    for c in range(first, last):
         row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]
         for r in range(min(chunk_shape[0], n_rows - row_0)):
             row = row_0 + r
@@ -64,12 +67,12 @@ def phase_chunks(
                 cos_p, sin_p = cos_p * cos_s - sin_p * sin_s, sin_p * cos_s + cos_p * sin_s
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def check_samples(values, starts, origins, chunk_shape, n_rows, n_bls, n_freqs, largest, code, row_of, reasons, channel_0):
+@njit(cache=True, nogil=True, error_model="numpy")
+def check_samples(first, last, values, starts, origins, chunk_shape, n_rows, n_bls, n_freqs, largest, code, row_of, reasons, channel_0):
     """Mark visibilities whose number of samples is not positive and finite; returns how many valid ones differ from 1."""
     n_pols = reasons.shape[3]
-    unusual = np.zeros(starts.size, dtype=np.int64)
-    for c in prange(starts.size):
+    unusual = 0
+    for c in range(first, last):
         row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]
         for r in range(min(chunk_shape[0], n_rows - row_0)):
             row = row_0 + r
@@ -82,19 +85,19 @@ def check_samples(values, starts, origins, chunk_shape, n_rows, n_bls, n_freqs, 
                     if n == 1.0:
                         continue
                     if n > 0.0 and n <= largest:
-                        unusual[c] += 1
+                        unusual += 1
                         continue
                     out_k = channel_0 + n_freqs - 1 - (chan_0 + k)
                     if reasons[t, out_b, out_k, pol_0 + p] == 0:
                         reasons[t, out_b, out_k, pol_0 + p] = code
-    return unusual.sum()
+    return unusual
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def copy_samples(values, starts, origins, chunk_shape, n_rows, n_bls, n_freqs, row_of, weights, channel_0):
+@njit(cache=True, nogil=True, error_model="numpy")
+def copy_samples(first, last, values, starts, origins, chunk_shape, n_rows, n_bls, n_freqs, row_of, weights, channel_0):
     """Number of samples of each visibility into ``weights`` (Ntimes, Nbls, Nchan, 2) float16."""
     n_pols = weights.shape[3]
-    for c in prange(starts.size):
+    for c in range(first, last):
         row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]
         for r in range(min(chunk_shape[0], n_rows - row_0)):
             row = row_0 + r

@@ -17,6 +17,7 @@ from dsa110_assets.conversion.phasing import TileGeometry, tile_geometry
 from dsa110_assets.conversion.reading import RawData, read_raw_data
 from dsa110_assets.errors import IncompleteGroupError
 from dsa110_assets.flagging.reasons import FlagReason
+from dsa110_assets.flagging.threads import over_range
 from dsa110_assets.rawfile import LARGEST_CREDIBLE_VALUE, POLARIZATIONS, RawHeader, subband_edges_hz, validate_raw_file
 
 LARGEST_CREDIBLE_SAMPLES = 6e4
@@ -165,7 +166,9 @@ def _place(
     n_rows, n_freqs = header.n_times * header.n_bls, header.n_freqs
     step = (header.freq_hz[-1] - header.freq_hz[0]) / max(n_freqs - 1, 1)
     v, s = data.visibilities, data.samples
-    _kernels.phase_chunks(
+    over_range(
+        _kernels.phase_chunks,
+        v.starts.size,
         v.values,
         v.starts,
         v.origins,
@@ -184,10 +187,24 @@ def _place(
         reasons,
         first_channel,
     )
-    unusual = _kernels.check_samples(
-        s.values, s.starts, s.origins, s.shape, n_rows, header.n_bls, n_freqs, LARGEST_CREDIBLE_SAMPLES, int(FlagReason.NO_SAMPLES),
-        order.row_of, reasons, first_channel,
-    )  # fmt: skip
+    unusual = sum(
+        over_range(
+            _kernels.check_samples,
+            s.starts.size,
+            s.values,
+            s.starts,
+            s.origins,
+            s.shape,
+            n_rows,
+            header.n_bls,
+            n_freqs,
+            LARGEST_CREDIBLE_SAMPLES,
+            int(FlagReason.NO_SAMPLES),
+            order.row_of,
+            reasons,
+            first_channel,
+        )
+    )
     if data.flags is not None:
         flagged = np.empty((header.n_times, header.n_bls, n_freqs, len(POLARIZATIONS)), dtype=np.bool_)
         flagged[:, order.row_of] = data.flags.reshape(flagged.shape)[:, :, ::-1]
@@ -196,5 +213,18 @@ def _place(
     if unusual and weights is None:
         weights = np.ones(vis.shape, dtype=np.float16)
     if unusual and weights is not None:
-        _kernels.copy_samples(s.values, s.starts, s.origins, s.shape, n_rows, header.n_bls, n_freqs, order.row_of, weights, first_channel)
+        over_range(
+            _kernels.copy_samples,
+            s.starts.size,
+            s.values,
+            s.starts,
+            s.origins,
+            s.shape,
+            n_rows,
+            header.n_bls,
+            n_freqs,
+            order.row_of,
+            weights,
+            first_channel,
+        )
     return weights

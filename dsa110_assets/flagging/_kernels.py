@@ -1,48 +1,14 @@
-"""Compiled loops of flagging: value checks, receptor power, the residual clip, counting. Imported only when they run."""
+"""Compiled loops of flagging: value checks, receptor power, the residual clip, counting. Imported only when they run.
+
+Each loop takes a range of baselines or antennas and releases the interpreter's lock; `threads.over_range` runs the ranges
+on all cores. (Numba's own parallel loops take four times as long to compile, and its default thread pool ends the process
+when two threads use it at once.)
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
-
-
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def check_values(vis, reasons, largest, zero_code, absurd_code):
-    """Mark zeros, NaN, infinities and absurd values of (Ntimes, Nbls, Nchan, Npols); absurd ones become 0."""
-    for row in prange(vis.shape[0] * vis.shape[1]):
-        t, b = row // vis.shape[1], row % vis.shape[1]
-        for k in range(vis.shape[2]):
-            for p in range(vis.shape[3]):
-                v = vis[t, b, k, p]
-                size = abs(np.float64(v.real)) + abs(np.float64(v.imag))
-                if not size <= largest:
-                    vis[t, b, k, p] = 0.0
-                    if reasons[t, b, k, p] == 0:
-                        reasons[t, b, k, p] = absurd_code
-                elif size == 0.0 and reasons[t, b, k, p] == 0:
-                    reasons[t, b, k, p] = zero_code
-
-
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def auto_power(vis, reasons, auto_of_antenna):
-    """Median over time of each autocorrelation's real part, (Nants, Nchan, Npols) float64; NaN where nothing is good."""
-    n_times, _, n_chan, n_pol = vis.shape
-    power = np.full((auto_of_antenna.size, n_chan, n_pol), np.nan)
-    for a in prange(auto_of_antenna.size):
-        b = auto_of_antenna[a]
-        if b < 0:
-            continue
-        values = np.empty(n_times)
-        for k in range(n_chan):
-            for p in range(n_pol):
-                n = 0
-                for t in range(n_times):
-                    if reasons[t, b, k, p] == 0:
-                        values[n] = vis[t, b, k, p].real
-                        n += 1
-                if n > 0:
-                    power[a, k, p] = np.median(values[:n])
-    return power
+from numba import njit
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -56,14 +22,52 @@ def _median_in_place(values):
     return 0.5 * (part[middle] + part[:middle].max())
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def clip_baselines(vis, reasons, crosses, ant_1, ant_2, gain, n_sigma, code):
+@njit(cache=True, nogil=True, error_model="numpy")
+def check_values(first, last, vis, reasons, largest, zero_code, absurd_code):
+    """Mark zeros, NaN, infinities and absurd values of (Ntimes, Nbls, Nchan, Npols); absurd ones become 0."""
+    for row in range(first, last):
+        t, b = row // vis.shape[1], row % vis.shape[1]
+        for k in range(vis.shape[2]):
+            for p in range(vis.shape[3]):
+                v = vis[t, b, k, p]
+                size = abs(np.float64(v.real)) + abs(np.float64(v.imag))
+                if not size <= largest:
+                    vis[t, b, k, p] = 0.0
+                    if reasons[t, b, k, p] == 0:
+                        reasons[t, b, k, p] = absurd_code
+                elif size == 0.0 and reasons[t, b, k, p] == 0:
+                    reasons[t, b, k, p] = zero_code
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def auto_power(first, last, vis, reasons, auto_of_antenna, power):
+    """Median over time of each autocorrelation's real part into ``power`` (Nants, Nchan, Npols); NaN where nothing is good."""
+    n_times, _, n_chan, n_pol = vis.shape
+    for a in range(first, last):
+        power[a] = np.nan
+        b = auto_of_antenna[a]
+        if b < 0:
+            continue
+        values = np.empty(n_times)
+        for k in range(n_chan):
+            for p in range(n_pol):
+                n = 0
+                for t in range(n_times):
+                    if reasons[t, b, k, p] == 0:
+                        values[n] = vis[t, b, k, p].real
+                        n += 1
+                if n > 0:
+                    power[a, k, p] = _median_in_place(values[:n])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def clip_baselines(first, last, vis, reasons, crosses, ant_1, ant_2, gain, n_sigma, code):
     """Mark amplitudes above median + n_sigma * 1.4826 MAD of their own baseline and polarization.
 
     ``gain``: (Nants, Nchan, Npols) relative amplitude of each receptor, divided out first.
     """
     n_times, _, n_chan, n_pol = vis.shape
-    for i in prange(crosses.size):
+    for i in range(first, last):
         b = crosses[i]
         a1, a2 = ant_1[b], ant_2[b]
         amplitude = np.empty(n_times * n_chan, dtype=np.float32)
@@ -85,18 +89,15 @@ def clip_baselines(vis, reasons, crosses, ant_1, ant_2, gain, n_sigma, code):
                         reasons[t, b, k, p] = code
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def count_reasons(reasons, n_codes):
-    """How often each code occurs: (Nbls, Ncodes) per baseline, and (Nbls, Nchan) flagged per baseline and channel."""
-    n_times, n_bls, n_chan, n_pol = reasons.shape
-    per_baseline = np.zeros((n_bls, n_codes), dtype=np.int64)
-    per_channel = np.zeros((n_bls, n_chan), dtype=np.int32)
-    for b in prange(n_bls):
-        for t in range(n_times):
+@njit(cache=True, nogil=True, error_model="numpy")
+def count_reasons(first, last, reasons, per_baseline, per_channel):
+    """Count each code per baseline, (Nbls, Ncodes), and the flagged per baseline and channel, (Nbls, Nchan)."""
+    n_times, _, n_chan, n_pol = reasons.shape
+    for t in range(n_times):
+        for b in range(first, last):
             for k in range(n_chan):
                 for p in range(n_pol):
                     code = reasons[t, b, k, p]
                     per_baseline[b, code] += 1
                     if code != 0:
                         per_channel[b, k] += 1
-    return per_baseline, per_channel

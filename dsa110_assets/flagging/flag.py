@@ -8,12 +8,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.flagging.interference import flag_interference
 from dsa110_assets.flagging.reasons import FlagReason
+from dsa110_assets.flagging.threads import over_range
 from dsa110_assets.rawfile import LARGEST_CREDIBLE_VALUE
 
 CLIP_SIGMA = 7.0
@@ -79,9 +81,11 @@ def flag_visibilities(
     if samples is not None:
         with np.errstate(invalid="ignore"):
             reasons[(reasons == FlagReason.GOOD) & ~((samples > 0) & (samples < LARGEST_CREDIBLE_VALUE))] = FlagReason.NO_SAMPLES
-    _kernels.check_values(vis, reasons, LARGEST_CREDIBLE_VALUE, int(FlagReason.ZERO), int(FlagReason.ABSURD_VALUE))
+    rows = vis.shape[0] * vis.shape[1]
+    over_range(_kernels.check_values, rows, vis, reasons, LARGEST_CREDIBLE_VALUE, int(FlagReason.ZERO), int(FlagReason.ABSURD_VALUE))
     n_ant = len(antenna_names)
-    power = _kernels.auto_power(vis, reasons, _autos(ant_1, ant_2, n_ant))
+    power = np.empty((n_ant, *vis.shape[2:]))
+    over_range(_kernels.auto_power, n_ant, vis, reasons, _autos(ant_1, ant_2, n_ant), power)
     present = np.isin(np.arange(n_ant), np.concatenate([ant_1, ant_2]))
     dead = dead_receptors(power, present)
     for antenna, pol in zip(*np.nonzero(dead), strict=True):
@@ -92,7 +96,7 @@ def flag_visibilities(
     if rfi and crosses.size:
         gain = receptor_gain(power)
         flag_interference(vis, reasons, crosses, ant_1, ant_2, gain, processes=threads)
-        _kernels.clip_baselines(vis, reasons, crosses, ant_1, ant_2, gain, CLIP_SIGMA, int(FlagReason.OUTLIER))
+        over_range(_kernels.clip_baselines, crosses.size, vis, reasons, crosses, ant_1, ant_2, gain, CLIP_SIGMA, int(FlagReason.OUTLIER))
     return _report(reasons, crosses, ant_1, ant_2, antenna_names, baseline_length_m, dead)
 
 
@@ -144,7 +148,9 @@ def _report(
 ) -> FlagReport:
     from dsa110_assets.flagging import _kernels
 
-    per_baseline, per_channel = _kernels.count_reasons(reasons, len(FlagReason))
+    n_bls, n_chan = reasons.shape[1:3]
+    per_baseline, per_channel = np.zeros((n_bls, len(FlagReason)), dtype=np.int64), np.zeros((n_bls, n_chan), dtype=np.int64)
+    over_range(_kernels.count_reasons, n_bls, reasons, per_baseline, per_channel)
     cells = reasons[:, 0].size
     counts = per_baseline[crosses].astype(np.float64)
     total = max(counts.sum(), 1.0)
@@ -156,10 +162,7 @@ def _report(
 
     first, second = ant_1[crosses], ant_2[crosses]
     antennas = np.unique(np.concatenate([first, second]))
-    bins = [
-        (low, high, crosses[(length_m[crosses] >= low) & (length_m[crosses] < high)])
-        for low, high in zip(BASELINE_BINS_M[:-1], BASELINE_BINS_M[1:], strict=True)
-    ]
+    bins = [(low, high, crosses[(length_m[crosses] >= low) & (length_m[crosses] < high)]) for low, high in pairwise(BASELINE_BINS_M)]
     receptors = tuple((names[int(a)], "XY"[int(p)]) for a, p in zip(*np.nonzero(dead), strict=True))
     channel_cells = max(crosses.size * cells / max(reasons.shape[2], 1), 1.0)
     return FlagReport(
