@@ -19,8 +19,13 @@ from dsa110_assets.imaging.noise import dilate, robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.restoring_beam import RestoringBeam
 
-_DEEP_TOLERANCE = 1.5
-"""Deep cleaning has converged when the exact residual around components is within this factor of its threshold."""
+_DEEP_TOLERANCE = 3.0
+"""Deep cleaning has converged when the exact residual at the components is within this factor of its threshold.
+
+The rest stays in the restored image in any case, so that no flux depends on it."""
+
+_SEARCH_TOLERANCE = 1.1
+"""The noise changes a little with every cycle; a peak that exceeds the limit by less is no reason for another one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Cleaner:
             if self._peak(residual, search_mask) <= search_limit:
                 search_mask = self._with_unexpected(residual, search_mask, search_limit)
             found_all = changed = False
-            if self._peak(residual, search_mask) > search_limit:
+            if self._peak(residual, search_mask) > search_limit * (1.0 if cycles == 0 else _SEARCH_TOLERANCE):
                 found_all = self._minor(residual, model, search_mask, search_limit)
                 changed = True
             if found_all or not changed:
@@ -75,6 +80,13 @@ class Cleaner:
                 converged = True
         return CleanResult(model, residual, cycles, options.niter - max(self._iterations_left, 0), converged)
 
+    def shallow(self, residual: NDArray[np.float32], model: NDArray[np.float32], threshold: float) -> None:
+        """Clean the whole image in place down to a threshold, for a first look; does not count as iterations."""
+        left = self._iterations_left
+        if self._peak(residual, None) > threshold:
+            self._minor(residual, model, None, threshold, major_gain=1.0)
+        self._iterations_left = left
+
     @staticmethod
     def _peak(residual: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> float:
         if mask is None:
@@ -89,7 +101,14 @@ class Cleaner:
         unexpected = (residual > limit) & ~mask
         return mask | dilate(unexpected, max(1, round(self._beam_px / 2))) if unexpected.any() else mask
 
-    def _minor(self, residual: NDArray[np.float32], model: NDArray[np.float32], mask: NDArray[np.bool_] | None, threshold: float) -> bool:
+    def _minor(
+        self,
+        residual: NDArray[np.float32],
+        model: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        threshold: float,
+        major_gain: float | None = None,
+    ) -> bool:
         """One call of radler; ``residual`` and ``model`` change in place. Returns whether the threshold was reached (not the major gain's limit)."""
         import radler
 
@@ -99,7 +118,7 @@ class Cleaner:
         settings.pixel_scale.x = settings.pixel_scale.y = options.cell_rad
         settings.algorithm_type = radler.AlgorithmType.multiscale if options.multiscale else radler.AlgorithmType.generic_clean
         settings.minor_iteration_count = self._iterations_left
-        settings.major_loop_gain = options.major_gain
+        settings.major_loop_gain = options.major_gain if major_gain is None else major_gain
         settings.absolute_threshold = threshold
         settings.thread_count = options.n_threads
         settings.parallel.max_threads = options.n_threads
@@ -107,6 +126,7 @@ class Cleaner:
             if mask is not None:
                 settings.fits_mask = str(_write_mask(Path(scratch) / "mask.fits", mask))
             minor = radler.Radler(settings, self._psf, residual, model, self._beam_rad)
+            minor.worker_thread_count = options.n_threads
             goes_on = bool(minor.perform(0))
             self._iterations_left -= int(minor.iteration_number)
         return not goes_on

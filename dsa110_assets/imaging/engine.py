@@ -18,7 +18,7 @@ class EngineImages:
     """Images of one tile, each (N, N) float32, y north, x west, not corrected for the primary beam.
 
     ``dirty``, ``psf``, ``residual``, ``restored``: Jy/beam (PSF peak 1). ``model``: Jy/pixel. ``beam``: restoring beam.
-    ``major_cycles``: exact subtractions done. ``minor_iterations``: CLEAN components subtracted (0 if the engine does not tell). ``converged``: cleaning ended at its threshold and not
+    ``bright_sources``: sources that were fitted and subtracted one by one. ``major_cycles``: exact subtractions done. ``minor_iterations``: CLEAN components subtracted (0 if the engine does not tell). ``converged``: cleaning ended at its threshold and not
     at a limit.
     """
 
@@ -28,6 +28,7 @@ class EngineImages:
     residual: NDArray[np.float32]
     restored: NDArray[np.float32]
     beam: RestoringBeam
+    bright_sources: int
     major_cycles: int
     minor_iterations: int
     converged: bool

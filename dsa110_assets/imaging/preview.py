@@ -44,7 +44,7 @@ def write_previews(
     """
     small, large = directory / f"{name}-preview.png", directory / f"{name}-preview-large.png"
     drawing = (name, image, primary_beam, grid, beam, noise_jy_per_beam, sky)
-    large.write_bytes(_draw(*drawing, inches=10.0, dots_per_inch=110, pixels=1024))
+    large.write_bytes(_draw(*drawing, inches=9.0, dots_per_inch=100, pixels=700))
     for pixels, colours in ((300, 32), (220, 16), (150, 12), (100, 8)):
         content = _reduce_colours(_draw(*drawing, inches=4.6, dots_per_inch=100, pixels=pixels), colours)
         if len(content) <= SMALL_LIMIT_BYTES:
@@ -56,17 +56,17 @@ def write_previews(
 def _reduce_colours(png: bytes, colours: int) -> bytes:
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     out = io.BytesIO()
     picture.save(out, format="PNG", optimize=True)
     return out.getvalue()
 
 
-def _shrink(image: NDArray[np.float32], pixels: int) -> tuple[NDArray[np.float32], int]:
-    """Keep the brightest pixel of each block, so that point sources stay visible; returns the block size too."""
+def _shrink(image: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:
+    """Keep the brightest pixel of each block, so that point sources stay visible."""
     block = max(1, image.shape[0] // pixels)
     n = image.shape[0] // block
-    return image[: n * block, : n * block].reshape(n, block, n, block).max(axis=(1, 3)), block
+    return image[: n * block, : n * block].reshape(n, block, n, block).max(axis=(1, 3))
 
 
 def _draw(
@@ -86,22 +86,23 @@ def _draw(
     from matplotlib.figure import Figure
     from matplotlib.patches import Ellipse
 
-    shown, block = _shrink(np.nan_to_num(image), pixels)
+    shown = _shrink(np.nan_to_num(image), pixels)
     half_deg = float(np.degrees(grid.size / 2 * grid.cell_rad))
     extent = (half_deg, -half_deg, -half_deg, half_deg)
-    figure = Figure(figsize=(inches, inches * 0.87), dpi=dots_per_inch, layout="constrained")
+    figure = Figure(figsize=(inches, inches * 0.87), dpi=dots_per_inch)
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = figure.add_axes((0.13, 0.11, 0.7, 0.77))
     noise_mjy = noise * 1e3 if np.isfinite(noise) and noise > 0 else 1.0
     picture = axes.imshow(
         shown * 1e3, origin="lower", extent=extent, cmap="magma", vmin=-3 * noise_mjy, vmax=15 * noise_mjy, interpolation="nearest"
     )
-    bar = figure.colorbar(picture, ax=axes, shrink=0.9)
+    bar = figure.colorbar(picture, cax=figure.add_axes((0.855, 0.15, 0.03, 0.69)))
     bar.set_label("mJy/beam (apparent)")
+    coarse = primary_beam[:: max(1, grid.size // 100), :: max(1, grid.size // 100)]
     axes.contour(
-        np.linspace(half_deg, -half_deg, primary_beam[::block, ::block].shape[1]),
-        np.linspace(-half_deg, half_deg, primary_beam[::block, ::block].shape[0]),
-        primary_beam[::block, ::block],
+        np.linspace(half_deg, -half_deg, coarse.shape[1]),
+        np.linspace(-half_deg, half_deg, coarse.shape[0]),
+        coarse,
         levels=[BEAM_CUTOFF, 0.5],
         colors="white",
         linewidths=0.6,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dsa110_assets import products
 from dsa110_assets.errors import ImagingError
-from dsa110_assets.imaging import wgridder
+from dsa110_assets.imaging import tclean, wgridder, wsclean
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.fits_images import ImageMetadata, write_image
 from dsa110_assets.imaging.grid import ImageGrid, circle_mask
@@ -57,6 +57,7 @@ class ImageReport:
     beyond_cell: int
     mask_sources: int
     pb_centre: float
+    bright_sources: int
     major_cycles: int
     minor_iterations: int
     converged: bool
@@ -104,8 +105,7 @@ def image_tile(
     grid = ImageGrid(options.image_size, options.cell_rad, np.radians(vis.pointing.phase_ra_deg), np.radians(vis.pointing.phase_dec_deg))
     weights = briggs_weights(vis, grid.size, grid.cell_rad, options.briggs_robust)
     clock.lap("weight")
-    rng = np.random.default_rng(110)
-    pb = primary_beam_image(vis, weights, grid, options, rng)
+    pb = primary_beam_image(vis, weights, grid, options)
     clock.lap("primary_beam")
     sky = _inside(mask_sky, grid) if mask_sky is not None else None
     mask: NDArray[np.bool_] | None = None
@@ -152,6 +152,7 @@ def image_tile(
         beyond_cell=weights.beyond_cell,
         mask_sources=0 if sky is None or mask is None else len(sky),
         pb_centre=float(pb[grid.size // 2, grid.size // 2]),
+        bright_sources=images.bright_sources,
         major_cycles=images.major_cycles,
         minor_iterations=images.minor_iterations,
         converged=images.converged,
@@ -166,8 +167,11 @@ def image_tile(
 def _run_engine(
     ms: Path, vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions, mask: NDArray[np.bool_] | None
 ) -> EngineImages:
-    del ms  # the engines that read the file themselves need it
-    return wgridder.run(vis, weights, grid, options, mask)
+    if options.engine == "wgridder":
+        return wgridder.run(vis, weights, grid, options, mask)
+    if options.engine == "wproject":
+        return tclean.run(ms, options, mask)
+    return wsclean.run(ms, options, mask)
 
 
 def _inside(sky: pd.DataFrame, grid: ImageGrid) -> pd.DataFrame:

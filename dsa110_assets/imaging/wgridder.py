@@ -2,7 +2,7 @@
 
 Gridding is Arras et al. (2021, A&A 646, A58): exact w-correction, here in single precision. Every major cycle predicts the model's
 visibilities exactly, subtracts them and images the rest, so that errors of the PSF do not stay in the result. What does not belong here: deciding where and how deep to
-clean (`clean`).
+clean (`clean`), and which sources are bright enough to be predicted one by one (`point_sources`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from dsa110_assets.imaging.clean import Cleaner
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.restoring_beam import convolve_with_beam, fit_beam
+from dsa110_assets.imaging.point_sources import BrightSourceFinder, PointSources, add_to_image, subtract_point_sources
+from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam
+from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam, fit_beam
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
 
@@ -37,6 +39,10 @@ class Gridder:
             "divide_by_n": False,
             "nthreads": options.n_threads,
         }
+
+    def replace_visibilities(self, vis_jy: NDArray[np.complex64]) -> None:
+        """From now on image these visibilities, (nrow, nchan)."""
+        self._vis = vis_jy
 
     def _image(self, vis: NDArray[np.complex64]) -> NDArray[np.float32]:
         from ducc0 import wgridder
@@ -79,17 +85,53 @@ def run(
     beam = fit_beam(psf, options.cell_arcsec)
     dirty = gridder.dirty()
     cleaner = Cleaner(psf, beam, options, mask)
-    result = cleaner.clean(dirty, gridder.residual)
+    start, bright, bright_cycles = _without_bright_sources(vis, weights, grid, options, beam, cleaner, gridder, dirty)
+    result = cleaner.clean(start, gridder.residual)
     restored = convolve_with_beam(result.model, beam, options.cell_arcsec, options.n_threads)
     restored += result.residual
+    add_to_image(restored, bright, beam, options.cell_arcsec)
+    model = result.model
+    np.add.at(model, (np.round(bright.y).astype(int), np.round(bright.x).astype(int)), bright.flux_jy.astype(np.float32))
     return EngineImages(
         dirty=dirty,
         psf=psf,
-        model=result.model,
+        model=model,
         residual=result.residual,
         restored=restored,
         beam=beam,
-        major_cycles=result.major_cycles,
+        bright_sources=len(bright),
+        major_cycles=bright_cycles + result.major_cycles,
         minor_iterations=result.minor_iterations,
         converged=result.converged,
     )
+
+
+def _without_bright_sources(
+    vis: Visibilities,
+    weights: ImagingWeights,
+    grid: ImageGrid,
+    options: ImagingOptions,
+    beam: RestoringBeam,
+    cleaner: Cleaner,
+    gridder: Gridder,
+    dirty: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], PointSources, int]:
+    """Take the bright point sources out of the gridder's visibilities; the dirty image of the rest, the sources, how many rounds."""
+    sources, image, rounds = PointSources.none(), dirty, 0
+    if options.bright_sigma <= 0 or options.niter == 0:
+        return image, sources, rounds
+    finder = BrightSourceFinder(grid, beam, options.cell_arcsec, options.bright_sigma * weights.thermal_jy_per_beam)
+    sampling = beam_sampling(vis, weights)
+
+    def beam_at(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return effective_beam(sampling, *grid.sky_of(y, x), options.reference_frequency_hz, options.spectral_index)
+
+    while rounds < options.max_major:
+        better, again = finder.improve(sources, image, cleaner.shallow, beam_at)
+        if not again:
+            break
+        sources = better
+        gridder.replace_visibilities(subtract_point_sources(vis, weights, grid, options, sources))
+        image = gridder.dirty()
+        rounds += 1
+    return image, sources, rounds

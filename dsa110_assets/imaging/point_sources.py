@@ -1,0 +1,208 @@
+"""Bright point sources, predicted exactly: sub-pixel position, drift through the beam, spectrum, smearing.
+
+CLEAN's model is constant during the tile; a source is not: it drifts through the beam, at the edge by half of its
+flux. For a source of some hundred times the noise what is left by a constant model exceeds the noise. The brightest sources are therefore taken out of the visibilities
+by direct summation, with the variation that the beam model predicts, their fluxes and positions fitted to the data; only the rest is cleaned. What does not belong here: catalogue fluxes. Nothing is
+assumed about a source but that it is a point; whatever it has more is left for CLEAN.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from dsa110_assets.imaging.grid import ImageGrid
+from dsa110_assets.imaging.noise import robust_rms
+from dsa110_assets.imaging.options import ImagingOptions
+from dsa110_assets.imaging.primary_beam import baseline_rate, beam_sampling, direction_cosines, effective_beam, smearing_loss
+from dsa110_assets.imaging.restoring_beam import FWHM_PER_SIGMA, RestoringBeam
+from dsa110_assets.imaging.visibilities import Visibilities
+from dsa110_assets.imaging.weighting import ImagingWeights
+from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S, airy_power_beam, angular_separation_rad
+
+_MOST_SOURCES = 100
+_LOWEST_BEAM = 0.02
+"""Where the mean beam is lower, its variation is not known well enough to help."""
+
+Minor = Callable[[NDArray[np.float32], NDArray[np.float32], float], object]
+"""``minor(residual, model, threshold)``: clean in place."""
+
+
+@dataclass(frozen=True)
+class PointSources:
+    """``y``, ``x``: positions in pixels, zero-based; ``flux_jy``: apparent flux (peak in the image). Shape (Nsource,)."""
+
+    y: NDArray[np.float64]
+    x: NDArray[np.float64]
+    flux_jy: NDArray[np.float64]
+
+    @classmethod
+    def none(cls) -> PointSources:
+        """No sources."""
+        return cls(np.empty(0), np.empty(0), np.empty(0))
+
+    def __len__(self) -> int:
+        return int(self.flux_jy.size)
+
+
+def subtract_point_sources(
+    vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions, sources: PointSources
+) -> NDArray[np.complex64]:
+    """Visibilities less the sources, (nrow, nchan).
+
+    Each is ``S / B * A(t, f) (f/f0)**alpha * sinc * sinc * exp(2 pi i f/c (u l + v m + w (n - 1)))`` with B the effective beam, so that its peak in an image is S.
+    """
+    from dsa110_assets.imaging import _kernels
+
+    rest = vis.vis_jy.copy()
+    if not len(sources):
+        return rest
+    ra, dec = grid.sky_of(sources.y, sources.x)
+    lmn = direction_cosines(ra, dec, grid.ra_rad, grid.dec_rad) - np.array([0.0, 0.0, 1.0])
+    sampling = beam_sampling(vis, weights)
+    response = effective_beam(sampling, ra, dec, options.reference_frequency_hz, options.spectral_index)
+    if options.correct_smearing:
+        response *= smearing_loss(vis, weights, ra, dec)
+    separation = angular_separation_rad(ra[:, None], dec[:, None], sampling.pointing_ra_rad, sampling.pointing_dec_rad)
+    spectrum = (vis.frequency_hz / options.reference_frequency_hz) ** options.spectral_index
+    amplitude = airy_power_beam(separation[:, :, None], vis.frequency_hz) * spectrum * (sources.flux_jy / response)[:, None, None]
+    band = float(np.median(vis.channel_width_hz)) / SPEED_OF_LIGHT_M_PER_S if options.correct_smearing else 0.0
+    integration = vis.integration_s if options.correct_smearing else 0.0
+    pointing = direction_cosines(sampling.pointing_ra_rad, sampling.pointing_dec_rad, grid.ra_rad, grid.dec_rad) - np.array([0.0, 0.0, 1.0])
+    f_over_c = vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S
+
+    def block(rows: slice) -> None:
+        rate = baseline_rate(vis.uvw_m[rows], grid.dec_rad) * integration
+        _kernels.subtract_points(
+            vis.uvw_m[rows], rate, vis.time_index[rows], f_over_c, lmn, pointing, amplitude.astype(np.float32), band, rest[rows]
+        )
+
+    edges = np.linspace(0, rest.shape[0], 4 * options.n_threads + 1).astype(int)
+    with ThreadPoolExecutor(options.n_threads) as pool:
+        list(pool.map(block, [slice(a, b) for a, b in itertools.pairwise(edges)]))
+    return rest
+
+
+def add_to_image(image: NDArray[np.float32], sources: PointSources, beam: RestoringBeam, cell_arcsec: float) -> None:
+    """Add the sources to an image in place as Gaussians of the restoring beam, at their sub-pixel positions."""
+    inverse = np.linalg.inv(beam_covariance_px(beam, cell_arcsec))
+    reach = int(np.ceil(6 * beam.major_arcsec / cell_arcsec / FWHM_PER_SIGMA)) + 1
+    size = image.shape[0]
+    for y, x, flux in zip(sources.y, sources.x, sources.flux_jy, strict=True):
+        rows = np.arange(max(0, round(y) - reach), min(size, round(y) + reach + 1))
+        columns = np.arange(max(0, round(x) - reach), min(size, round(x) + reach + 1))
+        if rows.size and columns.size:
+            gaussian = _gaussian(rows[:, None] - y, columns[None, :] - x, inverse)
+            image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += (flux * gaussian).astype(np.float32)
+
+
+def beam_covariance_px(beam: RestoringBeam, cell_arcsec: float) -> NDArray[np.float64]:
+    """Covariance of the beam in pixels squared, axes (y north, x west)."""
+    pa = np.radians(beam.pa_deg)
+    major, minor = (fwhm / cell_arcsec / FWHM_PER_SIGMA for fwhm in (beam.major_arcsec, beam.minor_arcsec))
+    axes = np.array([[np.cos(pa), -np.sin(pa)], [np.sin(pa), np.cos(pa)]])  # rows: major, minor; columns: y, x
+    return axes.T @ np.diag([major**2, minor**2]) @ axes
+
+
+def _gaussian(dy: NDArray[np.float64], dx: NDArray[np.float64], inverse: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.exp(-0.5 * (inverse[0, 0] * dy * dy + 2 * inverse[0, 1] * dy * dx + inverse[1, 1] * dx * dx))
+
+
+class BrightSourceFinder:
+    """Finds the bright point sources of a tile and fits them, by imaging what is left without them."""
+
+    def __init__(self, grid: ImageGrid, beam: RestoringBeam, cell_arcsec: float, limit_jy: float) -> None:
+        self._size = grid.size
+        self._covariance = beam_covariance_px(beam, cell_arcsec)
+        self._inverse = np.linalg.inv(self._covariance)
+        self._half_beam_px = max(0.5 * beam.major_arcsec / cell_arcsec, 1.0)
+        self.limit_jy = limit_jy
+
+    def improve(
+        self,
+        sources: PointSources,
+        image: NDArray[np.float32],
+        minor: Minor,
+        beam_at: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+    ) -> tuple[PointSources, bool]:
+        """Correct the known sources by what is left of them in ``image`` (without them), and add those that it still shows.
+
+        Returns:
+            The sources, and whether another round would change them noticeably.
+        """
+        residual, model = image.copy(), np.zeros_like(image)
+        sigma = robust_rms(image[::2, ::2])
+        minor(residual, model, max(self.limit_jy, 5 * sigma))
+        rows, columns = np.nonzero(model)
+        components = model[rows, columns].astype(np.float64)
+        y, x, flux = sources.y.copy(), sources.x.copy(), sources.flux_jy.copy()
+        largest_change = 0.0
+        claimed = np.zeros(components.size, dtype=bool)
+        for k in range(len(sources)):
+            near = np.hypot(rows - y[k], columns - x[k]) < 2 * self._half_beam_px
+            claimed |= near
+            value, slope = self._value_and_slope(residual, y[k], x[k], rows[near], columns[near], components[near])
+            shift = self._covariance @ slope / flux[k]
+            length = float(np.hypot(*shift))
+            if length > self._half_beam_px:
+                shift *= self._half_beam_px / length
+            y[k], x[k], flux[k] = y[k] + shift[0], x[k] + shift[1], max(flux[k] + value, 0.1 * flux[k])
+            # what is left of a source after its last subtraction, against what CLEAN can take care of
+            left = max(abs(value), length / self._half_beam_px * flux[k])
+            largest_change = max(largest_change, left / max(0.01 * flux[k], 4 * sigma))
+        new_y, new_x, new_flux = self._clusters(rows[~claimed], columns[~claimed], components[~claimed])
+        keep = np.zeros(0, dtype=bool) if new_y.size == 0 else (beam_at(new_y, new_x) > _LOWEST_BEAM) & (new_flux > self.limit_jy)
+        best = np.argsort(new_flux[keep])[::-1][: max(0, _MOST_SOURCES - len(sources))]
+        new_y, new_x, new_flux = (a[keep][best] for a in (new_y, new_x, new_flux))
+        found = PointSources(np.append(y, new_y), np.append(x, new_x), np.append(flux, new_flux))
+        return found, bool(new_flux.size or largest_change > 1)
+
+    def _value_and_slope(
+        self,
+        residual: NDArray[np.float32],
+        y: float,
+        x: float,
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        components: NDArray[np.float64],
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Value and gradient (per pixel; y, x) of residual plus restored components at a position."""
+        offsets = np.array([[0.0, 0.0], [0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]])
+        corner_y, corner_x = round(y) - 6, round(x) - 6
+        cut = residual[max(corner_y, 0) : corner_y + 13, max(corner_x, 0) : corner_x + 13].astype(np.float64)
+        points = np.array([[y - max(corner_y, 0)], [x - max(corner_x, 0)]]) + offsets.T
+        values = ndimage.map_coordinates(cut, points, order=3, mode="nearest")
+        for n, (dy, dx) in enumerate(offsets):
+            values[n] += float((components * _gaussian(rows - y - dy, columns - x - dx, self._inverse)).sum())
+        return float(values[0]), np.array([values[1] - values[2], values[3] - values[4]])
+
+    def _clusters(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64], components: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Group components within half a beam of a stronger one: centroid and sum of each group."""
+        order = np.argsort(-np.abs(components))
+        rows, columns, components = rows[order].astype(float), columns[order].astype(float), components[order]
+        free = np.ones(components.size, dtype=bool)
+        groups: list[tuple[float, float, float]] = []
+        for k in range(components.size):
+            if free[k] and components[k] > 0:
+                near = free & (np.hypot(rows - rows[k], columns - columns[k]) <= self._half_beam_px)
+                free &= ~near
+                total = float(components[near].sum())
+                if total > 0:
+                    groups.append(
+                        (
+                            float((components[near] * rows[near]).sum() / total),
+                            float((components[near] * columns[near]).sum() / total),
+                            total,
+                        )
+                    )
+        found = np.array(groups).reshape(-1, 3)
+        on_image = (found[:, :2] > 8).all(axis=1) & (found[:, :2] < self._size - 9).all(axis=1)
+        return found[on_image, 0], found[on_image, 1], found[on_image, 2]

@@ -1,0 +1,127 @@
+"""Imaging engine: WSClean as a child process, where it is installed (Debian's package; the one on PyPI is something else, pitfall 35).
+
+What does not belong here: finding out which engine to use.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_assets.errors import ChildFailedError, ImagingError
+from dsa110_assets.imaging.engine import EngineImages
+from dsa110_assets.imaging.fits_images import read_plane
+from dsa110_assets.imaging.options import ImagingOptions
+from dsa110_assets.imaging.restoring_beam import RestoringBeam
+
+
+def find_wsclean() -> str:
+    """Path of the WSClean imager.
+
+    Raises:
+        ImagingError: not on PATH, or the program of that name is not the imager.
+    """
+    program = shutil.which("wsclean")
+    if program is None:
+        raise ImagingError(
+            "wsclean", "not on PATH", "install Debian's package `wsclean` (never with pip), or set PIPELINE_GRIDDER=wgridder"
+        )
+    try:
+        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ImagingError(program, f"does not run ({error})", "reinstall the package, or set PIPELINE_GRIDDER=wgridder") from error
+    if "WSClean version" not in answer.stdout:
+        raise ImagingError(
+            program, "is not the imager (the package of this name on PyPI is a clipboard tool)", "install Debian's package `wsclean`"
+        )
+    return program
+
+
+def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> EngineImages:
+    """Image, clean and restore with WSClean.
+
+    Args:
+        ms: calibrated Measurement Set; only read.
+        options: see there; ``max_major``, ``epsilon`` and ``bright_sigma`` are WSClean's own business.
+        mask: (N, N) where to clean, None everywhere.
+
+    Raises:
+        ImagingError: WSClean is not installed.
+        ChildFailedError: it failed or ran out of time.
+    """
+    program = find_wsclean()
+    size = str(options.image_size)
+    with tempfile.TemporaryDirectory(prefix="wsclean-") as scratch:
+        prefix = str(Path(scratch) / "tile")
+        command = [
+            program,
+            "-quiet",
+            "-j",
+            str(options.n_threads),
+            "-name",
+            prefix,
+            "-size",
+            size,
+            size,
+            "-scale",
+            f"{options.cell_arcsec}asec",
+        ]
+        command += ["-weight", "briggs", str(options.briggs_robust), "-pol", "I", "-data-column", "DATA", "-no-update-model-required"]
+        command += [
+            "-gridder",
+            "wgridder",
+            "-temp-dir",
+            scratch,
+            "-niter",
+            str(options.niter),
+            "-mgain",
+            str(min(options.major_gain, 0.85)),
+        ]
+        command += ["-auto-mask", str(options.auto_mask_sigma), "-auto-threshold", str(options.auto_threshold_sigma)]
+        if options.multiscale:
+            command.append("-multiscale")
+        if mask is not None:
+            command += ["-fits-mask", str(_write_mask(Path(scratch) / "mask.fits", mask))]
+        try:
+            done = subprocess.run([*command, str(ms)], capture_output=True, text=True, timeout=options.child_timeout_s, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise ChildFailedError(
+                ms, f"wsclean did not end within {options.child_timeout_s:.0f} s", "retry, or raise its time limit"
+            ) from error
+        if done.returncode != 0:
+            tail = " | ".join((done.stdout + done.stderr).strip().splitlines()[-3:])
+            raise ChildFailedError(
+                ms, f"wsclean ended with {done.returncode}: {tail}", "read its message; image with PIPELINE_GRIDDER=wgridder"
+            )
+        planes = {
+            name: read_plane(Path(f"{prefix}-{name}.fits"))[0]
+            for name in ("dirty", "residual", "psf")
+            if Path(f"{prefix}-{name}.fits").exists()
+        }
+        restored, header = read_plane(Path(f"{prefix}-image.fits"))
+        dirty = planes["dirty"]
+        model = read_plane(Path(f"{prefix}-model.fits"))[0] if Path(f"{prefix}-model.fits").exists() else np.zeros_like(dirty)
+    return EngineImages(
+        dirty=dirty,
+        psf=planes["psf"],
+        model=model,
+        residual=planes.get("residual", dirty),
+        restored=restored,
+        beam=RestoringBeam(float(header["BMAJ"]) * 3600, float(header["BMIN"]) * 3600, float(header["BPA"]) % 180),
+        bright_sources=0,
+        major_cycles=int(header.get("WSCMAJOR", 0)),
+        minor_iterations=int(header.get("WSCMINOR", 0)),
+        converged=int(header.get("WSCMINOR", 0)) < options.niter or options.niter == 0,
+    )
+
+
+def _write_mask(path: Path, mask: NDArray[np.bool_]) -> Path:
+    from astropy.io import fits
+
+    fits.PrimaryHDU(mask.astype(np.float32)[None, None]).writeto(path)
+    return path
