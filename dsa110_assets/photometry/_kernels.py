@@ -6,6 +6,11 @@ from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 
 
 def _compile(function: Any) -> Any:
@@ -17,7 +22,15 @@ def _compile(function: Any) -> Any:
 
 
 @_compile
-def _row_range(a, b, c, dy, q_max, x0, nx):
+def _row_range(
+    a: float,
+    b: float,
+    c: float,
+    dy: float,
+    q_max: float,
+    x0: float,
+    nx: int,
+) -> tuple[int, int, bool]:
     """First and last column of a row of the footprint ``q <= q_max``, and whether the array's edge cuts it."""
     discriminant = b * b * dy * dy - a * (c * dy * dy - q_max)
     if discriminant < 0.0:
@@ -29,7 +42,23 @@ def _row_range(a, b, c, dy, q_max, x0, nx):
 
 
 @_compile
-def fit_groups(image, noise, x, y, form, offsets, members, background, center_noise, q_max, correlation, flux, variance, coverage, flags):  # noqa: PLR0912
+def fit_groups(  # noqa: PLR0912
+    image: F32,
+    noise: F32,
+    x: F64,
+    y: F64,
+    form: F64,
+    offsets: I64,
+    members: I64,
+    background: F64,
+    center_noise: F64,
+    q_max: float,
+    correlation: float,
+    flux: F64,
+    variance: F64,
+    coverage: F64,
+    flags: I64,
+) -> None:
     """Weighted least squares of the fluxes of each group of overlapping beams; see `forced.measure` for the formulas.
 
     ``offsets``/``members``: groups in compressed form. Fills ``flux``, ``variance`` (of correlated noise), ``coverage``
@@ -101,7 +130,15 @@ def fit_groups(image, noise, x, y, form, offsets, members, background, center_no
 
 
 @_compile
-def _solve(normal, noise_form, right, first, members, flux, variance):
+def _solve(
+    normal: F64,
+    noise_form: F64,
+    right: F64,
+    first: int,
+    members: I64,
+    flux: F64,
+    variance: F64,
+) -> None:
     n = right.size
     if n == 1:
         s = members[first]
@@ -129,7 +166,17 @@ def _solve(normal, noise_form, right, first, members, flux, variance):
 
 
 @_compile
-def annulus_statistics(image, x, y, form, q_in, q_out, samples, median, spread):
+def annulus_statistics(
+    image: F32,
+    x: F64,
+    y: F64,
+    form: F64,
+    q_in: float,
+    q_out: float,
+    samples: int,
+    median: F64,
+    spread: F64,
+) -> None:
     """Median and 1.4826 x median absolute deviation of about ``samples`` pixels with ``q_in <= q <= q_out``."""
     ny, nx = image.shape
     buffer = np.empty(4 * samples + 64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def adaptive(
     tables = [measure(c.image, c.noise, c.wcs, c.beam, ra_deg, dec_deg, options=chosen) for c in ordered]
     flux = np.stack([table["flux_jy"].to_numpy() for table in tables], axis=1)
     error = np.stack([table["flux_err_jy"].to_numpy() for table in tables], axis=1)
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, Any]] = []
     for position, (f, e) in enumerate(zip(flux, error, strict=True)):
         good = np.flatnonzero(np.isfinite(f) & (e > 0.0))
         for number, members in enumerate(_bins(f[good], e[good], target_snr)):

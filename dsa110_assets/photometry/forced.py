@@ -20,7 +20,7 @@ Formulas, for a source at a fixed position with the beam ``k`` (peak 1), the ima
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -228,7 +228,7 @@ def _filter(
     groups: tuple[NDArray[np.int64], NDArray[np.int64]],
     measurable: NDArray[np.bool_],
     options: PhotometryOptions,
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, NDArray[Any]]:
     """Run the compiled loops; arrays of shape (Npos,) by name."""
     from dsa110_assets.photometry import _kernels
 
@@ -282,7 +282,7 @@ def _table(
     inside: NDArray[np.bool_],
     center_noise: NDArray[np.float64],
     representative: NDArray[np.intp],
-    result: dict[str, NDArray[np.float64]],
+    result: dict[str, NDArray[Any]],
     options: PhotometryOptions,
 ) -> pd.DataFrame:
     enough = (result["coverage"] >= options.min_coverage) & np.isfinite(result["variance"])

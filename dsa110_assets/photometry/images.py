@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,10 @@ def _read_map(path: Path) -> tuple[NDArray[np.float32], fits.Header]:
     return np.ascontiguousarray(data.reshape(data.shape[-2:]), dtype=np.float32), header
 
 
+def _number(header: fits.Header, key: str) -> float:
+    return float(cast("float", header[key]))
+
+
 def _measure_maps(
     image: NDArray[np.float32],
     noise: NDArray[np.float32],
@@ -108,7 +113,7 @@ def _measure_maps(
     if missing:
         raise PhotometryError("positions", f"columns {', '.join(missing)} are missing", "give a table with name, ra_deg and dec_deg")
     wcs = WCS(header).celestial
-    beam = Beam(float(header["BMAJ"]), float(header["BMIN"]), float(header["BPA"]))
+    beam = Beam(*(_number(header, key) for key in ("BMAJ", "BMIN", "BPA")))
     chosen = options or PhotometryOptions()
     if measure_errors:
         factor = measured_error_factor(image, noise, wcs, beam, options=chosen)
@@ -120,7 +125,7 @@ def _measure_maps(
         [positions.loc[inside].reset_index(drop=True), fluxes.loc[inside].drop(columns=["ra_deg", "dec_deg"]).reset_index(drop=True)],
         axis=1,
     )
-    table["time_mjd"] = 0.5 * (float(header["MJD-BEG"]) + float(header["MJD-END"]))
+    table["time_mjd"] = 0.5 * (_number(header, "MJD-BEG") + _number(header, "MJD-END"))
     table["mosaic_name"] = name
     table["error_scale"] = chosen.error_scale
     return table

@@ -6,6 +6,11 @@ from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 
 MIN_FOR_OWN_SCATTER = 8
 INLIER_SIGMA = 3.0
@@ -20,7 +25,7 @@ def _compile(function: Any) -> Any:
 
 
 @_compile
-def _largest_pair(flux, error, order):
+def _largest_pair(flux: F64, error: F64, order: I64) -> tuple[int, int]:
     """Pair of measurements with the largest difference in units of its error; bounds keep it far below N^2 in practice."""
     n = flux.size
     least = error.min()
@@ -43,7 +48,7 @@ def _largest_pair(flux, error, order):
 
 
 @_compile
-def indices(offsets, flux, error, out):
+def indices(offsets: I64, flux: F64, error: F64, out: F64) -> None:
     """Rows of ``out`` (13, Nsources): see the names in `indices.metrics`."""
     for s in range(offsets.size - 1):
         first, last = offsets[s], offsets[s + 1]
@@ -86,7 +91,7 @@ def indices(offsets, flux, error, out):
 
 
 @_compile
-def _own_scatter(deviation, error):
+def _own_scatter(deviation: F64, error: F64) -> float:
     """Variance beyond the errors that the source's own epochs show, 0 unless it clearly exceeds the spread's own noise."""
     n = deviation.size
     spread = (1.4826 * np.median(np.abs(deviation))) ** 2
@@ -94,7 +99,7 @@ def _own_scatter(deviation, error):
 
 
 @_compile
-def _extend(flux, error, s, out):
+def _extend(flux: F64, error: F64, s: int, out: F64) -> None:
     """Widen the window over neighbours that share at least half of its depth: the event's extent and mean, not its test."""
     start, end = int(out[1, s]), int(out[1, s]) + int(out[2, s])
     baseline, half = out[3, s], 0.5 * (out[4, s] - out[3, s])
@@ -113,7 +118,18 @@ def _extend(flux, error, s, out):
 
 
 @_compile
-def events(offsets, flux, error, epoch, catalogue, catalogue_error, ordinary, out, epoch_tests, epoch_outliers):  # noqa: PLR0912
+def events(  # noqa: PLR0912
+    offsets: I64,
+    flux: F64,
+    error: F64,
+    epoch: I32,
+    catalogue: F64,
+    catalogue_error: F64,
+    ordinary: float,
+    out: F64,
+    epoch_tests: I64,
+    epoch_outliers: I64,
+) -> None:
     """Most significant event of each source; rows of ``out`` (9, Nsources): see `ese.ese_scores`."""
     for s in range(offsets.size - 1):
         first, last = offsets[s], offsets[s + 1]

@@ -211,8 +211,9 @@ class _Fit:
     def _sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         model = np.where(self.used, self.level[self.table.source], 0.0)
         weight = np.where(self.used, self.weight, 0.0)
-        upper = np.bincount(self.table.epoch, weight * self.table.flux * model, self.table.n_epochs)
-        return upper, np.bincount(self.table.epoch, weight * model**2, self.table.n_epochs), model
+        upper = np.bincount(self.table.epoch, weight * self.table.flux * model, self.table.n_epochs).astype(np.float64)
+        lower = np.bincount(self.table.epoch, weight * model**2, self.table.n_epochs).astype(np.float64)
+        return upper, lower, model.astype(np.float64)
 
     def factors(self, n_epochs: int, options: NormalisationOptions) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """Factor, its error and the number of references, shape (Nepochs,).
@@ -267,7 +268,7 @@ def _fit_with_rejection(table: _ReferenceTable, options: NormalisationOptions) -
 
 def _fit(table: _ReferenceTable, kept: NDArray[np.bool_], options: NormalisationOptions) -> _Fit:
     used = kept[table.source]
-    source, epoch, flux, error = (a[used] for a in (table.source, table.epoch, table.flux, table.error))
+    source, epoch, flux, error = table.source[used], table.epoch[used], table.flux[used], table.error[used]
     component = _connected(source, epoch, table.n_sources, table.n_epochs)[table.n_sources :]
     level = _group_median(flux, source, table.n_sources)
     factor = _group_median(flux / level[source], epoch, table.n_epochs)
