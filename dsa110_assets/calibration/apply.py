@@ -153,29 +153,18 @@ class _Fitted:
     flag: NDArray[np.bool_]
 
     def at(self, time_s: float, interpolation: str) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
-        """Gain and flag at one time, each (Nants, Nchan or 1, 2); flagged solutions are passed over in favour of the next in time."""
+        """Gain and flag at one time, each (Nants, Nchan or 1, 2). A flagged solution flags what it would have entered, as in CASA."""
         after = int(np.searchsorted(self.time_s, time_s))
         if self.time_s.size == 1 or after == 0:
-            return self._filled(0)
+            return self.gain[0], self.flag[0]
         if after == self.time_s.size:
-            return self._filled(after - 1)
-        t0, t1 = self.time_s[after - 1], self.time_s[after]
-        fraction = (time_s - t0) / (t1 - t0)
+            return self.gain[-1], self.flag[-1]
+        fraction = (time_s - self.time_s[after - 1]) / (self.time_s[after] - self.time_s[after - 1])
         if interpolation == "nearest":
-            return self._filled(after if fraction >= 0.5 else after - 1)
-        g0, f0 = self._filled(after - 1)
-        g1, f1 = self._filled(after)
-        return (1 - fraction) * g0 + fraction * g1, f0 | f1
-
-    def _filled(self, index: int) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
-        gain, flag = self.gain[index].copy(), self.flag[index].copy()
-        for other in np.argsort(np.abs(self.time_s - self.time_s[index]), kind="stable")[1:]:
-            if not flag.any():
-                break
-            use = flag & ~self.flag[other]
-            gain[use] = self.gain[other][use]
-            flag &= ~use
-        return gain, flag
+            nearest = after if fraction >= 0.5 else after - 1
+            return self.gain[nearest], self.flag[nearest]
+        gain = (1 - fraction) * self.gain[after - 1] + fraction * self.gain[after]
+        return gain, self.flag[after - 1] | self.flag[after]
 
 
 def _fit_to_data(solutions: CalTable, names: Sequence[str], frequency: NDArray[np.float64], width: NDArray[np.float64]) -> _Fitted:

@@ -1,0 +1,82 @@
+"""Real tables: the good one is accepted with the figures that were recorded for it, junk is refused and the reason said."""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from casacore.tables import table
+
+from dsa110_assets.calibration.quality import assess
+from dsa110_assets.errors import NonRetriableError
+
+REAL = Path(__file__).parents[2] / "../shared/data/caltables"
+real = pytest.mark.skipif(not REAL.is_dir(), reason="the real calibration tables are not beside the checkout")
+
+
+@pytest.fixture
+def unpack(tmp_path):
+    def one(name):
+        with tarfile.open(REAL / name) as archive:
+            archive.extractall(tmp_path, filter="data")
+        return next(p for p in tmp_path.iterdir() if p.is_dir())
+
+    return one
+
+
+@real
+def test_the_real_bandpass_is_accepted(unpack):
+    quality = assess(unpack("2025-10-13T13-28-03_all_bpcal.tar.gz"))
+    assert quality.accepted, quality.reasons
+    assert quality.flagged_fraction == pytest.approx(0.2942, abs=1e-4)
+    assert len(quality.dead_antennas) == 25
+    assert set(quality.dead_antennas) - set(quality.dead_inactive) == {"110", "111", "112", "113"}
+    assert quality.dead_receptors == 53
+    assert quality.refant == "103"
+    assert len(quality.flagged_per_channel) == 768
+
+
+@real
+def test_the_real_gains_are_accepted(unpack):
+    quality = assess(unpack("2025-10-13T13-28-03_all_gpcal.tar.gz"))
+    assert quality.accepted, quality.reasons
+    assert quality.phase_step_deg is None
+
+
+@real
+@pytest.mark.parametrize("name", ["test_calibration_bandpass.table.tar.gz", "test_calibration_final_gain.table.tar.gz"])
+def test_junk_is_refused(unpack, name):
+    quality = assess(unpack(name))
+    assert not quality.accepted
+    assert any("S/N" in reason for reason in quality.reasons)
+
+
+@real
+def test_random_phases_are_told_from_solutions(unpack):
+    """Independent random phases differ by 104 deg rms: pi / sqrt(3)."""
+    quality = assess(unpack("test_calibration_bandpass.table.tar.gz"))
+    assert quality.phase_step_deg == pytest.approx(np.degrees(np.pi / np.sqrt(3)), abs=5)
+
+
+def test_a_table_that_lost_most_solutions_is_refused(solved, tmp_path):
+    import shutil
+
+    shutil.copytree(solved.report.bandpass, tmp_path / "b.cal")
+    antennas = [str(n) for n in range(101, 111)]
+    assert assess(tmp_path / "b.cal", in_data=antennas).accepted
+    with table(str(tmp_path / "b.cal"), readonly=False, ack=False) as bandpass:
+        flag = bandpass.getcol("FLAG")
+        flag[100:107] = True
+        bandpass.putcol("FLAG", flag)
+    quality = assess(tmp_path / "b.cal", in_data=antennas)
+    assert not quality.accepted
+    assert quality.flagged_fraction_active == pytest.approx(0.7)
+    assert any("70 %" in reason for reason in quality.reasons)
+    assert any("only 3 antennas" in reason for reason in quality.reasons)
+
+
+def test_something_else_is_not_judged(tmp_path, solved):
+    with pytest.raises(NonRetriableError, match="cannot be opened"):
+        assess(tmp_path / "absent.cal")
+    with pytest.raises(NonRetriableError, match="complex gains"):
+        assess(solved.tile.path)

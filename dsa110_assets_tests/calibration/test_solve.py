@@ -1,0 +1,117 @@
+"""Solutions are the true gains, the published Measurement Set stays untouched, a CASA that fails or hangs is an error."""
+
+import json
+
+import numpy as np
+import pytest
+from casacore.tables import table
+
+from dsa110_assets.calibration.averaged import average_for_solving
+from dsa110_assets.calibration.caltable import read_caltable
+from dsa110_assets.calibration.casa_child import run_tasks
+from dsa110_assets.calibration.solve import REFANT_ORDER, refant_order, solve
+from dsa110_assets.errors import CalibrationQualityError, ChildFailedError, ConfigurationError
+from dsa110_assets_tests.calibration.conftest import listing
+from dsa110_assets_tests.calibration.small_ms import write_small_ms
+
+
+def test_gains_are_the_true_ones_to_a_per_cent(solved):
+    bandpass, gain = read_caltable(solved.report.bandpass), read_caltable(solved.report.gain)
+    assert gain.time_s.size >= 3
+    active = np.arange(100, 110)
+    assert not bandpass.flag[:, active].any()
+    assert not gain.flag[:, active].any()
+    found = (bandpass.gain * gain.gain.mean(axis=0, keepdims=True))[0, active]
+    truth = solved.tile.gain[active]
+    np.testing.assert_allclose(np.abs(found), np.abs(truth), rtol=0.03)
+    ratio = np.abs(found) / np.abs(truth)
+    assert np.abs(ratio.mean(axis=1) - 1).max() < 0.01  # a receptor's gain
+    assert abs(ratio.mean() - 1) < 0.002  # the flux scale: twice this in flux
+    turn = found / truth * np.conj(found[2] / truth[2])[None]  # relative to the reference antenna
+    assert np.degrees(np.abs(np.angle(turn))).max() < 2.0
+
+
+def test_bandpass_is_normalised_and_gains_carry_the_scale(solved):
+    quality = solved.report.quality
+    assert quality["bandpass.cal"].median_amplitude == pytest.approx(1, abs=0.05)
+    assert quality["gain.cal"].median_amplitude == pytest.approx(0.068, rel=0.2)
+    assert solved.report.accepted
+
+
+def test_the_published_measurement_set_is_only_read(solved):
+    assert listing(solved.tile.path) == solved.files_before
+    with table(str(solved.tile.path), ack=False) as ms:
+        assert "MODEL_DATA" not in ms.colnames()
+
+
+def test_nothing_but_products_is_left(solved):
+    left = {p.name for p in solved.report.bandpass.parent.iterdir()}
+    assert left == {"bandpass.cal", "gain.cal", "quality.json", "solutions.png"}
+    written = json.loads((solved.report.bandpass.parent / "quality.json").read_text())
+    assert written["refant"] == "103"
+    assert written["quality"]["gain.cal"]["accepted"] is True
+
+
+def test_averaged_data_and_model_agree_through_the_gains(tmp_path, calibrator_sky):
+    """Sources at the edge of the beam smear in data and model alike: no error in the gains."""
+    tile = write_small_ms(tmp_path / "tile.ms", calibrator_sky, n_time=4, gain_scale=1.0)
+    average_for_solving(tile.path, tmp_path / "out.ms", sky=calibrator_sky, integrations=4)
+    with table(str(tmp_path / "out.ms"), ack=False) as ms:
+        data, model, a1, a2 = (ms.getcol(c) for c in ("DATA", "MODEL_DATA", "ANTENNA1", "ANTENNA2"))
+    assert data.shape[0] == 45  # one row for each of the cross-correlations
+    expected = model * tile.gain[a1] * tile.gain[a2].conj()
+    assert np.abs(data - expected).max() < 3e-6 * np.abs(data).max()
+
+
+def test_flagged_data_do_not_reach_the_solver(tmp_path, calibrator_sky):
+    tile = write_small_ms(tmp_path / "tile.ms", calibrator_sky, n_time=3, gain_scale=1.0)
+    with table(str(tile.path), readonly=False, ack=False) as ms:
+        data, flag = ms.getcol("DATA"), ms.getcol("FLAG")
+        flag[::7, 2] = True
+        data[flag] = 1e6
+        data[5, 1, 0] = np.nan  # not flagged, and still no data
+        ms.putcol("DATA", data)
+        ms.putcol("FLAG", flag)
+    average_for_solving(tile.path, tmp_path / "out.ms", sky=calibrator_sky, integrations=3)
+    with table(str(tmp_path / "out.ms"), ack=False) as ms:
+        assert np.abs(ms.getcol("DATA")).max() < 30
+        assert np.isfinite(ms.getcol("DATA")).all()
+
+
+@pytest.mark.parametrize("solint", ["soon", "0s", "5h"])
+def test_an_interval_that_is_none_is_refused(tmp_path, solved, calibrator_sky, solint):
+    with pytest.raises(ConfigurationError, match="interval"):
+        solve(solved.tile.path, tmp_path, sky=calibrator_sky, gain_solint=solint)
+
+
+def test_a_mostly_flagged_reference_antenna_is_replaced_in_the_observatorys_order(tmp_path, calibrator_sky):
+    tile = write_small_ms(tmp_path / "tile.ms", calibrator_sky, n_time=1)
+    with table(str(tile.path), readonly=False, ack=False) as ms:
+        flag = ms.getcol("FLAG")
+        for number in (102, 103):  # named 103 and 104
+            flag[(ms.getcol("ANTENNA1") == number) | (ms.getcol("ANTENNA2") == number)] = True
+        ms.putcol("FLAG", flag)
+    averaged = average_for_solving(tile.path, tmp_path / "out.ms", sky=calibrator_sky, integrations=1)
+    assert refant_order(averaged, "103") == ["105", "106", "107", "108", "109", "110"]
+    assert " ".join(REFANT_ORDER) == "104 105 106 107 108 109 110 111 112 113 114 115 116 103"
+    assert refant_order(averaged, "101")[0] == "101"
+
+
+def test_a_tile_without_data_is_refused(tmp_path, calibrator_sky):
+    tile = write_small_ms(tmp_path / "tile.ms", calibrator_sky, n_time=1)
+    with table(str(tile.path), readonly=False, ack=False) as ms:
+        ms.putcol("FLAG", np.ones_like(ms.getcol("FLAG")))
+    with pytest.raises(CalibrationQualityError, match="flagged"):
+        solve(tile.path, tmp_path / "tables", sky=calibrator_sky)
+
+
+def test_a_hanging_casa_is_ended(tmp_path):
+    with pytest.raises(ChildFailedError, match="did not finish within"):
+        run_tasks([("listobs", {"vis": "absent.ms"})], work_dir=tmp_path, timeout_s=0.2, subject="tile")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_task_says_what_failed(tmp_path):
+    with pytest.raises(ChildFailedError, match=r"tile: gaincal: .*absent\.ms"):
+        run_tasks([("gaincal", {"vis": str(tmp_path / "absent.ms"), "caltable": "x"})], work_dir=tmp_path, timeout_s=120, subject="tile")
+    assert list(tmp_path.iterdir()) == []
