@@ -27,6 +27,21 @@ class RestoringBeam:
     pa_deg: float
 
     @property
+    def bmaj_deg(self) -> float:
+        """FWHM of the major axis, as in FITS headers."""
+        return self.major_arcsec / 3600.0
+
+    @property
+    def bmin_deg(self) -> float:
+        """FWHM of the minor axis."""
+        return self.minor_arcsec / 3600.0
+
+    @property
+    def bpa_deg(self) -> float:
+        """Position angle."""
+        return self.pa_deg
+
+    @property
     def area_sr(self) -> float:
         """Solid angle of the Gaussian."""
         return float(np.pi / (4 * np.log(2)) * np.radians(self.major_arcsec / 3600) * np.radians(self.minor_arcsec / 3600))

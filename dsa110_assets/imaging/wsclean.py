@@ -17,7 +17,7 @@ from dsa110_assets.errors import ChildFailedError, ImagingError
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.fits_images import read_plane
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.restoring_beam import RestoringBeam
+from dsa110_assets.imaging.restoring_beam import convolve_with_beam, fit_beam
 
 
 def find_wsclean() -> str:
@@ -73,8 +73,7 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
         ]
         command += ["-weight", "briggs", str(options.briggs_robust), "-pol", "I", "-data-column", "DATA", "-no-update-model-required"]
         command += [
-            "-gridder",
-            "wgridder",
+            "-use-wgridder",
             "-temp-dir",
             scratch,
             "-niter",
@@ -103,16 +102,19 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
             for name in ("dirty", "residual", "psf")
             if Path(f"{prefix}-{name}.fits").exists()
         }
-        restored, header = read_plane(Path(f"{prefix}-image.fits"))
+        header = read_plane(Path(f"{prefix}-image.fits"))[1]
         dirty = planes["dirty"]
         model = read_plane(Path(f"{prefix}-model.fits"))[0] if Path(f"{prefix}-model.fits").exists() else np.zeros_like(dirty)
+    # fitted and restored here: WSClean's own fit of a narrow beam can land on a sidelobe
+    beam = fit_beam(planes["psf"], options.cell_arcsec)
+    residual = planes.get("residual", dirty)
     return EngineImages(
         dirty=dirty,
         psf=planes["psf"],
         model=model,
-        residual=planes.get("residual", dirty),
-        restored=restored,
-        beam=RestoringBeam(float(header["BMAJ"]) * 3600, float(header["BMIN"]) * 3600, float(header["BPA"]) % 180),
+        residual=residual,
+        restored=convolve_with_beam(model, beam, options.cell_arcsec, options.n_threads) + residual,
+        beam=beam,
         bright_sources=0,
         major_cycles=int(header.get("WSCMAJOR", 0)),
         minor_iterations=int(header.get("WSCMINOR", 0)),
