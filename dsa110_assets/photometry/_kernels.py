@@ -73,11 +73,22 @@ def fit_groups(  # noqa: PLR0912
         normal = np.zeros((n, n))
         noise_form = np.zeros((n, n))
         right = np.zeros(n)
+        smoothing = np.empty(n)
+        near = np.empty(n, np.int64)
         for i in range(n):
             s = members[first + i]
+            determinant = form[s, 0] * form[s, 2] - form[s, 1] * form[s, 1]
+            smoothing[i] = 2.0 * np.pi / np.sqrt(determinant) * correlation * correlation * widened / center_noise[s]
+        for i in range(n):
+            s = members[first + i]
+            n_near = 0
+            for j in range(n):  # only beams that overlap
+                ex, ey = x[members[first + j]] - x[s], y[members[first + j]] - y[s]
+                if j != i and form[s, 0] * ex * ex + 2.0 * form[s, 1] * ex * ey + form[s, 2] * ey * ey <= 6.0 * q_max:
+                    near[n_near] = j
+                    n_near += 1
             a, b, c = form[s, 0], form[s, 1], form[s, 2]
             determinant = a * c - b * b
-            smooth = 2.0 * np.pi / np.sqrt(determinant) * correlation * correlation * widened / center_noise[s]
             reach = np.sqrt(q_max * a / determinant)
             y0, x0 = y[s], x[s]
             top, bottom = int(np.ceil(y0 - reach)), int(np.floor(y0 + reach))
@@ -103,20 +114,18 @@ def fit_groups(  # noqa: PLR0912
                         right[i] += (value - background[s]) * weighted
                         normal[i, i] += kernel * weighted
                         seen += kernel * kernel
-                        noise_form[i, i] += kernel / sigma * wide * smooth
-                        if n > 1:
-                            for j in range(n):
-                                if j == i:
-                                    continue
+                        noise_form[i, i] += kernel / sigma * wide * smoothing[i]
+                        if n_near > 0:
+                            for k in range(n_near):
+                                j = near[k]
                                 t = members[first + j]
                                 ex, ey = column - x[t], row - y[t]
                                 q = form[t, 0] * ex * ex + 2.0 * form[t, 1] * ex * ey + form[t, 2] * ey * ey
-                                if q <= q_max:
-                                    normal[i, j] += weighted * np.exp(-0.5 * q)
-                                if correlation > 0.0 and q <= 3.0 * q_max:
-                                    det_t = form[t, 0] * form[t, 2] - form[t, 1] * form[t, 1]
-                                    smooth_t = 2.0 * np.pi / np.sqrt(det_t) * correlation * correlation * widened / center_noise[t]
-                                    noise_form[i, j] += kernel / sigma * smooth_t * np.exp(-0.5 * q * widened)
+                                if q <= 3.0 * q_max:
+                                    spread = np.exp(-0.5 * q * widened)
+                                    if q <= q_max:
+                                        normal[i, j] += weighted * (spread * spread if correlation == 1.0 else np.exp(-0.5 * q))
+                                    noise_form[i, j] += kernel / sigma * spread * smoothing[j]
                     else:
                         flags[s] |= 2
                     kernel *= ratio
@@ -166,6 +175,31 @@ def _solve(
 
 
 @_compile
+def _median(values: F64, n: int) -> float:
+    """Upper median of the first ``n`` values, which are reordered (Hoare's selection)."""
+    low, high, wanted = 0, n - 1, n // 2
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if wanted <= j:
+            high = j
+        elif wanted >= i:
+            low = i
+        else:
+            break
+    return values[wanted]
+
+
+@_compile
 def annulus_statistics(
     image: F32,
     x: F64,
@@ -207,5 +241,7 @@ def annulus_statistics(
                     n += 1
         if n < 8:
             continue
-        median[s] = np.median(buffer[:n])
-        spread[s] = 1.4826 * np.median(np.abs(buffer[:n] - median[s]))
+        median[s] = _median(buffer, n)
+        for k in range(n):
+            buffer[k] = abs(buffer[k] - median[s])
+        spread[s] = 1.4826 * _median(buffer, n)

@@ -27,13 +27,14 @@ from dsa110_assets.variability.lightcurves import LightCurves
 _HUBER = 2.0
 _ITERATIONS = 200
 _FEW_REFERENCES = 10
+_BLOCK = 4_000_000
 
 
 @dataclass(frozen=True)
 class NormalisationOptions:
     """How references are chosen.
 
-    ``min_snr``: least median S/N of a reference. ``min_epoch_share``: least share of the epochs of its field that a reference
+    ``min_snr``: least mean S/N of a reference. ``min_epoch_share``: least share of the epochs of its field that a reference
     must have. ``min_references``: least number of references of an epoch. ``max_references``: the best ones by S/N
     are used. ``reference_scatter``: fraction, see the module. ``reject_probability``: a reference whose chi-square is less probable
     is rejected. ``factor_range``: an epoch outside is not usable.
@@ -42,7 +43,7 @@ class NormalisationOptions:
     min_snr: float = 10.0
     min_epoch_share: float = 0.5
     min_references: int = 3
-    max_references: int = 2000
+    max_references: int = 500
     reference_scatter: float = 0.02
     reject_probability: float = 0.01
     factor_range: tuple[float, float] = (0.33, 3.0)
@@ -102,37 +103,32 @@ def normalise(
         )
     is_reference = np.zeros(light_curves.n_sources, dtype=bool)
     is_reference[candidates[kept]] = True
-    per_measurement = factor[light_curves.epoch]
-    owner = np.flatnonzero(kept[table.source])
-    per_measurement[table.measurement[owner]] = fit.factors_without(owner)
-    error_per_measurement = error[light_curves.epoch]
-    keep = usable[light_curves.epoch] & np.isfinite(per_measurement) & (per_measurement > 0.0)
-    return _divided(light_curves, per_measurement, error_per_measurement, keep), Normalisation(factor, error, count, usable, is_reference)
+    own = _ReferenceFactors.of(table, fit, kept)
+    return _divided(light_curves, factor, error, usable, own), Normalisation(factor, error, count, usable, is_reference)
 
 
 def _candidates(light_curves: LightCurves, reference: NDArray[np.bool_] | None, options: NormalisationOptions) -> NDArray[np.intp]:
-    """Indices of sources that may be references, shape (Ncandidates,)."""
+    """Indices of sources that may be references, shape (Ncandidates,), at most ``max_references``, the brightest by S/N."""
     allowed = np.ones(light_curves.n_sources, dtype=bool) if reference is None else np.asarray(reference, dtype=bool)
     if allowed.size != light_curves.n_sources:
         raise LightCurveError(
             "reference mask", f"has {allowed.size} entries for {light_curves.n_sources} sources", "give one for each source"
         )
-    source, snr = light_curves.source, light_curves.flux_jy / light_curves.flux_err_jy
-    share = light_curves.counts / np.maximum(_epochs_of_field(light_curves), 1)
-    allowed &= (light_curves.counts >= 2) & (share >= options.min_epoch_share)
-    order = np.lexsort((snr, source))
-    middle = np.clip(light_curves.offsets[:-1] + light_curves.counts // 2, 0, max(snr.size - 1, 0))
-    median = snr[order][middle] if snr.size else np.zeros(light_curves.n_sources)
-    good = np.flatnonzero(allowed & (median >= options.min_snr) & (light_curves.counts > 0))
-    return np.sort(good[np.argsort(-median[good], kind="stable")][: options.max_references])
-
-
-def _epochs_of_field(light_curves: LightCurves) -> NDArray[np.int64]:
-    """For each source the number of epochs that share sources with its own, shape (Nsources,)."""
-    n_epochs = light_curves.n_epochs
-    label = _connected(light_curves.source, light_curves.epoch.astype(np.int64), light_curves.n_sources, n_epochs)
-    size = np.bincount(label[light_curves.n_sources :], minlength=int(label.max()) + 1)
-    return size[label[: light_curves.n_sources]]
+    counts = light_curves.counts
+    snr = np.zeros(light_curves.n_sources)
+    some = counts > 0
+    if some.any():
+        start = light_curves.offsets[:-1][some]
+        snr[some] = np.add.reduceat(light_curves.flux_jy, start) / np.add.reduceat(light_curves.flux_err_jy, start)
+    good = np.flatnonzero(allowed & (counts >= 2) & (snr >= options.min_snr))
+    good = np.sort(good[np.argsort(-snr[good], kind="stable")][: 4 * options.max_references])
+    table = _ReferenceTable.of(light_curves, good)
+    label = _connected(table.source, table.epoch, good.size, light_curves.n_epochs)
+    seen = np.zeros(light_curves.n_epochs, dtype=bool)
+    seen[table.epoch] = True
+    epochs_of_field = np.bincount(label[good.size :][seen], minlength=int(label.max(initial=0)) + 1)[label[: good.size]]
+    often = good[counts[good] >= options.min_epoch_share * epochs_of_field]
+    return np.sort(often[np.argsort(-snr[often], kind="stable")][: options.max_references])
 
 
 def _connected(source: NDArray[np.int64], epoch: NDArray[np.int64], n_sources: int, n_epochs: int) -> NDArray[np.int64]:
@@ -156,13 +152,13 @@ class _ReferenceTable:
 
     @classmethod
     def of(cls, light_curves: LightCurves, candidates: NDArray[np.intp]) -> _ReferenceTable:
-        renumbered = np.full(light_curves.n_sources, -1, dtype=np.int64)
-        renumbered[candidates] = np.arange(candidates.size)
-        source = renumbered[light_curves.source]
-        picked = np.flatnonzero(source >= 0)
+        length = light_curves.counts[candidates]
+        source = np.repeat(np.arange(candidates.size), length)
+        within = np.arange(source.size) - np.repeat(np.concatenate([[0], np.cumsum(length)[:-1]]), length) if source.size else source
+        picked = light_curves.offsets[:-1][candidates][source] + within
         return cls(
             picked,
-            source[picked],
+            source,
             light_curves.epoch[picked].astype(np.int64),
             light_curves.flux_jy[picked],
             light_curves.flux_err_jy[picked],
@@ -262,16 +258,19 @@ def _fit_with_rejection(table: _ReferenceTable, options: NormalisationOptions) -
         limit = max(1, int(0.2 * kept.sum()))  # the worst first: they bend the factors that make others look variable
         worst = np.flatnonzero(variable)[np.argsort(-(chi2 / np.maximum(freedom, 1))[variable], kind="stable")][:limit]
         kept[worst] = False
-        fit = _fit(table, kept, options)
+        fit = _fit(table, kept, options, fit)
     return kept, fit
 
 
-def _fit(table: _ReferenceTable, kept: NDArray[np.bool_], options: NormalisationOptions) -> _Fit:
+def _fit(table: _ReferenceTable, kept: NDArray[np.bool_], options: NormalisationOptions, start: _Fit | None = None) -> _Fit:
     used = kept[table.source]
     source, epoch, flux, error = table.source[used], table.epoch[used], table.flux[used], table.error[used]
     component = _connected(source, epoch, table.n_sources, table.n_epochs)[table.n_sources :]
-    level = _group_median(flux, source, table.n_sources)
-    factor = _group_median(flux / level[source], epoch, table.n_epochs)
+    if start is None:
+        level = _group_median(flux, source, table.n_sources)
+        factor = _group_median(flux / level[source], epoch, table.n_epochs)
+    else:
+        level, factor = start.level, start.factor
     weight = np.ones(flux.size)
     present = np.isfinite(factor)
     for _ in range(_ITERATIONS):
@@ -291,7 +290,7 @@ def _fit(table: _ReferenceTable, kept: NDArray[np.bool_], options: Normalisation
             level = np.bincount(source, weight * flux * g, table.n_sources) / np.bincount(source, weight * g**2, table.n_sources)
         change = np.nanmax(np.abs(new - factor), initial=0.0)
         factor = new
-        if change < 1e-12:
+        if change < 1e-9:
             break
     full = np.zeros(table.flux.size)
     full[used] = weight
@@ -299,18 +298,48 @@ def _fit(table: _ReferenceTable, kept: NDArray[np.bool_], options: Normalisation
     return _Fit(table, level, factor, full, valid)
 
 
+@dataclass(frozen=True)
+class _ReferenceFactors:
+    """Factors for the references' own measurements: ``measurement`` (ascending index in the light curves) and ``factor``."""
+
+    measurement: NDArray[np.intp]
+    factor: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, table: _ReferenceTable, fit: _Fit, kept: NDArray[np.bool_]) -> _ReferenceFactors:
+        rows = np.flatnonzero(kept[table.source])
+        return cls(table.measurement[rows], fit.factors_without(rows))
+
+
 def _divided(
-    light_curves: LightCurves, factor: NDArray[np.float64], factor_err: NDArray[np.float64], keep: NDArray[np.bool_]
+    light_curves: LightCurves,
+    factor: NDArray[np.float64],
+    factor_err: NDArray[np.float64],
+    usable: NDArray[np.bool_],
+    references: _ReferenceFactors,
 ) -> LightCurves:
-    flux = light_curves.flux_jy[keep] / factor[keep]
-    error = np.hypot(light_curves.flux_err_jy[keep] / factor[keep], flux * factor_err[keep] / factor[keep])
-    counts = np.bincount(light_curves.source[keep], minlength=light_curves.n_sources)
+    """Divide in blocks, so that memory beyond input and output does not grow with the number of measurements."""
+    n = light_curves.flux_jy.size
+    flux, error, keep = np.empty(n), np.empty(n), np.empty(n, dtype=bool)
+    for begin in range(0, n, _BLOCK):
+        block = slice(begin, min(begin + _BLOCK, n))
+        epoch = light_curves.epoch[block]
+        scale = factor[epoch]
+        first, last = np.searchsorted(references.measurement, [block.start, block.stop])
+        scale[references.measurement[first:last] - begin] = references.factor[first:last]
+        keep[block] = usable[epoch] & np.isfinite(scale) & (scale > 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            flux[block] = light_curves.flux_jy[block] / scale
+            error[block] = np.hypot(light_curves.flux_err_jy[block], flux[block] * factor_err[epoch]) / scale
+    if keep.all():
+        return replace(light_curves, flux_jy=flux, flux_err_jy=error, normalised=True)
+    kept_before = np.concatenate([[0], np.cumsum(keep)])
     return replace(
         light_curves,
-        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        offsets=kept_before[light_curves.offsets].astype(np.int64),
         epoch=light_curves.epoch[keep],
-        flux_jy=flux,
-        flux_err_jy=error,
+        flux_jy=flux[keep],
+        flux_err_jy=error[keep],
         is_limit=light_curves.is_limit[keep],
         normalised=True,
     )
