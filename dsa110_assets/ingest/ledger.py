@@ -13,6 +13,7 @@ What does not belong here: files (`arrivals`), runs (`orchestration`).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -272,6 +273,25 @@ def release_awaiting(session: Session, *, from_mjd: float, to_mjd: float, dec_de
     return [group.group_id for group in groups]
 
 
+def recalibrate(session: Session, group_ids: Collection[str], now: datetime) -> list[str]:
+    """Send completed observations back to ``pending`` from their Measurement Sets, because nearer solutions exist now.
+
+    Observations in any other state are left alone: those in progress look for nearer solutions themselves when they end.
+
+    Returns:
+        The observations that were sent back.
+    """
+    query = select(IngestGroup).where(IngestGroup.group_id.in_(list(group_ids)), IngestGroup.state == GroupState.COMPLETED)
+    groups = session.scalars(query.order_by(IngestGroup.group_id).with_for_update().execution_options(populate_existing=True)).all()
+    for group in groups:
+        set_pending(group, now)
+        group.stage = TileStage.MEASUREMENT_SET.value
+        group.failures = 0
+        group.updated_at = now
+    session.flush()
+    return [group.group_id for group in groups]
+
+
 def release_expired(session: Session, now: datetime, *, max_attempts: int) -> Released:
     """Take groups back from owners that have not renewed their leases; after ``max_attempts`` such failures they are failed."""
     query = (
@@ -407,16 +427,20 @@ def _lease(group: IngestGroup, owner: str, now: datetime, lease_s: float) -> Lea
 def _end_failed(
     session: Session, group: IngestGroup, error: BaseException | str, now: datetime, *, again: bool, max_attempts: int, delay_s: float
 ) -> None:
+    has_measurement_set = group.stage != TileStage.RAW
     release(group, now)
     group.failures += 1
     group.stage = TileStage.RAW.value
     set_failed(group, now, error)
     n_accepted = len(accepted_subbands(session, [group.group_id]).get(group.group_id, ()))
     again = again and group.failures < max_attempts
+    raw_files_lost = n_accepted < group.n_subbands
     if group.reopen:
         reopen(group, n_accepted)
-    elif again and n_accepted < group.n_subbands:  # files vanished during the attempt: are there still enough?
+    elif again and raw_files_lost and not has_measurement_set:  # are there still enough?
         group.state = GroupState.COLLECTING.value
         group.n_subbands = n_accepted
     elif again:
         set_pending(group, now + timedelta(seconds=delay_s * 2 ** (group.failures - 1)))
+        if raw_files_lost:
+            group.stage = TileStage.MEASUREMENT_SET.value

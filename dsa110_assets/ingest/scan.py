@@ -78,8 +78,12 @@ class _Listed(NamedTuple):
     path: str
     size_bytes: int
     mtime_ns: int
-    name: RawName | None
     trouble: str | None = None  # what the operating system said instead of the file's size
+
+    @property
+    def name(self) -> RawName | None:
+        """What the name says; parsed for news only, because it is dear."""
+        return parse_raw_name(self.path.rpartition(os.sep)[2])
 
 
 class _Known(NamedTuple):
@@ -119,7 +123,7 @@ def scan_directory(
     n_being_written, listed = _list(directory, None if hints is None else list(hints))
     known = _known_files(database, directory, None if hints is None else list(listed))
     fresh = [one for one in listed.values() if _is_news(one, known.get(one.path), retry_unreadable=hints is None)]
-    fresh.sort(key=lambda one: (one.name is not None, one.name.stamp if one.name else now, one.path), reverse=True)
+    fresh.sort(key=_newest_first, reverse=True)
     to_read, unread = fresh[:max_new], fresh[max_new:]
     report = ScanReport(n_listed=len(listed), n_being_written=n_being_written, n_unread=len(unread))
     report, valid = _judge(report, to_read, config, now)
@@ -132,7 +136,7 @@ def scan_directory(
         booked = arrivals.accept_files(session, valid, now) if valid else []
         arrivals.reject_files(session, report.rejected, now)
         arrivals.mark_gone(session, gone, now)
-        closed = closing.close_ready_groups(session, now, config, unread=[one.name.stamp for one in unread if one.name is not None])
+        closed = closing.close_ready_groups(session, now, config, unread=[name.stamp for one in unread if (name := one.name) is not None])
     return replace(report, booked=tuple(booked), gone=tuple(gone), pending=closed.pending, failed=closed.failed)
 
 
@@ -153,10 +157,10 @@ def _list(directory: Path, hints: list[Path] | None) -> tuple[int, dict[str, _Li
             except FileNotFoundError:
                 continue
             except OSError as error:  # one file that the disk does not give must not hide the others
-                listed[path] = _Listed(path, 0, 0, parse_raw_name(name), error.strerror)
+                listed[path] = _Listed(path, 0, 0, error.strerror)
                 continue
             if stat.S_ISREG(facts.st_mode):
-                listed[path] = _Listed(path, facts.st_size, facts.st_mtime_ns, parse_raw_name(name))
+                listed[path] = _Listed(path, facts.st_size, facts.st_mtime_ns)
     except OSError as error:
         raise ConfigurationError(
             "PIPELINE_INPUT_DIR",
@@ -201,6 +205,11 @@ def _is_news(one: _Listed, known: _Known | None, *, retry_unreadable: bool) -> b
     return known.look_again and retry_unreadable
 
 
+def _newest_first(one: _Listed) -> tuple[bool, str]:
+    """Key of the order of reading: by the time in the name, which sorts as text; foreign names last."""
+    return one.name is not None, one.path
+
+
 # --- judging --------------------------------------------------------------------------------------------------------
 def _judge(report: ScanReport, files: list[_Listed], config: PipelineConfig, now: datetime) -> tuple[ScanReport, list[FileFacts]]:
     valid: list[FileFacts] = []
@@ -224,11 +233,12 @@ def _judge(report: ScanReport, files: list[_Listed], config: PipelineConfig, now
 def _judge_name(one: _Listed, config: PipelineConfig) -> Rejection | None:
     if one.trouble is not None:
         return _rejection(one, Reason.UNREADABLE, one.trouble)
-    if one.name is None:
+    name = one.name
+    if name is None:
         return _rejection(one, Reason.NAME, "not YYYY-MM-DDTHH:MM:SS_sbNN.hdf5")
-    if one.name.subband >= config.expected_subbands:
+    if name.subband >= config.expected_subbands:
         return _rejection(
-            one, Reason.SUBBAND, f"sb{one.name.subband:02d} does not exist: subbands are 00 to {config.expected_subbands - 1:02d}"
+            one, Reason.SUBBAND, f"sb{name.subband:02d} does not exist: subbands are 00 to {config.expected_subbands - 1:02d}"
         )
     return None
 
@@ -263,4 +273,5 @@ def _same(path: Path, one: _Listed) -> bool:
 
 
 def _rejection(one: _Listed, kind: Reason, detail: str) -> Rejection:
-    return Rejection(one.path, f"{kind}: {detail}", one.size_bytes, one.mtime_ns, one.name.subband if one.name else None)
+    name = one.name
+    return Rejection(one.path, f"{kind}: {detail}", one.size_bytes, one.mtime_ns, name.subband if name else None)

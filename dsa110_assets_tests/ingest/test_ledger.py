@@ -266,6 +266,16 @@ def test_files_that_vanish_during_an_attempt_are_counted_before_the_next(databas
         assert close_ready_groups(session, after(700), settings()).failed == (GROUP,)
 
 
+def test_an_attempt_that_had_its_measurement_set_goes_on_from_it_when_the_raw_files_are_gone(database: Database) -> None:
+    fill(database, 1)
+    lease = lease_one(database)
+    with database.session() as session:
+        ledger.mark_stage(session, GROUP, lease.attempt, TileStage.MEASUREMENT_SET, NOW)
+        mark_gone(session, [one.path for one in observation()], NOW)
+        assert ledger.fail(session, GROUP, lease.attempt, "child killed", NOW, retriable=True, **TRIES) == GroupState.PENDING
+    assert lease_one(database, after(30)).has_measurement_set
+
+
 def test_an_observation_without_solutions_waits_for_them(database: Database) -> None:
     fill(database, 1)
     lease = lease_one(database)
@@ -290,3 +300,15 @@ def test_an_unknown_observation_is_named(database: Database) -> None:
 def test_counts_name_every_state(database: Database) -> None:
     with database.session() as session:
         assert ledger.counts(session) == dict.fromkeys(GroupState, 0)
+
+
+def test_recalibrating_takes_completed_observations_only_and_starts_at_their_measurement_sets(database: Database) -> None:
+    groups = fill(database, 3)
+    with database.session() as session:
+        first, second = ledger.lease_pending(session, "worker", 2, NOW, lease_s=60)
+        ledger.complete(session, first.group_id, first.attempt, NOW, stage=TileStage.IMAGED)
+        assert ledger.recalibrate(session, groups, after(1)) == [first.group_id]
+        leases = {lease.group_id: lease for lease in ledger.lease_pending(session, "worker", 5, after(1), lease_s=60)}
+    assert second.group_id not in leases
+    assert (leases[first.group_id].attempt, leases[first.group_id].has_measurement_set) == (2, True)
+    assert not leases[groups[2]].has_measurement_set
