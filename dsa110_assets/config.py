@@ -12,12 +12,13 @@ from datetime import date
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
+from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dsa110_assets.errors import ConfigurationError
 
-_SCIENCE = {"science": True}
+_SCIENCE: JsonDict = {"science": True}
 """Marks settings that change the content of a product; their values make up the configuration hash."""
 
 
@@ -41,6 +42,7 @@ class PipelineConfig(BaseSettings):
         None, description="PostgreSQL server (postgresql://user:password@host/db). Unset: an embedded server under the state directory."
     )
     api_host: str = Field("127.0.0.1", description="Address on which the services of `dsa110 up` listen.")
+    api_port: int = Field(8000, ge=1, le=65535, description="Port of the API and its pages.")
     dagster_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI in development.")
     max_workers: int = Field(4, ge=1, le=32, description="Most runs at a time; `dsa110 up` also never exceeds the number of cores.")
     threads_per_worker: int = Field(0, ge=0, le=128, description="Threads of one stage's numerical libraries; 0 means all cores.")
@@ -143,7 +145,15 @@ class PipelineConfig(BaseSettings):
         Raises:
             ConfigurationError: names the variable and what to set.
         """
-        config = cls()  # pyright: ignore[reportCallIssue]
+        try:
+            config = cls()  # pyright: ignore[reportCallIssue]
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigurationError(
+                f"PIPELINE_{'.'.join(map(str, first['loc'])).upper()}",
+                f"{first['msg']} (found {first['input']!r})",
+                "set it right; `dsa110 config show` explains every setting",
+            ) from None
         if validate_paths:
             if not config.input_dir.is_dir():
                 raise ConfigurationError(

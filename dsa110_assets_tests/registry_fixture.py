@@ -45,7 +45,7 @@ def registry_url(server_directory: Path) -> Iterator[str]:
     migrated.migrate()
     migrated.dispose()
     yield address.url("postgres")
-    server.stop()
+    server.stop(immediate=True)  # its data are thrown away
 
 
 @pytest.fixture

@@ -101,8 +101,12 @@ class EmbeddedServer:
         try:
             lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
             pid, socket_dir = int(lines[0]), lines[4].strip()
-        except (FileNotFoundError, IndexError, ValueError):  # not started, or in the act of starting
+        except (FileNotFoundError, NotADirectoryError, IndexError, ValueError):  # not started, or in the act of starting
             return None
+        except PermissionError as error:
+            raise ConfigurationError(
+                self.data_dir, "belongs to another user", "run as that user, or set PIPELINE_STATE_DIR to a directory of your own"
+            ) from error
         return ServerAddress(pid, Path(socket_dir)) if socket_dir and self._is_ours(pid) else None
 
     def ensure(self) -> ServerAddress:
@@ -130,16 +134,19 @@ class EmbeddedServer:
                     )
                 time.sleep(0.2)
 
-    def stop(self) -> bool:
-        """Stop the server: sessions are ended, data are flushed. False when it did not run."""
+    def stop(self, *, immediate: bool = False) -> bool:
+        """Stop the server: sessions are ended, data are flushed (``immediate``: they are recovered at the next start).
+
+        False when it did not run.
+        """
         if not self.data_dir.is_dir():
             return False
         with self._locked():
             if self.address() is None:
                 return False
-            stopped = self._run("pg_ctl", "stop", "-D", str(self.data_dir), "-m", "fast", "-w", "-t", "60")
+            stopped = self._run("pg_ctl", "stop", "-D", str(self.data_dir), "-m", "immediate" if immediate else "fast", "-w", "-t", "60")
             if stopped.returncode != 0:
-                raise RegistryError(self.data_dir, f"the server does not stop: {stopped.stderr.strip()}", "end its sessions and try again")
+                raise RegistryError(self.data_dir, f"the server does not stop: {stopped.stdout.strip()}", "end its sessions and try again")
             return True
 
     # --- the steps of starting

@@ -1,0 +1,79 @@
+"""`dsa110 config`: what the settings are, where they come from, what they mean."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dsa110_assets.config import PipelineConfig
+
+app = typer.Typer(no_args_is_help=True, help="Settings: values, sources, meanings.")
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
+
+
+@app.callback()
+def _group() -> None:
+    """Settings: values, sources, meanings.
+
+    Example: `dsa110 config show`
+    """
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting. ``source``: ``environment``, ``.env`` or ``default``; ``science``: it changes the content of products."""
+
+    variable: str
+    value: str | None
+    source: str
+    science: bool
+    meaning: str
+
+
+def settings(config: PipelineConfig) -> list[Setting]:
+    """All settings in the order of the model; passwords are masked."""
+    from dotenv import dotenv_values
+    from pydantic import SecretStr
+
+    environment = {name.upper() for name in os.environ}
+    env_file = {name.upper() for name, value in dotenv_values(".env").items() if value is not None}
+    found: list[Setting] = []
+    for name, field in type(config).model_fields.items():
+        variable = f"PIPELINE_{name.upper()}"
+        value = getattr(config, name)
+        text = _PASSWORD.sub(r"\1***@", value.get_secret_value()) if isinstance(value, SecretStr) else None if value is None else str(value)
+        source = "environment" if variable in environment else ".env" if variable in env_file else "default"
+        science = isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("science"))
+        found.append(Setting(variable, text, source, science, field.description or ""))
+    return found
+
+
+@app.command("show")
+def show(*, json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
+    """Show every setting: its value, its source (environment, .env, default) and what it means.
+
+    Settings marked with * change the content of products; together they make the configuration hash.
+
+    Example: `PIPELINE_BRIGGS_ROBUST=0 dsa110 config show`
+    """
+    from dataclasses import asdict
+
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.config import PipelineConfig
+
+    config = PipelineConfig.from_env(validate_paths=False)
+    rows = settings(config)
+    if json:
+        emit_json({"settings": [asdict(row) for row in rows], "config_hash": config.science_hash()})
+        return
+    emit_table(
+        ["setting", "value", "source", "meaning"],
+        [(row.variable + ("*" if row.science else ""), row.value, row.source, row.meaning) for row in rows],
+        wrap=True,
+    )
+    typer.echo(f"configuration hash (settings with *): {config.science_hash()}")

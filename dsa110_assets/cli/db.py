@@ -1,0 +1,186 @@
+"""`dsa110 db`: the registry by hand: queries, a shell, exports, migrations, the embedded server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dsa110_assets.errors import NonRetriableError
+
+if TYPE_CHECKING:
+    from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.registry.database import Database
+
+app = typer.Typer(no_args_is_help=True, help="The registry: queries, shell, export, migrations, the embedded server.")
+_FETCH = 2000
+
+
+@app.callback()
+def _group() -> None:
+    """The registry: queries, shell, export, migrations, the embedded server.
+
+    Example: `dsa110 db query "SELECT state, count(*) FROM ingest_queue GROUP BY state"`
+    """
+
+
+def _config() -> PipelineConfig:
+    from dsa110_assets.config import PipelineConfig
+
+    return PipelineConfig.from_env(validate_paths=False)
+
+
+def _connect() -> Database:
+    from dsa110_assets.registry.database import Database
+
+    return Database.connect(_config())
+
+
+@app.command("query")
+def query(
+    statement: Annotated[str, typer.Argument(help="One SQL statement; the transaction is read-only.")],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="A list of objects.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="With a header; any number of rows.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Most rows of the table for people.")] = 200,
+) -> None:
+    """Ask the registry; nothing can be changed this way.
+
+    Example: `dsa110 db query "SELECT path, mid_mjd FROM ms_index ORDER BY mid_mjd DESC LIMIT 10" --csv`
+    """
+    from sqlalchemy.exc import DataError, InternalError, NotSupportedError, ProgrammingError
+
+    from dsa110_assets.cli.output import emit_csv, emit_json, emit_table
+    from dsa110_assets.registry.database import reachable
+
+    database = _connect()
+    try:
+        with reachable(database.url), database.engine.connect() as connection:
+            connection.execution_options(postgresql_readonly=True, no_parameters=True)
+            connection.exec_driver_sql("SET default_transaction_read_only = on")  # also after a COMMIT within the statement
+            if csv:  # row by row, however many there are
+                connection.execution_options(stream_results=True, max_row_buffer=_FETCH)
+            result = connection.exec_driver_sql(statement)
+            if not result.returns_rows:
+                return
+            columns = list(result.keys())
+            if csv:
+                emit_csv(columns, (tuple(row) for row in result))
+            elif json:
+                emit_json([dict(zip(columns, row, strict=True)) for row in result])
+            else:
+                rows = result.fetchmany(limit + 1)
+                emit_table(columns, [tuple(row) for row in rows[:limit]])
+                if len(rows) > limit:
+                    typer.echo(f"only the first {limit} rows; use --limit or --csv", err=True)
+    except (ProgrammingError, DataError, InternalError, NotSupportedError) as error:
+        raise NonRetriableError(
+            "query", " ".join(str(error.orig).split()), "`dsa110 db status` lists the tables; `dsa110 db shell` can change things"
+        ) from error
+    finally:
+        database.engine.dispose()  # the read-only connection must not be used again
+
+
+@app.command("shell", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def shell(context: typer.Context) -> None:
+    r"""Open psql on the registry; what follows `--` goes to psql.
+
+    Example: `dsa110 db shell -- -c "\d ingest_queue"`
+    """
+    from sqlalchemy.engine import make_url
+
+    from dsa110_assets.registry.server import bin_dir
+
+    url = make_url(_connect().url)
+    environment = dict(os.environ)
+    if url.password is not None:  # not on the command line, where everybody reads it
+        environment["PGPASSWORD"] = str(url.password)
+    address = url.set(drivername="postgresql").set(password=None).render_as_string(hide_password=False)
+    program = str(bin_dir() / "psql")
+    os.execve(program, [program, address, *context.args], environment)  # noqa: S606
+
+
+@app.command("export")
+def export(
+    path: Annotated[Path, typer.Argument(help="A file ending in .sqlite3, .sqlite or .db, or a directory for Parquet files.")],
+    *,
+    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be given several times.")] = None,
+) -> None:
+    """Copy the registry into a SQLite file or Parquet directory for a laptop.
+
+    Example: `dsa110 db export registry.sqlite3`
+    """
+    from rich.console import Console
+
+    from dsa110_assets.registry.export import export as export_registry
+
+    database = _connect()
+    with Console(stderr=True).status("reading") as status:
+        counts = export_registry(database, path, tables=table or [], progress=lambda name, rows: status.update(f"{name}: {rows} rows"))
+    typer.echo(f"{path}: {sum(counts.values())} rows in {len(counts)} tables")
+
+
+@app.command("migrate")
+def migrate() -> None:
+    """Bring the schema to this release (every start does that, too).
+
+    Example: `dsa110 db migrate`
+    """
+    from dsa110_assets.registry.database import Database
+
+    database = Database.connect(_config(), migrate=False)
+    before = database.revision()
+    changed = database.migrate()
+    typer.echo(f"schema {before or '(empty)'} -> {database.revision()}" if changed else f"schema {before}: nothing to do")
+
+
+@app.command("status")
+def status(*, json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
+    """Show whether the server runs, the schema, its size and the tables; starts nothing. Exit code 1: it does not run.
+
+    Example: `dsa110 db status`
+    """
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.registry.status import registry_status
+
+    found = registry_status(_config())
+    if json:
+        emit_json({"server": found.server, "running": found.running, "version": found.version, "schema": found.schema,
+                   "schema_is_current": found.schema_is_current, "size_bytes": found.size_bytes, "connections": found.connections,
+                   "tables": [{"name": name, "rows": rows, "size_bytes": size} for name, rows, size in found.tables]})  # fmt: skip
+    else:
+        typer.echo(f"server       {found.server}")
+        if not found.running:
+            typer.echo("             not running; `dsa110 db start` starts it")
+        else:
+            schema = found.schema or "empty"
+            typer.echo(f"version      PostgreSQL {found.version}, {found.connections} connections")
+            typer.echo(f"schema       {schema}" + ("" if found.schema_is_current else "; not this release's: `dsa110 db migrate`"))
+            typer.echo(f"size         {found.size_bytes / 1e6:.1f} MB")
+            emit_table(["table", "rows (about)", "MB"], [(name, rows, f"{size / 1e6:.1f}") for name, rows, size in found.tables])
+    raise typer.Exit(0 if found.running else 1)
+
+
+@app.command("start")
+def start() -> None:
+    """Start the embedded server (any command that needs it does that, too); it runs until `dsa110 db stop`.
+
+    Example: `dsa110 db start`
+    """
+    typer.echo(_connect().engine.url.render_as_string(hide_password=True))
+
+
+@app.command("stop")
+def stop() -> None:
+    """Stop the embedded server; sessions are ended, data are flushed.
+
+    Example: `dsa110 db stop`
+    """
+    from dsa110_assets.registry.server import stop_server
+
+    config = _config()
+    if config.database_url is not None:
+        raise NonRetriableError("PIPELINE_DATABASE_URL", "names an external server, which is not ours to stop", "stop it where it runs")
+    typer.echo("stopped" if stop_server(config) else "was not running")

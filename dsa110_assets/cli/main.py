@@ -1,0 +1,94 @@
+"""The `dsa110` command: its sub-commands, and how errors become messages and exit codes.
+
+A sub-command is a module with a `typer.Typer` called ``app`` (a group) or functions registered here; whatever it needs beyond
+typer is imported inside its functions, because each `dsa110` pays for what is imported at the top.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from dsa110_assets import __version__
+from dsa110_assets.cli import config, db, preflight
+from dsa110_assets.errors import PipelineError, RetriableError
+
+EXIT_FAILED = 2
+EXIT_RETRY = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
+
+app = typer.Typer(
+    name="dsa110",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(db.app, name="db")
+app.add_typer(config.app, name="config")
+app.command("preflight")(preflight.preflight)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (may stand anywhere before `--`).")] = False,
+) -> None:
+    """Data platform of the DSA-110 continuum survey: raw subbands to light curves.
+
+    Settings are environment variables (`dsa110 config show`). Exit codes: 0 done, 1 the answer is no, 2 failed,
+    75 failed but may succeed when tried again.
+
+    Example: `dsa110 preflight && dsa110 up`
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; errors of the pipeline are shown as one message on standard error."""
+    split = list(arguments).index("--") if "--" in arguments else len(arguments)
+    own, rest = list(arguments[:split]), list(arguments[split:])
+    debug = "--debug" in own
+    try:
+        app(args=[argument for argument in own if argument != "--debug"] + rest, prog_name="dsa110")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else (0 if end.code is None else 1)
+    except PipelineError as error:
+        if debug:
+            raise
+        _show(error)
+        return EXIT_RETRY if isinstance(error, RetriableError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    except BrokenPipeError:  # `dsa110 ... | head`
+        sys.stderr.close()
+        return 141
+    return 0
+
+
+def _show(error: PipelineError) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    message = Text.assemble(
+        ("error: ", "bold red"), (error.subject, "bold"), (f": {error.cause}\n", "red"), ("next:  ", "bold"), (error.next_step, "")
+    )
+    Console(stderr=True, soft_wrap=True, highlight=False).print(message)
+
+
+def main() -> None:
+    """Entry point of the `dsa110` program."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

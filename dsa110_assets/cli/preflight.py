@@ -1,0 +1,228 @@
+"""`dsa110 preflight`: whether this machine can run the platform, and what to do where it cannot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from dsa110_assets.config import PipelineConfig
+
+GIB = 1 << 30
+FAIL_BELOW_GIB = 5  # less than one full tile and its images
+WARN_BELOW_GIB = 100  # less than about a day of calibrated tiles
+CASA_LIMIT_S = 120.0
+_CASA_PROGRAM = """
+import socket
+def refuse(*_args, **_kwargs):
+    raise OSError("the network is not to be used")
+socket.socket.connect = refuse
+import dsa110_assets, casatools
+measures = casatools.measures()
+position = measures.observatory("OVRO_MMA")
+assert position["type"] == "position", position
+epoch = measures.measure(measures.epoch("utc", "61100.0d"), "tai")
+print(casatools.version_string())
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. ``next_step``: what to do, empty when all is well."""
+
+    subject: str
+    verdict: Literal["ok", "warning", "failed"]
+    found: str
+    next_step: str = ""
+
+
+def check_input(config: PipelineConfig) -> Finding:
+    """The directory of the raw files exists and can be listed; it need not be writable."""
+    try:
+        number = sum(1 for entry in os.scandir(config.input_dir) if entry.name.endswith(".hdf5"))
+    except OSError as error:
+        return Finding(
+            "input directory", "failed", f"{config.input_dir}: {error.strerror}", "set PIPELINE_INPUT_DIR to the directory of the raw files"
+        )
+    return Finding("input directory", "ok", f"{config.input_dir}: {number} raw files")
+
+
+def check_writable(name: str, path: Path) -> Finding:
+    """A directory can be made and written, and its file system has room."""
+    subject, variable = f"{name} directory", f"PIPELINE_{name.upper()}_DIR"
+    probe = path / f".preflight-{os.getpid()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+        free_gib = shutil.disk_usage(path).free / GIB
+    except OSError as error:
+        return Finding(subject, "failed", f"{path}: {error.strerror}", f"set {variable} to a writable directory")
+    found = f"{path}: {free_gib:.0f} GiB free"
+    if free_gib < FAIL_BELOW_GIB:
+        return Finding(subject, "failed", found, f"free at least {FAIL_BELOW_GIB} GiB, or set {variable} to a larger disk")
+    if free_gib < WARN_BELOW_GIB and name != "state":
+        return Finding(subject, "warning", found, f"a day of tiles takes more; set {variable} to a larger disk")
+    return Finding(subject, "ok", found)
+
+
+def check_database(config: PipelineConfig) -> Finding:
+    """The registry can be reached (the embedded server is started) and has this release's schema."""
+    from dsa110_assets.errors import PipelineError
+    from dsa110_assets.registry.database import Database
+    from dsa110_assets.registry.migrations import HEAD_REVISION
+
+    begun = time.monotonic()
+    try:
+        database = Database.connect(config, migrate=False)
+        revision = database.revision()
+    except PipelineError as error:
+        return Finding("database", "failed", f"{error.subject}: {error.cause}", error.next_step)
+    where = "embedded" if config.database_url is None else database.engine.url.host or "external"
+    found = f"{where}, answered in {time.monotonic() - begun:.1f} s, schema {revision or 'empty'}"
+    if revision not in (None, HEAD_REVISION):
+        return Finding("database", "warning", found, "run `dsa110 db migrate`")
+    return Finding("database", "ok", found)
+
+
+def check_casa() -> Finding:
+    """CASA imports without network and knows the observatory; in a child process, because it may crash."""
+    begun = time.monotonic()
+    try:
+        child = subprocess.run([sys.executable, "-c", _CASA_PROGRAM], capture_output=True, text=True, timeout=CASA_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return Finding(
+            "CASA", "failed", f"did not import within {CASA_LIMIT_S:.0f} s", "reinstall casatools and casadata; unset CASASITECONFIG"
+        )
+    if child.returncode != 0:
+        last = (child.stderr.strip().splitlines() or [f"ended with code {child.returncode}"])[-1]
+        return Finding("CASA", "failed", last, "reinstall casatools and casadata; unset CASASITECONFIG")
+    return Finding("CASA", "ok", f"casatools {child.stdout.split()[-1]} with its data, off-line, in {time.monotonic() - begun:.0f} s")
+
+
+def check_port(subject: str, variable: str, host: str, port: int) -> Finding:
+    """A port is free, or one of our own services has it."""
+    import socket
+
+    import psutil
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except PermissionError:
+            return Finding(subject, "failed", f"port {port} needs privileges", f"set {variable} to one above 1023")
+        except OSError:
+            pass
+        else:
+            return Finding(subject, "ok", f"port {port} is free")
+    owner = next(
+        (c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port), None
+    )
+    try:
+        command = " ".join(psutil.Process(owner).cmdline()) if owner is not None else ""
+    except psutil.Error:
+        command = ""
+    if any(ours in command for ours in ("dagster", "dsa110")):
+        return Finding(subject, "ok", f"port {port} is in use by the platform itself (process {owner})")
+    user = f"process {owner} ({command[:60]})" if command else "another program"
+    return Finding(subject, "failed", f"port {port} is taken by {user}", f"stop it, or set {variable}")
+
+
+def check_catalogs(config: PipelineConfig) -> list[Finding]:
+    """The reference catalogues are there, or the files to make them from are named."""
+    from dsa110_assets.products import ProductPaths
+
+    directory = ProductPaths.of(config).catalogs_dir
+    findings: list[Finding] = []
+    for subject, name, variable, source in (
+        ("calibrator catalogue", "vla_calibrators.sqlite3", "PIPELINE_VLA_CALIBRATORS_FILE", config.vla_calibrators_file),
+        ("reference sky", "nvss.parquet", "PIPELINE_NVSS_FILE", config.nvss_file),
+    ):
+        path = directory / name
+        if path.is_file():
+            findings.append(Finding(subject, "ok", str(path)))
+        elif source is not None and source.is_file():
+            findings.append(Finding(subject, "warning", f"{name} is not made yet from {source}", "run `dsa110 catalogs refresh`"))
+        else:
+            missing = f"{path} is missing" + (f", and so is {source}" if source is not None else "")
+            findings.append(Finding(subject, "failed", missing, f"set {variable} and run `dsa110 catalogs refresh`"))
+    return findings
+
+
+def check_machine(config: PipelineConfig) -> list[Finding]:
+    """Cores, memory, and the chosen imager."""
+    import psutil
+
+    cores, memory_gib = len(os.sched_getaffinity(0)), psutil.virtual_memory().total / GIB
+    found = f"{cores} cores, {memory_gib:.0f} GiB of memory, Python {sys.version.split()[0]}"
+    needed = 8 * max(1, min(config.max_workers, cores))
+    findings = [
+        Finding("machine", "ok", found)
+        if memory_gib >= needed
+        else Finding(
+            "machine", "warning", found, f"{config.max_workers} full tiles at a time take {needed} GiB; lower PIPELINE_MAX_WORKERS"
+        )
+    ]
+    if config.gridder == "wsclean":
+        program = shutil.which("wsclean")
+        findings.append(
+            Finding("imager", "ok", f"wsclean at {program}")
+            if program
+            else Finding("imager", "failed", "wsclean is not on PATH", "install Debian's wsclean (not the Python package of that name)")
+        )
+    return findings
+
+
+def preflight(
+    *,
+    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    casa: Annotated[bool, typer.Option(help="Also import CASA (some seconds).")] = True,
+) -> None:
+    """Check paths, disk, database, CASA, ports and catalogues: one line each, with what to do. Exit code 1 if something must be done.
+
+    Example: `dsa110 preflight`
+    """
+    from dsa110_assets.config import PipelineConfig
+
+    config = PipelineConfig.from_env(validate_paths=False)
+    checks: list[Callable[[], Finding | list[Finding]]] = [
+        lambda: check_machine(config),
+        lambda: check_input(config),
+        lambda: check_writable("output", config.output_dir),
+        lambda: check_writable("scratch", config.scratch_dir),
+        lambda: check_writable("state", config.state_dir),
+        lambda: check_database(config),
+        *([check_casa] if casa else []),
+        lambda: check_port("Dagster UI", "PIPELINE_DAGSTER_PORT", config.api_host, config.dagster_port),
+        lambda: check_port("API", "PIPELINE_API_PORT", config.api_host, config.api_port),
+        lambda: check_catalogs(config),
+    ]
+    findings: list[Finding] = []
+    for check in checks:
+        result = check()
+        for finding in result if isinstance(result, list) else [result]:
+            findings.append(finding)
+            if not json:
+                _show(finding)
+    failed = any(finding.verdict == "failed" for finding in findings)
+    if json:
+        from dsa110_assets.cli.output import emit_json
+
+        emit_json({"ok": not failed, "findings": [asdict(finding) for finding in findings]})
+    raise typer.Exit(1 if failed else 0)
+
+
+def _show(finding: Finding) -> None:
+    colour = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "failed": typer.colors.RED}[finding.verdict]
+    step = f" -> {finding.next_step}" if finding.next_step else ""
+    typer.echo(f"{typer.style(f'{finding.verdict:8}', fg=colour, bold=True)}{finding.subject:22}{finding.found}{step}")
