@@ -1,0 +1,106 @@
+"""Re-opening a Measurement Set that was just written, before it is published (pitfall 29).
+
+`verify_ms` reads back what readers rely on: shapes, order of rows and channels, one field with three equal directions, times
+of the observation, readable cells at both ends. It does not look for bad data; that is `flagging`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_assets.conversion.convert import ConversionReport
+from dsa110_assets.errors import ProductVerificationError
+
+_TIME_TOLERANCE_S = 0.001
+_SUBTABLES = ("ANTENNA", "DATA_DESCRIPTION", "FEED", "FIELD", "HISTORY", "OBSERVATION", "POINTING", "POLARIZATION", "SPECTRAL_WINDOW")
+
+
+def verify_ms(path: Path, report: ConversionReport | None = None) -> None:
+    """Check that a Measurement Set is whole and is what its report says.
+
+    Args:
+        path: the Measurement Set.
+        report: of its conversion; without it only inner consistency is checked.
+
+    Raises:
+        ProductVerificationError: with the first thing that is wrong.
+    """
+    try:
+        _verify(path, report)
+    except (RuntimeError, OSError, KeyError, IndexError) as error:
+        raise _bad(path, f"cannot be read back ({error})") from error
+
+
+def _bad(path: Path, cause: str) -> ProductVerificationError:
+    return ProductVerificationError(path, cause, "the product is not published; retry the conversion, look at the disk")
+
+
+def _verify(path: Path, report: ConversionReport | None) -> None:
+    from casacore.tables import table
+
+    missing = [name for name in _SUBTABLES if not (path / name / "table.dat").is_file()]
+    if missing or not (path / "table.dat").is_file():
+        raise _bad(path, f"incomplete: {missing or 'the main table'} missing")
+    with table(os.fspath(path), ack=False) as ms:
+        n_rows = ms.nrows()
+        times = np.asarray(ms.getcol("TIME"))
+        baselines = np.stack([ms.getcol("ANTENNA1"), ms.getcol("ANTENNA2")], axis=1)
+        uvw_ok = bool(np.all(np.isfinite(ms.getcol("UVW"))))
+        shapes = {name: tuple(ms.getcell(name, row).shape) for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM") for row in (0, n_rows - 1)}
+        ends = np.concatenate([ms.getcol("DATA", 0, 1), ms.getcol("DATA", n_rows - 1, 1)])
+    n_times = _check_rows(path, times, baselines)
+    if not uvw_ok or not np.all(np.isfinite(ends)):
+        raise _bad(path, "UVW or DATA hold values that are not finite")
+    n_chan = _check_subtables(path)
+    if set(shapes.values()) != {(n_chan, 2)}:
+        raise _bad(path, f"cells have shapes {shapes}, expected {(n_chan, 2)}")
+    if report is not None:
+        found, expected = (n_rows, n_times, n_chan), (report.n_rows, report.n_times, report.n_channels)
+        if found != expected:
+            raise _bad(path, f"has (rows, integrations, channels) {found}, expected {expected}")
+        middle = 0.5 * (times[0] + times[-1])
+        if abs(middle - report.mid_mjd * 86400.0) > _TIME_TOLERANCE_S:
+            raise _bad(path, f"is centred on MJD {middle / 86400.0:.6f}, expected {report.mid_mjd:.6f}")
+
+
+def _check_rows(path: Path, times: NDArray[np.float64], baselines: NDArray[np.int32]) -> int:
+    """Rows run by time, then baseline, with all baselines in each integration; returns the number of integrations."""
+    if times.size == 0:
+        raise _bad(path, "has no rows")
+    steps = np.flatnonzero(np.diff(times) != 0) + 1
+    n_times = steps.size + 1
+    n_bls = times.size // n_times
+    if n_bls * n_times != times.size or np.any(steps != n_bls * np.arange(1, n_times)) or np.any(np.diff(times) < 0):
+        raise _bad(path, "rows are not ordered by integration")
+    blocks = baselines.reshape(n_times, n_bls, 2)
+    if np.any(blocks != blocks[0]) or np.any(blocks[0, :, 0] > blocks[0, :, 1]):
+        raise _bad(path, "integrations differ in their baselines, or ANTENNA1 > ANTENNA2")
+    return n_times
+
+
+def _check_subtables(path: Path) -> int:
+    """One ascending spectral window, one field with three equal directions; returns the number of channels."""
+    from casacore.tables import table
+
+    with table(os.fspath(path / "SPECTRAL_WINDOW"), ack=False) as spw:
+        if spw.nrows() != 1:
+            raise _bad(path, f"has {spw.nrows()} spectral windows, expected 1")
+        freq, width = np.asarray(spw.getcell("CHAN_FREQ", 0)), np.asarray(spw.getcell("CHAN_WIDTH", 0))
+    if np.any(np.diff(freq) <= 0) or np.any(width <= 0):
+        raise _bad(path, "channels do not ascend")
+    with table(os.fspath(path / "FIELD"), ack=False) as field:
+        if field.nrows() != 1:
+            raise _bad(path, f"has {field.nrows()} fields, expected 1")
+        directions = [np.asarray(field.getcell(name, 0)) for name in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")]
+        frames = {field.getcolkeyword(name, "MEASINFO")["Ref"] for name in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")}
+    if any(not np.array_equal(directions[0], other) for other in directions[1:]) or frames != {"ICRS"}:
+        raise _bad(path, "PHASE_DIR, DELAY_DIR and REFERENCE_DIR differ or are not ICRS (pitfall 4)")
+    for name in ("ANTENNA", "OBSERVATION", "POINTING", "POLARIZATION", "FEED"):
+        with table(os.fspath(path / name), ack=False) as subtable:
+            if subtable.nrows() == 0:
+                raise _bad(path, f"{name} has no rows")
+    return freq.size
