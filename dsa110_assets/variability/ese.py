@@ -104,7 +104,7 @@ def ese_scores(
     score, probability = trials_corrected(np.abs(z), total)
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = 1.0 - event / baseline
-        ordinary = np.sqrt(intrinsic) / level
+        ordinary = np.sqrt(intrinsic) / np.abs(level)
     kind = np.select([~np.isfinite(z), shape > 0.5, z < 0.0], ["none", "caustic", "dip"], default="brightening")
     middle, name_index, duration = _windows(light_curves, start, length)
     suspect_epoch = (outliers > _SUSPECT_SHARE * tests) & (outliers >= _SUSPECT_SOURCES)
