@@ -24,10 +24,6 @@ def search(image_path: Path, noise_path: Path, sigma: float, window_px: int, mar
 
     Aegean reads files only (2.3.5 fails on the HDU lists that its documentation allows), so windows go through ``scratch``.
     """
-    from AegeanTools.source_finder import SourceFinder
-
-    log = logging.getLogger("AegeanTools")
-    log.setLevel(logging.ERROR)
     found: list[dict[str, float]] = []
     with fits.open(image_path, memmap=True) as image_file, fits.open(noise_path, memmap=True) as noise_file:
         header: fits.Header = image_file[0].header  # pyright: ignore[reportAttributeAccessIssue]
@@ -43,6 +39,10 @@ def search(image_path: Path, noise_path: Path, sigma: float, window_px: int, mar
                 with np.errstate(invalid="ignore"):
                     if not np.any(pixels > sigma * rms):
                         continue
+                from AegeanTools.source_finder import SourceFinder  # seconds of imports, only when there is something to fit
+
+                log = logging.getLogger("AegeanTools")
+                log.setLevel(logging.ERROR)
                 part = window_header(header, wcs, x0, y0, pixels.shape)
                 files = [str(scratch / f"{kind}.fits") for kind in ("image", "noise", "background")]
                 for file, plane in zip(files, (pixels, rms, np.zeros_like(pixels)), strict=True):

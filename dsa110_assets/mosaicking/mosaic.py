@@ -3,9 +3,9 @@
 At each pixel ``S = sum(w I / P) / sum(w)`` with ``w = P**2 / rms**2`` over the tiles, ``P`` the tile's drift-averaged power
 beam, ``I`` its restored image in apparent flux. The weights are inverse variances and stay so: the noise is
 ``1 / sqrt(sum(w))`` (pitfall 15). Each tile is moved straight into the window of the mosaic that it covers and added to two
-sums, so memory is that of one tile and of the sums, which lie on disk above `_SUMS_IN_MEMORY_BYTES`.
+sums, so memory is that of one tile and of the sums, which lie on disk above `SUMS_IN_MEMORY_BYTES`.
 
-The tiles' images are interpolated with a Lanczos kernel, which keeps noise and peaks; see `_kernels`. Beams and weights are
+The tiles' images are interpolated with a windowed sinc, which keeps noise and peaks; see `_kernels`. Beams and weights are
 smooth and interpolated linearly. Tiles whose restoring beams differ are first convolved to the smallest common one.
 What does not belong here: choosing tiles (`tiles`), publishing and registering the mosaic.
 """
@@ -39,7 +39,7 @@ BEAM_OUTLIER = 1.5
 """A tile whose beam is wider than this many times the median is left out: the whole mosaic would be smeared to it."""
 NOISE_OUTLIER = 3.0
 """A tile whose pixels scatter more than this many times its header's noise is left out: its weights are not to be believed."""
-_SUMS_IN_MEMORY_BYTES = 2 << 30
+SUMS_IN_MEMORY_BYTES = 2 << 30
 _MAP_STEP_PX = 16
 _ROWS_PER_TASK = 128
 _SAMPLE_PIXELS = 2_000_000
@@ -101,6 +101,7 @@ def make_mosaic(
     declination_tolerance_deg: float = 0.5,
     threads: int = 0,
     beam_cutoff: float = BEAM_CUTOFF,
+    sums_in_memory_bytes: int = SUMS_IN_MEMORY_BYTES,
 ) -> MosaicReport:
     """Combine the tiles of one declination strip into ``out_dir/name-{image,noise,weight,coverage}.fits`` and previews.
 
@@ -113,6 +114,7 @@ def make_mosaic(
         declination_tolerance_deg: largest range of declination of the tiles' centres.
         threads: 0 means all cores.
         beam_cutoff: tiles add nothing where their drift-averaged beam is below this; a pixel without any tile is NaN.
+        sums_in_memory_bytes: a larger mosaic keeps its sums in files of ``out_dir`` while it is made.
 
     Raises:
         MosaicError: no tile or tiles of several strips, a tile that cannot be read, or nothing left to combine.
@@ -130,7 +132,7 @@ def make_mosaic(
         )
     grid = choose_grid(kept, cell)
     out_dir.mkdir(parents=True, exist_ok=True)
-    with _sums_for(grid, out_dir) as sums:
+    with _sums_for(grid, out_dir, sums_in_memory_bytes) as sums:
         used: list[TileImage] = []
         for tile in kept:
             reason = _add_tile(tile, grid, sums, beam if convolved else tile.beam, beam_cutoff, threads)
@@ -162,9 +164,9 @@ def _target_beam(beams: Sequence[Beam]) -> tuple[Beam, bool]:
 
 
 @contextmanager
-def _sums_for(grid: MosaicGrid, out_dir: Path) -> Generator[_Sums]:
+def _sums_for(grid: MosaicGrid, out_dir: Path, in_memory_bytes: int) -> Generator[_Sums]:
     """Sums of the grid's shape, zero; in memory while they are small, else in files that are removed at the end."""
-    if grid.shape[0] * grid.shape[1] * 10 <= _SUMS_IN_MEMORY_BYTES:
+    if grid.shape[0] * grid.shape[1] * 10 <= in_memory_bytes:
         yield _Sums(np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.uint16))
         return
     files = [out_dir / f".sum-{key}.raw" for key in ("flux", "weight", "count")]
@@ -181,7 +183,7 @@ def _sums_for(grid: MosaicGrid, out_dir: Path) -> Generator[_Sums]:
 
 def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: Beam, cutoff: float, threads: int) -> str | None:
     """Add one tile to the sums; returns why it was not added, None when it was."""
-    from dsa110_assets.mosaicking._kernels import accumulate_rows, lanczos_table
+    from dsa110_assets.mosaicking._kernels import accumulate_rows, interpolation_table
 
     image, pb, weight = (tile.plane(suffix) for suffix in ("image", "pb", "weight"))
     weight[~np.isfinite(weight) | ~np.isfinite(pb) | (weight < 0)] = 0.0
@@ -212,7 +214,7 @@ def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: Beam, cuto
         after = float(mad_std(image[sample][seen]))
         if scatter > 0 and after > 0:  # noise in Jy/beam changes with the beam, by a factor that only the image knows
             weight *= np.float32((scatter / after) ** 2)
-    table, tile_wcs = lanczos_table(), tile.wcs()
+    table, tile_wcs = interpolation_table(), tile.wcs()
     for window in windows_of(tile, grid):
         map_x, map_y = pixel_map(grid, window, tile_wcs, _MAP_STEP_PX)
         part = (slice(window.y0, window.y1), slice(window.x0, window.x1))
