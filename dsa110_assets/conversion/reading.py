@@ -46,21 +46,44 @@ class RawData:
     flags: NDArray[np.bool_] | None
 
 
-def read_raw_data(path: Path) -> RawData:
+class FileBuffer:
+    """Memory for the bytes of one file, used again for the next: fresh pages cost more than reading does."""
+
+    def __init__(self) -> None:
+        self._memory: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
+
+    def load(self, path: Path) -> NDArray[np.uint8]:
+        """Bytes of a file, valid until the next call; the length is cut to a multiple of four."""
+        size = path.stat().st_size // 4 * 4
+        if self._memory.size < size:
+            self._memory = np.empty(size, dtype=np.uint8)
+        view = memoryview(self._memory)
+        done = 0
+        with path.open("rb", buffering=0) as file:
+            while done < size:
+                count = file.readinto(view[done:size])
+                if not count:
+                    raise OSError(f"only {done} of {size} bytes")
+                done += count
+        return self._memory[:size]
+
+
+def read_raw_data(path: Path, buffer: FileBuffer) -> RawData:
     """Read the data of a raw file that `rawfile.validate_raw_file` has accepted.
+
+    Args:
+        path: the file.
+        buffer: holds its bytes; the result is valid until the buffer is used again.
 
     Raises:
         InvalidRawFileError: the file became unreadable since.
     """
     try:
-        contents: NDArray[np.uint8] | None = None
         with h5py.File(path, "r", locking=False) as file:
-            data = file["Data"]
-            vis, samples, flags = data["visdata"], data["nsamples"], data["flags"]
-            if _is_plain(vis, np.complex64) and _is_plain(samples, np.float32):
-                size = path.stat().st_size
-                contents = np.fromfile(path, dtype=np.uint8, count=size - size % 4)
-            return RawData(_chunks(vis, np.complex64, contents), _chunks(samples, np.float32, contents), _flags(flags))
+            vis, samples, flags = (file[f"Data/{name}"] for name in ("visdata", "nsamples", "flags"))
+            plain = _is_plain(vis, np.complex64) and _is_plain(samples, np.float32) and file.userblock_size == 0
+            contents = buffer.load(path) if plain else None
+            return RawData(_chunks(vis, np.complex64, contents), _chunks(samples, np.float32, contents), _flags(flags, contents))
     except (OSError, RuntimeError, KeyError) as error:
         raise InvalidRawFileError(path, f"unreadable while converting ({error})", "check the disk; retry the observation") from error
 
@@ -76,8 +99,7 @@ def _chunks(dataset: h5py.Dataset, dtype: type, contents: NDArray[np.uint8] | No
             lambda chunk: places.append((chunk.byte_offset, chunk.chunk_offset[0], chunk.chunk_offset[2], chunk.chunk_offset[3]))
         )
         table = np.array(places, dtype=np.int64).reshape(-1, 4)
-        user_block = dataset.file.userblock_size
-        offsets = table[:, 0] + user_block
+        offsets = table[:, 0]
         if np.all(offsets % 4 == 0):
             rows, _, channels, pols = dataset.chunks
             return Chunks(contents.view(np.float32), offsets // 4, np.ascontiguousarray(table[:, 1:]), np.array([rows, channels, pols]))
@@ -90,8 +112,13 @@ def _chunks(dataset: h5py.Dataset, dtype: type, contents: NDArray[np.uint8] | No
     return Chunks(flat, rows * (flat.size // n_rows), origins, np.array([_ROWS_PER_PIECE, channels, pols]))
 
 
-def _flags(dataset: h5py.Dataset) -> NDArray[np.bool_] | None:
+def _flags(dataset: h5py.Dataset, contents: NDArray[np.uint8] | None) -> NDArray[np.bool_] | None:
     if dataset.id.get_storage_size() == 0:
         return None
+    if contents is not None and _is_plain(dataset, np.bool_):
+        places: list[tuple[int, int]] = []
+        dataset.id.chunk_iter(lambda chunk: places.append((chunk.byte_offset, chunk.size)))
+        if not any(contents[start : start + size].any() for start, size in places):
+            return None
     values = np.asarray(dataset[()], dtype=np.bool_)[:, 0]
     return values if values.any() else None

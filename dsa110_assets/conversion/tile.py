@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.conversion.phasing import TileGeometry, tile_geometry
-from dsa110_assets.conversion.reading import RawData, read_raw_data
+from dsa110_assets.conversion.reading import FileBuffer, RawData, read_raw_data
 from dsa110_assets.errors import IncompleteGroupError
 from dsa110_assets.flagging.reasons import FlagReason
 from dsa110_assets.flagging.threads import over_range
@@ -102,16 +103,15 @@ def read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Alloc
     weights: NDArray[np.float16] | None = None
     freq_hz = np.empty(n_chan)
     for subband in range(expected_subbands):
-        first = (expected_subbands - 1 - subband) * n_freqs
-        band = slice(first, first + n_freqs)
+        band = _channels(subband, expected_subbands, n_freqs)
         freq_hz[band] = _plan(subband, n_freqs)
         if subband not in headers:
             reasons[:, :, band] = FlagReason.MISSING_SUBBAND
-            continue
-        header = headers[subband]
+    for header, data in _data_of(list(headers.values())):
+        band = _channels(header.subband, expected_subbands, n_freqs)
         freq_hz[band] = header.freq_hz[::-1]
         reasons[header.n_times :, :, band] = FlagReason.MISSING_INTEGRATION
-        weights = _place(header, read_raw_data(header.path), geometry, order, vis, reasons, weights, first)
+        weights = _place(header, data, geometry, order, vis, reasons, weights, band.start)
     uvw = np.empty_like(geometry.uvw_m)
     uvw[:, order.row_of] = np.where(order.conjugate[None, :, None], -geometry.uvw_m, geometry.uvw_m)
     return Tile(
@@ -143,6 +143,24 @@ def _validated(files: Mapping[int, Path], expected_subbands: int) -> dict[int, R
         headers[subband] = validate_raw_file(files[subband], subband, expected=first)
         first = first or headers[subband]
     return headers
+
+
+def _channels(subband: int, expected_subbands: int, n_freqs: int) -> slice:
+    """Channels of a subband in the tile: frequency falls with the number, and ascends in the tile."""
+    first = (expected_subbands - 1 - subband) * n_freqs
+    return slice(first, first + n_freqs)
+
+
+def _data_of(headers: Sequence[RawHeader]) -> Iterator[tuple[RawHeader, RawData]]:
+    """Each file's data, valid until the next; the next file is read while this one is worked on."""
+    buffers = (FileBuffer(), FileBuffer())
+    with ThreadPoolExecutor(1, thread_name_prefix="raw-reader") as reader:
+        upcoming = reader.submit(read_raw_data, headers[0].path, buffers[0])
+        for n, header in enumerate(headers):
+            data = upcoming.result()
+            if n + 1 < len(headers):
+                upcoming = reader.submit(read_raw_data, headers[n + 1].path, buffers[(n + 1) % 2])
+            yield header, data
 
 
 def _plan(subband: int, n_freqs: int) -> NDArray[np.float64]:
