@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from dsa110_assets.config import PipelineConfig
 
-app = typer.Typer(no_args_is_help=True, help="Settings: values, sources, meanings.")
+app = typer.Typer(no_args_is_help=True)
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 
 

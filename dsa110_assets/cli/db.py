@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.registry.database import Database
 
-app = typer.Typer(no_args_is_help=True, help="The registry: queries, shell, export, migrations, the embedded server.")
+app = typer.Typer(no_args_is_help=True)
 _FETCH = 2000
 
 

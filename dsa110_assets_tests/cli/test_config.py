@@ -1,0 +1,73 @@
+"""`dsa110 config show` tells each setting's value, where it comes from and what it means, and no password."""
+
+import json
+
+import pytest
+
+from dsa110_assets.cli.main import run
+from dsa110_assets.config import PipelineConfig
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch, tmp_path):
+    for name in PipelineConfig.model_fields:
+        monkeypatch.delenv(f"PIPELINE_{name.upper()}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def _shown(capsys):
+    assert run(["config", "show", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    return {row["variable"]: row for row in found["settings"]}, found["config_hash"]
+
+
+def test_every_setting_is_shown_with_a_meaning(capsys):
+    rows, _ = _shown(capsys)
+    assert list(rows) == [f"PIPELINE_{name.upper()}" for name in PipelineConfig.model_fields]
+    assert all(row["meaning"] for row in rows.values())
+    assert {row["source"] for row in rows.values()} == {"default"}
+
+
+def test_the_source_is_the_one_that_won(capsys, monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("PIPELINE_MAX_WORKERS=7\nPIPELINE_MASK_RADIUS_ARCSEC=45\n")
+    monkeypatch.setenv("PIPELINE_MAX_WORKERS", "9")
+    rows, _ = _shown(capsys)
+    assert (rows["PIPELINE_MAX_WORKERS"]["value"], rows["PIPELINE_MAX_WORKERS"]["source"]) == ("9", "environment")
+    assert (rows["PIPELINE_MASK_RADIUS_ARCSEC"]["value"], rows["PIPELINE_MASK_RADIUS_ARCSEC"]["source"]) == ("45.0", ".env")
+
+
+def test_promised_names_and_defaults(capsys):
+    """The settings that users of the former pipeline have in their scripts."""
+    rows, _ = _shown(capsys)
+    promised = {
+        "INPUT_DIR": "/data/incoming", "OUTPUT_DIR": "/stage/dsa110-contimg/ms", "SCRATCH_DIR": "/stage/dsa110-contimg", "STATE_DIR": "state",
+        "WRITER": "auto", "MAX_WORKERS": "4", "EXPECTED_SUBBANDS": "16", "CAL_BP_MINSNR": "3.0", "CAL_GAIN_SOLINT": "inf", "DEFAULT_REFANT": "103",
+        "GRIDDER": "wgridder", "USE_NVSS_MASK": "True", "MASK_RADIUS_ARCSEC": "60.0",
+    }  # fmt: skip
+    assert {name: rows[f"PIPELINE_{name}"]["value"] for name in promised} == promised
+
+
+def test_passwords_are_masked(capsys, monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", "postgresql://me:secret@host/db")
+    rows, _ = _shown(capsys)
+    assert rows["PIPELINE_DATABASE_URL"]["value"] == "postgresql://me:***@host/db"
+    assert run(["config", "show"]) == 0
+    assert "secret" not in capsys.readouterr().out
+
+
+def test_the_hash_follows_scientific_settings_only(capsys, monkeypatch):
+    _, before = _shown(capsys)
+    monkeypatch.setenv("PIPELINE_MAX_WORKERS", "9")
+    assert _shown(capsys)[1] == before
+    monkeypatch.setenv("PIPELINE_BRIGGS_ROBUST", "0")
+    assert _shown(capsys)[1] != before
+
+
+@pytest.mark.parametrize(("name", "value"), [("MAX_WORKERS", "99"), ("GRIDDER", "magic"), ("CELL_ARCSEC", "wide")])
+def test_a_wrong_value_is_one_message_that_names_the_variable(capsys, monkeypatch, name, value):
+    monkeypatch.setenv(f"PIPELINE_{name}", value)
+    assert run(["config", "show"]) == 2
+    error = capsys.readouterr().err
+    assert f"PIPELINE_{name}" in error
+    assert value in error
+    assert "Traceback" not in error

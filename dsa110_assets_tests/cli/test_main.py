@@ -1,0 +1,99 @@
+"""The command's frame: light to start, errors as one message and an exit code, help with an example everywhere."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from dsa110_assets.cli import main
+from dsa110_assets.errors import ConfigurationError, RegistryError
+
+HEAVY = (
+    "casatools",
+    "casatasks",
+    "casacore",
+    "pyuvdata",
+    "radler",
+    "aoflagger",
+    "matplotlib",
+    "numba",
+    "astropy",
+    "dagster",
+    "fastapi",
+    "pandas",
+    "sqlalchemy",
+)
+
+
+def test_starting_the_command_imports_nothing_heavy():
+    program = "import json, sys, dsa110_assets.cli.main; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
+    assert loaded.isdisjoint(HEAVY)
+
+
+def _commands(command, path=()):
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from _commands(child, (*path, name))
+
+
+ALL = [pytest.param(path, command, id=" ".join(path) or "dsa110") for path, command in _commands(typer.main.get_command(main.app))]
+
+
+@pytest.mark.parametrize(("path", "command"), ALL)
+def test_every_command_explains_itself_with_an_example(path, command):
+    assert "Example" in (command.help or "")
+    assert "dsa110" in (command.help or "")
+    for parameter in command.params:
+        assert getattr(parameter, "help", None) or parameter.name == "help", f"{' '.join(path)} {parameter.name} has no help"
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """The real frame with two further commands that fail in the two ways that matter."""
+    extended = typer.Typer(pretty_exceptions_enable=False)
+    extended.add_typer(main.app, name="inner")
+
+    @extended.command("for-good")
+    def _for_good():
+        raise ConfigurationError("PIPELINE_INPUT_DIR", "is [red]not[/red] a directory", "set it")
+
+    @extended.command("for-now")
+    def _for_now():
+        raise RegistryError("registry", "went away", "try again")
+
+    monkeypatch.setattr(main, "app", extended)
+
+
+def test_a_failure_is_one_message_with_subject_cause_and_next_step(failing, capsys):
+    assert main.run(["for-good"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines() == ["error: PIPELINE_INPUT_DIR: is [red]not[/red] a directory", "next:  set it"]
+
+
+def test_what_may_succeed_later_has_its_own_exit_code(failing, capsys):
+    assert main.run(["for-now"]) == 75
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "for-now"], ["for-now", "--debug"]])
+def test_debug_shows_the_traceback(failing, arguments):
+    with pytest.raises(RegistryError):
+        main.run(arguments)
+
+
+def test_wrong_usage_is_exit_code_2_and_version_0(capsys):
+    assert main.run(["db", "nonsense"]) == 2
+    assert main.run(["--version"]) == 0
+    assert main.run(["db", "--help"]) == 0
+
+
+def test_the_installed_program_is_this_one():
+    done = subprocess.run([sys.executable, "-m", "dsa110_assets.cli.main", "db", "query"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "statement" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
