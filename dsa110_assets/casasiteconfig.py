@@ -10,5 +10,6 @@ datapath = [casadata.datapath]
 measures_auto_update = False
 data_auto_update = False
 nologfile = True
+logfile = "/dev/null"  # casatools opens what is named here in the working directory, whatever nologfile says
 log2term = False
 nogui = True

@@ -1,8 +1,10 @@
-"""CASA tasks in a process of their own: ``python -m dsa110_assets.calibration.casa_child REQUEST RESULT``.
+"""CASA in a process of its own: ``python -m dsa110_assets.calibration.casa_child REQUEST RESULT``.
 
 CASA may crash, hang or leak; casatools and python-casacore then do not share a process with the platform (pitfalls 32 and 36).
 `run_tasks` is the parent's side: it starts the child in its own session and directory, ends all of it when the time is
-up, and turns every way to fail into an error. What does not belong here: what the tasks are for (`solve`).
+up, and turns every way to fail into an error. Solving goes to CASA's calibrater tool directly: the tasks gaincal and bandpass are
+thin covers of it, take 6 s longer to import, and bandpass swallows the tool's exceptions. What does not belong here: what the
+solutions are for (`solve`).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def run_tasks(
     """Run CASA tasks one after the other in one child process.
 
     Args:
-        tasks: (name of a casatasks function, its arguments), JSON types only; paths absolute.
+        tasks: (name of a casatasks function, its arguments), or ``("solve", arguments of solve_term)``; JSON types only; paths absolute.
         work_dir: existing directory in which CASA may leave its log and temporary files.
         timeout_s: wall-clock limit of all tasks together; the child and its children are killed then.
         threads: OpenMP threads; 0 leaves the choice to CASA.
@@ -79,14 +81,48 @@ def run_tasks(
         return log
 
 
-def _main(request: Path, result: Path) -> int:
-    """The child's side: run the tasks, report what happened in ``result``."""
-    import casatasks
+def solve_term(vis: str, selection: Mapping[str, str], apply: Sequence[str], term: Mapping[str, Any]) -> None:
+    """Solve for one calibration term with CASA's calibrater tool, in the child.
 
-    casatasks.casalog.setlogfile(str(Path.cwd() / _LOG))
+    Cross-correlations only. Flags count for their own polarization, so that an antenna with one dead receptor keeps the other.
+
+    Args:
+        vis: Measurement Set with DATA and MODEL_DATA.
+        selection: of calibrater.selectvis, e.g. spw and uvrange.
+        apply: tables to apply first, interpolated linearly.
+        term: of calibrater.setsolve.
+    """
+    import casatools
+
+    calibrater = casatools.calibrater()
+    try:
+        calibrater.open(filename=vis, compress=False, addcorr=False, addmodel=False)
+        calibrater.reset()
+        calibrater.selectvis(chanmode="none", msselect="ANTENNA1!=ANTENNA2", **selection)
+        calibrater.setcorrdepflags(True)
+        for table in apply:
+            calibrater.setapply(t=0.0, table=table, calwt=True, interp="linear")
+        calibrater.setsolve(**term)
+        calibrater.solve()
+    finally:
+        calibrater.close()
+
+
+def _main(request: Path, result: Path) -> int:
+    """The child's side: do what is asked in order, report what happened in ``result``."""
+    import casatools
+
+    log = casatools.logsink()
+    log.setlogfile(str(Path.cwd() / _LOG))
     outcome: dict[str, Any] = {"ok": True}
     for name, arguments in json.loads(request.read_text(encoding="utf-8")):
         try:
+            if name == "solve":
+                solve_term(**arguments)
+                continue
+            import casatasks
+
+            casatasks.casalog.setlogfile(str(Path.cwd() / _LOG))
             answer = getattr(casatasks, name)(**arguments)
         except Exception as error:  # noqa: BLE001 - the parent turns it into a typed error; nothing is swallowed
             outcome = {"ok": False, "error": f"{name}: {type(error).__name__}: {error}"}

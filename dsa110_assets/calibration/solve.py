@@ -199,51 +199,32 @@ def _steps(
     bandpass_table: Path | None,
     uvrange: str,
 ) -> list[tuple[str, dict[str, Any]]]:
-    """CASA tasks in order, with arguments."""
+    """What CASA solves, in order: phases on the central channels, bandpass, gains."""
     n_antennas = int(np.sum(np.isfinite(tile.flagged_fraction)))
-    common: dict[str, Any] = {
-        "vis": str(tile.path),
-        "refant": refants,
-        "minblperant": min(4, n_antennas - 1),
-        "parang": False,
-        "uvrange": uvrange,
-    }
+    common: dict[str, Any] = {"refant": refants, "refantmode": "flex", "minblperant": min(4, n_antennas - 1)}
+
+    def step(spw: str, applied: Sequence[str], **term: Any) -> tuple[str, dict[str, Any]]:
+        selection = {"spw": spw, "uvrange": uvrange}
+        return "solve", {"vis": str(tile.path), "selection": selection, "apply": list(applied), "term": {**common, **term}}
+
     steps: list[tuple[str, dict[str, Any]]] = []
     applied: list[str] = []
     if skip_bandpass:
         applied = [] if bandpass_table is None else [str(bandpass_table.absolute())]
     else:
-        low, high = int(tile.n_channels * 0.4), max(int(tile.n_channels * 0.4), int(tile.n_channels * 0.6) - 1)
-        phases = str(scratch / "phase.cal")
+        low = int(tile.n_channels * 0.4)
+        high = max(low, int(tile.n_channels * 0.6) - 1)
+        phases, bandpass = str(scratch / "phase.cal"), str(scratch / BANDPASS_TABLE)
+        interval = "int" if tile.n_times > 1 else "inf"
+        steps.append(step(f"0:{low}~{high}", [], type="G", table=phases, t=interval, combine="", minsnr=gain_minsnr, apmode="p"))
         steps.append(
-            (
-                "gaincal",
-                {
-                    **common, "caltable": phases, "spw": f"0:{low}~{high}", "solint": "int" if tile.n_times > 1 else "inf",
-                    "gaintype": "G", "calmode": "p", "minsnr": gain_minsnr,
-                },
-            )
-        )  # fmt: skip
-        steps.append(
-            (
-                "bandpass",
-                {
-                    **common, "caltable": str(scratch / BANDPASS_TABLE), "solint": "inf", "combine": "scan", "bandtype": "B",
-                    "minsnr": bp_minsnr, "solnorm": not skip_gain, "gaintable": [phases],
-                },
-            )
-        )  # fmt: skip
-        applied = [str(scratch / BANDPASS_TABLE)]
+            step("", [phases], type="B", table=bandpass, t="inf", combine="scan", minsnr=bp_minsnr, solnorm=not skip_gain, fillgaps=0)
+        )
+        applied = [bandpass]
     if not skip_gain:
-        steps.append(
-            (
-                "gaincal",
-                {
-                    **common, "caltable": str(scratch / GAIN_TABLE), "solint": gain_solint, "combine": "scan" if gain_solint == "inf" else "",
-                    "gaintype": "G", "calmode": "ap", "minsnr": gain_minsnr, "gaintable": applied,
-                },
-            )
-        )  # fmt: skip
+        combine = "scan" if gain_solint == "inf" else ""
+        gain = str(scratch / GAIN_TABLE)
+        steps.append(step("", applied, type="G", table=gain, t=gain_solint, combine=combine, minsnr=gain_minsnr, apmode="ap"))
     return steps
 
 

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from casacore.tables import table
 
 from dsa110_assets.calibration.solve import SolveReport, solve
 from dsa110_assets_tests.calibration.small_ms import SmallMs, source_frame, write_small_ms
+
+HALF_DEAD = 108
+"""Number of the antenna whose Y receptor gives nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,10 @@ def calibrator_sky():
 def solved(tmp_path_factory, calibrator_sky) -> Solved:
     directory = tmp_path_factory.mktemp("solved")
     tile = write_small_ms(directory / "tile.ms", calibrator_sky, n_time=8, noise=0.1)
+    with table(str(tile.path), readonly=False, ack=False) as ms:  # one receptor of one antenna is dead
+        flag = ms.getcol("FLAG")
+        flag[(ms.getcol("ANTENNA1") == HALF_DEAD) | (ms.getcol("ANTENNA2") == HALF_DEAD), :, 1] = True
+        ms.putcol("FLAG", flag)
     before = listing(tile.path)
     report = solve(tile.path, directory / "tables", sky=calibrator_sky, gain_solint="26s", refant="103")
     return Solved(tile, report, before)

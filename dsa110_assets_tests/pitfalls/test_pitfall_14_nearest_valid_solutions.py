@@ -1,0 +1,90 @@
+"""Pitfall 14: solutions of another strip or night without saying so; newest instead of nearest; forward-only validity; wall-clock now."""
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsa110_assets.calibration import select
+from dsa110_assets.calibration.select import CalCandidate, select_tables
+from dsa110_assets.errors import NoCalibrationError
+from dsa110_assets.products import mjd_to_datetime
+
+
+def tables(mid_mjd, declination_deg=54.6, *, accepted=True):
+    return CalCandidate(
+        Path(f"/cal/{mid_mjd:.4f}_{declination_deg}"), mid_mjd, declination_deg, f"{mjd_to_datetime(mid_mjd):%Y-%m-%d}", accepted
+    )
+
+
+def choose(candidates, mid_mjd, declination_deg=54.6, **options):
+    return select_tables(
+        candidates, mid_mjd=mid_mjd, declination_deg=declination_deg, night=f"{mjd_to_datetime(mid_mjd):%Y-%m-%d}", **options
+    )
+
+
+def test_pitfall_14_nearest_in_time_not_newest_and_two_sided():
+    before, after, newest = tables(61_100.20), tables(61_100.45), tables(61_100.90)
+    assert choose([before, after, newest], 61_100.25).candidate == before
+    assert choose([before, after, newest], 61_100.40).candidate == after  # solved after the observation, and still the best
+    assert choose([after, newest, before], 61_100.25).hours_away == pytest.approx(-1.2)
+
+
+def test_pitfall_14_another_strip_is_never_used():
+    other = tables(61_100.25, 16.3)
+    assert choose([other, tables(61_099.25)], 61_100.25).candidate.declination_deg == 54.6
+    with pytest.raises(NoCalibrationError, match=r"declination 54\.60.*38\.30 deg off"):
+        choose([other], 61_100.25)
+
+
+def test_pitfall_14_a_borrowed_night_is_said_and_limited():
+    choice = choose([tables(61_098.25)], 61_100.25)
+    assert (choice.rung, choice.nights_away) == ("borrowed", -2)
+    assert choose([tables(61_100.75)], 61_100.25).rung == "same-night"
+    with pytest.raises(NoCalibrationError, match="4 nights away, allowed are 3"):
+        choose([tables(61_096.25)], 61_100.25)
+    with pytest.raises(NoCalibrationError, match="1 nights away, allowed are 0"):
+        choose([tables(61_099.3)], 61_100.25, borrow_days=0)
+
+
+def test_pitfall_14_midnight_does_not_hide_the_nearest():
+    """35 minutes away on the other side of midnight is nearer than 20 hours away on the same date."""
+    choice = choose([tables(61_100.13), tables(61_101.005)], 61_100.98)
+    assert choice.candidate.mid_mjd == 61_101.005
+    assert (choice.rung, choice.nights_away) == ("same-night", 1)
+
+
+def test_pitfall_14_refused_tables_are_passed_over():
+    good, bad = tables(61_099.3), tables(61_100.25, accepted=False)
+    assert choose([bad, good], 61_100.25).candidate == good
+    with pytest.raises(NoCalibrationError, match="1 refused"):
+        choose([bad], 61_100.25)
+
+
+def test_pitfall_14_no_clock_is_read():
+    source = inspect.getsource(select)
+    assert "import time" not in source
+    assert ".now(" not in source
+    assert ".today(" not in source
+
+
+@given(
+    st.lists(st.tuples(st.floats(61_095, 61_105), st.sampled_from([54.6, 54.8, 16.3]), st.booleans()), max_size=8),
+    st.floats(61_099, 61_101),
+)
+def test_pitfall_14_the_rule_holds_for_any_candidates(drawn, mid_mjd):
+    """Against the definition, spelled out: among the valid ones none is nearer."""
+    candidates = [tables(m, d, accepted=a) for m, d, a in drawn]
+    valid = [
+        abs(m - mid_mjd)
+        for m, d, a in drawn
+        if a and abs(d - 54.6) <= 0.5 and abs((mjd_to_datetime(m).date() - mjd_to_datetime(mid_mjd).date()).days) <= 3
+    ]
+    if not valid:
+        with pytest.raises(NoCalibrationError):
+            choose(candidates, mid_mjd)
+        return
+    assert abs(choose(candidates, mid_mjd).candidate.mid_mjd - mid_mjd) == pytest.approx(np.min(valid), abs=1e-12)
