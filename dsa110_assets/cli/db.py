@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,6 +121,43 @@ def export(
     with Console(stderr=True).status("reading") as status:
         counts = export_registry(database, path, tables=table or [], progress=lambda name, rows: status.update(f"{name}: {rows} rows"))
     typer.echo(f"{path}: {sum(counts.values())} rows in {len(counts)} tables")
+
+
+class Contents(StrEnum):
+    """How closely `dsa110 db check` looks at each product."""
+
+    NONE = "none"
+    SIZE = "size"
+    CHECKSUM = "checksum"
+
+
+@app.command("check")
+def check(
+    *,
+    contents: Annotated[
+        Contents, typer.Option(help="Compare each product's size or checksum, too; checksums read everything.")
+    ] = Contents.NONE,
+    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Compare the registry with the product directories. Exit code 1: they disagree.
+
+    Example: `dsa110 db check --contents size`
+    """
+    from dataclasses import asdict
+
+    from dsa110_assets.cli.output import emit_json
+    from dsa110_assets.products import ProductPaths
+    from dsa110_assets.registry.audit import audit
+
+    with _connect().session() as session:
+        found = audit(session, ProductPaths.of(_config()), contents=contents.value)
+    if json:
+        emit_json([asdict(one) for one in found])
+    else:
+        for one in found:
+            typer.echo(f"{one.kind:13}{one.product:20}{one.path} -> {one.next_step}")
+        typer.echo("registry and disk agree" if not found else f"{len(found)} disagreements")
+    raise typer.Exit(1 if found else 0)
 
 
 @app.command("migrate")

@@ -1,0 +1,107 @@
+"""Whether the registry and the file system tell the same story (pitfall 31).
+
+A product is renamed into place and then registered, so after a crash a product may lie there unregistered; somebody may have
+removed or changed one by hand. What does not belong here: repairing it (a backfill makes products again).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_assets.products import STAGING, ProductPaths, checksum, size_bytes
+from dsa110_assets.registry.schema import CaltableRow, ImageRow, MeasurementSetRow, MosaicRow, ProductVersion, RefreshableCatalog
+
+SETTLING_S = 3600.0
+"""Products younger than this may be on their way into the registry."""
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """One difference. ``kind``: ``missing`` (registered, not there), ``unregistered`` (there, not registered) or ``changed``.
+
+    product: table or asset. path: file or directory. next_step: what to do about it.
+    """
+
+    kind: Literal["missing", "unregistered", "changed"]
+    product: str
+    path: str
+    next_step: str
+
+
+def audit(
+    session: Session, paths: ProductPaths, *, contents: Literal["none", "size", "checksum"] = "none", settling_s: float = SETTLING_S
+) -> list[Disagreement]:
+    """Compare the registry with the product directories; an empty list when they agree.
+
+    Args:
+        session: open transaction.
+        paths: where the products live.
+        contents: also compare sizes (a walk through every product) or checksums (reads everything) with the current versions'.
+        settling_s: unregistered products younger than this are not reported.
+    """
+    registered = {
+        "ms_index": set(session.scalars(select(MeasurementSetRow.path))),
+        "caltables": set(session.scalars(select(CaltableRow.directory))),
+        "images": set(session.scalars(select(ImageRow.directory))),
+        "mosaics": set(session.scalars(select(MosaicRow.directory))),
+        "reference_catalogs": set(session.scalars(select(RefreshableCatalog.path))),
+    }
+    found = [
+        Disagreement("missing", product, path, "make it again with `dsa110 backfill`, or restore it")
+        for product, known in registered.items()
+        for path in sorted(known)
+        if not Path(path).exists()
+    ]
+    youngest = time.time() - settling_s
+    for product, path in _on_disk(paths):
+        if str(path) not in registered[product] and path.stat().st_mtime < youngest:
+            found.append(
+                Disagreement("unregistered", product, str(path), "make it again with `dsa110 backfill`, which registers it, or remove it")
+            )
+    if contents != "none":
+        found += _changed(session, deep=contents == "checksum")
+    return found
+
+
+def _on_disk(paths: ProductPaths) -> Generator[tuple[str, Path]]:
+    patterns = (
+        ("ms_index", paths.output_dir, "*/*.ms"),
+        ("caltables", paths.scratch_dir / "caltables", "*/*"),
+        ("images", paths.scratch_dir / "images", "*/*"),
+        ("mosaics", paths.scratch_dir / "mosaics", "*"),
+    )
+    for product, root, pattern in patterns:
+        for path in sorted(root.glob(pattern)):
+            if path.is_dir() and STAGING not in path.parts:
+                yield product, path
+
+
+def _changed(session: Session, *, deep: bool) -> list[Disagreement]:
+    newest_by_path = (
+        select(ProductVersion)
+        .where(ProductVersion.path.is_not(None))
+        .distinct(ProductVersion.path)
+        .order_by(ProductVersion.path, ProductVersion.version_id.desc())
+    )
+    found: list[Disagreement] = []
+    for version in session.scalars(newest_by_path):
+        path = Path(str(version.path))
+        if not path.exists():
+            continue  # reported as missing
+        resized = version.size_bytes is not None and size_bytes(path) != version.size_bytes
+        rewritten = deep and not resized and version.checksum is not None and checksum(path) != version.checksum
+        if resized or rewritten:
+            what = "its size" if resized else "its checksum"
+            found.append(
+                Disagreement(
+                    "changed", version.product, str(path), f"{what} is not what was registered; make it again with `dsa110 backfill`"
+                )
+            )
+    return found

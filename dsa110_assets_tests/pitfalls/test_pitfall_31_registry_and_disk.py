@@ -1,0 +1,94 @@
+"""Pitfall 31: the product database and the file system disagree and nobody notices."""
+
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+from dsa110_assets.cli.main import run
+from dsa110_assets.products import ProductPaths, checksum, publish, size_bytes
+from dsa110_assets.registry import provenance, queries
+from dsa110_assets.registry.audit import audit
+from dsa110_assets_tests.registry_fixture import add_group
+
+GROUP, OTHER = "2026-03-01T05:10:00", "2026-03-01T05:20:00"
+
+
+def _product(path, content=b"visibilities"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with publish(path) as staged:
+        staged.mkdir()
+        (staged / "table.f0").write_bytes(content)
+    old = time.time() - 7200
+    os.utime(path, (old, old))
+
+
+@pytest.fixture
+def agreeing(database, registry_config):
+    """A Measurement Set and a mosaic, published and registered."""
+    paths = ProductPaths.of(registry_config)
+    ms, mosaic = paths.measurement_set(GROUP), paths.mosaic_dir("hourly_2026-03-01T05")
+    _product(ms)
+    _product(mosaic)
+    with database.session() as session:
+        add_group(session, GROUP)
+        queries.upsert_measurement_set(
+            session, path=str(ms), group_id=GROUP, kind="raw", status="ok", start_mjd=61100.0, mid_mjd=61100.1, end_mjd=61100.2, ra_deg=1.0,
+            dec_deg=16.0, pointing_dec_deg=16.0, n_channels=768, flagged_fraction=0.1, size_bytes=size_bytes(ms),
+        )  # fmt: skip
+        queries.upsert_mosaic(
+            session, name="hourly_2026-03-01T05", kind="hourly", directory=str(mosaic), start_mjd=61100.0, mid_mjd=61100.1, end_mjd=61100.2, ra_deg=1.0,
+            dec_deg=16.0, noise_jy_per_beam=1e-3, group_ids=[GROUP],
+        )  # fmt: skip
+        provenance.record_version(
+            session, "measurement_set", GROUP, path=ms, config_hash="c", checksum=checksum(ms), size_bytes=size_bytes(ms)
+        )
+    return paths
+
+
+def _kinds(database, paths, **options):
+    with database.session() as session:
+        return {(d.kind, d.product, d.path.rsplit("/", 1)[-1]) for d in audit(session, paths, **options)}
+
+
+def test_pitfall_31_agreement_is_silent(database, agreeing):
+    assert _kinds(database, agreeing, contents="checksum") == set()
+
+
+def test_pitfall_31_a_product_that_was_removed_is_noticed(database, agreeing):
+    shutil.rmtree(agreeing.measurement_set(GROUP))
+    shutil.rmtree(agreeing.mosaic_dir("hourly_2026-03-01T05"))
+    assert _kinds(database, agreeing) == {("missing", "ms_index", f"{GROUP}.ms"), ("missing", "mosaics", "hourly_2026-03-01T05")}
+
+
+def test_pitfall_31_a_product_that_nobody_registered_is_noticed_once_it_is_old(database, agreeing):
+    _product(agreeing.calibrated_ms(OTHER))
+    _product(agreeing.image_dir(OTHER))
+    _product(agreeing.calibration_dir(OTHER))
+    assert _kinds(database, agreeing) == {
+        ("unregistered", "ms_index", f"{OTHER}.cal.ms"), ("unregistered", "images", OTHER), ("unregistered", "caltables", OTHER),
+    }  # fmt: skip
+    assert _kinds(database, agreeing, settling_s=1e6) == set()
+
+
+@pytest.mark.parametrize(("content", "notices"), [(b"longer visibilities", {"size", "checksum"}), (b"VISIBILITIES", {"checksum"})])
+def test_pitfall_31_a_product_that_was_changed_is_noticed(database, agreeing, content, notices):
+    (agreeing.measurement_set(GROUP) / "table.f0").write_bytes(content)
+    for contents in ("size", "checksum"):
+        expected = {("changed", "measurement_set", f"{GROUP}.ms")} if contents in notices else set()
+        assert _kinds(database, agreeing, contents=contents) == expected
+
+
+def test_pitfall_31_the_command_tells_and_its_exit_code_too(database, agreeing, registry_config, monkeypatch, capsys):
+    for name in ("input_dir", "output_dir", "scratch_dir", "state_dir"):
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}", str(getattr(registry_config, name)))
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", database.url)
+    assert run(["db", "check"]) == 0
+    assert "agree" in capsys.readouterr().out
+    shutil.rmtree(agreeing.measurement_set(GROUP))
+    assert run(["db", "check", "--json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["path"]) == ("missing", str(agreeing.measurement_set(GROUP)))
+    assert "backfill" in found["next_step"]
