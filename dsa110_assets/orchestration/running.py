@@ -96,7 +96,7 @@ def materialization(context: dg.AssetExecutionContext, results: Sequence[StageRe
     declared = {key.name for key in context.selected_asset_check_keys}
     checks = [
         dg.AssetCheckResult(
-            check_name=verdict.metric,
+            check_name=verdict.name,
             passed=verdict.passed is True,
             severity=dg.AssetCheckSeverity.WARN,
             description=verdict.reason or None,
@@ -112,6 +112,6 @@ def materialization(context: dg.AssetExecutionContext, results: Sequence[StageRe
             },
         )
         for verdict in results[-1].verdicts
-        if verdict.metric in declared
+        if verdict.name in declared
     ]
     return dg.MaterializeResult(metadata=metadata_of(results), check_results=checks)

@@ -19,41 +19,13 @@ from scipy import optimize, stats
 from dsa110_assets import products
 from dsa110_assets.errors import ProductVerificationError
 from dsa110_assets.instrument import BEAM_CUTOFF
+from dsa110_assets.quality.verdict import Verdict
 
 MIN_SOURCES = 5
 """Fewest sources for a statement about fluxes or positions."""
 _FLUX_SNR = 20.0
 _ISOLATION_BEAMS = 3.0
 _MOST_SOURCES = 200
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One judged measurement.
-
-    ``name``: what was measured. ``passed``: None where it cannot be measured, and ``reason`` says why. ``value``: None then. ``low``, ``high``:
-    limits, None for none. ``reason``: how it was measured, or why not.
-    """
-
-    name: str
-    passed: bool | None
-    value: float | None
-    low: float | None
-    high: float | None
-    reason: str
-
-    @property
-    def limit(self) -> tuple[float | None, float | None]:
-        """(low, high)."""
-        return self.low, self.high
-
-    @classmethod
-    def judge(cls, name: str, value: float | None, low: float | None, high: float | None, reason: str) -> Verdict:
-        """Hold a value against its limits; a missing or non-finite value is no verdict, never a pass."""
-        if value is None or not math.isfinite(value):
-            return cls(name, None, None, low, high, reason or "cannot be measured")
-        passed = (low is None or value >= low) and (high is None or value <= high)
-        return cls(name, passed, float(value), low, high, reason)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ from dsa110_assets.calibration.quality import CaltableQuality
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.errors import CalibrationQualityError
 from dsa110_assets.ingest import ledger
+from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.calibration import upsert_caltables
 from dsa110_assets.registry.schema import CaltableRow, IngestGroup, MeasurementSetRow
 from dsa110_assets.stages.attempts import now
+from dsa110_assets.stages.nearest import observations_near, recalibrate_outdated
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult, Verdict, measured
+from dsa110_assets.stages.recording import StageResult, measured
 from dsa110_assets.stages.references import calibrators_path, reference_path
 from dsa110_assets.stages.versions import register, versions_of
 
@@ -82,7 +84,7 @@ def solve_transit(platform: Platform, group_id: str, calibrator: str, run_id: st
             "reasons": "; ".join(reasons) or "none",
             **figures,
         },
-        verdicts=[Verdict("tables_accepted", float(report.accepted), 1.0, None, report.accepted, "; ".join(reasons))],
+        verdicts=[Verdict.judge("tables_accepted", float(report.accepted), 1.0, None, "; ".join(reasons))],
         preview=destination / "solutions.png",
     )
     with platform.database.session() as session:
@@ -114,6 +116,9 @@ def solve_transit(platform: Platform, group_id: str, calibrator: str, run_id: st
                 now=now(),
             )
             result.figures["observations_released"] = len(released)
+            result.figures["observations_recalibrated"] = len(
+                recalibrate_outdated(session, config, observations_near(session, group_id, 0.5))
+            )
     return result
 
 

@@ -13,12 +13,13 @@ from dsa110_assets import products
 from dsa110_assets.catalogs import sky
 from dsa110_assets.errors import MosaicError
 from dsa110_assets.instrument import angular_separation_rad
+from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import declination_strips, mosaic_tiles, tiles_in_window, upsert_mosaic
 from dsa110_assets.registry.queries.measurements import replace_photometry
 from dsa110_assets.registry.queries.sources import replace_detections, source_table
 from dsa110_assets.registry.schema import ImageRow, MosaicRow
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult, Verdict, measured
+from dsa110_assets.stages.recording import StageResult, measured
 from dsa110_assets.stages.references import reference_path
 from dsa110_assets.stages.versions import provenance, register, versions_of
 
@@ -66,7 +67,7 @@ def combine(
             declination_tolerance_deg=tolerance,
             threads=platform.threads,
         )
-    verdict = Verdict.within(
+    verdict = Verdict.judge(
         "snr_scatter", report.snr_scatter, 0.85, 1.15, "robust scatter of image over noise map; 1 when the map tells the truth"
     )
     result = StageResult(

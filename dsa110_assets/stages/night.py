@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -16,11 +16,11 @@ from dsa110_assets.registry.bulk import read_frame_bulk
 from dsa110_assets.registry.queries.images import declination_strips, tiles_in_window
 from dsa110_assets.registry.queries.measurements import photometry, replace_light_curves
 from dsa110_assets.registry.queries.sources import source_table
-from dsa110_assets.registry.queries.variability import candidates, replace_candidates, replace_variability, variability
+from dsa110_assets.registry.queries.variability import replace_candidates, replace_variability
 from dsa110_assets.registry.schema import LightCurvePoint
 from dsa110_assets.stages.hour import combine
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult, measured
+from dsa110_assets.stages.recording import Measured, StageResult, measured
 from dsa110_assets.stages.versions import register, versions_of
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | No
     return combine(platform, products.nightly_mosaic_name(night), "nightly", night, tiles, strip, run_id)
 
 
-def update_light_curves(platform: Platform, night: str, run_id: str) -> StageResult | None:
-    """Normalise all light curves, epochs up to and including a night; None before any source has two epochs."""
+def update_light_curves(platform: Platform, night: str, run_id: str) -> StageResult:
+    """Normalise all light curves, epochs up to and including a night; none exist before a source has two epochs."""
     from dsa110_assets.variability import LightCurves, normalise
 
     with platform.database.session() as session:
@@ -50,7 +50,8 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
         keys = sorted({name.removeprefix("hourly_") for name in fluxes["mosaic_name"].astype(str)})
         inputs = versions_of(session, "forced_photometry", keys)
     if fluxes.empty or fluxes.groupby("source_id").size().max() < 2:
-        return None
+        empty = StageResult("light_curves", night, figures={"sources": 0, "note": "no source has two epochs yet: nothing to compare"})
+        return _register(platform, empty, inputs, Measured(), run_id)
     with measured() as cost:
         curves = LightCurves.from_table(fluxes)
         catalogued = sources.set_index("source_id")["reference_flux_jy"].reindex(curves.source_id).notna().to_numpy()
@@ -92,15 +93,15 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 
-def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult | None:
-    """Variability indices and ESE scores of all normalised light curves; None when there are none."""
+def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
+    """Variability indices and ESE scores of all normalised light curves."""
     from dsa110_assets.variability import ese_scores, eta_v_png, metrics
 
     with platform.database.session() as session:
         curves = _light_curves(session)
         inputs = versions_of(session, "light_curves", [night])
     if curves is None:
-        return None
+        return _register(platform, StageResult("variability_metrics", night, figures={"sources": 0}), inputs, Measured(), run_id)
     preview = platform.paths.scratch_dir / "variability" / f"eta_v_{night}.png"
     with measured() as cost:
         table = metrics(curves)
@@ -124,8 +125,8 @@ def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult |
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 
-def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult | None:
-    """Rank ESE candidates among all normalised light curves; None when there are none."""
+def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
+    """Rank ESE candidates among all normalised light curves."""
     from dsa110_assets.variability import ese_candidates, ese_scores, light_curve_png
 
     with platform.database.session() as session:
@@ -133,7 +134,7 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult 
         inputs = versions_of(session, "light_curves", [night]) | versions_of(session, "variability_metrics", [night])
         names = source_table(session, active_only=False).set_index("source_id")["name"]
     if curves is None:
-        return None
+        return _register(platform, StageResult("ese_candidates", night, figures={"candidates": 0}), inputs, Measured(), run_id)
     preview: Path | None = None
     with measured() as cost:
         found = ese_candidates(ese_scores(curves), min_score=platform.config.ese_threshold_sigma)
@@ -182,16 +183,9 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult 
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 
-def top_candidates(platform: Platform, night: str) -> pd.DataFrame:
-    """Candidates as of a night, best first, for commands and the demonstration."""
+def _register(platform: Platform, result: StageResult, inputs: Mapping[str, int], cost: Measured, run_id: str) -> StageResult:
     with platform.database.session() as session:
-        return candidates(session, night)
-
-
-def variability_of(platform: Platform, night: str) -> pd.DataFrame:
-    """Variability figures as of a night, with names and positions."""
-    with platform.database.session() as session:
-        return variability(session, night)
+        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 
 def _light_curves(session: Session) -> LightCurves | None:

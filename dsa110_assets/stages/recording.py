@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from dsa110_assets.quality.verdict import Verdict
 
 Figure = float | int | str | bool | None
 
@@ -28,26 +29,6 @@ class StageResult:
     verdicts: list[Verdict] = field(default_factory=list)
     preview: Path | None = None
     version_id: int | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A quality measurement: ``passed`` is None where it could not be made, and ``reason`` says why (pitfall 22)."""
-
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    passed: bool | None
-    reason: str = ""
-
-    @classmethod
-    def within(cls, metric: str, value: float | None, low: float | None, high: float | None, reason: str = "") -> Verdict:
-        """Judge a value against its limits; a missing or non-finite value is never a pass."""
-        if value is None or not math.isfinite(value):
-            return cls(metric, None, low, high, None, reason or "could not be measured")
-        passed = (low is None or value >= low) and (high is None or value <= high)
-        return cls(metric, float(value), low, high, passed, reason)
 
 
 @dataclass

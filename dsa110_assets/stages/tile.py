@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from dsa110_assets import products
-from dsa110_assets.calibration.select import CalCandidate, CalChoice, select_tables
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.errors import NoCalibrationError, NonRetriableError
 from dsa110_assets.geometry import TilePointing, meridian_icrs
 from dsa110_assets.ingest import ledger
+from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.rawfile import RawHeader, read_raw_header
 from dsa110_assets.registry.queries.calibration import record_calibration_applied
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
-from dsa110_assets.registry.schema import CaltableRow, GroupState, IngestGroup, MeasurementSetRow, TileStage
+from dsa110_assets.registry.schema import GroupState, IngestGroup, MeasurementSetRow, TileStage
 from dsa110_assets.stages.attempts import attempt, end_stage, now
+from dsa110_assets.stages.nearest import nearest_tables, recalibrate_outdated
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.quality import judge_tile_image
-from dsa110_assets.stages.recording import StageResult, Verdict, measured
+from dsa110_assets.stages.recording import StageResult, measured
 from dsa110_assets.stages.references import calibrators_path, reference_path
 from dsa110_assets.stages.versions import provenance, register, versions_of
 from dsa110_assets.stages.work import TileRun
@@ -52,6 +49,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 flag_rfi=config.flag_rfi,
                 field_name=calibrator,
                 telescope_name=config.telescope_name,
+                threads=platform.threads,
                 history=[f"{name} = {value}" for name, value in provenance(platform, {}, observation=group_id).items()],
             )
             verify_ms(staged)
@@ -64,10 +62,19 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 "missing_subbands": ", ".join(f"sb{n:02d}" for n in report.missing_subbands) or "none",
                 "channels": report.n_channels,
                 "rows": report.n_rows,
-                "flagged_fraction": report.flagged_fraction,
+                "flagged_fraction": report.flags.fraction,
+                "dead_antennas": ", ".join(report.flags.dead_antennas) or "none",
                 "declination_deg": report.pointing_dec_deg,
                 "phase_ra_deg": report.phase_ra_deg,
                 "phase_dec_deg": report.phase_dec_deg,
+                "notes": "; ".join(report.notes) or "none",
+            },
+            tables={
+                "flagged by reason": [{"reason": reason, "fraction": share} for reason, share in report.flags.by_reason.items()],
+                "flagged by baseline length": [
+                    {"from_m": low, "to_m": high, "fraction": share} for low, high, share in report.flags.by_baseline_m
+                ],
+                "steps": [{"step": step, "seconds": seconds} for step, seconds in report.seconds.items()],
             },
         )
         with platform.database.session() as session:
@@ -86,7 +93,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 pointing_dec_deg=report.pointing_dec_deg,
                 calibrator=calibrator,
                 n_channels=report.n_channels,
-                flagged_fraction=report.flagged_fraction,
+                flagged_fraction=report.flags.fraction,
                 size_bytes=products.size_bytes(destination),
             )
             end_stage(session, run, number, TileStage.MEASUREMENT_SET, calibrator=calibrator)
@@ -103,7 +110,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
         with platform.database.session() as session:
             group = session.get_one(IngestGroup, group_id)
             try:
-                choice = _nearest_tables(session, platform, group)
+                choice = nearest_tables(session, platform.config, group)
             except NoCalibrationError:
                 if group.state == GroupState.IN_PROGRESS:
                     ledger.await_calibration(session, group_id, number, now())
@@ -130,7 +137,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 "channels": report.n_channels,
                 "channels_averaged": report.channels_averaged,
                 "smearing_loss": report.smearing_loss,
-                "flagged_fraction": report.flagged_after,
+                "flagged_fraction": report.flagged_fraction,
                 "lost_to_solutions": report.lost_to_solutions,
                 "median_amplitude_jy": report.median_amplitude_jy,
             },
@@ -152,7 +159,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 pointing_dec_deg=raw.pointing_dec_deg,
                 calibrator=raw.calibrator,
                 n_channels=report.n_channels,
-                flagged_fraction=report.flagged_after,
+                flagged_fraction=report.flagged_fraction,
                 size_bytes=products.size_bytes(destination),
             )
             record_calibration_applied(
@@ -165,6 +172,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
 def make_image(platform: Platform, run: TileRun) -> StageResult:
     """Image the calibrated observation and judge the image."""
     from dsa110_assets.imaging import ImagingOptions, image_tile
+    from dsa110_assets.quality.image import judge_tile, read_tile
 
     group_id = run.group_id
     with attempt(platform, run) as number:
@@ -187,7 +195,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 mask_sky=near if options.use_mask else None,
                 provenance=provenance(platform, inputs, DSAGROUP=group_id),
             )
-            verdicts = judge_tile_image(staged, group_id, near, report.noise_jy_per_beam, report.thermal_jy_per_beam, report.dynamic_range)
+            verdicts = judge_tile(read_tile(staged, group_id), near)
         result = StageResult(
             "tile_image",
             group_id,
@@ -201,7 +209,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 "beam_angle_deg": report.beam.bpa_deg,
                 "major_cycles": report.major_cycles,
                 "used_fraction": report.used_fraction,
-                **{verdict.metric: verdict.value for verdict in verdicts if verdict.metric not in ("dynamic_range",)},
+                **{verdict.name: verdict.value for verdict in verdicts if verdict.name not in ("dynamic_range",)},
             },
             verdicts=verdicts,
             preview=destination / report.preview.name,
@@ -225,13 +233,14 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 bpa_deg=report.beam.bpa_deg,
             )
             end_stage(session, run, number, TileStage.IMAGED)
+            recalibrate_outdated(session, platform.config, [group_id])
     return result
 
 
 def _row_of(verdict: Verdict) -> Mapping[str, float | str | None]:
     word = "not measured" if verdict.passed is None else "good" if verdict.passed else "bad"
     return {
-        "metric": verdict.metric,
+        "metric": verdict.name,
         "value": verdict.value,
         "lowest": verdict.low,
         "highest": verdict.high,
@@ -250,21 +259,4 @@ def _pointing(header: RawHeader) -> TilePointing:
         dec_deg=np.degrees(dec_rad),
         phase_ra_deg=float(np.degrees(ra_rad[middle])),
         phase_dec_deg=float(np.degrees(dec_rad[middle])),
-    )
-
-
-def _nearest_tables(session: Session, platform: Platform, group: IngestGroup) -> CalChoice:
-    config = platform.config
-    rows = session.scalars(
-        select(CaltableRow).where(
-            CaltableRow.mid_mjd.between(group.mid_mjd - config.cal_borrow_days - 1, group.mid_mjd + config.cal_borrow_days + 1)
-        )
-    )
-    return select_tables(
-        [CalCandidate(Path(row.directory), row.mid_mjd, row.pointing_dec_deg, row.night.isoformat(), row.accepted) for row in rows],
-        mid_mjd=group.mid_mjd,
-        declination_deg=group.dec_deg,
-        night=group.night.isoformat(),
-        borrow_days=config.cal_borrow_days,
-        declination_tolerance_deg=config.cal_declination_tolerance_deg,
     )

@@ -46,7 +46,7 @@ def register(
             session,
             result.product,
             result.key,
-            verdict.metric,
+            verdict.name,
             verdict.value,
             limit_low=verdict.low,
             limit_high=verdict.high,

@@ -1,0 +1,69 @@
+"""How far a demonstration has come, read from the registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from dsa110_assets.ingest import ledger
+from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion, SubbandFile, TileStage
+
+if TYPE_CHECKING:
+    from dsa110_assets.stages.platform import Platform
+
+_COUNTED = ("measurement_set", "calibration_tables", "calibrated_ms", "tile_image", "hourly_mosaic", "forced_photometry", "ese_candidates")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Numbers of files, observations by state, products made (each key once), and whether the last night's candidates exist."""
+
+    files: int
+    rejected: int
+    collecting: int
+    pending: int
+    awaiting: int
+    in_progress: int
+    completed: int
+    failed: int
+    products: tuple[tuple[str, int], ...]
+    candidates_ranked: bool
+
+    def line(self, expected: int) -> str:
+        """One line for people."""
+        made = dict(self.products)
+        waiting = f", {self.awaiting} waiting for a calibrator" if self.awaiting else ""
+        failed = f", [red]{self.failed} failed[/]" if self.failed else ""
+        return (
+            f"{self.files:4d} files ({self.rejected} rejected) | observations: {self.pending - self.awaiting} pending{waiting}, "
+            f"{self.in_progress} running, {self.completed}/{expected} done{failed} | "
+            f"MS {made.get('measurement_set', 0)}, tables {made.get('calibration_tables', 0)}, images {made.get('tile_image', 0)}, "
+            f"mosaics {made.get('hourly_mosaic', 0)}, photometry {made.get('forced_photometry', 0)}, candidates {made.get('ese_candidates', 0)}"
+        )
+
+
+def read_progress(platform: Platform, last_night: str) -> Progress:
+    """Ask the registry."""
+    with platform.database.session() as session:
+        counts = ledger.counts(session)
+        files = dict(session.execute(select(SubbandFile.state, func.count()).group_by(SubbandFile.state)).tuples().all())
+        awaiting = session.scalar(
+            select(func.count()).where(IngestGroup.state == GroupState.PENDING, IngestGroup.stage == TileStage.AWAITING_CALIBRATION)
+        )
+        query = select(ProductVersion.product, func.count(ProductVersion.key.distinct())).where(ProductVersion.product.in_(_COUNTED))
+        products = session.execute(query.group_by(ProductVersion.product)).tuples().all()
+        ranked = session.scalar(select(func.count()).where(ProductVersion.product == "ese_candidates", ProductVersion.key == last_night))
+    return Progress(
+        files=files.get("accepted", 0),
+        rejected=files.get("rejected", 0),
+        collecting=counts[GroupState.COLLECTING],
+        pending=counts[GroupState.PENDING],
+        awaiting=awaiting or 0,
+        in_progress=counts[GroupState.IN_PROGRESS],
+        completed=counts[GroupState.COMPLETED],
+        failed=counts[GroupState.FAILED],
+        products=tuple(sorted(products)),
+        candidates_ranked=bool(ranked),
+    )

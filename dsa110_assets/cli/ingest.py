@@ -1,0 +1,106 @@
+"""`dsa110 ingest`: the queue by hand: what waits, what was refused and why, look again, try again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """The ingest queue: state of observations, refused files, scan, retry.
+
+    Example: `dsa110 ingest status`
+    """
+
+
+@app.command("status")
+def show_status(
+    observation: Annotated[str | None, typer.Argument(help="One observation (YYYY-MM-DDTHH:MM:SS), with its files.")] = None,
+    *,
+    state: Annotated[str | None, typer.Option(help="Only this state: collecting, pending, in_progress, completed, failed.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most rows.")] = 40,
+    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Observations and refused files.
+
+    Example: `dsa110 ingest status --state failed`
+    """
+    from dataclasses import asdict
+
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.errors import UnknownGroupError
+    from dsa110_assets.ingest import status
+    from dsa110_assets.registry.schema import GroupState
+    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.platform import Platform
+
+    platform = Platform.open()
+    with platform.database.session() as session:
+        if observation is not None:
+            details = status.group_details(session, observation, expected_subbands=platform.config.expected_subbands)
+            if details is None:
+                raise UnknownGroupError(observation, "is not in the ingest queue", "list observations with `dsa110 ingest status`")
+            if json:
+                emit_json(asdict(details))
+                return
+            emit_table(("what", "value"), [(name, value) for name, value in asdict(details.group).items()], title=observation)
+            emit_table(("subband", "state", "file", "reason"), [(f.subband, f.state, f.path, f.reason or "") for f in details.files])
+            return
+        summary = status.backlog(session, now())
+        groups = status.groups(session, state=None if state is None else GroupState(state), limit=limit)
+        rejected = status.rejected_files(session, limit=limit)
+    if json:
+        emit_json({"backlog": asdict(summary), "observations": [asdict(g) for g in groups], "rejected": [asdict(f) for f in rejected]})
+        return
+    emit_table(("state", "observations"), [(name.value, number) for name, number in summary.counts.items()], title="Queue")
+    emit_table(
+        ("observation", "state", "stage", "subbands", "attempt", "calibrator", "error"),
+        [(g.group_id, g.state, g.stage, g.n_subbands, g.attempt, g.calibrator or "", g.error or "") for g in groups],
+        title="Observations, newest first",
+    )
+    if rejected:
+        emit_table(("file", "reason"), [(f.path, f.reason) for f in rejected], title="Refused files, left where they are", wrap=True)
+
+
+@app.command("scan")
+def scan() -> None:
+    """Look at the whole input directory once, now.
+
+    Example: `dsa110 ingest scan`
+    """
+    from dsa110_assets.ingest.scan import scan_directory
+    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.platform import Platform
+
+    platform = Platform.open()
+    report = scan_directory(platform.database, platform.config.input_dir, platform.config, now())
+    typer.echo(
+        f"{report.n_listed} files listed, {report.n_opened} read, {len(report.accepted)} accepted, {len(report.rejected)} refused, "
+        f"{report.n_being_written} being written, {report.n_unread} left for the next scan; now pending: {', '.join(report.pending) or 'none'}"
+    )
+    for rejection in report.rejected:
+        typer.echo(f"  {rejection.path}: {rejection.reason}")
+
+
+@app.command("retry")
+def retry(
+    observation: Annotated[str, typer.Argument(help="YYYY-MM-DDTHH:MM:SS")],
+    *,
+    force: Annotated[bool, typer.Option(help="Take it away from a run that still holds it.")] = False,
+) -> None:
+    """Send an observation back to the queue, from its raw files; the running platform takes it up.
+
+    Example: `dsa110 ingest retry 2026-03-08T05:25:07`
+    """
+    from dsa110_assets.ingest import ledger
+    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.platform import Platform
+
+    platform = Platform.open()
+    with platform.database.session() as session:
+        ledger.retry(session, observation, now(), platform.config, force=force)
+    typer.echo(f"{observation} is pending")

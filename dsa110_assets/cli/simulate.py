@@ -1,0 +1,93 @@
+"""`dsa110 simulate`: raw files of a known sky, for demonstrations, tests and measurements."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class Size(StrEnum):
+    """Sizes of an observation."""
+
+    TINY = "tiny"
+    DEMO = "demo"
+    FULL = "full"
+
+
+@app.callback()
+def _group() -> None:
+    """Simulated raw files: a tile or the nights of the demonstration.
+
+    Example: `dsa110 simulate tile /data/incoming --size demo`
+    """
+
+
+@app.command("tile")
+def tile(
+    output: Annotated[Path, typer.Argument(help="Directory for the sixteen files.")],
+    *,
+    size: Annotated[Size, typer.Option(help="tiny: 8 antennas; demo: 24 antennas, 30 MB; full: 96 antennas, 2.3 GB.")] = Size.DEMO,
+    start: Annotated[str, typer.Option(help="Centre of the first integration, UTC.")] = "2026-03-08T05:25:06.9",
+    declination: Annotated[float, typer.Option(help="Pointing declination, degrees.")] = 54.6,
+    min_jy: Annotated[float, typer.Option(help="Faintest source.")] = 0.12,
+    seed: Annotated[int, typer.Option(help="Seed of noise and gains.")] = 110,
+    reference: Annotated[Path | None, typer.Option(help="Also write the reference catalogues and the truth of this sky there.")] = None,
+) -> None:
+    """Write the raw files of one observation of the demonstration's sky.
+
+    Example: `dsa110 simulate tile /data/incoming --size full --reference /data/reference`
+    """
+    from astropy.time import Time
+
+    from dsa110_assets.simulation import array, band
+    from dsa110_assets.simulation.night import demo_plan
+    from dsa110_assets.simulation.receivers import Receivers
+    from dsa110_assets.simulation.tile import simulate_tile
+
+    plan = demo_plan(min_jy=min_jy)
+    layout = {Size.TINY: array.tiny_array, Size.DEMO: array.demo_array, Size.FULL: array.full_array}[size]()
+    files = simulate_tile(
+        output,
+        start_mjd=float(Time(start, format="isot", scale="utc").mjd),
+        declination_deg=declination,
+        sky=plan.sky,
+        array=layout,
+        band=band.full_band() if size is Size.FULL else band.demo_band(),
+        seed=seed,
+        receivers=Receivers(seed=seed),
+    )
+    if reference is not None:
+        reference.mkdir(parents=True, exist_ok=True)
+        plan.write_references(reference)
+        plan.write_truth(reference)
+    typer.echo(f"{len(files)} files in {output}, {sum(f.stat().st_size for f in files) / 1e6:.0f} MB, {len(plan.sky)} sources in the sky")
+
+
+@app.command("night")
+def night(
+    output: Annotated[Path, typer.Argument(help="Directory for the raw files.")],
+    *,
+    which: Annotated[int, typer.Option(min=1, max=2, help="First or second night of the demonstration.")] = 1,
+    tiles: Annotated[int, typer.Option(min=2, max=24, help="Observations.")] = 12,
+    min_jy: Annotated[float, typer.Option(help="Faintest source.")] = 0.12,
+    dwell: Annotated[float, typer.Option(help="Seconds to wait after each file.")] = 0.0,
+    reference: Annotated[Path | None, typer.Option(help="Also write the reference catalogues and the truth of this sky there.")] = None,
+) -> None:
+    """Write the raw files of a night of the demonstration, one by one, as the telescope does.
+
+    Example: `dsa110 simulate night /data/incoming --which 2 --reference /data/reference`
+    """
+    from dsa110_assets.simulation.night import demo_plan
+
+    plan = demo_plan(n_tiles=tiles, min_jy=min_jy)
+    if reference is not None:
+        reference.mkdir(parents=True, exist_ok=True)
+        plan.write_references(reference)
+        plan.write_truth(reference)
+    truth = plan.simulate(output, which - 1, dwell_s=dwell, on_tile=lambda i, files: typer.echo(f"tile {i + 1}: {files[0].name} ..."))
+    typer.echo(f"{sum(len(files) for files in truth.files)} files in {output}")

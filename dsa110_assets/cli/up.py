@@ -1,0 +1,93 @@
+"""`dsa110 up` and `dsa110 down`: the whole platform on one machine, and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from dsa110_assets.config import PipelineConfig
+
+
+def pid_file(config: PipelineConfig) -> Path:
+    """File with the supervisor's process number while a platform runs."""
+    return config.state_dir.absolute() / "up.pid"
+
+
+def running_pid(config: PipelineConfig) -> int | None:
+    """Process number of the supervisor of this state directory, if it runs."""
+    import psutil
+
+    try:
+        pid = int(pid_file(config).read_text())
+        alive = "up" in psutil.Process(pid).cmdline()
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return None
+    return pid if alive else None
+
+
+def up() -> None:
+    """Start database, code server, Dagster UI and daemon, and keep them running until Ctrl-C or `dsa110 down`.
+
+    Example: `PIPELINE_INPUT_DIR=/data/incoming dsa110 up`
+    """
+    from rich.console import Console
+
+    from dsa110_assets.cli import services
+    from dsa110_assets.errors import ConfigurationError
+    from dsa110_assets.products import ProductPaths, sweep_staging
+    from dsa110_assets.registry.database import Database
+    from dsa110_assets.registry.server import dagster_url
+
+    console = Console(highlight=False)
+    config = PipelineConfig.from_env()
+    if (other := running_pid(config)) is not None:
+        raise ConfigurationError(config.state_dir, f"a platform already runs there (process {other})", "stop it with `dsa110 down`")
+    if services.port_is_open(config.dagster_port):
+        raise ConfigurationError("PIPELINE_DAGSTER_PORT", f"port {config.dagster_port} is taken", "choose another one")
+    Database.connect(config).dispose()
+    for leftover in sweep_staging(ProductPaths.of(config)):
+        console.print(f"removed what a crashed stage left: {leftover}")
+    code_port = services.free_port()
+    env = services.environment(config, dagster_url(config), code_port)
+    supervisor = services.Supervisor(services.services(config, code_port), env, config.state_dir.absolute() / "logs")
+    ending: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:  # the signature of a signal handler
+        ending.append(number)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    pid_file(config).write_text(str(os.getpid()))
+    try:
+        supervisor.start()
+        console.print(f"Dagster UI: http://{config.api_host}:{config.dagster_port}   logs: {config.state_dir.absolute() / 'logs'}")
+        supervisor.watch(lambda: bool(ending))
+    finally:
+        supervisor.stop()
+        pid_file(config).unlink(missing_ok=True)
+
+
+def down(*, keep_database: Annotated[bool, typer.Option(help="Leave the embedded database running.")] = False) -> None:
+    """Stop the platform of this state directory, and its embedded database.
+
+    Example: `dsa110 down`
+    """
+    stop(PipelineConfig.from_env(validate_paths=False), keep_database=keep_database)
+
+
+def stop(config: PipelineConfig, *, keep_database: bool = False) -> bool:
+    """Stop supervisor, services and database of a state directory; False when none ran."""
+    from dsa110_assets.cli.services import STOP_TIMEOUT_S, stop_tree
+    from dsa110_assets.registry.server import stop_server
+
+    pid = running_pid(config)
+    if pid is not None:
+        stop_tree(pid, 3 * STOP_TIMEOUT_S)
+    if not keep_database and (config.state_dir / "postgres").is_dir():
+        stop_server(config)
+    return pid is not None
