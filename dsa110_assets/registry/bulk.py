@@ -1,6 +1,6 @@
 """Many rows at a time: upserts of single rows, and data frames through PostgreSQL's COPY.
 
-COPY is 20 to 50 times as fast as INSERT for a night's photometry. What does not belong here: which tables (`queries`).
+`benchmarks/registry_bulk.py` measures them beside SQLAlchemy's bulk INSERT (COPY is about 9 times as fast) and `pandas.read_sql`. What does not belong here: which tables (`queries`).
 """
 
 from __future__ import annotations
