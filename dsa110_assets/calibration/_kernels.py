@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
-def predict(delay_source_s, time_index, amplitude_jy, first_hz, step_hz, out):
+def predict(
+    delay_source_s: NDArray[np.float64],
+    time_index: NDArray[np.int64],
+    amplitude_jy: NDArray[np.float64],
+    first_hz: float,
+    step_hz: float,
+    out: NDArray[np.complex64],
+) -> None:
     """Sum of point sources for each row and channel.
 
     ``delay_source_s`` (Nrows, Nsources) geometric delays in s, ``time_index`` (Nrows,), ``amplitude_jy`` (Ntimes, Nchan, Nsources)
@@ -39,7 +47,16 @@ def predict(delay_source_s, time_index, amplitude_jy, first_hz, step_hz, out):
 
 
 @numba.njit(parallel=True, cache=True)
-def accumulate(data, flag, weight, model, slot, sum_data, sum_model, sum_weight):
+def accumulate(
+    data: NDArray[np.complex64],
+    flag: NDArray[np.bool_],
+    weight: NDArray[np.float32],
+    model: NDArray[np.complex64],
+    slot: NDArray[np.int64],
+    sum_data: NDArray[np.complex64],
+    sum_model: NDArray[np.complex64],
+    sum_weight: NDArray[np.float32],
+) -> None:
     """Add one block's unflagged visibilities to the weighted sums of their slot.
 
     ``data`` (Nrows, Nchan, Npol), ``flag``, ``weight`` likewise, ``model`` (Nrows, Nchan) for both polarizations, ``slot`` (Nrows,) output row,
@@ -61,7 +78,20 @@ def accumulate(data, flag, weight, model, slot, sum_data, sum_model, sum_weight)
 
 
 @numba.njit(parallel=True, cache=True)
-def apply_and_average(data, flag, weight, gain, gain_flag, ant1, ant2, row_flag, factor, out, out_flag, out_weight):
+def apply_and_average(
+    data: NDArray[np.complex64],
+    flag: NDArray[np.bool_],
+    weight: NDArray[np.float32],
+    gain: NDArray[np.complex64],
+    gain_flag: NDArray[np.bool_],
+    ant1: NDArray[np.int32],
+    ant2: NDArray[np.int32],
+    row_flag: NDArray[np.bool_],
+    factor: int,
+    out: NDArray[np.complex64],
+    out_flag: NDArray[np.bool_],
+    out_weight: NDArray[np.float32],
+) -> None:
     """Correct visibilities, ``V / (g1 conj(g2))``, and average ``factor`` channels weighted by ``weight``.
 
     ``data`` (Nrows, Nchan, Npol) complex64, ``flag`` bool, ``weight`` float32; ``gain`` (Nants, Nchan, Npol) complex64 with ``gain_flag``;

@@ -94,7 +94,7 @@ def solve_term(vis: str, selection: Mapping[str, str], apply: Sequence[str], ter
     """
     import casatools
 
-    calibrater = casatools.calibrater()
+    calibrater: Any = casatools.calibrater()
     try:
         calibrater.open(filename=vis, compress=False, addcorr=False, addmodel=False)
         calibrater.reset()

@@ -15,10 +15,10 @@ _AZIMUTHS = 12
 
 def cutoff_radius_rad(frequency_hz: float, level: float = BEAM_CUTOFF) -> float:
     """Angle from the axis at which the Airy power beam falls to ``level``."""
-    from scipy.optimize import brentq
+    from scipy.optimize import root_scalar
     from scipy.special import j1
 
-    x = float(brentq(lambda v: (2 * j1(v) / v) ** 2 - level, 1e-6, 3.8317))
+    x = float(root_scalar(lambda v: (2 * j1(v) / v) ** 2 - level, bracket=(1e-6, 3.8317), method="brentq").root)
     return float(np.arcsin(x * SPEED_OF_LIGHT_M_PER_S / (np.pi * DISH_DIAMETER_M * frequency_hz)))
 
 

@@ -1,7 +1,8 @@
 """The flux density scale of Perley & Butler (2017), ApJS 230, 7: the one place where the platform knows absolute fluxes.
 
 ``log10(S / Jy) = a0 + a1 x + a2 x**2 + ...`` with ``x = log10(nu / GHz)`` (their equation 1; coefficients of their tables
-6 and 7, epoch 2016). What does not belong here: fluxes of ordinary calibrators (`calibrators`), which are not on this scale.
+6 and 7, epoch 2016). The standards in use (3C48, 3C138, 3C147, 3C286) are smaller than 3.1 arcsec, a quarter of this array's finest beam: a
+point source is their model. What does not belong here: fluxes of ordinary calibrators (`calibrators`), which are not on this scale.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def flux_jy(name: str, frequency_hz: ArrayLike) -> NDArray[np.float64]:
         raise FluxScaleError(
             name, f"{ghz.min():.3f}-{ghz.max():.3f} GHz is outside {source.low_ghz}-{source.high_ghz} GHz", "use another standard"
         )
-    return 10.0 ** np.polynomial.polynomial.polyval(np.log10(ghz), np.asarray(source.coefficients))
+    return np.asarray(10.0 ** np.polynomial.polynomial.polyval(np.log10(ghz), np.asarray(source.coefficients)), dtype=np.float64)
 
 
 def spectral_index(name: str, frequency_hz: float) -> float:

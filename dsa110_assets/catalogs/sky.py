@@ -111,8 +111,8 @@ def separation_deg(sky: pd.DataFrame, ra_deg: float, dec_deg: float) -> NDArray[
 
 def cone(sky: pd.DataFrame, ra_deg: float, dec_deg: float, radius_deg: float) -> pd.DataFrame:
     """Sources within ``radius_deg`` of a direction, brightest first; right across 0h and the poles."""
-    near = sky[np.abs(sky["dec_deg"].to_numpy() - dec_deg) <= radius_deg]
-    near = near[separation_deg(near, ra_deg, dec_deg) <= radius_deg]
+    near = sky.loc[np.abs(sky["dec_deg"].to_numpy() - dec_deg) <= radius_deg]
+    near = near.loc[separation_deg(near, ra_deg, dec_deg) <= radius_deg]
     return near.sort_values("flux_jy", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -132,7 +132,7 @@ def strip(sky: pd.DataFrame, ra_from_deg: float, ra_to_deg: float, dec_deg: floa
     offset = np.mod(sky["ra_deg"].to_numpy() - ra_from_deg, 360.0)
     inside = (offset <= width) & (np.abs(sky["dec_deg"].to_numpy() - dec_deg) <= half_height_deg)
     order = np.argsort(offset[inside], kind="stable")
-    return sky[inside].iloc[order].reset_index(drop=True)
+    return sky.loc[inside].iloc[order].reset_index(drop=True)
 
 
 def with_calibrators(sky: pd.DataFrame, calibrators: Sequence[Calibrator], *, radius_arcsec: float = NVSS_BEAM_ARCSEC) -> pd.DataFrame:
@@ -151,4 +151,4 @@ def with_calibrators(sky: pd.DataFrame, calibrators: Sequence[Calibrator], *, ra
         keep &= separation_deg(sky, c.ra_deg, c.dec_deg) > radius_arcsec / 3600.0
     if not rows:
         return sky.reset_index(drop=True)
-    return pd.concat([pd.DataFrame(rows, columns=list(COLUMNS)), sky[keep]], ignore_index=True)
+    return pd.concat([pd.DataFrame(rows, columns=list(COLUMNS)), sky.loc[keep]], ignore_index=True)

@@ -57,7 +57,7 @@ def test_a_bad_source_leaves_the_old_catalogue(tmp_path):
     text.write_text("not the manual")
     with pytest.raises(NonRetriableError, match="no entry"):
         calibrators.build_calibrator_db(text, database)
-    assert len(calibrators.load(database)) == 6
+    assert len(calibrators.load(database)) == 7
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.sqlite3", "manual.txt"]
 
 

@@ -18,7 +18,7 @@ def tile_on(star):
     return TilePointing(61_100 + np.arange(24) * 1.5e-4, ra % 360, np.full(24, star.dec_deg), star.ra_deg, star.dec_deg)
 
 
-@pytest.mark.parametrize("name", ["1911+161", "0922-399"])
+@pytest.mark.parametrize("name", ["1911+161", "0922-399", "1256-057"])
 def test_pitfall_10_a_calibrator_without_flux_gets_none(name):
     star = calibrators.find(CATALOG, name)
     assert star.flux_jy is None
