@@ -353,6 +353,15 @@ def test_light_curves_of_the_given_sources_are_replaced_and_others_stay(database
         assert rows.all() == [(sources[0], "m3")] + [(i, n) for i in sources[1:] for n in ("m1", "m2")]
 
 
+def test_a_light_curve_of_nobody_is_refused(database, sources):
+    nobody = pd.DataFrame(
+        [(int(sources.max()) + 5, "m1", 61100.5, 1.0, 0.1, 1.0, 0.0, False)],
+        columns=["source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "normalisation", "normalisation_err", "is_limit"],
+    )
+    with pytest.raises(NonRetriableError, match="no such source"), database.session() as session:
+        queries.replace_light_curves(session, nobody)
+
+
 # --- variability and candidates
 def _figures(ids):
     return pd.DataFrame(

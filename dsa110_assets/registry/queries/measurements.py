@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, and_, delete, select, text
 from sqlalchemy.orm import Session
 
+from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry import photometry_partitions
 from dsa110_assets.registry.bulk import copy_rows, read_frame, read_frame_bulk
 from dsa110_assets.registry.schema import LightCurvePoint, MosaicRow, Photometry
@@ -43,7 +44,7 @@ def replace_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame, *
     if "time_mjd" not in frame.columns:
         frame["time_mjd"] = np.nan if time_mjd is None else float(time_mjd)
     frame["flags"] = frame["flags"].fillna("") if "flags" in frame.columns else ""
-    frame = frame[np.isfinite(frame[list(_MEASURED)].to_numpy(float)).all(axis=1)]
+    frame = frame.loc[np.isfinite(frame[list(_MEASURED)].to_numpy(float)).all(axis=1)]
     # two runs of the same mosaic take their turns
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"photometry {mosaic_name}"})
     session.execute(delete(Photometry).where(Photometry.mosaic_name == mosaic_name))
@@ -119,7 +120,11 @@ def light_curve(session: Session, source_id: int) -> pd.DataFrame:
 
 
 def replace_light_curves(session: Session, points: pd.DataFrame) -> int:
-    """Replace the normalised light curves of the sources that occur in ``points`` (columns as in `LightCurvePoint`)."""
+    """Replace the normalised light curves of the sources that occur in ``points`` (columns as in `LightCurvePoint`).
+
+    Raises:
+        NonRetriableError: a source is not in the registry.
+    """
     import numpy as np
     import pandas as pd
 
@@ -127,5 +132,12 @@ def replace_light_curves(session: Session, points: pd.DataFrame) -> int:
     session.execute(text("CREATE TEMPORARY TABLE IF NOT EXISTS replaced_sources (source_id int8 PRIMARY KEY) ON COMMIT DROP"))
     session.execute(text("TRUNCATE replaced_sources"))
     copy_rows(session, "replaced_sources", pd.DataFrame({"source_id": np.unique(points["source_id"].to_numpy())}), ["source_id"])
+    unknown = session.scalar(
+        text("SELECT min(r.source_id) FROM replaced_sources r LEFT JOIN sources s USING (source_id) WHERE s.source_id IS NULL")
+    )
+    if unknown is not None:
+        raise NonRetriableError(
+            f"light curve of source {unknown}", "there is no such source", "make the photometry again; it registers its sources"
+        )
     session.execute(text("DELETE FROM light_curves USING replaced_sources r WHERE light_curves.source_id = r.source_id"))
     return copy_rows(session, "light_curves", points, _LIGHT_CURVE_COLUMNS)

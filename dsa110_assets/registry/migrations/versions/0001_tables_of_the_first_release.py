@@ -52,6 +52,18 @@ def upgrade() -> None:
     op.create_index("ix_ingest_queue_start_mjd", "ingest_queue", ["start_mjd"], unique=False)
     op.create_index("ix_ingest_queue_state_priority", "ingest_queue", ["state", "priority", "start_mjd"], unique=False)
     op.create_table(
+        "light_curves",
+        sa.Column("source_id", sa.BigInteger(), nullable=False),
+        sa.Column("mosaic_name", sa.Text(), nullable=False),
+        sa.Column("time_mjd", sa.DOUBLE_PRECISION(), nullable=False),
+        sa.Column("flux_jy", sa.DOUBLE_PRECISION(), nullable=False),
+        sa.Column("flux_err_jy", sa.DOUBLE_PRECISION(), nullable=False),
+        sa.Column("normalisation", sa.DOUBLE_PRECISION(), nullable=False),
+        sa.Column("normalisation_err", sa.DOUBLE_PRECISION(), nullable=False),
+        sa.Column("is_limit", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("source_id", "mosaic_name", name=op.f("pk_light_curves")),
+    )
+    op.create_table(
         "mosaics",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
@@ -215,19 +227,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_images_mid_mjd"), "images", ["mid_mjd"], unique=False)
     op.create_table(
-        "light_curves",
-        sa.Column("source_id", sa.BigInteger(), nullable=False),
-        sa.Column("mosaic_name", sa.Text(), nullable=False),
-        sa.Column("time_mjd", sa.DOUBLE_PRECISION(), nullable=False),
-        sa.Column("flux_jy", sa.DOUBLE_PRECISION(), nullable=False),
-        sa.Column("flux_err_jy", sa.DOUBLE_PRECISION(), nullable=False),
-        sa.Column("normalisation", sa.DOUBLE_PRECISION(), nullable=False),
-        sa.Column("normalisation_err", sa.DOUBLE_PRECISION(), nullable=False),
-        sa.Column("is_limit", sa.Boolean(), nullable=False),
-        sa.ForeignKeyConstraint(["source_id"], ["sources.source_id"], name=op.f("fk_light_curves_source_id")),
-        sa.PrimaryKeyConstraint("source_id", "mosaic_name", name=op.f("pk_light_curves")),
-    )
-    op.create_table(
         "mosaic_tiles",
         sa.Column("mosaic_name", sa.Text(), nullable=False),
         sa.Column("group_id", sa.Text(), nullable=False),
@@ -316,7 +315,6 @@ def downgrade() -> None:
     op.drop_table("subband_files")
     op.drop_table("ms_index")
     op.drop_table("mosaic_tiles")
-    op.drop_table("light_curves")
     op.drop_table("images")
     op.drop_table("ese_candidates")
     op.drop_table("detections")
@@ -327,4 +325,5 @@ def downgrade() -> None:
     op.drop_table("product_versions")
     op.drop_table("photometry")
     op.drop_table("mosaics")
+    op.drop_table("light_curves")
     op.drop_table("ingest_queue")
