@@ -23,7 +23,7 @@ from scipy import fft
 from scipy.interpolate import RectBivariateSpline
 
 from dsa110_assets.instrument import BAND_CENTRE_HZ, drift_averaged_power_beam
-from dsa110_assets.mosaicking import TileImage, make_mosaic
+from dsa110_assets.mosaicking import TileImage, find_sources, make_mosaic
 from dsa110_assets.products import image_path
 
 CELL_ARCSEC = 3.0
@@ -95,6 +95,9 @@ def ours(directory: Path) -> dict[str, float]:
     seconds = time.perf_counter() - began
     image = fits.getdata(image_path(directory / "mosaic", "hour", "image"))
     wcs = WCS(fits.getheader(image_path(directory / "mosaic", "hour", "image")))
+    began = time.perf_counter()
+    found = find_sources(*(image_path(directory / "mosaic", "hour", suffix) for suffix in ("image", "noise")), sigma=7.0)
+    finding = time.perf_counter() - began
     ratios = []
     for ra, dec, flux in json.loads((directory / "truth.json").read_text()):
         column, row = (round(float(v)) for v in wcs.wcs_world2pix(ra, dec, 0))
@@ -108,6 +111,9 @@ def ours(directory: Path) -> dict[str, float]:
             ratios.append(np.exp(c[0] + 0.5 * (c[1] * vertex[0] + c[2] * vertex[1])) / flux)
     return {
         "seconds": seconds,
+        "finding_seconds": finding,
+        "found": len(found),
+        "finding_peak_gb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6,
         "rows": report.shape[0],
         "columns": report.shape[1],
         "snr_scatter": report.snr_scatter,

@@ -109,7 +109,7 @@ def make_mosaic(
         tiles: of one strip, each observation once, any order.
         out_dir: directory to write into, made when it does not exist; the caller publishes it.
         name: name of the mosaic.
-        provenance: FITS keywords (``DSACODE``, ``DSACONF``) and further entries for HISTORY.
+        provenance: ``code_version``, ``config_hash`` and further entries for the headers; see `writing.mosaic_header`.
         cell_arcsec: pixel size; None takes the tiles' own (the median).
         declination_tolerance_deg: largest range of declination of the tiles' centres.
         threads: 0 means all cores.

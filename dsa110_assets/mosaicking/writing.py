@@ -21,6 +21,7 @@ from dsa110_assets.products import mjd_to_datetime
 
 _FITS_BLOCK = 2880
 _KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")
+_PROVENANCE_KEYWORDS = {"code_version": "DSACODE", "config_hash": "DSACONF"}
 SMALL_PREVIEW_BYTES = 50_000
 
 
@@ -29,8 +30,8 @@ def mosaic_header(
 ) -> fits.Header:
     """Two-dimensional header of a mosaic cut from a grid at ``corner`` (row, column). BUNIT is the writer's.
 
-    ``provenance`` entries whose name is a FITS keyword (``DSACODE``, ``DSACONF``) become keywords, the others HISTORY lines;
-    the tiles are listed in HISTORY, one line each.
+    ``provenance``: ``code_version`` and ``config_hash`` become DSACODE and DSACONF, as in tile images; other entries whose name
+    is a FITS keyword become that keyword, the rest HISTORY lines. The tiles are listed in HISTORY, one line each.
     """
     header = fits.Header()
     header["SIMPLE"] = True
@@ -61,7 +62,8 @@ def mosaic_header(
     if frequencies:
         header["RESTFRQ"] = (float(np.mean(frequencies)), "[Hz] mean reference frequency of the tiles")
     header["DSANTILE"] = (len(tiles), "tiles combined")
-    for key, value in provenance.items():
+    for name, value in provenance.items():
+        key = _PROVENANCE_KEYWORDS.get(name, name)
         if _KEYWORD.fullmatch(key):
             header[key] = value
         else:

@@ -23,7 +23,7 @@ from dsa110_assets_tests.mosaicking.tile_files import (
     write_tile,
 )
 
-PROVENANCE = {"DSACODE": "0.1.0", "DSACONF": "0123456789ab", "inputs": "test"}
+PROVENANCE = {"code_version": "0.1.0", "config_hash": "0123456789ab", "inputs": "test"}
 
 
 def planes(report):
