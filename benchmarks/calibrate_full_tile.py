@@ -64,7 +64,7 @@ def prepare(directory: Path, n_sources: int) -> None:
     pd.DataFrame(columns).to_parquet(directory / "sky.parquet")
 
 
-def step(name: str, directory: Path) -> dict[str, object]:
+def step(name: str, directory: Path, n_sources: int) -> dict[str, object]:
     """Do one step in this process; the time starts after the imports and the compilation."""
     from dsa110_assets.calibration import _kernels  # noqa: F401
     from dsa110_assets.calibration.apply import apply_calibration
@@ -72,12 +72,12 @@ def step(name: str, directory: Path) -> dict[str, object]:
     from dsa110_assets.calibration.model import predict_model
     from dsa110_assets.calibration.solve import solve
 
-    sky = pd.read_parquet(directory / "sky.parquet")
+    sky = pd.read_parquet(directory / "sky.parquet") if name != "prepare" else pd.DataFrame()
     ms, tables = directory / "tile.ms", [directory / "tables" / name for name in ("bandpass.cal", "gain.cal")]
     start = time.perf_counter()
     figures: dict[str, object] = {}
     if name == "prepare":
-        prepare(directory, 20)
+        prepare(directory, n_sources)
     elif name == "solve":
         report = solve(ms, directory / "tables", sky=sky)
         figures = {"accepted": report.accepted, "snr": {k: round(q.median_snr, 1) for k, q in report.quality.items()}}
@@ -120,11 +120,12 @@ def main() -> None:
     """Run every step in a process of its own and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--sources", type=int, default=20)
     parser.add_argument("--peer", action="store_true", help="also run CASA's applycal and mstransform")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
-        figures = step(arguments.step, arguments.directory)
+        figures = step(arguments.step, arguments.directory, arguments.sources)
         own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
         figures |= {
             "cpu_s": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 1),
@@ -139,7 +140,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         for name in ["prepare", "solve", "apply", "predict", "flux", *(["casa"] if arguments.peer else [])]:
-            subprocess.run([sys.executable, __file__, "--directory", directory, "--step", name], check=True)
+            subprocess.run(
+                [sys.executable, __file__, "--directory", directory, "--step", name, "--sources", str(arguments.sources)], check=True
+            )
 
 
 if __name__ == "__main__":
