@@ -120,6 +120,11 @@ class PipelineConfig(BaseSettings):
     multiscale: bool = Field(False, description="Multi-scale deconvolution.", json_schema_extra=_SCIENCE)
     use_nvss_mask: bool = Field(True, description="Clean around catalogue positions from the first iteration.", json_schema_extra=_SCIENCE)
     mask_radius_arcsec: float = Field(60.0, gt=0, description="Radius of the circles of the catalogue mask.", json_schema_extra=_SCIENCE)
+    correct_smearing: bool = Field(
+        True,
+        description="The tile's beam includes the flux lost by averaging over channels and integrations; off for simulations without it.",
+        json_schema_extra=_SCIENCE,
+    )
 
     # --- mosaics and photometry
     mosaic_overlap_minutes: float = Field(

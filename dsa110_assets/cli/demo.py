@@ -71,6 +71,7 @@ class DemoPlaces:
             "PIPELINE_PARTITION_START": "2026-03-01",
             "PIPELINE_DAGSTER_PORT": str(port),
             "PIPELINE_THREADS_PER_WORKER": "1",
+            "PIPELINE_CORRECT_SMEARING": "false",  # the simulator evaluates the middle of each channel and integration
             "PIPELINE_IMAGE_SIZE": "1920",
             "PIPELINE_CELL_ARCSEC": "8",
             "PIPELINE_HOUR_SETTLE_S": "30",
@@ -94,15 +95,17 @@ def demo(
     from rich.console import Console
 
     from dsa110_assets.cli import up
+    from dsa110_assets.cli.services import free_port, port_is_open
 
     console = Console(highlight=False, soft_wrap=True)
     places = DemoPlaces(directory.absolute())
-    os.environ.update(places.settings(port))
-    config = PipelineConfig.from_env(validate_paths=False)
     if places.root.exists():
-        up.stop(config)
+        os.environ.update(places.settings(port or 3000))
+        up.stop(PipelineConfig.from_env(validate_paths=False))
     if stop:
         return
+    if port == 0 or port_is_open(port):
+        port = free_port()
     passed = run_demo(places, console, tiles=tiles, port=port, keep_running=not no_ui)
     if not passed:
         raise typer.Exit(1)
@@ -110,7 +113,7 @@ def demo(
 
 def run_demo(places: DemoPlaces, console: Console, *, tiles: int, port: int, keep_running: bool) -> bool:
     """The demonstration; whether all that it promises was found."""
-    from dsa110_assets.cli import demo_report, services, up
+    from dsa110_assets.cli import demo_report, up
     from dsa110_assets.simulation.night import demo_plan
     from dsa110_assets.stages.platform import Platform
 
@@ -118,8 +121,6 @@ def run_demo(places: DemoPlaces, console: Console, *, tiles: int, port: int, kee
     shutil.rmtree(places.root, ignore_errors=True)
     for folder in (places.incoming, places.truth, places.reference):
         folder.mkdir(parents=True)
-    if port == 0 or services.port_is_open(port):
-        port = services.free_port()
     settings = places.settings(port)
     os.environ.update(settings)
     (places.root / "demo.env").write_text("".join(f"export {name}={value}\n" for name, value in settings.items()))

@@ -22,7 +22,7 @@ class ImagingOptions:
     """Options of one tile image; the defaults are those of `PipelineConfig`.
 
     ``engine``: imaging engine. ``image_size``: width and height, pixels (even). ``cell_arcsec``: pixel size.
-    ``briggs_robust``: robustness of the weights, -2 (uniform) to 2 (natural). ``niter``: most minor iterations.
+    ``briggs_robust``: robustness of the weights, -2 (uniform) to 2 (nearly natural); above 2 natural. ``niter``: most minor iterations.
     ``auto_mask_sigma``: components are searched down to this many times the noise. ``auto_threshold_sigma``: around
     components cleaning goes down to this many times the noise. ``major_gain``: fraction of the peak removed between two
     exact subtractions. ``max_major``: most exact subtractions. ``multiscale``: multi-scale CLEAN. ``use_mask``: search first
@@ -91,4 +91,5 @@ class ImagingOptions:
             mask_radius_arcsec=config.mask_radius_arcsec,
             sefd_jy=config.sefd_jy,
             threads=config.threads_per_worker,
+            correct_smearing=config.correct_smearing,
         )

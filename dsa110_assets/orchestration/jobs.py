@@ -29,7 +29,7 @@ night_job = dg.define_asset_job(
     tags={"dsa110/exclusive": "variability"},
 )
 nightly_mosaic_job = dg.define_asset_job(
-    "nightly_mosaic", selection=dg.AssetSelection.assets("nightly_mosaic"), description="Mosaic of a whole night."
+    "mosaic_of_the_night", selection=dg.AssetSelection.assets("nightly_mosaic"), description="Mosaic of a whole night."
 )
 references_job = dg.define_asset_job(
     "references",

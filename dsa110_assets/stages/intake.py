@@ -27,6 +27,10 @@ REQUEST_LEASE_S = 600.0
 """A leased observation whose run has not started after this long is leased anew (the daemon died between lease and launch)."""
 
 
+WAITING_RUNS_PER_WORKER = 2
+"""Runs asked for ahead of the workers. What waits in the queue stays there, where the newest observation goes first."""
+
+
 @dataclass(frozen=True)
 class TickReport:
     """What one turn did; ``summary`` is a line for people."""
@@ -75,7 +79,8 @@ def tick(platform: Platform, *, most: int) -> TickReport:
         missing = planning.references_missing(session)
         if missing:
             return TickReport((), f"waiting for reference catalogues ({', '.join(missing)}); set their sources or run the job `references`")
-        leases = ledger.lease_pending(session, "sensor raw_files", most, now(), lease_s=REQUEST_LEASE_S)
+        room = WAITING_RUNS_PER_WORKER * platform.config.max_workers - ledger.counts(session)[GroupState.IN_PROGRESS]
+        leases = ledger.lease_pending(session, "sensor raw_files", max(0, min(most, room)), now(), lease_s=REQUEST_LEASE_S)
     works = tuple(_work(platform, lease) for lease in leases)
     counted = f"{len(report.accepted)} files accepted, {len(report.rejected)} rejected, {report.n_being_written} being written"
     return TickReport(works, counted if report.n_opened or report.rejected else "no new files, nothing waiting")

@@ -16,6 +16,7 @@ def build() -> dg.AssetsDefinition:
 
     @dg.asset(
         description=__doc__,
+        deps=["nvss_catalog"],
         output_required=False,
         group_name="reference",
         kinds={"postgres"},
