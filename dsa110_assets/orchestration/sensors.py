@@ -17,6 +17,9 @@ from dsa110_assets.stages.work import FollowUp, TileWork
 MOST_REQUESTS_PER_TICK = 20
 """A run request costs 0.15-0.35 s of the sensor's time."""
 
+FOLLOW_UP_PRIORITY = "20"
+"""Before any tile (live 10, backfill 0): tables release observations, and a finished hour is what people wait for."""
+
 
 def _raw_subbands(work: TileWork) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
@@ -81,7 +84,11 @@ def _follow_up_request(work: FollowUp) -> dg.RunRequest:
         run_key=work.run_key,
         job_name=work.job,
         partition_key=partition,
-        tags={"dsa110/because": work.reason[:250], **({"dsa110/night": work.night} if work.night else {})},
+        tags={
+            "dagster/priority": FOLLOW_UP_PRIORITY,
+            "dsa110/because": work.reason[:250],
+            **({"dsa110/night": work.night} if work.night else {}),
+        },
     )
 
 
