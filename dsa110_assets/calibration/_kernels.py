@@ -82,41 +82,52 @@ def apply_and_average(
     data: NDArray[np.complex64],
     flag: NDArray[np.bool_],
     weight: NDArray[np.float32],
+    rows: NDArray[np.int64],
     gain: NDArray[np.complex64],
     gain_flag: NDArray[np.bool_],
     ant1: NDArray[np.int32],
     ant2: NDArray[np.int32],
-    row_flag: NDArray[np.bool_],
     factor: int,
+    weight_scale: NDArray[np.float32],
     out: NDArray[np.complex64],
     out_flag: NDArray[np.bool_],
     out_weight: NDArray[np.float32],
+    counts: NDArray[np.int64],
 ) -> None:
     """Correct visibilities, ``V / (g1 conj(g2))``, and average ``factor`` channels weighted by ``weight``.
 
-    ``data`` (Nrows, Nchan, Npol) complex64, ``flag`` bool, ``weight`` float32; ``gain`` (Nants, Nchan, Npol) complex64 with ``gain_flag``;
-    ``out`` (Nrows, Nchan/factor, Npol), ``out_flag``, ``out_weight`` (sum of the weights of the unflagged channels).
+    ``data`` (Nblock, Nchan, Npol), ``flag``, ``weight`` likewise; ``rows`` (Nrows,): which rows to take; ``gain`` (Nants, Nchan, Npol) with ``gain_flag``;
+    ``ant1``, ``ant2`` (Nblock,). ``out`` (Nrows, Nchan/factor, Npol), ``out_flag``, ``out_weight``: the sum of the weights of the channels used times
+    ``weight_scale`` (Nrows,). ``counts`` (Nrows, 3): usable samples before, of them with a solution, averaged samples after. What is not finite is not used.
     """
-    n_rows, _, n_pol = data.shape
+    n_pol = data.shape[2]
     n_out = out.shape[1]
-    for row in numba.prange(n_rows):
+    for k in numba.prange(rows.size):
+        row = rows[k]
         a, b = ant1[row], ant2[row]
+        usable, solved, kept = 0, 0, 0
         for c_out in range(n_out):
             for p in range(n_pol):
                 total = 0.0 + 0.0j
                 total_weight = 0.0
-                if not row_flag[row]:
-                    for c in range(c_out * factor, (c_out + 1) * factor):
-                        w = weight[row, c, p]
-                        if flag[row, c, p] or gain_flag[a, c, p] or gain_flag[b, c, p] or not w > 0.0:
-                            continue
-                        both = complex(gain[a, c, p]) * complex(gain[b, c, p]).conjugate()
-                        total += w * complex(data[row, c, p]) / both
-                        total_weight += w
+                for c in range(c_out * factor, (c_out + 1) * factor):
+                    w = weight[row, c, p]
+                    v = complex(data[row, c, p])
+                    if flag[row, c, p] or not w > 0.0 or not (np.isfinite(v.real) and np.isfinite(v.imag)):
+                        continue
+                    usable += 1
+                    if gain_flag[a, c, p] or gain_flag[b, c, p]:
+                        continue
+                    solved += 1
+                    g = complex(gain[a, c, p]) * complex(gain[b, c, p]).conjugate()
+                    total += v * g.conjugate() * (w / (g.real * g.real + g.imag * g.imag))
+                    total_weight += w
                 if total_weight > 0.0:
-                    out[row, c_out, p] = np.complex64(total / total_weight)
-                    out_flag[row, c_out, p] = False
+                    kept += 1
+                    out[k, c_out, p] = np.complex64(total / total_weight)
+                    out_flag[k, c_out, p] = False
                 else:
-                    out[row, c_out, p] = np.complex64(0.0)
-                    out_flag[row, c_out, p] = True
-                out_weight[row, c_out, p] = total_weight
+                    out[k, c_out, p] = np.complex64(0.0)
+                    out_flag[k, c_out, p] = True
+                out_weight[k, c_out, p] = total_weight * weight_scale[k]
+        counts[k, 0], counts[k, 1], counts[k, 2] = usable, solved, kept

@@ -221,27 +221,26 @@ def _transform(
                 gain, gain_flag = _combined(solutions, float(time_column[start]), interpolation, n_chan)
                 gain_time = time_column[start]
             block = _read_block(main, start, count)
-            cross = block["ANTENNA1"] != block["ANTENNA2"]
-            if not cross.any():
+            cross = np.flatnonzero(block["ANTENNA1"] != block["ANTENNA2"])
+            if cross.size == 0:
                 continue
-            data, flag, weight = block["DATA"], block["FLAG"], block["WEIGHT_SPECTRUM"]
-            flag |= ~np.isfinite(data)
-            data[flag] = 0
-            data, flag, weight = data[cross], flag[cross], weight[cross]
-            n = int(cross.sum())
-            shape = (n, n_chan // factor, 2)
+            block["FLAG"][block["FLAG_ROW"]] = True  # flagged rows stay, without data
+            n, shape = cross.size, (cross.size, n_chan // factor, 2)
             out, out_flag, out_weight = np.empty(shape, np.complex64), np.empty(shape, bool), np.empty(shape, np.float32)
-            a1, a2 = block["ANTENNA1"][cross], block["ANTENNA2"][cross]
-            row_flag = block["FLAG_ROW"][cross]
-            apply_and_average(data, flag, weight, gain, gain_flag, a1, a2, row_flag, factor, out, out_flag, out_weight)
-            usable = ~flag & ~row_flag[:, None, None] & (weight > 0)
-            totals.unflagged_before += int(usable.sum())
-            totals.solved += int((usable & ~gain_flag[a1] & ~gain_flag[a2]).sum())
-            totals.unflagged_after += int(out.size - out_flag.sum())
-            if not out_flag.all():
-                totals.amplitudes.append(float(np.median(np.abs(out[~out_flag]))))
-            # sum of nsamples over the channels = channels' worth of data; 2 dnu tau / SEFD^2 for each
-            out_weight *= (2.0 * width_hz * block["INTERVAL"][cross] / sefd_jy**2).astype(np.float32)[:, None, None]
+            counts = np.zeros((n, 3), dtype=np.int64)
+            # the sum of nsamples over the channels is channels' worth of data, each worth 2 dnu tau / SEFD^2
+            scale = (2.0 * width_hz * block["INTERVAL"][cross] / sefd_jy**2).astype(np.float32)
+            apply_and_average(
+                block["DATA"], block["FLAG"], block["WEIGHT_SPECTRUM"], cross, gain, gain_flag, block["ANTENNA1"], block["ANTENNA2"],
+                factor, scale, out, out_flag, out_weight, counts,
+            )  # fmt: skip
+            usable, solved, kept = counts.sum(axis=0).tolist()
+            totals.unflagged_before += usable
+            totals.solved += solved
+            totals.unflagged_after += kept
+            if kept:
+                sample = np.abs(out[:: max(1, n // 500)][~out_flag[:: max(1, n // 500)]])
+                totals.amplitudes += [float(np.median(sample))] if sample.size else []
             _write_block(new, written, block, cross, out, out_flag, out_weight)
             written += n
     return totals
@@ -274,7 +273,7 @@ def _write_block(
     new: Any,
     start: int,
     block: Mapping[str, Any],
-    cross: NDArray[np.bool_],
+    cross: NDArray[np.int64],
     data: NDArray[np.complex64],
     flag: NDArray[np.bool_],
     weight: NDArray[np.float32],

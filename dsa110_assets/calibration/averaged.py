@@ -142,8 +142,6 @@ class _Sums:
 
 def _fill(main: Any, model: TileModel | None, sums: _Sums) -> None:
     """One pass over the Measurement Set, an integration at a time."""
-    from casacore.tables import table
-
     from dsa110_assets.calibration._kernels import accumulate
 
     n_bl = sums.ant1.size
@@ -154,7 +152,6 @@ def _fill(main: Any, model: TileModel | None, sums: _Sums) -> None:
         msg = "rows are not ordered by time; conversion writes them so"
         raise NonRetriableError(main.name(), msg, "convert the observation again")
     counts = np.diff(np.append(starts, time_column.size))
-    assert table is not None
     for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
         a1, a2 = main.getcol("ANTENNA1", start, count), main.getcol("ANTENNA2", start, count)
         bin_ = sums.bin_of_time[float(time_column[start])]
@@ -185,7 +182,7 @@ def _write(main: Any, out: Path, sums: _Sums) -> None:
     has = sums.weight > 0
     safe = np.where(has, sums.weight, 1.0).astype(np.float32)
     present = np.flatnonzero(sums.rows > 0)
-    n_slots, n_chan, n_pol = sums.data.shape
+    n_slots, n_chan, _ = sums.data.shape
     count = sums.rows[present].astype(np.float64)
     create_like(main, out, n_rows=present.size, n_channels=n_chan, columns=("DATA", "MODEL_DATA"))
     with table(str(out), readonly=False, ack=False) as ms:
@@ -209,4 +206,3 @@ def _write(main: Any, out: Path, sums: _Sums) -> None:
         for name in ("INTERVAL", "EXPOSURE"):
             ms.putcol(name, sums.interval[present])
         ms.putcol("SCAN_NUMBER", np.ones(present.size, dtype=np.int32))
-        assert n_pol == 2

@@ -112,8 +112,8 @@ def _main(request: Path, result: Path) -> int:
     """The child's side: do what is asked in order, report what happened in ``result``."""
     import casatools
 
-    log = casatools.logsink()
-    log.setlogfile(str(Path.cwd() / _LOG))
+    log = casatools.logsink(str(Path.cwd() / _LOG))
+    log.setglobal(True)
     outcome: dict[str, Any] = {"ok": True}
     for name, arguments in json.loads(request.read_text(encoding="utf-8")):
         try:
@@ -122,7 +122,7 @@ def _main(request: Path, result: Path) -> int:
                 continue
             import casatasks
 
-            casatasks.casalog.setlogfile(str(Path.cwd() / _LOG))
+            casatasks.casalog.setlogfile(str(Path.cwd() / _LOG))  # importing the tasks has set another
             answer = getattr(casatasks, name)(**arguments)
         except Exception as error:  # noqa: BLE001 - the parent turns it into a typed error; nothing is swallowed
             outcome = {"ok": False, "error": f"{name}: {type(error).__name__}: {error}"}

@@ -33,7 +33,7 @@ PLOT_FILE = "solutions.png"
 REFANT_ORDER = tuple(str(n) for n in (*range(104, 109), *range(109, 114), *range(114, 117), 103))
 """Fall-backs, by name, in the observatory's order: outriggers, then 103."""
 MAX_REFANT_FLAGGED = 0.5
-_INF_BINS = 4
+_INF_BINS = 2
 """Time bins of the solver's copy when solutions span the tile; the pre-bandpass phases follow the ionosphere on this scale."""
 
 
