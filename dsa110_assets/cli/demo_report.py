@@ -3,6 +3,9 @@
 Only this module and tests read the truth.
 """
 
+# pandas' stubs do not know what a selection gives:
+# pyright: reportArgumentType=false, reportCallIssue=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -36,9 +39,11 @@ _MATCH_ARCSEC = 10.0
 
 @dataclass(frozen=True)
 class DemoReport:
-    """``sources``: one row for each true source and mosaic with a true S/N above `MIN_SNR`: name, mosaic, snr, true_jy, flux_jy,
-    flux_err_jy, error (relative), offset_arcsec (blind detection; NaN where there is none). ``noise``: measured over thermal, one for each tile.
-    ``candidates``: ranked. ``event_source``: name of the source that should be on top.
+    """Measured against true.
+
+    ``sources``: one row for each true source and mosaic with a true S/N above `MIN_SNR`: name, mosaic, snr, true_jy, flux_jy, flux_err_jy,
+    error (relative), offset_arcsec (of the blind detection; NaN where there is none). ``noise``: measured over thermal, one for each
+    tile. ``candidates``: ranked. ``event_source``: name of the source that should be on top.
     """
 
     sources: pd.DataFrame
@@ -106,7 +111,10 @@ def compare(platform: Platform, truth_dir: Path, plan: DemoPlan) -> DemoReport:
 
 def _separation_arcsec(ra_deg: float, dec_deg: float, table: pd.DataFrame) -> np.ndarray:
     return (
-        np.degrees(angular_separation_rad(*np.radians([ra_deg, dec_deg]), np.radians(table["ra_deg"]), np.radians(table["dec_deg"]))) * 3600
+        np.degrees(
+            angular_separation_rad(np.radians(ra_deg), np.radians(dec_deg), np.radians(table["ra_deg"]), np.radians(table["dec_deg"]))
+        )
+        * 3600
     )
 
 
@@ -176,7 +184,7 @@ def show(console: Console, report: DemoReport, platform: Platform, places: DemoP
         console.print(f"  [{'green' if kept else 'red'}]{'kept  ' if kept else 'BROKEN'}[/] {promise}: {figure}")
     console.print(f"[bold]Where to look[/] (after {elapsed_s:.0f} s)")
     console.print(f"  images, mosaics, tables: {places.root / 'products'}; Measurement Sets: {places.root / 'ms'}")
-    console.print(f"  the registry: source {places.root / 'demo.env'} && dsa110 db query 'SELECT * FROM ingest_queue'")
+    console.print(f"  the registry: source {places.root / 'demo.env'} && dsa110 db query 'TABLE ingest_queue'")
     if port is not None:
         console.print(
             f"  Dagster UI: http://127.0.0.1:{port}/assets (asset graph: /asset-groups); it runs until `make clean` or `dsa110 demo --stop`"

@@ -24,6 +24,8 @@ from dsa110_assets.errors import ChildFailedError, ConfigurationError
 RESTART_PAUSE_S = 2.0
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+POOLS = ("disk", "cpu", "casa")
+"""Pools of the assets (`orchestration.assets`); a run takes a place in the pool of the asset that it makes."""
 
 
 @dataclass
@@ -35,6 +37,11 @@ class Service:
     port: int | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     restarts: int = 0
+
+
+def worker_count(config: PipelineConfig) -> int:
+    """Runs at a time: as many as are allowed, and no more than there are cores."""
+    return max(1, min(config.max_workers, len(os.sched_getaffinity(0))))
 
 
 def free_port() -> int:
@@ -65,7 +72,7 @@ def dagster_home(config: PipelineConfig) -> Path:
     """Dagster's home in the state directory, with the project's ``dagster.yaml`` and the number of runs set."""
     home = config.state_dir.absolute() / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    runs = max(1, min(config.max_workers, len(os.sched_getaffinity(0))))
+    runs = worker_count(config)
     text = project_file("dagster.yaml").read_text()
     lines = [f"    max_concurrent_runs: {runs}" if line.strip().startswith("max_concurrent_runs:") else line for line in text.splitlines()]
     staged = home / "dagster.yaml.new"
@@ -106,6 +113,23 @@ def services(config: PipelineConfig, code_port: int) -> list[Service]:
         ),
         Service("daemon", [str(bin_dir / "dagster-daemon"), "run", "-w", workspace]),
     ]
+
+
+def set_pool_limits(config: PipelineConfig, env: Mapping[str, str]) -> None:
+    """Give each pool its limit before the first runs ask for it.
+
+    Dagster makes missing limits at first use, and of two runs that do so at the same moment one fails.
+
+    Raises:
+        ChildFailedError: Dagster refused; its own words are quoted.
+    """
+    for pool in POOLS:
+        command = [str(Path(sys.executable).parent / "dagster"), "instance", "concurrency", "set", pool, str(worker_count(config))]
+        done = subprocess.run(command, env=dict(env), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ChildFailedError(
+                f"pool {pool}", f"Dagster did not take its limit: {done.stderr.strip()[-300:]}", "look at `dsa110 db status`"
+            )
 
 
 class Supervisor:

@@ -42,8 +42,9 @@ def tile(
 
     Example: `dsa110 simulate tile /data/incoming --size full --reference /data/reference`
     """
-    from astropy.time import Time
+    from datetime import UTC, datetime
 
+    from dsa110_assets.products import datetime_to_mjd
     from dsa110_assets.simulation import array, band
     from dsa110_assets.simulation.night import demo_plan
     from dsa110_assets.simulation.receivers import Receivers
@@ -53,7 +54,7 @@ def tile(
     layout = {Size.TINY: array.tiny_array, Size.DEMO: array.demo_array, Size.FULL: array.full_array}[size]()
     files = simulate_tile(
         output,
-        start_mjd=float(Time(start, format="isot", scale="utc").mjd),
+        start_mjd=datetime_to_mjd(datetime.fromisoformat(start).replace(tzinfo=UTC)),
         declination_deg=declination,
         sky=plan.sky,
         array=layout,

@@ -54,6 +54,7 @@ def up() -> None:
         console.print(f"removed what a crashed stage left: {leftover}")
     code_port = services.free_port()
     env = services.environment(config, dagster_url(config), code_port)
+    services.set_pool_limits(config, env)
     supervisor = services.Supervisor(services.services(config, code_port), env, config.state_dir.absolute() / "logs")
     ending: list[int] = []
 

@@ -6,10 +6,13 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from dsa110_assets.stages.recording import Figure, StageResult
+
+AnyMetadata = dg.MetadataValue[Any]
 
 PREVIEW_LIMIT_BYTES = 50_000
 """Larger pictures make the event log slow; the full-size one is given by its path."""
@@ -22,10 +25,10 @@ def preview_markdown(png: Path) -> str:
     return f"![preview](data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()})"
 
 
-def metadata_of(results: Sequence[StageResult]) -> dict[str, dg.MetadataValue[object]]:
+def metadata_of(results: Sequence[StageResult]) -> dict[str, AnyMetadata]:
     """Metadata of the last observation of a slot, and a table of all of them where there are several."""
     last = results[-1]
-    metadata: dict[str, dg.MetadataValue[object]] = {}
+    metadata: dict[str, AnyMetadata] = {}
     if last.preview is not None and last.preview.is_file():
         metadata["preview"] = dg.MetadataValue.md(preview_markdown(last.preview))
     for name, value in last.figures.items():
@@ -41,7 +44,7 @@ def metadata_of(results: Sequence[StageResult]) -> dict[str, dg.MetadataValue[ob
     return metadata
 
 
-def _value(value: Figure) -> dg.MetadataValue[object] | None:
+def _value(value: Figure) -> AnyMetadata | None:
     if value is None:
         return None
     if isinstance(value, bool):
@@ -53,7 +56,7 @@ def _value(value: Figure) -> dg.MetadataValue[object] | None:
     return dg.MetadataValue.text(value)
 
 
-def _table(rows: Sequence[Mapping[str, Figure]]) -> dg.MetadataValue[object]:
+def _table(rows: Sequence[Mapping[str, Figure]]) -> AnyMetadata:
     names = list(rows[0])
     kinds = {name: _column_type([row.get(name) for row in rows]) for name in names}
     records = [dg.TableRecord({name: _cell(row.get(name), kinds[name]) for name in names}) for row in rows]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -114,4 +114,4 @@ def materialization(context: dg.AssetExecutionContext, results: Sequence[StageRe
         for verdict in results[-1].verdicts
         if verdict.name in declared
     ]
-    return dg.MaterializeResult(metadata=metadata_of(results), check_results=checks)
+    return dg.MaterializeResult(metadata=dict[str, Any](metadata_of(results)), check_results=checks)

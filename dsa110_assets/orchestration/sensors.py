@@ -75,11 +75,7 @@ def raw_files(context: dg.SensorEvaluationContext, platform: PlatformResource) -
 
 
 def _follow_up_request(work: FollowUp) -> dg.RunRequest:
-    partition = (
-        {"calibration": work.night, "night": work.night, "references": None}.get(work.job)
-        if work.hour is None
-        else hour_key(work.night, work.hour)
-    )
+    partition = hour_key(work.night, work.hour) if work.night is not None and work.hour is not None else work.night
     return dg.RunRequest(
         run_key=work.run_key,
         job_name=work.job,

@@ -1,5 +1,8 @@
 """The stages of an hour: mosaic, blind source catalogue, forced photometry."""
 
+# pandas' stubs do not know what a selection gives:
+# pyright: reportArgumentType=false, reportCallIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ from dsa110_assets.registry.queries.measurements import replace_photometry
 from dsa110_assets.registry.queries.sources import replace_detections, source_table
 from dsa110_assets.registry.schema import ImageRow, MosaicRow
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult, measured
+from dsa110_assets.stages.recording import StageResult, measured, median
 from dsa110_assets.stages.references import reference_path
 from dsa110_assets.stages.versions import provenance, register, versions_of
 
@@ -140,8 +143,8 @@ def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> Stag
         figures={
             "found": len(table),
             "matched": len(pairs),
-            "median_flux_ratio": float(pairs["flux_ratio"].median()) if len(pairs) else None,
-            "median_offset_arcsec": float(pairs["separation_arcsec"].median()) if len(pairs) else None,
+            "median_flux_ratio": median(pairs["flux_ratio"]),
+            "median_offset_arcsec": median(pairs["separation_arcsec"]),
         },
         tables={
             "brightest": [
@@ -193,7 +196,6 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
         fluxes = measure_mosaic(Path(mosaic.directory), name, own)
         measured_rows = fluxes[np.isfinite(fluxes["flux_jy"])]
     detected = measured_rows[~measured_rows["is_limit"].astype(bool)]
-    ratio = (detected["flux_jy"] / detected["reference_flux_jy"]).median() if len(detected) else float("nan")
     result = StageResult(
         "forced_photometry",
         key,
@@ -202,9 +204,9 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
             "measured": len(measured_rows),
             "detected": len(detected),
             "limits": len(measured_rows) - len(detected),
-            "median_flux_ratio_to_catalog": float(ratio),
-            "median_noise_mjy_per_beam": float(measured_rows["noise_jy_per_beam"].median() * 1e3) if len(measured_rows) else None,
-            "error_scale": float(measured_rows["error_scale"].iloc[0]) if len(measured_rows) else None,
+            "median_flux_ratio_to_catalog": median(detected["flux_jy"] / detected["reference_flux_jy"]),
+            "median_noise_mjy_per_beam": median(measured_rows["noise_jy_per_beam"] * 1e3),
+            "error_scale": median(measured_rows["error_scale"]),
         },
     )
     with platform.database.session() as session:

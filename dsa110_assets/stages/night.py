@@ -20,7 +20,7 @@ from dsa110_assets.registry.queries.variability import replace_candidates, repla
 from dsa110_assets.registry.schema import LightCurvePoint
 from dsa110_assets.stages.hour import combine
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import Measured, StageResult, measured
+from dsa110_assets.stages.recording import Measured, StageResult, measured, median
 from dsa110_assets.stages.versions import register, versions_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
         sources = source_table(session, active_only=False)
         keys = sorted({name.removeprefix("hourly_") for name in fluxes["mosaic_name"].astype(str)})
         inputs = versions_of(session, "forced_photometry", keys)
-    if fluxes.empty or fluxes.groupby("source_id").size().max() < 2:
+    if fluxes.empty or int(fluxes["source_id"].value_counts().max()) < 2:
         empty = StageResult("light_curves", night, figures={"sources": 0, "note": "no source has two epochs yet: nothing to compare"})
         return _register(platform, empty, inputs, Measured(), run_id)
     with measured() as cost:
@@ -57,8 +57,7 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
         catalogued = sources.set_index("source_id")["reference_flux_jy"].reindex(curves.source_id).notna().to_numpy()
         normalised, scale = normalise(curves, reference=catalogued)
         points = normalised.to_table()
-        order = {str(name): i for i, name in enumerate(curves.epoch_name)}
-        epoch = points["mosaic_name"].astype(str).map(order).to_numpy(dtype=int)
+        epoch = normalised.epoch
         points["normalisation"], points["normalisation_err"] = scale.factor[epoch], scale.factor_err[epoch]
     usable = scale.factor[scale.usable]
     result = StageResult(
@@ -114,9 +113,9 @@ def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
         night,
         figures={
             "sources": len(judged),
-            "median_eta": float(judged["eta"].median()) if len(judged) else None,
-            "variable_above_5_sigma": int((judged["chi2_probability"] < 5.7e-7).sum()),
-            "largest_eta": float(judged["eta"].max()) if len(judged) else None,
+            "median_eta": median(judged["eta"]),
+            "variable_above_5_sigma": int((judged["chi2_probability"].to_numpy() < 5.7e-7).sum()),
+            "largest_eta": float(np.nanmax(judged["eta"].to_numpy())) if len(judged) else None,
         },
         preview=preview,
     )
@@ -174,7 +173,7 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
                     "false_alarm_probability": float(row["false_alarm_probability"]),
                     "reasons": str(row["reasons"]),
                 }
-                for _, row in found.head(20).iterrows()
+                for row in found.head(20).to_dict("records")
             ]
         },
     )

@@ -64,3 +64,12 @@ def _peak_mb() -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def median(values: object) -> float | None:
+    """Median of a column of numbers, gaps left out; None for an empty one."""
+    import numpy as np
+
+    numbers = np.asarray(values, dtype=np.float64)
+    numbers = numbers[np.isfinite(numbers)]
+    return float(np.median(numbers)) if numbers.size else None

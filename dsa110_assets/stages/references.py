@@ -65,7 +65,8 @@ def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
     A position that left the list keeps its past measurements; it is no longer measured.
     """
     reference = sky.load_reference(reference_path(platform))
-    bright = reference[reference["flux_jy"] >= platform.config.photometry_min_catalog_jy].rename(columns={"flux_jy": "reference_flux_jy"})
+    bright = pd.DataFrame(reference.loc[reference["flux_jy"] >= platform.config.photometry_min_catalog_jy])
+    bright = bright.rename(columns={"flux_jy": "reference_flux_jy"})
     source = platform.config.monitored_sources_file
     own = _read_monitored(source) if source is not None else bright.iloc[:0]
     bright, own = _named_by_observer(bright, own)
