@@ -27,6 +27,23 @@ The rest stays in the restored image in any case, so that no flux depends on it.
 _SEARCH_TOLERANCE = 1.1
 """The noise changes a little with every cycle; a peak that exceeds the limit by less is no reason for another one."""
 
+_LOWEST_GAIN = 0.1
+"""A cycle that makes things worse is taken back and tried with half the gain; below this the image is left as it is."""
+
+
+@dataclass(frozen=True)
+class _State:
+    """Model and exact residual before a cycle, with the residual's peak and noise."""
+
+    model: NDArray[np.float32]
+    residual: NDArray[np.float32]
+    peak: float
+    sigma: float
+
+    def is_better_than(self, peak: float, sigma: float) -> bool:
+        """CLEAN diverges where the PSF's sidelobes are high and not where it thinks they are."""
+        return sigma > 1.1 * self.sigma or peak > 1.2 * max(self.peak, 5 * self.sigma)
+
 
 @dataclass(frozen=True)
 class CleanResult:
@@ -56,6 +73,8 @@ class Cleaner:
         residual = dirty.copy()
         model = np.zeros_like(dirty)
         search_mask = self._mask
+        emission = np.zeros(dirty.shape, dtype=bool)
+        gain = min(options.major_gain, 0.5) if options.multiscale else options.major_gain
         converged = options.niter == 0
         cycles = 0
         while not converged and cycles < options.max_major and self._iterations_left > 0:
@@ -63,29 +82,46 @@ class Cleaner:
             search_limit = options.auto_mask_sigma * sigma
             if self._peak(residual, search_mask) <= search_limit:
                 search_mask = self._with_unexpected(residual, search_mask, search_limit)
+            before = _State(model.copy(), residual.copy(), self._peak(residual, None), sigma)
+            if options.multiscale:  # wide components reach everywhere: what stood out is the mask
+                emission |= dilate(residual > search_limit, max(1, round(self._beam_px / 2)))
             found_all = changed = False
             if self._peak(residual, search_mask) > search_limit * (1.0 if cycles == 0 else _SEARCH_TOLERANCE):
-                found_all = self._minor(residual, model, search_mask, search_limit)
+                found_all = self._minor(residual, model, search_mask, search_limit, gain)
                 changed = True
             if found_all or not changed:
-                components = model != 0
+                components = emission if options.multiscale else model != 0
                 limit = options.auto_threshold_sigma * sigma
                 if self._peak(residual, components) > limit * (1.0 if changed else _DEEP_TOLERANCE):
-                    self._minor(residual, model, components, limit)
+                    self._minor(residual, model, components, limit, gain)
                     changed = True
-            if changed:
-                residual = np.ascontiguousarray(exact_residual(model))
-                cycles += 1
-            else:
+            if not changed:
                 converged = True
+                break
+            residual = np.ascontiguousarray(exact_residual(model))
+            cycles += 1
+            if before.is_better_than(self._peak(residual, None), robust_rms(residual[::2, ::2])):
+                model, residual = before.model, before.residual
+                gain *= 0.5
+                if gain < _LOWEST_GAIN:
+                    break
         return CleanResult(model, residual, cycles, options.niter - max(self._iterations_left, 0), converged)
 
     def shallow(self, residual: NDArray[np.float32], model: NDArray[np.float32], threshold: float) -> None:
-        """Clean the whole image in place down to a threshold, for a first look; does not count as iterations."""
+        """Clean the whole image in place down to a threshold, for a first look; does not count as iterations.
+
+        Where radler diverges the threshold is raised until it does not.
+        """
         left = self._iterations_left
-        if self._peak(residual, None) > threshold:
-            self._minor(residual, model, None, threshold, major_gain=1.0)
-        self._iterations_left = left
+        start = residual.copy()
+        peak = self._peak(start, None)
+        while peak > threshold:
+            self._minor(residual, model, None, threshold, 1.0)
+            self._iterations_left = left
+            if self._peak(residual, None) < 2 * threshold:
+                return
+            residual[:], model[:] = start, 0
+            threshold *= 2
 
     @staticmethod
     def _peak(residual: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> float:
@@ -107,7 +143,7 @@ class Cleaner:
         model: NDArray[np.float32],
         mask: NDArray[np.bool_] | None,
         threshold: float,
-        major_gain: float | None = None,
+        gain: float,
     ) -> bool:
         """One call of radler; ``residual`` and ``model`` change in place. Returns whether the threshold was reached (not the major gain's limit)."""
         import radler
@@ -117,8 +153,10 @@ class Cleaner:
         settings.trimmed_image_width = settings.trimmed_image_height = residual.shape[0]
         settings.pixel_scale.x = settings.pixel_scale.y = options.cell_rad
         settings.algorithm_type = radler.AlgorithmType.multiscale if options.multiscale else radler.AlgorithmType.generic_clean
+        if options.multiscale:
+            settings.multiscale.scale_list = [0.0, 2.0 * self._beam_px, 5.0 * self._beam_px]
         settings.minor_iteration_count = self._iterations_left
-        settings.major_loop_gain = options.major_gain if major_gain is None else major_gain
+        settings.major_loop_gain = gain
         settings.absolute_threshold = threshold
         settings.thread_count = options.n_threads
         settings.parallel.max_threads = options.n_threads

@@ -87,7 +87,7 @@ def image_header(meta: ImageMetadata, suffix: str) -> Header:
     header["INSTRUME"] = "DSA-110"
     header["OBJECT"] = meta.name
     header["TIMESYS"] = "UTC"
-    header["DATE-OBS"] = Time(meta.start_mjd, format="mjd", scale="utc").isot
+    header["DATE-OBS"] = header["DATE-BEG"] = Time(meta.start_mjd, format="mjd", scale="utc").isot
     header["DATE-END"] = Time(meta.end_mjd, format="mjd", scale="utc").isot
     header["MJD-BEG"], header["MJD-END"] = meta.start_mjd, meta.end_mjd
     header["MJD-OBS"] = meta.start_mjd

@@ -43,14 +43,16 @@ class ImageGrid:
 
 
 def circle_mask(grid: ImageGrid, ra_deg: ArrayLike, dec_deg: ArrayLike, radius_arcsec: float) -> NDArray[np.bool_]:
-    """Union of circles around directions, shape (size, size); directions outside the image are ignored."""
+    """Union of circles around directions, shape (size, size); circles may reach over its edge."""
     y, x = grid.pixel_of(np.radians(ra_deg), np.radians(dec_deg))
     mask = np.zeros((grid.size, grid.size), dtype=bool)
     radius = max(np.radians(radius_arcsec / 3600.0) / grid.cell_rad, 1.0)
     reach = int(np.ceil(radius))
     offsets = np.arange(-reach - 1, reach + 2)
-    inside = np.isfinite(y) & np.isfinite(x) & (y >= 0) & (x >= 0) & (y <= grid.size - 1) & (x <= grid.size - 1)
-    for one_y, one_x in zip(np.atleast_1d(y)[np.atleast_1d(inside)], np.atleast_1d(x)[np.atleast_1d(inside)], strict=True):
+    y, x = np.atleast_1d(y), np.atleast_1d(x)
+    with np.errstate(invalid="ignore"):  # NaN: behind the phase centre
+        near = (y > -radius) & (x > -radius) & (y < grid.size - 1 + radius) & (x < grid.size - 1 + radius)
+    for one_y, one_x in zip(y[near], x[near], strict=True):
         rows, columns = round(float(one_y)) + offsets, round(float(one_x)) + offsets
         rows, columns = rows[(rows >= 0) & (rows < grid.size)], columns[(columns >= 0) & (columns < grid.size)]
         disk = (rows[:, None] - one_y) ** 2 + (columns[None, :] - one_x) ** 2 <= radius**2

@@ -25,7 +25,8 @@ class ImagingOptions:
     ``briggs_robust``: robustness of the weights, -2 (uniform) to 2 (nearly natural); above 2 natural. ``niter``: most minor iterations.
     ``auto_mask_sigma``: components are searched down to this many times the noise. ``auto_threshold_sigma``: around
     components cleaning goes down to this many times the noise. ``major_gain``: fraction of the peak removed between two
-    exact subtractions. ``max_major``: most exact subtractions. ``multiscale``: multi-scale CLEAN. ``use_mask``: search first
+    exact subtractions. ``max_major``: most exact subtractions. ``multiscale``: multi-scale CLEAN, for extended emission; bright
+    sources are then not predicted one by one. ``use_mask``: search first
     around catalogue positions. ``mask_radius_arcsec``: radius of the circles. ``sefd_jy``: SEFD of one antenna, for the record; the thermal prediction comes
     from the calibrated weights. ``threads``: 0 means all cores. ``epsilon``: relative accuracy of the gridder; measured, 1e-3 changes no pixel by more than 1e-5 of the peak.
     ``reference_frequency_hz`` and ``spectral_index``: fluxes are quoted at this frequency for sources of this index (S ~ nu^alpha); both are part of the

@@ -29,6 +29,7 @@ from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S, airy_power_beam, an
 _MOST_SOURCES = 100
 _LOWEST_BEAM = 0.02
 """Where the mean beam is lower, its variation is not known well enough to help."""
+_SHALLOW = 0.1
 
 Minor = Callable[[NDArray[np.float32], NDArray[np.float32], float], object]
 """``minor(residual, model, threshold)``: clean in place."""
@@ -138,7 +139,8 @@ class BrightSourceFinder:
         """
         residual, model = image.copy(), np.zeros_like(image)
         sigma = robust_rms(image[::2, ::2])
-        minor(residual, model, max(self.limit_jy, 5 * sigma))
+        # not deeper than the PSF is trusted: the next round sees what is left exactly
+        minor(residual, model, max(self.limit_jy, 5 * sigma, _SHALLOW * float(np.abs(image).max())))
         rows, columns = np.nonzero(model)
         components = model[rows, columns].astype(np.float64)
         y, x, flux = sources.y.copy(), sources.x.copy(), sources.flux_jy.copy()

@@ -100,8 +100,8 @@ def _child(scratch: Path) -> None:
         "gridder": "wproject",
         "wprojplanes": -1,
         "pblimit": -0.1,
-        "weighting": "briggs",
-        "robust": job["robust"],
+        "weighting": "briggs" if job["robust"] <= 2 else "natural",  # CASA takes nothing above 2
+        "robust": min(job["robust"], 2.0),
         "deconvolver": "multiscale" if job["multiscale"] else "clark",
         "savemodel": "none",
     }

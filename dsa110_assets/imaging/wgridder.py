@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from dsa110_assets.imaging.clean import Cleaner
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.grid import ImageGrid
+from dsa110_assets.imaging.noise import robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import BrightSourceFinder, PointSources, add_to_image, subtract_point_sources
 from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam
 from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam, fit_beam
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
+
+_MOST_BRIGHT_ROUNDS = 6
 
 
 class Gridder:
@@ -118,7 +121,7 @@ def _without_bright_sources(
 ) -> tuple[NDArray[np.float32], PointSources, int]:
     """Take the bright point sources out of the gridder's visibilities; the dirty image of the rest, the sources, how many rounds."""
     sources, image, rounds = PointSources.none(), dirty, 0
-    if options.bright_sigma <= 0 or options.niter == 0:
+    if options.bright_sigma <= 0 or options.niter == 0 or options.multiscale:
         return image, sources, rounds
     finder = BrightSourceFinder(grid, beam, options.cell_arcsec, options.bright_sigma * weights.thermal_jy_per_beam)
     sampling = beam_sampling(vis, weights)
@@ -126,12 +129,15 @@ def _without_bright_sources(
     def beam_at(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
         return effective_beam(sampling, *grid.sky_of(y, x), options.reference_frequency_hz, options.spectral_index)
 
-    while rounds < options.max_major:
+    while rounds < _MOST_BRIGHT_ROUNDS:
         better, again = finder.improve(sources, image, cleaner.shallow, beam_at)
         if not again:
             break
-        sources = better
-        gridder.replace_visibilities(subtract_point_sources(vis, weights, grid, options, sources))
-        image = gridder.dirty()
+        gridder.replace_visibilities(subtract_point_sources(vis, weights, grid, options, better))
+        rest = gridder.dirty()
         rounds += 1
+        if robust_rms(rest[::2, ::2]) > 1.1 * robust_rms(image[::2, ::2]):  # it is not made of point sources: leave it to CLEAN
+            gridder.replace_visibilities(subtract_point_sources(vis, weights, grid, options, sources))
+            break
+        sources, image = better, rest
     return image, sources, rounds

@@ -73,6 +73,7 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
         ]
         command += ["-weight", "briggs", str(options.briggs_robust), "-pol", "I", "-data-column", "DATA", "-no-update-model-required"]
         command += [
+            "-make-psf",
             "-use-wgridder",
             "-temp-dir",
             scratch,

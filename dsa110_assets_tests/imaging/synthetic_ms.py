@@ -47,7 +47,7 @@ def airy(theta: np.ndarray, frequency_hz: np.ndarray) -> np.ndarray:
     return (2 * j1(x) / x) ** 2
 
 
-def write_tile(
+def write_tile(  # noqa: PLR0912
     path: Path,
     sources: list[tuple[float, float, float, float]],
     *,
@@ -116,14 +116,13 @@ def write_tile(
             loss = 1.0
             if smear:  # numerical averages over the integration and the channel
                 steps = (np.arange(15) - 7) / 15
-                fringe = np.zeros(d.shape)
                 middle = b @ (s - p).T
                 fringe_c = np.zeros(d.shape, dtype=complex)
                 for step in steps:
                     moved = baselines(pointing_ra[t] + OMEGA * step * tau) @ (s - p).T
                     fringe_c += np.exp(2j * np.pi * frequency.mean() / C * (moved - middle))
-                fringe = np.abs(fringe_c) / steps.size
-                band = np.abs(sum(np.exp(2j * np.pi * step * width / C * d) for step in steps)) / steps.size
+                fringe = fringe_c.real / steps.size
+                band = sum(np.cos(2 * np.pi * step * width / C * d) for step in steps) / steps.size
                 loss = fringe * band
             for k in range(src.shape[0]):
                 one_loss = loss[:, k, None] if smear else 1.0

@@ -1,0 +1,142 @@
+"""Imaging refuses what it cannot image, says why, and takes what is merely poor."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import ConfigurationError, ImagingError
+from dsa110_assets.imaging import ImagingOptions, image_tile
+from dsa110_assets.quality.image import compare_with_catalog, read_tile
+from dsa110_assets_tests.imaging.synthetic_ms import Tile, offset_position, write_tile
+
+OPTIONS = ImagingOptions(image_size=256, cell_arcsec=8.0)
+
+
+def image(ms: Path, out: Path, options: ImagingOptions = OPTIONS, sky: pd.DataFrame | None = None):
+    return image_tile(ms, out, "t", options, mask_sky=sky, provenance={})
+
+
+def altered(tile: Tile, path: Path) -> Path:
+    shutil.copytree(tile.ms, path)
+    return path
+
+
+def test_an_uncalibrated_set_is_refused(tmp_path):
+    tile = write_tile(tmp_path / "raw.ms", [], n_antenna=6, n_time=2, n_channel=4, calibrated=False)
+    with pytest.raises(ImagingError, match="not calibrated"):
+        image(tile.ms, tmp_path)
+    assert list(tmp_path.glob("*.fits")) == []
+
+
+def test_a_missing_set_is_refused(tmp_path):
+    with pytest.raises(ImagingError, match="not a Measurement Set"):
+        image(tmp_path / "nothing.ms", tmp_path)
+
+
+def test_a_fully_flagged_set_is_refused(tmp_path):
+    tile = write_tile(tmp_path / "f.ms", [], n_antenna=6, n_time=2, n_channel=4, flag_channels=slice(None))
+    with pytest.raises(ImagingError, match="every visibility is flagged"):
+        image(tile.ms, tmp_path)
+
+
+def test_nan_without_flags_is_not_imaged(small_tile: Tile, tmp_path):
+    """Samples that are not finite count as flagged, whatever the flags say (pitfall 24)."""
+    from casacore.tables import table
+
+    ms = altered(small_tile, tmp_path / "nan.ms")
+    with table(str(ms), readonly=False, ack=False) as main:
+        data = main.getcol("DATA")
+        data[::3] = np.nan
+        data[1, 2, 0] = np.inf
+        main.putcol("DATA", data)
+    report = image(ms, tmp_path)
+    assert report.used_fraction == pytest.approx(2 / 3, abs=0.01)
+    assert np.isfinite(fits.getdata(report.images["image"])).all()
+
+
+def test_one_subband_alone_gives_an_image(tmp_path):
+    position = offset_position(150.0, 54.6, 0.05, 0.08)
+    tile = write_tile(tmp_path / "one.ms", [(*position, 3.0, -0.7)], n_antenna=20, n_time=6, n_channel=16, flag_channels=slice(0, 15))
+    report = image(tile.ms, tmp_path, ImagingOptions(image_size=512, cell_arcsec=8.0))
+    assert report.used_fraction == pytest.approx(1 / 16)
+    assert report.effective_frequency_hz == pytest.approx(tile.frequency_hz[15])
+    planes = read_tile(tmp_path, "t")
+    found = compare_with_catalog(
+        planes, pd.DataFrame({"ra_deg": [position[0]], "dec_deg": [position[1]], "flux_jy": [3.0]}), report.noise_jy_per_beam
+    )
+    assert found.flux_ratio == pytest.approx(1.0, abs=5 / found.snr[0] + 0.005)
+
+
+def test_one_polarization_alone_gives_an_image(small_tile: Tile, tmp_path):
+    from casacore.tables import table
+
+    ms = altered(small_tile, tmp_path / "x.ms")
+    with table(str(ms), readonly=False, ack=False) as main:
+        flag = main.getcol("FLAG")
+        flag[..., 1] = True
+        main.putcol("FLAG", flag)
+    both, one = image(small_tile.ms, tmp_path), image(ms, tmp_path)
+    assert one.used_fraction == pytest.approx(0.5)
+    assert one.thermal_jy_per_beam == pytest.approx(np.sqrt(2) * both.thermal_jy_per_beam, rel=1e-3)
+
+
+def test_an_empty_field_gives_an_image_of_noise(tmp_path):
+    tile = write_tile(tmp_path / "e.ms", [], n_antenna=16, n_time=4, n_channel=8)
+    empty = pd.DataFrame({"ra_deg": [], "dec_deg": [], "flux_jy": []}, dtype=float)
+    report = image(tile.ms, tmp_path, sky=empty)
+    assert report.noise_jy_per_beam == pytest.approx(report.thermal_jy_per_beam, rel=0.1)
+    assert report.dynamic_range < 6
+    assert report.mask_sources == 0
+    assert report.converged
+
+
+def test_no_iterations_give_the_dirty_image(small_tile: Tile, tmp_path):
+    report = image(small_tile.ms, tmp_path, ImagingOptions(image_size=256, cell_arcsec=8.0, niter=0))
+    np.testing.assert_array_equal(fits.getdata(report.images["image"]), fits.getdata(report.images["dirty"]))
+    assert report.model_flux_jy == 0
+
+
+def test_the_iteration_limit_is_reported(small_tile: Tile, tmp_path):
+    report = image(small_tile.ms, tmp_path, ImagingOptions(image_size=1024, cell_arcsec=8.0, niter=5, bright_sigma=0))
+    assert not report.converged
+    assert report.minor_iterations <= 6
+
+
+def test_multiscale_recovers_an_extended_source(tmp_path):
+    rng = np.random.default_rng(2)
+    offsets = rng.normal(0, 25 / 3600, (60, 2))
+    rows = [(*offset_position(150.0, 54.6, e, n), 0.05, -0.7) for e, n in offsets]
+    tile = write_tile(tmp_path / "x.ms", rows, n_antenna=20, n_time=6, n_channel=16)
+    report = image(tile.ms, tmp_path, ImagingOptions(image_size=384, cell_arcsec=6.0, multiscale=True, correct_smearing=False))
+    model = fits.getdata(report.images["model"])[0, 0]
+    assert model[152:232, 152:232].sum() == pytest.approx(3.0 * report.pb_centre, rel=0.03)
+    assert report.noise_jy_per_beam < 1.5 * report.thermal_jy_per_beam
+
+
+def test_the_measurement_set_is_not_changed(small_tile: Tile, tmp_path):
+    from dsa110_assets.products import checksum
+
+    before = checksum(small_tile.ms)
+    image(small_tile.ms, tmp_path)
+    assert checksum(small_tile.ms) == before
+
+
+def test_options_follow_the_configuration():
+    config = PipelineConfig(image_size=2700, cell_arcsec=6.0, gridder="wproject", clean_niter=7, use_nvss_mask=False, threads_per_worker=3)
+    options = ImagingOptions.from_config(config)
+    assert (options.image_size, options.cell_arcsec, options.engine, options.niter) == (2700, 6.0, "wproject", 7)
+    assert not options.use_mask
+    assert options.n_threads == 3
+
+
+@pytest.mark.parametrize("wrong", [{"image_size": 101}, {"major_gain": 0.0}, {"image_size": 4096, "cell_arcsec": 100.0}])
+def test_impossible_options_are_refused(wrong):
+    with pytest.raises(ConfigurationError):
+        ImagingOptions(**wrong)
