@@ -105,7 +105,9 @@ def judge_tile(planes: TilePlanes, sky: pd.DataFrame | None, limits: ImageLimits
     rest = rest[np.isfinite(rest)]
     noise = float(stats.median_abs_deviation(rest, scale="normal")) if rest.size else float("nan")
     thermal = float(planes.header.get("DSATHERM", float("nan")))
-    peak = float(np.nanmax(planes.image[inside])) if inside.any() else float("nan")
+    bright = planes.image[inside]
+    bright = bright[np.isfinite(bright)]
+    peak = float(bright.max()) if bright.size else float("nan")
     usable = rest.size > 0 and noise > 0
     nothing = "" if usable else "no pixel inside the primary beam has noise"
     verdicts = [
