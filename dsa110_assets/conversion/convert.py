@@ -94,6 +94,7 @@ def convert_group(
             antenna_names=[header.antenna_names[i] for i in np.argsort(header.antenna_numbers)],
             baseline_length_m=np.linalg.norm(tile.uvw_m[tile.uvw_m.shape[0] // 2], axis=1),
             freq_hz=tile.freq_hz,
+            integration_s=header.integration_s,
             rfi=flag_rfi,
             threads=threads,
         )

@@ -1,4 +1,4 @@
-"""Compiled loops of flagging: value checks, receptor power, the residual clip, counting. Imported only when they run.
+"""Compiled loops of flagging: value checks, receptor power, counting. Imported only when they run.
 
 Each loop takes a range of baselines or antennas and releases the interpreter's lock; `threads.over_range` runs the ranges
 on all cores. (Numba's own parallel loops take four times as long to compile, and its default thread pool ends the process
@@ -58,35 +58,6 @@ def auto_power(first, last, vis, reasons, auto_of_antenna, power):
                         n += 1
                 if n > 0:
                     power[a, k, p] = _median_in_place(values[:n])
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def clip_baselines(first, last, vis, reasons, crosses, ant_1, ant_2, gain, n_sigma, code):
-    """Mark amplitudes above median + n_sigma * 1.4826 MAD of their own baseline and polarization.
-
-    ``gain``: (Nants, Nchan, Npols) relative amplitude of each receptor, divided out first.
-    """
-    n_times, _, n_chan, n_pol = vis.shape
-    for i in range(first, last):
-        b = crosses[i]
-        a1, a2 = ant_1[b], ant_2[b]
-        amplitude = np.empty(n_times * n_chan, dtype=np.float32)
-        for p in range(n_pol):
-            n = 0
-            for t in range(n_times):
-                for k in range(n_chan):
-                    if reasons[t, b, k, p] == 0:
-                        amplitude[n] = abs(vis[t, b, k, p]) / (gain[a1, k, p] * gain[a2, k, p])
-                        n += 1
-            if n < 16:
-                continue
-            level = _median_in_place(amplitude[:n])
-            sigma = 1.4826 * _median_in_place(np.abs(amplitude[:n] - level))
-            limit = level + n_sigma * sigma
-            for t in range(n_times):
-                for k in range(n_chan):
-                    if reasons[t, b, k, p] == 0 and abs(vis[t, b, k, p]) / (gain[a1, k, p] * gain[a2, k, p]) > limit:
-                        reasons[t, b, k, p] = code
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dsa110_assets.flagging.interference import flag_interference
 from dsa110_assets.flagging.reasons import FlagReason
 from dsa110_assets.flagging.threads import over_range
+from dsa110_assets.instrument import INTEGRATION_S
 from dsa110_assets.rawfile import LARGEST_CREDIBLE_VALUE
 
 CLIP_SIGMA = 7.0
@@ -54,6 +55,7 @@ def flag_visibilities(
     baseline_length_m: NDArray[np.float64],
     freq_hz: NDArray[np.float64],
     samples: NDArray | None = None,
+    integration_s: float = INTEGRATION_S,
     rfi: bool = True,
     threads: int = 0,
 ) -> FlagReport:
@@ -67,7 +69,8 @@ def flag_visibilities(
         baseline_length_m: shape (Nbls,).
         freq_hz: channel centres, shape (Nchan,).
         samples: numbers of samples, same shape as ``vis``; those not positive and finite are flagged.
-        rfi: run AOFlagger and the residual clip.
+        integration_s: length of an integration.
+        rfi: run AOFlagger, the residual clip and the search for baselines with pick-up.
         threads: processes for AOFlagger; 0 means one per core.
 
     Raises:
@@ -95,8 +98,22 @@ def flag_visibilities(
     crosses = np.flatnonzero(ant_1 != ant_2)
     if rfi and crosses.size:
         gain = receptor_gain(power)
-        flag_interference(vis, reasons, crosses, ant_1, ant_2, gain, processes=threads)
-        over_range(_kernels.clip_baselines, crosses.size, vis, reasons, crosses, ant_1, ant_2, gain, CLIP_SIGMA, int(FlagReason.OUTLIER))
+        levels = flag_interference(
+            vis,
+            reasons,
+            crosses=crosses,
+            ant_1=ant_1,
+            ant_2=ant_2,
+            baseline_length_m=baseline_length_m,
+            freq_hz=freq_hz,
+            integration_s=integration_s,
+            gain=gain,
+            clip_sigma=CLIP_SIGMA,
+            processes=threads,
+        )
+        for baseline, pol in zip(*np.nonzero(loud_baselines(levels, power, ant_1, ant_2)), strict=True):
+            part = reasons[:, baseline, :, pol]
+            part[part == FlagReason.GOOD] = FlagReason.PICKUP
     return _report(reasons, crosses, ant_1, ant_2, antenna_names, baseline_length_m, dead)
 
 
@@ -119,6 +136,32 @@ def dead_receptors(power: NDArray[np.float64], present: NDArray[np.bool_]) -> ND
     with np.errstate(invalid="ignore"):
         alive = (level > WEAKEST_RECEPTOR * typical) & (level < STRONGEST_RECEPTOR * typical)
     return ~alive & present[:, None]
+
+
+def loud_baselines(
+    levels: NDArray[np.float64], power: NDArray[np.float64], ant_1: NDArray[np.int32], ant_2: NDArray[np.int32]
+) -> NDArray[np.bool_]:
+    """Baselines on which two receptors share a steady broadband signal that the others do not hear.
+
+    Steady pick-up between neighbours has no edge in time or frequency, but its correlation coefficient stands far above the
+    array's. The limit, three times the array's median level plus three times the noise (and seven deviations), lies above
+    what sources in the beam do to short baselines.
+
+    Args:
+        levels: (Nbls, Npols, 2) median amplitude and noise of each baseline, NaN where unknown.
+        power: (Nants, Nchan, Npols) autocorrelations.
+        ant_1, ant_2: antenna rows.
+
+    Returns:
+        (Nbls, Npols).
+    """
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        system = np.sqrt(np.nanmedian(power, axis=1))
+        coefficient, noise = np.moveaxis(levels / (system[ant_1] * system[ant_2])[..., None], -1, 0)
+        typical = np.nanmedian(coefficient, axis=0)
+        deviation = 1.4826 * np.nanmedian(np.abs(coefficient - typical), axis=0)
+        return coefficient > np.maximum(3 * typical + 3 * np.nanmedian(noise, axis=0), typical + CLIP_SIGMA * deviation)
 
 
 def receptor_gain(power: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
-"""Interference: AOFlagger on all cross-correlations, in child processes on shared memory.
+"""Interference: AOFlagger and a residual clip on all cross-correlations, in child processes on shared memory.
 
 The strategy is ``dsa110.lua`` beside this file. Autocorrelations are never flagged by it. Each receptor's bandpass, taken
-from its autocorrelation, is divided out first, so that the shape of the bandpass is not taken for interference
-(pitfall 21); AOFlagger's own ``normalize_subbands`` is not used, it does harm to these data.
+from its autocorrelation, is divided out and the sky is subtracted first (`sky_filter`), so that neither is taken for
+interference (pitfall 21); AOFlagger's own ``normalize_subbands`` is not used, it does harm to these data.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,45 +26,68 @@ STRATEGY = Path(__file__).with_name("dsa110.lua")
 
 
 def flag_interference(
-    vis: NDArray[np.complex64],
-    reasons: NDArray[np.uint8],
+    vis: NDArray,
+    reasons: NDArray,
+    *,
     crosses: NDArray[np.int64],
     ant_1: NDArray[np.int32],
     ant_2: NDArray[np.int32],
+    baseline_length_m: NDArray[np.float64],
+    freq_hz: NDArray[np.float64],
+    integration_s: float,
     gain: NDArray[np.float32],
-    *,
+    clip_sigma: float,
     processes: int = 0,
     timeout_s: float = 900.0,
-) -> None:
-    """Mark in ``reasons`` what AOFlagger finds.
+) -> NDArray[np.float64]:
+    """Mark in ``reasons`` what AOFlagger and the clip find.
 
     Args:
         vis, reasons: (Ntimes, Nbls, Nchan, 2); mapped by the children without a copy when `allocate_shared` made them.
         crosses: baselines to look at.
         ant_1, ant_2: antenna rows of all baselines.
+        baseline_length_m: of all baselines.
+        freq_hz: channel centres, ascending.
+        integration_s: length of an integration.
         gain: relative amplitude of each receptor, (Nants, Nchan, 2).
+        clip_sigma: residual amplitudes this many (robust) standard deviations above their median are outliers.
         processes: children; 0 means one per core.
         timeout_s: wall-clock limit for all of them.
+
+    Returns:
+        (Nbls, 2, 2): median amplitude and rms of the real part, after ``gain``, of each baseline and polarization; NaN
+        where nothing was looked at.
 
     Raises:
         ChildFailedError: a child died or ran out of time.
     """
     shared_vis, shared_reasons, shared_gain = _shared(vis), _shared(reasons), _shared(gain)
+    levels = allocate_shared((vis.shape[1], vis.shape[3], 2), np.float64)
+    levels[...] = np.nan
+    n_times, n_chan = vis.shape[0], vis.shape[2]
+    arrays = {"vis": shared_vis, "reasons": shared_reasons, "gain": shared_gain, "levels": levels}
+    descriptors = {name: descriptor_of(array) for name, array in arrays.items()}
     task = {
-        "vis": descriptor_of(shared_vis),
-        "reasons": descriptor_of(shared_reasons),
-        "gain": descriptor_of(shared_gain),
+        **descriptors,
         "shape": vis.shape,
         "gain_shape": gain.shape,
         "strategy": os.fspath(STRATEGY),
-        "code": int(FlagReason.RFI),
+        "band": {
+            "bandwidth_hz": float(freq_hz[-1] - freq_hz[0]) * n_chan / max(n_chan - 1, 1),
+            "duration_s": integration_s * n_times,
+            "top_hz": float(freq_hz[-1]),
+        },
+        "clip_sigma": clip_sigma,
+        "rfi_code": int(FlagReason.RFI),
+        "clip_code": int(FlagReason.OUTLIER),
     }
-    share = [[int(b), int(ant_1[b]), int(ant_2[b])] for b in crosses]
+    by_length = crosses[np.argsort(baseline_length_m[crosses], kind="stable")]  # the work grows with the length: deal evenly
+    share = [[int(b), int(ant_1[b]), int(ant_2[b]), float(baseline_length_m[b])] for b in by_length]
     count = max(1, min(processes or os.cpu_count() or 1, -(-len(share) // 50)))
-    descriptors = (task["vis"], task["reasons"], task["gain"])
-    _run([json.dumps({**task, "baselines": share[n::count]}) for n in range(count)], descriptors, timeout_s)
+    _run([json.dumps({**task, "baselines": share[n::count]}) for n in range(count)], list(descriptors.values()), timeout_s)
     if shared_reasons is not reasons:
         reasons[...] = shared_reasons
+    return np.array(levels)
 
 
 def _shared(array: NDArray) -> NDArray:
@@ -75,8 +99,6 @@ def _shared(array: NDArray) -> NDArray:
 
 
 def _run(tasks: Sequence[str], descriptors: Sequence[int | None], timeout_s: float) -> None:
-    import time
-
     deadline = time.monotonic() + timeout_s
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     children: list[subprocess.Popen[str]] = []

@@ -22,3 +22,4 @@ class FlagReason(IntEnum):
     DEAD_RECEPTOR = 7
     RFI = 8
     OUTLIER = 9
+    PICKUP = 10

@@ -1,0 +1,132 @@
+"""Taking the sky out of one baseline's visibilities, so that what remains is noise and interference.
+
+What the dishes see lies within a degree or two of the phase centre. On a baseline of length b that limits its delay to
+``b sin(theta) / c`` and its fringe rate to ``b omega sin(theta) / lambda``; everything in between is fitted by prolate
+spheroidal sequences (Slepian 1978, Bell Syst. Tech. J. 57, 1371; used for delay filters by Ewall-Wice et al. 2021, MNRAS
+500, 5195) and subtracted. Without this the beats of two bright sources look like interference to a threshold.
+Narrow-band or short-lived signals do not fit into that space and stay.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+FIELD_RADIUS_RAD = np.radians(1.5)
+RECEIVER_DELAY_S = 30e-9
+"""Ripples of the receivers' bandpasses spread each source by about this delay."""
+EARTH_ROTATION_RAD_PER_S = 7.292115e-5
+SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
+_LARGEST_SHARE = 0.6
+"""At most this share of the channels (and of the integrations) may be taken by the sky."""
+_MASKS = 4
+"""Times that the mask of outliers is renewed at most."""
+_SETTLED = 0.002
+"""Share of visibilities whose masking may still change when the fit is taken as done."""
+_STEPS = 8
+_CONVERGED = 1e-3
+_MASK_SIGMA = 5.0
+RAYLEIGH_MEDIAN = 1.1774100225154747
+"""Median of |z| for a complex Gaussian z whose parts have unit rms: sqrt(2 ln 2)."""
+
+
+@lru_cache(maxsize=64)
+def _sequences(length: int, half_turns: int) -> NDArray[np.float32]:
+    """Orthonormal sequences that span signals of up to ``half_turns / 2`` turns over ``length`` samples, (length, K)."""
+    from scipy.signal.windows import dpss
+
+    count = min(half_turns + 3, length)
+    if half_turns >= length - 1:
+        return np.eye(length, dtype=np.float32)
+    return np.ascontiguousarray(dpss(length, max(half_turns / 2, 0.5), count).T, dtype=np.float32)
+
+
+def sky_basis(
+    baseline_m: float, n_times: int, n_chan: int, *, bandwidth_hz: float, duration_s: float, top_hz: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Sequences in time (Ntimes, Kt) and frequency (Nchan, Kf) that hold the sky on a baseline of this length."""
+    offset = np.sin(FIELD_RADIUS_RAD)
+    delay_s = baseline_m * offset / SPEED_OF_LIGHT_M_PER_S + RECEIVER_DELAY_S
+    rate_hz = baseline_m * EARTH_ROTATION_RAD_PER_S * offset * top_hz / SPEED_OF_LIGHT_M_PER_S
+    in_time = min(int(np.ceil(2 * rate_hz * duration_s)), int(_LARGEST_SHARE * n_times))
+    in_frequency = min(int(np.ceil(2 * delay_s * bandwidth_hz)), int(_LARGEST_SHARE * n_chan))
+    return _sequences(n_times, in_time), _sequences(n_chan, in_frequency)
+
+
+def subtract_sky(
+    vis: NDArray[np.complex64], bad: NDArray[np.bool_], basis: tuple[NDArray[np.float32], NDArray[np.float32]]
+) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
+    """Residual of one baseline after the sky is fitted to what is neither bad nor outlying.
+
+    Args:
+        vis: (Ntimes, Nchan, Npols).
+        bad: same shape, not to be used.
+        basis: of `sky_basis`.
+
+    Returns:
+        ``vis`` minus the sky, everywhere; and the rms of its real part for each polarization, robustly, shape (Npols,).
+    """
+    n_pol = vis.shape[2]
+    amplitude = np.abs(vis)
+    mask = bad.copy()
+    for p in range(n_pol):
+        good = amplitude[:, :, p][~bad[:, :, p]]
+        if good.size:
+            middle = np.median(good)
+            mask[:, :, p] |= amplitude[:, :, p] > middle + 12.0 * np.median(np.abs(good - middle))
+    filled = np.where(mask, 0, vis)
+    residual, sigma = vis, np.zeros(n_pol)
+    for _ in range(_MASKS):
+        filled, model = _fill(filled, mask, basis)
+        residual = vis - model
+        size = np.abs(residual)
+        for p in range(n_pol):
+            good = size[:, :, p][~mask[:, :, p]]
+            sigma[p] = np.median(good) / RAYLEIGH_MEDIAN if good.size else 0.0
+        before, mask = mask, bad | (size > _MASK_SIGMA * sigma)
+        if np.count_nonzero(before != mask) < _SETTLED * mask.size:
+            break
+        filled = np.where(mask, model, vis)
+    return residual, sigma
+
+
+def _fill(
+    filled: NDArray[np.complex64], mask: NDArray[np.bool_], basis: tuple[NDArray[np.float32], NDArray[np.float32]]
+) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+    """Least-squares fit of the sky to what is not masked: find the masked values that the fit itself returns.
+
+    Solves ``(1 - M P M) f = M P (1 - M) v`` by conjugate gradients, from the values that are there; P is the projection.
+
+    Returns:
+        The completed visibilities and the sky, both of the shape of ``filled``.
+    """
+    model = _project(filled, basis)
+    rest = np.where(mask, model - filled, 0)
+    step, power = rest, float(np.vdot(rest, rest).real)
+    first = power
+    for _ in range(_STEPS):
+        if power <= _CONVERGED * first or power == 0.0:
+            break
+        turned = _project(step, basis)
+        change = np.where(mask, step - turned, 0)
+        length = np.float32(power / float(np.vdot(step, change).real))
+        filled = filled + length * step
+        model = model + length * turned
+        rest = rest - length * change
+        last, power = power, float(np.vdot(rest, rest).real)
+        step = rest + np.float32(power / last) * step
+    return filled, model
+
+
+def _project(values: NDArray[np.complex64], basis: tuple[NDArray[np.float32], NDArray[np.float32]]) -> NDArray[np.complex64]:
+    """Orthogonal projection of (Ntimes, Nchan, Npols) on the products of the sequences in time and frequency."""
+    in_time, in_frequency = basis
+    n_times, n_chan, n_pol = values.shape
+    parts = values.view(np.float32).reshape(n_times, n_chan, 2 * n_pol)
+    short = (in_time.T @ parts.reshape(n_times, -1)).reshape(-1, n_chan, 2 * n_pol)
+    columns = np.ascontiguousarray(short.transpose(1, 0, 2)).reshape(n_chan, -1)
+    smooth = (in_frequency @ (in_frequency.T @ columns)).reshape(n_chan, -1, 2 * n_pol)
+    whole = in_time @ np.ascontiguousarray(smooth.transpose(1, 0, 2)).reshape(in_time.shape[1], -1)
+    return whole.view(np.complex64).reshape(values.shape)
