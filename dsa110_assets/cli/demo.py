@@ -72,8 +72,8 @@ class DemoPlaces:
             "PIPELINE_DAGSTER_PORT": str(port),
             "PIPELINE_THREADS_PER_WORKER": "1",
             "PIPELINE_CORRECT_SMEARING": "false",  # the simulator evaluates the middle of each channel and integration
-            "PIPELINE_IMAGE_SIZE": "1920",
-            "PIPELINE_CELL_ARCSEC": "8",
+            "PIPELINE_IMAGE_SIZE": "2160",
+            "PIPELINE_CELL_ARCSEC": "7",
             "PIPELINE_HOUR_SETTLE_S": "30",
             "PIPELINE_SCAN_INTERVAL_S": "15",
             "PIPELINE_GROUP_DEADLINE_S": "120",

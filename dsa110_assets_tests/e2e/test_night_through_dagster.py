@@ -1,0 +1,152 @@
+"""Two short nights go from raw files to ranked candidates through the real sensors, jobs and assets, on the real registry."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from pydantic import SecretStr
+
+from dsa110_assets.cli import demo_report
+from dsa110_assets.cli.demo import MIN_JY, DemoPlaces
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.definitions import build_defs
+from dsa110_assets.ingest import status
+from dsa110_assets.orchestration import sensors
+from dsa110_assets.orchestration.resources import PlatformResource
+from dsa110_assets.registry.schema import GroupState
+from dsa110_assets.simulation import faults
+from dsa110_assets.simulation.night import DemoPlan, demo_plan
+from dsa110_assets.stages.attempts import now
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets_tests.registry_fixture import empty
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+N_TILES = 2
+MOST_TURNS = 40
+
+
+class Night:
+    """A platform in this process: sensors are asked in turn, and what they ask for is executed."""
+
+    def __init__(self, config: PipelineConfig, instance: dg.DagsterInstance) -> None:
+        self.definitions = build_defs(config)
+        self.instance = instance
+        self.resource = PlatformResource.with_config(config)
+        self.run_keys: set[str] = set()
+
+    def run_until_quiet(self) -> None:
+        """Turn the sensors until two turns in a row ask for nothing new."""
+        quiet = 0
+        for _ in range(MOST_TURNS):
+            requests = [*self._ask_raw_files(), *self._ask_follow_up()]
+            fresh = [request for request in requests if request.run_key not in self.run_keys]
+            quiet = 0 if fresh else quiet + 1
+            if quiet == 2:
+                return
+            for request in fresh:
+                self.run_keys.add(str(request.run_key))
+                self._execute(request)
+        pytest.fail(f"the sensors still ask for runs after {MOST_TURNS} turns: {sorted(self.run_keys)}")
+
+    def _ask_raw_files(self) -> Sequence[dg.RunRequest]:
+        context = dg.build_sensor_context(instance=self.instance, resources={"platform": self.resource})
+        answer: Any = sensors.raw_files(context)
+        if isinstance(answer, dg.SkipReason):
+            return []
+        for event in answer.asset_events:
+            self.instance.report_runless_asset_event(event)
+        return answer.run_requests
+
+    def _ask_follow_up(self) -> Sequence[dg.RunRequest]:
+        answers: Any = sensors.follow_up(platform=self.resource)
+        return [answer for answer in answers if isinstance(answer, dg.RunRequest)]
+
+    def _execute(self, request: dg.RunRequest) -> None:
+        job = self.definitions.resolve_job_def(str(request.job_name))
+        result = job.execute_in_process(
+            instance=self.instance,
+            partition_key=request.partition_key,
+            tags=dict(request.tags),
+            asset_selection=list(request.asset_selection) if request.asset_selection else None,
+        )
+        assert result.success, request.run_key
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory, registry_url: str) -> tuple[Night, Platform, DemoPlan, DemoPlaces, dict[str, str]]:
+    empty(registry_url)
+    places = DemoPlaces(tmp_path_factory.mktemp("night"))
+    for folder in (places.incoming, places.truth, places.reference):
+        folder.mkdir()
+    plan = demo_plan(n_tiles=N_TILES, min_jy=MIN_JY)
+    plan.write_references(places.reference)
+    plan.write_truth(places.truth)
+    settings = {name.removeprefix("PIPELINE_").lower(): value for name, value in places.settings(3999).items()}
+    config = PipelineConfig(_env_file=None, **settings, database_url=SecretStr(registry_url)).model_copy(update={"hour_settle_s": 0.001})
+    for number in range(2):
+        truth = plan.simulate(places.incoming, number)
+    broken = places.incoming / "2026-03-08T04:50:00_sb03.hdf5"
+    broken.write_bytes(truth.files[0][3].read_bytes())
+    faults.truncate(broken)
+    (places.incoming / "notes.txt").write_text("foreign")
+    before = _digests(places.incoming)
+    platform = Platform.open(config)
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
+        one = Night(config, instance)
+        one.run_until_quiet()
+        yield one, platform, plan, places, before
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
+
+
+def test_every_asset_from_raw_subbands_to_candidates_is_materialized(night: Any) -> None:
+    one, _, plan, _, _ = night
+    for name in (
+        "raw_subbands", "measurement_set", "calibration_tables", "calibrated_ms", "tile_image", "hourly_mosaic", "source_catalog",
+        "forced_photometry", "light_curves", "variability_metrics", "ese_candidates", "calibrator_catalog", "nvss_catalog", "monitored_sources",
+    ):  # fmt: skip
+        assert one.instance.get_latest_materialization_event(dg.AssetKey(name)) is not None, name
+    tiles = one.instance.get_materialized_partitions(dg.AssetKey("tile_image"))
+    assert len(tiles) == N_TILES * len(plan.nights)
+
+
+def test_the_tile_image_shows_a_preview_and_numbers(night: Any) -> None:
+    one = night[0]
+    event = one.instance.get_latest_materialization_event(dg.AssetKey("tile_image"))
+    metadata = event.asset_materialization.metadata
+    assert metadata["preview"].value.startswith("![preview](data:image/png;base64,")
+    assert metadata["noise_mjy_per_beam"].value > 0
+    assert {"peak_memory_mb", "duration_s", "path", "code_version", "configuration"} <= set(metadata)
+
+
+def test_fluxes_positions_noise_and_the_event_are_the_simulators(night: Any) -> None:
+    _, platform, plan, places, _ = night
+    report = demo_report.compare(platform, places.truth, plan)
+    broken = [f"{promise}: {figure}" for promise, figure, kept in report.promises() if not kept]
+    assert not broken, f"{broken}\n{report.sources.to_string()}"
+
+
+def test_broken_and_foreign_files_are_listed_with_a_reason_and_left_untouched(night: Any) -> None:
+    _, platform, _, places, before = night
+    with platform.database.session() as session:
+        reasons = {Path(one.path).name: one.reason or "" for one in status.rejected_files(session)}
+        counts = status.backlog(session, now()).counts
+    assert set(reasons) == {"2026-03-08T04:50:00_sb03.hdf5", "notes.txt"}
+    assert all(reasons.values())
+    assert counts[GroupState.COMPLETED] == N_TILES * 2
+    assert counts[GroupState.FAILED] == 0
+    assert _digests(places.incoming) == before
+
+
+def test_a_second_look_asks_for_nothing(night: Any) -> None:
+    one = night[0]
+    known = set(one.run_keys)
+    one.run_until_quiet()
+    assert one.run_keys == known
