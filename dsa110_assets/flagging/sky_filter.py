@@ -9,7 +9,7 @@ Narrow-band or short-lived signals do not fit into that space and stay.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +21,20 @@ EARTH_ROTATION_RAD_PER_S = 7.292115e-5
 SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 _LARGEST_SHARE = 0.6
 """At most this share of the channels (and of the integrations) may be taken by the sky."""
-_MASKS = 4
+_MASKS = 3
 """Times that the mask of outliers is renewed at most."""
 _SETTLED = 0.002
 """Share of visibilities whose masking may still change when the fit is taken as done."""
-_STEPS = 8
-_CONVERGED = 1e-3
+_STEPS = 5
+_CONVERGED = 1e-2
 _MASK_SIGMA = 5.0
+_ENOUGH_CHANNELS = 200
+"""Medians need no more channels than about this (noise to 1 %)."""
 RAYLEIGH_MEDIAN = 1.1774100225154747
 """Median of |z| for a complex Gaussian z whose parts have unit rms: sqrt(2 ln 2)."""
 
 
-@lru_cache(maxsize=64)
+@cache
 def _sequences(length: int, half_turns: int) -> NDArray[np.float32]:
     """Orthonormal sequences that span signals of up to ``half_turns / 2`` turns over ``length`` samples, (length, K)."""
     from scipy.signal.windows import dpss
@@ -43,6 +45,12 @@ def _sequences(length: int, half_turns: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(dpss(length, max(half_turns / 2, 0.5), count).T, dtype=np.float32)
 
 
+def _round_up(half_turns: float) -> int:
+    """To a whole number in steps of a tenth, so that few sets of sequences serve all baselines."""
+    step = max(1, int(half_turns / 10))
+    return int(np.ceil(half_turns / step)) * step
+
+
 def sky_basis(
     baseline_m: float, n_times: int, n_chan: int, *, bandwidth_hz: float, duration_s: float, top_hz: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -50,8 +58,8 @@ def sky_basis(
     offset = np.sin(FIELD_RADIUS_RAD)
     delay_s = baseline_m * offset / SPEED_OF_LIGHT_M_PER_S + RECEIVER_DELAY_S
     rate_hz = baseline_m * EARTH_ROTATION_RAD_PER_S * offset * top_hz / SPEED_OF_LIGHT_M_PER_S
-    in_time = min(int(np.ceil(2 * rate_hz * duration_s)), int(_LARGEST_SHARE * n_times))
-    in_frequency = min(int(np.ceil(2 * delay_s * bandwidth_hz)), int(_LARGEST_SHARE * n_chan))
+    in_time = min(_round_up(2 * rate_hz * duration_s), int(_LARGEST_SHARE * n_times))
+    in_frequency = min(_round_up(2 * delay_s * bandwidth_hz), int(_LARGEST_SHARE * n_chan))
     return _sequences(n_times, in_time), _sequences(n_chan, in_frequency)
 
 
@@ -69,6 +77,7 @@ def subtract_sky(
         ``vis`` minus the sky, everywhere; and the rms of its real part for each polarization, robustly, shape (Npols,).
     """
     n_pol = vis.shape[2]
+    thin = max(1, vis.shape[1] // _ENOUGH_CHANNELS)
     amplitude = np.abs(vis)
     mask = bad.copy()
     for p in range(n_pol):
@@ -83,7 +92,7 @@ def subtract_sky(
         residual = vis - model
         size = np.abs(residual)
         for p in range(n_pol):
-            good = size[:, :, p][~mask[:, :, p]]
+            good = size[:, ::thin, p][~mask[:, ::thin, p]]
             sigma[p] = np.median(good) / RAYLEIGH_MEDIAN if good.size else 0.0
         before, mask = mask, bad | (size > _MASK_SIGMA * sigma)
         if np.count_nonzero(before != mask) < _SETTLED * mask.size:
