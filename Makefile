@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test lint types layers format check bench full-scale docs lock snapshot screenshots clean distclean
+.PHONY: help demo test lint types layers format check bench lock snapshot clean distclean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -26,7 +26,7 @@ demo: $(VENV)/.installed ## A simulated night from raw files to light curves thr
 	$(BIN)/dsa110 demo $(ARGS)
 
 test: $(VENV)/.installed ## The default test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full_scale and not browser" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed ## Format and lint
 	$(BIN)/ruff format --check .
@@ -44,20 +44,11 @@ layers: $(VENV)/.installed ## Imports go downwards only
 
 check: lint types layers ## Lint, types and layers
 
-bench: $(VENV)/.installed ## Stage times and peak memory on a full-size tile, beside their peers where there are any
+bench: $(VENV)/.installed ## One full-size tile from raw files to photometry: time and peak memory of each stage (10 GB of disk)
 	$(BIN)/python -m benchmarks.full_tile $(ARGS)
-
-full-scale: $(VENV)/.installed ## One full-size tile from raw files to photometry (needs about 10 GB of disk)
-	$(BIN)/python -m pytest -m full_scale $(ARGS)
-
-docs: $(VENV)/.installed ## Generated reference pages (settings, tables, commands)
-	$(BIN)/python -m dsa110_assets.cli.reference docs/reference
 
 snapshot: $(VENV)/.installed ## Accept the present asset graph as the reviewed one
 	$(BIN)/python -m dsa110_assets_tests.orchestration.graph_snapshot --write
-
-screenshots: $(VENV)/.installed ## Pictures of the UI after a demo (needs Debian's chromium); they go to demo/screenshots
-	$(BIN)/python -m pytest -m browser $(ARGS)
 
 lock: $(VENV)/.installed ## Resolve requirements.lock anew from pyproject.toml (wheels only, hashes, no index addresses)
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --only-binary :all: --generate-hashes --no-emit-index-url --no-emit-find-links \

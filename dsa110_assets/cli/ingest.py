@@ -94,7 +94,7 @@ def retry(
 ) -> None:
     """Send an observation back to the queue, from its raw files; the running platform takes it up.
 
-    Example: `dsa110 ingest retry 2026-03-08T05:25:07`
+    Example: `dsa110 ingest retry 2026-03-12T05:09:39`
     """
     from dsa110_assets.ingest import ledger
     from dsa110_assets.stages.attempts import now

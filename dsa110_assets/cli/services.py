@@ -24,6 +24,8 @@ from dsa110_assets.errors import ChildFailedError, ConfigurationError
 RESTART_PAUSE_S = 2.0
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+RUN_MEMORY_BYTES = 7 << 30
+"""A full-size tile needs up to this much (`docs/performance.md`)."""
 POOLS = ("disk", "cpu", "casa")
 """Pools of the assets (`orchestration.assets`); a run takes a place in the pool of the asset that it makes."""
 
@@ -40,8 +42,9 @@ class Service:
 
 
 def worker_count(config: PipelineConfig) -> int:
-    """Runs at a time: as many as are allowed, and no more than there are cores."""
-    return max(1, min(config.max_workers, len(os.sched_getaffinity(0))))
+    """Runs at a time: as many as are allowed, one more than there are cores (runs also wait), and no more than memory holds."""
+    memory = int(psutil.virtual_memory().total // RUN_MEMORY_BYTES)
+    return max(1, min(config.max_workers, len(os.sched_getaffinity(0)) + 1, memory))
 
 
 def free_port() -> int:

@@ -32,7 +32,7 @@ def tile(
     output: Annotated[Path, typer.Argument(help="Directory for the sixteen files.")],
     *,
     size: Annotated[Size, typer.Option(help="tiny: 8 antennas; demo: 24 antennas, 30 MB; full: 96 antennas, 2.3 GB.")] = Size.DEMO,
-    start: Annotated[str, typer.Option(help="Centre of the first integration, UTC.")] = "2026-03-08T05:25:06.9",
+    start: Annotated[str, typer.Option(help="Centre of the first integration, UTC.")] = "2026-03-12T05:09:39.2",
     declination: Annotated[float, typer.Option(help="Pointing declination, degrees.")] = 54.6,
     min_jy: Annotated[float, typer.Option(help="Faintest source.")] = 0.12,
     seed: Annotated[int, typer.Option(help="Seed of noise and gains.")] = 110,

@@ -183,19 +183,18 @@ class DemoPlan:
 
 
 DEMO_DECLINATION_DEG = 54.6
-DEMO_FIRST_START = "2026-03-08T05:04:30"
-"""Puts the transit of 0834+555 into the fifth of twelve tiles; the second night starts at 05:00:34."""
+DEMO_FIRST_START = "2026-03-12T05:04:30"
+DEMO_CALIBRATOR_TILE = 1
+"""This start puts the transit of 0834+555 into the second tile; the second night starts at 05:00:34."""
 
 
 def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12) -> DemoPlan:
     """The demonstration: two nights of ``n_tiles`` tiles, one sidereal day apart.
 
-    Between the nights one source falls by half (an extreme scattering event), some vary by about a tenth. With fewer than
-    twelve tiles the nights start later, so that the calibrator still transits in them.
+    Between the nights one source falls by half (an extreme scattering event), some vary by about a tenth.
     """
-    calibrator_tile = min(4, n_tiles // 2)
     start: Any = Time(DEMO_FIRST_START, format="isot", scale="utc").mjd
-    first_mjd = float(start) + (4 - calibrator_tile) * TILE_S / SECONDS_PER_DAY
+    first_mjd = float(start)
     starts = (first_mjd, first_mjd + SIDEREAL_DAY_S / SECONDS_PER_DAY)
     nights = tuple(
         DemoNight(
@@ -224,7 +223,7 @@ def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12) -> De
         declination_deg=DEMO_DECLINATION_DEG,
         sky=sky,
         calibrator=CALIBRATOR_NAME,
-        calibrator_tile=calibrator_tile,
+        calibrator_tile=DEMO_CALIBRATOR_TILE,
         event_source=sky.names[1],
         seed=seed,
     )

@@ -90,7 +90,7 @@ def night(tmp_path_factory: pytest.TempPathFactory, registry_url: str) -> tuple[
     config = PipelineConfig(_env_file=None, **settings, database_url=SecretStr(registry_url)).model_copy(update={"hour_settle_s": 0.001})
     for number in range(2):
         truth = plan.simulate(places.incoming, number)
-    broken = places.incoming / "2026-03-08T04:50:00_sb03.hdf5"
+    broken = places.incoming / "2026-03-12T04:50:00_sb03.hdf5"
     broken.write_bytes(truth.files[0][3].read_bytes())
     faults.truncate(broken)
     (places.incoming / "notes.txt").write_text("foreign")
@@ -138,7 +138,7 @@ def test_broken_and_foreign_files_are_listed_with_a_reason_and_left_untouched(ni
     with platform.database.session() as session:
         reasons = {Path(one.path).name: one.reason or "" for one in status.rejected_files(session)}
         counts = status.backlog(session, now()).counts
-    assert set(reasons) == {"2026-03-08T04:50:00_sb03.hdf5", "notes.txt"}
+    assert set(reasons) == {"2026-03-12T04:50:00_sb03.hdf5", "notes.txt"}
     assert all(reasons.values())
     assert counts[GroupState.COMPLETED] == N_TILES * 2
     assert counts[GroupState.FAILED] == 0
