@@ -112,6 +112,7 @@ def write_subtables(tile: Tile, out: Path, *, field_name: str, telescope_name: s
         "RELEASE_DATE": np.array([time_s[-1] + half]),
         "FLAG_ROW": np.array([False]),
     })  # fmt: skip
+    _add_site(out, header)
     lines = list(history)
     if lines:
         _fill(out, "HISTORY", len(lines), {
@@ -146,6 +147,15 @@ def _write_spectral_window(tile: Tile, out: Path) -> None:
         "FREQ_GROUP_NAME": ["none"],
         "FLAG_ROW": np.array([False]),
     })  # fmt: skip
+
+
+def _add_site(out: Path, header: RawHeader) -> None:
+    """The array's reference point beside its name, where pyuvdata looks for it; without it, it asks the internet."""
+    from casacore import tables
+
+    with tables.table(os.fspath(out / "OBSERVATION"), readonly=False, ack=False) as observation:
+        observation.addcols(tables.makearrcoldesc("TELESCOPE_LOCATION", 0.0, shape=[3], valuetype="double"))
+        observation.putcell("TELESCOPE_LOCATION", 0, site_itrf_m(header))
 
 
 def _signed(angle_rad: Any) -> Any:

@@ -1,0 +1,103 @@
+"""CASA and pyuvdata read the Measurement Set, and see the sky where it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dsa110_assets.geometry import read_tile_pointing
+from dsa110_assets_tests.conversion.casa_probe import ask_casa
+from dsa110_assets_tests.conversion.conftest import Converted
+
+
+@pytest.fixture(scope="session")
+def casa(one_source: Converted) -> dict:
+    sky = one_source.raw.sky
+    return ask_casa(one_source.ms, float(sky.ra_deg[0]), float(sky.dec_deg[0]))
+
+
+def test_casa_opens_it_without_complaint(casa: dict, one_source: Converted) -> None:
+    assert casa["complaints"] == []
+    assert casa["n_antennas"] == 117
+    assert casa["names"] == [str(n + 1) for n in range(117)]
+    assert casa["corr_types"] == [9, 12]
+    assert casa["fields"] == ["meridian"]
+    assert casa["n_spw"] == 1
+    assert np.all(np.diff(casa["freq_hz"]) > 0)
+    assert casa["exposure_s"] == pytest.approx(12.884902000427246)
+    assert casa["phase_rad"] == casa["reference_rad"]
+    assert np.degrees(casa["phase_rad"]) % 360 == pytest.approx(
+        [one_source.report.phase_ra_deg, one_source.report.phase_dec_deg], abs=1e-10
+    )
+
+
+def test_baselines_equal_casas_measures_to_a_few_parts_in_a_million(casa: dict) -> None:
+    assert casa["worst_uvw"] < 1e-5
+
+
+def test_casas_own_prediction_of_the_source_has_the_phases_of_the_data(casa: dict) -> None:
+    """The sign, the direction of both axes and the epoch at once; what remains is annual aberration (0.1 arcsec here)."""
+    assert casa["model_jy"] == pytest.approx(10.0, rel=0.01)
+    assert casa["phase_rms_rad"] < 0.03
+    assert casa["conjugate_rms_rad"] > 1.0
+
+
+def test_with_the_scale_of_aberration_the_source_stands_to_a_milliarcsecond(one_source: Converted) -> None:
+    from casacore.tables import table
+
+    from dsa110_assets.geometry import apparent_scale
+
+    report, sky = one_source.report, one_source.raw.sky
+    ra0, dec0 = np.radians(report.phase_ra_deg), np.radians(report.phase_dec_deg)
+    scale = apparent_scale(ra0, dec0, report.mid_mjd + 2_400_000.5)
+    ra, dec = np.radians(sky.ra_deg[0]), np.radians(sky.dec_deg[0])
+    east = np.cos(dec) * np.sin(ra - ra0)
+    north = np.sin(dec) * np.cos(dec0) - np.cos(dec) * np.sin(dec0) * np.cos(ra - ra0)
+    lmn = np.array([scale * east, scale * north, np.sqrt(1 - east**2 - north**2) - 1])
+    with table(str(one_source.ms), ack=False) as ms, table(f"{one_source.ms}::SPECTRAL_WINDOW", ack=False) as spw:
+        cross = ms.getcol("ANTENNA1") != ms.getcol("ANTENNA2")
+        uvw_wavelengths = ms.getcol("UVW")[cross][:, None, :] * spw.getcol("CHAN_FREQ")[0][:, None] / 299_792_458.0
+        data = ms.getcol("DATA")[cross][..., 0]
+    left = np.angle(data * np.exp(-2j * np.pi * (uvw_wavelengths @ lmn)))
+    offset_rad = np.linalg.lstsq(2 * np.pi * uvw_wavelengths.reshape(-1, 3)[:, :2], left.ravel(), rcond=None)[0]
+    assert np.degrees(np.hypot(*offset_rad)) * 3600 < 0.002
+    assert abs(scale - 1) > 2e-5  # it does something
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pyuvdata comments on what it does not know of the telescope
+def test_pyuvdata_reads_the_same_visibilities(tiny: Converted) -> None:
+    from casacore.tables import table
+    from pyuvdata import UVData
+
+    uvd = UVData()
+    uvd.read_ms(str(tiny.ms), ignore_single_chan=False)
+    report = tiny.report
+    assert (uvd.Ntimes, uvd.Nbls, uvd.Nfreqs, uvd.Npols) == (report.n_times, report.n_baselines, report.n_channels, 2)
+    assert list(uvd.polarization_array) == [-5, -6]
+    assert np.degrees(uvd.phase_center_app_dec[0]) == pytest.approx(report.pointing_dec_deg, abs=0.01)
+    catalogue = next(iter(uvd.phase_center_catalog.values()))
+    assert catalogue["cat_frame"] == "icrs"
+    assert np.degrees(catalogue["cat_lon"]) % 360 == pytest.approx(report.phase_ra_deg, abs=1e-9)
+    mine = uvd.uvw_array.copy()
+    uvd.set_uvws_from_antenna_positions()
+    np.testing.assert_allclose(mine, uvd.uvw_array, atol=0.3)
+    with table(str(tiny.ms), ack=False) as ms:
+        np.testing.assert_allclose(np.abs(uvd.data_array), np.abs(ms.getcol("DATA")), rtol=1e-6)
+        np.testing.assert_array_equal(uvd.flag_array, ms.getcol("FLAG"))
+
+
+def test_where_each_integration_looked_is_astropys_meridian_point(one_source: Converted) -> None:
+    """ICRS of the horizontal direction of the dishes, from astropy's AltAz frame."""
+    from astropy import units as u
+    from astropy.coordinates import AltAz, EarthLocation, SkyCoord
+    from astropy.time import Time
+
+    pointing = read_tile_pointing(one_source.ms)
+    site = EarthLocation.from_geodetic(-118.2830 * u.deg, 37.2334051 * u.deg, 1188.0519 * u.m)
+    frame = AltAz(obstime=Time(pointing.time_mjd, format="mjd"), location=site, pressure=0 * u.hPa)
+    zenith_deg = one_source.raw.declination_deg - 37.2334051
+    dishes = SkyCoord(az=np.zeros(24) * u.deg, alt=np.full(24, 90 - zenith_deg) * u.deg, frame=frame).icrs
+    mine = SkyCoord(pointing.ra_deg * u.deg, pointing.dec_deg * u.deg)
+    assert mine.separation(dishes).arcsec.max() < 1.0  # polar motion is half an arcsecond
+    centre = SkyCoord(pointing.phase_ra_deg * u.deg, pointing.phase_dec_deg * u.deg)
+    assert centre.separation(mine[11]).arcsec == pytest.approx(15 * 12.885 / 2 * np.cos(np.radians(54.6)), rel=0.02)
