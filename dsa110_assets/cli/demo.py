@@ -143,9 +143,8 @@ def run_demo(places: DemoPlaces, console: Console, *, tiles: int, port: int, kee
         console.print(f"Dagster UI: [link]http://127.0.0.1:{port}[/link]   log: {places.root / 'up.log'}")
         telescope.start()
         platform = Platform.open(config)
-        finished = _watch(
-            platform, console, expected=len(plan.nights) * tiles, began=began, last_night=plan.nights[-1].date, telescope=telescope
-        )
+        watched = _Watched(len(plan.nights) * tiles, tiles, plan.nights[-1].date, telescope, next_night)
+        finished = _watch(platform, console, watched, began)
         report = demo_report.compare(platform, places.truth, plan)
         demo_report.show(console, report, platform, places, port if keep_running else None, time.monotonic() - began)
         platform.database.dispose()
