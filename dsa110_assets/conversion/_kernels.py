@@ -94,8 +94,8 @@ def check_samples(first, last, values, starts, origins, chunk_shape, n_rows, n_b
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def copy_samples(first, last, values, starts, origins, chunk_shape, n_rows, n_bls, n_freqs, row_of, weights, channel_0):
-    """Number of samples of each visibility into ``weights`` (Ntimes, Nbls, Nchan, 2) float16."""
+def copy_samples(first, last, values, starts, origins, chunk_shape, n_rows, n_bls, n_freqs, largest, row_of, weights):
+    """Credible numbers of samples of one subband into ``weights`` (Ntimes, Nbls, Nfreqs, 2) float32, ascending; others stay."""
     n_pols = weights.shape[3]
     for c in range(first, last):
         row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]
@@ -105,6 +105,8 @@ def copy_samples(first, last, values, starts, origins, chunk_shape, n_rows, n_bl
             out_b = row_of[row - t * n_bls]
             place = starts[c] + r * chunk_shape[1] * chunk_shape[2]
             for k in range(min(chunk_shape[1], n_freqs - chan_0)):
-                out_k = channel_0 + n_freqs - 1 - (chan_0 + k)
+                out_k = n_freqs - 1 - (chan_0 + k)
                 for p in range(min(chunk_shape[2], n_pols - pol_0)):
-                    weights[t, out_b, out_k, pol_0 + p] = values[place + k * chunk_shape[2] + p]
+                    n = values[place + k * chunk_shape[2] + p]
+                    if n > 0.0 and n <= largest:
+                        weights[t, out_b, out_k, pol_0 + p] = n

@@ -231,6 +231,7 @@ def _place(
     if unusual and weights is None:
         weights = np.ones(vis.shape, dtype=np.float16)
     if unusual and weights is not None:
+        mine = np.zeros((header.n_times, header.n_bls, n_freqs, len(POLARIZATIONS)), dtype=np.float32)
         over_range(
             _kernels.copy_samples,
             s.starts.size,
@@ -241,8 +242,9 @@ def _place(
             n_rows,
             header.n_bls,
             n_freqs,
+            LARGEST_CREDIBLE_SAMPLES,
             order.row_of,
-            weights,
-            first_channel,
+            mine,
         )
+        weights[: header.n_times, :, first_channel : first_channel + n_freqs] = mine
     return weights
