@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
@@ -112,14 +112,15 @@ def write_image(path: Path, pixels: NDArray[np.float32], meta: ImageMetadata, su
     fits.PrimaryHDU(pixels[None, None].astype(np.float32, copy=False), header=image_header(meta, suffix)).writeto(path, overwrite=True)
 
 
-def read_plane(path: Path) -> tuple[NDArray[np.float32], Header]:
+def read_plane(path: Path) -> tuple[NDArray[np.float32], Any]:
     """Pixels of a 2-D or degenerate 4-D image as a native-endian 2-D array, and the header (pitfall 9).
 
     Raises:
         ProductVerificationError: the file holds more than one plane.
     """
     with fits.open(path, memmap=False) as hdus:
-        data, header = hdus[0].data, hdus[0].header
+        primary: Any = hdus[0]
+        data, header = primary.data, primary.header
     if data is None or data.size != data.shape[-1] * data.shape[-2]:
         raise ProductVerificationError(path, f"not one image plane ({None if data is None else data.shape})", "make the image again")
     return np.ascontiguousarray(data.reshape(data.shape[-2:]), dtype=np.float32), header

@@ -53,7 +53,7 @@ class ImagingOptions:
     reference_frequency_hz: float = 1.4e9
     spectral_index: float = -0.7
     correct_smearing: bool = True
-    bright_sigma: float = 50.0
+    bright_sigma: float = 20.0
     child_timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:

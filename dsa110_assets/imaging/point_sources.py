@@ -29,7 +29,7 @@ from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S, airy_power_beam, an
 _MOST_SOURCES = 100
 _LOWEST_BEAM = 0.02
 """Where the mean beam is lower, its variation is not known well enough to help."""
-_SHALLOW = 0.1
+_SHALLOW = 0.03
 
 Minor = Callable[[NDArray[np.float32], NDArray[np.float32], float], object]
 """``minor(residual, model, threshold)``: clean in place."""
@@ -111,7 +111,7 @@ def beam_covariance_px(beam: RestoringBeam, cell_arcsec: float) -> NDArray[np.fl
     return axes.T @ np.diag([major**2, minor**2]) @ axes
 
 
-def _gaussian(dy: NDArray[np.float64], dx: NDArray[np.float64], inverse: NDArray[np.float64]) -> NDArray[np.float64]:
+def _gaussian(dy: NDArray[np.float64], dx: NDArray[np.float64], inverse: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.exp(-0.5 * (inverse[0, 0] * dy * dy + 2 * inverse[0, 1] * dy * dx + inverse[1, 1] * dx * dx))
 
 

@@ -63,7 +63,7 @@ def fit_beam(psf: NDArray[np.float32], cell_arcsec: float) -> RestoringBeam:
     if not np.isfinite(psf[centre, centre]) or psf[centre, centre] <= 0:
         raise ImagingError("PSF", "no positive peak at the centre", "look at the weights of the visibilities")
     # the equivalent width of the lobe sets the cut-out and the oversampling
-    lobe, _ = ndimage.label(psf > 0.5 * psf[centre, centre])
+    lobe = _connected(psf > 0.5 * psf[centre, centre])
     area = float((lobe == lobe[centre, centre]).sum())
     fwhm_px = max(2 * np.sqrt(area / np.pi), 1.0)
     oversampling = max(1, int(np.ceil(_SAMPLES_PER_FWHM / fwhm_px)))
@@ -73,8 +73,8 @@ def fit_beam(psf: NDArray[np.float32], cell_arcsec: float) -> RestoringBeam:
     if oversampling > 1:
         rows, columns = np.meshgrid(axis + half, axis + half, indexing="ij")
         cut = ndimage.map_coordinates(cut, [rows, columns], order=5, mode="nearest")
-    labels, _ = ndimage.label(cut > _FIT_LEVEL)
-    inside = labels == labels[cut.shape[0] // 2, cut.shape[1] // 2]
+    labels = _connected(cut > _FIT_LEVEL)
+    inside = labels == labels[half * oversampling, half * oversampling]
     y, x = np.meshgrid(axis, axis, indexing="ij")
     y, east, values = y[inside], -x[inside], cut[inside]
     if values.size < 6:
@@ -114,4 +114,12 @@ def convolve_with_beam(model: NDArray[np.float32], beam: RestoringBeam, cell_arc
     sigma_minor = beam.minor_arcsec / cell_arcsec / FWHM_PER_SIGMA
     exponent = np.float32(-2 * np.pi**2) * (np.float32(sigma_major**2) * along**2 + np.float32(sigma_minor**2) * across**2)
     transform *= np.float32(2 * np.pi * sigma_major * sigma_minor) * np.exp(exponent)
-    return fft.irfft2(transform, s=(padded, padded), workers=n_threads)[:size, :size].astype(np.float32, copy=False)
+    restored = np.asarray(fft.irfft2(transform, s=(padded, padded), workers=n_threads), dtype=np.float32)
+    return restored[:size, :size]
+
+
+def _connected(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Number of the connected region of each pixel, 0 outside all."""
+    labels = np.empty(mask.shape, dtype=np.int32)
+    ndimage.label(mask, output=labels)
+    return labels

@@ -115,7 +115,7 @@ def _child(scratch: Path) -> None:
         for sigma in (job["search_sigma"], job["deep_sigma"]):
             if mask is not None and mask.any() and iterations < job["niter"]:
                 _set_mask(base, mask)
-                outcome = tclean(
+                outcome: Any = tclean(
                     **common,
                     niter=job["niter"] - iterations,
                     nsigma=float(sigma),

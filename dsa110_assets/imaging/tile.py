@@ -178,7 +178,7 @@ def _inside(sky: pd.DataFrame, grid: ImageGrid) -> pd.DataFrame:
     """Rows of a catalogue that lie in the image."""
     y, x = grid.pixel_of(np.radians(sky["ra_deg"].to_numpy(dtype=float)), np.radians(sky["dec_deg"].to_numpy(dtype=float)))
     with np.errstate(invalid="ignore"):
-        return sky[(y >= 0) & (x >= 0) & (y <= grid.size - 1) & (x <= grid.size - 1)]
+        return sky.loc[(y >= 0) & (x >= 0) & (y <= grid.size - 1) & (x <= grid.size - 1)]
 
 
 def _metadata(

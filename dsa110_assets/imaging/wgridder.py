@@ -21,7 +21,7 @@ from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_be
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
 
-_MOST_BRIGHT_ROUNDS = 6
+_MOST_BRIGHT_ROUNDS = 4
 
 
 class Gridder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ MIN_SOURCES = 5
 _FLUX_SNR = 20.0
 _ISOLATION_BEAMS = 3.0
 _MOST_SOURCES = 200
+_MAD_TO_SIGMA = 1.4826022185056018
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,12 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class TilePlanes:
-    """Planes of a tile, (N, N) native float32, y north: restored image and residual (Jy/beam, apparent), primary beam; and the image's header."""
+    """Planes of a tile, (N, N) native float32, y north: restored image and residual (Jy/beam, apparent), primary beam; and the image's FITS header."""
 
     image: NDArray[np.float32]
     residual: NDArray[np.float32]
     primary_beam: NDArray[np.float32]
-    header: fits.Header
+    header: Any
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,13 @@ def read_tile(directory: Path, name: str) -> TilePlanes:
         ProductVerificationError: a file is missing or is not one plane.
     """
     planes: dict[str, NDArray[np.float32]] = {}
-    header = fits.Header()
+    header: Any = fits.Header()
     for suffix in ("residual", "pb", "image"):
         path = products.image_path(directory, name, suffix)
         try:
             with fits.open(path, memmap=False) as hdus:
-                data, header = hdus[0].data, hdus[0].header
+                primary: Any = hdus[0]
+                data, header = primary.data, primary.header
         except OSError as error:
             raise ProductVerificationError(path, f"cannot be read ({error})", "make the tile image again") from error
         if data is None or data.size != data.shape[-1] * data.shape[-2]:
@@ -103,7 +106,7 @@ def judge_tile(planes: TilePlanes, sky: pd.DataFrame | None, limits: ImageLimits
     inside = planes.primary_beam >= BEAM_CUTOFF
     rest = planes.residual[inside].astype(np.float64)
     rest = rest[np.isfinite(rest)]
-    noise = float(stats.median_abs_deviation(rest, scale="normal")) if rest.size else float("nan")
+    noise = float(_MAD_TO_SIGMA * stats.median_abs_deviation(rest)) if rest.size else float("nan")
     thermal = float(planes.header.get("DSATHERM", float("nan")))
     bright = planes.image[inside]
     bright = bright[np.isfinite(bright)]
@@ -201,13 +204,13 @@ def compare_with_catalog(planes: TilePlanes, sky: pd.DataFrame, noise_jy_per_bea
         near = np.hypot(x - x[k], y - y[k]) < _ISOLATION_BEAMS * beam_px
         if beam[k] < BEAM_CUTOFF or apparent[near].sum() > 1.02 * apparent[k]:
             continue
-        fitted, dy, dx = _fit_beam_at(planes.image, y[k], x[k], inverse, reach)
-        rows.append((fitted / apparent[k], -dx * cell_arcsec, dy * cell_arcsec, fitted / noise_jy_per_beam, beam[k]))
+        fitted, dy, dx = _fit_beam_at(planes.image, float(y[k]), float(x[k]), inverse, reach)
+        rows.append((fitted / float(apparent[k]), -dx * cell_arcsec, dy * cell_arcsec, fitted / noise_jy_per_beam, float(beam[k])))
     table = np.array(rows, dtype=np.float64).reshape(-1, 5)
     return CatalogComparison(*(table[:, n] for n in range(5)))
 
 
-def _inverse_covariance(header: fits.Header, cell_arcsec: float) -> NDArray[np.float64]:
+def _inverse_covariance(header: Any, cell_arcsec: float) -> NDArray[np.float64]:
     """Inverse covariance of the restoring beam, pixels^-2, axes (y north, x west)."""
     pa = np.radians(float(header["BPA"]))
     sigma = [float(header[key]) * 3600 / cell_arcsec / np.sqrt(8 * np.log(2)) for key in ("BMAJ", "BMIN")]
