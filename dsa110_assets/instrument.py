@@ -26,6 +26,9 @@ INTEGRATION_S = 12.884901888
 TILE_DURATION_S = INTEGRATIONS_PER_TILE * INTEGRATION_S
 BAND_CENTRE_HZ = TOP_CHANNEL_HZ - (N_SUBBANDS * CHANNELS_PER_SUBBAND - 1) / 2 * CHANNEL_WIDTH_HZ
 
+LARGEST_CREDIBLE_VALUE = 1e15
+"""Correlator units are of order 0.1; anything above this is not a visibility (uninitialised memory shows up as 1e37)."""
+
 BEAM_CUTOFF = 0.2
 """Images and mosaics are cut where the (drift-averaged) power beam falls below this level."""
 

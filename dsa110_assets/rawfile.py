@@ -20,13 +20,11 @@ from numpy.typing import NDArray
 
 from dsa110_assets.errors import InvalidRawFileError
 from dsa110_assets.geometry import Site
-from dsa110_assets.instrument import CHANNEL_WIDTH_HZ, CHANNELS_PER_SUBBAND, N_SUBBANDS, TOP_CHANNEL_HZ
+from dsa110_assets.instrument import CHANNEL_WIDTH_HZ, CHANNELS_PER_SUBBAND, LARGEST_CREDIBLE_VALUE, N_SUBBANDS, TOP_CHANNEL_HZ
 from dsa110_assets.products import JD_MINUS_MJD, datetime_to_mjd, parse_raw_name
 
 SUBBAND_WIDTH_HZ = CHANNELS_PER_SUBBAND * CHANNEL_WIDTH_HZ
 FREQUENCY_TOLERANCE_HZ = 0.05 * CHANNEL_WIDTH_HZ
-LARGEST_CREDIBLE_VALUE = 1e15
-"""Correlator units are of order 0.1; anything above this is not a visibility (uninitialised memory shows up as 1e37)."""
 POLARIZATIONS = (-5, -6)
 """XX, YY in the numbering of AIPS memo 117, which UVH5 uses."""
 FUTURE_TOLERANCE_DAYS = 1.0

@@ -19,7 +19,8 @@ from dsa110_assets.conversion.reading import FileBuffer, RawData, read_raw_data
 from dsa110_assets.errors import IncompleteGroupError
 from dsa110_assets.flagging.reasons import FlagReason
 from dsa110_assets.flagging.threads import over_range
-from dsa110_assets.rawfile import LARGEST_CREDIBLE_VALUE, POLARIZATIONS, RawHeader, subband_edges_hz, validate_raw_file
+from dsa110_assets.instrument import LARGEST_CREDIBLE_VALUE
+from dsa110_assets.rawfile import POLARIZATIONS, RawHeader, subband_edges_hz, validate_raw_file
 
 LARGEST_CREDIBLE_SAMPLES = 6e4
 """Numbers of samples above are uninitialised memory (and would not fit into float16)."""

@@ -37,12 +37,16 @@ RAYLEIGH_MEDIAN = 1.1774100225154747
 @cache
 def _sequences(length: int, half_turns: int) -> NDArray[np.float32]:
     """Orthonormal sequences that span signals of up to ``half_turns / 2`` turns over ``length`` samples, (length, K)."""
-    from scipy.signal.windows import dpss
+    from scipy.linalg import eigh_tridiagonal
 
-    count = min(half_turns + 3, length)
     if half_turns >= length - 1:
         return np.eye(length, dtype=np.float32)
-    return np.ascontiguousarray(dpss(length, max(half_turns / 2, 0.5), count).T, dtype=np.float32)
+    count = min(half_turns + 3, length)
+    n = np.arange(length)
+    diagonal = ((length - 1 - 2 * n) / 2) ** 2 * np.cos(np.pi * max(half_turns, 1) / length)
+    beside = n[1:] * (length - n[1:]) / 2
+    _, vectors = eigh_tridiagonal(diagonal, beside, select="i", select_range=(length - count, length - 1))
+    return np.ascontiguousarray(vectors, dtype=np.float32)
 
 
 def _round_up(half_turns: float) -> int:
