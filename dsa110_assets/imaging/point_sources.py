@@ -30,6 +30,9 @@ _MOST_SOURCES = 100
 _LOWEST_BEAM = 0.02
 """Where the mean beam is lower, its variation is not known well enough to help."""
 _SHALLOW = 0.03
+"""A round cleans down to this fraction of the peak ..."""
+_ACCEPTED = 0.06
+"""... and takes for sources what is above this one: what is left of brighter ones lies below."""
 
 Minor = Callable[[NDArray[np.float32], NDArray[np.float32], float], object]
 """``minor(residual, model, threshold)``: clean in place."""
@@ -154,16 +157,21 @@ class BrightSourceFinder:
             length = float(np.hypot(*shift))
             if length > self._half_beam_px:
                 shift *= self._half_beam_px / length
-            y[k], x[k], flux[k] = y[k] + shift[0], x[k] + shift[1], max(flux[k] + value, 0.1 * flux[k])
+            y[k], x[k], flux[k] = y[k] + shift[0], x[k] + shift[1], flux[k] + value
             # what is left of a source after its last subtraction, against what CLEAN can take care of
             left = max(abs(value), length / self._half_beam_px * flux[k])
-            largest_change = max(largest_change, left / max(0.01 * flux[k], 4 * sigma))
+            largest_change = max(largest_change, left / max(0.01 * abs(flux[k]), 4 * sigma))
         new_y, new_x, new_flux = self._clusters(rows[~claimed], columns[~claimed], components[~claimed])
-        keep = np.zeros(0, dtype=bool) if new_y.size == 0 else (beam_at(new_y, new_x) > _LOWEST_BEAM) & (new_flux > self.limit_jy)
+        keep = (
+            np.zeros(0, dtype=bool)
+            if new_y.size == 0
+            else (beam_at(new_y, new_x) > _LOWEST_BEAM) & (new_flux > max(self.limit_jy, _ACCEPTED * float(np.abs(image).max())))
+        )
         best = np.argsort(new_flux[keep])[::-1][: max(0, _MOST_SOURCES - len(sources))]
         new_y, new_x, new_flux = (a[keep][best] for a in (new_y, new_x, new_flux))
-        found = PointSources(np.append(y, new_y), np.append(x, new_x), np.append(flux, new_flux))
-        return found, bool(new_flux.size or largest_change > 1)
+        real = flux > 0.5 * self.limit_jy  # a side lobe that was taken for a source goes again
+        found = PointSources(np.append(y[real], new_y), np.append(x[real], new_x), np.append(flux[real], new_flux))
+        return found, bool(new_flux.size or largest_change > 1 or not real.all())
 
     def _value_and_slope(
         self,
