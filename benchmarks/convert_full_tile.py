@@ -40,8 +40,15 @@ def pyuvdata(raw: Path, work: Path) -> dict[str, object]:
     from pyuvdata import UVData
 
     started = time.perf_counter()
-    uvd = UVData()
-    uvd.read([str(path) for path in files_of(raw).values()], fix_old_proj=False, run_check=False, axis="freq", file_type="uvh5")
+    parts = []
+    for path in files_of(raw).values():
+        part = UVData()
+        part.read_uvh5(str(path), fix_old_proj=False, run_check=False)
+        part.uvw_array = part.uvw_array.astype(float)  # it refuses the file's float32
+        parts.append(part)
+    uvd = parts.pop(0)
+    uvd.fast_concat(parts, "freq", inplace=True, run_check=False)
+    del parts
     read = time.perf_counter()
     uvd.phase(lon=2.0, lat=0.95, phase_frame="icrs", cat_name="tile")
     phased = time.perf_counter()
