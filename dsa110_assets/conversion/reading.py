@@ -5,6 +5,9 @@ piece, and the compiled loops take the chunks from its bytes. Files that are com
 through h5py. Headers are read by `rawfile`.
 """
 
+# h5py's stubs call every item a group, a dataset or a data type:
+# pyright: reportArgumentType=false, reportOptionalIterable=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -101,7 +104,7 @@ def _chunks(dataset: h5py.Dataset, dtype: type, contents: NDArray[np.uint8] | No
         table = np.array(places, dtype=np.int64).reshape(-1, 4)
         offsets = table[:, 0]
         if np.all(offsets % 4 == 0):
-            rows, _, channels, pols = dataset.chunks
+            rows, _, channels, pols = map(int, dataset.chunks or ())
             return Chunks(contents.view(np.float32), offsets // 4, np.ascontiguousarray(table[:, 1:]), np.array([rows, channels, pols]))
     values = np.empty(dataset.shape, dtype=dtype)
     dataset.read_direct(values)

@@ -4,6 +4,9 @@
 `measurement_set`, finding interference to `flagging`.
 """
 
+# the flagger's shared arrays are of a type that is known when they are made:
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

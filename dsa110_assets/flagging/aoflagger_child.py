@@ -8,6 +8,9 @@ The clip goes first, and what it found is shown to AOFlagger as zero, because Su
 one integration over all of them even when it is masked.
 """
 
+# the shared arrays are of a type that the parent names:
+# pyright: reportOperatorIssue=false
+
 from __future__ import annotations
 
 import json

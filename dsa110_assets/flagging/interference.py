@@ -5,6 +5,9 @@ from its autocorrelation, is divided out and the sky is subtracted first (`sky_f
 interference (pitfall 21); AOFlagger's own ``normalize_subbands`` is not used, it does harm to these data.
 """
 
+# the flagger's shared arrays are of a type that is known when they are made:
+# pyright: reportReturnType=false
+
 from __future__ import annotations
 
 import json

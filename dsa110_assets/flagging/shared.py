@@ -3,6 +3,9 @@
 Why: AOFlagger's Python bindings hold the interpreter's lock, so two cores need two processes, and a tile is too big to copy.
 """
 
+# the buffers are None after they were closed:
+# pyright: reportUnnecessaryIsInstance=false
+
 from __future__ import annotations
 
 import mmap

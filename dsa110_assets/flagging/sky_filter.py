@@ -7,6 +7,9 @@ spheroidal sequences (Slepian 1978, Bell Syst. Tech. J. 57, 1371; used for delay
 Narrow-band or short-lived signals do not fit into that space and stay.
 """
 
+# numpy's stubs lose the precision of linear algebra:
+# pyright: reportArgumentType=false, reportReturnType=false
+
 from __future__ import annotations
 
 from functools import cache
