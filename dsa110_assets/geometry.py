@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import erfa
 import numpy as np
@@ -138,6 +139,18 @@ def circular_mean_rad(angle_rad: ArrayLike, weight: ArrayLike | None = None) -> 
     angle = np.asarray(angle_rad, dtype=np.float64)
     w = np.ones(angle.shape) if weight is None else np.asarray(weight, dtype=np.float64)
     return float(np.mod(np.arctan2(np.sum(w * np.sin(angle)), np.sum(w * np.cos(angle))), 2 * np.pi))
+
+
+SCALE_KEYWORD = "DSA110_APPARENT_SCALE"
+"""Keyword of a Measurement Set with geometric baselines: apparent over ICRS angle at its phase centre (`apparent_scale`)."""
+
+
+def read_apparent_scale(main: Any) -> float:
+    """Factor that turns an open Measurement Set's UVW into baselines for ICRS directions.
+
+    1 where the keyword is absent: other programs' data, and calibrated data, whose UVW carry the factor already.
+    """
+    return float(main.getkeyword(SCALE_KEYWORD)) if SCALE_KEYWORD in main.keywordnames() else 1.0
 
 
 def read_tile_pointing(ms: Path) -> TilePointing:

@@ -21,6 +21,7 @@ from dsa110_assets.calibration.layout import create_like, set_channels
 from dsa110_assets.calibration.model import read_frequency_hz, row_blocks
 from dsa110_assets.calibration.smearing import choose_factor
 from dsa110_assets.errors import CalibrationQualityError, ConfigurationError, NonRetriableError
+from dsa110_assets.geometry import read_apparent_scale
 
 CALIBRATED_KEYWORD = "DSA110_CALIBRATED"
 
@@ -266,7 +267,10 @@ _COPIED = ("ANTENNA1", "ANTENNA2", "UVW", "TIME", "TIME_CENTROID", "INTERVAL", "
 
 
 def _read_block(main: Any, start: int, count: int) -> dict[str, Any]:
-    return {name: main.getcol(name, start, count) for name in (*_COPIED, "DATA", "FLAG", "FLAG_ROW", "WEIGHT_SPECTRUM")}
+    block = {name: main.getcol(name, start, count) for name in (*_COPIED, "DATA", "FLAG", "FLAG_ROW", "WEIGHT_SPECTRUM")}
+    # annual aberration: with these baselines every imager puts sources at their ICRS places, up to 0.5 arcsec from where geometric ones do
+    block["UVW"] = block["UVW"] * read_apparent_scale(main)
+    return block
 
 
 def _write_block(

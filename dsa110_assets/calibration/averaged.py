@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dsa110_assets.calibration.model import ModelReport, TileModel, build_model, read_frequency_hz
 from dsa110_assets.errors import CalibrationQualityError, NonRetriableError
-from dsa110_assets.geometry import read_tile_pointing
+from dsa110_assets.geometry import read_apparent_scale, read_tile_pointing
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,7 @@ def _fill(main: Any, model: TileModel | None, sums: _Sums) -> None:
         msg = "rows are not ordered by time; conversion writes them so"
         raise NonRetriableError(main.name(), msg, "convert the observation again")
     counts = np.diff(np.append(starts, time_column.size))
+    scale = read_apparent_scale(main)
     for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
         a1, a2 = main.getcol("ANTENNA1", start, count), main.getcol("ANTENNA2", start, count)
         bin_ = sums.bin_of_time[float(time_column[start])]
@@ -159,7 +160,7 @@ def _fill(main: Any, model: TileModel | None, sums: _Sums) -> None:
         uvw = np.asarray(main.getcol("UVW", start, count), dtype=np.float64)
         time = np.asarray(main.getcol("TIME", start, count), dtype=np.float64)
         data = main.getcol("DATA", start, count)
-        one = main.getcol("MODEL_DATA", start, count) if model is None else model.predict(uvw, time)
+        one = main.getcol("MODEL_DATA", start, count) if model is None else model.predict(uvw * scale, time)
         flag = main.getcol("FLAG", start, count) | main.getcol("FLAG_ROW", start, count)[:, None, None]
         weight = main.getcol("WEIGHT_SPECTRUM", start, count)
         flag |= ~np.isfinite(data)

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets.errors import FluxScaleError, NonRetriableError
-from dsa110_assets.geometry import TilePointing, read_tile_pointing
+from dsa110_assets.geometry import TilePointing, read_apparent_scale, read_tile_pointing
 from dsa110_assets.instrument import (
     SPEED_OF_LIGHT_M_PER_S,
     airy_power_beam,
@@ -191,7 +191,7 @@ def predict_model(ms: Path, sky: pd.DataFrame, *, min_apparent_jy: float = 0.05,
         _add_model_column(main)
         n_pol = main.getcell("DATA", 0).shape[1]
         for start, count in row_blocks(main.nrows(), model.frequency_hz.size):
-            uvw = np.asarray(main.getcol("UVW", start, count), dtype=np.float64)
+            uvw = np.asarray(main.getcol("UVW", start, count), dtype=np.float64) * read_apparent_scale(main)
             one = model.predict(uvw, np.asarray(main.getcol("TIME", start, count), dtype=np.float64))
             main.putcol("MODEL_DATA", np.repeat(one[:, :, None], n_pol, axis=2), start, count)
         main.flush()

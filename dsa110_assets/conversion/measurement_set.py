@@ -20,6 +20,7 @@ import numpy as np
 from dsa110_assets.conversion import subtables
 from dsa110_assets.conversion.tile import Tile
 from dsa110_assets.errors import StorageError
+from dsa110_assets.geometry import SCALE_KEYWORD, apparent_scale
 from dsa110_assets.products import JD_MINUS_MJD
 
 SECONDS_PER_DAY = 86400.0
@@ -144,6 +145,8 @@ def _write_main(tile: Tile, out: Path) -> None:
         ms.putcol("ANTENNA1", np.tile(tile.ant_1, n_times))
         ms.putcol("ANTENNA2", np.tile(tile.ant_2, n_times))
         ms.putcol("UVW", tile.uvw_m.reshape(n_rows, 3))
+        mid_jd = 0.5 * (tile.header.times_jd[0] + tile.header.times_jd[-1])
+        ms.putkeyword(SCALE_KEYWORD, apparent_scale(tile.geometry.phase_ra_rad, tile.geometry.phase_dec_rad, mid_jd))
         for name in ("WEIGHT", "SIGMA"):
             ms.putcol(name, np.ones((n_rows, n_pol), dtype=np.float32))
         flag_row = np.empty(n_rows, dtype=np.bool_)

@@ -140,3 +140,26 @@ def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, b
                 for channel in range(first, last):
                     vis[row, channel] -= amplitude[source, t, channel] * scale * value
                     value *= turn
+
+
+@numba.njit(cache=True, nogil=True)
+def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compiled)
+    """Sum of ``w Re(V exp(-2 pi i f/c (u l + v m + w (n - 1))))`` at directions ``lmn`` (nsrc, 3): the dirty image there, (nsrc,)."""
+    n_chan = f_over_c.size
+    total = np.zeros(lmn.shape[0])
+    for row in range(uvw.shape[0]):
+        u, v, w = uvw[row]
+        for source in range(lmn.shape[0]):
+            path = u * lmn[source, 0] + v * lmn[source, 1] + w * lmn[source, 2]
+            for first in range(0, n_chan, 16):
+                last = min(first + 16, n_chan)
+                step = 0.0 if last - first < 2 else (f_over_c[last - 1] - f_over_c[first]) / (last - first - 1)
+                phase = -2 * np.pi * path * f_over_c[first]
+                value = np.complex64(complex(np.cos(phase), np.sin(phase)))
+                turn = np.complex64(complex(np.cos(2 * np.pi * path * step), -np.sin(2 * np.pi * path * step)))
+                part = np.float32(0.0)
+                for channel in range(first, last):
+                    part += weight[row, channel] * (vis[row, channel] * value).real
+                    value *= turn
+                total[source] += part
+    return total

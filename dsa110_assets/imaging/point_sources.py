@@ -26,9 +26,12 @@ from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
 from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S, airy_power_beam, angular_separation_rad
 
-_MOST_SOURCES = 100
-_LOWEST_BEAM = 0.02
+_MOST_SOURCES = 150
+LOWEST_BEAM = 0.02
 """Where the mean beam is lower, its variation is not known well enough to help."""
+PixelFunction = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+"""Something of pixel positions (y, x)."""
+
 _SHALLOW = 0.03
 """A round cleans down to this fraction of the peak ..."""
 _ACCEPTED = 0.06
@@ -93,6 +96,25 @@ def subtract_point_sources(
     return rest
 
 
+def dirty_values(
+    vis: Visibilities, rest_jy: NDArray[np.complex64], weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions, y: NDArray[np.float64], x: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Dirty image of visibilities ``rest_jy`` at pixel positions, which may lie outside the image, by direct summation; Jy/beam, shape of ``y``."""
+    from dsa110_assets.imaging import _kernels
+
+    if not y.size:
+        return np.zeros(0)
+    lmn = direction_cosines(*grid.sky_of(y, x), grid.ra_rad, grid.dec_rad) - np.array([0.0, 0.0, 1.0])
+    f_over_c = vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S
+
+    def block(rows: slice) -> NDArray[np.float64]:
+        return _kernels.sum_at_points(vis.uvw_m[rows], f_over_c, lmn, weights.weight[rows], rest_jy[rows])
+
+    edges = np.linspace(0, rest_jy.shape[0], 4 * options.n_threads + 1).astype(int)
+    with ThreadPoolExecutor(options.n_threads) as pool:
+        return np.sum(list(pool.map(block, [slice(a, b) for a, b in itertools.pairwise(edges)])), axis=0)
+
+
 def add_to_image(image: NDArray[np.float32], sources: PointSources, beam: RestoringBeam, cell_arcsec: float) -> None:
     """Add the sources to an image in place as Gaussians of the restoring beam, at their sub-pixel positions."""
     inverse = np.linalg.inv(beam_covariance_px(beam, cell_arcsec))
@@ -121,8 +143,12 @@ def _gaussian(dy: NDArray[np.float64], dx: NDArray[np.float64], inverse: NDArray
 class BrightSourceFinder:
     """Finds the bright point sources of a tile and fits them, by imaging what is left without them."""
 
-    def __init__(self, grid: ImageGrid, beam: RestoringBeam, cell_arcsec: float, limit_jy: float) -> None:
+    def __init__(
+        self, grid: ImageGrid, beam: RestoringBeam, cell_arcsec: float, limit_jy: float, outside: tuple[NDArray[np.float64], NDArray[np.float64]]
+    ) -> None:
+        """``limit_jy``: apparent flux of a bright source. ``outside``: pixel positions (y, x) outside the image where the catalogue has sources."""
         self._size = grid.size
+        self._outside = outside
         self._covariance = beam_covariance_px(beam, cell_arcsec)
         self._inverse = np.linalg.inv(self._covariance)
         self._half_beam_px = max(0.5 * beam.major_arcsec / cell_arcsec, 1.0)
@@ -133,9 +159,12 @@ class BrightSourceFinder:
         sources: PointSources,
         image: NDArray[np.float32],
         minor: Minor,
-        beam_at: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+        beam_at: PixelFunction,
+        dirty_at: PixelFunction,
     ) -> tuple[PointSources, bool]:
         """Correct the known sources by what is left of them in ``image`` (without them), and add those that it still shows.
+
+        Sources outside the image are those of the catalogue; their positions are kept, their fluxes are what ``dirty_at`` finds there.
 
         Returns:
             The sources, and whether another round would change them noticeably.
@@ -148,8 +177,15 @@ class BrightSourceFinder:
         components = model[rows, columns].astype(np.float64)
         y, x, flux = sources.y.copy(), sources.x.copy(), sources.flux_jy.copy()
         largest_change = 0.0
+        inside = self._on_image(y, x)
+        left_outside = np.zeros(y.size)
+        left_outside[~inside] = dirty_at(y[~inside], x[~inside])
         claimed = np.zeros(components.size, dtype=bool)
         for k in range(len(sources)):
+            if not inside[k]:
+                flux[k] += left_outside[k]
+                largest_change = max(largest_change, abs(left_outside[k]) / max(0.01 * abs(flux[k]), 4 * sigma))
+                continue
             near = np.hypot(rows - y[k], columns - x[k]) < 2 * self._half_beam_px
             claimed |= near
             value, slope = self._value_and_slope(residual, y[k], x[k], rows[near], columns[near], components[near])
@@ -165,13 +201,22 @@ class BrightSourceFinder:
         keep = (
             np.zeros(0, dtype=bool)
             if new_y.size == 0
-            else (beam_at(new_y, new_x) > _LOWEST_BEAM) & (new_flux > max(self.limit_jy, _ACCEPTED * float(np.abs(image).max())))
+            else (beam_at(new_y, new_x) > LOWEST_BEAM) & (new_flux > max(self.limit_jy, _ACCEPTED * float(np.abs(image).max())))
         )
+        if len(sources) and not (~inside).any() and self._outside[0].size:  # once the brightest are known
+            far_y, far_x = self._outside
+            far_flux = dirty_at(far_y, far_x)
+            far = far_flux > self.limit_jy
+            new_y, new_x, new_flux = np.append(new_y, far_y[far]), np.append(new_x, far_x[far]), np.append(new_flux, far_flux[far])
+            keep = np.append(keep, np.ones(int(far.sum()), dtype=bool))
         best = np.argsort(new_flux[keep])[::-1][: max(0, _MOST_SOURCES - len(sources))]
         new_y, new_x, new_flux = (a[keep][best] for a in (new_y, new_x, new_flux))
         real = flux > 0.5 * self.limit_jy  # a side lobe that was taken for a source goes again
         found = PointSources(np.append(y[real], new_y), np.append(x[real], new_x), np.append(flux[real], new_flux))
         return found, bool(new_flux.size or largest_change > 1 or not real.all())
+
+    def _on_image(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return (y > 8) & (x > 8) & (y < self._size - 9) & (x < self._size - 9)
 
     def _value_and_slope(
         self,
@@ -214,5 +259,5 @@ class BrightSourceFinder:
                         )
                     )
         found = np.array(groups).reshape(-1, 3)
-        on_image = (found[:, :2] > 8).all(axis=1) & (found[:, :2] < self._size - 9).all(axis=1)
+        on_image = self._on_image(found[:, 0], found[:, 1])
         return found[on_image, 0], found[on_image, 1], found[on_image, 2]

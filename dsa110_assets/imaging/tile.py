@@ -111,7 +111,7 @@ def image_tile(
     mask: NDArray[np.bool_] | None = None
     if options.use_mask and sky is not None and len(sky):
         mask = circle_mask(grid, sky["ra_deg"].to_numpy(), sky["dec_deg"].to_numpy(), options.mask_radius_arcsec)
-    images = _run_engine(ms, vis, weights, grid, options, mask)
+    images = _run_engine(ms, vis, weights, grid, options, mask, mask_sky)
     clock.lap("engine")
     inside = pb >= BEAM_CUTOFF
     noise = robust_rms(images.residual[inside])
@@ -168,7 +168,7 @@ def _run_engine(
     ms: Path, vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions, mask: NDArray[np.bool_] | None
 ) -> EngineImages:
     if options.engine == "wgridder":
-        return wgridder.run(vis, weights, grid, options, mask)
+        return wgridder.run(vis, weights, grid, options, mask, sky)
     if options.engine == "wproject":
         return tclean.run(ms, options, mask)
     return wsclean.run(ms, options, mask)

@@ -8,6 +8,7 @@ clean (`clean`), and which sources are bright enough to be predicted one by one 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets.imaging.clean import Cleaner
@@ -15,7 +16,7 @@ from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.noise import robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.point_sources import BrightSourceFinder, PointSources, add_to_image, subtract_point_sources
+from dsa110_assets.imaging.point_sources import LOWEST_BEAM, BrightSourceFinder, PixelFunction, PointSources, add_to_image, dirty_values, subtract_point_sources
 from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam
 from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam, fit_beam
 from dsa110_assets.imaging.visibilities import Visibilities
@@ -77,8 +78,14 @@ def run(
     grid: ImageGrid,
     options: ImagingOptions,
     mask: NDArray[np.bool_] | None,
+    sky: pd.DataFrame | None = None,
 ) -> EngineImages:
-    """Image, clean and restore; ``mask`` (N, N) is where to clean first, None everywhere.
+    """Image, clean and restore.
+
+    Args:
+        vis, weights, grid, options: see there.
+        mask: (N, N) where to clean first, None everywhere.
+        sky: catalogue (ra_deg, dec_deg, flux_jy); its bright sources outside the image are taken out of the visibilities, lest their side lobes reach in.
 
     Raises:
         ImagingError: the PSF has no main lobe.
@@ -88,13 +95,15 @@ def run(
     beam = fit_beam(psf, options.cell_arcsec)
     dirty = gridder.dirty()
     cleaner = Cleaner(psf, beam, options, mask)
-    start, bright, bright_cycles = _without_bright_sources(vis, weights, grid, options, beam, cleaner, gridder, dirty)
+    start, bright, bright_cycles = _without_bright_sources(vis, weights, grid, options, beam, cleaner, gridder, dirty, sky)
     result = cleaner.clean(start, gridder.residual)
     restored = convolve_with_beam(result.model, beam, options.cell_arcsec, options.n_threads)
     restored += result.residual
     add_to_image(restored, bright, beam, options.cell_arcsec)
     model = result.model
-    np.add.at(model, (np.round(bright.y).astype(int), np.round(bright.x).astype(int)), bright.flux_jy.astype(np.float32))
+    rows, columns = np.round(bright.y).astype(int), np.round(bright.x).astype(int)
+    inside = (rows >= 0) & (columns >= 0) & (rows < grid.size) & (columns < grid.size)
+    np.add.at(model, (rows[inside], columns[inside]), bright.flux_jy[inside].astype(np.float32))
     return EngineImages(
         dirty=dirty,
         psf=psf,
@@ -118,26 +127,49 @@ def _without_bright_sources(
     cleaner: Cleaner,
     gridder: Gridder,
     dirty: NDArray[np.float32],
+    sky: pd.DataFrame | None,
 ) -> tuple[NDArray[np.float32], PointSources, int]:
     """Take the bright point sources out of the gridder's visibilities; the dirty image of the rest, the sources, how many rounds."""
     sources, image, rounds = PointSources.none(), dirty, 0
     if options.bright_sigma <= 0 or options.niter == 0 or options.multiscale:
         return image, sources, rounds
-    finder = BrightSourceFinder(grid, beam, options.cell_arcsec, options.bright_sigma * weights.thermal_jy_per_beam)
     sampling = beam_sampling(vis, weights)
+    limit_jy = options.bright_sigma * weights.thermal_jy_per_beam
+    rest = vis.vis_jy
 
     def beam_at(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
         return effective_beam(sampling, *grid.sky_of(y, x), options.reference_frequency_hz, options.spectral_index)
 
+    def dirty_at(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return dirty_values(vis, rest, weights, grid, options, y, x)
+
+    finder = BrightSourceFinder(grid, beam, options.cell_arcsec, limit_jy, _outside(sky, grid, beam_at, limit_jy))
     while rounds < _MOST_BRIGHT_ROUNDS:
-        better, again = finder.improve(sources, image, cleaner.shallow, beam_at)
+        better, again = finder.improve(sources, image, cleaner.shallow, beam_at, dirty_at)
         if not again:
             break
-        gridder.replace_visibilities(subtract_point_sources(vis, weights, grid, options, better))
-        rest = gridder.dirty()
+        rest = subtract_point_sources(vis, weights, grid, options, better)
+        gridder.replace_visibilities(rest)
+        left = gridder.dirty()
         rounds += 1
-        if robust_rms(rest[::2, ::2]) > 1.1 * robust_rms(image[::2, ::2]):  # it is not made of point sources: leave it to CLEAN
+        if robust_rms(left[::2, ::2]) > 1.1 * robust_rms(image[::2, ::2]):  # it is not made of point sources: leave it to CLEAN
             gridder.replace_visibilities(subtract_point_sources(vis, weights, grid, options, sources))
             break
-        sources, image = better, rest
+        sources, image = better, left
     return image, sources, rounds
+
+
+def _outside(sky: pd.DataFrame | None, grid: ImageGrid, beam_at: PixelFunction, limit_jy: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pixel positions (y, x) of catalogue sources outside the image that may be bright there in spite of the primary beam."""
+    if sky is None or not len(sky):
+        return np.empty(0), np.empty(0)
+    y, x = grid.pixel_of(np.radians(sky["ra_deg"].to_numpy(dtype=float)), np.radians(sky["dec_deg"].to_numpy(dtype=float)))
+    flux = sky["flux_jy"].to_numpy(dtype=float)
+    reach = grid.size  # one image's width beyond its edges
+    with np.errstate(invalid="ignore"):
+        near = (np.abs(y - grid.size / 2) < 1.5 * reach) & (np.abs(x - grid.size / 2) < 1.5 * reach)
+        near &= (y < 0) | (x < 0) | (y > grid.size - 1) | (x > grid.size - 1)
+    y, x, flux = y[near], x[near], flux[near]
+    response = beam_at(y, x)
+    bright = (response > LOWEST_BEAM) & (flux * response > 0.5 * limit_jy)
+    return y[bright], x[bright]

@@ -194,7 +194,8 @@ def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12) -> De
     Between the nights one source falls by half (an extreme scattering event), some vary by about a tenth.
     """
     start: Any = Time(DEMO_FIRST_START, format="isot", scale="utc").mjd
-    first_mjd = float(start)
+    calibrator_tile = min(DEMO_CALIBRATOR_TILE, n_tiles - 1)
+    first_mjd = float(start) + (DEMO_CALIBRATOR_TILE - calibrator_tile) * TILE_S / SECONDS_PER_DAY
     starts = (first_mjd, first_mjd + SIDEREAL_DAY_S / SECONDS_PER_DAY)
     nights = tuple(
         DemoNight(
@@ -223,7 +224,7 @@ def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12) -> De
         declination_deg=DEMO_DECLINATION_DEG,
         sky=sky,
         calibrator=CALIBRATOR_NAME,
-        calibrator_tile=DEMO_CALIBRATOR_TILE,
+        calibrator_tile=calibrator_tile,
         event_source=sky.names[1],
         seed=seed,
     )

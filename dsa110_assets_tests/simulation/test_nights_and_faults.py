@@ -68,7 +68,7 @@ def test_the_demo_nights_see_the_same_sky_at_the_same_sidereal_time(plan):
     lst = times.sidereal_time("apparent", longitude=-118.2830 * u.deg).deg
     assert abs(np.diff(lst)[0]) * 3600 < 1.0
     assert [str(t.isot)[11:19] for t in times] == ["05:04:30", "05:00:34"]
-    assert [night.date for night in plan.nights] == ["2026-03-08", "2026-03-09"]
+    assert [night.date for night in plan.nights] == ["2026-03-12", "2026-03-13"]
 
 
 @pytest.mark.parametrize("n_tiles", [1, 3, 12])
@@ -81,7 +81,7 @@ def test_the_calibrator_transits_where_the_plan_says(n_tiles):
     assert plan.calibrator == "0834+555"
     assert east[plan.calibrator_tile]
     assert not east[plan.calibrator_tile + 1]
-    assert plan.calibrator_tile == {1: 0, 3: 1, 12: 4}[n_tiles]
+    assert plan.calibrator_tile == {1: 0, 3: 1, 12: 1}[n_tiles]
 
 
 def test_the_demo_event_is_strong_and_inside_the_strip(plan):
