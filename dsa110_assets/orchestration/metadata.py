@@ -52,7 +52,7 @@ def _value(value: Figure) -> AnyMetadata | None:
     if isinstance(value, int):
         return dg.MetadataValue.int(value)
     if isinstance(value, float):
-        return dg.MetadataValue.float(value) if math.isfinite(value) else None
+        return dg.MetadataValue.float(float(f"{value:.6g}")) if math.isfinite(value) else None
     return dg.MetadataValue.text(value)
 
 
