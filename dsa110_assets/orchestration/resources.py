@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from pydantic import PrivateAttr
 
 from dsa110_assets.config import PipelineConfig
 
 if TYPE_CHECKING:
     from dsa110_assets.stages.platform import Platform
 
+ENVIRONMENT = "environment"
+_bound: dict[str, PipelineConfig] = {}
 _open_platforms: dict[PipelineConfig, Platform] = {}
 """One for each configuration and process: the registry's connection pool is shared by all assets of a run."""
 
@@ -19,23 +20,24 @@ _open_platforms: dict[PipelineConfig, Platform] = {}
 class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Opens the platform at first use and keeps it for the life of the process.
 
-    Without `with_config` the configuration comes from the environment, which is how every deployed process runs.
+    ``source``: where the configuration comes from. Every deployed process reads its environment; `with_config` gives another
+    one a name, because Dagster copies resources and keeps their fields only.
     """
 
-    _config: PipelineConfig | None = PrivateAttr(default=None)
+    source: str = ENVIRONMENT
 
     @classmethod
     def with_config(cls, config: PipelineConfig) -> PlatformResource:
-        """A resource bound to one configuration, for tests and for a second code location."""
-        resource = cls()
-        resource._config = config
-        return resource
+        """A resource of this process that is bound to one configuration: for tests, and for a second code location."""
+        source = f"bound-{len(_bound)}"
+        _bound[source] = config
+        return cls(source=source)
 
     def open(self) -> Platform:
         """The process's platform."""
         from dsa110_assets.stages.platform import Platform
 
-        config = PipelineConfig.from_env() if self._config is None else self._config
+        config = PipelineConfig.from_env() if self.source == ENVIRONMENT else _bound[self.source]
         if config not in _open_platforms:
             _open_platforms[config] = Platform.open(config)
         return _open_platforms[config]

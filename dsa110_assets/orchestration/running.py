@@ -59,7 +59,7 @@ def tile_run(context: dg.AssetExecutionContext, group_id: str) -> TileRun:
     attempt = None if context.run.parent_run_id else context.run.tags.get(ATTEMPT_TAG)
     return TileRun(
         group_id=group_id,
-        run_id=context.run_id,
+        run_id=context.run.run_id,
         attempt=None if attempt is None else int(attempt),
         final=not made_here or context.asset_key == dg.AssetKey(made_here[-1]),
     )

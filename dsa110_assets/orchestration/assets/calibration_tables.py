@@ -30,6 +30,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def calibration_tables(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
         from dsa110_assets.stages import calibrator
 
-        yield from run_stage(context, lambda: calibrator.solve_night(platform.open(), context.partition_key, context.run_id))
+        yield from run_stage(context, lambda: calibrator.solve_night(platform.open(), context.partition_key, context.run.run_id))
 
     return calibration_tables

@@ -24,6 +24,6 @@ def build() -> dg.AssetsDefinition:
     def calibrator_catalog(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
         from dsa110_assets.stages import references
 
-        yield from run_stage(context, lambda: references.refresh_calibrators(platform.open(), context.run_id))
+        yield from run_stage(context, lambda: references.refresh_calibrators(platform.open(), context.run.run_id))
 
     return calibrator_catalog

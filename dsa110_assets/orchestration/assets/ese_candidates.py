@@ -30,6 +30,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def ese_candidates(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
         from dsa110_assets.stages import night
 
-        yield from run_stage(context, lambda: night.rank_candidates(platform.open(), context.partition_key, context.run_id))
+        yield from run_stage(context, lambda: night.rank_candidates(platform.open(), context.partition_key, context.run.run_id))
 
     return ese_candidates

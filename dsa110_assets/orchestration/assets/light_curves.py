@@ -30,6 +30,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def light_curves(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
         from dsa110_assets.stages import night
 
-        yield from run_stage(context, lambda: night.update_light_curves(platform.open(), context.partition_key, context.run_id))
+        yield from run_stage(context, lambda: night.update_light_curves(platform.open(), context.partition_key, context.run.run_id))
 
     return light_curves

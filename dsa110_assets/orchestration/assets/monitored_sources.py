@@ -25,6 +25,6 @@ def build() -> dg.AssetsDefinition:
     def monitored_sources(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
         from dsa110_assets.stages import references
 
-        yield from run_stage(context, lambda: references.refresh_monitored(platform.open(), context.run_id))
+        yield from run_stage(context, lambda: references.refresh_monitored(platform.open(), context.run.run_id))
 
     return monitored_sources

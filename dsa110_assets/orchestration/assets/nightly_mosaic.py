@@ -29,6 +29,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def nightly_mosaic(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
         from dsa110_assets.stages import night
 
-        yield from run_stage(context, lambda: night.make_mosaic(platform.open(), context.partition_key, context.run_id))
+        yield from run_stage(context, lambda: night.make_mosaic(platform.open(), context.partition_key, context.run.run_id))
 
     return nightly_mosaic

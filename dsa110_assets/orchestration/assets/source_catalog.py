@@ -27,6 +27,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         from dsa110_assets.stages import hour
 
         dimensions = dimensions_of(context)
-        yield from run_stage(context, lambda: hour.find_sources(platform.open(), dimensions["date"], dimensions["hour"], context.run_id))
+        yield from run_stage(
+            context, lambda: hour.find_sources(platform.open(), dimensions["date"], dimensions["hour"], context.run.run_id)
+        )
 
     return source_catalog

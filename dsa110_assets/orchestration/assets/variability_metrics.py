@@ -26,6 +26,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def variability_metrics(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
         from dsa110_assets.stages import night
 
-        yield from run_stage(context, lambda: night.update_metrics(platform.open(), context.partition_key, context.run_id))
+        yield from run_stage(context, lambda: night.update_metrics(platform.open(), context.partition_key, context.run.run_id))
 
     return variability_metrics
