@@ -110,56 +110,103 @@ def _sinc(x):  # pragma: no cover (compiled)
     return 1.0 - x * x / 6.0 if abs(x) < 1e-3 else np.sin(x) / x
 
 
-@numba.njit(cache=True, nogil=True)
+_GROUP = 64
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _turns(path, f_over_c, first, count, real, imaginary):  # pragma: no cover (compiled)
+    """``exp(2 pi i f/c path)`` of evenly spaced channels into ``real`` and ``imaginary``, by repeated doubling."""
+    phase = 2 * np.pi * path * f_over_c[first]
+    real[0], imaginary[0] = np.float32(np.cos(phase)), np.float32(np.sin(phase))
+    step = 0.0 if count < 2 else (f_over_c[first + count - 1] - f_over_c[first]) / (count - 1)
+    done = 1
+    while done < count:
+        turn = 2 * np.pi * path * step * done
+        c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+        for k in range(min(done, count - done)):
+            real[done + k] = real[k] * c - imaginary[k] * s
+            imaginary[done + k] = real[k] * s + imaginary[k] * c
+        done *= 2
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, band, vis):  # pragma: no cover (compiled)
     """Subtract point sources from visibilities in place.
 
     ``uvw`` and ``rate`` (change of uvw during an integration) (nrow, 3) metres, ``lmn`` (nsrc, 3) and ``pointing`` (ntime, 3) direction cosines
     (l, m, n - 1), ``amplitude`` (nsrc, ntime, nchan) Jy, ``band`` channel width over c (0: no smearing), ``vis`` (nrow, nchan) complex64.
-    Channels are evenly spaced to 1e-6 within groups of 16, inside which the phase is advanced by multiplication.
+    Channels are evenly spaced.
     """
     n_chan = f_over_c.size
+    real, imaginary = np.empty(_GROUP, dtype=np.float32), np.empty(_GROUP, dtype=np.float32)
+    sum_real, sum_imaginary = np.empty(n_chan, dtype=np.float32), np.empty(n_chan, dtype=np.float32)
     for row in range(uvw.shape[0]):
         t = time_index[row]
         u, v, w = uvw[row]
         du, dv, dw = rate[row]
         fringe0 = du * pointing[t, 0] + dv * pointing[t, 1] + dw * pointing[t, 2]
+        sum_real[:] = 0
+        sum_imaginary[:] = 0
         for source in range(lmn.shape[0]):
             east, north, depth = lmn[source]
             path = u * east + v * north + w * depth
             fringe = du * east + dv * north + dw * depth - fringe0
             loss = _sinc(path * band)
-            for first in range(0, n_chan, 16):
-                last = min(first + 16, n_chan)
-                step = 0.0 if last - first < 2 else (f_over_c[last - 1] - f_over_c[first]) / (last - first - 1)
-                phase = 2 * np.pi * path * f_over_c[first]
-                value = np.complex64(complex(np.cos(phase), np.sin(phase)))
-                turn = np.complex64(complex(np.cos(2 * np.pi * path * step), np.sin(2 * np.pi * path * step)))
-                middle = 0.5 * (f_over_c[first] + f_over_c[last - 1])
-                scale = np.float32(loss * _sinc(fringe * middle))
-                for channel in range(first, last):
-                    vis[row, channel] -= amplitude[source, t, channel] * scale * value
-                    value *= turn
+            for first in range(0, n_chan, _GROUP):
+                count = min(_GROUP, n_chan - first)
+                _turns(path, f_over_c, first, count, real, imaginary)
+                at_first = loss * _sinc(fringe * f_over_c[first])
+                slope = (loss * _sinc(fringe * f_over_c[first + count - 1]) - at_first) / max(count - 1, 1)
+                for k in range(count):
+                    a = amplitude[source, t, first + k] * np.float32(at_first + slope * k)
+                    sum_real[first + k] += a * real[k]
+                    sum_imaginary[first + k] += a * imaginary[k]
+        for channel in range(n_chan):
+            vis[row, channel] -= np.complex64(complex(sum_real[channel], sum_imaginary[channel]))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compiled)
     """Sum of ``w Re(V exp(-2 pi i f/c (u l + v m + w (n - 1))))`` at directions ``lmn`` (nsrc, 3): the dirty image there, (nsrc,)."""
     n_chan = f_over_c.size
     total = np.zeros(lmn.shape[0])
+    real, imaginary = np.empty(_GROUP, dtype=np.float32), np.empty(_GROUP, dtype=np.float32)
+    vis_real, vis_imaginary = np.empty(n_chan, dtype=np.float32), np.empty(n_chan, dtype=np.float32)
     for row in range(uvw.shape[0]):
         u, v, w = uvw[row]
+        for channel in range(n_chan):
+            vis_real[channel] = weight[row, channel] * vis[row, channel].real
+            vis_imaginary[channel] = weight[row, channel] * vis[row, channel].imag
         for source in range(lmn.shape[0]):
             path = u * lmn[source, 0] + v * lmn[source, 1] + w * lmn[source, 2]
-            for first in range(0, n_chan, 16):
-                last = min(first + 16, n_chan)
-                step = 0.0 if last - first < 2 else (f_over_c[last - 1] - f_over_c[first]) / (last - first - 1)
-                phase = -2 * np.pi * path * f_over_c[first]
-                value = np.complex64(complex(np.cos(phase), np.sin(phase)))
-                turn = np.complex64(complex(np.cos(2 * np.pi * path * step), -np.sin(2 * np.pi * path * step)))
+            for first in range(0, n_chan, _GROUP):
+                count = min(_GROUP, n_chan - first)
+                _turns(path, f_over_c, first, count, real, imaginary)
                 part = np.float32(0.0)
-                for channel in range(first, last):
-                    part += weight[row, channel] * (vis[row, channel] * value).real
-                    value *= turn
+                for k in range(count):
+                    part += vis_real[first + k] * real[k] + vis_imaginary[first + k] * imaginary[k]
                 total[source] += part
     return total
+
+
+@numba.njit(cache=True, nogil=True)
+def clean_pixels(rows, columns, values, psf, threshold, gain, most, components):  # pragma: no cover (compiled)
+    """Hogbom CLEAN among a few pixels; ``values`` (their residual) and ``components`` change in place; returns the iterations.
+
+    (Clark's 1980 inner loop with the whole PSF: the rest of the image does not matter when the residual is computed exactly afterwards.)
+    """
+    size, centre = psf.shape[0], psf.shape[0] // 2
+    for iteration in range(most):
+        best, peak = 0, -1.0
+        for k in range(values.size):
+            if abs(values[k]) > peak:
+                best, peak = k, abs(values[k])
+        if peak <= threshold:
+            return iteration
+        component = gain * values[best]
+        components[best] += component
+        for k in range(values.size):
+            y, x = rows[k] - rows[best] + centre, columns[k] - columns[best] + centre
+            if 0 <= y < size and 0 <= x < size:
+                values[k] -= component * psf[y, x]
+    return most

@@ -27,6 +27,15 @@ The rest stays in the restored image in any case, so that no flux depends on it.
 _SEARCH_TOLERANCE = 1.1
 """The noise changes a little with every cycle; a peak that exceeds the limit by less is no reason for another one."""
 
+_UNEXPECTED = 0.3
+"""A peak outside the mask is taken for a source when it is above the limit and this fraction of the image's peak: lower ones may be side lobes."""
+
+_NO_BETTER = 0.97
+"""A complete cycle that lowers the noise by less, and leaves no peak above ..."""
+
+_UNEXPECTED_LEFT = 1.5
+"""... this many times the limit, was the last one."""
+
 _LOWEST_GAIN = 0.1
 """A cycle that makes things worse is taken back and tried with half the gain; below this the image is left as it is."""
 
@@ -80,9 +89,8 @@ class Cleaner:
         while not converged and cycles < options.max_major and self._iterations_left > 0:
             sigma = robust_rms(residual[::2, ::2])
             search_limit = options.auto_mask_sigma * sigma
-            if self._peak(residual, search_mask) <= search_limit:
-                search_mask = self._with_unexpected(residual, search_mask, search_limit)
             before = _State(model.copy(), residual.copy(), self._peak(residual, None), sigma)
+            search_mask = self._with_unexpected(residual, search_mask, max(search_limit, _UNEXPECTED * before.peak))
             if options.multiscale:  # wide components reach everywhere: what stood out is the mask
                 emission |= dilate(residual > search_limit, max(1, round(self._beam_px / 2)))
             found_all = changed = False
@@ -93,7 +101,7 @@ class Cleaner:
                 components = emission if options.multiscale else model != 0
                 limit = options.auto_threshold_sigma * sigma
                 if self._peak(residual, components) > limit * (1.0 if changed else _DEEP_TOLERANCE):
-                    self._minor(residual, model, components, limit, gain)
+                    self._deepen(residual, model, components, limit, gain)
                     changed = True
             if not changed:
                 converged = True
@@ -104,6 +112,10 @@ class Cleaner:
                 model, residual = before.model, before.residual
                 gain *= 0.5
                 if gain < _LOWEST_GAIN:
+                    break
+            elif found_all and robust_rms(residual[::2, ::2]) > _NO_BETTER * sigma:
+                converged = self._peak(residual, None) < _UNEXPECTED_LEFT * search_limit
+                if converged:
                     break
         return CleanResult(model, residual, cycles, options.niter - max(self._iterations_left, 0), converged)
 
@@ -136,6 +148,24 @@ class Cleaner:
             return None
         unexpected = (residual > limit) & ~mask
         return mask | dilate(unexpected, max(1, round(self._beam_px / 2))) if unexpected.any() else mask
+
+    def _deepen(
+        self, residual: NDArray[np.float32], model: NDArray[np.float32], pixels: NDArray[np.bool_], threshold: float, gain: float
+    ) -> None:
+        """Clean at the pixels of known components; ``model`` changes in place, ``residual`` only at those pixels."""
+        from dsa110_assets.imaging import _kernels
+
+        if self._options.multiscale:
+            self._minor(residual, model, pixels, threshold, gain)
+            return
+        rows, columns = np.nonzero(pixels)
+        values, components = residual[rows, columns], np.zeros(rows.size, dtype=np.float32)
+        lowest = max(threshold, (1 - gain) * float(np.abs(values).max()))
+        self._iterations_left -= int(
+            _kernels.clean_pixels(rows, columns, values, self._psf, np.float32(lowest), np.float32(0.1), self._iterations_left, components)
+        )
+        residual[rows, columns] = values
+        model[rows, columns] += components
 
     def _minor(
         self,

@@ -97,7 +97,13 @@ def subtract_point_sources(
 
 
 def dirty_values(
-    vis: Visibilities, rest_jy: NDArray[np.complex64], weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions, y: NDArray[np.float64], x: NDArray[np.float64]
+    vis: Visibilities,
+    rest_jy: NDArray[np.complex64],
+    weights: ImagingWeights,
+    grid: ImageGrid,
+    options: ImagingOptions,
+    y: NDArray[np.float64],
+    x: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Dirty image of visibilities ``rest_jy`` at pixel positions, which may lie outside the image, by direct summation; Jy/beam, shape of ``y``."""
     from dsa110_assets.imaging import _kernels
@@ -144,7 +150,12 @@ class BrightSourceFinder:
     """Finds the bright point sources of a tile and fits them, by imaging what is left without them."""
 
     def __init__(
-        self, grid: ImageGrid, beam: RestoringBeam, cell_arcsec: float, limit_jy: float, outside: tuple[NDArray[np.float64], NDArray[np.float64]]
+        self,
+        grid: ImageGrid,
+        beam: RestoringBeam,
+        cell_arcsec: float,
+        limit_jy: float,
+        outside: tuple[NDArray[np.float64], NDArray[np.float64]],
     ) -> None:
         """``limit_jy``: apparent flux of a bright source. ``outside``: pixel positions (y, x) outside the image where the catalogue has sources."""
         self._size = grid.size

@@ -92,7 +92,8 @@ def image_tile(
         out_dir: existing directory for the products.
         name: observation, first part of the file names.
         options: see there.
-        mask_sky: catalogue (``ra_deg``, ``dec_deg``, ``flux_jy``) around which to clean first; None searches everywhere.
+        mask_sky: catalogue (``ra_deg``, ``dec_deg``, ``flux_jy``) around which to clean first; None searches everywhere. Its bright sources around the
+            image are taken out of the data as well, so give it with a margin.
         provenance: written into the headers; see `fits_images.ImageMetadata`.
 
     Raises:
@@ -165,7 +166,13 @@ def image_tile(
 
 
 def _run_engine(
-    ms: Path, vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions, mask: NDArray[np.bool_] | None
+    ms: Path,
+    vis: Visibilities,
+    weights: ImagingWeights,
+    grid: ImageGrid,
+    options: ImagingOptions,
+    mask: NDArray[np.bool_] | None,
+    sky: pd.DataFrame | None,
 ) -> EngineImages:
     if options.engine == "wgridder":
         return wgridder.run(vis, weights, grid, options, mask, sky)

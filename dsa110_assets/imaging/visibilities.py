@@ -132,6 +132,8 @@ def _read_spectral_setup(ms: Path) -> tuple[NDArray[np.float64], NDArray[np.floa
             raise ImagingError(ms, f"{window.nrows()} spectral windows instead of one", "make the measurement_set asset again")
         frequency_hz = np.asarray(window.getcell("CHAN_FREQ", 0), dtype=np.float64)
         width_hz = np.abs(np.asarray(window.getcell("CHAN_WIDTH", 0), dtype=np.float64))
+    if frequency_hz.size > 1 and np.ptp(np.diff(frequency_hz)) > 1e-3 * width_hz[0]:
+        raise ImagingError(ms, "the channels are not evenly spaced and ascending", "make the calibrated_ms asset again")
     with table(f"{ms}::POLARIZATION", ack=False) as polarization:
         products = [int(c) for c in polarization.getcell("CORR_TYPE", 0)]
     if products != _XX_YY:

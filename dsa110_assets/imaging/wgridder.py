@@ -16,7 +16,15 @@ from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.noise import robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.point_sources import LOWEST_BEAM, BrightSourceFinder, PixelFunction, PointSources, add_to_image, dirty_values, subtract_point_sources
+from dsa110_assets.imaging.point_sources import (
+    LOWEST_BEAM,
+    BrightSourceFinder,
+    PixelFunction,
+    PointSources,
+    add_to_image,
+    dirty_values,
+    subtract_point_sources,
+)
 from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam
 from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam, fit_beam
 from dsa110_assets.imaging.visibilities import Visibilities
@@ -159,7 +167,9 @@ def _without_bright_sources(
     return image, sources, rounds
 
 
-def _outside(sky: pd.DataFrame | None, grid: ImageGrid, beam_at: PixelFunction, limit_jy: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _outside(
+    sky: pd.DataFrame | None, grid: ImageGrid, beam_at: PixelFunction, limit_jy: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Pixel positions (y, x) of catalogue sources outside the image that may be bright there in spite of the primary beam."""
     if sky is None or not len(sky):
         return np.empty(0), np.empty(0)

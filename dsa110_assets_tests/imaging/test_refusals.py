@@ -66,7 +66,9 @@ def test_nan_without_flags_is_not_imaged(small_tile: Tile, tmp_path):
 )
 def test_one_subband_alone_gives_an_image(tmp_path):
     position = offset_position(150.0, 54.6, 0.05, 0.08)
-    tile = write_tile(tmp_path / "one.ms", [(*position, 3.0, -0.7)], n_antenna=20, n_time=6, n_channel=16, flag_channels=slice(0, 15))
+    tile = write_tile(
+        tmp_path / "one.ms", [(*position, 3.0, -0.7)], n_antenna=20, n_time=6, n_channel=16, smear=True, flag_channels=slice(0, 15)
+    )
     report = image(tile.ms, tmp_path, ImagingOptions(image_size=512, cell_arcsec=8.0))
     assert report.used_fraction == pytest.approx(1 / 16)
     assert report.effective_frequency_hz == pytest.approx(tile.frequency_hz[15])
