@@ -119,13 +119,15 @@ def _turns(path, f_over_c, first, count, real, imaginary):  # pragma: no cover (
     phase = 2 * np.pi * path * f_over_c[first]
     real[0], imaginary[0] = np.float32(np.cos(phase)), np.float32(np.sin(phase))
     step = 0.0 if count < 2 else (f_over_c[first + count - 1] - f_over_c[first]) / (count - 1)
+    cosine, sine = np.cos(2 * np.pi * path * step), np.sin(2 * np.pi * path * step)
     done = 1
     while done < count:
-        turn = 2 * np.pi * path * step * done
-        c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+        c, s = np.float32(cosine), np.float32(sine)
+        next_real, next_imaginary = real[done:], imaginary[done:]  # slices: indices that may be negative are not vectorised
         for k in range(min(done, count - done)):
-            real[done + k] = real[k] * c - imaginary[k] * s
-            imaginary[done + k] = real[k] * s + imaginary[k] * c
+            next_real[k] = real[k] * c - imaginary[k] * s
+            next_imaginary[k] = real[k] * s + imaginary[k] * c
+        cosine, sine = cosine * cosine - sine * sine, 2 * cosine * sine
         done *= 2
 
 
@@ -157,10 +159,12 @@ def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, b
                 _turns(path, f_over_c, first, count, real, imaginary)
                 at_first = loss * _sinc(fringe * f_over_c[first])
                 slope = (loss * _sinc(fringe * f_over_c[first + count - 1]) - at_first) / max(count - 1, 1)
+                flux, to_real, to_imaginary = amplitude[source, t, first:], sum_real[first:], sum_imaginary[first:]
+                start, grow = np.float32(at_first), np.float32(slope)
                 for k in range(count):
-                    a = amplitude[source, t, first + k] * np.float32(at_first + slope * k)
-                    sum_real[first + k] += a * real[k]
-                    sum_imaginary[first + k] += a * imaginary[k]
+                    a = flux[k] * (start + grow * np.float32(k))
+                    to_real[k] += a * real[k]
+                    to_imaginary[k] += a * imaginary[k]
         for channel in range(n_chan):
             vis[row, channel] -= np.complex64(complex(sum_real[channel], sum_imaginary[channel]))
 
@@ -183,8 +187,9 @@ def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compile
                 count = min(_GROUP, n_chan - first)
                 _turns(path, f_over_c, first, count, real, imaginary)
                 part = np.float32(0.0)
+                from_real, from_imaginary = vis_real[first:], vis_imaginary[first:]
                 for k in range(count):
-                    part += vis_real[first + k] * real[k] + vis_imaginary[first + k] * imaginary[k]
+                    part += from_real[k] * real[k] + from_imaginary[k] * imaginary[k]
                 total[source] += part
     return total
 
