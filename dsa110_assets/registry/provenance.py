@@ -10,6 +10,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -17,28 +18,31 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
 import dsa110_assets
-from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.schema import ProductVersion
 
 _STALE = text("""
-WITH RECURSIVE current AS MATERIALIZED (
+WITH RECURSIVE recipes AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(:products AS text[]), CAST(:codes AS text[]), CAST(:configs AS text[])) AS r(product, code, config)
+), current AS MATERIALIZED (
     SELECT DISTINCT ON (product, key) *, coalesce(path, product || '/' || key) AS reference
-    FROM product_versions ORDER BY product, key, version_id DESC
+    FROM product_versions WHERE product IN (SELECT product FROM recipes) ORDER BY product, key, version_id DESC
 ), newest AS MATERIALIZED (
-    SELECT reference, max(version_id) AS version_id FROM current GROUP BY reference
+    SELECT DISTINCT ON (reference) reference, version_id, checksum FROM current ORDER BY reference, version_id DESC
 ), edges AS MATERIALIZED (
-    SELECT c.version_id, i.key AS input, i.value::bigint AS used, n.version_id AS newest
-    FROM current c, jsonb_each_text(c.inputs) i LEFT JOIN newest n ON n.reference = i.key
+    SELECT c.version_id, n.version_id AS newest,
+        n.version_id > i.value::bigint AND n.checksum IS DISTINCT FROM coalesce(u.checksum, 'unknown') AS changed
+    FROM current c CROSS JOIN jsonb_each_text(c.inputs) i JOIN newest n ON n.reference = i.key
+    LEFT JOIN product_versions u ON u.version_id = i.value::bigint
 ), own AS (
-    SELECT version_id, code_version <> :code AS code, config_hash <> :config AS config,
-        EXISTS (SELECT FROM edges e WHERE e.version_id = c.version_id AND e.newest > e.used) AS inputs
-    FROM current c
+    SELECT version_id, code_version <> r.code AS code, config_hash <> r.config AS config,
+        EXISTS (SELECT FROM edges e WHERE e.version_id = c.version_id AND e.changed) AS inputs
+    FROM current c JOIN recipes r USING (product)
 ), reached(version_id) AS (
     SELECT version_id FROM own WHERE code OR config OR inputs
     UNION
     SELECT e.version_id FROM reached r JOIN edges e ON e.newest = r.version_id
 )
-SELECT c.product, c.key, c.version_id, c.path, c.code_version, c.config_hash, c.created_at,
+SELECT c.product, c.key, c.version_id, c.path, c.created_at,
     array_remove(ARRAY[CASE WHEN o.code THEN 'code' END, CASE WHEN o.config THEN 'configuration' END,
         CASE WHEN o.inputs OR NOT (o.code OR o.config) THEN 'inputs' END], NULL) AS reasons
 FROM current c JOIN own o USING (version_id) JOIN reached USING (version_id)
@@ -47,23 +51,32 @@ ORDER BY c.product, c.key
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What decides how a product comes out, apart from its inputs: versions of the code that makes it, and of the settings it reads."""
+
+    code_version: str
+    config_hash: str
+
+
+@dataclass(frozen=True)
 class StaleProduct:
     """A product that would come out differently today.
 
-    product: asset's name. key: observation, hour or night. version_id, path: its current version. reasons: any of ``code``,
-    ``configuration``, ``inputs`` (an input was made again since, or is stale itself).
+    product: asset's name. key: observation, hour or night. version_id, path, made_at: its current version. reasons: any of
+    ``code``, ``configuration``, ``inputs`` (an input was made again since and came out differently, or is stale itself).
     """
 
     product: str
     key: str
     version_id: int
     path: str | None
+    made_at: datetime
     reasons: tuple[str, ...]
 
 
 @cache
-def code_version() -> str:
-    """Version of the package, and the commit where it runs from a checkout: ``0.1.0+g0123456789ab``, ``.dirty`` if it was changed."""
+def release() -> str:
+    """Release of the package, and the commit where it runs from a checkout: ``0.1.0+g0123456789ab``, ``.dirty`` if it was changed."""
     directory = Path(dsa110_assets.__file__).parent
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
@@ -95,7 +108,7 @@ def record_version(
     *,
     path: str | Path | None = None,
     inputs: Mapping[str, int] | None = None,
-    config_hash: str,
+    recipe: Recipe,
     checksum: str | None = None,
     size_bytes: int | None = None,
     duration_s: float | None = None,
@@ -110,7 +123,7 @@ def record_version(
         key: observation, hour or night.
         path: file or directory; None for products that are rows only.
         inputs: `reference` of each input and the ``version_id`` that was read.
-        config_hash: `PipelineConfig.science_hash`.
+        recipe: by which it was made.
         checksum: SHA-256 of what was written (`products.checksum`).
         size_bytes: its size.
         duration_s: wall-clock time of making it.
@@ -122,8 +135,9 @@ def record_version(
         key=key,
         path=None if path is None else str(path),
         inputs={name: int(version) for name, version in (inputs or {}).items()},
-        code_version=code_version(),
-        config_hash=config_hash,
+        code_version=recipe.code_version,
+        config_hash=recipe.config_hash,
+        release=release(),
         checksum=checksum,
         size_bytes=size_bytes,
         duration_s=duration_s,
@@ -143,10 +157,18 @@ def current_version(session: Session, product: str, key: str) -> ProductVersion 
     ).one_or_none()
 
 
-def stale(session: Session, config: PipelineConfig) -> list[StaleProduct]:
-    """Products whose current version was made by other code, with another configuration, or from inputs that are no longer current.
+def stale(session: Session, today: Mapping[str, Recipe]) -> list[StaleProduct]:
+    """Products whose current version was made by another recipe than today's, or from inputs that are no longer current.
 
-    Staleness is inherited: a product made from a stale one is stale too.
+    Staleness is inherited: a product made from a stale one is stale too. An input that was made again and has the same
+    checksum has not changed. Products without a recipe in ``today`` are left out.
     """
-    rows = session.execute(_STALE, {"code": code_version(), "config": config.science_hash()})
-    return [StaleProduct(row.product, row.key, row.version_id, row.path, tuple(row.reasons)) for row in rows]
+    rows = session.execute(
+        _STALE,
+        {
+            "products": list(today),
+            "codes": [recipe.code_version for recipe in today.values()],
+            "configs": [recipe.config_hash for recipe in today.values()],
+        },
+    )
+    return [StaleProduct(row.product, row.key, row.version_id, row.path, row.created_at, tuple(row.reasons)) for row in rows]

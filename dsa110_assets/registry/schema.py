@@ -336,7 +336,8 @@ class ProductVersion(Base):
     """Each making of a product: from which inputs, by which code and configuration, what came out.
 
     ``product`` is the asset's name, ``key`` the observation, hour or night. ``inputs`` maps the inputs' paths to the
-    ``version_id`` they had. The newest row of a (product, key) is the current one.
+    ``version_id`` they had. The newest row of a (product, key) is the current one. ``code_version`` is that of the code that
+    makes this product (`stages.recipes`), ``release`` that of the whole package; null in rows older than the column.
     """
 
     __tablename__ = "product_versions"
@@ -347,6 +348,7 @@ class ProductVersion(Base):
     inputs: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     code_version: Mapped[str]
     config_hash: Mapped[str]
+    release: Mapped[str | None]
     checksum: Mapped[str | None]
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     duration_s: Mapped[float | None]

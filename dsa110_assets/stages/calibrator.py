@@ -60,6 +60,8 @@ def solve_transit(platform: Platform, group_id: str, calibrator: str, run_id: st
     model = sky.with_calibrators(sky.load_reference(reference_path(platform)), [star])
     with platform.database.session() as session:
         inputs = versions_of(session, "measurement_set", [group_id])
+        for catalogue in ("calibrator_catalog", "nvss_catalog"):
+            inputs |= versions_of(session, catalogue, ["all"])
     with measured() as cost, products.publish(destination) as staged:
         report = solve(
             source,

@@ -66,7 +66,7 @@ def combine(
             [TileImage.of(Path(tile.directory), tile.group_id) for tile in chosen],
             staged,
             name,
-            provenance=provenance(platform, inputs),
+            provenance=provenance(platform, product, inputs),
             declination_tolerance_deg=tolerance,
             threads=platform.threads,
         )
@@ -119,7 +119,7 @@ def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> Stag
     name, key = products.hourly_mosaic_name(night, hour), f"{night}T{hour}"
     with platform.database.session() as session:
         mosaic = session.get(MosaicRow, name)
-        inputs = versions_of(session, "hourly_mosaic", [key])
+        inputs = versions_of(session, "hourly_mosaic", [key]) | versions_of(session, "nvss_catalog", ["all"])
     if mosaic is None:
         return None
     directory = Path(mosaic.directory)
@@ -180,7 +180,7 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
         mosaic = session.get(MosaicRow, name)
         if mosaic is None:
             return None
-        inputs = versions_of(session, "hourly_mosaic", [key])
+        inputs = versions_of(session, "hourly_mosaic", [key]) | versions_of(session, "monitored_sources", ["all"])
         used = mosaic_tiles(session, name)
         declination = float(np.median([tile.pointing_dec_deg for tile in used]))
         around = tiles_in_window(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from dsa110_assets.registry.queries.sources import retire_sources, upsert_source
 from dsa110_assets.stages.planning import REFERENCE_SETTINGS
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.recording import StageResult, measured
-from dsa110_assets.stages.versions import register
+from dsa110_assets.stages.versions import register, versions_of
 
 CALIBRATORS_FILE = "vla_calibrators.sqlite3"
 REFERENCE_FILE = "nvss.parquet"
@@ -78,8 +79,11 @@ def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
         _remember(
             session, result.product, platform.paths.catalogs_dir / "monitored", source or reference_path(platform), len(bright) + len(own)
         )
+    listed = pd.DataFrame(pd.concat([bright, own]), columns=["name", "ra_deg", "dec_deg"]).sort_values(by="name")
+    digest = hashlib.sha256(listed.to_csv(index=False).encode()).hexdigest()
     with platform.database.session() as session:
-        return register(session, platform, result, path=None, inputs={}, cost=cost, run_id=run_id)
+        inputs = versions_of(session, "nvss_catalog", ["all"])
+        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id, checksum=digest)
 
 
 def _source(platform: Platform, name: str) -> Path:

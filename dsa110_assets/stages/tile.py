@@ -50,7 +50,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 field_name=calibrator,
                 telescope_name=config.telescope_name,
                 threads=platform.threads,
-                history=[f"{name} = {value}" for name, value in provenance(platform, {}, observation=group_id).items()],
+                history=[f"{name} = {value}" for name, value in provenance(platform, "measurement_set", {}, observation=group_id).items()],
             )
             verify_ms(staged)
         result = StageResult(
@@ -125,7 +125,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 staged,
                 sefd_jy=config.sefd_jy,
                 max_smearing=config.max_smearing,
-                provenance=provenance(platform, inputs, observation=group_id),
+                provenance=provenance(platform, "calibrated_ms", inputs, observation=group_id),
             )
         result = StageResult(
             "calibrated_ms",
@@ -182,7 +182,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
             raw = session.get(MeasurementSetRow, str(platform.paths.calibrated_ms(group_id)))
             if raw is None:
                 raise NonRetriableError(group_id, "it has no calibrated Measurement Set", "make `calibrated_ms` first")
-            inputs = versions_of(session, "calibrated_ms", [group_id])
+            inputs = versions_of(session, "calibrated_ms", [group_id]) | versions_of(session, "nvss_catalog", ["all"])
         options = ImagingOptions.from_config(platform.config)
         near = sky.cone(reference, raw.ra_deg, raw.dec_deg, 0.75 * options.image_size * options.cell_arcsec / 3600)
         with measured() as cost, products.publish(destination) as staged:
@@ -193,7 +193,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 group_id,
                 options,
                 mask_sky=near if options.use_mask else None,
-                provenance=provenance(platform, inputs, DSAGROUP=group_id),
+                provenance=provenance(platform, "tile_image", inputs, DSAGROUP=group_id),
             )
             verdicts = judge_tile(read_tile(staged, group_id), near)
         result = StageResult(

@@ -9,10 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_assets import products
-from dsa110_assets.registry.provenance import code_version, record_version, reference
+from dsa110_assets.registry.provenance import record_version, reference, release
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.schema import ProductVersion
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.recipes import recipe_of
 from dsa110_assets.stages.recording import Measured, StageResult
 
 
@@ -25,17 +26,22 @@ def register(
     inputs: Mapping[str, int],
     cost: Measured,
     run_id: str,
+    checksum: str | None = None,
 ) -> StageResult:
-    """Record a product's version and its quality figures, and put what everybody wants to see into the result's figures."""
+    """Record a product's version and its quality figures, and put what everybody wants to see into the result's figures.
+
+    ``checksum``: of a product that is rows only, where it is cheap to have; a product at ``path`` is read for it.
+    """
     size = products.size_bytes(path) if path is not None else None
+    recipe = recipe_of(result.product, platform.config)
     result.version_id = record_version(
         session,
         result.product,
         result.key,
         path=path,
         inputs=inputs,
-        config_hash=platform.config.science_hash(),
-        checksum=products.checksum(path) if path is not None else None,
+        recipe=recipe,
+        checksum=products.checksum(path) if path is not None else checksum,
         size_bytes=size,
         duration_s=cost.duration_s,
         peak_memory_mb=cost.peak_memory_mb,
@@ -58,8 +64,9 @@ def register(
         **result.figures,
         "duration_s": round(cost.duration_s, 2),
         "peak_memory_mb": round(cost.peak_memory_mb, 1),
-        "code_version": code_version(),
-        "configuration": platform.config.science_hash(),
+        "code_version": recipe.code_version,
+        "configuration": recipe.config_hash,
+        "release": release(),
         "version": result.version_id,
     }
     if size is not None:
@@ -80,11 +87,12 @@ def versions_of(session: Session, product: str, keys: Iterable[str]) -> dict[str
     return {reference(product, row.key, row.path): row.version_id for row in session.scalars(query)}
 
 
-def provenance(platform: Platform, inputs: Mapping[str, int], **more: str) -> dict[str, str]:
-    """What goes into headers and histories: code, configuration, inputs with their versions."""
+def provenance(platform: Platform, product: str, inputs: Mapping[str, int], **more: str) -> dict[str, str]:
+    """What goes into headers and histories: release, code and configuration of the product's stage, inputs with their versions."""
+    recipe = recipe_of(product, platform.config)
     return {
-        "DSACODE": code_version(),
-        "DSACONF": platform.config.science_hash(),
+        "DSACODE": f"{release()} {recipe.code_version}",
+        "DSACONF": recipe.config_hash,
         "inputs": " ".join(f"{name}@{version}" for name, version in sorted(inputs.items())),
         **more,
     }

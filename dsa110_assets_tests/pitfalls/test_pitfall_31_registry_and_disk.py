@@ -43,7 +43,7 @@ def agreeing(database, registry_config):
             dec_deg=16.0, noise_jy_per_beam=1e-3, group_ids=[GROUP],
         )  # fmt: skip
         provenance.record_version(
-            session, "measurement_set", GROUP, path=ms, config_hash="c", checksum=checksum(ms), size_bytes=size_bytes(ms)
+            session, "measurement_set", GROUP, path=ms, recipe=provenance.Recipe("s", "c"), checksum=checksum(ms), size_bytes=size_bytes(ms)
         )
     return paths
 

@@ -1,5 +1,6 @@
 """Provenance tells what is out of date, and only that."""
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
@@ -9,85 +10,89 @@ import pytest
 
 import dsa110_assets
 from dsa110_assets.registry import provenance
-from dsa110_assets.registry.schema import ProductVersion
 
 REPOSITORY = Path(dsa110_assets.__file__).parents[1]
 
 
-@pytest.fixture
-def chain(database, registry_config):
-    """Measurement Set -> calibrated -> image, made by today's code and configuration."""
-    now = registry_config.science_hash()
+PRODUCTS = ("measurement_set", "calibrated_ms", "tile_image", "forced_photometry", "light_curves")
+TODAY = {product: provenance.Recipe(f"code of {product}", f"settings of {product}") for product in PRODUCTS}
 
-    def make(session, product, path, inputs=None, **changes):
-        return provenance.record_version(
-            session, product, "g1", path=path, inputs=inputs or {}, config_hash=changes.get("config_hash", now)
-        )
+
+@pytest.fixture
+def chain(database):
+    """Measurement Set -> calibrated -> image, made by today's recipes."""
+
+    def make(session, product, path, inputs=None, **more):
+        return provenance.record_version(session, product, "g1", path=path, inputs=inputs or {}, recipe=TODAY[product], **more)
 
     with database.session() as session:
-        raw = make(session, "measurement_set", "/ms/g1.ms")
+        raw = make(session, "measurement_set", "/ms/g1.ms", checksum="raw1")
         calibrated = make(session, "calibrated_ms", "/ms/g1.cal.ms", {"/ms/g1.ms": raw})
         make(session, "tile_image", None, {"/ms/g1.cal.ms": calibrated})
     return make
 
 
-def _stale(database, config):
+def _stale(database, today=TODAY):
     with database.session() as session:
-        return {(row.product, row.reasons) for row in provenance.stale(session, config)}
+        return {(row.product, row.reasons) for row in provenance.stale(session, today)}
 
 
-def test_nothing_is_stale_right_after_it_was_made(database, registry_config, chain):
-    assert _stale(database, registry_config) == set()
+def test_nothing_is_stale_right_after_it_was_made(database, chain):
+    assert _stale(database) == set()
 
 
-def test_a_new_input_makes_everything_downstream_stale(database, registry_config, chain):
+def test_a_new_input_makes_everything_downstream_stale(database, chain):
     with database.session() as session:
         chain(session, "measurement_set", "/ms/g1.ms")
-    assert _stale(database, registry_config) == {("calibrated_ms", ("inputs",)), ("tile_image", ("inputs",))}
+    assert _stale(database) == {("calibrated_ms", ("inputs",)), ("tile_image", ("inputs",))}
 
 
-def test_making_it_again_makes_it_current(database, registry_config, chain):
+def test_making_it_again_makes_it_current(database, chain):
     with database.session() as session:
         raw = chain(session, "measurement_set", "/ms/g1.ms")
         calibrated = chain(session, "calibrated_ms", "/ms/g1.cal.ms", {"/ms/g1.ms": raw})
-    assert _stale(database, registry_config) == {("tile_image", ("inputs",))}
+    assert _stale(database) == {("tile_image", ("inputs",))}
     with database.session() as session:
         chain(session, "tile_image", None, {"/ms/g1.cal.ms": calibrated})
-    assert _stale(database, registry_config) == set()
+    assert _stale(database) == set()
 
 
-def test_a_change_of_a_scientific_setting_makes_all_stale_and_another_setting_none(database, registry_config, chain):
-    assert _stale(database, registry_config.model_copy(update={"briggs_robust": 0.0})) == {
-        ("measurement_set", ("configuration",)),
-        ("calibrated_ms", ("configuration",)),
-        ("tile_image", ("configuration",)),
-    }
-    assert _stale(database, registry_config.model_copy(update={"max_workers": 7})) == set()
-
-
-def test_other_code_makes_stale(database, registry_config, chain):
+def test_an_input_that_came_out_the_same_makes_nothing_stale(database, chain):
     with database.session() as session:
-        session.query(ProductVersion).filter_by(product="calibrated_ms").update({"code_version": "0.0.9"})
-    assert _stale(database, registry_config) == {("calibrated_ms", ("code",)), ("tile_image", ("inputs",))}
-
-
-def test_a_product_of_rows_is_an_input_by_its_name(database, registry_config, chain):
+        chain(session, "measurement_set", "/ms/g1.ms", checksum="raw1")
+    assert _stale(database) == set()
     with database.session() as session:
-        version = provenance.record_version(session, "forced_photometry", "h1", config_hash=registry_config.science_hash())
+        chain(session, "measurement_set", "/ms/g1.ms", checksum="raw2")
+    assert _stale(database) == {("calibrated_ms", ("inputs",)), ("tile_image", ("inputs",))}
+
+
+@pytest.mark.parametrize(("field", "reason"), [("code_version", "code"), ("config_hash", "configuration")])
+def test_another_recipe_makes_its_own_products_stale_and_what_is_made_from_them(database, chain, field, reason):
+    today = TODAY | {"calibrated_ms": dataclasses.replace(TODAY["calibrated_ms"], **{field: "other"})}
+    assert _stale(database, today) == {("calibrated_ms", (reason,)), ("tile_image", ("inputs",))}
+
+
+def test_a_product_without_a_recipe_is_not_judged(database, chain):
+    assert _stale(database, {"tile_image": provenance.Recipe("other", "other")}) == {("tile_image", ("code", "configuration"))}
+
+
+def test_a_product_of_rows_is_an_input_by_its_name(database):
+    with database.session() as session:
+        version = provenance.record_version(session, "forced_photometry", "h1", recipe=TODAY["forced_photometry"])
         name = provenance.reference("forced_photometry", "h1")
-        provenance.record_version(session, "light_curves", "n1", inputs={name: version}, config_hash=registry_config.science_hash())
-    assert _stale(database, registry_config) == set()
+        provenance.record_version(session, "light_curves", "n1", inputs={name: version}, recipe=TODAY["light_curves"])
+    assert _stale(database) == set()
     with database.session() as session:
-        provenance.record_version(session, "forced_photometry", "h1", config_hash=registry_config.science_hash())
-    assert _stale(database, registry_config) == {("light_curves", ("inputs",))}
+        provenance.record_version(session, "forced_photometry", "h1", recipe=TODAY["forced_photometry"])
+    assert _stale(database) == {("light_curves", ("inputs",))}
 
 
-def test_the_newest_version_is_the_current_one_and_holds_what_was_said(database, registry_config):
+def test_the_newest_version_is_the_current_one_and_holds_what_was_said(database):
     with database.session() as session:
         assert provenance.current_version(session, "tile_image", "g1") is None
-        first = provenance.record_version(session, "tile_image", "g1", path=Path("/a"), config_hash="c1")
+        first = provenance.record_version(session, "tile_image", "g1", path=Path("/a"), recipe=provenance.Recipe("s1", "c1"))
         second = provenance.record_version(
-            session, "tile_image", "g1", path="/b", inputs={"/in": first}, config_hash="c2", checksum="00", size_bytes=5_000_000_000,
+            session, "tile_image", "g1", path="/b", inputs={"/in": first}, recipe=provenance.Recipe("s2", "c2"), checksum="00", size_bytes=5_000_000_000,
             duration_s=1.5, peak_memory_mb=12.0, run_id="r",
         )  # fmt: skip
     with database.session() as session:
@@ -95,19 +100,19 @@ def test_the_newest_version_is_the_current_one_and_holds_what_was_said(database,
     assert second > first
     assert (row.version_id, row.path, row.inputs, row.config_hash, row.checksum) == (second, "/b", {"/in": first}, "c2", "00")
     assert (row.size_bytes, row.duration_s, row.peak_memory_mb, row.run_id) == (5_000_000_000, 1.5, 12.0, "r")
-    assert row.code_version == provenance.code_version()
+    assert (row.code_version, row.release) == ("s2", provenance.release())
 
 
-def test_code_version_names_the_commit_of_the_checkout():
+def test_release_names_the_commit_of_the_checkout():
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if commit.returncode != 0:
         pytest.skip("not a checkout")
-    found = provenance.code_version()
+    found = provenance.release()
     assert found.startswith(f"{dsa110_assets.__version__}+g{commit.stdout[:12]}")
     assert found.removesuffix(".dirty") == f"{dsa110_assets.__version__}+g{commit.stdout[:12]}"
 
 
-def test_code_version_of_a_copy_inside_another_checkout_names_no_commit(tmp_path):
+def test_release_of_a_copy_inside_another_checkout_names_no_commit(tmp_path):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     subprocess.run(
         ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=b", "commit", "-q", "--allow-empty", "-m", "m"], check=True
@@ -118,7 +123,7 @@ def test_code_version_of_a_copy_inside_another_checkout_names_no_commit(tmp_path
         destination = tmp_path / "site" / "dsa110_assets" / name
         destination.parent.mkdir(exist_ok=True)
         subprocess.run(["cp", "-r", origin, destination], check=True)
-    program = "from dsa110_assets.registry import provenance as p; print(p.__file__); print(p.code_version())"
+    program = "from dsa110_assets.registry import provenance as p; print(p.__file__); print(p.release())"
     script = tmp_path / "site" / "show.py"  # a script's own directory comes first on the path
     script.write_text(textwrap.dedent(program))
     shown = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, cwd=tmp_path).stdout.split()
