@@ -49,7 +49,7 @@ def test_pitfall_34_importing_every_module_touches_nothing(tmp_path):
     nowhere = tmp_path / "read-only"
     nowhere.mkdir()
     nowhere.chmod(0o555)
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(_modules())],
         cwd=nowhere,
