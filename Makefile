@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test lint types layers format check bench lock snapshot clean distclean
+.PHONY: help demo test lint types layers format check bench docs lock snapshot clean distclean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -46,6 +46,10 @@ check: lint types layers ## Lint, types and layers
 
 bench: $(VENV)/.installed ## One full-size tile from raw files to photometry: time and peak memory of each stage (10 GB of disk)
 	$(BIN)/python -m benchmarks.full_tile $(ARGS)
+
+docs: $(VENV)/.installed ## The documentation as pages in build/docs, with references of commands, settings and tables
+	$(BIN)/mkdocs build --quiet --strict
+	@echo "build/docs/index.html; serve it at http://127.0.0.1:8001 with: $(BIN)/mkdocs serve -a 127.0.0.1:8001"
 
 snapshot: $(VENV)/.installed ## Accept the present asset graph as the reviewed one
 	$(BIN)/python -m dsa110_assets_tests.orchestration.graph_snapshot --write

@@ -100,6 +100,8 @@ def demo(
     from dsa110_assets.cli.services import free_port, port_is_open
 
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(highlight=False, soft_wrap=True, width=120)  # a pipe has no width
     places = DemoPlaces(directory.absolute())
     if places.root.exists():
         os.environ.update(places.settings(port or 3000))

@@ -20,7 +20,7 @@ from dsa110_assets.ingest import status
 from dsa110_assets.instrument import angular_separation_rad
 from dsa110_assets.registry.bulk import read_frame
 from dsa110_assets.registry.queries.variability import candidates
-from dsa110_assets.registry.schema import Detection, ImageRow, Photometry, Source
+from dsa110_assets.registry.schema import Detection, ImageRow, MosaicRow, Photometry, Source
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,8 +41,8 @@ _MATCH_ARCSEC = 10.0
 class DemoReport:
     """Measured against true.
 
-    ``sources``: one row for each true source and mosaic with a true S/N above `MIN_SNR`: name, mosaic, snr, true_jy, flux_jy, flux_err_jy,
-    error (relative), offset_arcsec (of the blind detection; NaN where there is none). ``noise``: measured over thermal, one for each
+    ``sources``: one row for each night and true source inside the 20 % beam level with a true S/N above `MIN_SNR`: name, mosaic, snr,
+    true_jy, flux_jy, flux_err_jy, error (relative), offset_arcsec (of the blind detection); NaN where it was not measured, or not found. ``noise``: measured over thermal, one for each
     tile. ``candidates``: ranked. ``event_source``: name of the source that should be on top.
     """
 
@@ -55,9 +55,11 @@ class DemoReport:
         """(promise, figure, kept) for each promise of the demonstration."""
         s = self.sources
         found = s["offset_arcsec"].notna()
-        error, offset = s["error"].abs().max(), s["offset_arcsec"].max()
-        bias = s["error"].median()
-        noise = self.noise.median()
+        error, offset = (
+            s["error"].abs().max(skipna=False),
+            s["offset_arcsec"].max(skipna=False),
+        )  # NaN, that is not kept, when one is missing
+        bias = s["error"].median(skipna=False)
         top = str(self.candidates["name"].iloc[0]) if len(self.candidates) else "none"
         return [
             (f"every source above {MIN_SNR:g} sigma is found", f"{int(found.sum())} of {len(s)}", bool(len(s)) and bool(found.all())),
@@ -69,9 +71,9 @@ class DemoReport:
             (f"fluxes within {MAX_FLUX_ERROR:.0%}", f"worst {error:.2%}", bool(error <= MAX_FLUX_ERROR)),
             (f"median flux bias below {MAX_BIAS:.0%}", f"{bias:+.2%}", bool(abs(bias) <= MAX_BIAS)),
             (
-                f"noise within {MAX_NOISE_EXCESS:.0%} of thermal",
-                f"{noise:.3f} (worst tile {self.noise.max():.3f})",
-                bool(abs(noise - 1) <= MAX_NOISE_EXCESS),
+                f"noise of every tile within {MAX_NOISE_EXCESS:.0%} of thermal",
+                f"{self.noise.min():.3f} to {self.noise.max():.3f} times, median {self.noise.median():.3f}",
+                bool(((self.noise - 1).abs() <= MAX_NOISE_EXCESS).all()) and bool(len(self.noise)),
             ),
             ("the scattering event is the top candidate", f"{top} (event: {self.event_source})", top == self.event_source),
         ]
@@ -95,14 +97,14 @@ def compare(platform: Platform, truth_dir: Path, plan: DemoPlan) -> DemoReport:
                 Photometry.mosaic_name,
                 Photometry.flux_jy,
                 Photometry.flux_err_jy,
-                Photometry.noise_jy_per_beam,
             ).join(Source, Source.source_id == Photometry.source_id),
         )
         detections = read_frame(session, select(Detection.mosaic_name, Detection.ra_deg, Detection.dec_deg))
+        mosaics = read_frame(session, select(MosaicRow.name, MosaicRow.directory).where(MosaicRow.kind == "hourly"))
         images = read_frame(session, select(ImageRow.noise_jy_per_beam, ImageRow.thermal_jy_per_beam))
         ranked = candidates(session, plan.nights[-1].date)
     return DemoReport(
-        sources=_side_by_side(truth, fluxes, detections),
+        sources=_side_by_side(truth, fluxes, detections, mosaics),
         noise=images["noise_jy_per_beam"] / images["thermal_jy_per_beam"],
         candidates=ranked,
         event_source=_nearest_name(truth[truth["name"] == plan.event_source].iloc[0], fluxes),
@@ -122,35 +124,61 @@ def _nearest_name(true: pd.Series, fluxes: pd.DataFrame) -> str:
     return str(fluxes["name"].iloc[int(np.argmin(_separation_arcsec(true["ra_deg"], true["dec_deg"], fluxes)))]) if len(fluxes) else ""
 
 
-def _side_by_side(truth: pd.DataFrame, fluxes: pd.DataFrame, detections: pd.DataFrame) -> pd.DataFrame:
+def _side_by_side(truth: pd.DataFrame, fluxes: pd.DataFrame, detections: pd.DataFrame, mosaics: pd.DataFrame) -> pd.DataFrame:
+    """Every true source of every night above `MIN_SNR` by the noise maps of the mosaics; what was not measured, or not found, stays NaN.
+
+    One transit is measured once although neighbouring hours' mosaics share tiles: each row is of the mosaic that has the flux.
+    """
     rows: list[dict[str, object]] = []
-    for mosaic, measured in fluxes.groupby("mosaic_name"):
-        night = str(mosaic).removeprefix("hourly_")[:10]
-        seen = detections[detections["mosaic_name"] == mosaic]
-        for _, true in truth.iterrows():
-            separation = _separation_arcsec(true["ra_deg"], true["dec_deg"], measured)
-            if not len(measured) or separation.min() > _MATCH_ARCSEC:
-                continue  # this mosaic does not cover it
-            one = measured.iloc[int(np.argmin(separation))]
-            true_jy = float(true[f"flux_jy_{night}"])
-            snr = true_jy / float(one["noise_jy_per_beam"])
-            if snr < MIN_SNR:
-                continue
-            offsets = _separation_arcsec(true["ra_deg"], true["dec_deg"], seen) if len(seen) else np.array([np.inf])
+    for night in sorted({_night(name) for name in mosaics["name"]}):
+        here = mosaics[mosaics["name"].map(_night) == night]
+        noise_jy = np.array([_noise_at(Path(directory) / f"{name}-noise.fits", truth) for name, directory in here.to_numpy()])
+        true_jy = truth[f"flux_jy_{night}"].to_numpy(dtype=float)
+        snr = true_jy / noise_jy  # (mosaics, sources)
+        measured = fluxes[fluxes["mosaic_name"].isin(here["name"])]
+        for index in np.flatnonzero((snr >= MIN_SNR).any(axis=0)):
+            ra_deg, dec_deg = float(truth["ra_deg"].iloc[index]), float(truth["dec_deg"].iloc[index])
+            away = _separation_arcsec(ra_deg, dec_deg, measured)
+            one = measured.iloc[int(np.argmin(away))] if len(away) and away.min() < _MATCH_ARCSEC else None
+            mosaic = str(here["name"].iloc[int(np.nanargmax(snr[:, index]))] if one is None else one["mosaic_name"])
+            offset = _separation_arcsec(ra_deg, dec_deg, detections[detections["mosaic_name"] == mosaic]).min(initial=np.inf)
+            flux_jy = float("nan") if one is None else float(one["flux_jy"])
             rows.append(
                 {
-                    "name": str(one["name"]),
-                    "mosaic": str(mosaic),
-                    "snr": snr,
-                    "true_jy": true_jy,
-                    "flux_jy": float(one["flux_jy"]),
-                    "flux_err_jy": float(one["flux_err_jy"]),
-                    "error": float(one["flux_jy"]) / true_jy - 1,
-                    "offset_arcsec": float(offsets.min()) if offsets.min() < _MATCH_ARCSEC else float("nan"),
+                    "name": str(truth["name"].iloc[index] if one is None else one["name"]),
+                    "mosaic": mosaic,
+                    "snr": snr[list(here["name"]).index(mosaic), index],
+                    "true_jy": true_jy[index],
+                    "flux_jy": flux_jy,
+                    "flux_err_jy": float("nan") if one is None else float(one["flux_err_jy"]),
+                    "error": flux_jy / true_jy[index] - 1,
+                    "offset_arcsec": offset if offset < _MATCH_ARCSEC else float("nan"),
                 }
             )
     columns = ["name", "mosaic", "snr", "true_jy", "flux_jy", "flux_err_jy", "error", "offset_arcsec"]
     return pd.DataFrame(rows, columns=columns).sort_values(["mosaic", "true_jy"], ascending=[True, False])
+
+
+def _night(mosaic: str) -> str:
+    return mosaic.removeprefix("hourly_")[:10]
+
+
+def _noise_at(noise_path: Path, positions: pd.DataFrame) -> np.ndarray:
+    """Noise in Jy/beam of a mosaic at each position; NaN outside, and closer than one beam to the rim of the 20 % beam level."""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+    from scipy.ndimage import binary_erosion
+
+    with fits.open(noise_path) as hdus:
+        header = hdus[0].header  # pyright: ignore[reportAttributeAccessIssue]
+        noise = np.array(hdus[0].data, dtype=float).squeeze()  # pyright: ignore[reportAttributeAccessIssue]
+    wcs = WCS(header).celestial
+    beam_px = int(np.ceil(header["BMAJ"] / abs(wcs.wcs.cdelt[0])))
+    inside = binary_erosion(np.isfinite(noise), iterations=beam_px)
+    x, y = (np.round(axis) for axis in wcs.all_world2pix(positions["ra_deg"], positions["dec_deg"], 0))
+    on_map = (x >= 0) & (y >= 0) & (x < noise.shape[1]) & (y < noise.shape[0])
+    column, row = np.where(on_map, x, 0).astype(int), np.where(on_map, y, 0).astype(int)
+    return np.where(on_map & inside[row, column], noise[row, column], np.nan)
 
 
 def show(console: Console, report: DemoReport, platform: Platform, places: DemoPlaces, port: int | None, elapsed_s: float) -> None:

@@ -1,0 +1,93 @@
+"""Reference pages of the documentation, made from the code itself: commands, settings, tables of the registry.
+
+A hook of mkdocs (`mkdocs.yml`): the pages exist in the built documentation only, so they cannot be out of date.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the reference pages, and a first page that is the README, to what mkdocs found under docs/."""
+    from pathlib import Path
+
+    from mkdocs.structure.files import File
+
+    readme = Path(config.config_file_path).with_name("README.md").read_text(encoding="utf-8")
+    pages = {
+        "index.md": readme.replace("](docs/decisions/)", "](decisions/0001-stages-between-domain-and-orchestration.md)").replace(
+            "](docs/", "]("
+        ),
+        "reference/commands.md": commands(),
+        "reference/settings.md": settings(),
+        "reference/tables.md": tables(),
+    }
+    for name, content in pages.items():
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+def commands() -> str:
+    """Every command with its arguments and options, as Markdown."""
+    import typer
+    from typer.cli import get_docs_for_click
+    from typer.main import get_command
+
+    from dsa110_assets.cli.main import app
+
+    command = get_command(app)
+    context = typer.Context(command, info_name="dsa110")
+    with context:
+        return get_docs_for_click(obj=command, ctx=context, name="dsa110", title="Commands")
+
+
+def settings() -> str:
+    """Every setting with its default and meaning, as Markdown."""
+    from dsa110_assets.config import PipelineConfig
+
+    rows: list[str] = []
+    for name, field in PipelineConfig.model_fields.items():
+        science = isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("science"))
+        default = "" if field.default is None else str(field.get_default(call_default_factory=True))
+        rows.append(f"| `PIPELINE_{name.upper()}`{' *' if science else ''} | {_cell(default)} | {_cell(field.description or '')} |")
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "Those with * change the content of products.",
+            "",
+            "| setting | default | meaning |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def tables() -> str:
+    """Every table of the registry with its columns, as Markdown."""
+    import inspect
+
+    from sqlalchemy.dialects import postgresql
+
+    from dsa110_assets.registry.schema import Base
+
+    dialect = postgresql.dialect()
+    parts = ["# Tables of the registry", ""]
+    for mapper in sorted(Base.registry.mappers, key=lambda mapper: mapper.local_table.name):
+        parts += [f"## {mapper.local_table.name}", "", inspect.getdoc(mapper.class_) or "", "", "| column | type | |", "|---|---|---|"]
+        for column in mapper.local_table.columns:
+            notes = [text for text, holds in (("primary key", column.primary_key), ("may be null", column.nullable)) if holds]
+            notes += [f"-> {key.target_fullname}" for key in column.foreign_keys]
+            parts.append(f"| `{column.name}` | {column.type.compile(dialect=dialect)} | {', '.join(notes)} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
