@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.errors import InvalidRawFileError
-from dsa110_assets.geometry import Site
+from dsa110_assets.geometry import Site, TilePointing, meridian_icrs
 from dsa110_assets.instrument import CHANNEL_WIDTH_HZ, CHANNELS_PER_SUBBAND, LARGEST_CREDIBLE_VALUE, N_SUBBANDS, TOP_CHANNEL_HZ
 from dsa110_assets.products import JD_MINUS_MJD, datetime_to_mjd, parse_raw_name
 
@@ -135,6 +135,19 @@ def validate_raw_file(
             _check_same_observation(header, expected)
         _check_data(path, file, header)
     return header
+
+
+def pointing_of(header: RawHeader) -> TilePointing:
+    """Where an observation looked, from its raw header alone."""
+    ra_rad, dec_rad = meridian_icrs(header.times_jd, header.pointing_dec_rad, header.site)
+    middle = len(ra_rad) // 2
+    return TilePointing(
+        time_mjd=header.times_jd - JD_MINUS_MJD,
+        ra_deg=np.degrees(ra_rad),
+        dec_deg=np.degrees(dec_rad),
+        phase_ra_deg=float(np.degrees(ra_rad[middle])),
+        phase_dec_deg=float(np.degrees(dec_rad[middle])),
+    )
 
 
 def _invalid(path: Path, cause: str) -> InvalidRawFileError:

@@ -5,6 +5,6 @@ bad data to `flagging`, calibrating to `calibration`.
 """
 
 from dsa110_assets.conversion.convert import ConversionReport, convert_group
-from dsa110_assets.conversion.verification import verify_ms
+from dsa110_assets.conversion.verification import inputs_of, verify_ms
 
-__all__ = ["ConversionReport", "convert_group", "verify_ms"]
+__all__ = ["ConversionReport", "convert_group", "inputs_of", "verify_ms"]

@@ -7,6 +7,7 @@ of the observation, readable cells at both ends. It does not look for bad data; 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +17,56 @@ from dsa110_assets.conversion.convert import ConversionReport
 from dsa110_assets.errors import ProductVerificationError
 
 _TIME_TOLERANCE_S = 0.001
+_INPUT = re.compile(r"input sb(\d+) (.+)")
 _SUBTABLES = ("ANTENNA", "DATA_DESCRIPTION", "FEED", "FIELD", "HISTORY", "OBSERVATION", "POINTING", "POLARIZATION", "SPECTRAL_WINDOW")
 
 
-def verify_ms(path: Path, report: ConversionReport | None = None) -> None:
+def verify_ms(path: Path, report: ConversionReport | None = None, *, thorough: bool = False) -> None:
     """Check that a Measurement Set is whole and is what its report says.
 
     Args:
         path: the Measurement Set.
         report: of its conversion; without it only inner consistency is checked.
+        thorough: read every visibility: a copy that was broken off in the middle has holes that read as zeros.
 
     Raises:
         ProductVerificationError: with the first thing that is wrong.
     """
     try:
         _verify(path, report)
+        if thorough:
+            _read_all(path)
     except (RuntimeError, OSError, KeyError, IndexError) as error:
         raise _bad(path, f"cannot be read back ({error})") from error
+
+
+def inputs_of(path: Path) -> list[str]:
+    """Names of the raw files that a Measurement Set says it was made of (HISTORY), in order of subband.
+
+    Raises:
+        ProductVerificationError: there is no HISTORY to read.
+    """
+    from casacore.tables import table
+
+    try:
+        with table(os.fspath(path / "HISTORY"), ack=False) as history:
+            lines = list(history.getcol("MESSAGE")) if history.nrows() else []
+    except RuntimeError as error:
+        raise _bad(path, f"its HISTORY cannot be read ({error})") from error
+    found = [match for line in lines if (match := _INPUT.fullmatch(line)) is not None]
+    return [match[2] for match in sorted(found, key=lambda match: int(match[1]))]
+
+
+def _read_all(path: Path) -> None:
+    """What is not flagged has a weight and a value: holes in any of the three columns contradict the other two."""
+    from casacore.tables import table
+
+    with table(os.fspath(path), ack=False) as ms:
+        n_bls = int(np.count_nonzero(np.asarray(ms.getcol("TIME")) == ms.getcell("TIME", 0)))
+        for row in range(0, ms.nrows(), n_bls):
+            data, flag, weight = (np.asarray(ms.getcol(name, row, n_bls)) for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM"))
+            if np.any((weight > 0) == flag) or np.any((data == 0) & ~flag) or not np.all(np.isfinite(data)):
+                raise _bad(path, f"DATA, FLAG and WEIGHT_SPECTRUM contradict one another in integration {row // n_bls}")
 
 
 def _bad(path: Path, cause: str) -> ProductVerificationError:

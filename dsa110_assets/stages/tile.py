@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from dsa110_assets import products
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.errors import NoCalibrationError, NonRetriableError
-from dsa110_assets.geometry import TilePointing, meridian_icrs
 from dsa110_assets.ingest import ledger
 from dsa110_assets.quality.verdict import Verdict
-from dsa110_assets.rawfile import RawHeader, read_raw_header
+from dsa110_assets.rawfile import pointing_of, read_raw_header
 from dsa110_assets.registry.queries.calibration import record_calibration_applied
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
@@ -37,7 +34,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
         if not files:
             raise NonRetriableError(group_id, "none of its raw files is left", "put them back into the input directory, then retry")
         transiting = calibrators.in_tile(
-            calibrators.load(calibrators_path(platform)), _pointing(read_raw_header(next(iter(files.values()))))
+            calibrators.load(calibrators_path(platform)), pointing_of(read_raw_header(next(iter(files.values()))))
         )
         calibrator = transiting[0].name if transiting else None
         destination = platform.paths.measurement_set(group_id)
@@ -247,16 +244,3 @@ def _row_of(verdict: Verdict) -> Mapping[str, float | str | None]:
         "verdict": word,
         "reason": verdict.reason,
     }
-
-
-def _pointing(header: RawHeader) -> TilePointing:
-    """Where an observation looked, from its raw header alone."""
-    ra_rad, dec_rad = meridian_icrs(header.times_jd, header.pointing_dec_rad, header.site)
-    middle = len(ra_rad) // 2
-    return TilePointing(
-        time_mjd=header.times_jd - products.JD_MINUS_MJD,
-        ra_deg=np.degrees(ra_rad),
-        dec_deg=np.degrees(dec_rad),
-        phase_ra_deg=float(np.degrees(ra_rad[middle])),
-        phase_dec_deg=float(np.degrees(dec_rad[middle])),
-    )

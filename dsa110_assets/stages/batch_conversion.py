@@ -1,0 +1,381 @@
+"""Conversion by hand: the observations of a time window, or around a calibrator's transits, from one directory to another.
+
+Needs neither the registry nor Dagster. Products of the platform itself are made through the queue instead (`tile`), so
+that the registry knows them; `convert_through_queue` does that. What does not belong here: converting (`conversion`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from dsa110_assets import products
+from dsa110_assets.catalogs import calibrators
+from dsa110_assets.catalogs.calibrators import Calibrator
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import (
+    ConfigurationError,
+    InvalidRawFileError,
+    NoCalibratorError,
+    NonRetriableError,
+    ProductVerificationError,
+    StorageError,
+)
+from dsa110_assets.geometry import Site
+from dsa110_assets.instrument import BEAM_CUTOFF, airy_power_beam, angular_separation_rad
+from dsa110_assets.products import ProductPaths
+from dsa110_assets.rawfile import RawHeader, pointing_of, read_raw_header, validate_raw_file
+
+SIDEREAL_DAY_DAYS = 0.997_269_566
+NAME_SLACK_S = 300.0
+"""A file's name may differ this much from its start (82 s is the largest difference seen, a restart included)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """Raw files that start at the same time.
+
+    ``files``: accepted file of each subband. ``header``: of one of them. ``start_mjd``/``end_mjd``: beginning of the first
+    integration, end of the last, UTC.
+    """
+
+    group_id: str
+    files: Mapping[int, Path]
+    header: RawHeader
+    start_mjd: float
+    end_mjd: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that no observation takes, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Transit:
+    """A calibrator's passage through the meridian: UTC MJD, and the power beam at its passage in this pointing."""
+
+    calibrator: Calibrator
+    mjd: float
+    beam: float
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What is to be done with one observation.
+
+    ``action``: ``convert`` (nothing is there), ``replace`` (something is there), ``skip`` (a whole product of the same
+    files is there) or ``leave`` (too few subbands). ``reason``: in words. ``calibrator``: field name, None for ``meridian``.
+    ``transit``: of the calibrator that was asked for, when it falls into this observation.
+    """
+
+    observation: Observation
+    destination: Path
+    action: str
+    reason: str
+    calibrator: str | None
+    transit: Transit | None = None
+
+
+def observations_between(
+    directory: Path, start_mjd: float, end_mjd: float, *, expected_subbands: int = 16
+) -> tuple[list[Observation], list[Refused]]:
+    """Observations that start in ``[start_mjd, end_mjd)``, in order, and the files near the window that none takes.
+
+    Files are grouped by the start time in their headers (pitfall 25); the name only says which files are worth opening. One
+    file for each subband: the first by name; a file with another subband's frequencies is refused (pitfall 26). Of start
+    times that round to the same second, the one of most files is the observation's.
+
+    Raises:
+        ConfigurationError: the directory cannot be listed.
+    """
+    slack = NAME_SLACK_S / 86_400
+    found: dict[str, list[RawHeader]] = defaultdict(list)
+    refused: list[Refused] = []
+    for path in _raw_names(directory, start_mjd - slack, end_mjd + slack):
+        try:
+            header = validate_raw_file(path)
+        except InvalidRawFileError as error:
+            refused.append(Refused(path, error.cause))
+            continue
+        if header.subband >= expected_subbands:
+            refused.append(Refused(path, f"sb{header.subband:02d} lies outside a band of {expected_subbands} subbands"))
+            continue
+        half = 0.5 * header.integration_s / 86_400
+        if start_mjd <= header.start_mjd - half < end_mjd:
+            found[products.group_id_of(header.start_jd)].append(header)
+    observations: list[Observation] = []
+    for group_id, headers in sorted(found.items()):
+        start_jd, _ = Counter(header.start_jd for header in headers).most_common(1)[0]
+        files: dict[int, Path] = {}
+        mine: list[RawHeader] = []
+        for header in headers:
+            if header.start_jd != start_jd:
+                refused.append(Refused(header.path, f"starts at JD {header.start_jd!r}, the others of {group_id} at {start_jd!r}"))
+            elif header.subband in files:
+                refused.append(
+                    Refused(header.path, f"a second file of sb{header.subband:02d} of {group_id}; {files[header.subband].name} is used")
+                )
+            else:
+                files[header.subband] = header.path
+                mine.append(header)
+        longest = max(mine, key=lambda header: header.n_times)
+        half = 0.5 * longest.integration_s / 86_400
+        last_mjd = float(longest.times_jd[-1]) - products.JD_MINUS_MJD
+        observations.append(Observation(group_id, dict(sorted(files.items())), longest, longest.start_mjd - half, last_mjd + half))
+    return observations, refused
+
+
+def observations_around_transits(
+    directory: Path, star: Calibrator, start_mjd: float, end_mjd: float, *, window_minutes: float = 0.0, expected_subbands: int = 16
+) -> tuple[list[tuple[Observation, Transit | None]], list[Transit], list[Refused]]:
+    """Observations around a calibrator's transits in a time window.
+
+    Args:
+        directory: of raw files.
+        star: the calibrator.
+        start_mjd, end_mjd: transits in between count.
+        window_minutes: observations that touch this many minutes, half before and half after a transit; 0: the one that holds it.
+        expected_subbands: of a complete observation.
+
+    Returns:
+        The observations, each with the transit that falls into it; all transits; refused files.
+
+    Raises:
+        NoCalibratorError: it never transits in the window, no observation was running then, or the dishes looked elsewhere.
+        ConfigurationError: the directory cannot be listed.
+    """
+    site = _any_site(directory)
+    half = 0.5 * window_minutes / 1440
+    tile = 600.0 / 86_400  # longer than any observation
+    chosen: dict[str, tuple[Observation, Transit | None]] = {}
+    refused: list[Refused] = []
+    transits: list[Transit] = []
+    elsewhere: list[str] = []
+    first = calibrators.transit_mjd(star.ra_deg, star.dec_deg, start_mjd, site)
+    first += SIDEREAL_DAY_DAYS * (first < start_mjd)
+    for near in np.arange(first, end_mjd, SIDEREAL_DAY_DAYS):
+        mjd = calibrators.transit_mjd(star.ra_deg, star.dec_deg, float(near), site)
+        observations, bad = observations_between(directory, mjd - half - tile, mjd + half + tile, expected_subbands=expected_subbands)
+        refused += bad
+        transit: Transit | None = None
+        for one in observations:
+            if one.end_mjd <= mjd - half or one.start_mjd > mjd + half:
+                continue
+            beam = _beam_at_passage(star, one.header)
+            if beam < BEAM_CUTOFF:
+                pointing = np.degrees(one.header.pointing_dec_rad)
+                elsewhere.append(f"{one.group_id} pointed at declination {pointing:.2f}")
+                continue
+            holds_it = one.start_mjd <= mjd < one.end_mjd
+            here = Transit(star, mjd, beam)
+            transit = here if transit is None or holds_it else transit
+            chosen[one.group_id] = (one, here if holds_it else None)
+        transits.append(transit or Transit(star, mjd, float("nan")))
+    if not chosen:
+        times = ", ".join(_utc(one.mjd) for one in transits) or "none in this window"
+        why = f"; {', '.join(elsewhere)}, and it is at {star.dec_deg:.2f}" if elsewhere else ""
+        raise NoCalibratorError(
+            star.name,
+            f"no observation in {directory} holds it (transits: {times}{why})",
+            "give another time window, a wider --window-minutes, or another calibrator",
+        )
+    return [chosen[name] for name in sorted(chosen)], transits, refused
+
+
+def plan(
+    chosen: Sequence[tuple[Observation, Transit | None]],
+    output: Path,
+    config: PipelineConfig,
+    *,
+    catalog: Sequence[Calibrator],
+    rename_fields: bool = True,
+    skip_existing: bool = False,
+) -> Iterator[Step]:
+    """Decide for each observation; only ``skip_existing`` opens what is there already, and reads all of it."""
+    paths = ProductPaths(output.absolute(), output.absolute(), output.absolute())
+    for one, transit in chosen:
+        name = None
+        if rename_fields and transit is not None:
+            name = transit.calibrator.name
+        elif rename_fields:
+            usable = calibrators.in_tile(catalog, pointing_of(one.header))
+            name = usable[0].name if usable else None
+        step = Step(one, paths.measurement_set(one.group_id), "convert", "", name, transit)
+        missing = [n for n in range(config.expected_subbands) if n not in one.files]
+        said = f"{len(missing)} subbands missing" if missing else ""
+        if len(one.files) < config.min_subbands:
+            reason = f"{len(one.files)} of {config.expected_subbands} subbands, PIPELINE_MIN_SUBBANDS is {config.min_subbands}"
+            yield replace(step, action="leave", reason=reason)
+        elif not step.destination.exists():
+            yield replace(step, reason=said)
+        elif not skip_existing:
+            yield replace(step, action="replace", reason=said or "there already")
+        else:
+            trouble = _not_whole(step)
+            yield (
+                replace(step, action="skip", reason="whole and of the same files")
+                if trouble is None
+                else replace(step, action="replace", reason=trouble)
+            )
+
+
+def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str, object]:
+    """Convert one observation: written beside, read back, moved into place.
+
+    Returns:
+        Figures for people and scripts: path, seconds, flagged fraction, missing subbands, size.
+
+    Raises:
+        PipelineError: what `conversion.convert_group` raises; nothing half-made stays.
+    """
+    from dsa110_assets.conversion import convert_group, verify_ms
+
+    with products.publish(step.destination) as staged:
+        report = convert_group(
+            step.observation.files,
+            staged,
+            expected_subbands=config.expected_subbands,
+            flag_rfi=config.flag_rfi,
+            field_name=step.calibrator,
+            telescope_name=config.telescope_name,
+            threads=threads,
+            history=[f"DSACONF = {config.science_hash()}", f"observation = {step.observation.group_id}", "converted by hand"],
+        )
+        verify_ms(staged, report)
+    return {
+        "path": str(step.destination),
+        "seconds": round(sum(report.seconds.values()), 2),
+        "flagged_fraction": report.flags.fraction,
+        "missing_subbands": list(report.missing_subbands),
+        "size_bytes": report.ms_bytes,
+    }
+
+
+def convert_through_queue(step: Step, config: PipelineConfig) -> dict[str, object]:
+    """The same for the platform's own directories: the queue's lease is taken, and the product is registered.
+
+    Raises:
+        GroupBusyError: the running platform works on this observation.
+        UnknownGroupError: the queue refused the observation's files.
+    """
+    from dsa110_assets.ingest.scan import scan_directory
+    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.tile import make_measurement_set
+    from dsa110_assets.stages.work import TileRun
+
+    platform = Platform.open(config)
+    scan_directory(platform.database, config.input_dir, config, now(), hints=list(step.observation.files.values()))
+    result = make_measurement_set(platform, TileRun(step.observation.group_id, run_id=f"by-hand-{uuid.uuid4().hex[:12]}"))
+    return {
+        "path": str(result.paths["path"]),
+        "seconds": result.figures["duration_s"],
+        "flagged_fraction": result.figures["flagged_fraction"],
+        "missing_subbands": [n for n in range(config.expected_subbands) if n not in step.observation.files],
+        "size_bytes": products.size_bytes(result.paths["path"]),
+    }
+
+
+def is_platforms_own(output: Path, config: PipelineConfig) -> bool:
+    """Whether ``output`` is the directory of the platform's registered Measurement Sets."""
+    return output.resolve() == config.output_dir.resolve()
+
+
+def sweep(output: Path) -> list[Path]:
+    """Remove what conversions that were killed left in the output directory, an hour ago or earlier."""
+    return products.sweep_staging(ProductPaths(output, output, output))
+
+
+def known_calibrators(config: PipelineConfig) -> list[Calibrator]:
+    """The calibrator catalogue, or the manual itself where only that is configured.
+
+    Raises:
+        NonRetriableError: neither is there.
+    """
+    path = ProductPaths.of(config).catalogs_dir / "vla_calibrators.sqlite3"
+    if not path.is_file() and config.vla_calibrators_file is not None and config.vla_calibrators_file.is_file():
+        return calibrators.parse_manual(config.vla_calibrators_file.read_text(encoding="ascii", errors="replace"))
+    return calibrators.load(path)
+
+
+def name_span(directory: Path) -> tuple[float, float]:
+    """MJD of the earliest and (a tile after) the latest file name; the window where nobody gives one.
+
+    Raises:
+        NonRetriableError: no raw file at all.
+        ConfigurationError: the directory cannot be listed.
+    """
+    stamps = [products.datetime_to_mjd(stamp) for _, stamp in _listing(directory)]
+    if not stamps:
+        raise NonRetriableError(directory, "holds no raw subband file (YYYY-MM-DDTHH:MM:SS_sbNN.hdf5)", "give the correlator's directory")
+    slack = NAME_SLACK_S / 86_400
+    return min(stamps) - slack, max(stamps) + slack
+
+
+def _not_whole(step: Step) -> str | None:
+    """Why what is there does not count, or None when it is a whole product of the same raw files."""
+    from dsa110_assets.conversion import inputs_of, verify_ms
+
+    try:
+        verify_ms(step.destination, thorough=True)
+        made_of = inputs_of(step.destination)
+    except ProductVerificationError as error:
+        return f"what is there is not whole: {error.cause}"
+    expected = [path.name for path in step.observation.files.values()]
+    if made_of != expected:
+        return f"what is there was made of {len(made_of)} other files" if made_of else "what is there does not say what it was made of"
+    return None
+
+
+def _listing(directory: Path) -> Iterator[tuple[Path, datetime]]:
+    try:
+        names = sorted(entry.name for entry in directory.iterdir())
+    except OSError as error:
+        raise ConfigurationError(directory, f"cannot be listed ({error.strerror})", "give the directory of the raw files") from error
+    for name in names:
+        parsed = products.parse_raw_name(name)
+        if parsed is not None:
+            yield directory / name, parsed.stamp
+
+
+def _raw_names(directory: Path, first_mjd: float, last_mjd: float) -> Iterator[Path]:
+    for path, stamp in _listing(directory):
+        if first_mjd <= products.datetime_to_mjd(stamp) <= last_mjd:
+            yield path
+
+
+def _any_site(directory: Path) -> Site:
+    """Site of the first file that reads: it comes from a header and from nowhere else (pitfall 3)."""
+    for path, _ in _listing(directory):
+        try:
+            return read_raw_header(path).site
+        except InvalidRawFileError:
+            continue
+    raise NonRetriableError(directory, "holds no readable raw subband file", "give the correlator's directory")
+
+
+def _beam_at_passage(star: Calibrator, header: RawHeader) -> float:
+    """Power beam in the direction of a source when it passes the meridian of this pointing, at 1.4 GHz."""
+    declination = float(np.median(pointing_of(header).dec_deg))
+    ra = np.radians(star.ra_deg)
+    miss = angular_separation_rad(ra, np.radians(star.dec_deg), ra, np.radians(declination))
+    return float(airy_power_beam(miss, calibrators.REFERENCE_FREQUENCY_HZ))
+
+
+def _utc(mjd: float) -> str:
+    return f"{products.mjd_to_datetime(mjd):%Y-%m-%dT%H:%M:%S}"
+
+
+def is_hopeless(error: Exception) -> bool:
+    """Whether the next observation will fail in the same way: the disk."""
+    return isinstance(error, StorageError)
