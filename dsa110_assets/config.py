@@ -103,6 +103,8 @@ class PipelineConfig(BaseSettings):
         None, description="CSV of further positions to measure in every mosaic: name, ra_deg, dec_deg."
     )
 
+    vizier_server: str = Field("vizier.cds.unistra.fr", description="VizieR or a mirror of it, for `dsa110 catalogs refresh`.")
+
     # --- imaging
     gridder: Literal["wgridder", "wproject", "wsclean"] = Field(
         "wgridder", description="Imaging engine: ducc0 + radler, CASA tclean, or WSClean when it is on PATH.", json_schema_extra=_SCIENCE

@@ -102,5 +102,9 @@ class RegistryError(RetriableError):
     """The product database cannot be reached or refused a change."""
 
 
+class CatalogServiceError(RetriableError):
+    """A catalogue service on the network cannot be reached or answers nonsense."""
+
+
 class ConfigurationError(NonRetriableError):
     """A setting is missing or contradicts another."""

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.errors import InvalidRawFileError
+from dsa110_assets.errors import ConfigurationError, InvalidRawFileError, NonRetriableError
 from dsa110_assets.geometry import Site, TilePointing, meridian_icrs
 from dsa110_assets.instrument import CHANNEL_WIDTH_HZ, CHANNELS_PER_SUBBAND, LARGEST_CREDIBLE_VALUE, N_SUBBANDS, TOP_CHANNEL_HZ
 from dsa110_assets.products import JD_MINUS_MJD, datetime_to_mjd, parse_raw_name
@@ -135,6 +135,39 @@ def validate_raw_file(
             _check_same_observation(header, expected)
         _check_data(path, file, header)
     return header
+
+
+def raw_names(directory: Path) -> Iterator[tuple[Path, datetime]]:
+    """Files of a directory whose names are those of raw files, sorted, with the times in the names (hints only).
+
+    Raises:
+        ConfigurationError: the directory cannot be listed.
+    """
+    try:
+        names = sorted(os.listdir(directory))  # noqa: PTH208 - a hundred thousand Path objects are dear
+    except OSError as error:
+        raise ConfigurationError(directory, f"cannot be listed ({error.strerror})", "give the directory of the raw files") from error
+    for name in names:
+        parsed = parse_raw_name(name)
+        if parsed is not None:
+            yield directory / name, parsed.stamp
+
+
+def any_site(directory: Path) -> Site:
+    """Site in the first header that reads: it comes from a header and from nowhere else (pitfall 3).
+
+    Raises:
+        NonRetriableError: there is none.
+        ConfigurationError: the directory cannot be listed.
+    """
+    for path, _ in raw_names(directory):
+        try:
+            return read_raw_header(path).site
+        except InvalidRawFileError:
+            continue
+    raise NonRetriableError(
+        directory, "holds no readable raw subband file, whose header would tell the site", "give a raw file or its directory"
+    )
 
 
 def pointing_of(header: RawHeader) -> TilePointing:

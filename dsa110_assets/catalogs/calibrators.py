@@ -20,13 +20,17 @@ import numpy as np
 
 from dsa110_assets.catalogs import perley_butler_2017
 from dsa110_assets.errors import FluxScaleError, NoCalibratorError, NonRetriableError
-from dsa110_assets.geometry import Site, TilePointing, apparent_to_icrs, local_apparent_sidereal_time_rad
+from dsa110_assets.geometry import Site, TilePointing, apparent_to_icrs, icrs_to_apparent, local_apparent_sidereal_time_rad
 from dsa110_assets.instrument import airy_power_beam, angular_separation_rad, drift_averaged_power_beam
 
 REFERENCE_FREQUENCY_HZ = 1.4e9
 """Frequency at which the manual's 20 cm fluxes are taken to be given (it states the band only)."""
 C_BAND_HZ = 4.86e9
 """The manual's 6 cm band; with 20 cm it gives a spectral index."""
+
+SIDEREAL_DAY_DAYS = 0.997_269_566_329_08
+_WIDEST_DEG = 4.0
+"""Farther from the pointing than this, precession included, no source is in the main lobe."""
 
 VARIABLE = frozenset(
     (
@@ -80,6 +84,15 @@ class Calibrator:
     def is_compact(self) -> bool:
         """Usable on the DSA-110's baselines (2.6 km, as the VLA's C array or shorter): neither X nor confused in C or D."""
         return any(code in "PSW" for code in self.quality[2:4])
+
+    @property
+    def scale(self) -> str:
+        """Where its flux density comes from, or why there is none, in words."""
+        if self.standard is not None:
+            return "Perley-Butler 2017"
+        if self.flux_jy is None:
+            return "none: no flux at 20 cm"
+        return "none: variable" if self.is_variable else "VLA manual"
 
     def flux_at_jy(self, frequency_hz: float = REFERENCE_FREQUENCY_HZ) -> float:
         """Flux density in Jy: Perley-Butler 2017 for its standards, the manual's otherwise, scaled by the spectral index.
@@ -233,7 +246,6 @@ def transit_mjd(ra_deg: float, dec_deg: float, near_mjd: float, site: Site) -> f
     The apparent right ascension equals the apparent local sidereal time: solved for by iteration on the inverse
     transformation (`geometry.apparent_to_icrs`), to well below a millisecond.
     """
-    sidereal_day = 0.99726956632908
     time_mjd, app_dec = near_mjd, np.radians(dec_deg)
     for _ in range(6):
         time_jd = time_mjd + 2_400_000.5
@@ -241,8 +253,66 @@ def transit_mjd(ra_deg: float, dec_deg: float, near_mjd: float, site: Site) -> f
         ra, dec = apparent_to_icrs(lst, app_dec, time_jd, site)
         offset = (np.radians(ra_deg) - float(ra) + np.pi) % (2 * np.pi) - np.pi
         app_dec += np.radians(dec_deg) - float(dec)
-        time_mjd += offset / (2 * np.pi) * sidereal_day
+        time_mjd += offset / (2 * np.pi) * SIDEREAL_DAY_DAYS
     return time_mjd
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A calibrator's passage through the meridian.
+
+    ``mjd``: UTC. ``elevation_deg``: without refraction. ``beam``: power beam at 1.4 GHz for the pointing; None without one.
+    """
+
+    calibrator: Calibrator
+    mjd: float
+    elevation_deg: float
+    beam: float | None
+
+
+def passages(
+    catalog: Sequence[Calibrator],
+    site: Site,
+    start_mjd: float,
+    end_mjd: float,
+    *,
+    pointing_dec_deg: float | None = None,
+    min_flux_jy: float = 0.0,
+    min_beam: float = 0.0,
+    usable_only: bool = False,
+) -> list[Passage]:
+    """Meridian passages in ``[start_mjd, end_mjd)``, in order of time.
+
+    Args:
+        catalog: calibrators to look at.
+        site: where; from a raw header (pitfall 3).
+        start_mjd, end_mjd: UTC.
+        pointing_dec_deg: apparent declination of the dishes.
+        min_flux_jy: faintest flux at 20 cm; with 0 those without one are shown too.
+        min_beam: lowest power beam at the passage.
+        usable_only: leave out what must not set the flux scale and what is resolved or confused on these baselines.
+    """
+    found: list[Passage] = []
+    for c in catalog:
+        flux = c.flux_at_jy() if c.sets_flux_scale else c.flux_jy or 0.0
+        if flux < min_flux_jy or (usable_only and not (c.sets_flux_scale and c.is_compact)):
+            continue
+        if pointing_dec_deg is not None and min_beam > 0 and abs(c.dec_deg - pointing_dec_deg) > _WIDEST_DEG:
+            continue
+        near = start_mjd
+        while near < end_mjd + SIDEREAL_DAY_DAYS:
+            mjd = transit_mjd(c.ra_deg, c.dec_deg, near, site)
+            near += SIDEREAL_DAY_DAYS
+            if not start_mjd <= mjd < end_mjd:
+                continue
+            _, app_dec = icrs_to_apparent(np.radians(c.ra_deg), np.radians(c.dec_deg), mjd + 2_400_000.5, site)
+            beam = None
+            if pointing_dec_deg is not None:
+                beam = float(airy_power_beam(abs(float(app_dec) - np.radians(pointing_dec_deg)), REFERENCE_FREQUENCY_HZ))
+                if beam < min_beam:
+                    continue
+            found.append(Passage(c, mjd, 90.0 - abs(float(np.degrees(app_dec - site.latitude_rad))), beam))
+    return sorted(found, key=lambda one: one.mjd)
 
 
 def in_tile(

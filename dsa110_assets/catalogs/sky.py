@@ -69,11 +69,12 @@ def build_reference(nvss_file: Path, parquet: Path) -> int:
             "spectral_index": np.full(len(nvss), np.nan),
         }
     )
-    _write(table, parquet)
+    write_table(table, parquet)
     return len(table)
 
 
-def _write(table: pd.DataFrame, parquet: Path) -> None:
+def write_table(table: pd.DataFrame, parquet: Path) -> None:
+    """Write a catalogue as Parquet; the old file stays until the new one is on the disk."""
     parquet.parent.mkdir(parents=True, exist_ok=True)
     beside = parquet.with_name(f".{parquet.name}.{uuid.uuid4().hex}")
     try:

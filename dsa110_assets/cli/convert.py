@@ -61,6 +61,7 @@ def groups(
 
     Example: `dsa110 convert groups /data/incoming /data/ms 2026-03-12 2026-03-13 --calibrator 0834+555 --dry-run`
     """
+    from dsa110_assets.cli.times import mjd_of
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
     from dsa110_assets.stages import batch_conversion as batch
@@ -76,7 +77,7 @@ def groups(
             "is the platform's own directory (PIPELINE_OUTPUT_DIR): its products come from PIPELINE_INPUT_DIR and bear the calibrator's name",
             "give another OUT",
         )
-    first, last = (_mjd(start), _mjd(end)) if start is not None and end is not None else batch.name_span(input_dir)
+    first, last = (mjd_of(start), mjd_of(end)) if start is not None and end is not None else batch.name_span(input_dir)
     if last <= first:
         raise ConfigurationError("START END", f"{end} is not after {start}", "give the earlier time first")
 
@@ -114,19 +115,6 @@ def groups(
 
         raise typer.Exit(EXIT_RETRY if all(isinstance(error, RetriableError) for error in failed.values()) else EXIT_FAILED)
     raise typer.Exit(0 if steps else 1)
-
-
-def _mjd(text: str) -> float:
-    from datetime import UTC, datetime
-
-    from dsa110_assets.errors import ConfigurationError
-    from dsa110_assets.products import datetime_to_mjd
-
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(text, "not a time", "give UTC as YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS") from None
-    return datetime_to_mjd(when.replace(tzinfo=UTC) if when.tzinfo is None else when)
 
 
 def _has_catalog(config: PipelineConfig) -> bool:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from dsa110_assets import __version__
-from dsa110_assets.cli import config, convert, db, demo, ingest, preflight, simulate, up
+from dsa110_assets.cli import catalogs, config, convert, db, demo, ingest, preflight, simulate, up
 from dsa110_assets.errors import PipelineError, RetriableError
 
 EXIT_FAILED = 2
@@ -30,6 +30,7 @@ app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
 app.add_typer(ingest.app, name="ingest")
 app.add_typer(convert.app, name="convert")
+app.add_typer(catalogs.app, name="catalogs")
 app.add_typer(simulate.app, name="simulate")
 app.command("preflight")(preflight.preflight)
 app.command("up")(up.up)

@@ -10,7 +10,6 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +19,16 @@ from dsa110_assets.catalogs import calibrators
 from dsa110_assets.catalogs.calibrators import Calibrator
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import (
-    ConfigurationError,
     InvalidRawFileError,
     NoCalibratorError,
     NonRetriableError,
     ProductVerificationError,
     StorageError,
 )
-from dsa110_assets.geometry import Site
 from dsa110_assets.instrument import BEAM_CUTOFF, airy_power_beam, angular_separation_rad
 from dsa110_assets.products import ProductPaths
-from dsa110_assets.rawfile import RawHeader, pointing_of, read_raw_header, validate_raw_file
+from dsa110_assets.rawfile import RawHeader, any_site, pointing_of, raw_names, validate_raw_file
 
-SIDEREAL_DAY_DAYS = 0.997_269_566
 NAME_SLACK_S = 300.0
 """A file's name may differ this much from its start (82 s is the largest difference seen, a restart included)."""
 
@@ -154,7 +150,7 @@ def observations_around_transits(
         NoCalibratorError: it never transits in the window, no observation was running then, or the dishes looked elsewhere.
         ConfigurationError: the directory cannot be listed.
     """
-    site = _any_site(directory)
+    site = any_site(directory)
     half = 0.5 * window_minutes / 1440
     tile = 600.0 / 86_400  # longer than any observation
     chosen: dict[str, tuple[Observation, Transit | None]] = {}
@@ -162,8 +158,8 @@ def observations_around_transits(
     transits: list[Transit] = []
     elsewhere: list[str] = []
     first = calibrators.transit_mjd(star.ra_deg, star.dec_deg, start_mjd, site)
-    first += SIDEREAL_DAY_DAYS * (first < start_mjd)
-    for near in np.arange(first, end_mjd, SIDEREAL_DAY_DAYS):
+    first += calibrators.SIDEREAL_DAY_DAYS * (first < start_mjd)
+    for near in np.arange(first, end_mjd, calibrators.SIDEREAL_DAY_DAYS):
         mjd = calibrators.transit_mjd(star.ra_deg, star.dec_deg, float(near), site)
         observations, bad = observations_between(directory, mjd - half - tile, mjd + half + tile, expected_subbands=expected_subbands)
         refused += bad
@@ -239,7 +235,10 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
         PipelineError: what `conversion.convert_group` raises; nothing half-made stays.
     """
     from dsa110_assets.conversion import convert_group, verify_ms
+    from dsa110_assets.registry.provenance import release
+    from dsa110_assets.stages.recipes import recipe_of
 
+    recipe = recipe_of("measurement_set", config)
     with products.publish(step.destination) as staged:
         report = convert_group(
             step.observation.files,
@@ -249,7 +248,12 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
             field_name=step.calibrator,
             telescope_name=config.telescope_name,
             threads=threads,
-            history=[f"DSACONF = {config.science_hash()}", f"observation = {step.observation.group_id}", "converted by hand"],
+            history=[
+                f"DSACODE = {release()} {recipe.code_version}",
+                f"DSACONF = {recipe.config_hash}",
+                f"observation = {step.observation.group_id}",
+                "converted by hand",
+            ],
         )
         verify_ms(staged, report)
     return {
@@ -315,7 +319,7 @@ def name_span(directory: Path) -> tuple[float, float]:
         NonRetriableError: no raw file at all.
         ConfigurationError: the directory cannot be listed.
     """
-    stamps = [products.datetime_to_mjd(stamp) for _, stamp in _listing(directory)]
+    stamps = [products.datetime_to_mjd(stamp) for _, stamp in raw_names(directory)]
     if not stamps:
         raise NonRetriableError(directory, "holds no raw subband file (YYYY-MM-DDTHH:MM:SS_sbNN.hdf5)", "give the correlator's directory")
     slack = NAME_SLACK_S / 86_400
@@ -337,31 +341,10 @@ def _not_whole(step: Step) -> str | None:
     return None
 
 
-def _listing(directory: Path) -> Iterator[tuple[Path, datetime]]:
-    try:
-        names = sorted(entry.name for entry in directory.iterdir())
-    except OSError as error:
-        raise ConfigurationError(directory, f"cannot be listed ({error.strerror})", "give the directory of the raw files") from error
-    for name in names:
-        parsed = products.parse_raw_name(name)
-        if parsed is not None:
-            yield directory / name, parsed.stamp
-
-
 def _raw_names(directory: Path, first_mjd: float, last_mjd: float) -> Iterator[Path]:
-    for path, stamp in _listing(directory):
+    for path, stamp in raw_names(directory):
         if first_mjd <= products.datetime_to_mjd(stamp) <= last_mjd:
             yield path
-
-
-def _any_site(directory: Path) -> Site:
-    """Site of the first file that reads: it comes from a header and from nowhere else (pitfall 3)."""
-    for path, _ in _listing(directory):
-        try:
-            return read_raw_header(path).site
-        except InvalidRawFileError:
-            continue
-    raise NonRetriableError(directory, "holds no readable raw subband file", "give the correlator's directory")
 
 
 def _beam_at_passage(star: Calibrator, header: RawHeader) -> float:

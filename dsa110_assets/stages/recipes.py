@@ -57,7 +57,7 @@ INGREDIENTS = {
     "variability_metrics": Ingredients(("variability.indices", "variability.ese", "variability.lightcurves", "variability.plots")),
     "ese_candidates": Ingredients(("variability.ese", "variability.lightcurves", "variability.plots"), ("ese_threshold_sigma",)),
     "calibrator_catalog": Ingredients(("catalogs.calibrators",)),
-    "nvss_catalog": Ingredients(("catalogs.sky",)),
+    "nvss_catalog": Ingredients(("catalogs.sky", "catalogs.surveys")),
     "monitored_sources": Ingredients(("catalogs.sky",), ("photometry_min_catalog_jy",)),
 }  # fmt: skip
 

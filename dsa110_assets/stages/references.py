@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from dsa110_assets.catalogs import calibrators, sky
+from dsa110_assets.catalogs import calibrators, sky, surveys
 from dsa110_assets.errors import ConfigurationError, NonRetriableError
 from dsa110_assets.instrument import angular_separation_rad
 from dsa110_assets.registry.queries.quality import upsert_reference_catalog
@@ -57,6 +58,31 @@ def refresh_nvss(platform: Platform, run_id: str) -> StageResult:
     result = StageResult("nvss_catalog", "all", figures={"sources": number, "source": str(source)})
     with platform.database.session() as session:
         _remember(session, result.product, path, source, number)
+        return register(session, platform, result, path=path, inputs={}, cost=cost, run_id=run_id)
+
+
+def refresh_nvss_online(
+    platform: Platform, run_id: str, strips: Sequence[surveys.Strip], *, min_mjy: float, progress: surveys.Progress | None = None
+) -> StageResult:
+    """Make the reference sky of some strips of declination from NVSS in VizieR.
+
+    Raises:
+        CatalogServiceError: VizieR cannot be reached.
+        ConfigurationError: PIPELINE_NVSS_FILE is set, and the sensor would put that file's sky back.
+    """
+    if platform.config.nvss_file is not None:
+        raise ConfigurationError(
+            "PIPELINE_NVSS_FILE",
+            "is set: the reference sky is made from that file",
+            "unset it to take NVSS from VizieR, or leave --dec out",
+        )
+    survey, path = surveys.SURVEYS["nvss"], reference_path(platform)
+    with measured() as cost:
+        table = surveys.fetch(survey, strips, min_mjy=min_mjy, server=platform.config.vizier_server, progress=progress)
+        surveys.save(table, path)
+    result = StageResult("nvss_catalog", "all", figures={"sources": len(table), "source": survey.vizier})
+    with platform.database.session() as session:
+        upsert_reference_catalog(session, name=result.product, path=str(path), origin=survey.vizier, n_rows=len(table))
         return register(session, platform, result, path=path, inputs={}, cost=cost, run_id=run_id)
 
 

@@ -24,7 +24,9 @@ def test_the_documentation_builds_without_a_broken_link(tmp_path):
 
 def test_the_references_name_every_command_setting_and_table():
     commands = reference.commands()
-    names = [command.name or command.callback.__name__ for command in app.registered_commands] + [group.name for group in app.registered_groups]
+    names = [command.name or command.callback.__name__ for command in app.registered_commands] + [
+        group.name for group in app.registered_groups
+    ]
     assert all(f"## `dsa110 {name}`" in commands for name in names)
     assert all(f"`PIPELINE_{name.upper()}`" in reference.settings() for name in PipelineConfig.model_fields)
     assert all(f"## {table}\n" in reference.tables() for table in Base.metadata.tables)

@@ -1,0 +1,304 @@
+"""Radio surveys as local tables: NVSS, FIRST, RACS-mid and VLASS, fetched from VizieR strip by strip.
+
+A table has the columns of the reference sky (`sky.COLUMNS`, so that its searches work on each survey) and `MORE_COLUMNS`; its
+``attrs`` say where it came from and which part of the sky it holds. ``flux_jy`` is at the survey's own frequency. What does not
+belong here: the calibrator manual (`calibrators`), searching (`sky`), and comparing with what this telescope measured.
+"""
+
+# astropy's tables and units ship no types:
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dsa110_assets.catalogs import sky
+from dsa110_assets.errors import CatalogServiceError, ConfigurationError, NonRetriableError
+from dsa110_assets.instrument import angular_separation_rad
+
+MORE_COLUMNS = ("flux_error_jy", "peak_jy_per_beam", "major_arcsec", "minor_arcsec", "position_angle_deg", "frequency_hz")
+TALLEST_BAND_DEG = 12.0
+NEAR_POLE_DEG = 84.0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One survey in VizieR.
+
+    ``name``: ours. ``prefix``/``digits``: of designations made from positions: decimals of the seconds of right ascension; the
+    arcseconds have one less. ``vizier``: table. ``flux``, ``error``, ``peak``: columns in mJy; None where the survey has none.
+    ``shape``: columns of the fitted (or, NVSS, deconvolved) major and minor axis in arcsec and the position angle. ``frequency_hz``:
+    at which fluxes hold. ``dec_deg``: declinations that it covers. ``keep``: columns and the values that good rows have.
+    """
+
+    name: str
+    prefix: str
+    digits: int
+    vizier: str
+    flux: str
+    error: str | None
+    peak: str | None
+    shape: tuple[str, str, str]
+    frequency_hz: float
+    dec_deg: tuple[float, float]
+    reference: str
+    keep: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+
+SURVEYS: dict[str, Survey] = {
+    survey.name: survey
+    for survey in (
+        Survey(
+            "nvss", "NVSS", 0, "VIII/65/nvss", "S1.4", "e_S1.4", None, ("MajAxis", "MinAxis", "PA"), 1.4e9, (-40.0, 90.0),
+            "Condon et al. 1998, AJ 115, 1693",
+        ),
+        Survey(
+            "first", "FIRST", 1, "VIII/92/first14", "Fint", "Rms", "Fpeak", ("fMaj", "fMin", "fPA"), 1.4e9, (-12.0, 66.0),
+            "Helfand, White & Becker 2015, ApJ 801, 26",
+        ),
+        Survey(
+            "racs", "RACS-MID1", 1, "J/other/PASA/41.3/sourcesm", "Ftot", "e_Ftot", "Fpeak", ("Maj", "Min", "PA"), 1.3675e9, (-90.0, 49.0),
+            "Duchesne et al. 2024, PASA 41, e003",
+        ),
+        Survey(
+            # quick-look images; duplicates and doubtful components go, as the authors recommend (their section 3)
+            "vlass", "VLASS1QL", 2, "J/ApJS/255/30/comp", "Ftot", "e_Ftot", "Fpeak", ("Maj", "Min", "PA"), 3.0e9, (-40.0, 90.0),
+            "Gordon et al. 2021, ApJS 255, 30", (("DupFlag", (0, 1)), ("QualFlag", (0, 4))),
+        ),
+    )
+}  # fmt: skip
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A strip of declination, all the way round."""
+
+    dec_deg: float
+    half_height_deg: float
+
+    @property
+    def limits_deg(self) -> tuple[float, float]:
+        """Lowest and highest declination."""
+        return max(self.dec_deg - self.half_height_deg, -90.0), min(self.dec_deg + self.half_height_deg, 90.0)
+
+
+def cones_of(strip: Strip) -> list[tuple[float, float, float]]:
+    """Cones (ra, dec, radius; degrees) that cover a strip together: about as wide as they are high, one around a pole."""
+    lowest, highest = strip.limits_deg
+    edges = np.linspace(lowest, highest, 1 + max(1, math.ceil((highest - lowest) / TALLEST_BAND_DEG)))
+    cones: list[tuple[float, float, float]] = []
+    for low, high in pairwise(edges.tolist()):
+        middle, height = 0.5 * (low + high), max(high - low, 0.02)
+        nearest, furthest = sorted((abs(low), abs(high)))
+        if furthest > NEAR_POLE_DEG:
+            cones.append((0.0, math.copysign(90.0, middle), 1.01 * (90.0 - nearest)))
+            continue
+        count = max(3, math.ceil(360.0 * math.cos(math.radians(0.0 if low < 0 < high else nearest)) / height))
+        corners = angular_separation_rad(0.0, np.radians(middle), np.radians(180.0 / count), np.radians([low, middle, high]))
+        radius = 1.01 * float(np.degrees(corners.max()))
+        cones += [(360.0 * (n + 0.5) / count, middle, radius) for n in range(count)]
+    return cones
+
+
+def fetch(
+    survey: Survey,
+    strips: Sequence[Strip],
+    *,
+    min_mjy: float = 0.0,
+    server: str,
+    timeout_s: float = 300.0,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Get strips of a survey from VizieR through astroquery.
+
+    Args:
+        survey: of `SURVEYS`.
+        strips: to be had; what they share comes once.
+        min_mjy: faintest flux density.
+        server: host of VizieR or of a mirror.
+        timeout_s: for each request.
+        progress: called with requests done and to do.
+
+    Returns:
+        Sorted by declination; ``attrs["survey"]`` says what it holds.
+
+    Raises:
+        CatalogServiceError: the service cannot be reached or answers nonsense.
+        ConfigurationError: the survey does not cover a strip.
+    """
+    for strip in strips:
+        low, high = strip.limits_deg
+        if high < survey.dec_deg[0] or low > survey.dec_deg[1]:
+            raise ConfigurationError(
+                survey.name,
+                f"covers declinations {survey.dec_deg[0]:.0f} to {survey.dec_deg[1]:.0f}, not {low:.1f} to {high:.1f}",
+                "give another --dec",
+            )
+    cones = [cone for strip in strips for cone in cones_of(strip)]
+    parts: list[pd.DataFrame] = []
+    for done, cone in enumerate(cones):
+        if progress is not None:
+            progress(done, len(cones))
+        answer = _ask(survey, cone, min_mjy=min_mjy, server=server, timeout_s=timeout_s)
+        if answer is not None:
+            parts.append(table_of(survey, answer))
+    whole = pd.concat(parts, ignore_index=True) if parts else _empty()
+    dec = whole["dec_deg"].to_numpy()
+    wanted = np.zeros(len(whole), dtype=bool)
+    for strip in strips:
+        wanted |= (dec >= strip.limits_deg[0]) & (dec <= strip.limits_deg[1])
+    whole = whole.loc[wanted & (whole["flux_jy"].to_numpy() * 1e3 >= min_mjy)]
+    whole = whole.drop_duplicates(["ra_deg", "dec_deg", "flux_jy"]).sort_values("dec_deg", kind="stable", ignore_index=True)
+    whole.attrs["survey"] = {
+        "name": survey.name,
+        "vizier": survey.vizier,
+        "reference": survey.reference,
+        "server": server,
+        "fetched": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "min_mjy": min_mjy,
+        "strips_deg": [list(strip.limits_deg) for strip in strips],
+    }
+    return whole
+
+
+def _ask(survey: Survey, cone: tuple[float, float, float], *, min_mjy: float, server: str, timeout_s: float) -> Any:
+    """One request; None when there is nothing in the cone."""
+    import astropy.units as u
+    import requests
+    from astropy.coordinates import SkyCoord
+    from astroquery.exceptions import RemoteServiceError, TableParseError
+    from astroquery.vizier import VizierClass
+
+    columns = ["_RAJ2000", "_DEJ2000", survey.flux, survey.error, survey.peak, *survey.shape, *(name for name, _ in survey.keep)]
+    ra, dec, radius = cone
+    try:
+        vizier = VizierClass(
+            columns=[name for name in columns if name],
+            column_filters={survey.flux: f">={min_mjy:g}"} if min_mjy > 0 else {},
+            vizier_server=server,
+            timeout=timeout_s,
+            row_limit=-1,
+        )
+        tables = vizier.query_region(SkyCoord(ra * u.deg, dec * u.deg), radius=radius * u.deg, catalog=survey.vizier, cache=False)
+    except (requests.RequestException, RemoteServiceError, TableParseError, TimeoutError, OSError) as error:
+        raise CatalogServiceError(
+            f"VizieR ({server})", f"{survey.vizier}: {error}", "try again later, or set PIPELINE_VIZIER_SERVER to a mirror"
+        ) from error
+    if tables is None:
+        raise CatalogServiceError(
+            f"VizieR ({server})", f"{survey.vizier}: the answer is no VOTable", "try again later, or set PIPELINE_VIZIER_SERVER to a mirror"
+        )
+    if len(tables) == 0:
+        return None
+    return tables[0]
+
+
+def table_of(survey: Survey, answer: Any) -> pd.DataFrame:
+    """Our columns from VizieR's (an astropy table).
+
+    Raises:
+        CatalogServiceError: positions or fluxes are missing: the table has changed.
+    """
+    missing = [name for name in ("_RAJ2000", "_DEJ2000", survey.flux, *(name for name, _ in survey.keep)) if name not in answer.colnames]
+    if missing:
+        raise CatalogServiceError(
+            survey.vizier, f"VizieR's table has no column {', '.join(missing)}", "report it; give the survey as a file meanwhile"
+        )
+    good = np.ones(len(answer), dtype=bool)
+    for name, values in survey.keep:
+        good &= np.isin(np.ma.filled(answer[name], -1), values)
+    ra, dec = _numbers(answer, "_RAJ2000", "deg"), _numbers(answer, "_DEJ2000", "deg")
+    major, minor, angle = survey.shape
+    table = pd.DataFrame(
+        {
+            "name": names_of(survey, ra, dec),
+            "ra_deg": np.mod(ra, 360.0),
+            "dec_deg": dec,
+            "flux_jy": _numbers(answer, survey.flux, "Jy"),
+            "spectral_index": np.nan,
+            "flux_error_jy": _numbers(answer, survey.error, "Jy"),
+            "peak_jy_per_beam": _numbers(answer, survey.peak, "Jy"),
+            "major_arcsec": _numbers(answer, major, "arcsec"),
+            "minor_arcsec": _numbers(answer, minor, "arcsec"),
+            "position_angle_deg": _numbers(answer, angle, "deg"),
+            "frequency_hz": survey.frequency_hz,
+        }
+    )
+    return table.loc[good & np.isfinite(table["flux_jy"].to_numpy()) & np.isfinite(ra) & np.isfinite(dec)].reset_index(drop=True)
+
+
+def names_of(survey: Survey, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> list[str]:
+    """Designations from positions, truncated as the IAU wants them; NVSS's own for NVSS.
+
+    >>> names_of(SURVEYS["vlass"], np.array([128.728796]), np.array([55.572475]))
+    ['VLASS1QL J083454.91+553420.9']
+    """
+    if survey.digits == 0:
+        return sky.nvss_names(ra_deg, dec_deg)
+    fine, coarse = 10**survey.digits, 10 ** (survey.digits - 1)
+    seconds = np.floor(np.mod(ra_deg, 360.0) * 240.0 * fine + 1e-6).astype(np.int64)
+    arcsec = np.floor(np.abs(dec_deg) * 3600.0 * coarse + 1e-6).astype(np.int64)
+    names: list[str] = []
+    for s, a, negative in zip(seconds.tolist(), arcsec.tolist(), (dec_deg < 0).tolist(), strict=True):
+        (s, s_part), (a, a_part) = divmod(s, fine), divmod(a, coarse)  # noqa: PLW2901
+        tail = f".{a_part:0{survey.digits - 1}d}" if survey.digits > 1 else ""
+        names.append(
+            f"{survey.prefix} J{s // 3600:02d}{s // 60 % 60:02d}{s % 60:02d}.{s_part:0{survey.digits}d}"
+            f"{'-' if negative else '+'}{a // 3600:02d}{a // 60 % 60:02d}{a % 60:02d}{tail}"
+        )
+    return names
+
+
+def _numbers(answer: Any, name: str | None, unit: str) -> NDArray[np.float64]:
+    """A column in our unit, NaN where it is masked or absent; VizieR's mJy/beam counts as mJy, a column without unit as mJy or ours."""
+    import astropy.units as u
+
+    if name is None or name not in answer.colnames:
+        return np.full(len(answer), np.nan)
+    column = answer[name]
+    values = np.asarray(np.ma.filled(np.ma.asarray(column, dtype=np.float64), np.nan))
+    given = u.Unit(str(column.unit).split("/", maxsplit=1)[0]) if column.unit is not None else u.Unit("mJy" if unit == "Jy" else unit)
+    return values * np.asarray(given.to(u.Unit(unit)), dtype=np.float64)
+
+
+def _empty() -> pd.DataFrame:
+    return pd.DataFrame({name: np.array([], dtype=object if name == "name" else float) for name in (*sky.COLUMNS, *MORE_COLUMNS)})
+
+
+def save(table: pd.DataFrame, parquet: Path) -> None:
+    """Write a survey's table; the old file stays until the new one is whole.
+
+    Raises:
+        NonRetriableError: the table is empty.
+    """
+    if table.empty:
+        raise NonRetriableError(parquet, "the survey has no source there", "give another --dec or a lower --min-mjy; the old table stays")
+    sky.write_table(table, parquet)
+
+
+def load(parquet: Path) -> pd.DataFrame:
+    """A survey's table, or the reference sky; ``attrs`` say what it holds.
+
+    Raises:
+        NonRetriableError: missing or not such a file.
+    """
+    if not parquet.is_file():
+        raise NonRetriableError(parquet, "there is no such table", f"make it with `dsa110 catalogs refresh {parquet.stem}`")
+    try:
+        table = pd.read_parquet(parquet)
+    except (OSError, ValueError) as error:
+        raise NonRetriableError(parquet, f"not a catalogue ({error})", f"make it with `dsa110 catalogs refresh {parquet.stem}`") from error
+    if not set(sky.COLUMNS) <= set(table.columns):
+        raise NonRetriableError(parquet, f"columns are {list(table.columns)}", f"make it with `dsa110 catalogs refresh {parquet.stem}`")
+    return table

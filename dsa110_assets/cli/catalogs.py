@@ -1,0 +1,337 @@
+"""`dsa110 catalogs`: reference catalogues: make them, list them, search them, and when calibrators transit."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.geometry import Site
+    from dsa110_assets.stages.recording import StageResult
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class Name(StrEnum):
+    """What can be made."""
+
+    CALIBRATORS = "calibrators"
+    NVSS = "nvss"
+    FIRST = "first"
+    RACS = "racs"
+    VLASS = "vlass"
+    MONITORED = "monitored"
+
+
+class Searchable(StrEnum):
+    """Tables of sources."""
+
+    NVSS = "nvss"
+    FIRST = "first"
+    RACS = "racs"
+    VLASS = "vlass"
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="All rows as CSV.")]
+CatalogOption = Annotated[Searchable, typer.Option(help="Table to search.")]
+FaintestOption = Annotated[float, typer.Option(help="Faintest flux density, mJy.")]
+LimitOption = Annotated[int, typer.Option(min=1, help="Most rows in a table for people.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Calibrators, NVSS, FIRST, RACS, VLASS: local tables under the state directory.
+
+    Example: `dsa110 catalogs list`
+    """
+
+
+@app.command("refresh")
+def refresh(
+    name: Annotated[Name, typer.Argument(help="What to make.")],
+    *,
+    file: Annotated[Path | None, typer.Option(help="Source: the manual's text (calibrators), NVSS as Parquet, a CSV (monitored).")] = None,
+    dec: Annotated[
+        list[float] | None, typer.Option(help="Survey from VizieR: middle of a strip of declination; several may be given.")
+    ] = None,
+    half_height: Annotated[float, typer.Option(min=0.01, max=90, help="Half the height of the strips, degrees.")] = 4.0,
+    min_mjy: Annotated[float, typer.Option(min=0, help="Survey from VizieR: faintest source.")] = 1.0,
+    json: JsonOption = False,
+) -> None:
+    """Make a catalogue anew; the old one stays until the new one is whole.
+
+    Calibrators, NVSS and the monitored positions are the platform's own and are registered; the other surveys are files.
+
+    Example: `dsa110 catalogs refresh vlass --dec 54.6 --dec 16.3`
+    """
+    from dsa110_assets.catalogs import surveys
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.errors import ConfigurationError
+
+    config = PipelineConfig.from_env(validate_paths=False)
+    strips = [surveys.Strip(one, half_height) for one in dec or []]
+    online = name in (Name.FIRST, Name.RACS, Name.VLASS) or (name is Name.NVSS and bool(strips))
+    if online and (file is not None or not strips):
+        raise ConfigurationError(
+            "--dec", f"{name.value} comes from VizieR strip by strip", "give --dec, the pointing declination, and no --file"
+        )
+    if strips and not online:
+        raise ConfigurationError("--dec", f"{name.value} is made from a file", "leave --dec out")
+    figures = _from_vizier(name, config, strips, min_mjy) if online else _from_file(name, config, file)
+    if json:
+        emit_json(figures)
+    else:
+        emit_table(("what", "value"), list(figures.items()), title=name.value)
+
+
+def _from_file(name: Name, config: PipelineConfig, file: Path | None) -> dict[str, object]:
+    from dsa110_assets.stages import references
+    from dsa110_assets.stages.platform import Platform
+
+    makers = {
+        Name.CALIBRATORS: ("vla_calibrators_file", references.refresh_calibrators),
+        Name.NVSS: ("nvss_file", references.refresh_nvss),
+        Name.MONITORED: ("monitored_sources_file", references.refresh_monitored),
+    }
+    setting, maker = makers[name]
+    chosen = config if file is None else config.model_copy(update={setting: file.absolute()})
+    return _figures(maker(Platform.open(chosen), _run_id()))
+
+
+def _from_vizier(name: Name, config: PipelineConfig, strips: list, min_mjy: float) -> dict[str, object]:
+    from rich.console import Console
+
+    from dsa110_assets.catalogs import surveys
+    from dsa110_assets.products import ProductPaths
+    from dsa110_assets.stages import references
+    from dsa110_assets.stages.platform import Platform
+
+    with Console(stderr=True).status(f"{name.value} from {config.vizier_server}") as status:
+
+        def progress(done: int, total: int) -> None:
+            status.update(f"{name.value} from {config.vizier_server}: {done} of {total} pieces")
+
+        if name is Name.NVSS:
+            result = references.refresh_nvss_online(Platform.open(config), _run_id(), strips, min_mjy=min_mjy, progress=progress)
+            return _figures(result)
+        survey = surveys.SURVEYS[name.value]
+        table = surveys.fetch(survey, strips, min_mjy=min_mjy, server=config.vizier_server, progress=progress)
+        path = ProductPaths.of(config).catalogs_dir / f"{name.value}.parquet"
+        surveys.save(table, path)
+    return {"sources": len(table), "source": survey.vizier, "path": str(path)}
+
+
+def _run_id() -> str:
+    from uuid import uuid4
+
+    return f"by-hand-{uuid4().hex[:12]}"
+
+
+def _figures(result: StageResult | None) -> dict[str, object]:
+    return {} if result is None else {**result.figures, **{name: str(path) for name, path in result.paths.items()}}
+
+
+@app.command("list")
+def show_list(*, json: JsonOption = False) -> None:
+    """What is there, how much of it, and where it came from.
+
+    Example: `dsa110 catalogs list`
+    """
+    from datetime import UTC, datetime
+
+    from dsa110_assets.catalogs import calibrators, surveys
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.products import ProductPaths
+
+    directory = ProductPaths.of(PipelineConfig.from_env(validate_paths=False)).catalogs_dir
+    rows: list[dict[str, object]] = []
+    path = directory / "vla_calibrators.sqlite3"
+    found = calibrators.load(path) if path.is_file() else []
+    usable, standards = sum(c.sets_flux_scale for c in found), sum(c.standard is not None for c in found)
+    contents = f"{usable} may set the flux scale, {standards} standards, {sum(c.is_variable for c in found)} variable"
+    rows.append({"name": "calibrators", "sources": len(found), "contents": contents, "path": path})
+    for name, survey in surveys.SURVEYS.items():
+        path = directory / f"{name}.parquet"
+        table = surveys.load(path) if path.is_file() else None
+        rows.append(
+            {"name": name, "sources": 0 if table is None else len(table), "contents": _contents(table, survey.reference), "path": path}
+        )
+    for row in rows:
+        path = Path(str(row["path"]))
+        row["made"] = f"{datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%dT%H:%M:%SZ}" if path.is_file() else None
+        if row["made"] is None:
+            row["contents"] = f"not there; `dsa110 catalogs refresh {row['name']}`"
+        row["path"] = str(path)
+    if json:
+        emit_json(rows)
+    else:
+        emit_table(
+            ("name", "sources", "contents", "made", "path"),
+            [list(map(row.get, ("name", "sources", "contents", "made", "path"))) for row in rows],
+        )
+
+
+def _contents(table: pd.DataFrame | None, reference: str) -> str:
+    if table is None:
+        return ""
+    about = table.attrs.get("survey")
+    dec = table["dec_deg"].to_numpy()
+    strips = about["strips_deg"] if about else [(dec.min(), dec.max())]
+    where = ", ".join(f"{a:+.1f} to {b:+.1f}" for a, b in strips)
+    return f"declination {where} deg, above {table['flux_jy'].to_numpy().min() * 1e3:.3g} mJy; {reference}"
+
+
+@app.command("cone")
+def cone(
+    ra: Annotated[float, typer.Argument(help="Right ascension, ICRS, degrees.")],
+    dec: Annotated[float, typer.Argument(help="Declination, ICRS, degrees (after `--` when negative).")],
+    radius: Annotated[float, typer.Argument(help="Degrees.")],
+    *,
+    catalog: CatalogOption = Searchable.NVSS,
+    min_mjy: FaintestOption = 0.0,
+    limit: LimitOption = 40,
+    json: JsonOption = False,
+    csv: CsvOption = False,
+) -> None:
+    """Sources around a direction, brightest first.
+
+    Example: `dsa110 catalogs cone 128.7288 55.5725 0.5 --catalog first --min-mjy 10`
+    """
+    from dsa110_assets.catalogs import sky
+
+    found = sky.cone(_table(catalog), ra, dec, radius)
+    found = found.assign(separation_arcmin=60 * sky.separation_deg(found, ra, dec))
+    _show(found, min_mjy, limit, as_json=json, as_csv=csv)
+
+
+@app.command("strip")
+def strip(
+    dec: Annotated[float, typer.Argument(help="Middle of the strip, degrees (after `--` when negative).")],
+    half_height: Annotated[float, typer.Argument(help="Half its height, degrees.")] = 1.35,
+    *,
+    ra_from: Annotated[float, typer.Option(help="From this right ascension, degrees, eastwards ...")] = 0.0,
+    ra_to: Annotated[float, typer.Option(help="... to this one; across 0h when it is smaller, all round when equal.")] = 0.0,
+    catalog: CatalogOption = Searchable.NVSS,
+    min_mjy: FaintestOption = 0.0,
+    limit: LimitOption = 40,
+    json: JsonOption = False,
+    csv: CsvOption = False,
+) -> None:
+    """Sources of a strip of declination, in order of right ascension.
+
+    Example: `dsa110 catalogs strip 54.6 1.35 --ra-from 350 --ra-to 10 --min-mjy 500`
+    """
+    from dsa110_assets.catalogs import sky
+
+    _show(sky.strip(_table(catalog), ra_from, ra_to, dec, half_height), min_mjy, limit, as_json=json, as_csv=csv)
+
+
+def _table(catalog: Searchable) -> pd.DataFrame:
+    from dsa110_assets.catalogs import surveys
+    from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.products import ProductPaths
+
+    return surveys.load(ProductPaths.of(PipelineConfig.from_env(validate_paths=False)).catalogs_dir / f"{catalog.value}.parquet")
+
+
+def _show(found: pd.DataFrame, min_mjy: float, limit: int, *, as_json: bool, as_csv: bool) -> None:
+    from dsa110_assets.cli.output import emit_csv, emit_json, emit_table
+
+    found = found.loc[found["flux_jy"].to_numpy() * 1e3 >= min_mjy]
+    columns = [str(name) for name in found.columns]
+    if as_json:
+        emit_json(found.to_dict("records"))
+    elif as_csv:
+        emit_csv(columns, found.itertuples(index=False, name=None))
+    else:
+        shown = [name for name in columns if found[name].notna().to_numpy().any() and name != "frequency_hz"]
+        rows = found[shown].head(limit).itertuples(index=False, name=None)
+        emit_table(
+            shown, [[f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows], title=f"{len(found)} sources"
+        )
+        if len(found) > limit:
+            typer.echo(f"only the first {limit}; use --limit or --csv", err=True)
+    raise typer.Exit(0 if len(found) else 1)
+
+
+@app.command("transits")
+def transits(
+    name: Annotated[str | None, typer.Argument(help="A calibrator (0834+555, 3C286 ...); without it all that the pointing sees.")] = None,
+    *,
+    start: Annotated[str | None, typer.Option(help="UTC, YYYY-MM-DD[THH:MM:SS]; now when left out.")] = None,
+    days: Annotated[float, typer.Option(min=0.01, help="From the start.")] = 1.0,
+    dec: Annotated[
+        float | None, typer.Option(help="Pointing declination (apparent, degrees); for all calibrators, and for the beam.")
+    ] = None,
+    min_jy: Annotated[float, typer.Option(help="Without a name: faintest calibrator.")] = 1.0,
+    raw: Annotated[
+        Path | None, typer.Option(help="Raw file or directory whose header tells the site; PIPELINE_INPUT_DIR otherwise.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """When calibrators cross the meridian, and whether they may set the flux scale.
+
+    The site comes from a raw file's header, because published positions of the array differ. Exit code 1 when nothing transits.
+
+    Example: `dsa110 catalogs transits --dec 54.6 --start 2026-03-12`
+    """
+    from datetime import UTC, datetime
+
+    from dsa110_assets.catalogs import calibrators
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.cli.times import mjd_of
+    from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.errors import ConfigurationError
+    from dsa110_assets.products import ProductPaths, datetime_to_mjd, mjd_to_datetime
+
+    config = PipelineConfig.from_env(validate_paths=False)
+    if name is None and dec is None:
+        raise ConfigurationError("transits", "neither a calibrator nor a declination", "give a name, or --dec")
+    catalog = calibrators.load(ProductPaths.of(config).catalogs_dir / "vla_calibrators.sqlite3")
+    site = _site(raw or config.input_dir)
+    first = datetime_to_mjd(datetime.now(UTC)) if start is None else mjd_of(start)
+    passages = calibrators.passages(
+        [calibrators.find(catalog, name)] if name is not None else catalog,
+        site,
+        first,
+        first + days,
+        pointing_dec_deg=dec,
+        min_flux_jy=0.0 if name is not None else min_jy,
+        min_beam=0.0 if name is not None else 0.5,
+        usable_only=name is None,
+    )
+    rows = [
+        {
+            "calibrator": one.calibrator.name,
+            "other_name": one.calibrator.alt_name,
+            "transit": f"{mjd_to_datetime(one.mjd):%Y-%m-%dT%H:%M:%S.%f}"[:-5],
+            "mjd": one.mjd,
+            "flux_jy": one.calibrator.flux_at_jy() if one.calibrator.sets_flux_scale else None,
+            "scale": one.calibrator.scale,
+            "elevation_deg": round(one.elevation_deg, 2),
+            "beam": None if one.beam is None else round(one.beam, 3),
+        }
+        for one in passages
+    ]
+    if json:
+        emit_json(rows)
+    else:
+        columns = ("calibrator", "other_name", "transit", "flux_jy", "scale", "elevation_deg", "beam")
+        cells = [[f"{row[c]:.3f}" if c == "flux_jy" and row[c] is not None else row[c] for c in columns] for row in rows]
+        emit_table(("calibrator", "other name", "transit (UTC)", "Jy at 1.4 GHz", "flux scale", "elevation (deg)", "power beam"), cells)
+    raise typer.Exit(0 if rows else 1)
+
+
+def _site(source: Path) -> Site:
+    from dsa110_assets.rawfile import any_site, read_raw_header
+
+    return read_raw_header(source).site if source.is_file() else any_site(source)
