@@ -128,6 +128,22 @@ class PipelineConfig(BaseSettings):
         json_schema_extra=_SCIENCE,
     )
 
+    # --- verdicts on tile images; a bad tile takes no part in mosaics
+    qa_noise_over_thermal_min: float = Field(0.8, ge=0, description="Lowest noise of a good tile over the thermal prediction.")
+    qa_noise_over_thermal_max: float = Field(2.0, gt=0, description="Highest noise of a good tile over the thermal prediction.")
+    qa_dynamic_range_min: float = Field(10.0, gt=0, description="Lowest peak over noise where the catalogue lets expect twice as much.")
+    qa_residual_peak_sigma_max: float = Field(10.0, gt=0, description="Largest deviation of a good residual, in units of its noise.")
+    qa_residual_std_over_mad_max: float = Field(
+        1.2, gt=1, description="Largest standard deviation of a good residual over its robust noise."
+    )
+    qa_beam_axis_ratio_max: float = Field(6.0, gt=1, description="Longest restoring beam: major over minor axis.")
+    qa_flux_ratio_tolerance: float = Field(0.1, gt=0, lt=1, description="Largest deviation of the median flux over catalogue flux from 1.")
+    qa_position_beams: float = Field(
+        0.05, gt=0, description="Largest median position offset in beams, or qa_position_arcsec if that is more."
+    )
+    qa_position_arcsec: float = Field(1.0, gt=0, description="Largest median position offset, or qa_position_beams if that is more.")
+    qa_completeness_min: float = Field(0.9, ge=0, le=1, description="Lowest share of the catalogue's sources above 10 sigma in the image.")
+
     # --- mosaics and photometry
     mosaic_overlap_minutes: float = Field(
         10.0, ge=0, description="An hourly mosaic also takes tiles this close to its hour.", json_schema_extra=_SCIENCE

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dagster as dg
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.orchestration import jobs, schedules, sensors
+from dsa110_assets.orchestration import checks, jobs, schedules, sensors
 from dsa110_assets.orchestration.assets import (
     calibrated_ms,
     calibration_tables,
@@ -53,6 +53,7 @@ def build_defs(config: PipelineConfig | None = None) -> dg.Definitions:
     platform = PlatformResource() if config is None else PlatformResource.with_config(config)
     return dg.Definitions(
         assets=[*(module.build(partitions) for module in PARTITIONED), *(module.build() for module in REFERENCES)],
+        asset_checks=[checks.build(partitions)],
         jobs=list(jobs.JOBS),
         sensors=list(sensors.SENSORS),
         schedules=[schedules.build(partitions)],

@@ -54,10 +54,10 @@ def hour_key(night: str, hour: str) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({"date": night, "hour": hour})
 
 
-def dimensions_of(context: dg.AssetExecutionContext) -> dict[str, str]:
+def dimensions_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> dict[str, str]:
     """The dimensions of the run's partition: date and tile, or date and hour."""
     key = context.partition_key
     if not isinstance(key, dg.MultiPartitionKey):
-        message = f"{context.asset_key.to_user_string()}: expected a two-dimensional partition, got {key!r}"
+        message = f"{context.op_execution_context.op.name}: expected a two-dimensional partition, got {key!r}"
         raise dg.DagsterInvariantViolationError(message)
     return dict(key.keys_by_dimension)

@@ -39,7 +39,7 @@ def explained_failures() -> Iterator[None]:
         ) from error
 
 
-def observations_of(context: dg.AssetExecutionContext, platform: Platform) -> Sequence[str]:
+def observations_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, platform: Platform) -> Sequence[str]:
     """Observations that this run is about: the one in its tag, or (a backfill, a click) all of the slot."""
     from dsa110_assets.stages import intake
 

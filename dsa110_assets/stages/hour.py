@@ -21,6 +21,7 @@ from dsa110_assets.registry.queries.images import declination_strips, mosaic_til
 from dsa110_assets.registry.queries.measurements import replace_photometry
 from dsa110_assets.registry.queries.sources import replace_detections, source_table
 from dsa110_assets.registry.schema import ImageRow, MosaicRow
+from dsa110_assets.stages.gates import good_tiles, refused_tiles
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.recording import StageResult, measured, median
 from dsa110_assets.stages.references import reference_path
@@ -30,13 +31,14 @@ MATCH_RADIUS_ARCSEC = 10.0
 
 
 def make_mosaic(platform: Platform, night: str, hour: str, run_id: str) -> StageResult | None:
-    """Mosaic of the tiles that overlap an hour; None when no tile of the hour itself has an image."""
+    """Mosaic of the tiles that overlap an hour; None when no tile of the hour itself has a good image."""
     start, end = products.hour_window(night, hour)
     overlap = timedelta(minutes=platform.config.mosaic_overlap_minutes)
     with platform.database.session() as session:
         own = _tiles_starting(session_tiles := tiles_in_window(session, _mjd(start - overlap), _mjd(end + overlap)), start, end)
         strips = declination_strips(session, _mjd(start), _mjd(end), tolerance_deg=platform.config.mosaic_declination_tolerance_deg)
-    if not own:
+        good = own and set(good_tiles(session, [tile.group_id for tile in own]))
+    if not good:
         return None
     return combine(
         platform, products.hourly_mosaic_name(night, hour), "hourly", f"{night}T{hour}", session_tiles, _main_strip(own, strips), run_id
@@ -48,14 +50,23 @@ def combine(
 ) -> StageResult:
     """Combine the tiles of one declination strip, publish and register the mosaic.
 
-    Tiles of other strips are left out and named in the result (pitfall 15).
+    Tiles of other strips, and those whose image was judged bad or never judged, are left out and named in the result (pitfall 15).
     """
     from dsa110_assets.mosaicking import TileImage, make_mosaic
 
     tolerance = platform.config.mosaic_declination_tolerance_deg
-    chosen = [tile for tile in tiles if abs(tile.pointing_dec_deg - declination_deg) <= tolerance]
-    if not chosen:
+    of_strip = [tile for tile in tiles if abs(tile.pointing_dec_deg - declination_deg) <= tolerance]
+    if not of_strip:
         raise MosaicError(name, f"no tile within {tolerance} deg of declination {declination_deg:.2f}", "choose another time range")
+    with platform.database.session() as session:
+        refused = refused_tiles(session, [tile.group_id for tile in of_strip])
+    chosen = [tile for tile in of_strip if tile.group_id not in refused]
+    if not chosen:
+        raise MosaicError(
+            name,
+            f"none of its {len(of_strip)} tiles is good; the first: {next(iter(refused.values()))}",
+            "look at the checks of tile_image",
+        )
     product = f"{kind}_mosaic"
     destination = platform.paths.mosaic_dir(name)
     groups = [tile.group_id for tile in chosen]
@@ -79,7 +90,8 @@ def combine(
         figures={
             "name": name,
             "tiles": len(report.tiles),
-            "tiles_of_other_declinations": len(tiles) - len(chosen),
+            "tiles_of_other_declinations": len(tiles) - len(of_strip),
+            "tiles_judged_bad": len(refused),
             "tiles_rejected": len(report.rejected),
             "declination_deg": report.dec_deg,
             "area_deg2": report.area_deg2,
@@ -93,7 +105,11 @@ def combine(
         },
         verdicts=[verdict],
         preview=destination / report.small_preview.name,
-        tables={"tiles": [{"observation": group, "rejected": report.rejected.get(group, "")} for group in groups]},
+        tables={
+            "tiles": [
+                {"observation": t.group_id, "rejected": refused.get(t.group_id) or report.rejected.get(t.group_id, "")} for t in of_strip
+            ]
+        },
     )
     with platform.database.session() as session:
         upsert_mosaic(

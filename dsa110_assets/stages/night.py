@@ -18,6 +18,7 @@ from dsa110_assets.registry.queries.measurements import photometry, replace_ligh
 from dsa110_assets.registry.queries.sources import source_table
 from dsa110_assets.registry.queries.variability import replace_candidates, replace_variability
 from dsa110_assets.registry.schema import LightCurvePoint
+from dsa110_assets.stages.gates import good_tiles
 from dsa110_assets.stages.hour import combine
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.recording import Measured, StageResult, measured, median
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 
 
 def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | None:
-    """Mosaic of all tiles of a night, of the strip with most tiles; None when the night has no image."""
+    """Mosaic of all tiles of a night, of the strip with most tiles; None when the night has no good image."""
     low = products.datetime_to_mjd(products.slot_window(night, "00:00")[0])
     tolerance = platform.config.mosaic_declination_tolerance_deg
     with platform.database.session() as session:
         tiles = tiles_in_window(session, low, low + 1)
         strips = declination_strips(session, low, low + 1, tolerance_deg=tolerance)
+        good = set(good_tiles(session, [tile.group_id for tile in tiles]))
+    tiles = [tile for tile in tiles if tile.group_id in good]
     if not tiles:
         return None
     strip = max(strips, key=lambda dec: sum(abs(tile.pointing_dec_deg - dec) <= tolerance for tile in tiles))

@@ -25,6 +25,7 @@ from dsa110_assets.registry.schema import (
     ProductVersion,
     RefreshableCatalog,
 )
+from dsa110_assets.stages.gates import good_tiles
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.work import FollowUp
 
@@ -97,7 +98,7 @@ def calibrations_due(session: Session) -> list[FollowUp]:
 
 
 def hours_due(session: Session, config: PipelineConfig, now: datetime) -> list[FollowUp]:
-    """Hours whose tiles have all ended, with an image newer than the hour's photometry.
+    """Hours whose tiles have all ended, with a good image newer than the hour's photometry.
 
     An hour is complete when no observation in it, or within the mosaics' overlap of it, is unfinished, and either a later
     observation exists or nothing has arrived for ``hour_settle_s``.
@@ -112,8 +113,13 @@ def hours_due(session: Session, config: PipelineConfig, now: datetime) -> list[F
     due: list[FollowUp] = []
     for night, hour in sorted({products.hour_partition(group_id) for group_id in images}):
         start, end = products.hour_window(night, hour)
-        newest = max((v for g, v in images.items() if start - overlap <= products.group_time(g) < end + overlap), default=0)
-        if measured.get(f"{night}T{hour}", 0) > newest:
+        taking_part = {g: v for g, v in images.items() if start - overlap <= products.group_time(g) < end + overlap}
+        done = measured.get(f"{night}T{hour}", 0)
+        if done > max(taking_part.values()):
+            continue
+        good = good_tiles(session, taking_part)  # bad ones take no part, and an hour of bad ones is not asked for
+        newest = max((taking_part[g] for g in good), default=0)
+        if done > newest or not any(products.hour_partition(g) == (night, hour) for g in good):
             continue
         low, high = products.datetime_to_mjd(start - overlap), products.datetime_to_mjd(end + overlap)
         waiting = session.scalar(

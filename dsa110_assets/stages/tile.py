@@ -8,6 +8,7 @@ from dsa110_assets import products
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.errors import NoCalibrationError, NonRetriableError
 from dsa110_assets.ingest import ledger
+from dsa110_assets.quality import gate
 from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.rawfile import pointing_of, read_raw_header
 from dsa110_assets.registry.queries.calibration import record_calibration_applied
@@ -169,7 +170,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
 def make_image(platform: Platform, run: TileRun) -> StageResult:
     """Image the calibrated observation and judge the image."""
     from dsa110_assets.imaging import ImagingOptions, image_tile
-    from dsa110_assets.quality.image import judge_tile, read_tile
+    from dsa110_assets.quality.image import ImageLimits, judge_tile, read_tile
 
     group_id = run.group_id
     with attempt(platform, run) as number:
@@ -192,11 +193,12 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 mask_sky=near if options.use_mask else None,
                 provenance=provenance(platform, "tile_image", inputs, DSAGROUP=group_id),
             )
-            verdicts = judge_tile(read_tile(staged, group_id), near)
+            verdicts = judge_tile(read_tile(staged, group_id), near, ImageLimits.from_config(platform.config))
         result = StageResult(
             "tile_image",
             group_id,
             figures={
+                "verdict": gate.summary((verdict.name, verdict.passed, verdict.reason) for verdict in verdicts),
                 "noise_mjy_per_beam": report.noise_jy_per_beam * 1e3,
                 "thermal_mjy_per_beam": report.thermal_jy_per_beam * 1e3,
                 "peak_jy_per_beam": report.peak_jy_per_beam,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -46,6 +47,15 @@ def qa_metrics(session: Session, product: str, key: str) -> dict[str, QaMetric]:
     """Quality figures of a product by name."""
     rows = session.scalars(select(QaMetric).where(QaMetric.product == product, QaMetric.key == key).order_by(QaMetric.metric))
     return {row.metric: row for row in rows}
+
+
+def verdicts_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, list[tuple[str, bool | None, str]]]:
+    """(metric, passed, reason) of each quality figure of several products by key; an empty list for one without any."""
+    found: dict[str, list[tuple[str, bool | None, str]]] = {key: [] for key in keys}
+    columns = select(QaMetric.key, QaMetric.metric, QaMetric.passed, QaMetric.reason)
+    for key, metric, passed, reason in session.execute(columns.where(QaMetric.product == product, QaMetric.key.in_(list(found)))):
+        found[key].append((metric, passed, reason))
+    return found
 
 
 def upsert_reference_catalog(session: Session, *, name: str, path: str, origin: str, n_rows: int) -> None:
