@@ -110,25 +110,21 @@ def _sinc(x):  # pragma: no cover (compiled)
     return 1.0 - x * x / 6.0 if abs(x) < 1e-3 else np.sin(x) / x
 
 
-_GROUP = 64
+LANES = 16
+"""Channels that are turned together: the compiler makes vector instructions of loops of this length."""
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _turns(path, f_over_c, first, count, real, imaginary):  # pragma: no cover (compiled)
-    """``exp(2 pi i f/c path)`` of evenly spaced channels into ``real`` and ``imaginary``, by repeated doubling."""
-    phase = 2 * np.pi * path * f_over_c[first]
-    real[0], imaginary[0] = np.float32(np.cos(phase)), np.float32(np.sin(phase))
-    step = 0.0 if count < 2 else (f_over_c[first + count - 1] - f_over_c[first]) / (count - 1)
-    cosine, sine = np.cos(2 * np.pi * path * step), np.sin(2 * np.pi * path * step)
-    done = 1
-    while done < count:
-        c, s = np.float32(cosine), np.float32(sine)
-        next_real, next_imaginary = real[done:], imaginary[done:]  # slices: indices that may be negative are not vectorised
-        for k in range(min(done, count - done)):
-            next_real[k] = real[k] * c - imaginary[k] * s
-            next_imaginary[k] = real[k] * s + imaginary[k] * c
-        cosine, sine = cosine * cosine - sine * sine, 2 * cosine * sine
-        done *= 2
+def _start_turns(path, first, step, real, imaginary):  # pragma: no cover (compiled)
+    """``exp(2 pi i path (first + k step))`` of the first channels into ``real`` and ``imaginary`` (LANES,); returns the turn by LANES channels."""
+    phase, turn = 2 * np.pi * path * first, 2 * np.pi * path * step
+    cosine, sine = np.cos(phase), np.sin(phase)
+    turn_cosine, turn_sine = np.cos(turn), np.sin(turn)
+    for k in range(LANES):
+        real[k], imaginary[k] = cosine, sine
+        cosine, sine = cosine * turn_cosine - sine * turn_sine, cosine * turn_sine + sine * turn_cosine
+    turn *= LANES
+    return np.float32(np.cos(turn)), np.float32(np.sin(turn))
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
@@ -136,12 +132,13 @@ def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, b
     """Subtract point sources from visibilities in place.
 
     ``uvw`` and ``rate`` (change of uvw during an integration) (nrow, 3) metres, ``lmn`` (nsrc, 3) and ``pointing`` (ntime, 3) direction cosines
-    (l, m, n - 1), ``amplitude`` (nsrc, ntime, nchan) Jy, ``band`` channel width over c (0: no smearing), ``vis`` (nrow, nchan) complex64.
-    Channels are evenly spaced.
+    (l, m, n - 1), ``amplitude`` (nsrc, ntime, nblock, LANES) Jy, the channels filled up with zeros, ``band`` channel width over c (0: no smearing),
+    ``vis`` (nrow, nchan) complex64. Channels are evenly spaced.
     """
-    n_chan = f_over_c.size
-    real, imaginary = np.empty(_GROUP, dtype=np.float32), np.empty(_GROUP, dtype=np.float32)
-    sum_real, sum_imaginary = np.empty(n_chan, dtype=np.float32), np.empty(n_chan, dtype=np.float32)
+    n_chan, n_block = f_over_c.size, amplitude.shape[2]
+    step = (f_over_c[n_chan - 1] - f_over_c[0]) / max(n_chan - 1, 1)
+    real, imaginary = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
+    sum_real, sum_imaginary = np.empty((n_block, LANES), dtype=np.float32), np.empty((n_block, LANES), dtype=np.float32)
     for row in range(uvw.shape[0]):
         t = time_index[row]
         u, v, w = uvw[row]
@@ -154,60 +151,78 @@ def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, b
             path = u * east + v * north + w * depth
             fringe = du * east + dv * north + dw * depth - fringe0
             loss = _sinc(path * band)
-            for first in range(0, n_chan, _GROUP):
-                count = min(_GROUP, n_chan - first)
-                _turns(path, f_over_c, first, count, real, imaginary)
-                at_first = loss * _sinc(fringe * f_over_c[first])
-                slope = (loss * _sinc(fringe * f_over_c[first + count - 1]) - at_first) / max(count - 1, 1)
-                flux, to_real, to_imaginary = amplitude[source, t, first:], sum_real[first:], sum_imaginary[first:]
-                start, grow = np.float32(at_first), np.float32(slope)
-                for k in range(count):
+            turn_real, turn_imaginary = _start_turns(path, f_over_c[0], step, real, imaginary)
+            # the loss inside an integration: a parabola through its values at the middle and the edges of the band
+            low, high = loss * _sinc(fringe * f_over_c[0]), loss * _sinc(fringe * f_over_c[n_chan - 1])
+            middle = loss * _sinc(fringe * 0.5 * (f_over_c[0] + f_over_c[n_chan - 1]))
+            bend, rise = 2 * (low - 2 * middle + high), 4 * middle - 3 * low - high
+            for block in range(n_block):
+                x = block * LANES / max(n_chan - 1, 1)
+                start = np.float32(low + x * (rise + x * bend))
+                x += LANES / max(n_chan - 1, 1)
+                grow = (np.float32(low + x * (rise + x * bend)) - start) / np.float32(LANES)
+                flux, to_real, to_imaginary = amplitude[source, t, block], sum_real[block], sum_imaginary[block]
+                for k in range(LANES):
                     a = flux[k] * (start + grow * np.float32(k))
-                    to_real[k] += a * real[k]
-                    to_imaginary[k] += a * imaginary[k]
+                    r, i = real[k], imaginary[k]
+                    to_real[k] += a * r
+                    to_imaginary[k] += a * i
+                    real[k] = r * turn_real - i * turn_imaginary
+                    imaginary[k] = r * turn_imaginary + i * turn_real
         for channel in range(n_chan):
-            vis[row, channel] -= np.complex64(complex(sum_real[channel], sum_imaginary[channel]))
+            block, k = divmod(channel, LANES)
+            vis[row, channel] -= np.complex64(complex(sum_real[block, k], sum_imaginary[block, k]))
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compiled)
     """Sum of ``w Re(V exp(-2 pi i f/c (u l + v m + w (n - 1))))`` at directions ``lmn`` (nsrc, 3): the dirty image there, (nsrc,)."""
     n_chan = f_over_c.size
+    n_block = (n_chan + LANES - 1) // LANES
+    step = (f_over_c[n_chan - 1] - f_over_c[0]) / max(n_chan - 1, 1)
     total = np.zeros(lmn.shape[0])
-    real, imaginary = np.empty(_GROUP, dtype=np.float32), np.empty(_GROUP, dtype=np.float32)
-    vis_real, vis_imaginary = np.empty(n_chan, dtype=np.float32), np.empty(n_chan, dtype=np.float32)
+    real, imaginary, part = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
+    vis_real, vis_imaginary = np.zeros((n_block, LANES), dtype=np.float32), np.zeros((n_block, LANES), dtype=np.float32)
     for row in range(uvw.shape[0]):
         u, v, w = uvw[row]
         for channel in range(n_chan):
-            vis_real[channel] = weight[row, channel] * vis[row, channel].real
-            vis_imaginary[channel] = weight[row, channel] * vis[row, channel].imag
+            block, k = divmod(channel, LANES)
+            vis_real[block, k] = weight[row, channel] * vis[row, channel].real
+            vis_imaginary[block, k] = weight[row, channel] * vis[row, channel].imag
         for source in range(lmn.shape[0]):
             path = u * lmn[source, 0] + v * lmn[source, 1] + w * lmn[source, 2]
-            for first in range(0, n_chan, _GROUP):
-                count = min(_GROUP, n_chan - first)
-                _turns(path, f_over_c, first, count, real, imaginary)
-                part = np.float32(0.0)
-                from_real, from_imaginary = vis_real[first:], vis_imaginary[first:]
-                for k in range(count):
-                    part += from_real[k] * real[k] + from_imaginary[k] * imaginary[k]
-                total[source] += part
+            turn_real, turn_imaginary = _start_turns(path, f_over_c[0], step, real, imaginary)
+            part[:] = 0
+            for block in range(n_block):
+                from_real, from_imaginary = vis_real[block], vis_imaginary[block]
+                for k in range(LANES):
+                    r, i = real[k], imaginary[k]
+                    part[k] += from_real[k] * r + from_imaginary[k] * i
+                    real[k] = r * turn_real - i * turn_imaginary
+                    imaginary[k] = r * turn_imaginary + i * turn_real
+            for k in range(LANES):
+                total[source] += part[k]
     return total
 
 
 @numba.njit(cache=True, nogil=True)
 def clean_pixels(rows, columns, values, psf, threshold, gain, most, components):  # pragma: no cover (compiled)
-    """Hogbom CLEAN among a few pixels; ``values`` (their residual) and ``components`` change in place; returns the iterations.
+    """Hogbom CLEAN among a few pixels; ``values`` (their residual) and ``components`` change in place; returns the iterations, -1 if it diverges.
 
     (Clark's 1980 inner loop with the whole PSF: the rest of the image does not matter when the residual is computed exactly afterwards.)
     """
     size, centre = psf.shape[0], psf.shape[0] // 2
+    first = 0.0
     for iteration in range(most):
         best, peak = 0, -1.0
         for k in range(values.size):
             if abs(values[k]) > peak:
                 best, peak = k, abs(values[k])
+        first = peak if iteration == 0 else first
         if peak <= threshold:
             return iteration
+        if peak > 2 * first:
+            return -1
         component = gain * values[best]
         components[best] += component
         for k in range(values.size):
@@ -215,3 +230,18 @@ def clean_pixels(rows, columns, values, psf, threshold, gain, most, components):
             if 0 <= y < size and 0 <= x < size:
                 values[k] -= component * psf[y, x]
     return most
+
+
+@numba.njit(cache=True, nogil=True)
+def subtract_components(cuts, corner_y, corner_x, rows, columns, components, psf):  # pragma: no cover (compiled)
+    """Subtract what components at pixels leave in cut-outs of an image; ``cuts`` (ncut, h, w) change in place, their first pixels at the corners."""
+    size, centre = psf.shape[0], psf.shape[0] // 2
+    for n in range(cuts.shape[0]):
+        for c in range(components.size):
+            for i in range(cuts.shape[1]):
+                y = corner_y[n] + i - rows[c] + centre
+                if 0 <= y < size:
+                    for j in range(cuts.shape[2]):
+                        x = corner_x[n] + j - columns[c] + centre
+                        if 0 <= x < size:
+                            cuts[n, i, j] -= components[c] * psf[y, x]

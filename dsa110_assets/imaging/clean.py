@@ -119,22 +119,6 @@ class Cleaner:
                     break
         return CleanResult(model, residual, cycles, options.niter - max(self._iterations_left, 0), converged)
 
-    def shallow(self, residual: NDArray[np.float32], model: NDArray[np.float32], threshold: float) -> None:
-        """Clean the whole image in place down to a threshold, for a first look; does not count as iterations.
-
-        Where radler diverges the threshold is raised until it does not.
-        """
-        left = self._iterations_left
-        start = residual.copy()
-        peak = self._peak(start, None)
-        while peak > threshold:
-            self._minor(residual, model, None, threshold, 1.0)
-            self._iterations_left = left
-            if self._peak(residual, None) < 2 * threshold:
-                return
-            residual[:], model[:] = start, 0
-            threshold *= 2
-
     @staticmethod
     def _peak(residual: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> float:
         if mask is None:
@@ -161,9 +145,12 @@ class Cleaner:
         rows, columns = np.nonzero(pixels)
         values, components = residual[rows, columns], np.zeros(rows.size, dtype=np.float32)
         lowest = max(threshold, (1 - gain) * float(np.abs(values).max()))
-        self._iterations_left -= int(
+        iterations = int(
             _kernels.clean_pixels(rows, columns, values, self._psf, np.float32(lowest), np.float32(0.1), self._iterations_left, components)
         )
+        if iterations < 0:
+            return
+        self._iterations_left -= iterations
         residual[rows, columns] = values
         model[rows, columns] += components
 

@@ -32,6 +32,7 @@ class ImagingOptions:
     ``reference_frequency_hz`` and ``spectral_index``: fluxes are quoted at this frequency for sources of this index (S ~ nu^alpha); both are part of the
     primary beam. ``correct_smearing``: the beam includes the loss of peak flux by the averaging in time and frequency.
     ``bright_sigma``: sources above this many times the thermal noise are predicted one by one, with their drift through the beam; 0 for none.
+    ``seed_from_catalog``: they are first taken where the catalogue has them, with its fluxes; the fit corrects both.
     ``child_timeout_s``: wall-clock limit of an engine that runs as a child process.
     """
 
@@ -54,6 +55,7 @@ class ImagingOptions:
     spectral_index: float = -0.7
     correct_smearing: bool = True
     bright_sigma: float = 20.0
+    seed_from_catalog: bool = True
     child_timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:

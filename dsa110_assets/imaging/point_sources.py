@@ -26,7 +26,7 @@ from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
 from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S, airy_power_beam, angular_separation_rad
 
-_MOST_SOURCES = 150
+_MOST_SOURCES = 400
 LOWEST_BEAM = 0.02
 """Where the mean beam is lower, its variation is not known well enough to help."""
 PixelFunction = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
@@ -37,8 +37,10 @@ _SHALLOW = 0.03
 _ACCEPTED = 0.06
 """... and takes for sources what is above this one: what is left of brighter ones lies below."""
 
-Minor = Callable[[NDArray[np.float32], NDArray[np.float32], float], object]
-"""``minor(residual, model, threshold)``: clean in place."""
+_GAIN = 0.2
+_MOST_ITERATIONS = 20_000
+_CUT_PX = 6
+"""Half-width of the cut-outs in which what is left of known sources is read."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,14 @@ def subtract_point_sources(
     integration = vis.integration_s if options.correct_smearing else 0.0
     pointing = direction_cosines(sampling.pointing_ra_rad, sampling.pointing_dec_rad, grid.ra_rad, grid.dec_rad) - np.array([0.0, 0.0, 1.0])
     f_over_c = vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S
+    n_block = -(-f_over_c.size // _kernels.LANES)
+    filled = np.zeros((*amplitude.shape[:2], n_block * _kernels.LANES), dtype=np.float32)
+    filled[:, :, : f_over_c.size] = amplitude
+    blocks = filled.reshape(*amplitude.shape[:2], n_block, _kernels.LANES)
 
     def block(rows: slice) -> None:
         rate = baseline_rate(vis.uvw_m[rows], grid.dec_rad) * integration
-        _kernels.subtract_points(
-            vis.uvw_m[rows], rate, vis.time_index[rows], f_over_c, lmn, pointing, amplitude.astype(np.float32), band, rest[rows]
-        )
+        _kernels.subtract_points(vis.uvw_m[rows], rate, vis.time_index[rows], f_over_c, lmn, pointing, blocks, band, rest[rows])
 
     edges = np.linspace(0, rest.shape[0], 4 * options.n_threads + 1).astype(int)
     with ThreadPoolExecutor(options.n_threads) as pool:
@@ -152,6 +156,7 @@ class BrightSourceFinder:
     def __init__(
         self,
         grid: ImageGrid,
+        psf: NDArray[np.float32],
         beam: RestoringBeam,
         cell_arcsec: float,
         limit_jy: float,
@@ -159,17 +164,30 @@ class BrightSourceFinder:
     ) -> None:
         """``limit_jy``: apparent flux of a bright source. ``outside``: pixel positions (y, x) outside the image where the catalogue has sources."""
         self._size = grid.size
+        self._psf = psf
         self._outside = outside
         self._covariance = beam_covariance_px(beam, cell_arcsec)
         self._inverse = np.linalg.inv(self._covariance)
         self._half_beam_px = max(0.5 * beam.major_arcsec / cell_arcsec, 1.0)
         self.limit_jy = limit_jy
 
+    def seed(self, y: NDArray[np.float64], x: NDArray[np.float64], flux_jy: NDArray[np.float64]) -> PointSources:
+        """A first model from a catalogue: pixel positions and expected apparent fluxes; bright ones, and of close ones the brighter.
+
+        The catalogue only saves rounds: fluxes and positions are fitted afterwards, and what is not there goes again.
+        """
+        chosen: list[int] = []
+        for k in np.argsort(-flux_jy):
+            if flux_jy[k] <= self.limit_jy or len(chosen) == _MOST_SOURCES:
+                break
+            if not chosen or np.hypot(y[chosen] - y[k], x[chosen] - x[k]).min() > 2 * self._half_beam_px:
+                chosen.append(int(k))
+        return PointSources(y[chosen], x[chosen], flux_jy[chosen])
+
     def improve(
         self,
         sources: PointSources,
         image: NDArray[np.float32],
-        minor: Minor,
         beam_at: PixelFunction,
         dirty_at: PixelFunction,
     ) -> tuple[PointSources, bool]:
@@ -180,12 +198,11 @@ class BrightSourceFinder:
         Returns:
             The sources, and whether another round would change them noticeably.
         """
-        residual, model = image.copy(), np.zeros_like(image)
         sigma = robust_rms(image[::2, ::2])
         # not deeper than the PSF is trusted: the next round sees what is left exactly
-        minor(residual, model, max(self.limit_jy, 5 * sigma, _SHALLOW * float(np.abs(image).max())))
-        rows, columns = np.nonzero(model)
-        components = model[rows, columns].astype(np.float64)
+        threshold = max(self.limit_jy, 5 * sigma, _SHALLOW * float(np.abs(image).max()))
+        rows, columns, components = self._components(image, threshold)
+        cuts, corners = self._cuts(image, sources, rows, columns, components)
         y, x, flux = sources.y.copy(), sources.x.copy(), sources.flux_jy.copy()
         largest_change = 0.0
         inside = self._on_image(y, x)
@@ -199,7 +216,9 @@ class BrightSourceFinder:
                 continue
             near = np.hypot(rows - y[k], columns - x[k]) < 2 * self._half_beam_px
             claimed |= near
-            value, slope = self._value_and_slope(residual, y[k], x[k], rows[near], columns[near], components[near])
+            value, slope = self._value_and_slope(
+                cuts[k], y[k] - corners[k, 0], x[k] - corners[k, 1], rows[near] - y[k], columns[near] - x[k], components[near]
+            )
             shift = self._covariance @ slope / flux[k]
             length = float(np.hypot(*shift))
             if length > self._half_beam_px:
@@ -229,23 +248,56 @@ class BrightSourceFinder:
     def _on_image(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
         return (y > 8) & (x > 8) & (y < self._size - 9) & (x < self._size - 9)
 
-    def _value_and_slope(
+    def _components(self, image: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """CLEAN components (rows, columns, Jy) down to a threshold, or higher: what does not look like the PSF makes CLEAN diverge."""
+        from dsa110_assets.imaging import _kernels
+
+        while True:
+            rows, columns = np.nonzero(np.abs(image) > threshold)
+            values, found = image[rows, columns], np.zeros(rows.size, dtype=np.float32)
+            if (
+                _kernels.clean_pixels(rows, columns, values, self._psf, np.float32(threshold), np.float32(_GAIN), _MOST_ITERATIONS, found)
+                >= 0
+            ):
+                return rows[found != 0], columns[found != 0], found[found != 0].astype(np.float64)
+            threshold *= 2
+
+    def _cuts(
         self,
-        residual: NDArray[np.float32],
-        y: float,
-        x: float,
+        image: NDArray[np.float32],
+        sources: PointSources,
         rows: NDArray[np.int64],
         columns: NDArray[np.int64],
         components: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Cut-outs around the sources of the image less the components, (Nsource, h, w), and the pixels (y, x) of their corners, (Nsource, 2)."""
+        from dsa110_assets.imaging import _kernels
+
+        width = 2 * _CUT_PX + 1
+        corners = np.round(np.stack([sources.y, sources.x], axis=1)).astype(np.int64) - _CUT_PX
+        np.clip(corners, 0, self._size - width, out=corners)  # of sources outside of the image: not used
+        cuts = (
+            np.stack([image[i : i + width, j : j + width] for i, j in corners]).astype(float)
+            if len(sources)
+            else np.empty((0, width, width))
+        )
+        _kernels.subtract_components(cuts, corners[:, 0], corners[:, 1], rows, columns, components, self._psf)
+        return cuts, corners
+
+    def _value_and_slope(
+        self,
+        cut: NDArray[np.float64],
+        y: float,
+        x: float,
+        dy: NDArray[np.float64],
+        dx: NDArray[np.float64],
+        components: NDArray[np.float64],
     ) -> tuple[float, NDArray[np.float64]]:
-        """Value and gradient (per pixel; y, x) of residual plus restored components at a position."""
+        """Value and gradient (per pixel; y, x) at (y, x) in a cut-out, with components at offsets from there restored."""
         offsets = np.array([[0.0, 0.0], [0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]])
-        corner_y, corner_x = round(y) - 6, round(x) - 6
-        cut = residual[max(corner_y, 0) : corner_y + 13, max(corner_x, 0) : corner_x + 13].astype(np.float64)
-        points = np.array([[y - max(corner_y, 0)], [x - max(corner_x, 0)]]) + offsets.T
-        values = ndimage.map_coordinates(cut, points, order=3, mode="nearest")
-        for n, (dy, dx) in enumerate(offsets):
-            values[n] += float((components * _gaussian(rows - y - dy, columns - x - dx, self._inverse)).sum())
+        values = ndimage.map_coordinates(cut, np.array([[y], [x]]) + offsets.T, order=3, mode="nearest")
+        for n, (north, west) in enumerate(offsets):
+            values[n] += float((components * _gaussian(dy - north, dx - west, self._inverse)).sum())
         return float(values[0]), np.array([values[1] - values[2], values[3] - values[4]])
 
     def _clusters(

@@ -103,7 +103,7 @@ def run(
     beam = fit_beam(psf, options.cell_arcsec)
     dirty = gridder.dirty()
     cleaner = Cleaner(psf, beam, options, mask)
-    start, bright, bright_cycles = _without_bright_sources(vis, weights, grid, options, beam, cleaner, gridder, dirty, sky)
+    start, bright, bright_cycles = _without_bright_sources(vis, weights, grid, options, psf, beam, gridder, dirty, sky)
     result = cleaner.clean(start, gridder.residual)
     restored = convolve_with_beam(result.model, beam, options.cell_arcsec, options.n_threads)
     restored += result.residual
@@ -131,8 +131,8 @@ def _without_bright_sources(
     weights: ImagingWeights,
     grid: ImageGrid,
     options: ImagingOptions,
+    psf: NDArray[np.float32],
     beam: RestoringBeam,
-    cleaner: Cleaner,
     gridder: Gridder,
     dirty: NDArray[np.float32],
     sky: pd.DataFrame | None,
@@ -151,35 +151,49 @@ def _without_bright_sources(
     def dirty_at(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
         return dirty_values(vis, rest, weights, grid, options, y, x)
 
-    finder = BrightSourceFinder(grid, beam, options.cell_arcsec, limit_jy, _outside(sky, grid, beam_at, limit_jy))
+    near_y, near_x, near_flux = _apparent_sky(sky, grid, beam_at)
+    beyond = (near_y < 0) | (near_x < 0) | (near_y > grid.size - 1) | (near_x > grid.size - 1)
+    far = beyond & (near_flux > 0.5 * limit_jy)
+    finder = BrightSourceFinder(grid, psf, beam, options.cell_arcsec, limit_jy, (near_y[far], near_x[far]))
+
+    def subtract(wanted: PointSources) -> NDArray[np.float32]:
+        nonlocal rest
+        rest = subtract_point_sources(vis, weights, grid, options, wanted)
+        gridder.replace_visibilities(rest)
+        return gridder.dirty()
+
+    if options.seed_from_catalog and len(seeds := finder.seed(near_y[~beyond], near_x[~beyond], near_flux[~beyond])):
+        left = subtract(seeds)
+        rounds += 1
+        if robust_rms(left[::2, ::2]) < robust_rms(image[::2, ::2]):
+            sources, image = seeds, left
+        else:  # the catalogue is of another sky
+            rest = vis.vis_jy
+            gridder.replace_visibilities(rest)
     while rounds < _MOST_BRIGHT_ROUNDS:
-        better, again = finder.improve(sources, image, cleaner.shallow, beam_at, dirty_at)
+        better, again = finder.improve(sources, image, beam_at, dirty_at)
         if not again:
             break
-        rest = subtract_point_sources(vis, weights, grid, options, better)
-        gridder.replace_visibilities(rest)
-        left = gridder.dirty()
+        before, left = rest, subtract(better)
         rounds += 1
         if robust_rms(left[::2, ::2]) > 1.1 * robust_rms(image[::2, ::2]):  # it is not made of point sources: leave it to CLEAN
-            gridder.replace_visibilities(subtract_point_sources(vis, weights, grid, options, sources))
+            rest = before
+            gridder.replace_visibilities(rest)
             break
         sources, image = better, left
     return image, sources, rounds
 
 
-def _outside(
-    sky: pd.DataFrame | None, grid: ImageGrid, beam_at: PixelFunction, limit_jy: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Pixel positions (y, x) of catalogue sources outside the image that may be bright there in spite of the primary beam."""
+def _apparent_sky(
+    sky: pd.DataFrame | None, grid: ImageGrid, beam_at: PixelFunction
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels (y, x) and apparent fluxes (Jy) of a catalogue's sources, up to one image's width beyond its edges, where the beam is known."""
     if sky is None or not len(sky):
-        return np.empty(0), np.empty(0)
+        return np.empty(0), np.empty(0), np.empty(0)
     y, x = grid.pixel_of(np.radians(sky["ra_deg"].to_numpy(dtype=float)), np.radians(sky["dec_deg"].to_numpy(dtype=float)))
-    flux = sky["flux_jy"].to_numpy(dtype=float)
-    reach = grid.size  # one image's width beyond its edges
     with np.errstate(invalid="ignore"):
-        near = (np.abs(y - grid.size / 2) < 1.5 * reach) & (np.abs(x - grid.size / 2) < 1.5 * reach)
-        near &= (y < 0) | (x < 0) | (y > grid.size - 1) | (x > grid.size - 1)
-    y, x, flux = y[near], x[near], flux[near]
+        near = (np.abs(y - grid.size / 2) < 1.5 * grid.size) & (np.abs(x - grid.size / 2) < 1.5 * grid.size)
+    y, x, flux = y[near], x[near], sky["flux_jy"].to_numpy(dtype=float)[near]
     response = beam_at(y, x)
-    bright = (response > LOWEST_BEAM) & (flux * response > 0.5 * limit_jy)
-    return y[bright], x[bright]
+    known = response > LOWEST_BEAM
+    return y[known], x[known], (flux * response)[known]

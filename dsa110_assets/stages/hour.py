@@ -37,8 +37,9 @@ def make_mosaic(platform: Platform, night: str, hour: str, run_id: str) -> Stage
     with platform.database.session() as session:
         own = _tiles_starting(session_tiles := tiles_in_window(session, _mjd(start - overlap), _mjd(end + overlap)), start, end)
         strips = declination_strips(session, _mjd(start), _mjd(end), tolerance_deg=platform.config.mosaic_declination_tolerance_deg)
-        good = own and set(good_tiles(session, [tile.group_id for tile in own]))
-    if not good:
+        good = set(good_tiles(session, [tile.group_id for tile in own]))
+    own = [tile for tile in own if tile.group_id in good]
+    if not own:
         return None
     return combine(
         platform, products.hourly_mosaic_name(night, hour), "hourly", f"{night}T{hour}", session_tiles, _main_strip(own, strips), run_id

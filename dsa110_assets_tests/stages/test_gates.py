@@ -11,7 +11,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import MosaicError, NonRetriableError
 from dsa110_assets.quality import gate
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.provenance import record_version
+from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries.images import tiles_in_window, upsert_image
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.stages import gates, hour
@@ -29,7 +29,9 @@ def add_image(database: Database, group_id: str, directory: Path, *, bad: str | 
             session, directory=str(directory), group_id=group_id, mid_mjd=row.mid_mjd, ra_deg=120.0, dec_deg=16.0, pointing_dec_deg=16.0,
             noise_jy_per_beam=1e-3, thermal_jy_per_beam=1e-3, peak_jy_per_beam=1.0, bmaj_arcsec=40, bmin_arcsec=30, bpa_deg=0,
         )  # fmt: skip
-        record_version(session, "tile_image", group_id, path=directory, inputs={}, config_hash="c", duration_s=1.0, run_id="r")
+        record_version(
+            session, "tile_image", group_id, path=directory, inputs={}, recipe=Recipe("code", "settings"), duration_s=1.0, run_id="r"
+        )
         for name in gate.TILE_CHECKS if judged else ():
             upsert_qa_metric(session, "tile_image", group_id, name, 1.0, passed=name != bad, reason=f"{name} as measured")
 
