@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -160,44 +158,6 @@ def test_no_file_and_a_subband_outside_the_band_are_errors(tmp_path: Path) -> No
         convert_group({}, tmp_path / "a.ms")
     with pytest.raises(IncompleteGroupError, match="outside a band of 2"):
         convert_group(raw_files(tmp_path / "raw", 3), tmp_path / "a.ms", expected_subbands=2)
-
-
-def test_a_disk_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a directory")
-    with pytest.raises(StorageError, match=r"a\.ms"):
-        convert_group(raw_files(tmp_path / "raw"), tmp_path / "file" / "a.ms", expected_subbands=3, flag_rfi=False)
-
-
-_FULL_DISK = """
-import resource, signal, sys
-from pathlib import Path
-import numpy as np
-from dsa110_assets.conversion.measurement_set import write_measurement_set
-from dsa110_assets.conversion.tile import read_tile
-from dsa110_assets.errors import StorageError
-files = {int(name[-7:-5]): Path(name) for name in sys.argv[2:]}
-tile = read_tile(files, len(files), np.zeros)
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-try:
-    write_measurement_set(tile, Path(sys.argv[1]), field_name=None, telescope_name="OVRO_MMA", history=[], dish_diameter_m=4.65)
-except StorageError as error:
-    print("STORAGE", error)
-"""
-
-
-def test_a_disk_that_fills_while_writing_is_a_storage_error(tmp_path: Path) -> None:
-    """The system refuses to let any file grow beyond 40 kB, as a full disk or quota would."""
-    files = raw_files(tmp_path / "raw", 3, n_times=24)
-    result = subprocess.run(
-        [sys.executable, "-c", _FULL_DISK, str(tmp_path / "a.ms"), *map(str, files.values())],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert "STORAGE" in result.stdout, result.stderr
-    assert "a.ms" in result.stdout
 
 
 def test_verification_finds_what_a_crash_leaves(tmp_path: Path, tiny: Converted) -> None:

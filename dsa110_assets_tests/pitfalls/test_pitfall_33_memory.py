@@ -1,0 +1,54 @@
+"""Pitfall 33: an observation is held in memory once, and the grid of a mosaic is as large as its strip, not as the square around it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dsa110_assets_tests.conversion.test_convert import raw_files
+
+_CONVERT = """
+import resource, sys
+from pathlib import Path
+from dsa110_assets.conversion import convert_group, verify_ms
+import casacore.tables, h5py
+few, many = ({int(name[-7:-5]): Path(name) for name in text.split(",")} for text in sys.argv[2:4])
+def peak_mb(files, out):
+    convert_group(files, Path(out), expected_subbands=len(files), flag_rfi=False)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak_mb(few, sys.argv[1] + "/few.ms")
+print(before, peak_mb(many, sys.argv[1] + "/many.ms"))
+"""
+
+
+def test_pitfall_33_a_conversion_holds_the_observation_once(tmp_path: Path) -> None:
+    order = tuple(range(40))
+    few = raw_files(tmp_path / "few", 1)
+    many = raw_files(tmp_path / "many", 8, n_times=24, n_channels=48, order=order, n_antennas=40)
+    visibilities_mb = len(many) * 24 * 820 * 48 * 2 * 8 / 2**20  # complex64
+    result = subprocess.run(
+        [sys.executable, "-c", _CONVERT, str(tmp_path), *(",".join(map(str, files.values())) for files in (few, many))],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    before_mb, peak_mb = map(float, result.stdout.split())
+    assert peak_mb - before_mb < 1.6 * visibilities_mb + 60, (before_mb, peak_mb, visibilities_mb)
+
+
+def test_pitfall_33_the_grid_of_a_mosaic_is_no_larger_than_its_strip(tmp_path: Path) -> None:
+    from dsa110_assets.mosaicking.grid import choose_grid
+    from dsa110_assets_tests.mosaicking.test_mosaic import strip
+
+    tiles = strip(tmp_path, 120, [], size=64, cell_arcsec=240.0)  # ten hours
+    height_deg = 64 * 240 / 3600
+    for some in (tiles[:12], tiles):
+        grid = choose_grid(some, 240.0)
+        rows, columns = grid.shape
+        width_deg = (len(some) - 1) * 1.2919 * np.cos(np.radians(54.6)) + height_deg
+        assert rows * columns < 1.6 * height_deg * width_deg * 15**2, grid.shape
