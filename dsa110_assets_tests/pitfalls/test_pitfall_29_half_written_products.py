@@ -62,7 +62,12 @@ def test_pitfall_29_a_kill_leaves_the_old_product_or_the_new_one(tmp_path: Path,
 def test_pitfall_29_what_fails_its_verification_is_not_published(tmp_path: Path) -> None:
     destination = tmp_path / "images"
     _write(destination, OLD)
-    with pytest.raises(ProductVerificationError), products.publish(destination) as staged:
-        _write(staged, {"a": "new"})
-        raise ProductVerificationError(staged, "b is missing", "make it again")
+
+    def write_what_does_not_pass() -> None:
+        with products.publish(destination) as staged:
+            _write(staged, {"a": "new"})
+            raise ProductVerificationError(staged, "b is missing", "make it again")
+
+    with pytest.raises(ProductVerificationError):
+        write_what_does_not_pass()
     assert _content(destination) == OLD
