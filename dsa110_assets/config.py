@@ -47,6 +47,26 @@ class PipelineConfig(BaseSettings):
     max_workers: int = Field(4, ge=1, le=32, description="Most runs at a time; `dsa110 up` also never exceeds the number of cores.")
     threads_per_worker: int = Field(0, ge=0, le=128, description="Threads of one stage's numerical libraries; 0 means all cores.")
 
+    # --- operation
+    min_free_gib: float = Field(10.0, ge=0, description="No new work begins with less room than this on a file system of the products.")
+    alert_webhook_url: SecretStr | None = Field(
+        None, description='Alerts are sent there as JSON {"text": ...}, which Slack and its likes take. Unset: to the log only.'
+    )
+    alert_backlog_s: float = Field(3600.0, gt=0, description="Alert when a live observation has waited for a worker this long.")
+    docs_url: str = Field("http://127.0.0.1:8001", description="Where the documentation is served; the Dagster UI links to it.")
+    keep_staging_hours: float = Field(24.0, ge=1, description="`dsa110 clean` removes what crashed stages left in staging after this long.")
+    keep_model_columns_days: float = Field(
+        7.0, ge=0, description="`dsa110 clean` removes MODEL_DATA and CORRECTED_DATA of Measurement Sets after this long."
+    )
+    keep_measurement_sets_days: float = Field(
+        0.0, ge=0, description="`dsa110 clean` removes Measurement Sets of imaged observations after this long; 0 keeps them for ever."
+    )
+    keep_run_logs_days: float = Field(90.0, gt=0, description="`dsa110 clean` removes the captured output of runs after this long.")
+    keep_versions_days: float = Field(
+        365.0, gt=0, description="`dsa110 clean` forgets superseded versions of products after this long; the current ones stay."
+    )
+    log_limit_mb: float = Field(50.0, gt=0, description="A service's log file is rotated at this size; five old ones are kept.")
+
     # --- ingest
     expected_subbands: int = Field(16, ge=1, le=32, description="Subbands of a complete observation.")
     min_subbands: int = Field(12, ge=1, le=32, description="Fewest subbands with which an observation is processed after its deadline.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dagster as dg
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.orchestration import checks, jobs, schedules, sensors
+from dsa110_assets.orchestration import alerting, backfills, checks, housekeeping, jobs, panel, schedules, sensors
 from dsa110_assets.orchestration.assets import (
     calibrated_ms,
     calibration_tables,
@@ -23,6 +23,7 @@ from dsa110_assets.orchestration.assets import (
     nvss_catalog,
     raw_subbands,
     source_catalog,
+    stale_products,
     tile_image,
     variability_metrics,
 )
@@ -44,6 +45,7 @@ PARTITIONED = (
     ese_candidates,
 )
 REFERENCES = (calibrator_catalog, nvss_catalog, monitored_sources)
+OPERATIONS = (stale_products,)
 
 
 def build_defs(config: PipelineConfig | None = None) -> dg.Definitions:
@@ -51,12 +53,13 @@ def build_defs(config: PipelineConfig | None = None) -> dg.Definitions:
     settings = config or PipelineConfig.from_env(validate_paths=False)
     partitions = Partitions.starting(settings.partition_start)
     platform = PlatformResource() if config is None else PlatformResource.with_config(config)
+    assets = [*(module.build(partitions) for module in PARTITIONED), *(module.build() for module in (*REFERENCES, *OPERATIONS))]
     return dg.Definitions(
-        assets=[*(module.build(partitions) for module in PARTITIONED), *(module.build() for module in REFERENCES)],
+        assets=[panel.dressed(asset, settings) for asset in assets],
         asset_checks=[checks.build(partitions)],
-        jobs=list(jobs.JOBS),
-        sensors=list(sensors.SENSORS),
-        schedules=[schedules.build(partitions)],
+        jobs=[*jobs.JOBS, *backfills.JOBS, housekeeping.housekeeping_job, housekeeping.stale_job],
+        sensors=[*sensors.SENSORS, alerting.alerts],
+        schedules=[schedules.build(partitions), *housekeeping.SCHEDULES],
         resources={"platform": platform},
         executor=dg.in_process_executor,
     )

@@ -106,5 +106,9 @@ class CatalogServiceError(RetriableError):
     """A catalogue service on the network cannot be reached or answers nonsense."""
 
 
+class AlertNotDeliveredError(RetriableError):
+    """The webhook for alerts did not answer, or refused the message."""
+
+
 class ConfigurationError(NonRetriableError):
     """A setting is missing or contradicts another."""

@@ -123,6 +123,37 @@ def export(
     typer.echo(f"{path}: {sum(counts.values())} rows in {len(counts)} tables")
 
 
+@app.command("backup")
+def backup(path: Annotated[Path, typer.Argument(help="File to write; replaced when the new one is complete.")]) -> None:
+    """Write the whole registry into one compressed file; the platform may run meanwhile.
+
+    Example: `dsa110 db backup /backup/registry-$(date +%F).dump`
+    """
+    from dsa110_assets.registry.backup import backup as write
+
+    typer.echo(f"{path}: {write(_connect().url, path) / 1e6:.1f} MB")
+
+
+@app.command("restore")
+def restore(
+    path: Annotated[Path, typer.Argument(help="Made by `dsa110 db backup`.")],
+    *,
+    replace: Annotated[bool, typer.Option(help="Drop what the registry holds now. Stop the platform first.")] = False,
+) -> None:
+    """Fill the registry from a backup: all of it, or nothing is changed. Then `dsa110 db check` compares it with the products.
+
+    Example: `dsa110 down && dsa110 db restore /backup/registry-2026-03-01.dump --replace`
+    """
+    from dsa110_assets.registry.backup import restore as fill
+    from dsa110_assets.registry.database import Database
+
+    database = Database.connect(_config(), migrate=False)
+    database.dispose()
+    fill(database.url, path, replace=replace)
+    database.migrate()
+    typer.echo(f"restored from {path}; schema {database.revision()}")
+
+
 class Contents(StrEnum):
     """How closely `dsa110 db check` looks at each product."""
 

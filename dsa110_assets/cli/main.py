@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from dsa110_assets import __version__
-from dsa110_assets.cli import catalogs, config, convert, db, demo, ingest, preflight, simulate, up
+from dsa110_assets.cli import alerts, backfill, catalogs, clean, config, convert, db, demo, ingest, preflight, simulate, stale, up
 from dsa110_assets.errors import PipelineError, RetriableError
 
 EXIT_FAILED = 2
@@ -36,6 +36,10 @@ app.command("preflight")(preflight.preflight)
 app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("demo")(demo.demo)
+app.command("stale")(stale.stale)
+app.command("backfill")(backfill.backfill)
+app.command("clean")(clean.clean)
+app.command("alerts")(alerts.alerts)
 
 
 def _show_version(wanted: bool) -> None:

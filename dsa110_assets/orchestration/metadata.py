@@ -38,9 +38,9 @@ def metadata_of(results: Sequence[StageResult]) -> dict[str, AnyMetadata]:
         metadata[name] = dg.MetadataValue.path(path)
     for title, rows in last.tables.items():
         if rows:
-            metadata[title] = _table(rows)
+            metadata[title] = table(rows)
     if len(results) > 1:
-        metadata["observations of the slot"] = _table([{"observation": r.key, **r.figures} for r in results])
+        metadata["observations of the slot"] = table([{"observation": r.key, **r.figures} for r in results])
     return metadata
 
 
@@ -56,7 +56,8 @@ def _value(value: Figure) -> AnyMetadata | None:
     return dg.MetadataValue.text(value)
 
 
-def _table(rows: Sequence[Mapping[str, Figure]]) -> AnyMetadata:
+def table(rows: Sequence[Mapping[str, Figure]]) -> dg.TableMetadataValue:
+    """Rows as a table of the UI; the first row names the columns."""
     names = list(rows[0])
     kinds = {name: _column_type([row.get(name) for row in rows]) for name in names}
     records = [dg.TableRecord({name: _cell(row.get(name), kinds[name]) for name in names}) for row in rows]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 GROUP_TAG = "dsa110/observation"
 ATTEMPT_TAG = "dsa110/attempt"
 TileStage = Callable[["Platform", TileRun], StageResult | None]
+RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
+"""For assets that no queue repeats. A typed error that cannot pass is not retried (`explained_failures`)."""
 
 
 @contextmanager
@@ -37,6 +39,36 @@ def explained_failures() -> Iterator[None]:
             metadata={"subject": error.subject, "cause": error.cause, "next step": error.next_step, "type": type(error).__name__},
             allow_retries=isinstance(error, RetriableError),
         ) from error
+
+
+@contextmanager
+def failures_on_the_asset(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Show a failure where people look for a product: as an observation of the asset's partition, with cause, next step and run."""
+    try:
+        yield
+    except Exception as error:
+        metadata: dict[str, Any] = {"failed": str(error) or type(error).__name__, "type": type(error).__name__}
+        if isinstance(error, dg.Failure):
+            metadata |= {"failed": error.description or "", **error.metadata}
+        metadata["run"] = dg.MetadataValue.dagster_run(context.run.run_id)
+        context.instance.report_runless_asset_event(
+            dg.AssetObservation(
+                context.asset_key,
+                description=f"Failed: {metadata['failed']}"[:1000],
+                metadata=metadata,
+                partition=context.partition_key if context.has_partition_key else None,
+            )
+        )
+        raise
+
+
+def label_run(context: dg.AssetExecutionContext, platform: Platform, group_id: str) -> None:
+    """Tag the run with what people filter runs by: observation, night, declination, calibrator."""
+    from dsa110_assets.stages import intake
+
+    labels = intake.labels_of(platform, group_id)
+    if any(context.run.tags.get(name) != value for name, value in labels.items()):
+        context.instance.add_run_tags(context.run.run_id, labels)
 
 
 def observations_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, platform: Platform) -> Sequence[str]:
@@ -69,8 +101,9 @@ def run_tile_stage(context: dg.AssetExecutionContext, platform: Platform, stage:
     """Run a stage for each observation of the slot; an empty slot, or a stage that has to wait, yields nothing."""
     results: list[StageResult] = []
     for group_id in observations_of(context, platform):
-        with explained_failures():
+        with failures_on_the_asset(context), explained_failures():
             result = stage(platform, tile_run(context, group_id))
+        label_run(context, platform, group_id)
         if result is None:
             context.log.info("%s: nothing to make yet", group_id)
         else:
@@ -83,7 +116,7 @@ def run_tile_stage(context: dg.AssetExecutionContext, platform: Platform, stage:
 
 def run_stage(context: dg.AssetExecutionContext, stage: Callable[[], StageResult | None]) -> Iterator[dg.MaterializeResult]:
     """Run a stage that makes one product, or nothing."""
-    with explained_failures():
+    with failures_on_the_asset(context), explained_failures():
         result = stage()
     if result is None:
         context.log.info("nothing to make in this partition")

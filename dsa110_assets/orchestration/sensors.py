@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dsa110_assets.orchestration import jobs
+from dsa110_assets.orchestration.backfills import nights_in_backfills
 from dsa110_assets.orchestration.partitions import hour_key, tile_key
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG
@@ -90,18 +91,23 @@ def _follow_up_request(work: FollowUp) -> dg.RunRequest:
 
 @dg.sensor(
     name="follow_up",
-    jobs=[jobs.calibration_job, jobs.hour_job, jobs.night_job, jobs.references_job],
+    jobs=[jobs.calibration_job, jobs.hour_job, jobs.night_job, jobs.nightly_mosaic_job, jobs.references_job],
     minimum_interval_seconds=4,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for what has become possible: solutions when a calibrator has passed, an hour when its tiles are all there, light curves when an hour was measured.",
 )
-def follow_up(platform: PlatformResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+def follow_up(context: dg.SensorEvaluationContext, platform: PlatformResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """What has become possible."""
-    from dsa110_assets.stages import planning
+    from dsa110_assets.stages import disk, planning
 
-    works = planning.follow_ups(platform.open())[:MOST_REQUESTS_PER_TICK]
+    opened = platform.open()
+    if (why := disk.shortage(opened.config)) is not None:
+        yield dg.SkipReason(why)
+        return
+    busy = nights_in_backfills(context.instance)
+    works = planning.follow_ups(opened, busy)[:MOST_REQUESTS_PER_TICK]
     if not works:
-        yield dg.SkipReason("nothing new has become possible")
+        yield dg.SkipReason("nothing new has become possible" + (f"; backfills work on {', '.join(sorted(busy))}" if busy else ""))
     for work in works:
         yield _follow_up_request(work)
 

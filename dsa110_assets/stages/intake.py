@@ -18,7 +18,7 @@ from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.scan import ScanReport, scan_directory
 from dsa110_assets.ingest.watch import Watcher
 from dsa110_assets.registry.schema import GroupState, IngestGroup
-from dsa110_assets.stages import planning
+from dsa110_assets.stages import disk, planning
 from dsa110_assets.stages.attempts import now
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.work import TILE_STAGES, TileWork
@@ -79,6 +79,8 @@ def tick(platform: Platform, *, most: int) -> TickReport:
         missing = planning.references_missing(session)
         if missing:
             return TickReport((), f"waiting for reference catalogues ({', '.join(missing)}); set their sources or run the job `references`")
+        if (why := disk.shortage(platform.config)) is not None:
+            return TickReport((), why)
         room = WAITING_RUNS_PER_WORKER * platform.config.max_workers - ledger.counts(session)[GroupState.IN_PROGRESS]
         leases = ledger.lease_pending(session, "sensor raw_files", max(0, min(most, room)), now(), lease_s=REQUEST_LEASE_S)
     works = tuple(_work(platform, lease) for lease in leases)
@@ -118,6 +120,16 @@ def run_died(platform: Platform, group_id: str, run_id: str) -> None:
             ledger.fail(session, group_id, group.attempt, error, now(), max_attempts=platform.config.max_attempts)
         except LeaseLostError:  # another attempt has taken over meanwhile, which is all that was wanted
             return
+
+
+def labels_of(platform: Platform, group_id: str) -> dict[str, str]:
+    """What people filter runs by, as tags."""
+    with platform.database.session() as session:
+        group = session.get(IngestGroup, group_id)
+    if group is None:
+        return {}
+    labels = {"dsa110/night": group.night.isoformat(), "dsa110/declination": f"{group.dec_deg:.1f}"}
+    return labels | ({"dsa110/calibrator": group.calibrator} if group.calibrator else {})
 
 
 def observations_between(platform: Platform, start: datetime, end: datetime) -> list[str]:

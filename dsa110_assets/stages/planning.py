@@ -8,6 +8,7 @@ not belong here: making anything (the other stages), asking for runs (`orchestra
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -39,15 +40,20 @@ _LOOK_BACK = timedelta(days=7)
 """Products made longer ago have had their follow-ups; keeps the questions cheap with years of history."""
 
 
-def follow_ups(platform: Platform) -> list[FollowUp]:
-    """All that is due, in the order in which it should be asked for."""
+def follow_ups(platform: Platform, busy_nights: Collection[str] = ()) -> list[FollowUp]:
+    """All that is due, in the order in which it should be asked for.
+
+    Of ``busy_nights`` nothing: a backfill is still making what would be mosaicked.
+    """
     with platform.database.session() as session:
-        return [
+        due = [
             *references_due(session, platform.config),
             *calibrations_due(session),
             *hours_due(session, platform.config, datetime.now(UTC)),
             *nights_due(session),
+            *nightly_mosaics_due(session),
         ]
+    return [one for one in due if one.night is None or one.night not in busy_nights]
 
 
 def references_due(session: Session, config: PipelineConfig) -> list[FollowUp]:
@@ -146,6 +152,22 @@ def nights_due(session: Session) -> list[FollowUp]:
         FollowUp("night", f"night/{night}/{version}", f"new photometry of {night}", night=night)
         for night, version in sorted(wanted.items())
         if ranked.get(night, 0) < version
+    ]
+
+
+def nightly_mosaics_due(session: Session) -> list[FollowUp]:
+    """Nights whose mosaic is older than one of their images, which was made again or came late; first mosaics are the schedule's."""
+    made = _latest_versions(session, "nightly_mosaic")
+    newest: dict[str, int] = {}
+    for group_id, version in _recent_versions(session, "tile_image", datetime.now(UTC)).items():
+        newest[group_id[:10]] = max(version, newest.get(group_id[:10], 0))
+    unfinished = {
+        night.isoformat() for night in session.scalars(select(IngestGroup.night).where(IngestGroup.state.in_(_UNFINISHED)).distinct())
+    }
+    return [
+        FollowUp("mosaic_of_the_night", f"mosaic_of_the_night/{night}/{version}", f"images of {night} were made again", night=night)
+        for night, version in sorted(newest.items())
+        if 0 < made.get(night, 0) < version and night not in unfinished
     ]
 
 

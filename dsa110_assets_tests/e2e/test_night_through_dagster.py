@@ -63,7 +63,8 @@ class Night:
         return answer.run_requests
 
     def _ask_follow_up(self) -> Sequence[dg.RunRequest]:
-        answers: Any = sensors.follow_up(platform=self.resource)
+        context = dg.build_sensor_context(instance=self.instance, resources={"platform": self.resource})
+        answers: Any = sensors.follow_up(context)
         return [answer for answer in answers if isinstance(answer, dg.RunRequest)]
 
     def _execute(self, request: dg.RunRequest) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dsa110_assets.orchestration.resources import PlatformResource
-from dsa110_assets.orchestration.running import run_stage
+from dsa110_assets.orchestration.running import RETRY, run_stage
 
 
 def build() -> dg.AssetsDefinition:
@@ -21,6 +21,7 @@ def build() -> dg.AssetsDefinition:
         group_name="reference",
         kinds={"postgres"},
         owners=["team:dsa110"],
+        retry_policy=RETRY,
     )
     def monitored_sources(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
         from dsa110_assets.stages import references

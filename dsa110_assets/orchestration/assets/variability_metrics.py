@@ -6,7 +6,7 @@ import dagster as dg
 
 from dsa110_assets.orchestration.partitions import Partitions
 from dsa110_assets.orchestration.resources import PlatformResource
-from dsa110_assets.orchestration.running import run_stage
+from dsa110_assets.orchestration.running import RETRY, run_stage
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -20,6 +20,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         group_name="night",
         kinds={"numpy"},
         owners=["team:dsa110"],
+        retry_policy=RETRY,
         pool="cpu",
         metadata={"expected runtime (s), full size": 20},
     )

@@ -1,0 +1,42 @@
+"""`dsa110 alerts`: what needs a person now, and whether the webhook works."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def alerts(
+    *,
+    test: Annotated[bool, typer.Option("--test", help="Send a test message to PIPELINE_ALERT_WEBHOOK_URL.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Show what disk and registry say that needs a person. Exit code 1: there is something.
+
+    The running platform sends these (and what Dagster knows: failed runs, products that are not fresh) to the log and the webhook.
+
+    Example: `dsa110 alerts --test`
+    """
+    from dataclasses import asdict
+
+    from dsa110_assets.cli.output import emit_json
+    from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.errors import ConfigurationError
+    from dsa110_assets.stages import alerts as messages
+    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.platform import Platform
+
+    if test:
+        config = PipelineConfig.from_env(validate_paths=False)
+        if config.alert_webhook_url is None:
+            raise ConfigurationError("PIPELINE_ALERT_WEBHOOK_URL", "is not set", "set it to the address that your chat gives you")
+        messages.send(config.alert_webhook_url.get_secret_value(), "DSA-110 pipeline: this is a test")
+        typer.echo("sent")
+        return
+    found = messages.conditions(Platform.open(), now())
+    if json:
+        emit_json([asdict(one) for one in found])
+    else:
+        typer.echo("\n".join(one.line() for one in found) or "nothing needs a person")
+    raise typer.Exit(1 if found else 0)

@@ -1,0 +1,39 @@
+"""`dsa110 clean`: removes what the retention rules allow."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def clean(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Remove what crashes left in staging, model columns, captured output of old runs, superseded versions.
+
+    Raw files and current products are never removed, Measurement Sets only with PIPELINE_KEEP_MEASUREMENT_SETS_DAYS. The platform
+    does this once a day by itself (job `housekeeping`). The rules are settings, `dsa110 config show`.
+
+    Example: `dsa110 clean --dry-run`
+    """
+    from dataclasses import asdict
+
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.stages import housekeeping
+    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.platform import Platform
+
+    platform, when = Platform.open(), now()
+    removals = housekeeping.plan(platform, when)
+    if not dry_run:
+        housekeeping.carry_out(platform, removals, when)
+    if json:
+        emit_json({"removed": not dry_run, "removals": [asdict(one) for one in removals]})
+        return
+    if removals:
+        emit_table(("rule", "what", "MB", "why"), [(o.rule, o.what, f"{o.size_bytes / 1e6:.1f}", o.reason) for o in removals])
+    verb = "would be" if dry_run else "was"
+    typer.echo(f"{sum(one.size_bytes for one in removals) / 1e6:.1f} MB {verb} removed")

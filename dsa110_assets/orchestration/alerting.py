@@ -1,0 +1,82 @@
+"""Alerts: a sensor that tells log and webhook what needs a person, once when it appears and once when it has passed.
+
+Disk and registry are asked by `stages.alerts`; here are added what only Dagster knows: products that are not fresh, failed runs.
+What does not belong here: what a person does about it (`docs/playbook.md`).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import dagster as dg
+from dagster._core.definitions.freshness import FreshnessState
+
+from dsa110_assets.orchestration.panel import FRESHNESS
+from dsa110_assets.orchestration.resources import PlatformResource
+from dsa110_assets.orchestration.running import GROUP_TAG
+from dsa110_assets.stages.alerts import Alert
+
+RUNS_REMEMBERED = timedelta(days=1)
+
+
+@dg.sensor(
+    name="alerts",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells the log and PIPELINE_ALERT_WEBHOOK_URL what needs a person. What is open is in the last tick's message.",
+)
+def alerts(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SensorResult:
+    """Look, compare with the last time, tell."""
+    from dsa110_assets.stages import alerts as messages
+    from dsa110_assets.stages.attempts import now
+
+    opened = platform.open()
+    before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
+    present = [*messages.conditions(opened, now()), *not_fresh(context.instance), *failed_runs(context.instance)]
+    new, passed = messages.changes(before, present)
+    messages.deliver(opened.config, new, passed)  # when it fails the cursor stays, and the next tick tells again
+    summary = "; ".join(alert.line() for alert in present) or "nothing needs a person"
+    return dg.SensorResult(skip_reason=summary[:2000], cursor=json.dumps({alert.key: alert.title for alert in present}))
+
+
+def not_fresh(instance: dg.DagsterInstance) -> list[Alert]:
+    """Assets that have not been made for longer than their policy allows, as the freshness daemon judged them."""
+    found: list[Alert] = []
+    records = instance.get_freshness_state_records([dg.AssetKey(name) for name in FRESHNESS])
+    for key, record in sorted(records.items(), key=lambda item: item[0].to_user_string()):
+        name, state = key.to_user_string(), record.freshness_state
+        if state in (FreshnessState.FAIL, FreshnessState.WARN):
+            level = "error" if state == FreshnessState.FAIL else "warning"
+            title = f"{name} has not been made for longer than its freshness policy allows ({state.value.lower()})"
+            found.append(Alert(f"not-fresh/{name}/{level}", level, title, f"look at the asset {name} and what is upstream of it"))
+    return found
+
+
+def failed_runs(instance: dg.DagsterInstance) -> list[Alert]:
+    """Runs that have failed for good in the last day; those of one observation are told from the ingest queue."""
+    from dsa110_assets.stages.attempts import now
+
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now() - RUNS_REMEMBERED)
+    found: list[Alert] = []
+    for run in instance.get_runs(filters, limit=50):
+        if GROUP_TAG in run.tags or run.tags.get("dagster/did_retry") == "true":
+            continue
+        partition = run.tags.get("dagster/partition", "")
+        what = f"{run.job_name} {partition}".strip() if not run.job_name.startswith("__") else f"backfill run {partition}".strip()
+        title = f"{what} failed: {cause_of(instance, run.run_id)}"
+        found.append(
+            Alert(f"run-failed/{run.run_id}", "error", title, f"open run {run.run_id[:8]} in the UI; re-execute it when the cause is gone")
+        )
+    return found
+
+
+def cause_of(instance: dg.DagsterInstance, run_id: str) -> str:
+    """What the first failed step of a run said; a run that was killed says nothing."""
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        failure = entry.dagster_event.step_failure_data if entry.dagster_event is not None else None
+        if failure is not None and failure.user_failure_data is not None and failure.user_failure_data.description:
+            return " ".join(failure.user_failure_data.description.split())[:300]
+        if failure is not None and failure.error is not None:
+            return " ".join(failure.error.message.split())[:300]
+    return "its process died"

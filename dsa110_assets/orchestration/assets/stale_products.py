@@ -1,0 +1,55 @@
+"""What would come out differently today: partitions made by other code, with other settings, or from inputs that were made again.
+
+Materialize it to look again (a schedule does so every hour). The job `backfill_stale` makes exactly these again;
+`dsa110 stale` prints the same table.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from dsa110_assets.orchestration.metadata import table
+from dsa110_assets.orchestration.resources import PlatformResource
+
+MOST_ROWS = 200
+
+
+def build() -> dg.AssetsDefinition:
+    """The asset."""
+
+    @dg.asset(
+        description=__doc__,
+        group_name="operations",
+        kinds={"postgres"},
+        owners=["team:dsa110"],
+        check_specs=[dg.AssetCheckSpec("nothing_is_stale", asset="stale_products", description="No product is out of date")],
+    )
+    def stale_products(platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
+        from dsa110_assets.stages.staleness import stale_partitions, summary
+
+        stale = stale_partitions(platform.open())
+        metadata: dict[str, Any] = {"stale": dg.MetadataValue.int(len(stale))}
+        if stale:
+            metadata["by asset"] = table(summary(stale))
+            metadata["partitions"] = table(
+                [
+                    {
+                        "asset": one.asset,
+                        "partition": one.partition or one.key,
+                        "reasons": ", ".join(one.reasons),
+                        "made": f"{one.made_at:%F %T}",
+                    }
+                    for one in stale[:MOST_ROWS]
+                ]
+            )
+            metadata["next step"] = dg.MetadataValue.md("Launch the job `backfill_stale`, or `dsa110 backfill --stale`.")
+        verdict = dg.AssetCheckResult(
+            check_name="nothing_is_stale",
+            passed=not stale,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{len(stale)} products are out of date; the job `backfill_stale` makes them again" if stale else None,
+        )
+        yield dg.MaterializeResult(metadata=metadata, check_results=[verdict])
+
+    return stale_products

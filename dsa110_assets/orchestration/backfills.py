@@ -1,0 +1,129 @@
+"""Backfills that a person starts with a button: what is stale, what has failed, a night. Also which nights are being backfilled.
+
+`dsa110 backfill` starts the same ones over the web server. What does not belong here: which partitions they hold
+(`stages.backfill`).
+"""
+
+import time
+from collections.abc import Mapping
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.execution.asset_backfill import AssetBackfillData
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.utils import make_new_backfill_id
+from pydantic import Field
+
+from dsa110_assets.orchestration.metadata import table
+from dsa110_assets.orchestration.partitions import Partitions
+from dsa110_assets.orchestration.resources import PlatformResource
+from dsa110_assets.orchestration.running import explained_failures
+from dsa110_assets.stages.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
+
+if TYPE_CHECKING:
+    from dsa110_assets.stages.backfill import Backfill
+
+_ACTIVE = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+
+
+class BackfillRequest(dg.Config):
+    """What to make again; all of it at lower priority than live data."""
+
+    first_night: str = Field(default="", description="First night, UTC, such as 2025-12-01; may be empty for stale products only.")
+    last_night: str = Field(default="", description="Last night; empty: the first.")
+    start_from: str = Field(default="", description="First asset to make again, such as calibrated_ms; empty: from the raw files.")
+    only_failed: bool = Field(default=False, description="Observations that have failed, and nothing else.")
+    only_stale: bool = Field(default=False, description="Products that are out of date, and nothing else.")
+    dry_run: bool = Field(default=False, description="Only show what would be made.")
+
+
+@dg.op(description="Finds the partitions and starts a Dagster backfill of them; see Overview > Backfills.")
+def request_backfill(context: dg.OpExecutionContext, config: BackfillRequest, platform: PlatformResource) -> None:
+    """Start a backfill of what the request names."""
+    from dsa110_assets.stages import backfill
+
+    opened = platform.open()
+    with explained_failures():
+        chosen = backfill.plan(
+            opened,
+            _night(config.first_night),
+            _night(config.last_night),
+            start=config.start_from or None,
+            only_failed=config.only_failed,
+            only_stale=config.only_stale,
+        )
+    metadata: dict[str, Any] = {"products": chosen.size, "left out": "; ".join(chosen.left_out) or "none"}
+    if rows := chosen.rows():
+        metadata["partitions"] = table(rows)
+    if chosen.partitions and not config.dry_run:
+        partitions = Partitions.starting(opened.config.partition_start)
+        title = "stale products" if config.only_stale else f"{config.first_night} {config.last_night}".strip()
+        backfill_id = launch(context.instance, partitions, chosen, title)
+        metadata["backfill"] = dg.MetadataValue.text(backfill_id)
+        context.log.info("backfill %s of %d products", backfill_id, chosen.size)
+    else:
+        context.log.info("%d products; nothing was started", chosen.size)
+    context.add_output_metadata(metadata)
+
+
+backfill_job = dg.GraphDefinition(
+    name="request",
+    node_defs=[request_backfill],
+    description="Makes a night or a range again; fill in the launchpad. The same as `dsa110 backfill`.",
+).to_job(name="backfill")
+backfill_stale_job = dg.GraphDefinition(
+    name="request_stale",
+    node_defs=[request_backfill],
+    description="Makes exactly the stale products again (table: asset `stale_products`).",
+).to_job(name="backfill_stale", config=dg.RunConfig(ops={"request_backfill": BackfillRequest(only_stale=True)}))
+backfill_failed_job = dg.GraphDefinition(
+    name="request_failed", node_defs=[request_backfill], description="Tries the failed observations of a night or a range again."
+).to_job(name="backfill_failed")
+JOBS = (backfill_job, backfill_stale_job, backfill_failed_job)
+
+
+def launch(instance: dg.DagsterInstance, partitions: Partitions, chosen: "Backfill", title: str) -> str:
+    """Ask the daemon for a backfill; returns its identifier."""
+    definitions = {
+        **dict.fromkeys(TILE_STAGES, partitions.tile),
+        **dict.fromkeys(HOUR_ASSETS, partitions.hour),
+        **dict.fromkeys(NIGHT_ASSETS, partitions.night_live),
+        "nightly_mosaic": partitions.night,
+    }
+    target = AssetGraphSubset(
+        partitions_subsets_by_asset_key={
+            dg.AssetKey(asset): definitions[asset].subset_with_partition_keys(keys) for asset, keys in chosen.partitions.items() if keys
+        },
+        non_partitioned_asset_keys={dg.AssetKey(asset) for asset, keys in chosen.partitions.items() if not keys},
+    )
+    backfill_id, now = make_new_backfill_id(), time.time()
+    instance.add_backfill(
+        PartitionBackfill(
+            backfill_id=backfill_id,
+            status=BulkActionStatus.REQUESTED,
+            from_failure=False,
+            tags={"dagster/max_retries": "0", "dsa110/because": f"backfill of {title}"},
+            backfill_timestamp=now,
+            asset_selection=[dg.AssetKey(asset) for asset in chosen.partitions],
+            asset_backfill_data=AssetBackfillData.empty(target, now, instance),
+            title=f"{title}: {chosen.size} products",
+        )
+    )
+    return backfill_id
+
+
+def nights_in_backfills(instance: dg.DagsterInstance) -> frozenset[str]:
+    """Nights of which a running backfill still makes something; what follows from them is left alone until it has ended."""
+    nights: set[str] = set()
+    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=_ACTIVE)):
+        data = backfill.asset_backfill_data
+        subsets: Mapping[dg.AssetKey, Any] = data.target_subset.partitions_subsets_by_asset_key if data is not None else {}
+        for subset in subsets.values():
+            nights |= {str(key)[:10] for key in subset.get_partition_keys()}
+    return frozenset(nights)
+
+
+def _night(text: str) -> date | None:
+    return date.fromisoformat(text) if text else None

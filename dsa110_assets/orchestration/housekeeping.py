@@ -1,0 +1,59 @@
+"""The daily housekeeping, and the hourly look for stale products. What may be removed is decided by `stages.housekeeping`."""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from dsa110_assets.orchestration.metadata import table
+from dsa110_assets.orchestration.resources import PlatformResource
+
+
+class CleanRequest(dg.Config):
+    """How to clean."""
+
+    dry_run: bool = Field(default=False, description="Only show what would be removed.")
+
+
+@dg.op(description="Removes what the retention rules allow: the same as `dsa110 clean`.")
+def clean(context: dg.OpExecutionContext, config: CleanRequest, platform: PlatformResource) -> None:
+    """Plan, show, carry out."""
+    from dsa110_assets.stages import housekeeping
+    from dsa110_assets.stages.attempts import now
+
+    opened, when = platform.open(), now()
+    removals = housekeeping.plan(opened, when)
+    if not config.dry_run:
+        housekeeping.carry_out(opened, removals, when)
+    metadata: dict[str, Any] = {"removed_mb": sum(one.size_bytes for one in removals) / 1e6, "dry run": config.dry_run}
+    if removals:
+        metadata["removals"] = table(
+            [{"rule": one.rule, "what": one.what, "mb": one.size_bytes / 1e6, "why": one.reason} for one in removals[:200]]
+        )
+    context.add_output_metadata(metadata)
+
+
+housekeeping_job = dg.GraphDefinition(
+    name="cleaning", node_defs=[clean], description="Removes what the retention rules allow; a dry run only shows it."
+).to_job(name="housekeeping")
+stale_job = dg.define_asset_job(
+    "look_for_stale", selection=dg.AssetSelection.assets("stale_products"), description="Look for stale products."
+)
+SCHEDULES = (
+    dg.ScheduleDefinition(
+        name="housekeeping_at_1500_utc",
+        job=housekeeping_job,
+        cron_schedule="0 15 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Once a day, early in the morning at the telescope.",
+    ),
+    dg.ScheduleDefinition(
+        name="stale_products_hourly",
+        job=stale_job,
+        cron_schedule="40 * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="The table of stale products, every hour.",
+    ),
+)

@@ -1,0 +1,143 @@
+"""What somebody should be told: conditions of the platform that need a person, and their delivery to the log and a webhook.
+
+Each alert has a key; it is sent once when it appears and once when it has passed (`changes`). What to do about each is in
+`docs/playbook.md`. What does not belong here: when to look (`orchestration.sensors`), freshness and failed runs (Dagster knows).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import AlertNotDeliveredError
+from dsa110_assets.ingest import status
+from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
+from dsa110_assets.stages import disk
+from dsa110_assets.stages.platform import Platform
+
+KINDS = ("disk-low", "observation-failed", "behind", "files-refused", "waiting-for-calibration", "not-fresh", "run-failed")
+"""First words of the keys; each has its paragraph in the playbook."""
+RECENT = timedelta(days=2)
+"""Failures older than this are history."""
+MOST_LINES = 10
+_log = logging.getLogger("dsa110.alerts")
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing to tell. ``key``: ``<kind>/<what>``, the same as long as the condition lasts."""
+
+    key: str
+    level: Literal["warning", "error"]
+    title: str
+    next_step: str
+
+    def line(self) -> str:
+        """For people."""
+        return f"{'ERROR' if self.level == 'error' else 'warning'}: {self.title} -> {self.next_step}"
+
+
+def conditions(platform: Platform, now: datetime) -> list[Alert]:
+    """All that needs a person at this moment, as far as disk and registry show it."""
+    found: list[Alert] = []
+    if (why := disk.shortage(platform.config)) is not None:
+        found.append(Alert("disk-low/products", "error", why, "`dsa110 clean --dry-run` shows what may go"))
+    with platform.database.session() as session:
+        found += _failed(session, now)
+        found += _waiting(session, now)
+        backlog = status.backlog(session, now)
+        refused = status.rejected_by_kind(session)
+    if (waited := backlog.oldest_pending_s or 0.0) > platform.config.alert_backlog_s:
+        title = f"{backlog.n_live} live observations wait, the oldest for {waited / 3600:.1f} h"
+        found.append(Alert("behind/live", "warning", title, "look at the runs in progress; newest observations go first"))
+    for kind, number in refused.items():
+        title = f"{number} raw files were refused: {kind}"
+        found.append(Alert(f"files-refused/{kind}", "warning", title, "`dsa110 ingest status` lists them with reasons"))
+    return found
+
+
+def _failed(session: Session, now: datetime) -> list[Alert]:
+    query = select(IngestGroup).where(IngestGroup.state == GroupState.FAILED, IngestGroup.updated_at > now - RECENT)
+    return [
+        Alert(
+            f"observation-failed/{group.group_id}/{group.attempt}",
+            "error",
+            f"observation {group.group_id} has failed ({group.error_type}): {' '.join((group.error or '').split())[:300]}",
+            f"`dsa110 ingest retry {group.group_id}` when the cause is gone",
+        )
+        for group in session.scalars(query.order_by(IngestGroup.group_id))
+    ]
+
+
+def _waiting(session: Session, now: datetime) -> list[Alert]:
+    query = select(IngestGroup).where(
+        IngestGroup.state == GroupState.PENDING,
+        IngestGroup.stage == TileStage.AWAITING_CALIBRATION,
+        IngestGroup.updated_at < now - timedelta(days=1),
+    )
+    nights: dict[str, int] = {}
+    for group in session.scalars(query):
+        nights[group.night.isoformat()] = nights.get(group.night.isoformat(), 0) + 1
+    return [
+        Alert(
+            f"waiting-for-calibration/{night}",
+            "warning",
+            f"{number} observations of {night} have waited for calibration tables for a day",
+            "look at the asset calibration_tables; materialize its night",
+        )
+        for night, number in sorted(nights.items())
+    ]
+
+
+def changes(before: Mapping[str, str], alerts: Iterable[Alert]) -> tuple[list[Alert], list[str]]:
+    """What has appeared, and the titles of what has passed, since ``before`` (titles by key)."""
+    present = {alert.key: alert for alert in alerts}
+    return [alert for key, alert in present.items() if key not in before], [title for key, title in before.items() if key not in present]
+
+
+def deliver(config: PipelineConfig, new: Sequence[Alert], passed: Sequence[str]) -> None:
+    """Write to the log, and to the webhook if one is set, as one message that Slack and its likes understand.
+
+    Raises:
+        AlertNotDeliveredError: the webhook did not take it; the log has it.
+    """
+    lines = [alert.line() for alert in new] + [f"passed: {title}" for title in passed]
+    if not lines:
+        return
+    for alert in new:
+        _log.log(logging.ERROR if alert.level == "error" else logging.WARNING, alert.line())
+    for title in passed:
+        _log.info("passed: %s", title)
+    if config.alert_webhook_url is None:
+        return
+    shown = lines[:MOST_LINES] + ([f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else [])
+    send(config.alert_webhook_url.get_secret_value(), "DSA-110 pipeline\n" + "\n".join(shown))
+
+
+def send(url: str, text: str, timeout_s: float = 10.0) -> None:
+    """POST a message as JSON, ``{"text": ...}``.
+
+    Raises:
+        AlertNotDeliveredError: no answer, or another one than 2xx.
+    """
+    host = url.partition("://")[2].partition("/")[0]  # the rest of the address is a secret
+    if not url.startswith(("http://", "https://")):
+        raise AlertNotDeliveredError("PIPELINE_ALERT_WEBHOOK_URL", "is not an http address", "set it to the webhook's address")
+    request = urllib.request.Request(url, json.dumps({"text": text}).encode(), {"Content-Type": "application/json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310
+            return
+    except (OSError, urllib.error.HTTPError) as error:
+        raise AlertNotDeliveredError(
+            f"webhook at {host}", f"did not take the alert ({error})", "it is sent again; check PIPELINE_ALERT_WEBHOOK_URL"
+        ) from error

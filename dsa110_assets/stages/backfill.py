@@ -1,0 +1,157 @@
+"""Which partitions a backfill makes again: a night or a range, from a stage on, only failed or only stale ones.
+
+The answer names existing products and observations only, because a backfill that targets an empty slot never comes to what
+follows it. What does not belong here: starting it (`orchestration.backfills`, `dsa110 backfill`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.staleness import partition_of, stale_partitions
+from dsa110_assets.stages.work import HOUR_ASSETS, MAKING_ORDER, TILE_STAGES
+
+_CUMULATIVE = ("light_curves", "variability_metrics", "ese_candidates")
+"""They hold all epochs; the newest night's must be made last."""
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """What to make: ``partitions`` by asset, upstream first (an asset without partitions has none listed); ``left_out``: why some are not."""
+
+    partitions: Mapping[str, tuple[str, ...]]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of products."""
+        return sum(max(1, len(keys)) for keys in self.partitions.values())
+
+    def rows(self) -> list[dict[str, str | int]]:
+        """One row for each asset, for people."""
+        return [
+            {"asset": asset, "partitions": max(1, len(keys)), "which": ", ".join(keys[:6]) + (" ..." if len(keys) > 6 else "")}
+            for asset, keys in self.partitions.items()
+        ]
+
+
+@dataclass
+class _Chosen:
+    partitions: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    left_out: list[str] = field(default_factory=list[str])
+
+    def add(self, asset: str, partitions: Iterable[str]) -> None:
+        self.partitions.setdefault(asset, set()).update(partitions)
+
+    def ordered(self) -> Backfill:
+        chosen = {asset: tuple(sorted(self.partitions[asset])) for asset in MAKING_ORDER if asset in self.partitions}
+        return Backfill(chosen, tuple(self.left_out))
+
+
+def plan(
+    platform: Platform,
+    first: date | None = None,
+    last: date | None = None,
+    *,
+    start: str | None = None,
+    only_failed: bool = False,
+    only_stale: bool = False,
+) -> Backfill:
+    """What a backfill makes.
+
+    Args:
+        platform: the platform.
+        first, last: nights (UTC), both included; only stale ones may be asked for without.
+        start: the first asset to make again; what is upstream of it is left as it is.
+        only_failed: observations that have failed, and nothing else: mosaics and light curves follow by themselves.
+        only_stale: products that are out of date, all of them and no others.
+
+    Raises:
+        NonRetriableError: the question contradicts itself.
+    """
+    if start is not None and start not in MAKING_ORDER:
+        raise NonRetriableError(start, "is not an asset that a backfill makes", f"choose one of {', '.join(MAKING_ORDER)}")
+    if only_failed and only_stale:
+        raise NonRetriableError("backfill", "only failed and only stale exclude each other", "ask for one, then for the other")
+    if first is None and not only_stale:
+        raise NonRetriableError("backfill", "no night was given", "name the first night, such as 2025-12-01")
+    last = last or first
+    if first is not None and last is not None and last < first:
+        raise NonRetriableError("backfill", f"the range {first} .. {last} ends before it begins", "exchange the two nights")
+    wanted = MAKING_ORDER[MAKING_ORDER.index(start) :] if start else MAKING_ORDER
+    chosen = _Chosen()
+    if only_stale:
+        for one in stale_partitions(platform):
+            inside = one.night is None or first is None or last is None or first <= date.fromisoformat(one.night) <= last
+            if one.asset in wanted and inside:
+                chosen.add(one.asset, [one.partition] if one.partition else [])
+    else:
+        assert first is not None
+        assert last is not None
+        with platform.database.session() as session:
+            _choose(session, chosen, first, last, wanted, only_failed=only_failed)
+    with platform.database.session() as session:
+        _add_newest_night(session, chosen)
+    return chosen.ordered()
+
+
+def _choose(session: Session, chosen: _Chosen, first: date, last: date, wanted: tuple[str, ...], *, only_failed: bool) -> None:
+    query = select(IngestGroup).where(IngestGroup.night.between(first, last)).order_by(IngestGroup.group_id)
+    groups = session.scalars(query).all()
+    state = GroupState.FAILED if only_failed else GroupState.COMPLETED
+    taken = [group for group in groups if group.state == state]
+    for other in GroupState:
+        number = sum(group.state == other for group in groups)
+        if number and other != state:
+            hint = "`--only-failed` takes them" if other == GroupState.FAILED else "they are or will be made as they are"
+            chosen.left_out.append(f"{number} observations are {other.value}: {hint}")
+    for asset in wanted:
+        if asset in TILE_STAGES and taken:
+            chosen.add(asset, (f"{group.night.isoformat()}|{group.slot}" for group in taken))
+    if only_failed:
+        return
+    calibrated = {group.night.isoformat() for group in taken if group.calibrator}
+    if "calibration_tables" in wanted and calibrated:
+        chosen.add("calibration_tables", calibrated)
+    for asset in wanted:
+        if asset not in (*TILE_STAGES, "calibration_tables"):
+            inside = [part for part in _existing(session, asset) if first <= date.fromisoformat(part[:10]) <= last]
+            if inside:
+                chosen.add(asset, inside)
+
+
+def _add_newest_night(session: Session, chosen: _Chosen) -> None:
+    for asset in _CUMULATIVE:
+        if asset in chosen.partitions and (existing := _existing(session, asset)):
+            chosen.add(asset, [max(existing)])
+
+
+def _existing(session: Session, asset: str) -> set[str]:
+    """Partitions of an asset that have been made."""
+    keys = session.scalars(select(ProductVersion.key).where(ProductVersion.product == asset).distinct())
+    return {partition for partition in (partition_of(asset, key) for key in keys) if partition is not None}
+
+
+def consecutive(asset: str, partitions: Iterable[str]) -> list[tuple[str, str]]:
+    """Partitions as ranges (first, last) that hold those and no others; a range stays within its night."""
+    step = 5 if asset in TILE_STAGES else 60 if asset in HOUR_ASSETS else None
+    ranges: list[tuple[str, str]] = []
+    for partition in sorted(partitions):
+        if step is not None and ranges and ranges[-1][1][:10] == partition[:10] and _minute(partition) - _minute(ranges[-1][1]) == step:
+            ranges[-1] = (ranges[-1][0], partition)
+        else:
+            ranges.append((partition, partition))
+    return ranges
+
+
+def _minute(partition: str) -> int:
+    hour, _, minute = partition[11:].partition(":")
+    return int(hour) * 60 + int(minute or 0)

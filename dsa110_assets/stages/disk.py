@@ -1,0 +1,31 @@
+"""Whether there is room for more products. Nothing else belongs here: `housekeeping` makes room."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from dsa110_assets.config import PipelineConfig
+
+GIB = 1 << 30
+
+
+def shortage(config: PipelineConfig) -> str | None:
+    """Why no new work may begin: a file system with less than ``min_free_gib`` left; None when there is room.
+
+    What runs is not stopped; a full-size tile needs up to 4 GiB, so that those which run still find their room.
+    """
+    for name, path in (("output", config.output_dir), ("scratch", config.scratch_dir), ("state", config.state_dir)):
+        free_gib = shutil.disk_usage(_existing(path)).free / GIB
+        if free_gib < config.min_free_gib:
+            return (
+                f"paused: the {name} directory {path} has {free_gib:.1f} GiB left, less than PIPELINE_MIN_FREE_GIB ({config.min_free_gib:g}); "
+                "make room (`dsa110 clean`), and it goes on by itself"
+            )
+    return None
+
+
+def _existing(path: Path) -> Path:
+    """The path itself, or the nearest directory above it that exists."""
+    path = path.absolute()
+    return path if path.exists() else _existing(path.parent)

@@ -1,0 +1,74 @@
+"""Which partitions would come out differently today, and why: for `dsa110 stale`, the table in the UI, and backfills.
+
+What does not belong here: what decides how a product comes out (`recipes`), making it again (`backfill`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dsa110_assets import products
+from dsa110_assets.registry import provenance
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.recipes import recipes
+from dsa110_assets.stages.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
+
+
+@dataclass(frozen=True)
+class StalePartition:
+    """A product that is out of date. ``partition``: the asset's partition key in Dagster, None for one without partitions.
+
+    ``key``: observation, hour or night. ``reasons``: any of ``code``, ``configuration``, ``inputs``.
+    """
+
+    asset: str
+    partition: str | None
+    key: str
+    reasons: tuple[str, ...]
+    made_at: datetime
+
+    @property
+    def night(self) -> str | None:
+        """The UTC date that it belongs to."""
+        return None if self.partition is None else self.partition[:10]
+
+
+def partition_of(asset: str, key: str) -> str | None:
+    """Dagster's partition key of a product: ``2026-03-01|05:10``, ``2026-03-01|05``, ``2026-03-01`` or None."""
+    if asset in TILE_STAGES:
+        return "|".join(products.tile_partition(key))
+    if asset in HOUR_ASSETS:
+        return f"{key[:10]}|{key[11:13]}"
+    return key[:10] if asset in NIGHT_ASSETS else None
+
+
+def stale_partitions(platform: Platform) -> list[StalePartition]:
+    """All products that are out of date, upstream assets first."""
+    with platform.database.session() as session:
+        found = provenance.stale(session, recipes(platform.config))
+    order = {name: number for number, name in enumerate(recipes(platform.config))}
+    return sorted(
+        (StalePartition(one.product, partition_of(one.product, one.key), one.key, one.reasons, one.made_at) for one in found),
+        key=lambda one: (order[one.asset], one.key),
+    )
+
+
+def summary(stale: Sequence[StalePartition]) -> list[dict[str, str | int]]:
+    """One row for each asset that has stale partitions: how many, and for which reasons."""
+    rows: list[dict[str, str | int]] = []
+    for asset in dict.fromkeys(one.asset for one in stale):
+        own = [one for one in stale if one.asset == asset]
+        reasons = Counter(reason for one in own for reason in one.reasons)
+        nights = sorted({one.night for one in own if one.night})
+        rows.append(
+            {
+                "asset": asset,
+                "stale": len(own),
+                "reasons": ", ".join(f"{reason} ({number})" for reason, number in sorted(reasons.items())),
+                "nights": f"{nights[0]} .. {nights[-1]}" if nights else "",
+            }
+        )
+    return rows
