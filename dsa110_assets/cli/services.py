@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from dsa110_assets.cli.logs import rotate
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ChildFailedError, ConfigurationError
 
@@ -138,8 +139,9 @@ def set_pool_limits(config: PipelineConfig, env: Mapping[str, str]) -> None:
 class Supervisor:
     """Starts services, restarts those that die, stops them in the reverse order."""
 
-    def __init__(self, members: list[Service], env: Mapping[str, str], log_dir: Path) -> None:
+    def __init__(self, members: list[Service], env: Mapping[str, str], log_dir: Path, *, log_limit_mb: float = 50.0) -> None:
         self.members = members
+        self._log_limit_bytes = log_limit_mb * 1e6
         self._env = dict(env)
         self._log_dir = log_dir
         log_dir.mkdir(parents=True, exist_ok=True)
@@ -158,6 +160,7 @@ class Supervisor:
         """Restart whatever dies until ``stop`` says so."""
         while not stop():
             for member in self.members:
+                rotate(self.log_of(member), self._log_limit_bytes)
                 if member.process is not None and member.process.poll() is not None:
                     time.sleep(RESTART_PAUSE_S)
                     member.restarts += 1

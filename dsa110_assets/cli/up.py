@@ -55,7 +55,9 @@ def up() -> None:
     code_port = services.free_port()
     env = services.environment(config, dagster_url(config), code_port)
     services.set_pool_limits(config, env)
-    supervisor = services.Supervisor(services.services(config, code_port), env, config.state_dir.absolute() / "logs")
+    supervisor = services.Supervisor(
+        services.services(config, code_port), env, config.state_dir.absolute() / "logs", log_limit_mb=config.log_limit_mb
+    )
     ending: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:  # the signature of a signal handler

@@ -101,9 +101,10 @@ def run_tile_stage(context: dg.AssetExecutionContext, platform: Platform, stage:
     """Run a stage for each observation of the slot; an empty slot, or a stage that has to wait, yields nothing."""
     results: list[StageResult] = []
     for group_id in observations_of(context, platform):
+        label_run(context, platform, group_id)
         with failures_on_the_asset(context), explained_failures():
             result = stage(platform, tile_run(context, group_id))
-        label_run(context, platform, group_id)
+        label_run(context, platform, group_id)  # the first stage has found the calibrator
         if result is None:
             context.log.info("%s: nothing to make yet", group_id)
         else:

@@ -16,7 +16,7 @@ from dsa110_assets.calibration.select import CalCandidate, CalChoice, select_tab
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import NoCalibrationError
 from dsa110_assets.ingest import ledger
-from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup
+from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup, MeasurementSetRow
 from dsa110_assets.stages.attempts import now
 
 
@@ -47,7 +47,7 @@ def recalibrate_outdated(session: Session, config: PipelineConfig, group_ids: Se
     outdated: list[str] = []
     for group_id in group_ids:
         group, applied = session.get(IngestGroup, group_id), session.get(CalibrationApplied, group_id)
-        if group is None or applied is None:
+        if group is None or applied is None or not _has_measurement_set(session, group_id):
             continue
         try:
             choice = nearest_tables(session, config, group)
@@ -56,6 +56,12 @@ def recalibrate_outdated(session: Session, config: PipelineConfig, group_ids: Se
         if str(choice.candidate.path) != applied.caltable_directory:
             outdated.append(group_id)
     return ledger.recalibrate(session, outdated, now()) if outdated else []
+
+
+def _has_measurement_set(session: Session, group_id: str) -> bool:
+    """Whether it can be calibrated again; housekeeping may have removed what that needs."""
+    query = select(MeasurementSetRow.path).where(MeasurementSetRow.group_id == group_id, MeasurementSetRow.kind == "raw")
+    return session.scalar(query) is not None
 
 
 def observations_near(session: Session, group_id: str, days: float) -> list[str]:

@@ -107,6 +107,9 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
         source, destination = platform.paths.measurement_set(group_id), platform.paths.calibrated_ms(group_id)
         with platform.database.session() as session:
             group = session.get_one(IngestGroup, group_id)
+            raw = session.get(MeasurementSetRow, str(source))
+            if raw is None:
+                raise NonRetriableError(group_id, "it has no Measurement Set", "make `measurement_set` first, from its raw files")
             try:
                 choice = nearest_tables(session, platform.config, group)
             except NoCalibrationError:
@@ -142,7 +145,6 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
         )
         with platform.database.session() as session:
             register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run.run_id)
-            raw = session.get_one(MeasurementSetRow, str(source))
             upsert_measurement_set(
                 session,
                 path=str(destination),
