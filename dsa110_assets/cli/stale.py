@@ -34,5 +34,5 @@ def stale(
         rows = [(o.asset, o.partition or o.key, ", ".join(o.reasons), f"{o.made_at:%Y-%m-%d %H:%M}") for o in found]
         emit_table(("asset", "partition", "reasons", "made (UTC)"), rows)
     else:
-        emit_table(("asset", "stale", "reasons", "nights"), [tuple(row.values()) for row in summary(found)])
+        emit_table(("asset", "stale", "reasons", "first night", "last night"), [tuple(row.values()) for row in summary(found)])
     raise typer.Exit(1 if found else 0)

@@ -68,7 +68,8 @@ def summary(stale: Sequence[StalePartition]) -> list[dict[str, str | int]]:
                 "asset": asset,
                 "stale": len(own),
                 "reasons": ", ".join(f"{reason} ({number})" for reason, number in sorted(reasons.items())),
-                "nights": f"{nights[0]} .. {nights[-1]}" if nights else "",
+                "first_night": nights[0] if nights else "",
+                "last_night": nights[-1] if nights else "",
             }
         )
     return rows

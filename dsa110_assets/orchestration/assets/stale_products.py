@@ -31,6 +31,7 @@ def build() -> dg.AssetsDefinition:
         stale = stale_partitions(platform.open())
         metadata: dict[str, Any] = {"stale": dg.MetadataValue.int(len(stale))}
         if stale:
+            metadata["what makes them again"] = dg.MetadataValue.job("backfill_stale", location_name="dsa110_assets")
             metadata["by asset"] = table(summary(stale))
             metadata["partitions"] = table(
                 [
@@ -43,7 +44,6 @@ def build() -> dg.AssetsDefinition:
                     for one in stale[:MOST_ROWS]
                 ]
             )
-            metadata["next step"] = dg.MetadataValue.md("Launch the job `backfill_stale`, or `dsa110 backfill --stale`.")
         verdict = dg.AssetCheckResult(
             check_name="nothing_is_stale",
             passed=not stale,

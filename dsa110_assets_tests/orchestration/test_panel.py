@@ -1,0 +1,304 @@
+"""What a person can do with the Dagster UI alone: see why something failed, retry it, backfill, find what is stale, be told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
+from dagster._core.execution.backfill import BulkActionStatus
+
+from dsa110_assets.definitions import build_defs
+from dsa110_assets.errors import CalibrationQualityError, MosaicError, NoCalibrationError, RegistryError
+from dsa110_assets.ingest import ledger
+from dsa110_assets.orchestration import alerting, backfills, running, sensors
+from dsa110_assets.orchestration.assets import hourly_mosaic
+from dsa110_assets.orchestration.partitions import Partitions, hour_key, tile_key
+from dsa110_assets.orchestration.resources import PlatformResource
+from dsa110_assets.registry.provenance import Recipe, record_version
+from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
+from dsa110_assets.stages import alerts as messages
+from dsa110_assets.stages import hour, tile
+from dsa110_assets.stages.attempts import attempt, end_stage, now
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.recording import StageResult
+from dsa110_assets.stages.work import FollowUp, TileRun
+from dsa110_assets_tests.registry_fixture import add_group
+
+GROUP = "2026-03-12T05:03:21"
+NIGHT, SLOT = "2026-03-12", "05:00"
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as one:
+        yield one
+
+
+@pytest.fixture
+def platform(registry_config, database) -> Platform:
+    return Platform.open(registry_config.model_copy(update={"min_free_gib": 0.0}))
+
+
+def _resource(platform: Platform) -> PlatformResource:
+    return PlatformResource.with_config(platform.config)
+
+
+class Calibration:
+    """Stands for `calibrate`: fails with what it is told to, else records the stage; the attempt's bookkeeping is the real one."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.runs: list[TileRun] = []
+
+    def __call__(self, platform: Platform, run: TileRun) -> StageResult:
+        self.runs.append(run)
+        with attempt(platform, run) as number:
+            if self.error is not None:
+                raise self.error
+            with platform.database.session() as session:
+                end_stage(session, run, number, TileStage.CALIBRATED)
+        return StageResult("calibrated_ms", run.group_id, figures={"hours_away": 1.0})
+
+
+@pytest.fixture
+def calibration(monkeypatch: pytest.MonkeyPatch) -> Calibration:
+    one = Calibration()
+    monkeypatch.setattr(tile, "calibrate", one)
+    return one
+
+
+def _run_tile(platform: Platform, instance: dg.DagsterInstance, *, parent: dg.DagsterRun | None = None, **tags: str) -> dg.DagsterRun:
+    """A run of `calibrated_ms` as the daemon starts it; with ``parent`` a re-execution, which has its parent's tags."""
+    job = build_defs(platform.config).resolve_job_def("tile")
+    subset = job.get_subset(asset_selection={dg.AssetKey("calibrated_ms")})
+    key = tile_key(NIGHT, SLOT)
+    names = {f"dagster/partition/{name}": value for name, value in key.keys_by_dimension.items()}
+    run = instance.create_run_for_job(
+        subset,
+        tags={**tags, "dagster/partition": str(key), **names} if parent is None else dict(parent.tags),
+        parent_run_id=parent.run_id if parent else None,
+        root_run_id=parent.run_id if parent else None,
+        asset_selection=frozenset([dg.AssetKey("calibrated_ms")]),
+    )
+    execute_run(InMemoryJob(subset), run, instance)
+    return instance.get_run_by_id(run.run_id)
+
+
+def _group(platform: Platform) -> IngestGroup:
+    with platform.database.session() as session:
+        return session.get_one(IngestGroup, GROUP)
+
+
+def _leased(platform: Platform) -> dict[str, str]:
+    """An observation that the sensor has leased; tags of the run that it asks for."""
+    with platform.database.session() as session:
+        add_group(session, GROUP, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET, dec_deg=54.6)
+        session.get_one(IngestGroup, GROUP).calibrator = "0834+555"
+        (lease,) = ledger.lease_pending(session, "sensor", 5, now(), lease_s=600)
+    return {running.GROUP_TAG: GROUP, running.ATTEMPT_TAG: str(lease.attempt)}
+
+
+def test_a_failed_tile_says_why_on_its_run_and_on_its_asset_and_a_re_execution_takes_it_up(platform, instance, calibration) -> None:
+    tags = _leased(platform)
+    calibration.error = CalibrationQualityError(GROUP, "all visibilities are flagged", "look at the flags of measurement_set")
+    failed = _run_tile(platform, instance, **tags)
+    assert failed.status == dg.DagsterRunStatus.FAILURE
+    assert "look at the flags of measurement_set" in alerting.cause_of(instance, failed.run_id)
+    (observation,) = instance.fetch_observations(dg.AssetKey("calibrated_ms"), limit=5).records
+    shown = observation.asset_observation.metadata
+    assert shown["cause"].value == "all visibilities are flagged"
+    assert shown["next step"].value == "look at the flags of measurement_set"
+    assert observation.partition_key == f"{NIGHT}|{SLOT}"
+    assert _group(platform).state == GroupState.FAILED
+
+    calibration.error = None
+    again = _run_tile(platform, instance, parent=failed)
+    assert again.status == dg.DagsterRunStatus.SUCCESS
+    assert (_group(platform).state, _group(platform).attempt) == (GroupState.COMPLETED, 2)
+    assert [run.attempt for run in calibration.runs] == [1, None], "the parent's attempt has ended; a new one was taken"
+
+
+def test_a_re_execution_does_not_take_an_observation_from_a_run_that_works_on_it(platform, instance, calibration) -> None:
+    calibration.error = RegistryError("registry", "cannot be reached", "it is tried again")
+    failed = _run_tile(platform, instance, **_leased(platform))
+    with platform.database.session() as session:  # the queue has asked for another attempt meanwhile
+        ledger.lease_group(session, GROUP, "sensor", now(), lease_s=600)
+    calibration.error = None
+    refused = _run_tile(platform, instance, parent=failed)
+    assert refused.status == dg.DagsterRunStatus.FAILURE
+    assert "in progress by sensor" in alerting.cause_of(instance, refused.run_id)
+    assert (_group(platform).state, _group(platform).attempt) == (GroupState.IN_PROGRESS, 2)
+
+
+def test_runs_can_be_filtered_by_night_declination_and_calibrator(platform, instance, calibration) -> None:
+    run = _run_tile(platform, instance, **_leased(platform))
+    for name, value in (("night", NIGHT), ("declination", "54.6"), ("calibrator", "0834+555")):
+        assert [one.run_id for one in instance.get_runs(dg.RunsFilter(tags={f"dsa110/{name}": value}))] == [run.run_id]
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [
+        (RegistryError("registry", "cannot be reached", "wait"), 3),
+        (NoCalibrationError("x", "none yet", "wait"), 3),
+        (MosaicError("x", "no tile", "look"), 1),
+    ],
+)
+def test_an_error_is_retried_by_its_type(platform, instance, monkeypatch, error, calls) -> None:
+    made: list[int] = []
+
+    def fail(*_arguments: object) -> None:
+        made.append(1)
+        raise error
+
+    assert running.RETRY.max_retries == 2
+    monkeypatch.setattr(hourly_mosaic, "RETRY", dg.RetryPolicy(max_retries=running.RETRY.max_retries))
+    monkeypatch.setattr(hour, "make_mosaic", fail)
+    job = build_defs(platform.config).resolve_job_def("hour")
+    result = job.execute_in_process(
+        instance=instance, partition_key=hour_key(NIGHT, "05"), asset_selection=[dg.AssetKey("hourly_mosaic")], raise_on_error=False
+    )
+    assert not result.success
+    assert len(made) == calls
+
+
+def _versions(platform: Platform, recipe: Recipe) -> None:
+    with platform.database.session() as session:
+        add_group(session, GROUP)
+        record_version(session, "tile_image", GROUP, recipe=recipe)
+        record_version(session, "hourly_mosaic", f"{NIGHT}T05", recipe=recipe)
+
+
+def test_one_click_backfills_exactly_what_is_stale(platform, instance) -> None:
+    _versions(platform, Recipe("old", "old"))
+    job = build_defs(platform.config).resolve_job_def("backfill_stale")
+    assert job.execute_in_process(instance=instance).success
+    (asked,) = instance.get_backfills()
+    assert asked.status == BulkActionStatus.REQUESTED
+    target = asked.asset_backfill_data.target_subset.partitions_subsets_by_asset_key
+    assert {key.to_user_string(): [str(k) for k in subset.get_partition_keys()] for key, subset in target.items()} == {
+        "tile_image": [f"{NIGHT}|{SLOT}"],
+        "hourly_mosaic": [f"{NIGHT}|05"],
+    }
+    assert asked.tags["dagster/max_retries"] == "0"
+
+
+def test_a_dry_run_of_a_backfill_starts_nothing(platform, instance) -> None:
+    _versions(platform, Recipe("old", "old"))
+    config = dg.RunConfig(ops={"request_backfill": backfills.BackfillRequest(first_night=NIGHT, dry_run=True)})
+    assert build_defs(platform.config).resolve_job_def("backfill").execute_in_process(instance=instance, run_config=config).success
+    assert list(instance.get_backfills()) == []
+
+
+def test_what_follows_waits_until_a_backfill_of_its_night_has_ended(platform, instance, monkeypatch) -> None:
+    from dsa110_assets.stages import planning
+    from dsa110_assets.stages.backfill import Backfill
+
+    due = [FollowUp("hour", "hour/a", "tiles have ended", night=NIGHT, hour="05"), FollowUp("night", "night/b", "new", night="2026-03-13")]
+    monkeypatch.setattr(planning, "hours_due", lambda *_: due)
+    for name in ("references_due", "calibrations_due", "nights_due", "nightly_mosaics_due"):
+        monkeypatch.setattr(planning, name, lambda *_: [])
+    backfill_id = backfills.launch(
+        instance, Partitions.starting(platform.config.partition_start), Backfill({"tile_image": (f"{NIGHT}|{SLOT}",)}), "x"
+    )
+    assert backfills.nights_in_backfills(instance) == {NIGHT}
+    assert [request.partition_key for request in _asked(platform, instance)] == ["2026-03-13"]
+    instance.update_backfill(instance.get_backfill(backfill_id).with_status(BulkActionStatus.COMPLETED_SUCCESS))
+    assert len(_asked(platform, instance)) == 2
+
+
+def _asked(platform: Platform, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+    context = dg.build_sensor_context(instance=instance, resources={"platform": _resource(platform)})
+    answers: Any = sensors.follow_up(context)
+    return [answer for answer in answers if isinstance(answer, dg.RunRequest)]
+
+
+def test_the_table_of_stale_products_is_on_their_asset(platform, instance) -> None:
+    _versions(platform, Recipe("old", "old"))
+    job = build_defs(platform.config).resolve_job_def("look_for_stale")
+    assert job.execute_in_process(instance=instance).success
+    metadata = instance.get_latest_materialization_event(dg.AssetKey("stale_products")).asset_materialization.metadata
+    assert metadata["stale"].value == 2
+    rows = [record.data for record in metadata["partitions"].value.records] if hasattr(metadata["partitions"].value, "records") else None
+    rows = rows or [record.data for record in metadata["partitions"].records]
+    assert [(row["asset"], row["partition"]) for row in rows] == [("tile_image", f"{NIGHT}|{SLOT}"), ("hourly_mosaic", f"{NIGHT}|05")]
+
+
+def _tick(platform: Platform, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
+    context = dg.build_sensor_context(instance=instance, resources={"platform": _resource(platform)}, cursor=cursor)
+    answer: Any = alerting.alerts(context)
+    return answer
+
+
+def test_stale_assets_and_failed_runs_are_told_once(platform, instance, monkeypatch) -> None:
+    told: list[tuple[list[str], list[str]]] = []
+    monkeypatch.setattr(
+        messages, "deliver", lambda _config, new, passed: told.append(([alert.key.partition("/")[0] for alert in new], list(passed)))
+    )
+    instance._report_runless_asset_event(
+        FreshnessStateChange(
+            key=dg.AssetKey("tile_image"),
+            new_state=FreshnessState.FAIL,
+            previous_state=FreshnessState.PASS,
+            state_change_timestamp=now().timestamp(),
+        )
+    )
+    monkeypatch.setattr(hour, "make_mosaic", _raise(MosaicError("hour", "no good tile", "look at the tiles")))
+    build_defs(platform.config).resolve_job_def("hour").execute_in_process(
+        instance=instance, partition_key=hour_key(NIGHT, "05"), asset_selection=[dg.AssetKey("hourly_mosaic")], raise_on_error=False
+    )
+    first = _tick(platform, instance, None)
+    assert sorted(told.pop()[0]) == ["not-fresh", "run-failed"]
+    assert "no good tile" in first.skip_reason.skip_message
+    again = _tick(platform, instance, first.cursor)
+    assert told.pop() == ([], [])
+    assert json.loads(again.cursor) == json.loads(first.cursor)
+
+
+def test_an_alert_that_was_not_delivered_is_told_again(platform, instance) -> None:
+    from pydantic import SecretStr
+
+    from dsa110_assets.errors import AlertNotDeliveredError
+
+    deaf = Platform(
+        platform.config.model_copy(update={"min_free_gib": 1e9, "alert_webhook_url": SecretStr("http://127.0.0.1:9/none")}),
+        platform.paths,
+        platform.database,
+    )
+    with pytest.raises(AlertNotDeliveredError):  # the tick fails, so that its cursor does not move
+        _tick(deaf, instance, None)
+
+
+def _raise(error: Exception) -> Callable[..., None]:
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_every_asset_says_what_it_is_who_owns_it_and_which_code_makes_it() -> None:
+    for node in build_defs().resolve_asset_graph().asset_nodes:
+        name = node.key.to_user_string()
+        assert node.description, name
+        assert node.group_name, name
+        assert node.kinds, name
+        assert node.owners, name
+        assert "documentation" in node.metadata, name
+        assert node.tags["dsa110/level"], name
+        assert (node.code_version is None) == (name in ("raw_subbands", "stale_products")), name
+        assert (node.freshness_policy is None) == (node.tags["dsa110/level"] == "reference"), name
+
+
+def test_the_commands_request_is_one_that_this_dagster_understands() -> None:
+    from dagster_graphql.schema import create_schema
+    from graphql import parse, validate
+
+    from dsa110_assets.cli.backfill import LAUNCH
+
+    assert validate(create_schema().graphql_schema, parse(LAUNCH)) == []

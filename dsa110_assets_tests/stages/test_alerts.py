@@ -1,0 +1,129 @@
+"""Somebody is told once when something needs a person, and once when it has passed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from pydantic import SecretStr
+
+from dsa110_assets.errors import AlertNotDeliveredError
+from dsa110_assets.registry.schema import GroupState, TileStage
+from dsa110_assets.stages import alerts, disk, intake
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets_tests.registry_fixture import add_group
+
+NOW = datetime(2026, 3, 12, 12, 0, tzinfo=UTC)
+GROUP = "2026-03-12T05:03:21"
+
+
+class Webhook:
+    """A local HTTP server that answers as told and remembers what it was sent."""
+
+    def __init__(self) -> None:
+        self.answer = 200
+        self.received: list[dict] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                assert self.headers["Content-Type"] == "application/json"
+                if outer.answer == 200:
+                    outer.received.append(json.loads(body))
+                self.send_response(outer.answer)
+                self.end_headers()
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/services/secret-token"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def webhook():
+    one = Webhook()
+    yield one
+    one.server.shutdown()
+    one.server.server_close()
+
+
+@pytest.fixture
+def platform(registry_config, database) -> Platform:
+    return Platform.open(registry_config.model_copy(update={"min_free_gib": 0.0}))
+
+
+def _with(platform: Platform, **settings: object) -> Platform:
+    return Platform(platform.config.model_copy(update=settings), platform.paths, platform.database)
+
+
+def test_a_quiet_platform_needs_nobody(platform) -> None:
+    assert alerts.conditions(platform, NOW) == []
+
+
+def test_each_condition_is_told_with_cause_and_next_step(platform) -> None:
+    with platform.database.session() as session:
+        failed = add_group(session, GROUP, state=GroupState.FAILED)
+        failed.error, failed.error_type, failed.updated_at = "tile: all data are flagged. look at the flags", "ImagingError", NOW
+        waits = add_group(session, "2026-03-10T05:03:21", state=GroupState.PENDING, stage=TileStage.AWAITING_CALIBRATION)
+        waits.updated_at = NOW - timedelta(days=2)
+        late = add_group(session, "2026-03-12T05:08:30", state=GroupState.PENDING, stage=TileStage.RAW)
+        late.pending_at = NOW - timedelta(hours=3)
+    found = {alert.key.partition("/")[0]: alert for alert in alerts.conditions(_with(platform, min_free_gib=1e9), NOW)}
+    assert set(found) == {"disk-low", "observation-failed", "waiting-for-calibration", "behind"}
+    assert set(found) <= set(alerts.KINDS)
+    assert "all data are flagged" in found["observation-failed"].title
+    assert all(alert.next_step for alert in found.values())
+
+
+def test_an_alert_is_told_once_and_its_end_once(platform, webhook) -> None:
+    config = platform.config.model_copy(update={"alert_webhook_url": SecretStr(webhook.url)})
+    one = alerts.Alert("behind/live", "warning", "3 observations wait", "look at the runs")
+    new, passed = alerts.changes({}, [one])
+    alerts.deliver(config, new, passed)
+    assert webhook.received == [{"text": "DSA-110 pipeline\nwarning: 3 observations wait -> look at the runs"}]
+    assert alerts.changes({one.key: one.title}, [one]) == ([], [])
+    new, passed = alerts.changes({one.key: one.title}, [])
+    alerts.deliver(config, new, passed)
+    assert webhook.received[1:] == [{"text": "DSA-110 pipeline\npassed: 3 observations wait"}]
+    alerts.deliver(config, [], [])
+    assert len(webhook.received) == 2
+
+
+def test_a_flood_is_one_message_of_bounded_length(platform, webhook) -> None:
+    config = platform.config.model_copy(update={"alert_webhook_url": SecretStr(webhook.url)})
+    alerts.deliver(config, [alerts.Alert(f"run-failed/{n}", "error", f"run {n} failed", "look") for n in range(200)], [])
+    (message,) = webhook.received
+    assert len(message["text"].splitlines()) == 2 + alerts.MOST_LINES
+    assert message["text"].endswith("and 190 more")
+
+
+def test_a_webhook_that_refuses_is_an_error_that_names_no_secret(platform, webhook) -> None:
+    webhook.answer = 500
+    config = platform.config.model_copy(update={"alert_webhook_url": SecretStr(webhook.url)})
+    with pytest.raises(AlertNotDeliveredError) as refused:
+        alerts.deliver(config, [alerts.Alert("behind/live", "warning", "x", "y")], [])
+    assert "500" in str(refused.value)
+    assert "secret-token" not in str(refused.value)
+
+
+def test_no_new_work_begins_when_the_disk_is_nearly_full(platform) -> None:
+    """Files are still booked, nothing is leased, and the reason says what to do."""
+    assert disk.shortage(platform.config) is None
+    full = _with(platform, min_free_gib=1e9, vla_calibrators_file=None)
+    with platform.database.session() as session:
+        from dsa110_assets.registry.queries.quality import upsert_reference_catalog
+
+        for name in ("calibrator_catalog", "nvss_catalog"):
+            upsert_reference_catalog(session, name=name, path=f"/{name}", origin="test", n_rows=1)
+        add_group(session, GROUP, state=GroupState.PENDING, stage=TileStage.RAW)
+    report = intake.tick(full, most=5)
+    assert report.works == ()
+    assert "PIPELINE_MIN_FREE_GIB" in report.summary
+    assert "dsa110 clean" in report.summary
+    assert len(intake.tick(platform, most=5).works) == 1
