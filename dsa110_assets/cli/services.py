@@ -107,7 +107,8 @@ def services(config: PipelineConfig, code_port: int) -> list[Service]:
     return [
         Service(
             "code-server",
-            [str(bin_dir / "dagster"), "code-server", "start", "-m", "dsa110_assets.definitions", "-h", "127.0.0.1", "-p", str(code_port)],
+            # one process; `dagster code-server` is two, and never recovers from the death of the inner one
+            [str(bin_dir / "dagster"), "api", "grpc", "-m", "dsa110_assets.definitions", "-h", "127.0.0.1", "-p", str(code_port)],
             code_port,
         ),
         Service(
@@ -156,9 +157,10 @@ class Supervisor:
             self._launch(member)
             self._wait_until_ready(member)
 
-    def watch(self, stop: Callable[[], bool], poll_s: float = 1.0) -> None:
-        """Restart whatever dies until ``stop`` says so."""
+    def watch(self, stop: Callable[[], bool], poll_s: float = 1.0, *, revive_database: Callable[[], None] = lambda: None) -> None:
+        """Restart whatever dies until ``stop`` says so; the database first, because all others need it."""
         while not stop():
+            revive_database()
             for member in self.members:
                 rotate(self.log_of(member), self._log_limit_bytes)
                 if member.process is not None and member.process.poll() is not None:

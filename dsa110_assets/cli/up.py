@@ -38,10 +38,10 @@ def up() -> None:
     from rich.console import Console
 
     from dsa110_assets.cli import services
-    from dsa110_assets.errors import ConfigurationError
+    from dsa110_assets.errors import ConfigurationError, PipelineError
     from dsa110_assets.products import ProductPaths, sweep_staging
     from dsa110_assets.registry.database import Database
-    from dsa110_assets.registry.server import dagster_url
+    from dsa110_assets.registry.server import dagster_url, ensure_alive
 
     console = Console(highlight=False)
     config = PipelineConfig.from_env()
@@ -63,13 +63,20 @@ def up() -> None:
     def end(number: int, frame: FrameType | None) -> None:  # the signature of a signal handler
         ending.append(number)
 
+    def revive_database() -> None:
+        try:
+            if ensure_alive(config):
+                console.print("the database had died; it runs again")
+        except PipelineError as error:  # a full disk, for instance; it is tried again in a second
+            console.print(f"[red]{error}[/]")
+
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     pid_file(config).write_text(str(os.getpid()))
     try:
         supervisor.start()
         console.print(f"Dagster UI: http://{config.api_host}:{config.dagster_port}   logs: {config.state_dir.absolute() / 'logs'}")
-        supervisor.watch(lambda: bool(ending))
+        supervisor.watch(lambda: bool(ending), revive_database=revive_database)
     finally:
         supervisor.stop()
         pid_file(config).unlink(missing_ok=True)

@@ -15,8 +15,15 @@ from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG
 from dsa110_assets.stages.work import FollowUp, TileWork
 
+LAUNCH_LIMIT_S = 30.0
+"""A run that was asked for is in Dagster's queue well before this; if not, daemon or code server died in between."""
+
 MOST_REQUESTS_PER_TICK = 20
 """A run request costs 0.15-0.35 s of the sensor's time."""
+
+WORK_TAG = "dsa110/work"
+MOST_KILLED = 20
+"""Runs for one piece of work that may be killed before nobody asks for another."""
 
 FOLLOW_UP_PRIORITY = "20"
 """Before any tile (live 10, backfill 0): tables release observations, and a finished hour is what people wait for."""
@@ -75,13 +82,15 @@ def raw_files(context: dg.SensorEvaluationContext, platform: PlatformResource) -
     )
 
 
-def _follow_up_request(work: FollowUp) -> dg.RunRequest:
+def _follow_up_request(work: FollowUp, killed: int) -> dg.RunRequest:
     partition = hour_key(work.night, work.hour) if work.night is not None and work.hour is not None else work.night
     return dg.RunRequest(
-        run_key=work.run_key,
+        run_key=f"{work.run_key}/{killed}" if killed else work.run_key,  # a remembered key must not stop a second run (pitfall 27)
         job_name=work.job,
         partition_key=partition,
         tags={
+            WORK_TAG: work.run_key,
+            "dagster/max_retries": "0",  # this sensor asks again for what was killed
             "dagster/priority": FOLLOW_UP_PRIORITY,
             "dsa110/because": work.reason[:250],
             **({"dsa110/night": work.night} if work.night else {}),
@@ -109,24 +118,46 @@ def follow_up(context: dg.SensorEvaluationContext, platform: PlatformResource) -
     if not works:
         yield dg.SkipReason("nothing new has become possible" + (f"; backfills work on {', '.join(sorted(busy))}" if busy else ""))
     for work in works:
-        yield _follow_up_request(work)
+        yield _follow_up_request(work, _killed_runs(context.instance, work.run_key))
 
 
-@dg.run_status_sensor(
+def _killed_runs(instance: dg.DagsterInstance, work_key: str) -> int:
+    """Runs for a piece of work that ended without an error of their own, which says nothing about the next one."""
+    failed = instance.get_runs(dg.RunsFilter(tags={WORK_TAG: work_key}, statuses=[dg.DagsterRunStatus.FAILURE]), limit=MOST_KILLED)
+    return sum(not instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE) for run in failed)
+
+
+@dg.sensor(
     name="dead_runs",
-    run_status=dg.DagsterRunStatus.FAILURE,
-    monitored_jobs=[jobs.tile_job],
+    target=jobs.tile_job,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Gives an observation back to the queue when its run died without saying why (killed, out of memory).",
+    description="Gives an observation back to the queue when its run died without saying why (killed, out of memory) or was never launched.",
 )
-def dead_runs(context: dg.RunStatusSensorContext, platform: PlatformResource) -> None:
-    """Runs that ended without their stage having recorded a failure."""
+def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SkipReason:
+    """Compare who should work with who does. The ledger is read first: a run that ends meanwhile has said so in it."""
     from dsa110_assets.stages import intake
 
-    group_id = context.dagster_run.tags.get(GROUP_TAG)
-    if group_id is not None:
-        intake.run_died(platform.open(), group_id, context.dagster_run.run_id)
+    opened = platform.open()
+    freed: list[str] = []
+    observations = intake.held(opened)
+    for one in observations:
+        run = _run_of(context.instance, one.run_id, one.run_key)
+        if run is None:
+            if one.run_id is None and one.leased_s > LAUNCH_LIMIT_S and intake.run_died(opened, one, "its run was never launched"):
+                freed.append(one.group_id)
+        elif run.is_finished:
+            if intake.run_died(opened, one, f"run {run.run_id} died"):
+                freed.append(one.group_id)
+        elif one.run_id is None:
+            intake.run_waits(opened, one)
+    return dg.SkipReason(f"{len(observations)} observations in progress; given back: {', '.join(freed) or 'none'}")
+
+
+def _run_of(instance: dg.DagsterInstance, run_id: str | None, run_key: str) -> dg.DagsterRun | None:
+    if run_id is not None:
+        return instance.get_run_by_id(run_id)
+    return next(iter(instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": run_key}), limit=1)), None)
 
 
 SENSORS = (raw_files, follow_up, dead_runs)

@@ -310,6 +310,18 @@ def ensure_server(config: PipelineConfig) -> str:
     return _database_url(config, None)
 
 
+def ensure_alive(config: PipelineConfig) -> bool:
+    """Start the embedded server again if it has died; whether it had. Costs a look at a file when it lives.
+
+    Raises:
+        RegistryError: the server does not come up.
+    """
+    if config.database_url is not None or (server := embedded_server(config)).address() is not None:
+        return False
+    server.ensure()
+    return True
+
+
 def dagster_url(config: PipelineConfig) -> str:
     """URL of the database in which Dagster keeps its own storage, on the same server; made if missing."""
     return _database_url(config, DAGSTER_DATABASE)

@@ -7,6 +7,7 @@ grouping them (`ingest`), asking for runs (`orchestration.sensors`).
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +25,10 @@ from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.work import TILE_STAGES, TileWork
 
 REQUEST_LEASE_S = 600.0
-"""A leased observation whose run has not started after this long is leased anew (the daemon died between lease and launch)."""
+"""A leased observation whose run has not started after this long is leased anew; while Dagster has the run in its queue, the lease is renewed."""
 
+DIED_DELAY_S = 5.0
+"""A killed run says little about its observation, which is tried again soon."""
 
 WAITING_RUNS_PER_WORKER = 2
 """Runs asked for ahead of the workers. What waits in the queue stays there, where the newest observation goes first."""
@@ -107,19 +110,50 @@ def _work(platform: Platform, lease: ledger.Lease) -> TileWork:
     )
 
 
-def run_died(platform: Platform, group_id: str, run_id: str) -> None:
-    """Give an observation back to the queue when its run has ended without saying so."""
+@dataclass(frozen=True)
+class HeldObservation:
+    """An observation that somebody works on, or should: ``run_id`` is None until the run that was asked for has begun."""
+
+    group_id: str
+    attempt: int
+    run_id: str | None
+    run_key: str
+    leased_s: float
+
+
+def held(platform: Platform) -> list[HeldObservation]:
+    """All observations in progress; ``leased_s``: since when, seconds."""
     with platform.database.session() as session:
-        group = session.get(IngestGroup, group_id)
-        if group is None or group.state != GroupState.IN_PROGRESS or group.run_id != run_id:
-            return
+        groups = session.scalars(select(IngestGroup).where(IngestGroup.state == GroupState.IN_PROGRESS)).all()
+    return [
+        HeldObservation(g.group_id, g.attempt, g.run_id, f"{g.group_id}/{g.attempt}", (now() - (g.started_at or now())).total_seconds())
+        for g in groups
+    ]
+
+
+def run_waits(platform: Platform, observation: HeldObservation) -> None:
+    """Keep an observation for a run that still waits in the queue of runs."""
+    with platform.database.session() as session, suppress(LeaseLostError):
+        ledger.renew_lease(session, observation.group_id, observation.attempt, now(), lease_s=REQUEST_LEASE_S)
+
+
+def run_died(platform: Platform, observation: HeldObservation, what: str) -> bool:
+    """Give an observation back to the queue when its run has ended without saying so, or was never launched; whether it was.
+
+    A run that has said how it ended, or another attempt that has taken over meanwhile, is not disturbed.
+    """
+    with platform.database.session() as session:
+        group = session.get(IngestGroup, observation.group_id, with_for_update=True)
+        held = group is not None and group.state == GroupState.IN_PROGRESS
+        if group is None or not held or (group.attempt, group.run_id) != (observation.attempt, observation.run_id):
+            return False
         error = ChildFailedError(
-            group_id, f"run {run_id} died in stage {group.stage}", "it is tried again by itself; look at the run's log if it fails again"
+            group.group_id,
+            f"{what} in stage {group.stage}",
+            "it is tried again by itself; look at the run's log if it fails again",
         )
-        try:
-            ledger.fail(session, group_id, group.attempt, error, now(), max_attempts=platform.config.max_attempts)
-        except LeaseLostError:  # another attempt has taken over meanwhile, which is all that was wanted
-            return
+        ledger.fail(session, group.group_id, group.attempt, error, now(), max_attempts=platform.config.max_attempts, delay_s=DIED_DELAY_S)
+        return True
 
 
 def labels_of(platform: Platform, group_id: str) -> dict[str, str]:

@@ -1,0 +1,100 @@
+"""A platform as `dsa110 up` runs it, under a directory of its own: start, stop, its processes by what they do.
+
+What does not belong here: what is done to it (`kills`, `soak`), whether it has survived (`agreement`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import psutil
+
+from dsa110_assets.cli import up
+from dsa110_assets.cli.services import port_is_open
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.registry.server import embedded_server
+from dsa110_assets.stages.platform import Platform
+
+START_LIMIT_S = 180.0
+_BY_COMMAND = {
+    "daemon": "dagster-daemon",
+    "webserver": "dagster-webserver",
+    "code server": "api grpc",
+    "casa": "calibration.casa_child",
+    "run worker": "multiprocessing.spawn",
+}
+ROLES = (*_BY_COMMAND, "database")
+
+
+@dataclass(frozen=True)
+class RunningPlatform:
+    """A started platform and the two views of it: ``platform`` (registry, paths), ``instance`` (Dagster)."""
+
+    root: Path
+    config: PipelineConfig
+    platform: Platform
+    instance: dg.DagsterInstance
+
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """Live processes of each role."""
+        found: dict[str, list[psutil.Process]] = {role: [] for role in ROLES}
+        home = str(self.root / "state" / "dagster")
+        for process in psutil.process_iter():
+            try:
+                if process.pid == os.getpid() or process.environ().get("DAGSTER_HOME") != home:
+                    continue
+                command = " ".join(process.cmdline())
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+            role = next((role for role, words in _BY_COMMAND.items() if words in command), None)
+            if role is not None and "resource_tracker" not in command:
+                found[role].append(process)
+        address = embedded_server(self.config).address()
+        if address is not None and psutil.pid_exists(address.pid):
+            found["database"].append(psutil.Process(address.pid))
+        return found
+
+
+@contextmanager
+def running(root: Path, settings: Mapping[str, str], port: int) -> Iterator[RunningPlatform]:
+    """A platform that runs during the block and is stopped after it. The settings become this process's environment."""
+    os.environ.update(settings)
+    config = PipelineConfig.from_env()
+    log = root / "up.log"
+    with log.open("wb") as stream:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "dsa110_assets.cli.main", "up"],
+            env=dict(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        limit = time.monotonic() + START_LIMIT_S
+        while not port_is_open(port) or not (root / "state" / "up.pid").is_file():
+            if server.poll() is not None or time.monotonic() > limit:
+                raise RuntimeError(f"the platform did not start: {log.read_text()[-2000:]}")
+            time.sleep(0.5)
+        os.environ["DSA110_DAGSTER_URL"] = _dagster_url(config)
+        with dg.DagsterInstance.from_config(str(root / "state" / "dagster")) as instance:
+            platform = Platform.open(config)
+            yield RunningPlatform(root, config, platform, instance)
+            platform.database.dispose()
+    finally:
+        up.stop(config)
+        server.wait(60)
+
+
+def _dagster_url(config: PipelineConfig) -> str:
+    from dsa110_assets.registry.server import dagster_url
+
+    return dagster_url(config)

@@ -1,0 +1,84 @@
+"""The cheapest night that takes every path of the real one: calibrator, tiles before and after it, an hour, a ranking.
+
+17 antennas within half a kilometre, sixteen subbands of one channel, six integrations in a tile, images of 600 pixels of 18 arcsec. What does not belong here: what
+is done to the platform that processes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsa110_assets.cli.demo import DemoPlaces
+from dsa110_assets.simulation.array import ArrayLayout
+from dsa110_assets.simulation.band import BandPlan
+from dsa110_assets.simulation.night import DemoPlan, demo_plan
+from dsa110_assets.simulation.receivers import Receivers
+from dsa110_assets.simulation.tile import SECONDS_PER_DAY, TILE_S, simulate_tile
+
+N_INTEGRATIONS = 6
+CALIBRATOR_TILE = 1
+ARRAY = ArrayLayout(tuple(station - 1 for station in (33, 37, 38, 46, 48, 50, 51, 103, 1, 5, 8, 13, 68, 83, 88, 93, 97)))
+"""The core of the demonstration's array, with the first of the reference antennas."""
+SETTINGS = {
+    "PIPELINE_IMAGE_SIZE": "600",
+    "PIPELINE_CELL_ARCSEC": "18",
+    "PIPELINE_CLEAN_NITER": "100",
+    "PIPELINE_SCAN_INTERVAL_S": "10",
+    "PIPELINE_GROUP_DEADLINE_S": "60",
+    "PIPELINE_HOUR_SETTLE_S": "5",
+    "PIPELINE_MAX_ATTEMPTS": "20",  # kills count as failures, and here there are more of them than nature makes
+}
+"""On top of the demonstration's settings."""
+
+
+@dataclass(frozen=True)
+class SmallNight:
+    """A plan of ``n_tiles`` observations that begin one tile's length apart; the calibrator transits in the middle of the second."""
+
+    plan: DemoPlan
+    n_tiles: int
+
+    @classmethod
+    def of(cls, n_tiles: int) -> SmallNight:
+        """The plan; the sky is the demonstration's."""
+        return cls(demo_plan(n_tiles=12, min_jy=0.5), n_tiles)
+
+    def start_mjd(self, tile: int) -> float:
+        """Centre of a tile's first integration, UTC."""
+        return self.plan.nights[0].start_mjd + (tile * TILE_S + 25.0) / SECONDS_PER_DAY
+
+    def write(self, directory: Path, tile: int, subbands: Sequence[int] | None = None) -> list[Path]:
+        """Raw files of one tile."""
+        return simulate_tile(
+            directory,
+            start_mjd=self.start_mjd(tile),
+            declination_deg=self.plan.declination_deg,
+            sky=self.plan.sky,
+            array=ARRAY,
+            band=BandPlan(1),
+            seed=self.plan.seed,
+            n_integrations=N_INTEGRATIONS,
+            receivers=Receivers(seed=5, drift_amplitude=0.003, drift_phase_deg=0.3),
+            subbands=subbands,
+        )
+
+
+def prepare(root: Path, night: SmallNight, port: int) -> tuple[DemoPlaces, dict[str, str]]:
+    """Directories and catalogues under an empty ``root``; the platform's settings."""
+    places = DemoPlaces(root)
+    for folder in (places.incoming, places.reference):
+        folder.mkdir(parents=True)
+    night.plan.write_references(places.reference)
+    return places, places.settings(port) | SETTINGS
+
+
+def digests(directory: Path) -> dict[str, tuple[str, int, int]]:
+    """Content, inode and time of modification of each file, by name: what must not change in the raw data."""
+    found: dict[str, tuple[str, int, int]] = {}
+    for path in sorted(directory.iterdir()):
+        facts = path.stat()
+        found[path.name] = (hashlib.sha256(path.read_bytes()).hexdigest(), facts.st_ino, facts.st_mtime_ns)
+    return found
