@@ -22,7 +22,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import NonRetriableError, PublishError
+from dsa110_assets.errors import NonRetriableError, PipelineError, PublishError, StorageError
 
 MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 JD_MINUS_MJD = 2_400_000.5
@@ -178,6 +178,8 @@ def nights_around(night: str, days: int) -> list[str]:
 
 
 # --- publication ----------------------------------------------------------------------------------------------------
+SPARE_BYTES = 1 << 20
+"""A disk with less than this is full: no product fits into it."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -192,12 +194,13 @@ def publish(destination: Path) -> Iterator[Path]:
 
     Raises:
         PublishError: nothing was written, or the rename failed.
+        StorageError: the block failed because the disk is full, read-only or failing, whatever its engine made of it.
     """
     parent = destination.parent
     staging = parent / STAGING / uuid.uuid4().hex
-    staging.mkdir(parents=True)
     staged = staging / destination.name
     try:
+        staging.mkdir(parents=True)
         yield staged
         if not staged.exists():
             raise PublishError(destination, "the stage ended without writing its product", "read the run's log; make the product again")
@@ -208,13 +211,42 @@ def publish(destination: Path) -> Iterator[Path]:
             raise PublishError(
                 destination, f"cannot be moved into place ({error.strerror})", "check space and permissions of its directory"
             ) from error
-    except BaseException:
+    except BaseException as error:
+        trouble = None if isinstance(error, PipelineError) else storage_trouble(destination, error)
         shutil.rmtree(staging, ignore_errors=True)
+        if trouble is not None:
+            raise trouble from error
         raise
     if staged.exists():  # the product that was replaced; readers that hold it keep their open files
         shutil.rmtree(staging, ignore_errors=True)
     else:
         staging.rmdir()
+
+
+def storage_trouble(path: Path, error: BaseException) -> StorageError | None:
+    """What is wrong with the disk of ``path``, if that explains an error; None when it does not.
+
+    Engines report a full disk as anything: the free space tells more than their words.
+    """
+    free = free_bytes(path)
+    code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.ENOSPC, errno.EDQUOT) or free < SPARE_BYTES:
+        cause = "the disk is full"
+    elif code == errno.EROFS:
+        cause = "the disk is read-only"
+    elif code == errno.EIO:
+        cause = "the disk fails"
+    else:
+        return None
+    return StorageError(path, f"{cause} ({error}; {free / 1e9:.2f} GB free)", "free space or repair the disk, then retry")
+
+
+def free_bytes(path: Path) -> int:
+    """Free space of the file system on which a path is, or would be."""
+    for place in (path, *path.parents):
+        if place.exists():
+            return shutil.disk_usage(place).free
+    return 0
 
 
 def _move_into_place(staged: Path, destination: Path) -> None:

@@ -25,6 +25,7 @@ from dsa110_assets.products import JD_MINUS_MJD, datetime_to_mjd, parse_raw_name
 
 SUBBAND_WIDTH_HZ = CHANNELS_PER_SUBBAND * CHANNEL_WIDTH_HZ
 FREQUENCY_TOLERANCE_HZ = 0.05 * CHANNEL_WIDTH_HZ
+INTEGRATION_TOLERANCE = 0.01
 POLARIZATIONS = (-5, -6)
 """XX, YY in the numbering of AIPS memo 117, which UVH5 uses."""
 FUTURE_TOLERANCE_DAYS = 1.0
@@ -266,9 +267,7 @@ def _header_of(path: Path, file: h5py.File) -> RawHeader:
     if np.unique(numbers).size != n_antennas:
         raise _invalid(path, "antenna numbers are not unique")
     ant_1, ant_2 = _baselines(items, n_times, n_bls, numbers)
-    integration_s = float(items.numbers("integration_time")[0])
-    if not integration_s > 0:
-        raise _invalid(path, f"integration time {integration_s} s")
+    integration_s = _integration_s(items, times)
     pointing, notes = _pointing(items)
     return RawHeader(
         path=path,
@@ -304,6 +303,16 @@ def _times(items: _Items, n_times: int, n_bls: int) -> NDArray[np.float64]:
     if not 2_440_000 < times[0] < 2_500_000:
         raise _invalid(items.path, f"time_array starts at {times[0]}, not a Julian date of this century")
     return times
+
+
+def _integration_s(items: _Items, times: NDArray[np.float64]) -> float:
+    values = items.numbers("integration_time")
+    if not values[0] > 0 or np.any(np.abs(values - values[0]) > INTEGRATION_TOLERANCE * values[0]):
+        raise _invalid(items.path, f"integration times of {values.min()} to {values.max()} s")
+    step_s = float(np.median(np.diff(times))) * 86_400.0 if times.size > 1 else float(values[0])
+    if abs(step_s - values[0]) > INTEGRATION_TOLERANCE * values[0]:
+        raise _invalid(items.path, f"integrations of {values[0]} s follow each other every {step_s:.4f} s")
+    return float(values[0])
 
 
 def _frequencies(items: _Items, n_freqs: int) -> tuple[NDArray[np.float64], float, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from dsa110_assets.conversion import subtables
 from dsa110_assets.conversion.tile import Tile
 from dsa110_assets.errors import StorageError
 from dsa110_assets.geometry import SCALE_KEYWORD, apparent_scale
-from dsa110_assets.products import JD_MINUS_MJD
+from dsa110_assets.products import JD_MINUS_MJD, free_bytes
 
 SECONDS_PER_DAY = 86400.0
 _CHANNELS_PER_TILE = 64
@@ -43,17 +42,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
-        free = _free_bytes(path)
+        free = free_bytes(path)
         full = (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}) or free < _SPARE_BYTES
         cause = "the disk is full" if full else "writing failed"
         raise StorageError(path, f"{cause} ({error}; {free / 1e9:.2f} GB free)", "free space or repair the disk, then retry") from error
-
-
-def _free_bytes(path: Path) -> int:
-    for place in (path, *path.parents):
-        if place.exists():
-            return shutil.disk_usage(place).free
-    return 0
 
 
 def write_measurement_set(
@@ -65,7 +57,7 @@ def write_measurement_set(
         StorageError: the disk is full, read-only or failing; the message names the path.
     """
     needed = tile.vis.nbytes + tile.vis.nbytes // 2 + tile.vis.nbytes // 64 + _SPARE_BYTES
-    free = _free_bytes(out)
+    free = free_bytes(out)
     if free < needed:
         raise StorageError(out, f"the disk is full: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free", "free space, then retry")
     with storage_errors(out):

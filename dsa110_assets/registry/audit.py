@@ -51,7 +51,9 @@ def audit(
         "caltables": set(session.scalars(select(CaltableRow.directory))),
         "images": set(session.scalars(select(ImageRow.directory))),
         "mosaics": set(session.scalars(select(MosaicRow.directory))),
-        "reference_catalogs": set(session.scalars(select(RefreshableCatalog.path))),
+        "reference_catalogs": set(
+            session.scalars(select(RefreshableCatalog.path).where(RefreshableCatalog.name != "monitored_sources"))
+        ),  # rows only
     }
     found = [
         Disagreement("missing", product, path, "make it again with `dsa110 backfill`, or restore it")

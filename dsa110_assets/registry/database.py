@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from psycopg2.extensions import adapt, register_adapter
 from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
@@ -122,7 +122,9 @@ def reachable(subject: str) -> Generator[None]:
     """Turn the driver's operational errors into a retriable `RegistryError` that says what to do."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except DBAPIError as error:
+        if not (isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated):
+            raise  # the statement's fault; a server that dies in the middle of one is reported as any DatabaseError
         raise RegistryError(
             "registry " + _PASSWORD.sub(r"\1***@", subject),
             f"cannot be used ({str(error.orig).strip()})",

@@ -107,7 +107,7 @@ def _attack(target: RunningPlatform, night: SmallNight, n_kills: int, seed: int,
         try:
             with target.platform.database.session() as session:
                 tally.look(session)
-                waiting = sum(1 for state in session.scalars(select(IngestGroup.state)) if state != GroupState.COMPLETED)
+                waiting = tiles - sum(state == GroupState.COMPLETED for state in session.scalars(select(IngestGroup.state)))
             if tiles < night.n_tiles and waiting < FEWEST_IN_WORK:
                 _arrive(target, night, tiles)
                 tiles += 1

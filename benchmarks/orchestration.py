@@ -1,0 +1,166 @@
+"""Pace of ingest and orchestration, measured against the running services of `dsa110 up`.
+
+``python -m benchmarks.orchestration``. A sensor's tick with 100 000 known files in the directory; from a file's last byte to user code
+in a run; what the runs of a tile cost beyond their work; a dead run until its observation is tried again; live before
+backfill. Small tiles (`dsa110_assets_tests.chaos.small_night`), so that nearly all of the time is orchestration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+from sqlalchemy import insert, select
+
+from dsa110_assets.cli.services import free_port
+from dsa110_assets.ingest.scan import scan_directory
+from dsa110_assets.orchestration.running import GROUP_TAG
+from dsa110_assets.products import group_id_of
+from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion, SubbandFile
+from dsa110_assets.stages.attempts import now
+from dsa110_assets_tests.chaos.running_platform import RunningPlatform, running
+from dsa110_assets_tests.chaos.small_night import SmallNight, prepare
+
+JD_MINUS_MJD = 2_400_000.5
+LIMIT_S = 300.0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--directory", type=Path, default=Path("orchestration-benchmark"), help="made anew, removed at the end")
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--tiles", type=int, default=5)
+    options = parser.parse_args(arguments)
+    root: Path = options.directory.absolute()
+    shutil.rmtree(root, ignore_errors=True)
+    night, port = SmallNight.of(options.tiles + 2), free_port()
+    _, settings = prepare(root, night, port)
+    with running(root, settings, port) as target:
+        print(json.dumps(measure(target, night, options.tiles, options.files), indent=1), flush=True)
+    shutil.rmtree(root)
+
+
+def measure(target: RunningPlatform, night: SmallNight, tiles: int, n_files: int) -> dict[str, object]:
+    """All figures."""
+    for tile in (1, 0):
+        night.write(target.config.input_dir, tile)
+        _wait(lambda wanted=1 if tile else 2: _completed(target) == wanted)
+    delays: list[float] = []
+    for tile in range(2, tiles + 1):
+        group = group_id_of(night.start_mjd(tile) + JD_MINUS_MJD)
+        night.write(target.config.input_dir, tile)
+        landed = time.time()
+        _wait(lambda group=group: _step_start(target, group) is not None)
+        delays.append((_step_start(target, group) or 0.0) - landed)
+        _wait(lambda wanted=tile + 1: _completed(target) == wanted)
+    _wait(lambda: target.instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])) == 0)
+    overhead = [_overhead(target, group_id_of(night.start_mjd(tile) + JD_MINUS_MJD)) for tile in range(2, tiles + 1)]
+    dead_s = _dead_run(target, night, tiles + 1)
+    _wait(lambda: _completed(target) == tiles + 2)
+    return {
+        "last byte -> user code (s)": _spread(delays),
+        "orchestration of a tile beyond its work (s)": _spread(overhead),
+        "killed run -> next attempt begins (s)": round(dead_s, 1),
+        f"sensor's look, {n_files} known files: full scan (s), with hints (s)": _ticks(target, n_files),
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(values), 1), "longest": round(max(values), 1), "n": len(values)}
+
+
+def _wait(done: Callable[[], bool]) -> None:
+    limit = time.monotonic() + LIMIT_S
+    while not done():
+        if time.monotonic() > limit:
+            raise TimeoutError(f"waited for {LIMIT_S} s")
+        time.sleep(0.25)
+
+
+def _completed(target: RunningPlatform) -> int:
+    with target.platform.database.session() as session:
+        return len(session.scalars(select(IngestGroup.group_id).where(IngestGroup.state == GroupState.COMPLETED)).all())
+
+
+def _runs(target: RunningPlatform, group: str) -> Any:
+    return target.instance.get_run_records(dg.RunsFilter(tags={GROUP_TAG: group}))
+
+
+def _step_start(target: RunningPlatform, group: str) -> float | None:
+    """When user code of an observation began first."""
+    times = [
+        event.timestamp
+        for record in _runs(target, group)
+        for event in target.instance.all_logs(record.dagster_run.run_id, of_type=dg.DagsterEventType.STEP_START)
+    ]
+    return min(times, default=None)
+
+
+def _overhead(target: RunningPlatform, group: str) -> float:
+    """From the request of an observation's runs to their ends, without what the stages say that they took."""
+    records = _runs(target, group)
+    wall = sum(record.end_time - record.create_timestamp.timestamp() for record in records if record.end_time is not None)
+    with target.platform.database.session() as session:
+        work = session.scalars(select(ProductVersion.duration_s).where(ProductVersion.key == group)).all()
+    return wall - sum(duration or 0.0 for duration in work)
+
+
+def _dead_run(target: RunningPlatform, night: SmallNight, tile: int) -> float:
+    """Kill the worker of an observation in the middle, and wait for the next attempt's user code."""
+    group = group_id_of(night.start_mjd(tile) + JD_MINUS_MJD)
+    night.write(target.config.input_dir, tile)
+    _wait(lambda: _step_start(target, group) is not None)
+    for worker in target.processes()["run worker"]:
+        worker.kill()
+    killed = time.time()
+
+    def begun() -> bool:
+        with target.platform.database.session() as session:
+            one = session.get_one(IngestGroup, group)
+            return one.attempt > 1 and one.run_id is not None and one.state == GroupState.IN_PROGRESS
+
+    _wait(begun)
+    return time.time() - killed
+
+
+def _ticks(target: RunningPlatform, n_files: int) -> list[float]:
+    """Times of a full scan and of a look at hints, in a directory of many known files (medians of five)."""
+    directory = target.config.input_dir.parent / "many"
+    directory.mkdir()
+    rows = []
+    for number in range(n_files):
+        stamp = f"2025-{1 + number // 40000 % 12:02d}-{1 + number // 1440 % 28:02d}T{number // 60 % 24:02d}:{number % 60:02d}:{number // 40320 % 60:02d}"
+        path = directory / f"{stamp}_sb{number % 16:02d}.hdf5"
+        path.touch()
+        facts = path.stat()
+        rows.append({
+            "path": str(path), "state": "rejected", "reason": "content: of the benchmark", "size_bytes": facts.st_size,
+            "mtime_ns": facts.st_mtime_ns, "subband": number % 16,
+        })  # fmt: skip
+    with target.platform.database.session() as session:
+        for start in range(0, n_files, 10_000):
+            session.execute(insert(SubbandFile), rows[start : start + 10_000])
+    config = target.config.model_copy(update={"input_dir": directory})
+    hint = [Path(str(rows[0]["path"]))]
+    full, hinted = [], []
+    for _ in range(5):
+        for hints, times in ((None, full), (hint, hinted)):
+            began = time.perf_counter()
+            report = scan_directory(target.platform.database, directory, config, now() + timedelta(hours=1), hints)
+            times.append(time.perf_counter() - began)
+            assert report.n_opened == 0
+    return [round(float(np.median(times)), 3) for times in (full, hinted)]
+
+
+if __name__ == "__main__":
+    main()
