@@ -31,7 +31,9 @@ mutation Launch($params: LaunchBackfillParams!) {
 
 
 def backfill(
-    night: Annotated[datetime | None, typer.Argument(formats=["%Y-%m-%d"], help="First night (UTC). May be left out with --stale.")] = None,
+    night: Annotated[
+        datetime | None, typer.Argument(formats=["%Y-%m-%d"], help="First night (UTC). May be left out with --stale or --only-failed.")
+    ] = None,
     *,
     to: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last night; the first one if left out.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="First asset to make again, such as calibrated_ms.")] = None,
@@ -53,7 +55,7 @@ def backfill(
     platform = Platform.open()
     first, last = night.date() if night else None, to.date() if to else None
     chosen = plan(platform, first, last, start=start, only_failed=only_failed, only_stale=stale)
-    title = "stale products" if stale else " .. ".join(str(day) for day in (first, last) if day)
+    title = "stale products" if stale else "failed observations" if only_failed else " .. ".join(str(day) for day in (first, last) if day)
     backfill_id = launch(platform.config, chosen, title) if chosen.partitions and not dry_run else None
     if json:
         emit_json({"partitions": {a: list(k) for a, k in chosen.partitions.items()}, "left_out": chosen.left_out, "backfill": backfill_id})

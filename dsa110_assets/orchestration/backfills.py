@@ -31,7 +31,7 @@ _ACTIVE = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionSta
 class BackfillRequest(dg.Config):
     """What to make again; all of it at lower priority than live data."""
 
-    first_night: str = Field(default="", description="First night, UTC, such as 2025-12-01; may be empty for stale products only.")
+    first_night: str = Field(default="", description="First night, UTC, such as 2025-12-01; may be empty for stale or failed ones only.")
     last_night: str = Field(default="", description="Last night; empty: the first.")
     start_from: str = Field(default="", description="First asset to make again, such as calibrated_ms; empty: from the raw files.")
     only_failed: bool = Field(default=False, description="Observations that have failed, and nothing else.")
@@ -79,8 +79,10 @@ backfill_stale_job = dg.GraphDefinition(
     description="Makes exactly the stale products again (table: asset `stale_products`).",
 ).to_job(name="backfill_stale", config=dg.RunConfig(ops={"request_backfill": BackfillRequest(only_stale=True)}))
 backfill_failed_job = dg.GraphDefinition(
-    name="request_failed", node_defs=[request_backfill], description="Tries the failed observations of a night or a range again."
-).to_job(name="backfill_failed")
+    name="request_failed",
+    node_defs=[request_backfill],
+    description="Tries the failed observations again: all, or those of the nights that are given.",
+).to_job(name="backfill_failed", config=dg.RunConfig(ops={"request_backfill": BackfillRequest(only_failed=True)}))
 JOBS = (backfill_job, backfill_stale_job, backfill_failed_job)
 
 

@@ -69,7 +69,7 @@ def plan(
 
     Args:
         platform: the platform.
-        first, last: nights (UTC), both included; only stale ones may be asked for without.
+        first, last: nights (UTC), both included; only failed or only stale ones may be asked for without: all nights then.
         start: the first asset to make again; what is upstream of it is left as it is.
         only_failed: observations that have failed, and nothing else: mosaics and light curves follow by themselves.
         only_stale: products that are out of date, all of them and no others.
@@ -81,7 +81,7 @@ def plan(
         raise NonRetriableError(start, "is not an asset that a backfill makes", f"choose one of {', '.join(MAKING_ORDER)}")
     if only_failed and only_stale:
         raise NonRetriableError("backfill", "only failed and only stale exclude each other", "ask for one, then for the other")
-    if first is None and not only_stale:
+    if first is None and not (only_stale or only_failed):
         raise NonRetriableError("backfill", "no night was given", "name the first night, such as 2025-12-01")
     last = last or first
     if first is not None and last is not None and last < first:
@@ -94,10 +94,8 @@ def plan(
             if one.asset in wanted and inside:
                 chosen.add(one.asset, [one.partition] if one.partition else [])
     else:
-        assert first is not None
-        assert last is not None
         with platform.database.session() as session:
-            _choose(session, chosen, first, last, wanted, only_failed=only_failed)
+            _choose(session, chosen, first or date.min, last or date.max, wanted, only_failed=only_failed)
     with platform.database.session() as session:
         _add_newest_night(session, chosen)
     return chosen.ordered()

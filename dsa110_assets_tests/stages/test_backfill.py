@@ -64,6 +64,8 @@ def test_only_failed_takes_the_failed_observations_and_nothing_else(platform, ni
     found = backfill.plan(platform, NIGHT, only_failed=True)
     assert set(found.partitions) == {"measurement_set", "calibrated_ms", "tile_image"}
     assert set(found.partitions.values()) == {("2026-03-12|05:00",)}
+    assert backfill.plan(platform, only_failed=True).partitions == found.partitions
+    assert backfill.plan(platform, NEXT, only_failed=True).partitions == {}
 
 
 def test_the_newest_night_of_cumulative_products_is_made_last(platform, night) -> None:
