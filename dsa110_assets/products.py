@@ -31,6 +31,8 @@ STAGING = ".staging"
 _GROUP_ID = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})")
 _RAW_NAME = re.compile(r"(?P<stamp>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(?P<subband>\d{2})\.hdf5")
 IMAGE_SUFFIXES = ("dirty", "psf", "model", "residual", "image", "image-pb", "pb", "weight")
+FLAG_PICTURE = "flags.png"
+"""Inside a Measurement Set: picture of what was flagged (programs that read the set ignore it)."""
 
 
 # --- times and identifiers ------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class FlagReport:
     """What was flagged, as fractions of all cross-correlations (autocorrelations do not count).
 
     ``fraction``: flagged for any reason. ``by_reason``: per `FlagReason` name, each visibility counted once.
-    ``by_antenna``: antenna name to fraction, data of missing subbands not counted. ``by_channel``: shape (Nchan,).
+    ``by_antenna``: antenna name to fraction, data of missing subbands not counted. ``by_channel``: shape (Nchan,), at ``freq_hz``.
     ``by_baseline_m``: (shortest, longest, fraction) per bin of length, missing subbands not counted.
     ``dead_receptors``: (antenna name, "X" or "Y"). ``dead_antennas``: names with no living receptor.
     """
@@ -39,6 +39,7 @@ class FlagReport:
     by_reason: Mapping[str, float]
     by_antenna: Mapping[str, float]
     by_channel: tuple[float, ...]
+    freq_hz: tuple[float, ...]
     by_baseline_m: tuple[tuple[float, float, float], ...]
     dead_receptors: tuple[tuple[str, str], ...]
     dead_antennas: tuple[str, ...]
@@ -113,7 +114,7 @@ def flag_visibilities(
         for baseline, pol in zip(*np.nonzero(loud_baselines(levels, power, ant_1, ant_2)), strict=True):
             part = reasons[:, baseline, :, pol]
             part[part == FlagReason.GOOD] = FlagReason.PICKUP
-    return _report(reasons, crosses, ant_1, ant_2, antenna_names, baseline_length_m, dead)
+    return _report(reasons, crosses, ant_1, ant_2, antenna_names, baseline_length_m, freq_hz, dead)
 
 
 def dead_receptors(power: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -186,6 +187,7 @@ def _report(
     ant_2: NDArray[np.int32],
     names: Sequence[str],
     length_m: NDArray[np.float64],
+    freq_hz: NDArray[np.float64],
     dead: NDArray[np.bool_],
 ) -> FlagReport:
     from dsa110_assets.flagging import _kernels
@@ -212,6 +214,7 @@ def _report(
         by_reason={reason.name.lower(): float(counts[:, reason].sum() / total) for reason in FlagReason if reason != FlagReason.GOOD},
         by_antenna={names[int(a)]: fraction(crosses[(first == a) | (second == a)]) for a in antennas},
         by_channel=tuple(float(n) for n in per_channel[crosses].sum(axis=0) / channel_cells),
+        freq_hz=tuple(float(f) for f in freq_hz),
         by_baseline_m=tuple((low, high, fraction(rows)) for low, high, rows in bins if rows.size),
         dead_receptors=receptors,
         dead_antennas=tuple(names[int(a)] for a in np.flatnonzero(dead.all(axis=1))),

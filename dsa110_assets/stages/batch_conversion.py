@@ -235,6 +235,7 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
         PipelineError: what `conversion.convert_group` raises; nothing half-made stays.
     """
     from dsa110_assets.conversion import convert_group, verify_ms
+    from dsa110_assets.flagging.picture import plot_flags
     from dsa110_assets.registry.provenance import release
     from dsa110_assets.stages.recipes import recipe_of
 
@@ -256,6 +257,7 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
             ],
         )
         verify_ms(staged, report)
+        plot_flags(report.flags, staged / products.FLAG_PICTURE, title=step.observation.group_id)
     return {
         "path": str(step.destination),
         "seconds": round(sum(report.seconds.values()), 2),

@@ -34,7 +34,7 @@ class Ingredients:
 _SELECTION = ("cal_borrow_days", "cal_declination_tolerance_deg")
 _STRIP = ("mosaic_declination_tolerance_deg",)
 INGREDIENTS = {
-    "measurement_set": Ingredients(("conversion", "catalogs.calibrators"), ("flag_rfi", "telescope_name"), ("aoflagger",)),
+    "measurement_set": Ingredients(("conversion", "flagging.picture", "catalogs.calibrators"), ("flag_rfi", "telescope_name"), ("aoflagger",)),
     "calibration_tables": Ingredients(
         ("calibration.solve", "catalogs.calibrators", "catalogs.sky"),
         ("cal_bp_minsnr", "cal_gain_solint", "cal_model_min_jy", "cal_model_radius_deg", "default_refant", *_SELECTION),

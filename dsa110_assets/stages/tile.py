@@ -27,6 +27,7 @@ from dsa110_assets.stages.work import TileRun
 def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
     """Convert and flag the accepted raw files of an observation."""
     from dsa110_assets.conversion import convert_group, verify_ms
+    from dsa110_assets.flagging.picture import plot_flags
 
     group_id, config = run.group_id, platform.config
     with attempt(platform, run) as number:
@@ -51,6 +52,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 history=[f"{name} = {value}" for name, value in provenance(platform, "measurement_set", {}, observation=group_id).items()],
             )
             verify_ms(staged)
+            plot_flags(report.flags, staged / products.FLAG_PICTURE, title=group_id)
         result = StageResult(
             "measurement_set",
             group_id,
@@ -67,11 +69,13 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 "phase_dec_deg": report.phase_dec_deg,
                 "notes": "; ".join(report.notes) or "none",
             },
+            preview=destination / products.FLAG_PICTURE,
             tables={
                 "flagged by reason": [{"reason": reason, "fraction": share} for reason, share in report.flags.by_reason.items()],
                 "flagged by baseline length": [
                     {"from_m": low, "to_m": high, "fraction": share} for low, high, share in report.flags.by_baseline_m
                 ],
+                "flagged by antenna": [{"antenna": name, "fraction": share} for name, share in report.flags.by_antenna.items()],
                 "steps": [{"step": step, "seconds": seconds} for step, seconds in report.seconds.items()],
             },
         )

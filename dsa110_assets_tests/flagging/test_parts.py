@@ -137,3 +137,37 @@ def test_a_flagger_that_dies_is_named_with_its_last_words(tmp_path: Path, monkey
     monkeypatch.setattr(interference, "STRATEGY", strategy)
     with pytest.raises(ChildFailedError, match="no strategy"):
         flag_nothing()
+
+
+def test_the_picture_shows_what_the_report_says(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    from dsa110_assets.flagging import FlagReport
+    from dsa110_assets.flagging.picture import plot_flags
+
+    def ink(**changes) -> np.ndarray:
+        values = {
+            "fraction": 0.1,
+            "by_reason": {"rfi": 0.08, "zero": 0.02, "pickup": 0.0},
+            "by_antenna": {str(n): 0.1 for n in range(1, 97)},
+            "by_channel": (0.1,) * 768,
+            "freq_hz": tuple(1.311e9 + 244140.625 * np.arange(768)),
+            "by_baseline_m": ((0.0, 50.0, 0.3), (50.0, 100.0, 0.05)),
+            "dead_receptors": (),
+            "dead_antennas": (),
+        }
+        plot_flags(FlagReport(**(values | changes)), tmp_path / "flags.png", title="2026-03-12T05:09:39")
+        assert (tmp_path / "flags.png").stat().st_size < 50_000  # what fits into Dagster's metadata
+        return imread(tmp_path / "flags.png")[..., :3]
+
+    plain = ink()
+    for changes in (
+        {"by_reason": {"rfi": 0.02, "zero": 0.08, "pickup": 0.0}},
+        {"by_antenna": {str(n): 0.1 * (n != 40) for n in range(1, 97)}},
+        {"by_channel": (0.1,) * 400 + (0.9,) * 8 + (0.1,) * 360},
+        {"by_baseline_m": ((0.0, 50.0, 0.05), (50.0, 100.0, 0.3))},
+    ):
+        changed = np.argwhere(np.abs(ink(**changes) - plain).max(axis=-1) > 0.3)
+        low, high = changed.min(axis=0), changed.max(axis=0)
+        assert len(changed) > 20
+        assert np.all(high - low < np.array(plain.shape[:2]) * 0.56)  # one of the four panels, the others as before

@@ -1,0 +1,48 @@
+"""The stage `measurement_set`: what a person sees of its flags in Dagster."""
+
+from __future__ import annotations
+
+import base64
+import os
+import struct
+from datetime import UTC, datetime
+
+import pytest
+
+from dsa110_assets.catalogs import calibrators
+from dsa110_assets.conversion import verify_ms
+from dsa110_assets.ingest.scan import scan_directory
+from dsa110_assets.orchestration.metadata import metadata_of
+from dsa110_assets.products import ProductPaths
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.tile import make_measurement_set
+from dsa110_assets.stages.work import TileRun
+from dsa110_assets_tests.catalogs.manual import MANUAL
+
+
+def test_the_assets_metadata_show_flags_by_reason_antenna_channel_and_length(registry_config, database, tiny_raw_tile, tmp_path):
+    for path in tiny_raw_tile.files:
+        os.link(path, registry_config.input_dir / path.name)
+    paths = ProductPaths.of(registry_config)
+    (tmp_path / "manual.txt").write_text(MANUAL)
+    calibrators.build_calibrator_db(tmp_path / "manual.txt", paths.catalogs_dir / "vla_calibrators.sqlite3")
+    scan = scan_directory(database, registry_config.input_dir, registry_config, datetime.now(UTC))
+    result = make_measurement_set(Platform(registry_config, paths, database), TileRun(scan.pending[0], run_id="test"))
+
+    metadata = metadata_of([result])
+    picture = metadata["preview"].value
+    assert picture.startswith("![preview](data:image/png;base64,")
+    png = base64.b64decode(picture.partition("base64,")[2].rstrip(")"))
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", png[16:24]) == (800, 480)
+    for title, columns in {
+        "flagged by reason": {"reason", "fraction"},
+        "flagged by antenna": {"antenna", "fraction"},
+        "flagged by baseline length": {"from_m", "to_m", "fraction"},
+    }.items():
+        assert {column.name for column in metadata[title].schema.columns} == columns
+        assert len(metadata[title].records) > 1
+    assert metadata["flagged_fraction"].value == pytest.approx(
+        sum(record.data["fraction"] for record in metadata["flagged by reason"].records), rel=1e-4
+    )
+    verify_ms(result.paths["path"], thorough=True)  # the picture inside does not disturb its readers
