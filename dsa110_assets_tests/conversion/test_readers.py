@@ -1,6 +1,11 @@
-"""CASA and pyuvdata read the Measurement Set, and see the sky where it was."""
+"""CASA, casacore, WSClean and pyuvdata read the Measurement Set, and see the sky where it was."""
 
 from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +67,64 @@ def test_with_the_scale_of_aberration_the_source_stands_to_a_milliarcsecond(one_
     offset_rad = np.linalg.lstsq(2 * np.pi * uvw_wavelengths.reshape(-1, 3)[:, :2], left.ravel(), rcond=None)[0]
     assert np.degrees(np.hypot(*offset_rad)) * 3600 < 0.002
     assert abs(scale - 1) > 2e-5  # it does something
+
+
+def test_casacores_own_geometry_agrees(one_source: Converted) -> None:
+    """TaQL derives baselines, hour angles and declinations from ANTENNA, FIELD and TIME alone."""
+    from casacore.tables import taql
+
+    found = taql(f"select mscal.uvwj2000() as BASELINE, mscal.hadec() as HADEC, UVW from {one_source.ms} where ANTENNA1 != ANTENNA2")
+    baseline, uvw, hadec = (found.getcol(name) for name in ("BASELINE", "UVW", "HADEC"))
+    assert np.abs(baseline + uvw).max() < 1e-5 * np.abs(uvw).max()  # its baselines run from ANTENNA1 to ANTENNA2
+    declination = np.degrees(hadec[:, 1])
+    assert declination == pytest.approx(np.full(declination.size, one_source.raw.declination_deg), abs=0.005)  # apparent, along a circle
+    hour_angle = np.degrees(hadec[:, 0].reshape(24, -1)[:, 0]) * 240  # seconds of time
+    assert hour_angle == pytest.approx((np.arange(24) - 11.5) * 12.885 * 1.0027379, abs=1.0)
+
+
+@pytest.mark.skipif(shutil.which("wsclean") is None, reason="WSClean is not on PATH")
+def test_wsclean_images_the_source_where_it_is(one_source: Converted, tmp_path: Path) -> None:
+    from astropy.coordinates import SkyCoord
+    from astropy.io import fits
+    from astropy.wcs import WCS
+    from casacore.tables import table
+
+    command = [
+        "wsclean",
+        "-name",
+        "sky",
+        "-size",
+        "256",
+        "256",
+        "-scale",
+        "20asec",
+        "-niter",
+        "0",
+        "-weight",
+        "natural",
+        "-data-column",
+        "DATA",
+    ]
+    done = subprocess.run(
+        [*command, str(one_source.ms)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert not [line for line in (done.stdout + done.stderr).splitlines() if "warn" in line.lower() or "error" in line.lower()]
+    with fits.open(tmp_path / "sky-dirty.fits") as hdus:
+        image, header = hdus[0].data[0, 0], hdus[0].header
+    header.pop("DATE-OBS")  # without it astropy has nothing to comment on
+    y, x = np.unravel_index(image.argmax(), image.shape)
+    sky = one_source.raw.sky
+    truth = SkyCoord(sky.ra_deg[0], sky.dec_deg[0], unit="deg")
+    assert WCS(header).celestial.pixel_to_world(x, y).icrs.separation(truth).arcsec < 15  # pixels of 20 arcsec
+    with table(str(one_source.ms), ack=False) as ms:
+        amplitude = np.abs(ms.getcol("DATA"))[ms.getcol("ANTENNA1") != ms.getcol("ANTENNA2")].mean()
+    assert image.max() == pytest.approx(amplitude, rel=0.05)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pyuvdata comments on what it does not know of the telescope
