@@ -1,8 +1,9 @@
 """Writing a tile as a Measurement Set: main table and tile shapes. The subtables are in `subtables`.
 
 Rows run by integration, then baseline. Every integration holds all baselines, so a reader may take any block of whole
-integrations as an array (Ntimes, Nbls, Nchan, Npols). Tiles hold up to 64 channels of about 1000 baselines of one
-integration (1 MB), so reading blocks of rows or of channels touches little else.
+integrations as an array (Ntimes, Nbls, Nchan, Npols). Tiles hold 48 channels (a subband) of about 200 baselines of one
+integration: 146 kB, so reading blocks of rows, of channels or single baselines touches little else. Measured by
+``benchmarks/tile_shapes.py``.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from dsa110_assets.geometry import SCALE_KEYWORD, apparent_scale
 from dsa110_assets.products import JD_MINUS_MJD, free_bytes
 
 SECONDS_PER_DAY = 86400.0
-_CHANNELS_PER_TILE = 64
-_ROWS_PER_TILE = 1024
+_CHANNELS_PER_TILE = 48
+_ROWS_PER_TILE = 194
 _SPARE_BYTES = 64 << 20
 _INCREMENTAL = (
     "ARRAY_ID", "DATA_DESC_ID", "EXPOSURE", "FEED1", "FEED2", "FIELD_ID", "FLAG_ROW", "INTERVAL", "OBSERVATION_ID", "PROCESSOR_ID",
@@ -70,7 +71,7 @@ def write_measurement_set(
 
 
 def rows_per_tile(n_bls: int) -> int:
-    """Rows of a storage tile: a divisor of the baselines of an integration, near 1024."""
+    """Rows of a storage tile: a divisor of the baselines of an integration, near 194."""
     parts = max(1, round(n_bls / _ROWS_PER_TILE))
     while n_bls % parts:
         parts += 1
