@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test lint types layers format check bench docs lock snapshot clean distclean
+.PHONY: help demo test lint types layers format check bench docs lock snapshot clean distclean replay fuzz chaos soak
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -47,6 +47,19 @@ check: lint types layers ## Lint, types and layers
 bench: $(VENV)/.installed ## One full-size tile from raw files to photometry: time and peak memory of each stage (10 GB of disk)
 	$(BIN)/python -m benchmarks.full_tile $(ARGS)
 
+replay: $(VENV)/.installed ## A real listing of file arrivals through the ledger: make replay LISTING=inventory.csv
+	$(BIN)/python -m dsa110_assets_tests.chaos.replay $(LISTING) $(ARGS)
+
+fuzz: $(VENV)/.installed ## 10 000 damaged raw files through ingest; ARGS="--mutations 500"
+	$(BIN)/python -m dsa110_assets_tests.chaos.fuzz $(ARGS)
+
+chaos: $(VENV)/.installed ## Each stage killed at each commit point, then 100 random kills of services; ARGS="--kills 1000"
+	$(BIN)/python -m dsa110_assets_tests.chaos.kill_matrix
+	$(BIN)/python -m dsa110_assets_tests.chaos.kills $(ARGS)
+
+soak: $(VENV)/.installed ## The telescope at four times its pace: memory and lag; ARGS="--minutes 20"
+	$(BIN)/python -m dsa110_assets_tests.chaos.soak $(ARGS)
+
 docs: $(VENV)/.installed ## The documentation as pages in build/docs, with references of commands, settings and tables
 	$(BIN)/mkdocs build --quiet --strict
 	@echo "build/docs/index.html; serve it at http://127.0.0.1:8001 with: $(BIN)/mkdocs serve -a 127.0.0.1:8001"
@@ -60,7 +73,7 @@ lock: $(VENV)/.installed ## Resolve requirements.lock anew from pyproject.toml (
 
 clean: ## Remove what the demo and the tests made
 	@if [ -x $(BIN)/dsa110 ]; then $(BIN)/dsa110 demo --stop >/dev/null 2>&1 || true; fi
-	rm -rf demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf demo chaos soak orchestration-benchmark .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean ## And the virtual environment

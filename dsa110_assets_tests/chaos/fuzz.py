@@ -387,7 +387,15 @@ def _plant(fault: str | None) -> None:
     if fault == "silent":
         rawfile._check_same_observation = lambda header, expected: None  # type: ignore[assignment]
     elif fault == "crash":
-        rawfile._frequencies = lambda items, n_freqs: os.abort() if not items.has("altitude") else (np.zeros(1), 1.0, 0)  # type: ignore[assignment]
+        real, whole = rawfile._frequencies, list[int]()
+
+        def frequencies(items: Any, n_freqs: int) -> Any:
+            whole.append(len(items.group))
+            if len(items.group) < whole[0]:  # the first file is undamaged
+                os.abort()
+            return real(items, n_freqs)
+
+        rawfile._frequencies = frequencies
 
 
 # --- the parent -------------------------------------------------------------------------------------------------------

@@ -44,22 +44,21 @@ def test_every_kind_of_damage_is_refused_with_a_reason(database: Database) -> No
 
 
 def test_the_fuzz_target_finds_a_reader_that_believes_damaged_headers(database: Database) -> None:
-    assert any("SILENT" in finding for finding in fuzz(10 * len(MUTATIONS), 1, database.url, plant="silent").findings)
+    assert any("SILENT" in finding for finding in fuzz(7 * len(MUTATIONS), 1, database.url, plant="silent").findings)
 
 
 def test_the_fuzz_target_survives_and_reports_a_reader_that_crashes(database: Database) -> None:
-    findings = fuzz(10 * len(MUTATIONS), 1, database.url, plant="crash").findings
+    findings = fuzz(4 * len(MUTATIONS), 1, database.url, plant="crash").findings
     assert any("CRASH the process died" in finding for finding in findings)
 
 
-def test_a_killed_conversion_leaves_the_old_measurement_set_or_the_new_one(database: Database, tmp_path: Path) -> None:
+def test_pitfall_29_a_killed_conversion_leaves_the_old_measurement_set_or_the_new_one(database: Database, tmp_path: Path) -> None:
     platform, night = kill_matrix.prepared(tmp_path / "night", database.url)
-    visits, wrong = kill_matrix.matrix(platform, night, only="measurement_set")
-    assert wrong == []
-    assert visits == {"measurement_set": 8}
+    stage = kill_matrix.stages(platform, night)[0]
+    assert [kill_matrix.visit(platform, stage, point) for point in ("renamed", "registered")] == [[], []]
 
 
-def test_the_kill_matrix_finds_half_a_product(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pitfall_29_the_kill_matrix_finds_half_a_product(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: a publication that copies file by file instead of renaming, and dies in the middle."""
     platform, night = kill_matrix.prepared(tmp_path / "night", database.url)
     stage = kill_matrix.stages(platform, night)[0]
