@@ -216,12 +216,14 @@ def load(sqlite_path: Path) -> list[Calibrator]:
         NonRetriableError: missing, or not such a file.
     """
     if not sqlite_path.is_file():
-        raise NonRetriableError(sqlite_path, "there is no calibrator catalogue", "make it with `dsa110 catalogs refresh`")
+        raise NonRetriableError(sqlite_path, "there is no calibrator catalogue", "make it with `dsa110 catalogs refresh calibrators`")
     try:
         with closing(sqlite3.connect(f"file:{sqlite_path}?mode=ro&immutable=1", uri=True)) as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM calibrators ORDER BY rowid").fetchall()  # noqa: S608
     except sqlite3.DatabaseError as error:
-        raise NonRetriableError(sqlite_path, f"not a calibrator catalogue ({error})", "make it with `dsa110 catalogs refresh`") from error
+        raise NonRetriableError(
+            sqlite_path, f"not a calibrator catalogue ({error})", "make it with `dsa110 catalogs refresh calibrators`"
+        ) from error
     return [Calibrator(*row[:8], is_variable=bool(row[8])) for row in rows]
 
 

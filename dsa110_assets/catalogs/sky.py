@@ -96,11 +96,11 @@ def load_reference(parquet: Path) -> pd.DataFrame:
         NonRetriableError: missing or not such a file.
     """
     if not parquet.is_file():
-        raise NonRetriableError(parquet, "there is no reference catalogue", "make it with `dsa110 catalogs refresh`")
+        raise NonRetriableError(parquet, "there is no reference catalogue", "make it with `dsa110 catalogs refresh nvss`")
     try:
         return pd.read_parquet(parquet, columns=list(COLUMNS))
     except (OSError, ValueError) as error:
-        raise NonRetriableError(parquet, f"not a reference catalogue ({error})", "make it with `dsa110 catalogs refresh`") from error
+        raise NonRetriableError(parquet, f"not a reference catalogue ({error})", "make it with `dsa110 catalogs refresh nvss`") from error
 
 
 def separation_deg(sky: pd.DataFrame, ra_deg: float, dec_deg: float) -> NDArray[np.float64]:

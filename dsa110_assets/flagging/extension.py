@@ -23,9 +23,12 @@ def extend(flags: NDArray[np.bool_], missing: NDArray[np.bool_], eta: float = ET
     Returns:
         Same shape: the flags and what both directions add; never ``missing``.
     """
-    in_time = _along_first(flags, missing, eta)
-    in_frequency = _along_first(flags.T, missing.T, eta).T
-    return (in_time | in_frequency) & ~missing
+    wide = flags.copy()
+    channels = np.flatnonzero(flags.any(axis=0))  # where nothing is flagged nothing grows
+    wide[:, channels] |= _along_first(flags[:, channels], missing[:, channels], eta)
+    times = np.flatnonzero(flags.any(axis=1))
+    wide[times] |= _along_first(flags[times].T, missing[times].T, eta).T
+    return wide & ~missing
 
 
 def _along_first(flags: NDArray[np.bool_], missing: NDArray[np.bool_], eta: float) -> NDArray[np.bool_]:

@@ -66,7 +66,7 @@ def flag_visibilities(
         reasons: same shape, uint8 `FlagReason`; what is already marked stays marked.
         ant_1, ant_2: antenna rows of each baseline, shape (Nbls,).
         antenna_names: name of each antenna row.
-        baseline_length_m: shape (Nbls,).
+        baseline_length_m: shape (Nbls,); cross-correlations of length 0 (uvw = 0) are flagged.
         freq_hz: channel centres, shape (Nchan,).
         samples: numbers of samples, same shape as ``vis``; those not positive and finite are flagged.
         integration_s: length of an integration.
@@ -86,6 +86,10 @@ def flag_visibilities(
             reasons[(reasons == FlagReason.GOOD) & ~((samples > 0) & (samples < LARGEST_CREDIBLE_VALUE))] = FlagReason.NO_SAMPLES
     rows = vis.shape[0] * vis.shape[1]
     over_range(_kernels.check_values, rows, vis, reasons, LARGEST_CREDIBLE_VALUE, int(FlagReason.ZERO), int(FlagReason.ABSURD_VALUE))
+    nowhere = (ant_1 != ant_2) & ~(baseline_length_m > 0)  # two antennas in one place, or a position that is no number
+    for baseline in np.flatnonzero(nowhere):
+        part = reasons[:, baseline]
+        part[part == FlagReason.GOOD] = FlagReason.NO_BASELINE
     n_ant = len(antenna_names)
     power = np.empty((n_ant, *vis.shape[2:]))
     over_range(_kernels.auto_power, n_ant, vis, reasons, _autos(ant_1, ant_2, n_ant), power)
@@ -101,7 +105,7 @@ def flag_visibilities(
         levels = flag_interference(
             vis,
             reasons,
-            crosses=crosses,
+            crosses=np.flatnonzero((ant_1 != ant_2) & ~nowhere),
             ant_1=ant_1,
             ant_2=ant_2,
             baseline_length_m=baseline_length_m,

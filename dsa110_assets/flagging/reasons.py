@@ -23,3 +23,4 @@ class FlagReason(IntEnum):
     RFI = 8
     OUTLIER = 9
     PICKUP = 10
+    NO_BASELINE = 11

@@ -147,6 +147,16 @@ def test_receptors_far_too_loud_or_quiet_are_dead(clean: Tile) -> None:
         assert report.dead_receptors == ((name, "X"),)
 
 
+def test_cross_correlations_without_a_baseline_are_flagged(clean: Tile) -> None:
+    uvw = clean.uvw_m.copy()
+    crosses = np.flatnonzero(clean.ant_1 != clean.ant_2)
+    uvw[:, crosses[3]], uvw[:, crosses[9]] = 0.0, np.nan
+    reasons, report = flagged(replace(clean, uvw_m=uvw), rfi=False)
+    assert sorted(np.flatnonzero((reasons == FlagReason.NO_BASELINE).all(axis=(0, 2, 3)))) == [3, 9]
+    assert report.by_reason["no_baseline"] == pytest.approx(2 / crosses.size)
+    assert report.fraction == pytest.approx(2 / crosses.size)
+
+
 def test_impossible_values_are_flagged_and_removed() -> None:
     rng = np.random.default_rng(3)
     vis = (rng.normal(size=(4, 3, 8, 2)) + 1j * rng.normal(size=(4, 3, 8, 2))).astype(np.complex64)
