@@ -152,7 +152,14 @@ def check_catalogs(config: PipelineConfig) -> list[Finding]:
         if path.is_file():
             findings.append(Finding(subject, "ok", str(path)))
         elif source is not None and source.is_file():
-            findings.append(Finding(subject, "warning", f"{name} is not made yet from {source}", "make it with `dsa110 catalogs refresh`, or let the running platform do it"))
+            findings.append(
+                Finding(
+                    subject,
+                    "warning",
+                    f"{name} is not made yet from {source}",
+                    "make it with `dsa110 catalogs refresh`, or let the running platform do it",
+                )
+            )
         else:
             missing = f"{path} is missing" + (f", and so is {source}" if source is not None else "")
             findings.append(Finding(subject, "failed", missing, f"set {variable} and run `dsa110 catalogs refresh`"))
