@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from dsa110_assets import __version__
-from dsa110_assets.cli import alerts, backfill, catalogs, clean, config, convert, db, demo, ingest, preflight, simulate, stale, up
+from dsa110_assets.cli import alerts, backfill, catalogs, clean, config, convert, db, demo, image, ingest, preflight, simulate, stale, up
 from dsa110_assets.errors import PipelineError, RetriableError
 
 EXIT_FAILED = 2
@@ -32,6 +32,7 @@ app.add_typer(ingest.app, name="ingest")
 app.add_typer(convert.app, name="convert")
 app.add_typer(catalogs.app, name="catalogs")
 app.add_typer(simulate.app, name="simulate")
+app.command("image")(image.image)
 app.command("preflight")(preflight.preflight)
 app.command("up")(up.up)
 app.command("down")(up.down)

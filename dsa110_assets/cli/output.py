@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import json
 import math
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -42,6 +45,21 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
     if not console.is_terminal:  # a pipe has no width
         console = Console(width=10_000)
     console.print(table)
+
+
+@contextmanager
+def libraries_write_to_stderr() -> Iterator[None]:
+    """Send what compiled libraries print to standard output (radler's progress) to standard error, so that a script reads JSON only."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        ctypes.CDLL(None).fflush(None)  # what C's own buffer still holds
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def _plain(value: object) -> object:

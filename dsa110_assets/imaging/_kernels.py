@@ -56,10 +56,10 @@ def _cell(u, v, scale, half):  # pragma: no cover (compiled)
 
 
 @numba.njit(cache=True, nogil=True)
-def add_density(uvw, frequency_over_c, weight, scale, density):  # pragma: no cover (compiled)
-    """Add weights to the uv cells that they fall into; the weight of points outside the grid is set to zero.
+def add_density(uvw, frequency_over_c, weight, scale, density, shortest, longest):  # pragma: no cover (compiled)
+    """Add weights to the uv cells that they fall into; the weight of points outside the grid, or of the range of lengths, is set to zero.
 
-    ``uvw`` (nrow, 3) metres, ``weight`` (nrow, nchan), ``scale`` cells per wavelength, ``density`` (2 half, half + 1).
+    ``uvw`` (nrow, 3) metres, ``weight`` (nrow, nchan), ``scale`` cells per wavelength, ``density`` (2 half, half + 1), ``shortest`` and ``longest`` in wavelengths.
     Returns the number of points outside, i.e. beyond what the pixels can represent.
     """
     half = density.shape[1] - 1
@@ -69,6 +69,10 @@ def add_density(uvw, frequency_over_c, weight, scale, density):  # pragma: no co
             w = weight[row, channel]
             if w > 0.0:
                 f = frequency_over_c[channel]
+                length2 = (uvw[row, 0] * uvw[row, 0] + uvw[row, 1] * uvw[row, 1]) * f * f
+                if length2 < shortest * shortest or length2 > longest * longest:
+                    weight[row, channel] = 0.0
+                    continue
                 i, j = _cell(uvw[row, 0] * f, uvw[row, 1] * f, scale, half)
                 if i < 0:
                     weight[row, channel] = 0.0
@@ -80,9 +84,9 @@ def add_density(uvw, frequency_over_c, weight, scale, density):  # pragma: no co
 
 @numba.njit(cache=True, nogil=True)
 def robust_weights(
-    uvw, frequency_over_c, weight, scale, density, f2, time_index, out, sums, per_time_channel
+    uvw, frequency_over_c, weight, scale, density, constant, f2, taper, time_index, out, sums, per_time_channel
 ):  # pragma: no cover (compiled)
-    """Imaging weights ``w / (1 + D f2)`` of each visibility, and their sums.
+    """Imaging weights ``w / (constant + D f2) exp(-taper (u^2 + v^2))`` of each visibility, and their sums.
 
     ``out`` (nrow, nchan) receives the weights; ``sums`` the pair sum(w_img), sum(w_img^2 sigma^2) with sigma^2 = 1/w;
     ``per_time_channel`` (Ntimes, nchan) the sums of w_img.
@@ -95,7 +99,8 @@ def robust_weights(
             if w > 0.0:
                 f = frequency_over_c[channel]
                 i, j = _cell(uvw[row, 0] * f, uvw[row, 1] * f, scale, half)
-                imaging = w / (1.0 + density[i, j] * f2)
+                length2 = (uvw[row, 0] * uvw[row, 0] + uvw[row, 1] * uvw[row, 1]) * f * f
+                imaging = w / (constant + density[i, j] * f2) * np.exp(-taper * length2)
                 out[row, channel] = imaging
                 sums[0] += imaging
                 sums[1] += imaging * imaging / w

@@ -68,7 +68,17 @@ class CleanResult:
 class Cleaner:
     """Deconvolution of one image."""
 
-    def __init__(self, psf: NDArray[np.float32], beam: RestoringBeam, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> None:
+    def __init__(
+        self,
+        psf: NDArray[np.float32],
+        beam: RestoringBeam,
+        options: ImagingOptions,
+        mask: NDArray[np.bool_] | None,
+        *,
+        strict: bool = False,
+    ) -> None:
+        """``strict``: nothing is cleaned outside the mask; else unexpected peaks are added to it."""
+        self._strict = strict
         self._psf = np.ascontiguousarray(psf)
         self._beam_px = max(beam.major_arcsec / options.cell_arcsec, 1.0)
         self._beam_rad = float(np.radians(beam.major_arcsec / 3600))
@@ -93,6 +103,7 @@ class Cleaner:
             search_mask = self._with_unexpected(residual, search_mask, max(search_limit, _UNEXPECTED * before.peak))
             if options.multiscale:  # wide components reach everywhere: what stood out is the mask
                 emission |= dilate(residual > search_limit, max(1, round(self._beam_px / 2)))
+                emission &= search_mask if self._strict and search_mask is not None else True
             found_all = changed = False
             if self._peak(residual, search_mask) > search_limit * (1.0 if cycles == 0 else _SEARCH_TOLERANCE):
                 found_all = self._minor(residual, model, search_mask, search_limit, gain)
@@ -128,8 +139,8 @@ class Cleaner:
 
     def _with_unexpected(self, residual: NDArray[np.float32], mask: NDArray[np.bool_] | None, limit: float) -> NDArray[np.bool_] | None:
         """Extend the mask by half a beam around positive peaks above the limit that no catalogue source explains."""
-        if mask is None:
-            return None
+        if mask is None or self._strict:
+            return mask
         unexpected = (residual > limit) & ~mask
         return mask | dilate(unexpected, max(1, round(self._beam_px / 2))) if unexpected.any() else mask
 

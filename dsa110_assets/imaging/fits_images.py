@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.time import Time
 from numpy.typing import NDArray
 
-from dsa110_assets.errors import ProductVerificationError
+from dsa110_assets.errors import ImagingError, ProductVerificationError
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.restoring_beam import RestoringBeam
 
@@ -124,3 +124,26 @@ def read_plane(path: Path) -> tuple[NDArray[np.float32], Any]:
     if data is None or data.size != data.shape[-1] * data.shape[-2]:
         raise ProductVerificationError(path, f"not one image plane ({None if data is None else data.shape})", "make the image again")
     return np.ascontiguousarray(data.reshape(data.shape[-2:]), dtype=np.float32), header
+
+
+def read_mask(path: Path, grid: ImageGrid) -> NDArray[np.bool_]:
+    """A mask from a FITS image, (N, N), true where it is not 0; its pixels and directions must be the image's.
+
+    Raises:
+        ImagingError: it cannot be read, or lies elsewhere.
+    """
+    from astropy.wcs import WCS
+
+    try:
+        pixels, header = read_plane(path)
+    except OSError as error:
+        raise ImagingError(path, f"is not a FITS image ({error})", "give a mask that was made from an image of this tile") from error
+    if pixels.shape != (grid.size, grid.size):
+        raise ImagingError(
+            path, f"has {pixels.shape} pixels, the image {grid.size} x {grid.size}", "make the mask from an image of this tile"
+        )
+    corner = np.array([0.0, grid.size - 1.0])
+    y, x = grid.pixel_of(*np.radians(WCS(header).celestial.pixel_to_world_values(corner, corner)))
+    if not np.allclose(y, corner, atol=0.5) or not np.allclose(x, corner, atol=0.5):
+        raise ImagingError(path, "lies elsewhere on the sky than the image", "make the mask from an image of this tile")
+    return pixels != 0

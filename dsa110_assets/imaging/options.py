@@ -15,6 +15,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError
 
 EngineName = Literal["wgridder", "wproject", "wsclean"]
+Weighting = Literal["briggs", "natural", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class ImagingOptions:
     """Options of one tile image; the defaults are those of `PipelineConfig`.
 
     ``engine``: imaging engine. ``image_size``: width and height, pixels (even). ``cell_arcsec``: pixel size.
-    ``briggs_robust``: robustness of the weights, -2 (uniform) to 2 (nearly natural); above 2 natural. ``niter``: most minor iterations.
+    ``weighting``: natural (least noise), uniform (each uv cell counts the same) or between them. ``briggs_robust``: robustness of the weights, -2 (uniform) to 2 (nearly natural); above 2 natural. ``uv_min_lambda``, ``uv_max_lambda``: range of
+    baseline lengths, wavelengths; 0 for no upper end. ``taper_arcsec``: FWHM of a Gaussian that the PSF is made wider by; 0 for none. ``niter``: most minor iterations.
     ``auto_mask_sigma``: components are searched down to this many times the noise. ``auto_threshold_sigma``: around
     components cleaning goes down to this many times the noise. ``major_gain``: fraction of the peak removed between two
     exact subtractions. ``max_major``: most exact subtractions. ``multiscale``: multi-scale CLEAN, for extended emission; bright
@@ -39,7 +41,11 @@ class ImagingOptions:
     engine: EngineName = "wgridder"
     image_size: int = 4096
     cell_arcsec: float = 3.0
+    weighting: Weighting = "briggs"
     briggs_robust: float = 0.5
+    uv_min_lambda: float = 0.0
+    uv_max_lambda: float = 0.0
+    taper_arcsec: float = 0.0
     niter: int = 50_000
     auto_mask_sigma: float = 5.0
     auto_threshold_sigma: float = 1.0
@@ -61,6 +67,10 @@ class ImagingOptions:
     def __post_init__(self) -> None:
         if self.image_size % 2 or self.image_size < 64:
             raise ConfigurationError("PIPELINE_IMAGE_SIZE", f"{self.image_size} is not an even number of at least 64", "use e.g. 4096")
+        if self.uv_max_lambda and self.uv_max_lambda <= self.uv_min_lambda:
+            raise ConfigurationError(
+                "uv range", f"{self.uv_min_lambda} to {self.uv_max_lambda} wavelengths holds nothing", "give an end above the start"
+            )
         if not 0 < self.major_gain <= 1:
             raise ConfigurationError("major_gain", f"{self.major_gain} is outside (0, 1]", "use e.g. 0.9")
         if self.image_size * self.cell_rad > 1.0:
@@ -77,6 +87,16 @@ class ImagingOptions:
     def n_threads(self) -> int:
         """Threads to use: those asked for, else all cores that this process may use."""
         return self.threads or len(os.sched_getaffinity(0))
+
+    @property
+    def weighting_words(self) -> str:
+        """The weights in words, for headers."""
+        words = f"Briggs {self.briggs_robust}" if self.weighting == "briggs" else self.weighting
+        if self.taper_arcsec:
+            words += f", taper {self.taper_arcsec:g} arcsec"
+        if self.uv_min_lambda or self.uv_max_lambda:
+            words += f", {self.uv_min_lambda:g} to {self.uv_max_lambda or float('inf'):g} wavelengths"
+        return words
 
     @classmethod
     def from_config(cls, config: PipelineConfig) -> Self:

@@ -32,13 +32,14 @@ LOWEST_BEAM = 0.02
 PixelFunction = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 """Something of pixel positions (y, x)."""
 
-_SHALLOW = 0.03
-"""A round cleans down to this fraction of the peak ..."""
 _ACCEPTED = 0.06
-"""... and takes for sources what is above this one: what is left of brighter ones lies below."""
+"""A round takes for sources what is above this fraction of the peak (and cleans down to half of it): what is left of brighter ones lies below."""
+_OF_SIDE_LOBE = 0.4
+"""And above this fraction of the peak's highest side lobe: a pixel is not where the source is, so that its lobes are not taken away entirely."""
 
 _GAIN = 0.2
 _MOST_ITERATIONS = 20_000
+_EDGE_PX = 8
 _CUT_PX = 6
 """Half-width of the cut-outs in which what is left of known sources is read."""
 
@@ -150,6 +151,11 @@ def _gaussian(dy: NDArray[np.float64], dx: NDArray[np.float64], inverse: NDArray
     return np.exp(-0.5 * (inverse[0, 0] * dy * dy + 2 * inverse[0, 1] * dy * dx + inverse[1, 1] * dx * dx))
 
 
+def on_image(y: NDArray[np.float64], x: NDArray[np.float64], size: int) -> NDArray[np.bool_]:
+    """Whether pixel positions are so far inside an image that a source there can be fitted in it; shape of ``y``."""
+    return (y > _EDGE_PX) & (x > _EDGE_PX) & (y < size - 1 - _EDGE_PX) & (x < size - 1 - _EDGE_PX)
+
+
 class BrightSourceFinder:
     """Finds the bright point sources of a tile and fits them, by imaging what is left without them."""
 
@@ -166,10 +172,12 @@ class BrightSourceFinder:
         self._size = grid.size
         self._psf = psf
         self._outside = outside
+        self._looked_outside = False
         self._covariance = beam_covariance_px(beam, cell_arcsec)
         self._inverse = np.linalg.inv(self._covariance)
         self._half_beam_px = max(0.5 * beam.major_arcsec / cell_arcsec, 1.0)
         self.limit_jy = limit_jy
+        self._accepted = max(_ACCEPTED, _OF_SIDE_LOBE * self._highest_side_lobe())
 
     def seed(self, y: NDArray[np.float64], x: NDArray[np.float64], flux_jy: NDArray[np.float64]) -> PointSources:
         """A first model from a catalogue: pixel positions and expected apparent fluxes; bright ones, and of close ones the brighter.
@@ -200,7 +208,7 @@ class BrightSourceFinder:
         """
         sigma = robust_rms(image[::2, ::2])
         # not deeper than the PSF is trusted: the next round sees what is left exactly
-        threshold = max(self.limit_jy, 5 * sigma, _SHALLOW * float(np.abs(image).max()))
+        threshold = max(self.limit_jy, 5 * sigma, 0.5 * self._accepted * float(np.abs(image).max()))
         rows, columns, components = self._components(image, threshold)
         cuts, corners = self._cuts(image, sources, rows, columns, components)
         y, x, flux = sources.y.copy(), sources.x.copy(), sources.flux_jy.copy()
@@ -231,10 +239,13 @@ class BrightSourceFinder:
         keep = (
             np.zeros(0, dtype=bool)
             if new_y.size == 0
-            else (beam_at(new_y, new_x) > LOWEST_BEAM) & (new_flux > max(self.limit_jy, _ACCEPTED * float(np.abs(image).max())))
+            else (beam_at(new_y, new_x) > LOWEST_BEAM) & (new_flux > max(self.limit_jy, self._accepted * float(np.abs(image).max())))
         )
-        if len(sources) and not (~inside).any() and self._outside[0].size:  # once the brightest are known
+        if len(sources) and not self._looked_outside:  # once the brightest are known
+            self._looked_outside = True
             far_y, far_x = self._outside
+            known = (np.hypot(far_y[:, None] - y[~inside], far_x[:, None] - x[~inside]) < 2 * self._half_beam_px).any(axis=1)
+            far_y, far_x = far_y[~known], far_x[~known]
             far_flux = dirty_at(far_y, far_x)
             far = far_flux > self.limit_jy
             new_y, new_x, new_flux = np.append(new_y, far_y[far]), np.append(new_x, far_x[far]), np.append(new_flux, far_flux[far])
@@ -245,8 +256,15 @@ class BrightSourceFinder:
         found = PointSources(np.append(y[real], new_y), np.append(x[real], new_x), np.append(flux[real], new_flux))
         return found, bool(new_flux.size or largest_change > 1 or not real.all())
 
+    def _highest_side_lobe(self) -> float:
+        """Of the PSF, outside two beams from its centre."""
+        reach, centre = round(4 * self._half_beam_px), self._size // 2
+        lobes = self._psf.copy()
+        lobes[max(centre - reach, 0) : centre + reach + 1, max(centre - reach, 0) : centre + reach + 1] = 0
+        return float(lobes.max())
+
     def _on_image(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return (y > 8) & (x > 8) & (y < self._size - 9) & (x < self._size - 9)
+        return on_image(y, x, self._size)
 
     def _components(self, image: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """CLEAN components (rows, columns, Jy) down to a threshold, or higher: what does not look like the PSF makes CLEAN diverge."""

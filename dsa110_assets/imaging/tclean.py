@@ -40,7 +40,13 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
             "ms": str(ms.absolute()),
             "size": options.image_size,
             "cell_arcsec": options.cell_arcsec,
-            "robust": options.briggs_robust,
+            # CASA takes no robustness above 2
+            "weighting": "natural" if options.weighting == "briggs" and options.briggs_robust > 2 else options.weighting,
+            "robust": min(options.briggs_robust, 2.0),
+            "uvrange": f"{options.uv_min_lambda}~{options.uv_max_lambda or 1e9}lambda"
+            if options.uv_min_lambda or options.uv_max_lambda
+            else "",
+            "uvtaper": [f"{options.taper_arcsec}arcsec"] if options.taper_arcsec else [],
             "niter": options.niter,
             "search_sigma": options.auto_mask_sigma,
             "deep_sigma": options.auto_threshold_sigma,
@@ -100,8 +106,10 @@ def _child(scratch: Path) -> None:
         "gridder": "wproject",
         "wprojplanes": -1,
         "pblimit": -0.1,
-        "weighting": "briggs" if job["robust"] <= 2 else "natural",  # CASA takes nothing above 2
-        "robust": min(job["robust"], 2.0),
+        "weighting": job["weighting"],
+        "robust": job["robust"],
+        "uvrange": job["uvrange"],
+        "uvtaper": job["uvtaper"],
         "deconvolver": "multiscale" if job["multiscale"] else "clark",
         "savemodel": "none",
     }

@@ -19,7 +19,7 @@ from dsa110_assets import products
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging import tclean, wgridder, wsclean
 from dsa110_assets.imaging.engine import EngineImages
-from dsa110_assets.imaging.fits_images import ImageMetadata, write_image
+from dsa110_assets.imaging.fits_images import ImageMetadata, read_mask, write_image
 from dsa110_assets.imaging.grid import ImageGrid, circle_mask
 from dsa110_assets.imaging.noise import local_rms_map, robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
@@ -27,7 +27,7 @@ from dsa110_assets.imaging.preview import write_previews
 from dsa110_assets.imaging.primary_beam import primary_beam_image
 from dsa110_assets.imaging.restoring_beam import RestoringBeam
 from dsa110_assets.imaging.visibilities import Visibilities, read_visibilities
-from dsa110_assets.imaging.weighting import ImagingWeights, briggs_weights
+from dsa110_assets.imaging.weighting import ImagingWeights, imaging_weights
 from dsa110_assets.instrument import BEAM_CUTOFF
 
 
@@ -80,6 +80,7 @@ def image_tile(
     options: ImagingOptions,
     *,
     mask_sky: pd.DataFrame | None,
+    user_mask: Path | None = None,
     provenance: Mapping[str, str],
 ) -> ImageReport:
     """Image a calibrated tile: `products.IMAGE_SUFFIXES` as FITS files, and previews.
@@ -94,6 +95,7 @@ def image_tile(
         options: see there.
         mask_sky: catalogue (``ra_deg``, ``dec_deg``, ``flux_jy``) around which to clean first; None searches everywhere. Its bright sources around the
             image are taken out of the data as well, so give it with a margin.
+        user_mask: FITS image on the same pixels; cleaning is searched where it is not 0, instead of around the catalogue.
         provenance: written into the headers; see `fits_images.ImageMetadata`.
 
     Raises:
@@ -104,7 +106,7 @@ def image_tile(
     vis = read_visibilities(ms)
     clock.lap("read")
     grid = ImageGrid(options.image_size, options.cell_rad, np.radians(vis.pointing.phase_ra_deg), np.radians(vis.pointing.phase_dec_deg))
-    weights = briggs_weights(vis, grid.size, grid.cell_rad, options.briggs_robust)
+    weights = imaging_weights(vis, options)
     clock.lap("weight")
     pb = primary_beam_image(vis, weights, grid, options)
     clock.lap("primary_beam")
@@ -112,7 +114,9 @@ def image_tile(
     mask: NDArray[np.bool_] | None = None
     if options.use_mask and sky is not None and len(sky):
         mask = circle_mask(grid, sky["ra_deg"].to_numpy(), sky["dec_deg"].to_numpy(), options.mask_radius_arcsec)
-    images = _run_engine(ms, vis, weights, grid, options, mask, mask_sky)
+    if user_mask is not None:
+        mask = read_mask(user_mask, grid)
+    images = _run_engine(ms, vis, weights, grid, options, mask, mask_sky, strict_mask=user_mask is not None)
     clock.lap("engine")
     inside = pb >= BEAM_CUTOFF
     noise = robust_rms(images.residual[inside])
@@ -173,9 +177,11 @@ def _run_engine(
     options: ImagingOptions,
     mask: NDArray[np.bool_] | None,
     sky: pd.DataFrame | None,
+    *,
+    strict_mask: bool,
 ) -> EngineImages:
     if options.engine == "wgridder":
-        return wgridder.run(vis, weights, grid, options, mask, sky)
+        return wgridder.run(vis, weights, grid, options, mask, sky, strict_mask=strict_mask)
     if options.engine == "wproject":
         return tclean.run(ms, options, mask)
     return wsclean.run(ms, options, mask)
@@ -204,7 +210,7 @@ def _metadata(
     with table(f"{ms}::OBSERVATION", ack=False) as observation:
         telescope = str(observation.getcell("TELESCOPE_NAME", 0))
     facts = {
-        "weighting": f"Briggs {options.briggs_robust}",
+        "weighting": options.weighting_words,
         "calibration": ", ".join(str(t) for t in _caltables(vis)),
         "used fraction of the samples": f"{vis.used_fraction:.4f}",
     }

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.errors import ImagingError
+from dsa110_assets.imaging.options import ImagingOptions, Weighting
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S
 
@@ -32,13 +33,43 @@ class ImagingWeights:
 
 
 def briggs_weights(vis: Visibilities, image_size: int, cell_rad: float, robust: float) -> ImagingWeights:
+    """Briggs weights of all baselines: `imaging_weights` with a robustness."""
+    return _weights(vis, image_size, cell_rad, "briggs", robust)
+
+
+def imaging_weights(vis: Visibilities, options: ImagingOptions) -> ImagingWeights:
+    """Weights as the options ask for: weighting, range of baseline lengths, taper."""
+    return _weights(
+        vis,
+        options.image_size,
+        options.cell_rad,
+        options.weighting,
+        options.briggs_robust,
+        shortest=options.uv_min_lambda,
+        longest=options.uv_max_lambda or np.inf,
+        taper_rad=float(np.radians(options.taper_arcsec / 3600)),
+    )
+
+
+def _weights(
+    vis: Visibilities,
+    image_size: int,
+    cell_rad: float,
+    weighting: Weighting,
+    robust: float,
+    *,
+    shortest: float = 0.0,
+    longest: float = np.inf,
+    taper_rad: float = 0.0,
+) -> ImagingWeights:
     """Briggs (1995, PhD thesis, chapter 3) robust weights in uv cells of one over the image's width.
 
-    ``w_img = w / (1 + D f^2)`` with D the weight in the visibility's cell and ``f^2 = (5 * 10**-robust)**2 / (sum D^2 / sum w)``.
+    ``w_img = w / (1 + D f^2)`` with D the weight in the visibility's cell and ``f^2 = (5 * 10**-robust)**2 / (sum D^2 / sum w)``; natural: w, uniform: w / D. A taper
+    multiplies them by ``exp(-pi^2 theta^2 (u^2 + v^2) / (4 ln 2))``, the transform of a Gaussian of FWHM theta.
     The noise of the image is ``sqrt(sum w_img^2 sigma^2) / sum w_img`` with ``sigma^2 = 1 / w``.
 
     Raises:
-        ImagingError: no visibility fits the pixel size.
+        ImagingError: no visibility fits the pixel size or the range of lengths.
     """
     from dsa110_assets.imaging import _kernels
 
@@ -46,15 +77,21 @@ def briggs_weights(vis: Visibilities, image_size: int, cell_rad: float, robust: 
     f_over_c = vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S
     natural = vis.weight.copy()
     density = np.zeros((image_size, image_size // 2 + 1))
-    beyond = _kernels.add_density(vis.uvw_m, f_over_c, natural, scale, density)
+    beyond = _kernels.add_density(vis.uvw_m, f_over_c, natural, scale, density, shortest, longest)
     total = float(density.sum())
     if total <= 0:
-        raise ImagingError("imaging weights", "no visibility fits the pixels", "set PIPELINE_CELL_ARCSEC to a third of the beam or less")
+        raise ImagingError(
+            "imaging weights",
+            "no visibility fits the pixels and the range of baseline lengths",
+            "set PIPELINE_CELL_ARCSEC to a third of the beam or less, and widen the uv range",
+        )
     f2 = (5.0 * 10.0**-robust) ** 2 / (float(np.square(density).sum()) / total)
     weight = np.empty_like(natural)
     sums = np.zeros(2)
     time_channel = np.zeros((vis.pointing.time_mjd.size, vis.frequency_hz.size))
-    _kernels.robust_weights(vis.uvw_m, f_over_c, natural, scale, density, f2, vis.time_index, weight, sums, time_channel)
+    constant, f2 = {"briggs": (1.0, f2), "natural": (1.0, 0.0), "uniform": (0.0, 1.0)}[weighting]
+    taper = float(np.pi**2 * taper_rad**2 / (4 * np.log(2)))
+    _kernels.robust_weights(vis.uvw_m, f_over_c, natural, scale, density, constant, f2, taper, vis.time_index, weight, sums, time_channel)
     weight /= np.float32(sums[0])
     return ImagingWeights(
         weight=weight,

@@ -23,6 +23,7 @@ from dsa110_assets.imaging.point_sources import (
     PointSources,
     add_to_image,
     dirty_values,
+    on_image,
     subtract_point_sources,
 )
 from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam
@@ -31,6 +32,8 @@ from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
 
 _MOST_BRIGHT_ROUNDS = 4
+_SETTLED = 0.98
+"""A round that finds no further source and lowers the noise by less was the last one."""
 
 
 class Gridder:
@@ -87,12 +90,15 @@ def run(
     options: ImagingOptions,
     mask: NDArray[np.bool_] | None,
     sky: pd.DataFrame | None = None,
+    *,
+    strict_mask: bool = False,
 ) -> EngineImages:
     """Image, clean and restore.
 
     Args:
         vis, weights, grid, options: see there.
         mask: (N, N) where to clean first, None everywhere.
+        strict_mask: clean nowhere else; bright point sources are fitted everywhere all the same.
         sky: catalogue (ra_deg, dec_deg, flux_jy); its bright sources outside the image are taken out of the visibilities, lest their side lobes reach in.
 
     Raises:
@@ -102,7 +108,7 @@ def run(
     psf = gridder.psf()
     beam = fit_beam(psf, options.cell_arcsec)
     dirty = gridder.dirty()
-    cleaner = Cleaner(psf, beam, options, mask)
+    cleaner = Cleaner(psf, beam, options, mask, strict=strict_mask)
     start, bright, bright_cycles = _without_bright_sources(vis, weights, grid, options, psf, beam, gridder, dirty, sky)
     result = cleaner.clean(start, gridder.residual)
     restored = convolve_with_beam(result.model, beam, options.cell_arcsec, options.n_threads)
@@ -152,8 +158,7 @@ def _without_bright_sources(
         return dirty_values(vis, rest, weights, grid, options, y, x)
 
     near_y, near_x, near_flux = _apparent_sky(sky, grid, beam_at)
-    beyond = (near_y < 0) | (near_x < 0) | (near_y > grid.size - 1) | (near_x > grid.size - 1)
-    far = beyond & (near_flux > 0.5 * limit_jy)
+    far = ~on_image(near_y, near_x, grid.size) & (near_flux > 0.5 * limit_jy)
     finder = BrightSourceFinder(grid, psf, beam, options.cell_arcsec, limit_jy, (near_y[far], near_x[far]))
 
     def subtract(wanted: PointSources) -> NDArray[np.float32]:
@@ -162,7 +167,7 @@ def _without_bright_sources(
         gridder.replace_visibilities(rest)
         return gridder.dirty()
 
-    if options.seed_from_catalog and len(seeds := finder.seed(near_y[~beyond], near_x[~beyond], near_flux[~beyond])):
+    if options.seed_from_catalog and len(seeds := finder.seed(near_y, near_x, near_flux)):
         left = subtract(seeds)
         rounds += 1
         if robust_rms(left[::2, ::2]) < robust_rms(image[::2, ::2]):
@@ -180,7 +185,10 @@ def _without_bright_sources(
             rest = before
             gridder.replace_visibilities(rest)
             break
+        settled = robust_rms(left[::2, ::2]) > _SETTLED * robust_rms(image[::2, ::2]) and len(better) <= len(sources)
         sources, image = better, left
+        if settled:
+            break
     return image, sources, rounds
 
 

@@ -71,7 +71,16 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
             "-scale",
             f"{options.cell_arcsec}asec",
         ]
-        command += ["-weight", "briggs", str(options.briggs_robust), "-pol", "I", "-data-column", "DATA", "-no-update-model-required"]
+        command += [
+            "-weight",
+            options.weighting,
+            *([str(options.briggs_robust)] if options.weighting == "briggs" else []),
+            "-pol",
+            "I",
+            "-data-column",
+            "DATA",
+            "-no-update-model-required",
+        ]
         command += [
             "-make-psf",
             "-use-wgridder",
@@ -83,6 +92,10 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
             str(min(options.major_gain, 0.85)),
         ]
         command += ["-auto-mask", str(options.auto_mask_sigma), "-auto-threshold", str(options.auto_threshold_sigma)]
+        for flag, value in (("-minuv-l", options.uv_min_lambda), ("-maxuv-l", options.uv_max_lambda)):
+            command += [flag, str(value)] if value else []
+        if options.taper_arcsec:
+            command += ["-taper-gaussian", f"{options.taper_arcsec}asec"]
         if options.multiscale:
             command.append("-multiscale")
         if mask is not None:

@@ -196,7 +196,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 staged,
                 group_id,
                 options,
-                mask_sky=near if options.use_mask else None,
+                mask_sky=near,
                 provenance=provenance(platform, "tile_image", inputs, DSAGROUP=group_id),
             )
             verdicts = judge_tile(read_tile(staged, group_id), near, ImageLimits.from_config(platform.config))

@@ -1,0 +1,190 @@
+"""`dsa110 image`: images of one calibrated Measurement Set by hand, without Dagster and without the registry."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.imaging import ImageReport
+    from dsa110_assets.quality.verdict import Verdict
+
+
+class Engine(StrEnum):
+    """Imaging engines."""
+
+    WGRIDDER = "wgridder"
+    WPROJECT = "wproject"
+    WSCLEAN = "wsclean"
+
+
+class Weights(StrEnum):
+    """Imaging weights."""
+
+    BRIGGS = "briggs"
+    NATURAL = "natural"
+    UNIFORM = "uniform"
+
+
+def image(
+    *,
+    ms: Annotated[Path, typer.Option("--ms", help="Calibrated Measurement Set; only read.")],
+    imagename: Annotated[Path, typer.Option("--imagename", help="Prefix of the products: DIR/NAME gives DIR/NAME-image.fits and so on.")],
+    mask_radius_arcsec: Annotated[float | None, typer.Option(min=0.1, help="Radius of the circles around catalogue sources.")] = None,
+    no_nvss_mask: Annotated[bool, typer.Option("--no-nvss-mask", help="Search the whole image, not around the catalogue first.")] = False,
+    mask: Annotated[Path | None, typer.Option(help="FITS mask on the image's pixels, instead of the catalogue's circles.")] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Reference sky (Parquet: ra_deg, dec_deg, flux_jy); default: the platform's own.")
+    ] = None,
+    no_catalog: Annotated[
+        bool, typer.Option("--no-catalog", help="Use no catalogue at all; fluxes and positions are then not judged.")
+    ] = False,
+    engine: Annotated[Engine | None, typer.Option(help="Imaging engine.")] = None,
+    size: Annotated[int | None, typer.Option(min=64, help="Pixels on a side, even.")] = None,
+    cell_arcsec: Annotated[float | None, typer.Option(min=0.01, help="Pixel size.")] = None,
+    weighting: Annotated[Weights, typer.Option(help="Imaging weights.")] = Weights.BRIGGS,
+    robust: Annotated[float | None, typer.Option(min=-2, max=2, help="Briggs robustness.")] = None,
+    taper_arcsec: Annotated[float, typer.Option(min=0, help="Gaussian taper: FWHM by which the PSF is widened.")] = 0.0,
+    uv_min: Annotated[float, typer.Option(min=0, help="Shortest baseline, wavelengths.")] = 0.0,
+    uv_max: Annotated[float, typer.Option(min=0, help="Longest baseline, wavelengths; 0 for no limit.")] = 0.0,
+    multiscale: Annotated[bool | None, typer.Option(help="Multi-scale CLEAN, for extended emission.")] = None,
+    niter: Annotated[int | None, typer.Option(min=0, help="Most minor iterations; 0 gives the dirty image.")] = None,
+    auto_mask: Annotated[float | None, typer.Option(min=1, help="Search components down to this many times the noise.")] = None,
+    auto_threshold: Annotated[float | None, typer.Option(min=0.1, help="Clean them down to this many times the noise.")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="0 means all cores.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Image, clean, correct for the primary beam, and judge the result.
+
+    What is not given comes from the configuration (`dsa110 config show`). Products: dirty, psf, model, residual, image, image-pb, pb and weight as FITS,
+    and previews; they appear when all are complete. Exit codes: 0 good or not to be judged, 1 the image is there and bad, 2 failed.
+
+    Example: `dsa110 image --ms tile.cal.ms --imagename out/tile --mask-radius-arcsec 60 --uv-min 100`
+    """
+    from dataclasses import replace
+
+    from dsa110_assets.cli.output import libraries_write_to_stderr
+    from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.imaging import ImagingOptions
+    from dsa110_assets.quality import gate
+
+    config = PipelineConfig.from_env(validate_paths=False)
+    given = {
+        "engine": engine and engine.value,
+        "image_size": size,
+        "cell_arcsec": cell_arcsec,
+        "weighting": weighting.value,
+        "briggs_robust": robust,
+        "taper_arcsec": taper_arcsec,
+        "uv_min_lambda": uv_min,
+        "uv_max_lambda": uv_max,
+        "multiscale": multiscale,
+        "niter": niter,
+        "auto_mask_sigma": auto_mask,
+        "auto_threshold_sigma": auto_threshold,
+        "mask_radius_arcsec": mask_radius_arcsec,
+        "use_mask": False if no_nvss_mask else None,
+        "threads": threads,
+    }
+    options = replace(ImagingOptions.from_config(config), **{name: value for name, value in given.items() if value is not None})
+    sky = None if no_catalog else _reference_sky(config, catalog)
+    with libraries_write_to_stderr():
+        report, verdicts = _make(ms, imagename, options, sky, mask, config)
+    reason = gate.refusal((verdict.name, verdict.passed, verdict.reason) for verdict in verdicts)
+    _show(report, verdicts, reason, json=json)
+    if reason is not None:
+        raise typer.Exit(1)
+
+
+def _reference_sky(config: PipelineConfig, catalog: Path | None) -> pd.DataFrame | None:
+    """The catalogue that was asked for, or the platform's where there is one."""
+    from dsa110_assets.catalogs import sky
+    from dsa110_assets.products import ProductPaths
+    from dsa110_assets.stages.references import REFERENCE_FILE
+
+    own = ProductPaths.of(config).catalogs_dir / REFERENCE_FILE
+    if catalog is None and not own.is_file():
+        typer.echo(f"no reference catalogue at {own}: the whole image is searched, and fluxes and positions are not judged", err=True)
+        return None
+    return sky.load_reference(catalog or own)
+
+
+def _make(
+    ms: Path, prefix: Path, options: object, sky: pd.DataFrame | None, mask: Path | None, config: PipelineConfig
+) -> tuple[ImageReport, list[Verdict]]:
+    """Image beside the destination, judge, and move everything into place."""
+    import tempfile
+    from dataclasses import replace
+
+    from dsa110_assets.imaging import ImagingOptions, image_tile
+    from dsa110_assets.quality.image import ImageLimits, judge_tile, read_tile
+    from dsa110_assets.registry.provenance import release
+    from dsa110_assets.stages.recipes import recipe_of
+
+    assert isinstance(options, ImagingOptions)
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    recipe = recipe_of("tile_image", config)
+    provenance = {"DSACODE": f"{release()} {recipe.code_version}", "inputs": str(ms), "options": str(options)}
+    with tempfile.TemporaryDirectory(prefix=".image-", dir=prefix.parent) as scratch:
+        staged = Path(scratch)
+        report = image_tile(ms, staged, prefix.name, options, mask_sky=sky, user_mask=mask, provenance=provenance)
+        verdicts = judge_tile(read_tile(staged, prefix.name), sky, ImageLimits.from_config(config))
+
+        def place(path: Path) -> Path:
+            return path.replace(prefix.parent / path.name)
+
+        images = {suffix: place(path) for suffix, path in report.images.items()}
+        return replace(report, images=images, preview=place(report.preview), preview_large=place(report.preview_large)), verdicts
+
+
+def _show(report: ImageReport, verdicts: list[Verdict], reason: str | None, *, json: bool) -> None:
+    from dataclasses import asdict
+
+    from dsa110_assets.cli.output import emit_json, emit_table
+
+    figures = {
+        "noise_mjy_per_beam": report.noise_jy_per_beam * 1e3,
+        "thermal_mjy_per_beam": report.thermal_jy_per_beam * 1e3,
+        "peak_jy_per_beam": report.peak_jy_per_beam,
+        "dynamic_range": report.dynamic_range,
+        "beam_arcsec": [report.beam.major_arcsec, report.beam.minor_arcsec],
+        "beam_angle_deg": report.beam.pa_deg,
+        "engine": report.engine,
+        "bright_sources": report.bright_sources,
+        "major_cycles": report.major_cycles,
+        "converged": report.converged,
+    }
+    if json:
+        files = {suffix: str(path) for suffix, path in report.images.items()} | {"preview": str(report.preview)}
+        emit_json(
+            {
+                **figures,
+                "good": reason is None,
+                "reason": reason,
+                "files": files,
+                "seconds": report.seconds,
+                "checks": [asdict(v) for v in verdicts],
+            }
+        )
+        return
+    emit_table(("figure", "value"), [(name, _short(value)) for name, value in figures.items()], title=str(report.images["image"]))
+    words = {True: "good", False: "BAD", None: "not measured"}
+    emit_table(
+        ("check", "verdict", "value", "lowest", "highest", "how"),
+        [(v.name, words[v.passed], _short(v.value), _short(v.low), _short(v.high), v.reason) for v in verdicts],
+        wrap=True,
+    )
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return " x ".join(_short(entry) for entry in value)
+    return "" if value is None else str(value)
