@@ -200,7 +200,8 @@ def _open(path: Path) -> Iterator[h5py.File]:
         raise _invalid(path, f"not a complete HDF5 file ({error})") from error
     try:
         yield file
-    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+        # h5py says in all of these ways that a damaged file makes no sense; none must stop the scan of the others
         raise _invalid(path, f"damaged HDF5 structure ({error})") from error
     finally:
         file.close()
@@ -394,8 +395,8 @@ def _check_data(path: Path, file: h5py.File, header: RawHeader) -> None:
             raise _invalid(path, f"Data/{name} has shape {dataset.shape}, expected {shape}")
         if dataset.dtype.kind != kind:
             raise _invalid(path, f"Data/{name} is {dataset.dtype}")
-        if name != "flags" and not _is_allocated(dataset):
-            raise _invalid(path, f"Data/{name} was not written to its end")
+        if not _is_allocated(dataset, header.size_bytes, may_be_empty=name == "flags"):
+            raise _invalid(path, f"Data/{name} was not written to its end, or its parts lie outside of the file")
     size = os.stat(path).st_size  # noqa: PTH116 - a plain stat beside the open handle
     stored = sum(file[f"Data/{name}"].id.get_storage_size() for name in ("visdata", "nsamples"))  # pyright: ignore
     if stored > size:
@@ -405,11 +406,20 @@ def _check_data(path: Path, file: h5py.File, header: RawHeader) -> None:
             raise _invalid(path, f"Data/{name} holds nothing but NaN, infinities or absurd values (pitfall 24)")
 
 
-def _is_allocated(dataset: h5py.Dataset) -> bool:
+def _is_allocated(dataset: h5py.Dataset, file_bytes: int, *, may_be_empty: bool) -> bool:
+    """Whether each chunk of a dataset has its own place inside the file; the conversion reads them there without HDF5's help."""
+    if may_be_empty and dataset.id.get_storage_size() == 0:
+        return True
     if dataset.chunks is None:
         return dataset.id.get_storage_size() >= dataset.size * dataset.dtype.itemsize
+    places: list[tuple[int, ...]] = []
+    dataset.id.chunk_iter(lambda chunk: places.append((chunk.byte_offset, chunk.size, *chunk.chunk_offset)))
     expected = int(np.prod([-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True)]))
-    return dataset.id.get_num_chunks() == expected
+    if len(places) != expected:
+        return False
+    table = np.array(places, dtype=np.uint64)
+    inside = bool(np.all(table[:, 0] < file_bytes) and np.all(table[:, 1] <= file_bytes - table[:, 0]))
+    return inside and np.unique(table[:, 0]).size == expected and np.unique(table[:, 2:], axis=0).shape[0] == expected
 
 
 def _any_credible(dataset: h5py.Dataset) -> bool:

@@ -28,7 +28,7 @@ def attempt(platform: Platform, run: TileRun) -> Iterator[int]:
     """Hold the observation during one stage; yields the attempt's number.
 
     An exception is recorded in the queue (and passed on): the observation goes back to ``pending`` when its type says
-    that another attempt may succeed, else to ``failed``.
+    that another attempt may succeed, else to ``failed``. One that is interrupted (the platform stops) goes back too.
 
     Raises:
         LeaseLostError: another attempt has taken over; nothing was done.
@@ -42,7 +42,9 @@ def attempt(platform: Platform, run: TileRun) -> Iterator[int]:
         raise
     except BaseException as error:
         with platform.database.session() as session:
-            ledger.fail(session, run.group_id, number, error, now(), max_attempts=platform.config.max_attempts)
+            interrupted = None if isinstance(error, Exception) else True
+            reason = error if isinstance(error, Exception) else f"interrupted ({type(error).__name__})"
+            ledger.fail(session, run.group_id, number, reason, now(), max_attempts=platform.config.max_attempts, retriable=interrupted)
         raise
 
 

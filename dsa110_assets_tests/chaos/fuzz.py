@@ -293,7 +293,10 @@ _CLOSE = {"freq_array": 12.3e3, "channel_width": 12.3e3, "integration_time": 0.1
 def truth(path: Path) -> dict[str, Any]:
     """What matters of a file, by plain h5py."""
     with h5py.File(path, "r", locking=False) as file:
-        found = {name: np.ravel(file[f"Header/{name}"][()]) for name in (*_EXACT, *_CLOSE)}  # type: ignore[index]
+        header: Any = file["Header"]
+        found = {name: np.ravel(header[name][()]) for name in (*_EXACT, *_CLOSE) if name != "phase_center_app_dec"}
+        pointing = header["phase_center_app_dec" if "phase_center_app_dec" in header else "extra_keywords/phase_center_dec"]  # its stand-in
+        found |= {"phase_center_app_dec": np.unique(pointing[()]), "channel_width": np.abs(found["channel_width"])}
         return found | {name: file[f"Data/{name}"][()] for name in ("visdata", "nsamples", "flags")}  # type: ignore[index]
 
 

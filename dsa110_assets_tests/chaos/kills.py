@@ -33,8 +33,8 @@ from dsa110_assets_tests.chaos.running_platform import RunningPlatform, running
 from dsa110_assets_tests.chaos.small_night import SmallNight, digests, prepare
 
 WEIGHTS = {"run worker": 0.45, "code server": 0.15, "daemon": 0.12, "database": 0.12, "webserver": 0.08, "casa": 0.08}
-MEAN_PAUSE_S = 3.0
-QUIET_LIMIT_S = 420.0
+MEAN_PAUSE_S = 4.0
+QUIET_LIMIT_S = 1200.0
 FEWEST_IN_WORK = 3
 JD_MINUS_MJD = 2_400_000.5
 
@@ -145,6 +145,7 @@ def _kill_one(target: RunningPlatform, rng: np.random.Generator, tally: Tally) -
     except psutil.NoSuchProcess:
         return
     tally.kills[role] += 1
+    print(f"kill {sum(tally.kills.values())}: {role} {victim.pid}", file=sys.stderr, flush=True)
     if group is not None:
         tally.watched[group[0]] = (group[1], time.monotonic())
 

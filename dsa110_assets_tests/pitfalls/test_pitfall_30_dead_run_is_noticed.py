@@ -23,7 +23,9 @@ from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState, IngestGroup
-from dsa110_assets.stages.attempts import now
+from dsa110_assets.stages.attempts import attempt, now
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.work import TileRun
 from dsa110_assets_tests.ingest.bookkeeping import observation, settings
 
 GROUP = "2026-03-01T05:10:11"
@@ -121,3 +123,21 @@ def test_pitfall_30_the_observation_of_a_dead_or_lost_run_goes_back_and_no_other
     assert group.state == state, answer
     if state == GroupState.PENDING:
         assert group.error_type == "ChildFailedError"
+
+
+def test_pitfall_30_a_run_that_is_stopped_with_the_platform_gives_its_observation_back(
+    database: Database, registry_config: PipelineConfig
+) -> None:
+    with database.session() as session:
+        accept_files(session, observation(), now())
+        close_ready_groups(session, now(), settings())
+
+    def stopped() -> None:
+        with attempt(Platform.open(registry_config), TileRun(GROUP, "run-1")):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    with database.session() as session:
+        group = session.get_one(IngestGroup, GROUP)
+        assert (group.state, group.error) == (GroupState.PENDING, "interrupted (KeyboardInterrupt)")
