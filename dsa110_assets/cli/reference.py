@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the reference pages, and a first page that is the README, to what mkdocs found under docs/."""
+    """Add the reference pages, the README as first page and that of deploy/ to what mkdocs found under docs/."""
     from pathlib import Path
 
     from mkdocs.structure.files import File
