@@ -62,6 +62,10 @@ class CalibrationQualityError(NonRetriableError):
     """Solutions were found and refused."""
 
 
+class CalibrationMismatchError(NonRetriableError):
+    """Calibration tables do not belong to the data: another declination strip, band or array, or changed since they were registered."""
+
+
 class FluxScaleError(NonRetriableError):
     """A calibrator has no usable flux density; none is ever assumed."""
 

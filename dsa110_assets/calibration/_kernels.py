@@ -12,6 +12,7 @@ def predict(
     delay_source_s: NDArray[np.float64],
     time_index: NDArray[np.int64],
     amplitude_jy: NDArray[np.float64],
+    response: NDArray[np.float64],
     first_hz: float,
     step_hz: float,
     out: NDArray[np.complex64],
@@ -19,7 +20,8 @@ def predict(
     """Sum of point sources for each row and channel.
 
     ``delay_source_s`` (Nrows, Nsources) geometric delays in s, ``time_index`` (Nrows,), ``amplitude_jy`` (Ntimes, Nchan, Nsources)
-    apparent fluxes, ``out`` (Nrows, Nchan) complex64. The phasor of a source turns by a constant angle from channel to channel,
+    apparent fluxes, ``response`` (Nrows, Nsources, 3) what smearing leaves as ``a + b x + c x**2``, x from -1 to 1 across the band (no rows: nothing
+    is lost), ``out`` (Nrows, Nchan) complex64. The phasor of a source turns by a constant angle from channel to channel,
     so one complex multiplication replaces a sine and a cosine; in float64 the error after 768 steps is below 1e-12.
     """
     n_rows, n_sources = delay_source_s.shape
@@ -35,11 +37,16 @@ def predict(
             phase = 2.0 * np.pi * step_hz * delay_source_s[row, s]
             step_re[s], step_im[s] = np.cos(phase), np.sin(phase)
         amplitude = amplitude_jy[time_index[row]]
+        smeared = response.shape[0] > 0
         for c in range(n_chan):
             total_re, total_im = 0.0, 0.0
+            x = 2.0 * c / max(n_chan - 1, 1) - 1.0
             for s in range(n_sources):
-                total_re += amplitude[c, s] * re[s]
-                total_im += amplitude[c, s] * im[s]
+                flux = amplitude[c, s]
+                if smeared:
+                    flux *= response[row, s, 0] + x * (response[row, s, 1] + x * response[row, s, 2])
+                total_re += flux * re[s]
+                total_im += flux * im[s]
                 new_re = re[s] * step_re[s] - im[s] * step_im[s]
                 im[s] = re[s] * step_im[s] + im[s] * step_re[s]
                 re[s] = new_re

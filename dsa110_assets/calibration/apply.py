@@ -8,7 +8,7 @@ pitfall 13), the keyword ``DSA110_CALIBRATED``, and weights in 1/Jy**2. What doe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
 from dsa110_assets.calibration.layout import create_like, set_channels
 from dsa110_assets.calibration.model import read_frequency_hz, row_blocks
-from dsa110_assets.calibration.smearing import choose_factor
-from dsa110_assets.errors import CalibrationQualityError, ConfigurationError, NonRetriableError
+from dsa110_assets.calibration.smearing import CALIBRATED_KEYWORD, choose_factor, cutoff_radius_rad, smearing_loss
+from dsa110_assets.errors import CalibrationMismatchError, CalibrationQualityError, ConfigurationError
 from dsa110_assets.geometry import read_apparent_scale
-
-CALIBRATED_KEYWORD = "DSA110_CALIBRATED"
 
 
 @dataclass(frozen=True)
@@ -49,30 +47,34 @@ class ApplyReport:
 
 def apply_calibration(
     ms: Path,
-    tables: Sequence[Path],
+    tables: Sequence[Path | CalTable],
     out: Path,
     *,
     sefd_jy: float = 6500.0,
     max_smearing: float = 0.01,
     chan_avg: int | None = None,
     interpolation: str = "linear",
+    declination_tolerance_deg: float = 0.5,
     provenance: Mapping[str, str] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> ApplyReport:
     """Apply tables to a tile, average channels, write the calibrated Measurement Set.
 
     Args:
         ms: uncalibrated Measurement Set; read only.
-        tables: bandpass and gain tables, multiplied; matched to the data by antenna name and channel frequency.
+        tables: bandpass, gain and delay tables (paths, or read already), multiplied; matched to the data by antenna name and channel frequency.
         out: path of the new Measurement Set; a staging path that does not exist yet.
         sefd_jy: SEFD of one antenna and polarization, for the weights: ``2 dnu tau / SEFD**2`` times the unflagged fraction.
         max_smearing: largest flux loss by bandwidth smearing at the 20 % beam radius.
         chan_avg: channels to average; None: as many as ``max_smearing`` allows.
         interpolation: in time between solutions, ``linear`` or ``nearest``; before the first and after the last solution the nearest, as CASA.
+        declination_tolerance_deg: largest distance between the phase centres of the calibrator and the data (pitfall 14).
         provenance: written into the keyword and HISTORY.
+        progress: called with the fraction done.
 
     Raises:
         CalibrationQualityError: the result would be empty or zero.
-        NonRetriableError: a table does not fit the data.
+        CalibrationMismatchError: a table is of another declination strip, band or array.
         ConfigurationError: ``chan_avg`` does not divide the number of channels, no tables, or an unknown interpolation.
     """
     from casacore.tables import table
@@ -88,7 +90,10 @@ def apply_calibration(
         names = tuple(str(n) for n in antenna.getcol("NAME"))
     with table(f"{ms}::SPECTRAL_WINDOW", ack=False) as window:
         width = np.abs(np.asarray(window.getcell("CHAN_WIDTH", 0), dtype=np.float64))
-    solutions = [_fit_to_data(read_caltable(path), names, frequency, width) for path in tables]
+    read = [one if isinstance(one, CalTable) else read_caltable(one) for one in tables]
+    paths = tuple(one.path for one in read)
+    _check_strip(ms, read, declination_tolerance_deg)
+    solutions = [_fit_to_data(one, names, frequency, width) for one in read]
     with table(str(ms), ack=False) as main:
         factor, loss = _factor(main, frequency, width, max_smearing, chan_avg)
         rows = np.flatnonzero(main.getcol("ANTENNA1") != main.getcol("ANTENNA2"))
@@ -96,13 +101,13 @@ def apply_calibration(
             raise CalibrationQualityError(ms, "has no cross-correlations", "convert the observation again")
         create_like(main, out, n_rows=rows.size, n_channels=frequency.size // factor)
         with table(str(out), readonly=False, ack=False) as new:
-            totals = _transform(main, new, solutions, factor, sefd_jy, float(width[0]), interpolation)
+            totals = _transform(main, new, solutions, factor, sefd_jy, float(width[0]), interpolation, progress)
             if totals.unflagged_after == 0 or not totals.amplitudes or np.median(totals.amplitudes) == 0:
                 raise CalibrationQualityError(
                     ms, "the calibrated data are all flagged or zero", "check the tables' antennas and the flags of this observation"
                 )
             record = {
-                "caltables": [str(p) for p in tables],
+                "caltables": [str(p) for p in paths],
                 "channels_averaged": factor,
                 "smearing_loss": loss,
                 "sefd_jy": sefd_jy,
@@ -116,7 +121,7 @@ def apply_calibration(
     n_before = rows.size * frequency.size * 2
     return ApplyReport(
         out=out,
-        tables=tuple(tables),
+        tables=paths,
         n_rows=int(rows.size),
         n_channels=frequency.size // factor,
         channels_averaged=factor,
@@ -140,8 +145,6 @@ def _factor(
         return choose_factor(uvw, float(width[0]), frequency.size, float(frequency.mean()), max_smearing)
     if chan_avg < 1 or frequency.size % chan_avg:
         raise ConfigurationError("chan_avg", f"{chan_avg} does not divide {frequency.size} channels", "choose a divisor")
-    from dsa110_assets.calibration.smearing import cutoff_radius_rad, smearing_loss
-
     return chan_avg, smearing_loss(uvw, chan_avg * float(width[0]), cutoff_radius_rad(float(frequency.mean())))
 
 
@@ -174,22 +177,42 @@ def _fit_to_data(solutions: CalTable, names: Sequence[str], frequency: NDArray[n
     A channel takes the solution whose own channel contains its centre; the nearest centre where several do.
     """
     if not set(solutions.antenna_names) & set(names):
-        raise NonRetriableError(solutions.path, "has none of the data's antennas", "use tables of this array")
+        raise CalibrationMismatchError(solutions.path, "has none of the data's antennas", "use tables of this array")
     index = np.abs(frequency[:, None] - solutions.frequency_hz[None, :]).argmin(axis=1)
     distance = np.abs(frequency - solutions.frequency_hz[index])
+    # a gain or a delay is of the whole band, which its one channel spans
     inside = distance <= 0.5 * np.maximum(solutions.width_hz[index], width) * (1 + 1e-6)
+    if solutions.is_delay:
+        inside = np.abs(frequency - solutions.frequency_hz[0]) <= 0.5 * max(
+            float(solutions.width_hz[0]), float(np.ptp(frequency)) + width[0]
+        )
     if not inside.any():
-        raise NonRetriableError(solutions.path, "has no channel at the data's frequencies", "use tables of the same band")
+        raise CalibrationMismatchError(solutions.path, "has no channel at the data's frequencies", "use tables of the same band")
     flat = solutions.frequency_hz.size == 1 and bool(inside.all())
     use = index[:1] if flat else index
     here = {name: i for i, name in enumerate(solutions.antenna_names)}
     where = np.array([here.get(name, -1) for name in names])
-    gain = solutions.gain[:, where][:, :, use]
+    gain = solutions.delay_gain(frequency)[:, where] if solutions.is_delay else solutions.gain[:, where][:, :, use]
     flag = solutions.flag[:, where][:, :, use].copy()
     flag[:, where < 0] = True
     if not flat:
         flag[:, :, ~inside] = True
     return _Fitted(solutions.time_s, gain, flag)
+
+
+def _check_strip(ms: Path, tables: Sequence[CalTable], tolerance_deg: float) -> None:
+    """Refuse tables of another declination strip. Both are phase centres in ICRS: apparent strips differ by up to 0.1 deg more."""
+    from casacore.tables import table
+
+    with table(f"{ms}::FIELD", ack=False) as field:
+        declination_deg = float(np.degrees(np.asarray(field.getcell("PHASE_DIR", 0))[0, 1]))
+    for one in tables:
+        if one.declination_deg is not None and abs(one.declination_deg - declination_deg) > tolerance_deg:
+            raise CalibrationMismatchError(
+                one.path,
+                f"was solved at declination {one.declination_deg:.2f} deg, the data {ms.name} are at {declination_deg:.2f} deg",
+                "use tables of the same declination strip (`dsa110 apply` without --caltable finds them)",
+            )
 
 
 @dataclass
@@ -201,7 +224,14 @@ class _Totals:
 
 
 def _transform(
-    main: Any, new: Any, solutions: Sequence[_Fitted], factor: int, sefd_jy: float, width_hz: float, interpolation: str
+    main: Any,
+    new: Any,
+    solutions: Sequence[_Fitted],
+    factor: int,
+    sefd_jy: float,
+    width_hz: float,
+    interpolation: str,
+    progress: Callable[[float], None] | None,
 ) -> _Totals:
     """Stream the main table an integration (or a block of one) at a time: read, correct, average, write."""
     from dsa110_assets.calibration._kernels import apply_and_average
@@ -218,6 +248,8 @@ def _transform(
     for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         for offset, count in row_blocks(last - first, n_chan):
             start = first + offset
+            if progress is not None:
+                progress(start / time_column.size)
             if gain is None or (not single and time_column[start] != gain_time):
                 gain, gain_flag = _combined(solutions, float(time_column[start]), interpolation, n_chan)
                 gain_time = time_column[start]

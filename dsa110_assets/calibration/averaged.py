@@ -7,6 +7,7 @@ only read. What does not belong here: solving (`solve`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets.calibration.model import ModelReport, TileModel, build_model, read_frequency_hz
+from dsa110_assets.calibration.smearing import read_averaging
 from dsa110_assets.errors import CalibrationQualityError, NonRetriableError
 from dsa110_assets.geometry import read_apparent_scale, read_tile_pointing
 
@@ -46,6 +48,8 @@ def average_for_solving(
     integrations: int,
     min_apparent_jy: float = 0.05,
     radius_deg: float = 3.0,
+    smearing: bool = True,
+    progress: Callable[[float], None] | None = None,
 ) -> AveragedTile:
     """Write the solver's Measurement Set (DATA, MODEL_DATA, flags, weights) of a tile.
 
@@ -55,6 +59,8 @@ def average_for_solving(
         sky: catalogue sky to predict; None takes the MODEL_DATA of ``ms``.
         integrations: how many consecutive integrations are averaged.
         min_apparent_jy, radius_deg: of `model.build_model`.
+        smearing: the model is smeared as the telescope's data are; False for simulations without it.
+        progress: called with the fraction done.
 
     Raises:
         NonRetriableError: ``sky`` is None and ``ms`` has no MODEL_DATA.
@@ -64,7 +70,16 @@ def average_for_solving(
 
     frequency = read_frequency_hz(ms)
     model = (
-        None if sky is None else build_model(sky, read_tile_pointing(ms), frequency, min_apparent_jy=min_apparent_jy, radius_deg=radius_deg)
+        None
+        if sky is None
+        else build_model(
+            sky,
+            read_tile_pointing(ms),
+            frequency,
+            min_apparent_jy=min_apparent_jy,
+            radius_deg=radius_deg,
+            averaging=read_averaging(ms) if smearing else None,
+        )
     )
     with table(f"{ms}::ANTENNA", ack=False) as antenna:
         names = tuple(str(n) for n in antenna.getcol("NAME"))
@@ -72,7 +87,7 @@ def average_for_solving(
         if model is None and "MODEL_DATA" not in main.colnames():
             raise NonRetriableError(ms, "has no MODEL_DATA", "give the catalogue sky, or predict the model first")
         sums = _Sums.empty(main, frequency.size, integrations)
-        _fill(main, model, sums)
+        _fill(main, model, sums, progress)
         flagged = sums.flagged_fraction(len(names))
         if not np.any(sums.weight > 0):
             raise CalibrationQualityError(ms, "every cross-correlation is flagged", "look at the flagger's report of this observation")
@@ -140,7 +155,7 @@ class _Sums:
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _fill(main: Any, model: TileModel | None, sums: _Sums) -> None:
+def _fill(main: Any, model: TileModel | None, sums: _Sums, progress: Callable[[float], None] | None) -> None:
     """One pass over the Measurement Set, an integration at a time."""
     from dsa110_assets.calibration._kernels import accumulate
 
@@ -153,7 +168,9 @@ def _fill(main: Any, model: TileModel | None, sums: _Sums) -> None:
         raise NonRetriableError(main.name(), msg, "convert the observation again")
     counts = np.diff(np.append(starts, time_column.size))
     scale = read_apparent_scale(main)
-    for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+    for number, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
+        if progress is not None:
+            progress(number / starts.size)
         a1, a2 = main.getcol("ANTENNA1", start, count), main.getcol("ANTENNA2", start, count)
         bin_ = sums.bin_of_time[float(time_column[start])]
         slot = np.array([-1 if i == j else bin_ * n_bl + key[(int(i), int(j))] for i, j in zip(a1, a2, strict=True)], dtype=np.int64)

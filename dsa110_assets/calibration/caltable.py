@@ -17,9 +17,11 @@ from dsa110_assets.errors import NonRetriableError
 
 @dataclass(frozen=True)
 class CalTable:
-    """Jones solutions of one table (B or G Jones; linear feeds, receptor 0 = X, 1 = Y).
+    """Jones solutions of one table (B, G or K Jones; linear feeds, receptor 0 = X, 1 = Y).
 
-    ``kind``: CASA's VisCal, e.g. ``B Jones``. ``time_s`` (Ntimes,): MJD seconds of the solutions. ``frequency_hz`` (Nchan,) ascending,
+    ``kind``: CASA's VisCal, e.g. ``B Jones``; `is_delay` for K, whose gains are 1 and whose ``delay_ns`` (Ntimes, Nants, 2) count from the one
+    frequency in ``frequency_hz`` (see `delay_gain`). ``declination_deg``: of the calibrator's phase centre (None where the table does not say).
+    ``time_s`` (Ntimes,): MJD seconds of the solutions. ``frequency_hz`` (Nchan,) ascending,
     ``width_hz`` (Nchan,), ``window`` (Nchan,): spectral window of each channel. ``gain`` (Ntimes, Nants, Nchan, 2) complex, ``flag`` likewise
     (True too where no row exists), ``snr`` likewise. ``antenna_names`` (Nants,). ``refants``: numbers used as reference.
     """
@@ -35,13 +37,26 @@ class CalTable:
     snr: NDArray[np.float64]
     antenna_names: tuple[str, ...]
     refants: tuple[int, ...]
+    declination_deg: float | None
+    delay_ns: NDArray[np.float64] | None = None
+
+    @property
+    def is_delay(self) -> bool:
+        """Whether these are delays."""
+        return self.delay_ns is not None
+
+    def delay_gain(self, frequency_hz: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Gains of delays, ``exp(2 pi i tau (nu - nu_0))``, (Ntimes, Nants, Nchan, 2); nu_0 being the table's one frequency, the window's middle."""
+        assert self.delay_ns is not None
+        turns = self.delay_ns[:, :, None, :] * 1e-9 * (frequency_hz - self.frequency_hz[0])[None, None, :, None]
+        return np.exp(2j * np.pi * turns)
 
 
 def read_caltable(path: Path) -> CalTable:
     """Read a table; its spectral windows, in whatever order they are, become one ascending axis of channels.
 
     Raises:
-        NonRetriableError: missing, not a CASA table of complex gains, or empty.
+        NonRetriableError: missing, not a CASA table of complex gains or delays, or empty.
     """
     from casacore.tables import table
 
@@ -50,19 +65,25 @@ def read_caltable(path: Path) -> CalTable:
     except RuntimeError as error:
         raise NonRetriableError(path, f"cannot be opened as a CASA table ({error})", "solve the calibrator's tile again") from error
     with main:
-        if "CPARAM" not in main.colnames() or main.nrows() == 0:
-            raise NonRetriableError(path, "is not a table of complex gains, or is empty", "give a bandpass (B) or gain (G) table")
+        kind = str(main.getkeyword("VisCal")) if "VisCal" in main.keywordnames() else ""
+        parameter = "FPARAM" if kind == "K Jones" else "CPARAM"
+        if parameter not in main.colnames() or main.nrows() == 0:
+            raise NonRetriableError(
+                path, "is not a table of complex gains, or is empty", "give a bandpass (B), gain (G) or delay (K) table"
+            )
         column: dict[str, Any] = {
-            name: np.asarray(main.getcol(name)) for name in ("TIME", "ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", "CPARAM", "FLAG", "SNR")
+            name: np.asarray(main.getcol(name)) for name in ("TIME", "ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", parameter, "FLAG", "SNR")
         }
-        kind = str(main.getkeyword("VisCal"))
     with table(f"{path}::ANTENNA", ack=False) as antenna:
         names = tuple(str(n) for n in antenna.getcol("NAME"))
     with table(f"{path}::SPECTRAL_WINDOW", ack=False) as windows:
         used = [int(w) for w in np.unique(column["SPECTRAL_WINDOW_ID"])]
         frequency = {w: np.atleast_1d(np.asarray(windows.getcell("CHAN_FREQ", w), dtype=np.float64)) for w in used}
         width = {w: np.abs(np.atleast_1d(np.asarray(windows.getcell("CHAN_WIDTH", w), dtype=np.float64))) for w in used}
+    declination_deg = _declination_deg(path)
     times, time_index = _times(column["TIME"])
+    if parameter == "FPARAM":
+        return _delays(path, column, times, time_index, names, declination_deg, float(frequency[used[0]].min()), float(width[used[0]][0]))
     n_chan = sum(f.size for f in frequency.values())
     shape = (times.size, len(names), n_chan, 2)
     gain = np.ones(shape, dtype=np.complex128)
@@ -90,8 +111,59 @@ def read_caltable(path: Path) -> CalTable:
         flag=flag[:, :, order] | ~np.isfinite(gain[:, :, order]) | (gain[:, :, order] == 0),
         snr=snr[:, :, order],
         antenna_names=names,
-        refants=tuple(int(a) for a in np.unique(column["ANTENNA2"]) if a >= 0),
+        refants=_refants(column),
+        declination_deg=declination_deg,
     )
+
+
+def _delays(
+    path: Path,
+    column: dict[str, Any],
+    times: NDArray[np.float64],
+    time_index: NDArray[np.int64],
+    names: tuple[str, ...],
+    declination_deg: float | None,
+    first_hz: float,
+    width_hz: float,
+) -> CalTable:
+    """A table of delays; one spectral window, as `solve` makes them."""
+    if np.unique(column["SPECTRAL_WINDOW_ID"]).size > 1:
+        raise NonRetriableError(path, "has delays of several spectral windows", "solve on a Measurement Set of this platform (one window)")
+    shape = (times.size, len(names), 1, 2)
+    delay, flag, snr = np.zeros(shape), np.ones(shape, dtype=bool), np.zeros(shape)
+    at = (time_index, column["ANTENNA1"])
+    delay[at], flag[at], snr[at] = column["FPARAM"], column["FLAG"], column["SNR"]
+    return CalTable(
+        path=path,
+        kind="K Jones",
+        time_s=times,
+        frequency_hz=np.array([first_hz]),
+        width_hz=np.array([width_hz]),
+        window=np.zeros(1, dtype=np.int64),
+        gain=np.ones(shape, dtype=np.complex128),
+        flag=flag | ~np.isfinite(delay),
+        snr=snr,
+        antenna_names=names,
+        refants=_refants(column),
+        declination_deg=declination_deg,
+        delay_ns=delay[:, :, 0],
+    )
+
+
+def _refants(column: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(int(a) for a in np.unique(column["ANTENNA2"]) if a >= 0)
+
+
+def _declination_deg(path: Path) -> float | None:
+    """Declination of the phase centre of the data that were solved."""
+    from casacore.tables import table, tableexists
+
+    if not tableexists(f"{path}/FIELD"):
+        return None
+    with table(f"{path}::FIELD", ack=False) as field:
+        if field.nrows() == 0:
+            return None
+        return float(np.degrees(np.asarray(field.getcell("PHASE_DIR", 0))[0, 1]))
 
 
 def _times(time_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -15,17 +15,25 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dsa110_assets.errors import ChildFailedError
 
 _LOG = "casa.log"
+_POLL_S = 0.2
 
 
 def run_tasks(
-    tasks: Sequence[tuple[str, Mapping[str, Any]]], *, work_dir: Path, timeout_s: float, threads: int = 0, subject: object = "CASA"
+    tasks: Sequence[tuple[str, Mapping[str, Any]]],
+    *,
+    work_dir: Path,
+    timeout_s: float,
+    threads: int = 0,
+    subject: object = "CASA",
+    on_done: Callable[[int], None] | None = None,
 ) -> str:
     """Run CASA tasks one after the other in one child process.
 
@@ -35,6 +43,7 @@ def run_tasks(
         timeout_s: wall-clock limit of all tasks together; the child and its children are killed then.
         threads: OpenMP threads; 0 leaves the choice to CASA.
         subject: what the error is about.
+        on_done: called with the number of tasks that are done, whenever it grows.
 
     Returns:
         CASA's log.
@@ -60,7 +69,7 @@ def run_tasks(
                 start_new_session=True,
             )
             try:
-                code = child.wait(timeout_s)
+                code = _wait(child, result.with_suffix(".done"), timeout_s, on_done)
             except subprocess.TimeoutExpired as error:
                 raise ChildFailedError(
                     subject, f"CASA did not finish within {timeout_s:g} s", "look at the machine's load; raise the limit if it is too tight"
@@ -79,6 +88,20 @@ def run_tasks(
                 subject, "; ".join([reason, *(complaints or tail)]), "read the cause; run again if the machine was the reason"
             )
         return log
+
+
+def _wait(child: subprocess.Popen[bytes], done: Path, timeout_s: float, on_done: Callable[[int], None] | None) -> int:
+    """Exit code of the child; a line in ``done`` is a task that has ended."""
+    end, seen = time.monotonic() + timeout_s, 0
+    while True:
+        try:
+            return child.wait(min(_POLL_S if on_done else timeout_s, max(end - time.monotonic(), 0.0)))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= end:
+                raise
+        if on_done is not None and done.exists() and (number := done.read_text().count("\n")) > seen:
+            seen = number
+            on_done(seen)
 
 
 def solve_term(vis: str, selection: Mapping[str, str], apply: Sequence[str], term: Mapping[str, Any]) -> None:
@@ -117,19 +140,22 @@ def _main(request: Path, result: Path) -> int:
     outcome: dict[str, Any] = {"ok": True}
     for name, arguments in json.loads(request.read_text(encoding="utf-8")):
         try:
+            answer: object = None
             if name == "solve":
                 solve_term(**arguments)
-                continue
-            import casatasks
+            else:
+                import casatasks
 
-            casatasks.casalog.setlogfile(str(Path.cwd() / _LOG))  # importing the tasks has set another
-            answer = getattr(casatasks, name)(**arguments)
+                casatasks.casalog.setlogfile(str(Path.cwd() / _LOG))  # importing the tasks has set another
+                answer = getattr(casatasks, name)(**arguments)
         except Exception as error:  # noqa: BLE001 - the parent turns it into a typed error; nothing is swallowed
             outcome = {"ok": False, "error": f"{name}: {type(error).__name__}: {error}"}
             break
         if answer is False:
             outcome = {"ok": False, "error": f"{name} returned False"}
             break
+        with result.with_suffix(".done").open("a") as done:
+            done.write(f"{name}\n")
     result.write_text(json.dumps(outcome), encoding="utf-8")
     return 0 if outcome["ok"] else 1
 

@@ -1,52 +1,161 @@
-"""Plots of calibration tables for a person's eye. What does not belong here: figures that decide anything (`quality`)."""
+"""Plots of calibration tables for a person's eye: one panel for each antenna, gains against time, maps of flags.
+
+Pictures are small (32 colours, at most `LIMIT_BYTES`) so that the Dagster UI can show them. What does not belong here: figures
+that decide anything (`quality`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
 
+LIMIT_BYTES = 50_000
+_COLOURS = ("tab:blue", "tab:orange")
+_COLUMNS = 12
 
-def plot_solutions(tables: Sequence[Path], png: Path) -> None:
-    """One row a table: amplitude and phase of every receptor, against frequency (bandpass) or antenna (gains)."""
+
+def plot_solutions(tables: Sequence[Path], directory: Path, *, in_data: Collection[str] | None = None) -> dict[str, Path]:
+    """Write the plots of a set of tables into a directory.
+
+    Args:
+        tables: bandpass, gain and delay tables.
+        directory: existing.
+        in_data: names of the antennas that were in the data; None: all that have a solution.
+
+    Returns:
+        Pictures by title: amplitude and phase of the bandpass for each antenna, gains against time, one map of flags for each table.
+    """
+    made: dict[str, Path] = {}
+    for path in tables:
+        solutions = read_caltable(path)
+        shown = [
+            i for i, name in enumerate(solutions.antenna_names) if (not solutions.flag[:, i].all() if in_data is None else name in in_data)
+        ]
+        stem = path.stem
+        if solutions.is_delay:
+            made[f"{stem}: delays"] = _save(directory / f"{stem}-values.png", lambda figure, s=solutions, a=shown: _delays(figure, s, a))
+        elif solutions.kind == "B Jones":
+            for what in ("amplitude", "phase"):
+                made[f"{stem}: {what} per antenna"] = _save(
+                    directory / f"{stem}-{what}.png", lambda figure, s=solutions, a=shown, w=what: _per_antenna(figure, s, a, w)
+                )
+        else:
+            made[f"{stem}: against time"] = _save(directory / f"{stem}-time.png", lambda figure, s=solutions, a=shown: _gains(figure, s, a))
+        made[f"{stem}: flags"] = _save(directory / f"{stem}-flags.png", lambda figure, s=solutions, a=shown: _flags(figure, s, a))
+    return made
+
+
+def _save(png: Path, draw: Callable[[Any], None]) -> Path:
+    """Draw a figure and write it with few colours; a coarser one when it is too large for the UI."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
 
-    figure = Figure(figsize=(12, 3.6 * max(1, len(tables))), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(max(1, len(tables)), 2, squeeze=False)
-    for row, path in zip(axes, tables, strict=False):
-        solutions = read_caltable(path)
-        gain = np.where(solutions.flag, np.nan, solutions.gain)
-        if solutions.frequency_hz.size > 1:
-            _against_frequency(row, solutions, gain)
-        else:
-            _against_antenna(row, solutions, gain)
-        row[0].set_title(f"{path.name} ({solutions.kind}): amplitude", fontsize=9)
-        row[1].set_title(f"phase, {100 * solutions.flag.mean():.1f} % flagged", fontsize=9)
-        row[1].set_ylabel("deg")
-    figure.savefig(png, dpi=90)
+    for dpi in (90, 75, 60, 45):
+        figure = Figure(figsize=(12, 9), layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        draw(figure)
+        figure.set_dpi(dpi)
+        canvas.draw()
+        buffer = BytesIO()
+        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(32).save(buffer, "PNG", optimize=True)
+        if buffer.tell() <= LIMIT_BYTES:
+            break
+    png.write_bytes(buffer.getvalue())
+    return png
 
 
-def _against_frequency(row: np.ndarray, solutions: CalTable, gain: np.ndarray) -> None:
+def _per_antenna(figure: Any, solutions: CalTable, antennas: Sequence[int], what: str) -> None:
+    """A panel for each antenna, X blue and Y orange, against frequency; all panels share their axes."""
+    rows = max(1, -(-len(antennas) // _COLUMNS))
+    columns = min(_COLUMNS, max(1, len(antennas)))
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    gain = np.where(solutions.flag, np.nan, solutions.gain)[0]
     mhz = solutions.frequency_hz / 1e6
-    for p, colour in enumerate(("tab:blue", "tab:orange")):
-        lines = gain[0, :, :, p].T
-        lines = lines[:, np.isfinite(lines).any(axis=0)]
-        row[0].plot(mhz, np.abs(lines), color=colour, lw=0.4, alpha=0.5)
-        row[1].plot(mhz, np.degrees(np.angle(lines)), ".", color=colour, ms=1.2, alpha=0.5)
-    for axis in row:
-        axis.set_xlabel("MHz (X blue, Y orange)")
+    values = np.abs(gain) if what == "amplitude" else np.degrees(np.angle(gain))
+    for panel, antenna in zip(panels.ravel(), antennas, strict=False):
+        for p, colour in enumerate(_COLOURS):
+            panel.plot(mhz, values[antenna, :, p], ".", color=colour, ms=1.5, markeredgewidth=0)
+        dead = np.isnan(gain[antenna]).all(axis=0)
+        panel.set_title(solutions.antenna_names[antenna] + ("" if not dead.any() else " dead" if dead.all() else " XY"[1 + int(dead[1])] + " dead"),
+                        fontsize=6, pad=1, color="red" if dead.any() else "black")  # fmt: skip
+        panel.tick_params(labelsize=5, length=2)
+    for panel in panels.ravel()[len(antennas) :]:
+        panel.set_visible(False)
+    if what == "phase":
+        panels[0, 0].set_ylim(-180, 180)
+        panels[0, 0].set_yticks((-180, 0, 180))
+    elif (good := values[np.isfinite(values)]).size:
+        panels[0, 0].set_ylim(0, 1.5 * float(np.percentile(good, 99)))
+    figure.suptitle(
+        f"{solutions.path.name}: {what}{' (deg)' if what == 'phase' else ''} of each antenna, X blue, Y orange, MHz", fontsize=9
+    )
 
 
-def _against_antenna(row: np.ndarray, solutions: CalTable, gain: np.ndarray) -> None:
-    number = np.arange(1, gain.shape[1] + 1)
-    for p, colour in enumerate(("tab:blue", "tab:orange")):
-        for one in gain[:, :, 0, p]:
-            row[0].plot(number, np.abs(one), ".", color=colour, ms=4)
-            row[1].plot(number, np.degrees(np.angle(one)), ".", color=colour, ms=4)
-    for axis in row:
-        axis.set_xlabel("station (X blue, Y orange)")
+def _gains(figure: Any, solutions: CalTable, antennas: Sequence[int]) -> None:
+    """Amplitude and phase against time, a line for each antenna; with one solution in time, against antenna as well."""
+    minutes = (solutions.time_s - solutions.time_s.mean()) / 60
+    gain = np.where(solutions.flag, np.nan, solutions.gain)[:, antennas, 0]
+    names = [solutions.antenna_names[a] for a in antennas]
+    panels = figure.subplots(2, 2, squeeze=False)
+    for row, (values, label) in enumerate(((np.abs(gain), "amplitude"), (np.degrees(np.angle(gain)), "phase, deg"))):
+        for p, colour in enumerate(_COLOURS):
+            panels[row, 0].plot(minutes, values[..., p], ".-", color=colour, lw=0.5, ms=3)
+            panels[row, 1].plot(np.arange(len(names)), _median_in_time(values[..., p]), ".", color=colour, ms=4)
+        panels[row, 0].set_ylabel(label)
+        panels[row, 0].set_xlabel("minutes from the middle")
+        every = max(1, len(names) // 24)
+        panels[row, 1].set_xticks(np.arange(0, len(names), every), names[::every], fontsize=6, rotation=90)
+        panels[row, 1].set_xlabel("antenna (median in time)")
+    figure.suptitle(f"{solutions.path.name}: X blue, Y orange; {100 * solutions.flag[:, antennas].mean():.1f} % flagged", fontsize=9)
+
+
+def _median_in_time(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median over the first axis, NaN where there is nothing."""
+    some = np.isfinite(values).any(axis=0)
+    result = np.full(values.shape[1], np.nan)
+    result[some] = np.nanmedian(values[:, some], axis=0)
+    return result
+
+
+def _delays(figure: Any, solutions: CalTable, antennas: Sequence[int]) -> None:
+    assert solutions.delay_ns is not None
+    delay = np.where(solutions.flag[:, :, 0], np.nan, solutions.delay_ns)[0, antennas]
+    panel = figure.subplots()
+    for p, colour in enumerate(_COLOURS):
+        panel.plot(np.arange(len(antennas)), delay[:, p], ".", color=colour)
+    panel.set_xticks(np.arange(len(antennas)), [solutions.antenna_names[a] for a in antennas], fontsize=6, rotation=90)
+    panel.set_ylabel("delay, ns")
+    panel.set_title(f"{solutions.path.name}: X blue, Y orange", fontsize=9)
+
+
+def _flags(figure: Any, solutions: CalTable, antennas: Sequence[int]) -> None:
+    """Which solutions are flagged: antenna against frequency (or time, for one channel), X and Y side by side."""
+    by_time = solutions.frequency_hz.size == 1
+    panels = figure.subplots(1, 2, sharey=True)
+    for p, panel in enumerate(panels):
+        flags = solutions.flag[:, antennas, 0, p].T if by_time else solutions.flag[:, antennas, :, p].mean(axis=0)
+        ends = (0.0, float(solutions.time_s.size)) if by_time else (solutions.frequency_hz[0] / 1e6, solutions.frequency_hz[-1] / 1e6)
+        if ends[0] == ends[1]:
+            ends = (ends[0] - 0.5, ends[1] + 0.5)
+        panel.imshow(
+            flags.astype(float),
+            aspect="auto",
+            interpolation="nearest",
+            cmap="Greys",
+            vmin=0,
+            vmax=1,
+            extent=(*ends, len(antennas) - 0.5, -0.5),
+        )
+        panel.set_title(f"{'XY'[p]}: {100 * flags.mean():.1f} % flagged (black)", fontsize=9)
+        panel.set_xlabel("solution interval" if by_time else "MHz")
+    every = max(1, len(antennas) // 48)
+    panels[0].set_yticks(np.arange(0, len(antennas), every), [solutions.antenna_names[a] for a in antennas][::every], fontsize=6)
+    figure.suptitle(solutions.path.name, fontsize=9)

@@ -25,6 +25,8 @@ MAX_PHASE_STEP_DEG = 60.0
 MAX_AMPLITUDE_STEP = 0.4
 MAX_FLAGGED_ACTIVE = 0.5
 MIN_LIVE_ANTENNAS = 4
+MAX_DELAY_NS = 20.0
+"""The correlator has removed the cables; what is left is below 0.05 ns (3 deg across the band)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class CaltableQuality:
     receptors (antenna and polarization) without a solution. ``median_amplitude``, ``median_snr``: of unflagged solutions. ``amplitude_scatter``:
     median over receptors of the standard deviation of the amplitude over its mean. ``phase_step_deg``: scatter of the phase difference of
     neighbouring channels inside a spectral window (None for one channel), ``amplitude_step`` likewise, relative. ``flagged_per_antenna``:
-    by name; ``flagged_per_channel``: by channel, ascending in frequency. ``accepted`` and ``reasons`` why not; ``warnings`` what to look at.
+    by name; ``flagged_per_channel``: by channel, ascending in frequency. ``largest_delay_ns``: of a table of delays, which has no S/N. ``accepted`` and ``reasons`` why not; ``warnings`` what to look at.
     """
 
     path: str
@@ -54,6 +56,7 @@ class CaltableQuality:
     flagged_per_antenna: dict[str, float]
     flagged_per_channel: tuple[float, ...]
     refant: str
+    largest_delay_ns: float | None
     accepted: bool
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -87,6 +90,7 @@ def assess_solutions(solutions: CalTable, *, in_data: Collection[str] | None = N
     any_good = bool(good.any())
     median_amplitude = float(np.median(amplitude[good])) if any_good else float("nan")
     median_snr = float(np.median(solutions.snr[good])) if any_good else 0.0
+    delay_ns = None if solutions.delay_ns is None else float(np.abs(np.where(good[:, :, 0], solutions.delay_ns, 0.0)).max())
     phase_step, amplitude_step = _steps(solutions)
     scatter = _scatter(solutions)
     active = ~inactive if in_data is None else ~inactive & np.isin(names, list(in_data))
@@ -96,7 +100,7 @@ def assess_solutions(solutions: CalTable, *, in_data: Collection[str] | None = N
     reasons: list[str] = []
     if live.sum() < MIN_LIVE_ANTENNAS:
         reasons.append(f"only {int(live.sum())} antennas have solutions")
-    if any_good and median_snr < MIN_MEDIAN_SNR:
+    if delay_ns is None and any_good and median_snr < MIN_MEDIAN_SNR:
         reasons.append(f"median S/N {median_snr:.2f} is below {MIN_MEDIAN_SNR:g}")
     if phase_step is not None and phase_step > MAX_PHASE_STEP_DEG:
         reasons.append(f"phases scatter by {phase_step:.0f} deg from channel to channel (random phases: 104 deg)")
@@ -104,6 +108,8 @@ def assess_solutions(solutions: CalTable, *, in_data: Collection[str] | None = N
         reasons.append(f"amplitudes scatter by {100 * amplitude_step:.0f} % from channel to channel")
     if active_flagged > MAX_FLAGGED_ACTIVE:
         reasons.append(f"{100 * active_flagged:.0f} % of the active antennas' solutions are flagged")
+    if delay_ns is not None and delay_ns > MAX_DELAY_NS:
+        reasons.append(f"the largest delay is {delay_ns:.1f} ns, allowed are {MAX_DELAY_NS:g} ns")
     if any_good and not np.isfinite(amplitude[good]).all():
         reasons.append("some amplitudes are not finite")
     warnings: list[str] = []
@@ -129,6 +135,7 @@ def assess_solutions(solutions: CalTable, *, in_data: Collection[str] | None = N
         flagged_per_antenna={str(n): round(float(f), 4) for n, f in zip(names, solutions.flag.mean(axis=(0, 2, 3)), strict=True)},
         flagged_per_channel=tuple(round(float(f), 4) for f in solutions.flag.mean(axis=(0, 1, 3))),
         refant=",".join(str(names[a]) for a in refants if a < names.size),
+        largest_delay_ns=delay_ns,
         accepted=not reasons,
         reasons=tuple(reasons),
         warnings=tuple(warnings),

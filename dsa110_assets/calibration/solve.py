@@ -2,8 +2,8 @@
 
 Three solutions: phases on the central channels (so that the bandpass does not decorrelate), the bandpass per channel (normalised
 to unit amplitude), and the gains with it applied. The published Measurement Set is only read: the solver works on a small averaged
-copy (`averaged`). Delays are not solved for: residual slopes of this telescope are below 3 deg across the band. What does not
-belong here: judging tables (`quality`), which the caller does before registering them with the figures given here.
+copy (`averaged`). Delays are solved for first when they are wanted; residual slopes of this telescope are below 3 deg across the band,
+which the bandpass takes up. What does not belong here: judging tables (`quality`), which the caller does before registering them with the figures given here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,18 @@ from dsa110_assets.calibration.model import ModelReport
 from dsa110_assets.calibration.quality import CaltableQuality, assess
 from dsa110_assets.errors import CalibrationQualityError, ChildFailedError, ConfigurationError, NonRetriableError
 
+DELAY_TABLE = "delay.cal"
 BANDPASS_TABLE = "bandpass.cal"
 GAIN_TABLE = "gain.cal"
 QUALITY_FILE = "quality.json"
-PLOT_FILE = "solutions.png"
+TABLES = (DELAY_TABLE, BANDPASS_TABLE, GAIN_TABLE)
+"""What a directory of solutions may hold, in the order of application."""
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the fraction of all the work that is done."""
 REFANT_ORDER = tuple(str(n) for n in (*range(104, 109), *range(109, 114), *range(114, 117), 103))
 """Fall-backs, by name, in the observatory's order: outriggers, then 103."""
 MAX_REFANT_FLAGGED = 0.5
+_SHARE_AVERAGING, _SHARE_CASA = 0.35, 0.6
 _INF_BINS = 2
 """Time bins of the solver's copy when solutions span the tile; the pre-bandpass phases follow the ionosphere on this scale."""
 
@@ -41,11 +46,13 @@ _INF_BINS = 2
 class SolveReport:
     """What was solved.
 
-    ``bandpass``, ``gain``: tables, None where skipped. ``refant``: name; ``refant_fallback``: whether the asked one could not be used.
+    ``delay``, ``bandpass``, ``gain``: tables, None where skipped. ``refant``: name; ``refant_fallback``: whether the asked one could not be used.
     ``mid_mjd``: middle of the observation; the tables are nearest to it in time. ``model``: the calibrator's sky (None: MODEL_DATA
     was used). ``quality``: by table name. ``accepted``: every table passed. ``solved_bins`` and ``n_channels`` of the averaged copy.
+    ``plots``: pictures by title.
     """
 
+    delay: Path | None
     bandpass: Path | None
     gain: Path | None
     refant: str
@@ -57,13 +64,19 @@ class SolveReport:
     model: ModelReport | None
     quality: dict[str, CaltableQuality]
     accepted: bool
+    plots: dict[str, Path]
+
+    @property
+    def tables(self) -> list[Path]:
+        """What was solved, in the order of application."""
+        return [table for table in (self.delay, self.bandpass, self.gain) if table is not None]
 
     def raise_if_refused(self) -> None:
         """Raise CalibrationQualityError with the reasons when a table was refused."""
         if not self.accepted:
             reasons = "; ".join(f"{name}: {', '.join(q.reasons)}" for name, q in self.quality.items() if q.reasons)
             raise CalibrationQualityError(
-                self.bandpass or self.gain, reasons, "look at solutions.png; calibrate on another tile or flag what is broken"
+                self.tables[0].parent, reasons, "look at the plots beside the tables; calibrate on another tile or flag what is broken"
             )
 
 
@@ -76,33 +89,39 @@ def solve(
     bp_minsnr: float = 3.0,
     gain_minsnr: float = 3.0,
     gain_solint: str = "inf",
+    do_delay: bool = False,
     skip_bandpass: bool = False,
     skip_gain: bool = False,
     bandpass_table: Path | None = None,
     min_apparent_jy: float = 0.05,
     radius_deg: float = 3.0,
     uvrange: str = "",
+    smearing: bool = True,
     scratch_dir: Path | None = None,
     timeout_s: float = 900.0,
     threads: int = 0,
+    progress: Progress | None = None,
 ) -> SolveReport:
     """Solve bandpass and gains on a calibrator's tile.
 
     Args:
         ms: uncalibrated Measurement Set of `conversion`; read only.
-        out_dir: directory for ``bandpass.cal``, ``gain.cal``, ``solutions.png``, ``quality.json``; made when missing, tables in it replaced.
+        out_dir: directory for ``bandpass.cal``, ``gain.cal``, plots and ``quality.json``; made when missing, tables in it replaced.
         refant: reference antenna by name, not by index (pitfall 12); outriggers follow when it is mostly flagged.
         sky: catalogue sky, calibrator's flux included (`catalogs.sky.with_calibrators`). None: ``ms`` has MODEL_DATA.
         bp_minsnr, gain_minsnr: solutions below are flagged.
         gain_solint: interval of the gains in CASA's syntax: ``inf`` (the tile), ``int``, or seconds or minutes such as ``60s``.
+        do_delay: also solve for one delay of each receptor, before everything else (``delay.cal``).
         skip_bandpass: use ``bandpass_table`` for the gains (none: a flat bandpass).
         skip_gain: solve the bandpass only; it is then not normalised and carries the amplitude scale.
         bandpass_table: existing table for ``skip_bandpass``.
         min_apparent_jy, radius_deg: of the predicted sky.
         uvrange: CASA's selection, e.g. ``>0.3klambda``.
+        smearing: the model is smeared as the telescope's data are; False for simulations without it.
         scratch_dir: for the averaged copy, removed afterwards; ``out_dir`` when None.
         timeout_s: limit of CASA's whole work.
         threads: for CASA; 0 leaves it to CASA.
+        progress: of the whole.
 
     Raises:
         CalibrationQualityError: no usable data, a zero model (pitfall 11), or no reference antenna.
@@ -111,31 +130,50 @@ def solve(
     """
     if skip_bandpass and skip_gain:
         raise ConfigurationError("solve", "bandpass and gains are both skipped", "drop --skip-bp or --skip-g")
+    say = progress or _silent
     out_dir.mkdir(parents=True, exist_ok=True)
     out_dir = out_dir.absolute()
     with tempfile.TemporaryDirectory(prefix="solve-", dir=scratch_dir or out_dir) as directory:
         scratch = Path(directory).absolute()
-        integrations = _integrations(ms, gain_solint)
         tile = average_for_solving(
-            ms, scratch / "calibrator.ms", sky=sky, integrations=integrations, min_apparent_jy=min_apparent_jy, radius_deg=radius_deg
+            ms,
+            scratch / "calibrator.ms",
+            sky=sky,
+            integrations=_integrations(ms, gain_solint),
+            min_apparent_jy=min_apparent_jy,
+            radius_deg=radius_deg,
+            smearing=smearing,
+            progress=lambda fraction: say("averaging data and model", _SHARE_AVERAGING * fraction),
         )
         order = refant_order(tile, refant)
         steps = _steps(
-            tile, scratch, ",".join(order), bp_minsnr, gain_minsnr, gain_solint, skip_bandpass, skip_gain, bandpass_table, uvrange
+            tile, scratch, ",".join(order), bp_minsnr, gain_minsnr, gain_solint, do_delay, skip_bandpass, skip_gain, bandpass_table, uvrange
         )
-        run_tasks(steps, work_dir=scratch, timeout_s=timeout_s, threads=threads, subject=ms)
-        tables = {name: scratch / name for name in (BANDPASS_TABLE, GAIN_TABLE) if (scratch / name).is_dir()}
-        expected = [name for name, skipped in ((BANDPASS_TABLE, skip_bandpass), (GAIN_TABLE, skip_gain)) if not skipped]
-        if missing := [name for name in expected if name not in tables]:
+        names = [*(str(Path(str(arguments["term"]["table"])).stem) for _, arguments in steps), "quality"]
+        say(f"solving: {names[0]}", _SHARE_AVERAGING)
+        run_tasks(
+            steps,
+            work_dir=scratch,
+            timeout_s=timeout_s,
+            threads=threads,
+            subject=ms,
+            on_done=lambda n: say(f"solving: {names[n]}", _SHARE_AVERAGING + (_SHARE_CASA * n) / len(steps)),
+        )
+        say("quality and plots", _SHARE_AVERAGING + _SHARE_CASA)
+        expected = [name for name, wanted in zip(TABLES, (do_delay, not skip_bandpass, not skip_gain), strict=True) if wanted]
+        if missing := [name for name in expected if not (scratch / name).is_dir()]:
             raise ChildFailedError(ms, f"CASA wrote no {', '.join(missing)}", "look at the flags of the calibrator's tile")
-        for name, path in tables.items():
-            _check_refant(path, tile.antenna_names, order)
-            _replace(path, out_dir / name)
+        for name in expected:
+            _check_refant(scratch / name, tile.antenna_names, order)
+        for name in TABLES:  # what an earlier solution left here does not belong to this one
+            _replace(scratch / name if name in expected else None, out_dir / name)
     in_data = [name for name, f in zip(tile.antenna_names, tile.flagged_fraction, strict=True) if np.isfinite(f)]
-    quality = {name: replace(assess(out_dir / name, in_data=in_data), path=name) for name in tables}
+    quality = {name: replace(assess(out_dir / name, in_data=in_data), path=name) for name in expected}
+    delay, bandpass, gain = (out_dir / name if name in expected else None for name in TABLES)
     report = SolveReport(
-        bandpass=out_dir / BANDPASS_TABLE if BANDPASS_TABLE in tables else None,
-        gain=out_dir / GAIN_TABLE if GAIN_TABLE in tables else None,
+        delay=delay,
+        bandpass=bandpass,
+        gain=gain,
         refant=order[0],
         refant_fallback=order[0] != refant,
         mid_mjd=tile.centre_mjd,
@@ -145,10 +183,20 @@ def solve(
         model=tile.model,
         quality=quality,
         accepted=all(q.accepted for q in quality.values()),
+        plots=_plot([out_dir / name for name in expected], out_dir, in_data),
     )
     _write_report(report, out_dir / QUALITY_FILE)
-    _plot(report, out_dir / PLOT_FILE)
+    say("done", 1.0)
     return report
+
+
+def tables_in(directory: Path) -> list[Path]:
+    """The tables of a directory that `solve` wrote, in the order of application; may be empty."""
+    return [path for path in (directory / name for name in TABLES) if path.is_dir()]
+
+
+def _silent(what: str, fraction: float) -> None:
+    """Nobody wants to know."""
 
 
 def refant_order(tile: AveragedTile, wanted: str, *, max_flagged: float = MAX_REFANT_FLAGGED) -> list[str]:
@@ -194,12 +242,13 @@ def _steps(
     bp_minsnr: float,
     gain_minsnr: float,
     gain_solint: str,
+    do_delay: bool,
     skip_bandpass: bool,
     skip_gain: bool,
     bandpass_table: Path | None,
     uvrange: str,
 ) -> list[tuple[str, dict[str, Any]]]:
-    """What CASA solves, in order: phases on the central channels, bandpass, gains."""
+    """What CASA solves, in order: delays if they are wanted, phases on the central channels, bandpass, gains."""
     n_antennas = int(np.sum(np.isfinite(tile.flagged_fraction)))
     common: dict[str, Any] = {"refant": refants, "refantmode": "flex", "minblperant": min(4, n_antennas - 1)}
 
@@ -209,18 +258,32 @@ def _steps(
 
     steps: list[tuple[str, dict[str, Any]]] = []
     applied: list[str] = []
+    if do_delay:
+        delay = str(scratch / DELAY_TABLE)
+        steps.append(step("", [], type="K", table=delay, t="inf", combine="scan", minsnr=gain_minsnr))
+        applied = [delay]
     if skip_bandpass:
-        applied = [] if bandpass_table is None else [str(bandpass_table.absolute())]
+        applied += [] if bandpass_table is None else [str(bandpass_table.absolute())]
     else:
         low = int(tile.n_channels * 0.4)
         high = max(low, int(tile.n_channels * 0.6) - 1)
         phases, bandpass = str(scratch / "phase.cal"), str(scratch / BANDPASS_TABLE)
         interval = "int" if tile.n_times > 1 else "inf"
-        steps.append(step(f"0:{low}~{high}", [], type="G", table=phases, t=interval, combine="", minsnr=gain_minsnr, apmode="p"))
+        steps.append(step(f"0:{low}~{high}", applied, type="G", table=phases, t=interval, combine="", minsnr=gain_minsnr, apmode="p"))
         steps.append(
-            step("", [phases], type="B", table=bandpass, t="inf", combine="scan", minsnr=bp_minsnr, solnorm=not skip_gain, fillgaps=0)
+            step(
+                "",
+                [*applied, phases],
+                type="B",
+                table=bandpass,
+                t="inf",
+                combine="scan",
+                minsnr=bp_minsnr,
+                solnorm=not skip_gain,
+                fillgaps=0,
+            )
         )
-        applied = [bandpass]
+        applied = [*applied, bandpass]
     if not skip_gain:
         combine = "scan" if gain_solint == "inf" else ""
         gain = str(scratch / GAIN_TABLE)
@@ -238,21 +301,22 @@ def _check_refant(path: Path, names: Sequence[str], order: Sequence[str]) -> Non
         )
 
 
-def _replace(source: Path, destination: Path) -> None:
-    """Put a finished table in place, on the same file system or across two."""
+def _replace(source: Path | None, destination: Path) -> None:
+    """Put a finished table in place, on the same file system or across two; None removes what is there."""
     import shutil
 
     if destination.exists():
         shutil.rmtree(destination)
-    shutil.move(str(source), str(destination))
+    if source is not None:
+        shutil.move(str(source), str(destination))
 
 
 def _write_report(report: SolveReport, path: Path) -> None:
-    content = asdict(report)
-    path.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
+    """As JSON; files by their names, because the directory is still to be moved into place."""
+    path.write_text(json.dumps(asdict(report), indent=1, default=lambda value: Path(value).name), encoding="utf-8")
 
 
-def _plot(report: SolveReport, path: Path) -> None:
+def _plot(tables: Sequence[Path], directory: Path, in_data: Sequence[str]) -> dict[str, Path]:
     from dsa110_assets.calibration.plots import plot_solutions
 
-    plot_solutions([t for t in (report.bandpass, report.gain) if t is not None], path)
+    return plot_solutions(tables, directory, in_data=in_data)

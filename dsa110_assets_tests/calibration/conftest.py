@@ -44,5 +44,5 @@ def solved(tmp_path_factory, calibrator_sky) -> Solved:
         flag[(ms.getcol("ANTENNA1") == HALF_DEAD) | (ms.getcol("ANTENNA2") == HALF_DEAD), :, 1] = True
         ms.putcol("FLAG", flag)
     before = listing(tile.path)
-    report = solve(tile.path, directory / "tables", sky=calibrator_sky, gain_solint="26s", refant="103")
+    report = solve(tile.path, directory / "tables", sky=calibrator_sky, gain_solint="26s", refant="103", smearing=False)
     return Solved(tile, report, before)

@@ -21,7 +21,7 @@ def read(ms, column):
 
 def test_model_equals_a_direct_sum_through_the_drifting_beam(tmp_path, calibrator_sky):
     tile = write_small_ms(tmp_path / "tile.ms", calibrator_sky)
-    report = predict_model(tile.path, calibrator_sky)
+    report = predict_model(tile.path, calibrator_sky, smearing=False)
     model = read(tile.path, "MODEL_DATA")
     for polarization in range(2):  # unpolarised: XX = YY = I
         assert np.abs(model[..., polarization] - tile.model).max() < 1e-6 * np.abs(tile.model).max()
@@ -36,7 +36,7 @@ def test_model_equals_casas_transform_of_a_point_source(tmp_path):
     with table(f"{tile.path}::POINTING", readonly=False, ack=False) as pointing:
         pointing.putcol("DIRECTION", np.broadcast_to(np.radians([129.9, 56.1]), (pointing.nrows(), 1, 2)).copy())
     shutil.copytree(tile.path, tmp_path / "casa.ms")
-    predict_model(tile.path, sky)
+    predict_model(tile.path, sky, smearing=False)
     script = (
         "import dsa110_assets, casatools, casatasks\n"
         "cl = casatools.componentlist()\n"

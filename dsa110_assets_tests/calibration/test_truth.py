@@ -26,9 +26,9 @@ def calibrated(tiny_raw_tile, tmp_path_factory):
             "spectral_index": raw.sky.spectral_index,
         }
     )
-    report = solve(directory / "tile.ms", directory / "tables", sky=sky)
+    report = solve(directory / "tile.ms", directory / "tables", sky=sky, smearing=False)
     apply_calibration(directory / "tile.ms", [report.bandpass, report.gain], directory / "cal.ms", sefd_jy=raw.sefd_jy, chan_avg=1)
-    predict_model(directory / "cal.ms", sky)
+    predict_model(directory / "cal.ms", sky, smearing=False)
     with table(str(directory / "cal.ms"), ack=False) as ms:
         columns = {name: ms.getcol(name) for name in ("DATA", "MODEL_DATA", "FLAG", "WEIGHT_SPECTRUM")}
     return report, columns

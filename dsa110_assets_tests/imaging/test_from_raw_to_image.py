@@ -25,7 +25,7 @@ def calibrated(demo_raw_tile: RawTile, tmp_path_factory: pytest.TempPathFactory)
         {"name": sky.names, "ra_deg": sky.ra_deg, "dec_deg": sky.dec_deg, "flux_jy": sky.flux_jy, "spectral_index": sky.spectral_index}
     )
     convert_group(dict(enumerate(demo_raw_tile.files)), directory / "raw.ms", flag_rfi=False)
-    solved = solve(directory / "raw.ms", directory / "tables", sky=catalog)
+    solved = solve(directory / "raw.ms", directory / "tables", sky=catalog, smearing=False)
     assert solved.bandpass is not None
     assert solved.gain is not None
     apply_calibration(directory / "raw.ms", [solved.bandpass, solved.gain], directory / "tile.cal.ms")

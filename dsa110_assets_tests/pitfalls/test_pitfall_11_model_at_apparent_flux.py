@@ -16,7 +16,7 @@ def test_pitfall_11_model_is_the_apparent_flux_of_each_integration_and_channel(t
     """One source 1 deg north of the beam: its amplitude must be flux x beam of that integration, never the flux."""
     sky = source_frame([("off axis", 128.7, 56.4, 10.0, 0.0)])
     tile = write_small_ms(tmp_path / "tile.ms", sky, centre=CENTRE, n_ant=4, n_time=24)
-    predict_model(tile.path, sky)
+    predict_model(tile.path, sky, smearing=False)
     with table(str(tile.path), ack=False) as ms:
         amplitude = np.abs(ms.getcol("MODEL_DATA")[..., 0]).reshape(24, -1, tile.frequency_hz.size)
     hour_angle = np.radians(12.884901888 * 360 / 86164.0905) * (np.arange(24) - 11.5)
@@ -33,7 +33,7 @@ def test_pitfall_11_a_zero_model_is_refused(tmp_path):
     tile = write_small_ms(tmp_path / "tile.ms", sky, n_ant=4, n_time=1)
     with pytest.raises(NonRetriableError, match="MODEL_DATA"):
         solve(tile.path, tmp_path / "tables")  # no sky, no model
-    predict_model(tile.path, sky)
+    predict_model(tile.path, sky, smearing=False)
     with table(str(tile.path), readonly=False, ack=False) as ms:
         ms.putcol("MODEL_DATA", np.zeros_like(ms.getcol("MODEL_DATA")))
     with pytest.raises(CalibrationQualityError, match="zero"):

@@ -17,7 +17,7 @@ def made(tmp_path_factory):
     directory = tmp_path_factory.mktemp("pitfall13")
     sky = source_frame([("a", 128.7, 55.5, 10.0, 0.0)])
     tile = write_small_ms(directory / "tile.ms", sky, n_ant=6, n_chan=4, n_time=1)
-    report = solve(tile.path, directory / "tables", sky=sky)
+    report = solve(tile.path, directory / "tables", sky=sky, smearing=False)
     return tile, [report.bandpass, report.gain]
 
 

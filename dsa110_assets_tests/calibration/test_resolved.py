@@ -1,0 +1,73 @@
+"""Structure of primary calibrators: CASA's own transform of its models agrees; what has no model is refused."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from casacore.tables import table
+
+from dsa110_assets.calibration.model import predict_model
+from dsa110_assets.calibration.resolved import components, with_structure
+from dsa110_assets.errors import FluxScaleError
+from dsa110_assets_tests.calibration.small_ms import source_frame, write_small_ms
+
+J2000 = {"3C147": (np.degrees(1.49488453), np.degrees(0.8700817))}
+"""Reference directions of the models, as CASA's images state them."""
+
+
+def test_components_transform_as_casas_model_image(tmp_path):
+    """3C147 resolves most. CASA's ft of its image, scaled to our flux, and the prediction of our components; beam and smearing off."""
+    import casadata
+
+    ra_deg, dec_deg = J2000["3C147"]
+    point = source_frame([("3C147", ra_deg, dec_deg, 22.0, 0.0)])
+    tile = write_small_ms(tmp_path / "tile.ms", point, n_ant=8, n_time=1, n_chan=2, centre=(ra_deg, dec_deg))
+    with table(str(tile.path), readonly=False, ack=False) as ms:  # baselines of the real array's size: up to 2.6 km
+        uvw = ms.getcol("UVW")
+        uvw[:, :2] *= 2500 / np.hypot(uvw[:, 0], uvw[:, 1]).max()
+        uvw[:, 2] = 0
+        ms.putcol("UVW", uvw)
+    with table(f"{tile.path}::POINTING", readonly=False, ack=False) as pointing:
+        pointing.putcol("DIRECTION", np.broadcast_to(np.radians([ra_deg, dec_deg]), (pointing.nrows(), 1, 2)).copy())
+    shutil.copytree(tile.path, tmp_path / "casa.ms")
+    image = f"{casadata.datapath}/nrao/VLA/CalModels/3C147_L.im"
+    script = f"import dsa110_assets, casatasks\ncasatasks.ft(vis='casa.ms', model={image!r}, usescratch=True)\n"
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=200, capture_output=True)
+    predict_model(tile.path, with_structure(point), smearing=False, min_apparent_jy=-1.0)
+    with table(str(tmp_path / "casa.ms"), ack=False) as casa, table(str(tile.path), ack=False) as ours:
+        expected, mine = casa.getcol("MODEL_DATA"), ours.getcol("MODEL_DATA")
+    from casacore.images import image as open_image
+
+    total_jy = float(open_image(image).getdata().sum())
+    assert np.abs(np.abs(mine) - 22.0).max() > 0.005 * 22.0  # it is resolved
+    assert np.abs(mine / 22.0 - expected / total_jy).max() < 2e-3
+
+
+@pytest.mark.parametrize("name", ["3C48", "3C138", "3C147", "3C286"])
+def test_the_core_stands_at_the_catalogue_position_and_no_flux_is_lost(name):
+    share, east, north = components(name)
+    assert share.sum() == pytest.approx(1, abs=1e-12)
+    assert np.hypot(east[0], north[0]) < 0.3
+    assert share[0] > 0.3
+    radius = np.hypot(east, north)
+    assert radius[np.abs(share) > 0.001].max() < 5.0
+    assert share.size < 200  # few enough to predict
+
+
+def test_a_standard_becomes_its_components_and_others_stay():
+    sky = source_frame([("1331+305", 202.7845, 30.5092, 15.0, -0.5), ("b", 203.0, 30.0, 1.0, np.nan)])
+    result = with_structure(sky)
+    assert result["name"].iloc[0] == "1331+305"
+    assert result["flux_jy"].sum() == pytest.approx(16.0)
+    assert result["name"].iloc[-1] == "b"
+    assert len(result) > 2
+    others = source_frame([("0834+555", 128.7, 55.5, 8.8, -0.36)])
+    assert with_structure(others) is others
+
+
+@pytest.mark.parametrize("name", ["3C123", "3C196", "1411+522"])
+def test_a_standard_without_a_model_is_refused_not_taken_for_a_point(name):
+    with pytest.raises(FluxScaleError, match=r"resolves, and has no L-band model"):
+        with_structure(source_frame([(name, 10.0, 29.0, 20.0, -0.8)]))
