@@ -103,6 +103,11 @@ class PipelineConfig(BaseSettings):
     cal_model_min_jy: float = Field(
         0.05, gt=0, description="Faintest apparent flux of a source in the calibrator's sky model.", json_schema_extra=_SCIENCE
     )
+    tile_phase_solution: bool = Field(
+        False,
+        description="Also solve for each tile's phases against the catalogue sky; kept only where data that were not solved on improve.",
+        json_schema_extra=_SCIENCE,
+    )
     default_refant: str = Field(
         "103", description="Reference antenna by name (not by index); outriggers follow as fall-backs.", json_schema_extra=_SCIENCE
     )
@@ -144,7 +149,7 @@ class PipelineConfig(BaseSettings):
     mask_radius_arcsec: float = Field(60.0, gt=0, description="Radius of the circles of the catalogue mask.", json_schema_extra=_SCIENCE)
     correct_smearing: bool = Field(
         True,
-        description="The tile's beam includes the flux lost by averaging over channels and integrations; off for simulations without it.",
+        description="Tile beams and calibrator models include what averaging over channels and integrations takes; off for simulations without.",
         json_schema_extra=_SCIENCE,
     )
 

@@ -138,3 +138,42 @@ def apply_and_average(
                     out_flag[k, c_out, p] = True
                 out_weight[k, c_out, p] = total_weight * weight_scale[k]
         counts[k, 0], counts[k, 1], counts[k, 2] = usable, solved, kept
+
+
+@numba.njit(parallel=True, cache=True)
+def correlate(
+    data: NDArray[np.complex64],
+    flag: NDArray[np.bool_],
+    weight: NDArray[np.float32],
+    model: NDArray[np.complex64],
+    gain: NDArray[np.complex64],
+    gain_flag: NDArray[np.bool_],
+    ant1: NDArray[np.int32],
+    ant2: NDArray[np.int32],
+    correlation: NDArray[np.complex128],
+    power: NDArray[np.float64],
+) -> None:
+    """``sum w V conj(M)`` and ``sum w |M|**2`` of each row, apart for even and odd channels, of calibrated data ``V = data / (g1 conj(g2))``.
+
+    ``data`` (Nrows, Nchan, 2), ``flag``, ``weight`` likewise; ``model`` (Nrows, Nchan); ``gain`` (Nants, Nchan, 2) with ``gain_flag``; ``correlation`` and
+    ``power`` (Nrows, 2 halves, 2 polarizations).
+    """
+    n_rows, n_chan, n_pol = data.shape
+    for row in numba.prange(n_rows):
+        a, b = ant1[row], ant2[row]
+        for half in range(2):
+            for p in range(n_pol):
+                r, q = 0.0 + 0.0j, 0.0
+                for c in range(half, n_chan, 2):
+                    w = weight[row, c, p]
+                    v = complex(data[row, c, p])
+                    if flag[row, c, p] or gain_flag[a, c, p] or gain_flag[b, c, p] or not w > 0.0:
+                        continue
+                    if not (np.isfinite(v.real) and np.isfinite(v.imag)):
+                        continue
+                    g = complex(gain[a, c, p]) * complex(gain[b, c, p]).conjugate()
+                    m = complex(model[row, c])
+                    r += w * (v / g) * m.conjugate()
+                    q += w * (m.real * m.real + m.imag * m.imag)
+                correlation[row, half, p] = r
+                power[row, half, p] = q

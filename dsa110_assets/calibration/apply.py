@@ -93,7 +93,7 @@ def apply_calibration(
     read = [one if isinstance(one, CalTable) else read_caltable(one) for one in tables]
     paths = tuple(one.path for one in read)
     _check_strip(ms, read, declination_tolerance_deg)
-    solutions = [_fit_to_data(one, names, frequency, width) for one in read]
+    solutions = [fit_to_data(one, names, frequency, width) for one in read]
     with table(str(ms), ack=False) as main:
         factor, loss = _factor(main, frequency, width, max_smearing, chan_avg)
         rows = np.flatnonzero(main.getcol("ANTENNA1") != main.getcol("ANTENNA2"))
@@ -149,7 +149,7 @@ def _factor(
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class SolutionsOnData:
     """Solutions on the data's axes: ``gain``, ``flag`` (Ntimes, Nants, Nchan or 1, 2)."""
 
     time_s: NDArray[np.float64]
@@ -171,7 +171,7 @@ class _Fitted:
         return gain, self.flag[after - 1] | self.flag[after]
 
 
-def _fit_to_data(solutions: CalTable, names: Sequence[str], frequency: NDArray[np.float64], width: NDArray[np.float64]) -> _Fitted:
+def fit_to_data(solutions: CalTable, names: Sequence[str], frequency: NDArray[np.float64], width: NDArray[np.float64]) -> SolutionsOnData:
     """Put solutions on the data's antennas (by name) and channels (by frequency); what has no solution is flagged.
 
     A channel takes the solution whose own channel contains its centre; the nearest centre where several do.
@@ -197,7 +197,7 @@ def _fit_to_data(solutions: CalTable, names: Sequence[str], frequency: NDArray[n
     flag[:, where < 0] = True
     if not flat:
         flag[:, :, ~inside] = True
-    return _Fitted(solutions.time_s, gain, flag)
+    return SolutionsOnData(solutions.time_s, gain, flag)
 
 
 def _check_strip(ms: Path, tables: Sequence[CalTable], tolerance_deg: float) -> None:
@@ -226,7 +226,7 @@ class _Totals:
 def _transform(
     main: Any,
     new: Any,
-    solutions: Sequence[_Fitted],
+    solutions: Sequence[SolutionsOnData],
     factor: int,
     sefd_jy: float,
     width_hz: float,
@@ -251,7 +251,7 @@ def _transform(
             if progress is not None:
                 progress(start / time_column.size)
             if gain is None or (not single and time_column[start] != gain_time):
-                gain, gain_flag = _combined(solutions, float(time_column[start]), interpolation, n_chan)
+                gain, gain_flag = combined(solutions, float(time_column[start]), interpolation, n_chan)
                 gain_time = time_column[start]
             block = _read_block(main, start, count)
             cross = np.flatnonzero(block["ANTENNA1"] != block["ANTENNA2"])
@@ -279,8 +279,8 @@ def _transform(
     return totals
 
 
-def _combined(
-    solutions: Sequence[_Fitted], time_s: float, interpolation: str, n_chan: int
+def combined(
+    solutions: Sequence[SolutionsOnData], time_s: float, interpolation: str, n_chan: int
 ) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
     """Product of all tables at one time, (Nants, Nchan, 2)."""
     n_ants = solutions[0].gain.shape[1]

@@ -71,6 +71,12 @@ class SolveReport:
         """What was solved, in the order of application."""
         return [table for table in (self.delay, self.bandpass, self.gain) if table is not None]
 
+    def moved(self, directory: Path) -> SolveReport:
+        """The same report after its directory was moved into place."""
+        delay, bandpass, gain = (None if path is None else directory / path.name for path in (self.delay, self.bandpass, self.gain))
+        plots = {title: directory / png.name for title, png in self.plots.items()}
+        return replace(self, delay=delay, bandpass=bandpass, gain=gain, plots=plots)
+
     def raise_if_refused(self) -> None:
         """Raise CalibrationQualityError with the reasons when a table was refused."""
         if not self.accepted:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from dsa110_assets import __version__
-from dsa110_assets.cli import alerts, backfill, catalogs, clean, config, convert, db, demo, image, ingest, preflight, simulate, stale, up
+from dsa110_assets.cli import alerts, backfill, calibrate, catalogs, clean, config, convert, db, demo, image, ingest, preflight, simulate, stale, up
 from dsa110_assets.errors import PipelineError, RetriableError
 
 EXIT_FAILED = 2
@@ -37,6 +37,8 @@ app.command("preflight")(preflight.preflight)
 app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("demo")(demo.demo)
+app.command("calibrate")(calibrate.calibrate)
+app.command("apply")(calibrate.apply)
 app.command("stale")(stale.stale)
 app.command("backfill")(backfill.backfill)
 app.command("clean")(clean.clean)

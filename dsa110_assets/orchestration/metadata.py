@@ -31,6 +31,9 @@ def metadata_of(results: Sequence[StageResult]) -> dict[str, AnyMetadata]:
     metadata: dict[str, AnyMetadata] = {}
     if last.preview is not None and last.preview.is_file():
         metadata["preview"] = dg.MetadataValue.md(preview_markdown(last.preview))
+    for title, png in last.pictures.items():
+        if png.is_file():
+            metadata[title] = dg.MetadataValue.md(preview_markdown(png))
     for name, value in last.figures.items():
         if (converted := _value(value)) is not None:
             metadata[name] = converted

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -35,16 +35,17 @@ WITH RECURSIVE recipes AS MATERIALIZED (
     LEFT JOIN product_versions u ON u.version_id = i.value::bigint
 ), own AS (
     SELECT version_id, code_version <> r.code AS code, config_hash <> r.config AS config,
-        EXISTS (SELECT FROM edges e WHERE e.version_id = c.version_id AND e.changed) AS inputs
+        EXISTS (SELECT FROM edges e WHERE e.version_id = c.version_id AND e.changed) AS inputs,
+        c.product = 'calibrated_ms' AND c.key = ANY(CAST(:other_tables AS text[])) AS tables
     FROM current c JOIN recipes r USING (product)
 ), reached(version_id) AS (
-    SELECT version_id FROM own WHERE code OR config OR inputs
+    SELECT version_id FROM own WHERE code OR config OR inputs OR tables
     UNION
     SELECT e.version_id FROM reached r JOIN edges e ON e.newest = r.version_id
 )
 SELECT c.product, c.key, c.version_id, c.path, c.created_at,
     array_remove(ARRAY[CASE WHEN o.code THEN 'code' END, CASE WHEN o.config THEN 'configuration' END,
-        CASE WHEN o.inputs OR NOT (o.code OR o.config) THEN 'inputs' END], NULL) AS reasons
+        CASE WHEN o.tables THEN 'tables' END, CASE WHEN o.inputs OR NOT (o.code OR o.config OR o.tables) THEN 'inputs' END], NULL) AS reasons
 FROM current c JOIN own o USING (version_id) JOIN reached USING (version_id)
 ORDER BY c.product, c.key
 """)
@@ -63,7 +64,8 @@ class StaleProduct:
     """A product that would come out differently today.
 
     product: asset's name. key: observation, hour or night. version_id, path, made_at: its current version. reasons: any of
-    ``code``, ``configuration``, ``inputs`` (an input was made again since and came out differently, or is stale itself).
+    ``code``, ``configuration``, ``tables`` (nearer calibration tables exist now, or those applied were refused), ``inputs`` (an input was
+    made again since and came out differently, or is stale itself).
     """
 
     product: str
@@ -157,11 +159,12 @@ def current_version(session: Session, product: str, key: str) -> ProductVersion 
     ).one_or_none()
 
 
-def stale(session: Session, today: Mapping[str, Recipe]) -> list[StaleProduct]:
+def stale(session: Session, today: Mapping[str, Recipe], *, other_tables: Collection[str] = ()) -> list[StaleProduct]:
     """Products whose current version was made by another recipe than today's, or from inputs that are no longer current.
 
     Staleness is inherited: a product made from a stale one is stale too. An input that was made again and has the same
-    checksum has not changed. Products without a recipe in ``today`` are left out.
+    checksum has not changed. Products without a recipe in ``today`` are left out. ``other_tables``: observations that would get other
+    calibration tables today (`queries.calibration.observations_with_other_tables`).
     """
     rows = session.execute(
         _STALE,
@@ -169,6 +172,7 @@ def stale(session: Session, today: Mapping[str, Recipe]) -> list[StaleProduct]:
             "products": list(today),
             "codes": [recipe.code_version for recipe in today.values()],
             "configs": [recipe.config_hash for recipe in today.values()],
+            "other_tables": list(other_tables),
         },
     )
     return [StaleProduct(row.product, row.key, row.version_id, row.path, row.created_at, tuple(row.reasons)) for row in rows]

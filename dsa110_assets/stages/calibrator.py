@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
+import pandas as pd
 from sqlalchemy import select
 
 from dsa110_assets import products
 from dsa110_assets.calibration.quality import CaltableQuality
 from dsa110_assets.catalogs import calibrators, sky
-from dsa110_assets.errors import CalibrationQualityError
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import CalibrationQualityError, ConfigurationError, NoCalibratorError
+from dsa110_assets.geometry import read_tile_pointing
 from dsa110_assets.ingest import ledger
+from dsa110_assets.products import ProductPaths
 from dsa110_assets.quality.verdict import Verdict
-from dsa110_assets.registry.queries.calibration import upsert_caltables
+from dsa110_assets.registry.queries.calibration import lock_caltables, upsert_caltables
 from dsa110_assets.registry.schema import CaltableRow, IngestGroup, MeasurementSetRow
 from dsa110_assets.stages.attempts import now
 from dsa110_assets.stages.nearest import observations_near, recalibrate_outdated
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult, measured
-from dsa110_assets.stages.references import calibrators_path, reference_path
+from dsa110_assets.stages.recording import Figure, StageResult, measured
+from dsa110_assets.stages.references import CALIBRATORS_FILE, REFERENCE_FILE
 from dsa110_assets.stages.versions import register, versions_of
+
+if TYPE_CHECKING:
+    from dsa110_assets.calibration.solve import Progress, SolveReport
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """What a person may ask of the solver; see `calibration.solve.solve`."""
+
+    refant: str
+    bp_minsnr: float
+    gain_solint: str
+    do_delay: bool = False
+    skip_bandpass: bool = False
+    skip_gain: bool = False
+    bandpass_table: Path | None = None
+
+    @classmethod
+    def from_config(cls, config: PipelineConfig) -> Self:
+        """The platform's own."""
+        return cls(refant=config.default_refant, bp_minsnr=config.cal_bp_minsnr, gain_solint=config.cal_gain_solint)
 
 
 def solve_night(platform: Platform, night: str, run_id: str) -> StageResult | None:
@@ -50,46 +80,32 @@ def solve_night(platform: Platform, night: str, run_id: str) -> StageResult | No
     return accepted[-1] if accepted else None
 
 
-def solve_transit(platform: Platform, group_id: str, calibrator: str, run_id: str) -> StageResult:
-    """Solve one transit and register the tables with their verdict; observations that waited for them go on."""
-    from dsa110_assets.calibration.solve import solve
+def solve_transit(
+    platform: Platform,
+    group_id: str,
+    calibrator: str,
+    run_id: str,
+    options: SolveOptions | None = None,
+    progress: Progress | None = None,
+) -> StageResult:
+    """Solve one transit and register the tables with their verdict; observations that waited for them go on.
 
+    The tables are moved into place and registered while nobody chooses tables (`lock_caltables`): whoever reads them
+    finds all of one set, and the set that is registered.
+    """
     config = platform.config
     source, destination = platform.paths.measurement_set(group_id), platform.paths.calibration_dir(group_id)
-    star = calibrators.find(calibrators.load(calibrators_path(platform)), calibrator)
-    model = sky.with_calibrators(sky.load_reference(reference_path(platform)), [star])
+    star = calibrators.find(_catalog(platform.paths), calibrator)
     with platform.database.session() as session:
         inputs = versions_of(session, "measurement_set", [group_id])
         for catalogue in ("calibrator_catalog", "nvss_catalog"):
             inputs |= versions_of(session, catalogue, ["all"])
-    with measured() as cost, products.publish(destination) as staged:
-        report = solve(
-            source,
-            staged,
-            refant=config.default_refant,
-            sky=model,
-            bp_minsnr=config.cal_bp_minsnr,
-            gain_solint=config.cal_gain_solint,
-            min_apparent_jy=config.cal_model_min_jy,
-            radius_deg=config.cal_model_radius_deg,
-            threads=platform.threads,
-        )
-    reasons = [f"{name}: {reason}" for name, quality in report.quality.items() for reason in quality.reasons]
-    figures = {f"{name}_{what}": value for name, q in report.quality.items() for what, value in _figures(q).items()}
-    result = StageResult(
-        "calibration_tables",
-        group_id,
-        figures={
-            "calibrator": calibrator,
-            "refant": report.refant,
-            "accepted": report.accepted,
-            "reasons": "; ".join(reasons) or "none",
-            **figures,
-        },
-        verdicts=[Verdict.judge("tables_accepted", float(report.accepted), 1.0, None, "; ".join(reasons))],
-        preview=destination / "solutions.png",
-    )
-    with platform.database.session() as session:
+    with ExitStack() as stack:
+        with measured() as cost, products.publish(destination) as staged:
+            report = _solve(config, platform.paths, source, staged, star, options, platform.threads, progress)
+            session = stack.enter_context(platform.database.session())
+            lock_caltables(session, exclusive=True)
+        result = _result(group_id, calibrator, report, destination)
         measurement_set = session.get_one(MeasurementSetRow, str(source))
         validity = config.cal_borrow_days + 1
         register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run_id)
@@ -105,8 +121,8 @@ def solve_transit(platform: Platform, group_id: str, calibrator: str, run_id: st
             valid_to_mjd=measurement_set.mid_mjd + validity,
             pointing_dec_deg=measurement_set.pointing_dec_deg,
             accepted=report.accepted,
-            reasons=reasons,
-            quality=figures,
+            reasons=_reasons(report),
+            quality=_figures(report),
         )
         if report.accepted:
             released = ledger.release_awaiting(
@@ -124,7 +140,156 @@ def solve_transit(platform: Platform, group_id: str, calibrator: str, run_id: st
     return result
 
 
-def _figures(quality: CaltableQuality) -> dict[str, float | int | str]:
+def solve_by_hand(
+    config: PipelineConfig,
+    ms: Path,
+    output: Path,
+    *,
+    field: str | None = None,
+    options: SolveOptions | None = None,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> SolveReport:
+    """Solve any Measurement Set of `conversion` into a directory, without the registry.
+
+    Tables that quality refuses are there too, with the reasons in ``quality.json``; the report says so.
+
+    Args:
+        config: settings; the reference catalogues are those under its state directory.
+        ms: uncalibrated Measurement Set.
+        output: directory; replaced as a whole when it holds solutions, refused when it holds anything else.
+        field: see `calibrator_of`.
+        options, threads, progress: of the solver.
+
+    Raises:
+        ConfigurationError: ``output`` is something else.
+        NoCalibratorError, FluxScaleError: nothing to calibrate on.
+        CalibrationQualityError: no usable data or reference antenna.
+    """
+    if output.exists() and not (output / "quality.json").is_file() and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigurationError(output, "exists and holds no solutions", "give another --output")
+    paths = ProductPaths.of(config)
+    star = calibrator_of(paths, ms, field)
+    output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with products.publish(output.absolute()) as staged:
+        report = _solve(config, paths, ms, staged, star, options, threads, progress)
+    return report.moved(output.absolute())
+
+
+def calibrator_of(paths: ProductPaths, ms: Path, field: str | None = None) -> calibrators.Calibrator:
+    """The calibrator of a tile.
+
+    Args:
+        paths: where the calibrator catalogue is.
+        ms: the tile.
+        field: name of a calibrator; or name or number of the tile's own field, or None: the best one that transits.
+
+    Raises:
+        NoCalibratorError: unknown, or not in the tile.
+        FluxScaleError: its flux density is not known or varies (pitfall 10).
+    """
+    from casacore.tables import table
+
+    catalog, pointing = _catalog(paths), read_tile_pointing(ms)
+    with table(f"{ms}::FIELD", ack=False) as fields:
+        own = str(fields.getcell("NAME", 0))
+    if field in (None, "0", own, "meridian"):
+        return calibrators.require_in_tile(catalog, pointing, subject=ms)
+    star = calibrators.find(catalog, str(field))
+    star.flux_at_jy()
+    if not calibrators.in_tile([star], pointing, min_flux_jy=0.0, min_beam=0.2, compact_only=False):
+        raise NoCalibratorError(
+            ms,
+            f"{star.name} is not in this tile (RA {pointing.ra_deg.min():.2f} to {pointing.ra_deg.max():.2f}, Dec {pointing.dec_deg.mean():.2f} deg)",
+            "leave --field out to take the calibrator that transits",
+        )
+    return star
+
+
+def calibrator_sky(reference: pd.DataFrame, star: calibrators.Calibrator) -> pd.DataFrame:
+    """Reference sky with the calibrator at its flux density, resolved where CASA has a model of it."""
+    from dsa110_assets.calibration.resolved import with_structure
+
+    return with_structure(sky.with_calibrators(reference, [star]))
+
+
+def _catalog(paths: ProductPaths) -> list[calibrators.Calibrator]:
+    return calibrators.load(paths.catalogs_dir / CALIBRATORS_FILE)
+
+
+def _solve(
+    config: PipelineConfig,
+    paths: ProductPaths,
+    source: Path,
+    staged: Path,
+    star: calibrators.Calibrator,
+    options: SolveOptions | None,
+    threads: int,
+    progress: Progress | None,
+) -> SolveReport:
+    from dsa110_assets.calibration.solve import solve
+
+    wanted = options or SolveOptions.from_config(config)
+    return solve(
+        source,
+        staged,
+        refant=wanted.refant,
+        sky=calibrator_sky(sky.load_reference(paths.catalogs_dir / REFERENCE_FILE), star),
+        bp_minsnr=wanted.bp_minsnr,
+        gain_solint=wanted.gain_solint,
+        do_delay=wanted.do_delay,
+        skip_bandpass=wanted.skip_bandpass,
+        skip_gain=wanted.skip_gain,
+        bandpass_table=wanted.bandpass_table,
+        min_apparent_jy=config.cal_model_min_jy,
+        radius_deg=config.cal_model_radius_deg,
+        smearing=config.correct_smearing,
+        threads=threads,
+        progress=progress,
+    )
+
+
+def _result(group_id: str, calibrator: str, report: SolveReport, destination: Path) -> StageResult:
+    reasons = "; ".join(_reasons(report))
+    placed = report.moved(destination)
+    titles = list(placed.plots)
+    return StageResult(
+        "calibration_tables",
+        group_id,
+        figures={
+            "calibrator": calibrator,
+            "refant": report.refant,
+            "accepted": report.accepted,
+            "reasons": reasons or "none",
+            **_figures(report),
+        },
+        verdicts=[Verdict.judge("tables_accepted", float(report.accepted), 1.0, None, reasons)],
+        preview=placed.plots[titles[0]] if titles else None,
+        pictures={title: placed.plots[title] for title in titles[1:]},
+        tables={"antennas without solutions": _dead(report)},
+    )
+
+
+def _reasons(report: SolveReport) -> list[str]:
+    return [f"{name}: {reason}" for name, quality in report.quality.items() for reason in quality.reasons]
+
+
+def _dead(report: SolveReport) -> list[Mapping[str, Figure]]:
+    return [
+        {
+            "table": name,
+            "antennas": ", ".join(a for a in q.dead_antennas if a not in q.dead_inactive) or "none",
+            "receptors": q.dead_receptors,
+        }
+        for name, q in report.quality.items()
+    ]
+
+
+def _figures(report: SolveReport) -> dict[str, float | int | str]:
+    return {f"{name}_{what}": value for name, quality in report.quality.items() for what, value in _of_table(quality).items()}
+
+
+def _of_table(quality: CaltableQuality) -> dict[str, float | int | str]:
     return {
         "flagged_fraction": quality.flagged_fraction_active,
         "dead_receptors": quality.dead_receptors,

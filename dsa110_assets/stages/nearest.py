@@ -12,20 +12,26 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dsa110_assets import products
+from dsa110_assets.calibration.caltable import CalTable, read_caltable
 from dsa110_assets.calibration.select import CalCandidate, CalChoice, select_tables
+from dsa110_assets.calibration.solve import tables_in
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import NoCalibrationError
+from dsa110_assets.errors import CalibrationMismatchError, NoCalibrationError, NonRetriableError
 from dsa110_assets.ingest import ledger
+from dsa110_assets.registry.provenance import current_version
+from dsa110_assets.registry.queries.calibration import lock_caltables
 from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup, MeasurementSetRow
 from dsa110_assets.stages.attempts import now
 
 
 def nearest_tables(session: Session, config: PipelineConfig, group: IngestGroup) -> CalChoice:
-    """The tables that an observation gets today.
+    """The tables that an observation gets today; none is registered or replaced until the transaction ends.
 
     Raises:
         NoCalibrationError: none is valid; says why.
     """
+    lock_caltables(session)
     reach = config.cal_borrow_days + 1
     rows = session.scalars(select(CaltableRow).where(CaltableRow.mid_mjd.between(group.mid_mjd - reach, group.mid_mjd + reach)))
     return select_tables(
@@ -36,6 +42,24 @@ def nearest_tables(session: Session, config: PipelineConfig, group: IngestGroup)
         borrow_days=config.cal_borrow_days,
         declination_tolerance_deg=config.cal_declination_tolerance_deg,
     )
+
+
+def read_registered(session: Session, directory: Path) -> list[CalTable]:
+    """Solutions of a registered set, in memory; checked to be those that were registered. Call with the tables locked (`nearest_tables`).
+
+    Raises:
+        CalibrationMismatchError: the files were changed since.
+        NonRetriableError: they are gone.
+    """
+    version = current_version(session, "calibration_tables", directory.name)
+    tables = tables_in(directory)
+    if not tables:
+        raise NonRetriableError(
+            directory, "holds no calibration tables", "solve the calibrator's tile again; `dsa110 db check` lists what is lost"
+        )
+    if version is not None and version.checksum is not None and products.checksum(directory) != version.checksum:
+        raise CalibrationMismatchError(directory, "is not what was registered (its checksum differs)", "solve the calibrator's tile again")
+    return [read_caltable(path) for path in tables]
 
 
 def recalibrate_outdated(session: Session, config: PipelineConfig, group_ids: Sequence[str]) -> list[str]:

@@ -32,15 +32,19 @@ class Ingredients:
 
 
 _SELECTION = ("cal_borrow_days", "cal_declination_tolerance_deg")
+_MODEL = ("cal_model_min_jy", "cal_model_radius_deg", "correct_smearing")
 _STRIP = ("mosaic_declination_tolerance_deg",)
 INGREDIENTS = {
     "measurement_set": Ingredients(("conversion", "flagging.picture", "catalogs.calibrators"), ("flag_rfi", "telescope_name"), ("aoflagger",)),
     "calibration_tables": Ingredients(
-        ("calibration.solve", "catalogs.calibrators", "catalogs.sky"),
-        ("cal_bp_minsnr", "cal_gain_solint", "cal_model_min_jy", "cal_model_radius_deg", "default_refant", *_SELECTION),
+        ("calibration.solve", "calibration.resolved", "catalogs.calibrators", "catalogs.sky"),
+        ("cal_bp_minsnr", "cal_gain_solint", "default_refant", *_MODEL, *_SELECTION),
         ("casatasks", "casatools"),
     ),
-    "calibrated_ms": Ingredients(("calibration.apply", "calibration.select"), ("sefd_jy", "max_smearing", *_SELECTION)),
+    "calibrated_ms": Ingredients(
+        ("calibration.apply", "calibration.select", "calibration.tile_phase", "catalogs.sky"),
+        ("sefd_jy", "max_smearing", "tile_phase_solution", *_MODEL, *_SELECTION),
+    ),
     "tile_image": Ingredients(
         ("imaging", "quality.image", "catalogs.sky"),
         (

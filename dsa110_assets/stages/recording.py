@@ -17,7 +17,7 @@ Figure = float | int | str | bool | None
 class StageResult:
     """Outcome of one stage for one key.
 
-    ``figures``: named numbers and words, units in the names; numbers become trends in the UI. ``preview``: a small PNG.
+    ``figures``: named numbers and words, units in the names; numbers become trends in the UI. ``preview``: a small PNG; ``pictures``: further ones by title.
     ``tables``: titled rows for people. ``paths``: what was made. ``verdicts``: quality measurements with their limits.
     """
 
@@ -28,6 +28,7 @@ class StageResult:
     tables: dict[str, list[Mapping[str, Figure]]] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     preview: Path | None = None
+    pictures: dict[str, Path] = field(default_factory=dict)
     version_id: int | None = None
 
 

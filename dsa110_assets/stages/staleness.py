@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy.orm import Session
+
 from dsa110_assets import products
+from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry import provenance
+from dsa110_assets.registry.queries.calibration import observations_with_other_tables
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.recipes import recipes
 from dsa110_assets.stages.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
@@ -21,7 +25,7 @@ from dsa110_assets.stages.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
 class StalePartition:
     """A product that is out of date. ``partition``: the asset's partition key in Dagster, None for one without partitions.
 
-    ``key``: observation, hour or night. ``reasons``: any of ``code``, ``configuration``, ``inputs``.
+    ``key``: observation, hour or night. ``reasons``: any of ``code``, ``configuration``, ``tables``, ``inputs``.
     """
 
     asset: str
@@ -48,12 +52,20 @@ def partition_of(asset: str, key: str) -> str | None:
 def stale_partitions(platform: Platform) -> list[StalePartition]:
     """All products that are out of date, upstream assets first."""
     with platform.database.session() as session:
-        found = provenance.stale(session, recipes(platform.config))
+        found = stale_products(session, platform.config)
     order = {name: number for number, name in enumerate(recipes(platform.config))}
     return sorted(
         (StalePartition(one.product, partition_of(one.product, one.key), one.key, one.reasons, one.made_at) for one in found),
         key=lambda one: (order[one.asset], one.key),
     )
+
+
+def stale_products(session: Session, config: PipelineConfig) -> list[provenance.StaleProduct]:
+    """What is out of date, in an open transaction; observations with nearer tables than those applied are among it."""
+    other_tables = observations_with_other_tables(
+        session, borrow_days=config.cal_borrow_days, tolerance_deg=config.cal_declination_tolerance_deg
+    )
+    return provenance.stale(session, recipes(config), other_tables=other_tables)
 
 
 def summary(stale: Sequence[StalePartition]) -> list[dict[str, str | int]]:

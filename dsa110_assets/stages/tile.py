@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from dsa110_assets import products
+from dsa110_assets.calibration.caltable import CalTable
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.errors import NoCalibrationError, NonRetriableError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.quality import gate
 from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.rawfile import pointing_of, read_raw_header
-from dsa110_assets.registry.queries.calibration import record_calibration_applied
+from dsa110_assets.registry.queries.calibration import lock_caltables, record_calibration_applied
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
 from dsa110_assets.registry.schema import GroupState, IngestGroup, MeasurementSetRow, TileStage
 from dsa110_assets.stages.attempts import attempt, end_stage, now
-from dsa110_assets.stages.nearest import nearest_tables, recalibrate_outdated
+from dsa110_assets.stages.nearest import nearest_tables, read_registered, recalibrate_outdated
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult, measured
+from dsa110_assets.stages.recording import Figure, StageResult, measured
 from dsa110_assets.stages.references import calibrators_path, reference_path
 from dsa110_assets.stages.versions import provenance, register, versions_of
 from dsa110_assets.stages.work import TileRun
@@ -122,15 +124,21 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 return None
             directory = choice.candidate.path
             inputs = versions_of(session, "measurement_set", [group_id]) | versions_of(session, "calibration_tables", [directory.name])
-        tables = [path for path in (directory / "bandpass.cal", directory / "gain.cal") if path.is_dir()]
+            tables = read_registered(session, directory)  # inside of the transaction that chose them: nobody replaces them meanwhile
+        phases: dict[str, Figure] = {}
         with measured() as cost, products.publish(destination) as staged:
+            if config.tile_phase_solution:
+                phases = _add_tile_phases(platform, source, tables)
             report = apply_calibration(
                 source,
                 tables,
                 staged,
                 sefd_jy=config.sefd_jy,
                 max_smearing=config.max_smearing,
-                provenance=provenance(platform, "calibrated_ms", inputs, observation=group_id),
+                declination_tolerance_deg=config.cal_declination_tolerance_deg,
+                provenance=provenance(
+                    platform, "calibrated_ms", inputs, observation=group_id, **{name: str(value) for name, value in phases.items()}
+                ),
             )
         result = StageResult(
             "calibrated_ms",
@@ -145,9 +153,11 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 "flagged_fraction": report.flagged_fraction,
                 "lost_to_solutions": report.lost_to_solutions,
                 "median_amplitude_jy": report.median_amplitude_jy,
+                **phases,
             },
         )
         with platform.database.session() as session:
+            lock_caltables(session)
             register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run.run_id)
             upsert_measurement_set(
                 session,
@@ -170,7 +180,28 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 session, group_id=group_id, caltable_directory=str(directory), rung=choice.rung, hours_away=choice.hours_away
             )
             end_stage(session, run, number, TileStage.CALIBRATED)
+            if run.final:
+                recalibrate_outdated(session, config, [group_id])
     return result
+
+
+def _add_tile_phases(platform: Platform, source: Path, tables: list[CalTable]) -> dict[str, Figure]:
+    """Solve for the tile's own phases; add them to the tables when they improve. Returns what is worth recording."""
+    from dsa110_assets.calibration.tile_phase import solve_tile_phases
+
+    config = platform.config
+    phases = solve_tile_phases(
+        source,
+        tables,
+        sky.load_reference(reference_path(platform)),
+        sefd_jy=config.sefd_jy,
+        min_apparent_jy=config.cal_model_min_jy,
+        radius_deg=config.cal_model_radius_deg,
+        smearing=config.correct_smearing,
+    )
+    if phases.solutions is not None:
+        tables.append(phases.solutions)
+    return {"tile_phases_kept": phases.kept, "tile_phases_significance": phases.significance, "tile_phases_rms_deg": phases.rms_deg}
 
 
 def make_image(platform: Platform, run: TileRun) -> StageResult:
@@ -221,6 +252,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
             tables={"quality": [_row_of(verdict) for verdict in verdicts]},
         )
         with platform.database.session() as session:
+            lock_caltables(session)
             register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run.run_id)
             upsert_image(
                 session,

@@ -6,11 +6,23 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, func, not_, select
+from sqlalchemy.orm import Session, aliased
 
 from dsa110_assets.registry.bulk import upsert
-from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow
+from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup
+
+_TABLES_LOCK = 0x0D5A_0CA1  # any fixed number; advisory locks are numbers
+
+
+def lock_caltables(session: Session, *, exclusive: bool = False) -> None:
+    """Keep the set of registered tables as it is until this transaction ends (shared), or be alone to change it (``exclusive``).
+
+    Who chooses tables, waits for tables or ends an observation holds it shared; who registers tables holds it alone. So an
+    observation either sees new tables or is seen by those who register them (pitfall 14's race). Take it before any row is locked.
+    """
+    lock = func.pg_advisory_xact_lock if exclusive else func.pg_advisory_xact_lock_shared
+    session.execute(select(lock(_TABLES_LOCK)))
 
 
 def upsert_caltables(
@@ -65,6 +77,25 @@ def caltable_candidates(
     if max_days is not None:
         statement = statement.where(away <= max_days)
     return list(session.scalars(statement.order_by(away, CaltableRow.mid_mjd)))
+
+
+def observations_with_other_tables(session: Session, *, borrow_days: int, tolerance_deg: float) -> list[str]:
+    """Observations whose applied tables are not what they would get today: nearer ones were registered, or those were refused since."""
+    used, nearer = aliased(CaltableRow), aliased(CaltableRow)
+    exists_nearer = exists().where(
+        nearer.accepted,
+        func.abs(nearer.pointing_dec_deg - IngestGroup.dec_deg) <= tolerance_deg,
+        func.abs(nearer.night - IngestGroup.night) <= borrow_days,
+        func.abs(nearer.mid_mjd - IngestGroup.mid_mjd) < func.abs(used.mid_mjd - IngestGroup.mid_mjd),
+    )
+    statement = (
+        select(CalibrationApplied.group_id)
+        .join(IngestGroup, IngestGroup.group_id == CalibrationApplied.group_id)
+        .join(used, used.directory == CalibrationApplied.caltable_directory)
+        .where(not_(used.accepted) | exists_nearer)
+        .order_by(CalibrationApplied.group_id)
+    )
+    return list(session.scalars(statement))
 
 
 def record_calibration_applied(session: Session, *, group_id: str, caltable_directory: str, rung: str, hours_away: float) -> None:

@@ -1,0 +1,201 @@
+"""Phases of one tile against the catalogue's sky: solved for after the tables, and kept only when they improve what was not solved on.
+
+One phase for each receptor and tile. With ``V = g_i conj(g_j) M``, ``|g| = 1``, the sum of squares depends on the gains through
+``R_ij = sum w V conj(M)`` alone, so one pass over the data suffices. Half of the channels solves, the other half judges, and the
+reverse: noise that was fitted makes the other half worse. The catalogue fixes positions, so a solution cannot move the sky. What does not belong here:
+tables of a calibrator (`solve`), application (`apply`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dsa110_assets.calibration.apply import SolutionsOnData, combined, fit_to_data
+from dsa110_assets.calibration.caltable import CalTable, read_caltable
+from dsa110_assets.calibration.model import build_model, read_frequency_hz, row_blocks
+from dsa110_assets.calibration.smearing import read_averaging
+from dsa110_assets.geometry import read_apparent_scale, read_tile_pointing
+
+MIN_SIGNIFICANCE = 5.0
+MAX_PHASE_ERROR_DEG = 10.0
+"""Receptors whose phase would be less certain keep the tables' phase."""
+_ITERATIONS = 200
+
+
+@dataclass(frozen=True)
+class TilePhases:
+    """Outcome. ``kept``: the phases improve the half that did not see them; ``solutions``: then a table for `apply`, else None.
+
+    ``significance``: of that improvement in standard deviations of its noise (negative: worse). ``chi2_gain``: fall of chi-squared on
+    the other halves. ``rms_deg``: of the phases. ``n_sources``: in the model.
+    """
+
+    kept: bool
+    solutions: CalTable | None
+    significance: float
+    chi2_gain: float
+    rms_deg: float
+    n_sources: int
+
+
+def solve_tile_phases(
+    ms: Path,
+    tables: Sequence[Path | CalTable],
+    sky: pd.DataFrame,
+    *,
+    sefd_jy: float = 6500.0,
+    min_apparent_jy: float = 0.05,
+    radius_deg: float = 3.0,
+    smearing: bool = True,
+    progress: Callable[[float], None] | None = None,
+) -> TilePhases:
+    """Solve for the phases that a tile still has after ``tables``.
+
+    Args:
+        ms: uncalibrated Measurement Set; read only.
+        tables: that will be applied.
+        sky: columns of `catalogs.sky.COLUMNS`.
+        sefd_jy: of an antenna and polarization; scales the noise.
+        min_apparent_jy, radius_deg: of `model.build_model`.
+        smearing: the model is smeared as the telescope's data are.
+        progress: called with the fraction done.
+
+    Raises:
+        NonRetriableError: no catalogue source is in the tile.
+        CalibrationMismatchError: a table does not fit the data.
+    """
+    from casacore.tables import table
+
+    frequency = read_frequency_hz(ms)
+    averaging = read_averaging(ms)
+    model = build_model(
+        sky,
+        read_tile_pointing(ms),
+        frequency,
+        min_apparent_jy=min_apparent_jy,
+        radius_deg=radius_deg,
+        averaging=averaging if smearing else None,
+    )
+    with table(f"{ms}::ANTENNA", ack=False) as antenna:
+        names = tuple(str(n) for n in antenna.getcol("NAME"))
+    width = np.full(frequency.size, averaging.channel_hz * averaging.channels)
+    solutions = [fit_to_data(one if isinstance(one, CalTable) else read_caltable(one), names, frequency, width) for one in tables]
+    with table(str(ms), ack=False) as main:
+        correlation, power = _correlate(main, model.predict, solutions, len(names), frequency.size, progress)
+        time_s = float(np.mean(main.getcol("TIME")))
+        power *= 2.0 * float(width[0]) * float(main.getcell("INTERVAL", 0)) / sefd_jy**2
+        correlation *= 2.0 * float(width[0]) * float(main.getcell("INTERVAL", 0)) / sefd_jy**2
+    gain = np.stack([_phases(c) for c in correlation])  # (2 halves, 2 polarizations, Nants)
+    gain[_errors_rad(power) > np.radians(MAX_PHASE_ERROR_DEG)] = 1.0
+    chi2_gain, variance = 0.0, 0.0
+    for solved, judged in ((0, 1), (1, 0)):
+        change = np.conj(gain[solved][:, :, None]) * gain[solved][:, None, :] - 1.0
+        chi2_gain += float((change * correlation[judged]).real.sum())  # both triangles: 2 Re sum over i < j
+        variance += 2.0 * float((np.abs(change) ** 2 * power[judged]).sum())
+    significance = chi2_gain / np.sqrt(variance) if variance > 0 else 0.0
+    both = _phases(correlation.sum(axis=0))
+    certain = _errors_rad(power.sum(axis=0)) <= np.radians(MAX_PHASE_ERROR_DEG)
+    both[~certain] = 1.0
+    kept = significance > MIN_SIGNIFICANCE
+    phases = np.degrees(np.angle(both[certain])) if certain.any() else np.zeros(1)
+    return TilePhases(
+        kept=kept,
+        solutions=_as_table(both, names, frequency, float(width[0]), time_s) if kept else None,
+        significance=float(significance),
+        chi2_gain=chi2_gain,
+        rms_deg=float(np.sqrt(np.mean(phases**2))),
+        n_sources=len(model.names),
+    )
+
+
+def _correlate(
+    main: Any,
+    predict: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.complex64]],
+    solutions: Sequence[SolutionsOnData],
+    n_ants: int,
+    n_chan: int,
+    progress: Callable[[float], None] | None,
+) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
+    """``sum w V conj(M)`` and ``sum w |M|**2``, each (2 halves of the channels, 2 polarizations, Nants, Nants), hermitian."""
+    from dsa110_assets.calibration._kernels import correlate
+
+    r = np.zeros((2, 2, n_ants, n_ants), dtype=np.complex128)
+    q = np.zeros((2, 2, n_ants, n_ants))
+    time_column = np.asarray(main.getcol("TIME"))
+    scale = read_apparent_scale(main)
+    starts = np.append(np.flatnonzero(np.diff(time_column, prepend=np.nan) != 0), time_column.size)
+    for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        if progress is not None:
+            progress(first / time_column.size)
+        gain, gain_flag = combined(solutions, float(time_column[first]), "linear", n_chan)
+        for offset, count in row_blocks(last - first, n_chan):
+            start = first + offset
+            a1, a2 = main.getcol("ANTENNA1", start, count), main.getcol("ANTENNA2", start, count)
+            uvw = np.asarray(main.getcol("UVW", start, count), dtype=np.float64) * scale
+            flag = main.getcol("FLAG", start, count) | main.getcol("FLAG_ROW", start, count)[:, None, None] | (a1 == a2)[:, None, None]
+            one_r, one_q = np.empty((count, 2, 2), dtype=np.complex128), np.empty((count, 2, 2))
+            correlate(
+                main.getcol("DATA", start, count), flag, main.getcol("WEIGHT_SPECTRUM", start, count), predict(uvw, time_column[start : start + count]),
+                gain, gain_flag, a1, a2, one_r, one_q,
+            )  # fmt: skip
+            for half in range(2):
+                for p in range(2):
+                    np.add.at(r[half, p], (a1, a2), one_r[:, half, p])
+                    np.add.at(q[half, p], (a1, a2), one_q[:, half, p])
+    return r + np.conj(np.swapaxes(r, 2, 3)), q + np.swapaxes(q, 2, 3)
+
+
+def _phases(correlation: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """Unit gains (2, Nants) that maximise ``Re sum conj(g_i) g_j R_ij``, by repeated projection; mean phase 0; 1 without data."""
+    result = np.ones(correlation.shape[:2], dtype=np.complex128)
+    for p, matrix in enumerate(correlation):
+        data = np.abs(matrix).sum(axis=1) > 0
+        gain = np.ones(matrix.shape[0], dtype=np.complex128)
+        for _ in range(_ITERATIONS):
+            new = matrix @ gain
+            new = np.where(data, new / np.where(np.abs(new) > 0, np.abs(new), 1.0), 1.0)
+            new = new + gain  # the mean with the last one: two solutions would alternate otherwise
+            new = np.where(data, new / np.where(np.abs(new) > 0, np.abs(new), 1.0), 1.0)
+            change = np.abs(new - gain).max()
+            gain = new
+            if change < 1e-9:
+                break
+        if data.any():
+            mean = gain[data].sum()
+            gain[data] *= np.conj(mean) / max(abs(mean), 1e-300)
+        result[p] = gain
+    return result
+
+
+def _errors_rad(power: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation of each phase, (..., Nants): ``1 / sqrt(sum_j Q_ij)``; infinite without data."""
+    total = power.sum(axis=-1)
+    return np.where(total > 0, 1 / np.sqrt(np.where(total > 0, total, 1.0)), np.inf)
+
+
+def _as_table(
+    gain: NDArray[np.complex128], names: tuple[str, ...], frequency: NDArray[np.float64], width_hz: float, time_s: float
+) -> CalTable:
+    """The phases in the form that `apply` takes: one solution over the whole band."""
+    shape = (1, len(names), 1, 2)
+    return CalTable(
+        path=Path("tile phases"),
+        kind="G Jones",
+        time_s=np.array([time_s]),
+        frequency_hz=np.array([frequency.mean()]),
+        width_hz=np.array([np.ptp(frequency) + width_hz]),
+        window=np.zeros(1, dtype=np.int64),
+        gain=np.ascontiguousarray(gain.T).reshape(shape),
+        flag=np.zeros(shape, dtype=bool),
+        snr=np.zeros(shape),
+        antenna_names=names,
+        refants=(),
+        declination_deg=None,
+    )

@@ -1,0 +1,90 @@
+"""Calibration tables that a person names, applied without the registry. What does not belong here: solving (`calibrator`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsa110_assets import products
+from dsa110_assets.calibration.solve import tables_in
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import ConfigurationError
+from dsa110_assets.registry.provenance import release
+from dsa110_assets.stages.recipes import recipe_of
+
+if TYPE_CHECKING:
+    from dsa110_assets.calibration.apply import ApplyReport
+
+
+def apply_by_hand(
+    config: PipelineConfig,
+    ms: Path,
+    caltables: Sequence[Path],
+    output: Path,
+    *,
+    chan_avg: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> ApplyReport:
+    """Apply tables to a Measurement Set; the result is written beside its place and moved there when it is whole.
+
+    Args:
+        config: settings.
+        ms: uncalibrated; read only.
+        caltables: tables, or directories of tables.
+        output: replaced when it is a calibrated Measurement Set, refused when it is anything else.
+        chan_avg: channels to average; None: what the smearing budget allows.
+        progress: called with the fraction done.
+
+    Raises:
+        ConfigurationError: a table does not exist, or ``output`` is something else.
+        CalibrationMismatchError: a table is of another declination strip, band or array.
+        CalibrationQualityError: nothing unflagged would be left.
+    """
+    from dsa110_assets.calibration.apply import apply_calibration
+
+    tables = _tables(caltables)
+    if output.absolute() == ms.absolute() or (output.exists() and not _is_calibrated(output)):
+        raise ConfigurationError(output, "exists and is no calibrated Measurement Set", "give another --output")
+    recipe = recipe_of("calibrated_ms", config)
+    output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with products.publish(output.absolute()) as staged:
+        report = apply_calibration(
+            ms,
+            tables,
+            staged,
+            sefd_jy=config.sefd_jy,
+            max_smearing=config.max_smearing,
+            chan_avg=chan_avg,
+            declination_tolerance_deg=config.cal_declination_tolerance_deg,
+            provenance={
+                "DSACODE": f"{release()} {recipe.code_version}",
+                "DSACONF": recipe.config_hash,
+                "inputs": " ".join([str(ms), *map(str, tables)]),
+            },
+            progress=progress,
+        )
+    return replace(report, out=output)
+
+
+def _tables(caltables: Sequence[Path]) -> list[Path]:
+    """Every table that is meant, in order."""
+    found: list[Path] = []
+    for path in caltables:
+        inside = [path] if (path / "table.dat").is_file() else tables_in(path)
+        if not inside:
+            raise ConfigurationError(path, "is neither a calibration table nor a directory of them", "give what `dsa110 calibrate` wrote")
+        found += inside
+    return found
+
+
+def _is_calibrated(path: Path) -> bool:
+    from casacore.tables import table, tableexists
+
+    from dsa110_assets.calibration.smearing import CALIBRATED_KEYWORD
+
+    if not tableexists(str(path)):
+        return False
+    with table(str(path), ack=False) as main:
+        return CALIBRATED_KEYWORD in main.keywordnames()
