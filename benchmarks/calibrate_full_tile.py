@@ -1,10 +1,12 @@
 """Time and memory of calibrating one full tile: 96 antennas, 768 channels, 24 integrations, 2 polarizations.
 
-    python benchmarks/calibrate_full_tile.py [--directory DIR] [--sources 20] [--peer]
+    python -m benchmarks.calibrate_full_tile [--directory DIR] [--sources 20] [--peer] [--keep] [--steps solve,apply]
 
-Simulates a tile with gains, converts it without flagging, and measures in fresh processes: solve (budget 60 s), apply and
-average (budget 12 s, 2 GB), the prediction of the model; with ``--peer`` also CASA's applycal and mstransform on a copy. CPU seconds are given
-because the wall clock of a shared machine says little. About 12 GB of disk, removed at the end. Prints one JSON line for each step.
+Simulates a smeared tile with gains, converts it without flagging, and measures in fresh processes: solve (budget 60 s), apply and
+average (budget 12 s, 2 GB), the optional phases of the tile, the prediction of the model; with ``--peer`` also CASA's applycal and
+mstransform, and its tasks gaincal, bandpass, gaincal, on a copy. CPU seconds are given because the wall clock of a shared machine says little. About
+12 GB of disk in DIR/calibrate-full-tile, removed at the end unless ``--keep``; ``--steps`` does some of them again on what was kept. Prints one JSON line for
+each step.
 """
 
 import argparse
@@ -51,6 +53,7 @@ def prepare(directory: Path, n_sources: int) -> None:
         array=full_array(),
         band=full_band(),
         receivers=Receivers(seed=3),
+        smearing=True,
     )
     convert_group(dict(enumerate(files)), directory / "tile.ms", flag_rfi=False)
     shutil.rmtree(directory / "raw")
@@ -84,6 +87,28 @@ def step(name: str, directory: Path, n_sources: int) -> dict[str, object]:
     elif name == "apply":
         applied = apply_calibration(ms, tables, directory / "cal.ms")
         figures = {"channels_averaged": applied.channels_averaged, "smearing_loss": round(applied.smearing_loss, 5)}
+    elif name == "tile_phase":
+        from dsa110_assets.calibration.tile_phase import solve_tile_phases
+
+        phases = solve_tile_phases(ms, tables, sky)
+        figures = {"kept": phases.kept, "significance": round(phases.significance, 2), "rms_deg": round(phases.rms_deg, 2)}
+    elif name == "casa_solve":
+        copy = directory / "copy.ms"
+        if not copy.exists():
+            shutil.copytree(ms, copy)
+        predict_model(copy, sky)
+        start = time.perf_counter()
+        common = {"vis": str(copy), "refant": "103", "solint": "inf", "uvrange": "", "minsnr": 3.0}
+        work = [str(directory / f"casa.{letter}") for letter in "pbg"]
+        run_tasks(
+            [
+                ("gaincal", {**common, "caltable": work[0], "spw": "0:307~459", "calmode": "p", "gaintype": "G"}),
+                ("bandpass", {**common, "caltable": work[1], "gaintable": work[:1], "solnorm": True}),
+                ("gaincal", {**common, "caltable": work[2], "gaintable": work[1:2], "calmode": "ap", "gaintype": "G"}),
+            ],
+            work_dir=directory,
+            timeout_s=1800,
+        )
     elif name == "predict":
         figures = {"sources": predict_model(directory / "cal.ms", sky).n_sources}
     elif name == "flux":
@@ -91,7 +116,8 @@ def step(name: str, directory: Path, n_sources: int) -> dict[str, object]:
     else:
         factor = json.loads((directory / "apply.json").read_text())["channels_averaged"]
         copy = directory / "copy.ms"
-        shutil.copytree(ms, copy)
+        if not copy.exists():
+            shutil.copytree(ms, copy)
         start = time.perf_counter()
         options = {"gaintable": [str(t) for t in tables], "calwt": [False], "flagbackup": False}
         average = {"outputvis": str(directory / "casa.ms"), "datacolumn": "corrected", "chanaverage": factor > 1, "chanbin": factor}
@@ -122,6 +148,8 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--sources", type=int, default=20)
     parser.add_argument("--peer", action="store_true", help="also run CASA's applycal and mstransform")
+    parser.add_argument("--keep", action="store_true", help="leave the files for another run with --steps")
+    parser.add_argument("--steps", help="only these, comma-separated, on what --keep has left")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
@@ -138,11 +166,29 @@ def main() -> None:
         (arguments.directory / f"{arguments.step}.json").write_text(json.dumps(figures))
         print(json.dumps(figures), flush=True)
         return
-    with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-        for name in ["prepare", "solve", "apply", "predict", "flux", *(["casa"] if arguments.peer else [])]:
+    directory = arguments.directory / "calibrate-full-tile"
+    directory.mkdir(exist_ok=True)
+    own = ["prepare", "solve", "apply", "predict", "flux", "tile_phase"]
+    steps = arguments.steps.split(",") if arguments.steps else [*own, *(["casa", "casa_solve"] if arguments.peer else [])]
+    try:
+        for name in steps:
             subprocess.run(
-                [sys.executable, __file__, "--directory", directory, "--step", name, "--sources", str(arguments.sources)], check=True
+                [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.calibrate_full_tile",
+                    "--directory",
+                    str(directory),
+                    "--step",
+                    name,
+                    "--sources",
+                    str(arguments.sources),
+                ],
+                check=True,
             )
+    finally:
+        if not arguments.keep:
+            shutil.rmtree(directory)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from dsa110_assets.instrument import (
 
 REFERENCE_FREQUENCY_HZ = 1.4e9
 DEFAULT_SPECTRAL_INDEX = -0.7
+PART_OF = "part_of"
+"""Optional column of a sky: name of the source that a row is a component of."""
 SECONDS_PER_DAY = 86400.0
 
 
@@ -126,7 +128,7 @@ def build_model(
     """Choose the sources that matter in a tile and evaluate their apparent fluxes.
 
     Args:
-        sky: columns of `catalogs.sky.COLUMNS`; a NaN spectral index means -0.7.
+        sky: columns of `catalogs.sky.COLUMNS`, and `PART_OF` where sources have components; a NaN spectral index means -0.7.
         pointing: of the tile.
         frequency_hz: channel centres, evenly spaced, shape (Nchan,).
         min_apparent_jy: sources that never get brighter than this (flux times beam) are left out.
@@ -156,6 +158,8 @@ def build_model(
     alpha = np.where(np.isfinite(alpha), alpha, DEFAULT_SPECTRAL_INDEX)
     middle = float(frequency.mean())
     apparent = flux * (middle / REFERENCE_FREQUENCY_HZ) ** alpha * airy_power_beam(separation.min(axis=1), middle)
+    if PART_OF in rows.columns:  # a source's components stay together
+        apparent = pd.Series(apparent).groupby(rows[PART_OF].to_numpy()).transform("sum").to_numpy(np.float64)
     chosen = np.flatnonzero(apparent >= min_apparent_jy)
     if chosen.size == 0:
         raise NonRetriableError(

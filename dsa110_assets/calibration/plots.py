@@ -19,6 +19,7 @@ from dsa110_assets.calibration.caltable import CalTable, read_caltable
 LIMIT_BYTES = 50_000
 _COLOURS = ("tab:blue", "tab:orange")
 _COLUMNS = 12
+_POINTS = 96
 
 
 def plot_solutions(tables: Sequence[Path], directory: Path, *, in_data: Collection[str] | None = None) -> dict[str, Path]:
@@ -53,19 +54,20 @@ def plot_solutions(tables: Sequence[Path], directory: Path, *, in_data: Collecti
 
 
 def _save(png: Path, draw: Callable[[Any], None]) -> Path:
-    """Draw a figure and write it with few colours; a coarser one when it is too large for the UI."""
+    """Draw a figure and write it with few colours, made smaller as long as it is too large for the UI."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image
 
-    for dpi in (90, 75, 60, 45):
-        figure = Figure(figsize=(12, 9), layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        draw(figure)
-        figure.set_dpi(dpi)
-        canvas.draw()
+    figure = Figure(figsize=(12, 9), dpi=90)
+    canvas = FigureCanvasAgg(figure)
+    draw(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    for scale, n_colours in ((1.0, 32), (1.0, 12), (0.8, 12), (0.6, 12), (0.4, 12)):
+        size = (round(picture.width * scale), round(picture.height * scale))
         buffer = BytesIO()
-        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(32).save(buffer, "PNG", optimize=True)
+        picture.resize(size, Image.Resampling.LANCZOS).quantize(n_colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
         if buffer.tell() <= LIMIT_BYTES:
             break
     png.write_bytes(buffer.getvalue())
@@ -73,30 +75,46 @@ def _save(png: Path, draw: Callable[[Any], None]) -> Path:
 
 
 def _per_antenna(figure: Any, solutions: CalTable, antennas: Sequence[int], what: str) -> None:
-    """A panel for each antenna, X blue and Y orange, against frequency; all panels share their axes."""
-    rows = max(1, -(-len(antennas) // _COLUMNS))
-    columns = min(_COLUMNS, max(1, len(antennas)))
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    gain = np.where(solutions.flag, np.nan, solutions.gain)[0]
-    mhz = solutions.frequency_hz / 1e6
+    """A cell for each antenna, X blue and Y orange, against frequency; all cells have the same scale. One set of axes: a hundred take minutes."""
+    gain, mhz = _thinned(np.where(solutions.flag, np.nan, solutions.gain)[0][list(antennas)], solutions.frequency_hz / 1e6)
     values = np.abs(gain) if what == "amplitude" else np.degrees(np.angle(gain))
-    for panel, antenna in zip(panels.ravel(), antennas, strict=False):
-        for p, colour in enumerate(_COLOURS):
-            panel.plot(mhz, values[antenna, :, p], ".", color=colour, ms=1.5, markeredgewidth=0)
-        dead = np.isnan(gain[antenna]).all(axis=0)
-        panel.set_title(solutions.antenna_names[antenna] + ("" if not dead.any() else " dead" if dead.all() else " XY"[1 + int(dead[1])] + " dead"),
-                        fontsize=6, pad=1, color="red" if dead.any() else "black")  # fmt: skip
-        panel.tick_params(labelsize=5, length=2)
-    for panel in panels.ravel()[len(antennas) :]:
-        panel.set_visible(False)
-    if what == "phase":
-        panels[0, 0].set_ylim(-180, 180)
-        panels[0, 0].set_yticks((-180, 0, 180))
-    elif (good := values[np.isfinite(values)]).size:
-        panels[0, 0].set_ylim(0, 1.5 * float(np.percentile(good, 99)))
+    good = values[np.isfinite(values)]
+    low, high = (-180.0, 180.0) if what == "phase" else (0.0, 1.5 * float(np.percentile(good, 99)) if good.size else 1.0)
+    columns = min(_COLUMNS, max(1, len(antennas)))
+    rows = max(1, -(-len(antennas) // columns))
+    axes = figure.add_axes((0.01, 0.01, 0.98, 0.94))
+    axes.set(xlim=(0, columns), ylim=(rows, 0), xticks=[], yticks=[])
+    axes.hlines(np.arange(rows + 1), 0, columns, color="0.8", lw=0.5)
+    axes.vlines(np.arange(columns + 1), 0, rows, color="0.8", lw=0.5)
+    across = 0.04 + 0.92 * (mhz - mhz[0]) / max(float(np.ptp(mhz)), 1e-9)
+    number = np.arange(len(antennas))
+    for p, colour in enumerate(_COLOURS):
+        x = (number % columns)[:, None] + across[None, :]
+        y = (number // columns)[:, None] + 0.96 - 0.80 * np.clip((values[:, :, p] - low) / (high - low), 0, 1)
+        axes.plot(x.ravel(), y.ravel(), ",", color=colour)
+    for k, antenna in enumerate(antennas):
+        dead = np.isnan(gain[k]).all(axis=0)
+        label = "" if not dead.any() else " dead" if dead.all() else " X dead" if dead[0] else " Y dead"
+        axes.text(
+            k % columns + 0.04, k // columns + 0.03, solutions.antenna_names[antenna] + label, fontsize=7, va="top",
+            color="red" if dead.any() else "black",
+        )  # fmt: skip
+    unit = " (deg)" if what == "phase" else ""
     figure.suptitle(
-        f"{solutions.path.name}: {what}{' (deg)' if what == 'phase' else ''} of each antenna, X blue, Y orange, MHz", fontsize=9
+        f"{solutions.path.name}: {what}{unit} from {low:g} to {high:.3g}, {mhz[0]:.0f} to {mhz[-1]:.0f} MHz in each cell; X blue, Y orange",
+        fontsize=9,
     )
+
+
+def _thinned(gain: NDArray[np.complex128], mhz: NDArray[np.float64]) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
+    """Means over neighbouring channels, no more points than a cell has pixels; (Nants, Nchan, 2) and (Nchan,)."""
+    step = max(1, -(-mhz.size // _POINTS))
+    starts = np.arange(0, mhz.size, step)
+    good = np.isfinite(gain)
+    number = np.add.reduceat(good, starts, axis=1, dtype=np.int64)
+    total = np.add.reduceat(np.where(good, gain, 0.0), starts, axis=1)
+    means = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+    return means, np.add.reduceat(mhz, starts) / np.diff(np.append(starts, mhz.size))
 
 
 def _gains(figure: Any, solutions: CalTable, antennas: Sequence[int]) -> None:
@@ -104,7 +122,7 @@ def _gains(figure: Any, solutions: CalTable, antennas: Sequence[int]) -> None:
     minutes = (solutions.time_s - solutions.time_s.mean()) / 60
     gain = np.where(solutions.flag, np.nan, solutions.gain)[:, antennas, 0]
     names = [solutions.antenna_names[a] for a in antennas]
-    panels = figure.subplots(2, 2, squeeze=False)
+    panels = figure.subplots(2, 2, squeeze=False, gridspec_kw={"hspace": 0.3})
     for row, (values, label) in enumerate(((np.abs(gain), "amplitude"), (np.degrees(np.angle(gain)), "phase, deg"))):
         for p, colour in enumerate(_COLOURS):
             panels[row, 0].plot(minutes, values[..., p], ".-", color=colour, lw=0.5, ms=3)
@@ -141,7 +159,7 @@ def _flags(figure: Any, solutions: CalTable, antennas: Sequence[int]) -> None:
     by_time = solutions.frequency_hz.size == 1
     panels = figure.subplots(1, 2, sharey=True)
     for p, panel in enumerate(panels):
-        flags = solutions.flag[:, antennas, 0, p].T if by_time else solutions.flag[:, antennas, :, p].mean(axis=0)
+        flags = solutions.flag[:, antennas, 0, p].T if by_time else solutions.flag[..., p].mean(axis=0)[list(antennas)]
         ends = (0.0, float(solutions.time_s.size)) if by_time else (solutions.frequency_hz[0] / 1e6, solutions.frequency_hz[-1] / 1e6)
         if ends[0] == ends[1]:
             ends = (ends[0] - 0.5, ends[1] + 0.5)
@@ -156,6 +174,6 @@ def _flags(figure: Any, solutions: CalTable, antennas: Sequence[int]) -> None:
         )
         panel.set_title(f"{'XY'[p]}: {100 * flags.mean():.1f} % flagged (black)", fontsize=9)
         panel.set_xlabel("solution interval" if by_time else "MHz")
-    every = max(1, len(antennas) // 48)
+    every = max(1, -(-len(antennas) // 48))
     panels[0].set_yticks(np.arange(0, len(antennas), every), [solutions.antenna_names[a] for a in antennas][::every], fontsize=6)
     figure.suptitle(solutions.path.name, fontsize=9)

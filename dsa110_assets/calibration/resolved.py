@@ -15,15 +15,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dsa110_assets.calibration.model import PART_OF
 from dsa110_assets.catalogs import perley_butler_2017
 from dsa110_assets.errors import FluxScaleError
 
 LARGEST_POINT_ARCSEC = 3.1
 """Standards up to this size have a model; larger ones have not."""
-_CELL_ARCSEC = 0.25
-"""Components closer than this are merged at their centroid: errors below 0.05 % on 2.6 km."""
-_FAINTEST = 2e-4
-"""Of the brightest pixel; what lies below is rounding of the models' making and adds up to less than 0.1 % of the flux."""
+_CELL_ARCSEC = 0.5
+"""Components closer than this are merged at their centroid: errors up to 0.1 % (3C138) on 2.6 km."""
+_FAINTEST = 2e-5
+"""Of the brightest pixel; what lies below is rounding of the models' making."""
+_RADIUS_ARCSEC = 5.0
+"""Clean components farther out belong to other sources or to nothing (3C147's image has 0.8 % of its flux there, of both signs)."""
 
 
 def with_structure(sky: pd.DataFrame) -> pd.DataFrame:
@@ -31,6 +34,9 @@ def with_structure(sky: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         sky: columns of `catalogs.sky.COLUMNS`; standards are known by their names (``1331+305`` or ``3C286``).
+
+    Returns:
+        The sky with the column ``part_of`` where there was a standard, and ``sky`` itself where there was none.
 
     Raises:
         FluxScaleError: a standard that this array resolves and that has no model.
@@ -60,10 +66,11 @@ def with_structure(sky: pd.DataFrame) -> pd.DataFrame:
                     "dec_deg": dec_deg,
                     "flux_jy": float(row["flux_jy"]) * share,
                     "spectral_index": np.full(share.size, float(row["spectral_index"])),
+                    PART_OF: str(name),
                 }
             )
         )
-    return pd.concat([*rows, sky.loc[keep]], ignore_index=True) if rows else sky
+    return pd.concat([*rows, sky.loc[keep].assign(**{PART_OF: sky.loc[keep, "name"]})], ignore_index=True) if rows else sky
 
 
 @cache
@@ -85,8 +92,9 @@ def components(standard: str) -> tuple[NDArray[np.float64], NDArray[np.float64],
     step_dec, step_ra = np.degrees(direction.get_increment()) * 3600
     middle_dec, middle_ra = direction.get_referencepixel()
     north_index, east_index = np.nonzero(np.abs(pixels) > _FAINTEST * pixels.max())
-    flux = pixels[north_index, east_index]
     east, north = (east_index - middle_ra) * step_ra, (north_index - middle_dec) * step_dec
+    near = np.hypot(east, north) <= _RADIUS_ARCSEC
+    flux, east, north = pixels[north_index, east_index][near], east[near], north[near]
     cell = np.stack([np.rint(east / _CELL_ARCSEC), np.rint(north / _CELL_ARCSEC)], axis=1).astype(np.int64)
     cells, where = np.unique(cell, axis=0, return_inverse=True)
     total = np.bincount(where.ravel(), flux, len(cells))

@@ -124,6 +124,8 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 return None
             directory = choice.candidate.path
             inputs = versions_of(session, "measurement_set", [group_id]) | versions_of(session, "calibration_tables", [directory.name])
+            if config.tile_phase_solution:
+                inputs |= versions_of(session, "nvss_catalog", ["all"])
             tables = read_registered(session, directory)  # inside of the transaction that chose them: nobody replaces them meanwhile
         phases: dict[str, Figure] = {}
         with measured() as cost, products.publish(destination) as staged:

@@ -13,16 +13,16 @@ from dsa110_assets.calibration.resolved import components, with_structure
 from dsa110_assets.errors import FluxScaleError
 from dsa110_assets_tests.calibration.small_ms import source_frame, write_small_ms
 
-J2000 = {"3C147": (np.degrees(1.49488453), np.degrees(0.8700817))}
-"""Reference directions of the models, as CASA's images state them."""
+STAR, RA_DEG, DEC_DEG = "3C138", np.degrees(1.40134565), np.degrees(0.29041334)
+"""The one whose phase turns most, and the reference direction of its model as CASA's image states it."""
 
 
 def test_components_transform_as_casas_model_image(tmp_path):
-    """3C147 resolves most. CASA's ft of its image, scaled to our flux, and the prediction of our components; beam and smearing off."""
+    """CASA's ft of its image, scaled to our flux, and the prediction of our components; beam and smearing off."""
     import casadata
 
-    ra_deg, dec_deg = J2000["3C147"]
-    point = source_frame([("3C147", ra_deg, dec_deg, 22.0, 0.0)])
+    ra_deg, dec_deg = RA_DEG, DEC_DEG
+    point = source_frame([(STAR, ra_deg, dec_deg, 22.0, 0.0)])
     tile = write_small_ms(tmp_path / "tile.ms", point, n_ant=8, n_time=1, n_chan=2, centre=(ra_deg, dec_deg))
     with table(str(tile.path), readonly=False, ack=False) as ms:  # baselines of the real array's size: up to 2.6 km
         uvw = ms.getcol("UVW")
@@ -32,16 +32,16 @@ def test_components_transform_as_casas_model_image(tmp_path):
     with table(f"{tile.path}::POINTING", readonly=False, ack=False) as pointing:
         pointing.putcol("DIRECTION", np.broadcast_to(np.radians([ra_deg, dec_deg]), (pointing.nrows(), 1, 2)).copy())
     shutil.copytree(tile.path, tmp_path / "casa.ms")
-    image = f"{casadata.datapath}/nrao/VLA/CalModels/3C147_L.im"
+    image = f"{casadata.datapath}/nrao/VLA/CalModels/{STAR}_L.im"
     script = f"import dsa110_assets, casatasks\ncasatasks.ft(vis='casa.ms', model={image!r}, usescratch=True)\n"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=200, capture_output=True)
-    predict_model(tile.path, with_structure(point), smearing=False, min_apparent_jy=-1.0)
+    predict_model(tile.path, with_structure(point), smearing=False)
     with table(str(tmp_path / "casa.ms"), ack=False) as casa, table(str(tile.path), ack=False) as ours:
         expected, mine = casa.getcol("MODEL_DATA"), ours.getcol("MODEL_DATA")
     from casacore.images import image as open_image
 
     total_jy = float(open_image(image).getdata().sum())
-    assert np.abs(np.abs(mine) - 22.0).max() > 0.005 * 22.0  # it is resolved
+    assert np.abs(mine - 22.0).max() > 0.02 * 22.0  # it is resolved
     assert np.abs(mine / 22.0 - expected / total_jy).max() < 2e-3
 
 
@@ -53,7 +53,7 @@ def test_the_core_stands_at_the_catalogue_position_and_no_flux_is_lost(name):
     assert share[0] > 0.3
     radius = np.hypot(east, north)
     assert radius[np.abs(share) > 0.001].max() < 5.0
-    assert share.size < 200  # few enough to predict
+    assert share.size < 60  # few enough to predict
 
 
 def test_a_standard_becomes_its_components_and_others_stay():

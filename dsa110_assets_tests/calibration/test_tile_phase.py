@@ -1,0 +1,63 @@
+"""A tile whose phases have drifted improves; a good one is left alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from casacore.tables import table
+
+from dsa110_assets.calibration.apply import apply_calibration
+from dsa110_assets.calibration.caltable import CalTable
+from dsa110_assets.calibration.tile_phase import MIN_SIGNIFICANCE, solve_tile_phases
+from dsa110_assets_tests.calibration.small_ms import source_frame, write_small_ms
+
+SKY = [("a", 128.4, 55.7, 1.5, -0.7), ("b", 129.9, 55.1, 1.2, np.nan), ("c", 128.9, 54.9, 0.6, -0.7)]
+SEFD_JY = 6500.0
+
+
+def tile_with(tmp_path, phases_deg, *, seed=1):
+    """A tile with thermal noise whose antennas have turned since its tables were solved; returns it and those tables."""
+    sky = source_frame(SKY)
+    sigma = SEFD_JY / np.sqrt(2 * 4 * 244140.625 * 12.884901888)
+    tile = write_small_ms(tmp_path / "tile.ms", sky, n_ant=12, n_chan=32, n_time=6, noise=sigma, seed=seed)
+    with table(str(tile.path), readonly=False, ack=False) as ms:
+        turn = np.ones(117, dtype=complex)
+        turn[100:112] = np.exp(1j * np.radians(phases_deg))
+        ms.putcol("DATA", ms.getcol("DATA") * (turn[ms.getcol("ANTENNA1")] * turn[ms.getcol("ANTENNA2")].conj())[:, None, None])
+    gain = tile.gain[None]
+    solutions = CalTable(
+        Path("truth"), "B Jones", np.array([61_100.25 * 86400.0]), tile.frequency_hz, np.full(32, 4 * 244140.625), np.zeros(32, dtype=int),
+        gain, np.zeros(gain.shape, bool), np.ones(gain.shape), tuple(str(i + 1) for i in range(117)), (), None,
+    )  # fmt: skip
+    return tile, solutions, sky
+
+
+def test_a_drifted_tile_improves_and_its_phases_are_found(tmp_path):
+    drift = np.random.default_rng(2).normal(0, 25, 12)
+    tile, tables, sky = tile_with(tmp_path, drift)
+    phases = solve_tile_phases(tile.path, [tables], sky, smearing=False)
+    assert phases.kept
+    assert phases.significance > MIN_SIGNIFICANCE
+    found = np.degrees(np.angle(phases.solutions.gain[0, 100:112, 0]))
+    error = found - drift[:, None]
+    assert np.std(error - error.mean(axis=0)) < 5.0  # thermal: 1 / sqrt(sum of |M|^2 / sigma^2) is 3 deg here
+    with table(str(tile.path), ack=False) as ms:
+        model = tile.model[ms.getcol("ANTENNA1") != ms.getcol("ANTENNA2")]
+    coherent = []
+    for name, applied in (("before", [tables]), ("after", [tables, phases.solutions])):
+        apply_calibration(tile.path, applied, tmp_path / f"{name}.ms", chan_avg=1)
+        with table(str(tmp_path / f"{name}.ms"), ack=False) as ms:
+            data = ms.getcol("DATA")
+        coherent.append((data * model.conj()[:, :, None]).real.sum() / (2 * (np.abs(model) ** 2).sum()))
+    assert coherent[0] < 0.9  # 25 deg of phase noise cost exp(-0.19) = 17 % of the flux
+    assert coherent[1] == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_good_tile_is_left_alone(tmp_path, seed):
+    tile, tables, sky = tile_with(tmp_path, np.zeros(12), seed=seed)
+    phases = solve_tile_phases(tile.path, [tables], sky, smearing=False)
+    assert not phases.kept
+    assert phases.solutions is None
+    assert phases.significance < 2.0
+    assert 0 < phases.rms_deg < 10.0  # noise was fitted, and did not convince the other half

@@ -1,0 +1,205 @@
+"""`dsa110 calibrate` and `dsa110 apply` on a simulated tile of 3C286: gains and fluxes come back; what is wrong is named and leaves nothing."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from casacore.tables import table
+
+from dsa110_assets.calibration.caltable import read_caltable
+from dsa110_assets.calibration.resolved import components
+from dsa110_assets.catalogs import calibrators, perley_butler_2017, sky
+from dsa110_assets.cli import main
+from dsa110_assets.conversion import convert_group
+from dsa110_assets.simulation.array import tiny_array
+from dsa110_assets.simulation.band import BandPlan
+from dsa110_assets.simulation.sky import Sky
+from dsa110_assets_tests.catalogs.manual import MANUAL
+from dsa110_assets_tests.conftest import RawTile, make_raw_tile
+
+RA_DEG, DEC_DEG = 202.784533, 30.509155
+SMEARED = True
+
+
+@dataclass(frozen=True)
+class Workplace:
+    directory: Path
+    ms: Path
+    raw: RawTile
+    flux_jy: float
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Workplace:
+    """3C286 as CASA's model shows it, at its Perley-Butler flux density, and a 2 Jy source of the catalogue, smeared; known gains and noise."""
+    directory = tmp_path_factory.mktemp("calibrate")
+    flux_jy = float(perley_butler_2017.flux_jy("3C286", 1.4e9))
+    index = perley_butler_2017.spectral_index("3C286", 1.4e9)
+    share, east, north = components("3C286")
+    ra = np.append(RA_DEG + east / 3600 / np.cos(np.radians(DEC_DEG)), RA_DEG - 0.9)
+    dec = np.append(DEC_DEG + north / 3600, DEC_DEG + 0.7)
+    truth = Sky(
+        tuple(f"S{i}" for i in range(ra.size)), ra, dec, np.append(flux_jy * share, 2.0), np.append(np.full(share.size, index), -0.7)
+    )
+    from dsa110_assets.simulation.directions import local_sidereal_time_deg
+
+    start = 61_100.0
+    start += ((RA_DEG + 0.33 - local_sidereal_time_deg(start)) % 360) / 360.9856  # of date: precession is 0.3 deg
+    raw = make_raw_tile(
+        directory / "raw", array=tiny_array(), band=BandPlan(4), n_integrations=8, start_mjd=start, declination_deg=DEC_DEG - 0.3, sky=truth,
+        smearing=SMEARED,
+    )  # fmt: skip
+    convert_group(dict(enumerate(raw.files)), directory / "tile.ms", flag_rfi=False)
+    (directory / "manual.txt").write_text(MANUAL)
+    catalogs = directory / "state" / "catalogs"
+    calibrators.build_calibrator_db(directory / "manual.txt", catalogs / "vla_calibrators.sqlite3")
+    nvss = pd.DataFrame({"ra_deg": [RA_DEG, RA_DEG - 0.9], "dec_deg": [DEC_DEG, DEC_DEG + 0.7], "peak_jy_per_beam": [14.8, 2.0]})
+    nvss.to_parquet(directory / "nvss.parquet")
+    sky.build_reference(directory / "nvss.parquet", catalogs / "nvss.parquet")
+    return Workplace(directory, directory / "tile.ms", raw, flux_jy)
+
+
+@pytest.fixture(autouse=True)
+def settings(workplace, monkeypatch):
+    monkeypatch.setenv("PIPELINE_STATE_DIR", str(workplace.directory / "state"))
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")  # by hand, the registry is not needed
+
+
+@pytest.fixture(scope="module")
+def solved(workplace):
+    """The tables, made by the command as a person types it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIPELINE_STATE_DIR", str(workplace.directory / "state"))
+        tables = workplace.directory / "tables"
+        code = main.run(["calibrate", "--ms", str(workplace.ms), "--field", "3C286", "--refant", "103", "--output", str(tables)])
+    assert code == 0
+    return tables
+
+
+def test_a_3c286_like_source_gives_the_gains_to_a_per_cent(workplace, solved):
+    bandpass, gain = read_caltable(solved / "bandpass.cal"), read_caltable(solved / "gain.cal")
+    numbers = sorted(workplace.raw.array.antenna_order)
+    truth = workplace.raw.receivers.gains(tuple(numbers), bandpass.frequency_hz, np.array([workplace.raw.start_mjd]))[0]
+    found = np.conj((bandpass.gain * gain.gain)[0, numbers])  # a Measurement Set holds the conjugate of raw data
+    assert np.abs((np.abs(found) / np.abs(truth)).mean(axis=1) - 1).max() < 0.01
+    reference = numbers.index(102)
+    turn = found * np.conj(found[reference]) / (truth * np.conj(truth[reference]))
+    assert np.degrees(np.abs(np.angle(turn.mean(axis=1)))).max() < 2.0
+
+
+def test_a_3c286_like_source_returns_its_flux_to_half_a_per_cent(workplace, solved, tmp_path, capsys):
+    out = tmp_path / "out.ms"
+    arguments = ["apply", "--ms", str(workplace.ms), "--caltable", str(solved), "--output", str(out), "--chan-avg", "1", "--json"]
+    assert main.run(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["channels_averaged"] == 1
+    from dsa110_assets.calibration.model import predict_model
+
+    truth = workplace.raw.sky
+    columns = {n: getattr(truth, n) for n in ("ra_deg", "dec_deg", "flux_jy", "spectral_index")}
+    predict_model(out, pd.DataFrame({"name": truth.names, **columns}), min_apparent_jy=0.0)
+    with table(str(out), ack=False) as ms:
+        data, model, flag = ms.getcol("DATA"), ms.getcol("MODEL_DATA"), ms.getcol("FLAG")
+    scale = (~flag * (data * model.conj()).real).sum() / (~flag * np.abs(model) ** 2).sum()
+    assert scale == pytest.approx(1.0, abs=0.005)
+    assert not list(tmp_path.rglob(".staging/*"))
+
+
+def test_tables_say_what_they_are(solved):
+    written = json.loads((solved / "quality.json").read_text())
+    assert written["refant"] == "103"
+    assert written["model"]["brightest"] == "1331+305"
+    assert written["accepted"] is True
+    assert {p.name for p in solved.iterdir()} >= {
+        "bandpass.cal",
+        "gain.cal",
+        "bandpass-amplitude.png",
+        "gain-time.png",
+        "bandpass-flags.png",
+    }
+
+
+def test_existing_bandpass_and_json(workplace, solved, tmp_path, capsys):
+    arguments = ["calibrate", "--ms", str(workplace.ms), "--skip-bp", "--bandpass", str(solved / "bandpass.cal"), "--gain-solint", "30s"]
+    assert main.run([*arguments, "--bp-minsnr", "4", "--output", str(tmp_path / "gains"), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["bandpass"] is None
+    assert answer["tables"] == [str(tmp_path / "gains" / "gain.cal")]
+    assert read_caltable(tmp_path / "gains" / "gain.cal").time_s.size == 4
+
+
+def refused(capsys, arguments) -> str:
+    """What a failing command says; exit code 2, nothing on standard output."""
+    assert main.run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
+
+
+def test_no_calibrator_in_the_tile_is_named_and_nothing_is_left(workplace, tmp_path, capsys):
+    said = refused(capsys, ["calibrate", "--ms", str(workplace.ms), "--field", "0834+555", "--output", str(tmp_path / "t")])
+    assert "0834+555 is not in this tile" in said
+    shutil.copytree(workplace.ms, tmp_path / "elsewhere.ms")
+    with table(f"{tmp_path / 'elsewhere.ms'}::POINTING", readonly=False, ack=False) as pointing:
+        direction = pointing.getcol("DIRECTION")
+        direction[..., 0] += 0.5
+        pointing.putcol("DIRECTION", direction)
+    said = refused(capsys, ["calibrate", "--ms", str(tmp_path / "elsewhere.ms"), "--output", str(tmp_path / "t")])
+    assert "no calibrator above 0.5 Jy at 20 cm transits" in said
+    assert {p.name for p in tmp_path.iterdir()} == {"elsewhere.ms"}
+
+
+def test_a_calibrator_without_a_flux_is_never_given_one(workplace, tmp_path, capsys):
+    said = refused(capsys, ["calibrate", "--ms", str(workplace.ms), "--field", "1911+161", "--output", str(tmp_path / "t")])
+    assert "no flux density at 20 cm" in said
+
+
+def test_a_tile_without_a_usable_reference_antenna_is_refused(workplace, tmp_path, capsys):
+    shutil.copytree(workplace.ms, tmp_path / "flagged.ms")
+    with table(str(tmp_path / "flagged.ms"), readonly=False, ack=False) as ms:
+        flag = ms.getcol("FLAG")
+        flag[:, :40] = True  # five eighths of every antenna
+        ms.putcol("FLAG", flag)
+    said = refused(capsys, ["calibrate", "--ms", str(tmp_path / "flagged.ms"), "--output", str(tmp_path / "t")])
+    assert "every antenna is mostly flagged" in said
+    assert {p.name for p in tmp_path.iterdir() if not p.name.startswith(".")} == {"flagged.ms"}
+    assert not list(tmp_path.rglob(".staging/*"))
+
+
+def test_tables_of_another_strip_are_refused_by_name(workplace, solved, tmp_path, capsys):
+    shutil.copytree(solved / "gain.cal", tmp_path / "gain.cal")
+    with table(f"{tmp_path / 'gain.cal'}::FIELD", readonly=False, ack=False) as field:
+        field.putcol("PHASE_DIR", field.getcol("PHASE_DIR") + np.radians([[[0.0, 16.0]]]))
+    said = refused(
+        capsys, ["apply", "--ms", str(workplace.ms), "--caltable", str(tmp_path / "gain.cal"), "--output", str(tmp_path / "o.ms")]
+    )
+    assert "gain.cal: was solved at declination 46." in said
+    assert "tile.ms are at 30." in said
+    assert not (tmp_path / "o.ms").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["calibrate", "--ms", "absent.ms", "--output", "t"], "is not a Measurement Set"),
+        (["calibrate", "--ms", "TILE", "--skip-bp", "--skip-g", "--output", "t"], "both skipped"),
+        (["calibrate", "--ms", "TILE", "--skip-g"], "half a set of tables is not registered"),
+        (["apply", "--ms", "TILE", "--caltable", "nowhere"], "neither a calibration table nor a directory"),
+        (["apply", "--ms", "TILE", "--caltable", "TABLES", "--output", "TILE"], "no calibrated Measurement Set"),
+        (["apply", "--ms", "TILE", "--output", "x.ms"], "tables given by hand"),
+    ],
+)
+def test_requests_that_cannot_be_met_are_explained(workplace, solved, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    places = {"TILE": str(workplace.ms), "TABLES": str(solved)}
+    assert message in refused(capsys, [places.get(a, a) for a in arguments]).replace("\n", " ")
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_a_directory_of_other_things_is_never_replaced(workplace, tmp_path, capsys):
+    (tmp_path / "precious.txt").write_text("mine")
+    assert "holds no solutions" in refused(capsys, ["calibrate", "--ms", str(workplace.ms), "--output", str(tmp_path)])
+    assert (tmp_path / "precious.txt").read_text() == "mine"
