@@ -13,7 +13,23 @@ from typing import Annotated
 import typer
 
 from dsa110_assets import __version__
-from dsa110_assets.cli import alerts, backfill, calibrate, catalogs, clean, config, convert, db, demo, image, ingest, preflight, simulate, stale, up
+from dsa110_assets.cli import (
+    alerts,
+    backfill,
+    calibrate,
+    catalogs,
+    clean,
+    config,
+    convert,
+    db,
+    demo,
+    image,
+    ingest,
+    preflight,
+    simulate,
+    stale,
+    up,
+)
 from dsa110_assets.errors import PipelineError, RetriableError
 
 EXIT_FAILED = 2

@@ -203,3 +203,46 @@ def test_a_directory_of_other_things_is_never_replaced(workplace, tmp_path, caps
     (tmp_path / "precious.txt").write_text("mine")
     assert "holds no solutions" in refused(capsys, ["calibrate", "--ms", str(workplace.ms), "--output", str(tmp_path)])
     assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_the_platforms_own_tile_is_solved_registered_and_calibrated(workplace, database, tmp_path, monkeypatch, capsys):
+    """Without --output and --caltable the commands do what the assets do."""
+    from dsa110_assets import products
+    from dsa110_assets.registry.queries.calibration import applied_caltables
+    from dsa110_assets.registry.queries.observations import upsert_measurement_set
+    from dsa110_assets.registry.schema import GroupState, TileStage
+    from dsa110_assets.stages.attempts import now
+    from dsa110_assets_tests.registry_fixture import add_group
+
+    for name in ("output", "scratch"):
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}_DIR", str(tmp_path / name))
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", database.url)
+    group_id = products.group_id_of(workplace.raw.start_mjd + products.JD_MINUS_MJD)
+    ms = tmp_path / "output" / group_id[:10] / f"{group_id}.ms"
+    assert "is not a registered" in refused(capsys, ["calibrate", "--ms", str(workplace.ms)])
+    shutil.copytree(workplace.ms, ms)
+    with database.session() as session:
+        group = add_group(session, group_id, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET, dec_deg=DEC_DEG - 0.3)
+        group.pending_at = now()
+        upsert_measurement_set(
+            session, path=str(ms), group_id=group_id, kind="raw", status="flagged", start_mjd=group.start_mjd, mid_mjd=group.mid_mjd,
+            end_mjd=group.end_mjd, ra_deg=RA_DEG, dec_deg=DEC_DEG, pointing_dec_deg=DEC_DEG - 0.3, calibrator=None, n_channels=64,
+            flagged_fraction=0.0, size_bytes=1,
+        )  # fmt: skip
+    assert main.run(["apply", "--ms", str(ms)]) == 75  # no tables yet: later, perhaps
+    assert "no valid tables" in capsys.readouterr().err
+    assert main.run(["calibrate", "--ms", str(ms), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["calibrator"] == "1331+305"
+    assert answer["observations_released"] == 1  # the one that has just begun to wait
+    tables = tmp_path / "scratch" / "caltables" / group_id[:10] / group_id
+    assert answer["tables"] == str(tables)
+    assert main.run(["apply", "--ms", str(ms), "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["borrowed_from"] == "same-night"
+    assert done["smearing_loss"] < 0.01
+    assert Path(done["output"]).is_dir()
+    with database.session() as session:
+        found = applied_caltables(session, group_id)
+        assert found is not None
+        assert found[1].directory == str(tables)
