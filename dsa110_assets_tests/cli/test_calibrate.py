@@ -240,7 +240,7 @@ def test_the_platforms_own_tile_is_solved_registered_and_calibrated(workplace, d
     assert main.run(["apply", "--ms", str(ms), "--json"]) == 0
     done = json.loads(capsys.readouterr().out)
     assert done["borrowed_from"] == "same-night"
-    assert done["smearing_loss"] < 0.01
+    assert done["channels_averaged"] == 1  # channels of 2.9 MHz are wider than the budget allows already
     assert Path(done["output"]).is_dir()
     with database.session() as session:
         found = applied_caltables(session, group_id)
