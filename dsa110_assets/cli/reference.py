@@ -18,11 +18,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
     from mkdocs.structure.files import File
 
-    readme = Path(config.config_file_path).with_name("README.md").read_text(encoding="utf-8")
+    root = Path(config.config_file_path).parent
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    for here, there in (
+        ("](docs/decisions/)", "](decisions/0001-stages-between-domain-and-orchestration.md)"),
+        ("](docs/", "]("),
+        ("](deploy/README.md)", "](deployment.md)"),
+    ):
+        readme = readme.replace(here, there)
     pages = {
-        "index.md": readme.replace("](docs/decisions/)", "](decisions/0001-stages-between-domain-and-orchestration.md)").replace(
-            "](docs/", "]("
-        ),
+        "index.md": readme,
+        "deployment.md": (root / "deploy/README.md").read_text(encoding="utf-8"),
         "reference/commands.md": commands(),
         "reference/settings.md": settings(),
         "reference/tables.md": tables(),
