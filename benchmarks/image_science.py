@@ -4,7 +4,7 @@
 
 Three fields: declination +54.6, declination +16.3, and across 0h right ascension. Each is simulated with perfect receivers and smearing, converted, averaged and
 imaged with a catalogue that lacks a fifth of the sources and is wrong by 10 % about the fluxes of the others. ``--full`` takes the full array and 4096 pixels of 3 arcsec, else the
-demonstration's (24 antennas, 2160 pixels of 7 arcsec). Prints one JSON line for each field.
+demonstration's array (24 antennas) and 2880 pixels of 4 arcsec. Prints one JSON line for each field.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from astropy import units as u
+from astropy.coordinates import FK5, SkyCoord
+from astropy.time import Time
 from astropy.wcs import WCS
 from scipy import ndimage
 
@@ -67,7 +70,10 @@ def run(name: str, dec_deg: float, start_mjd: float, *, full: bool, seed: int) -
 
     rng = np.random.default_rng(seed)
     array, band = (full_array(), full_band()) if full else (demo_array(), demo_band())
-    truth = draw(rng, local_sidereal_time_deg(start_mjd + 155 / 86_400), dec_deg, 3e-4 if full else 4e-3)
+    meridian = SkyCoord(
+        local_sidereal_time_deg(start_mjd + 155 / 86_400) * u.deg, dec_deg * u.deg, frame=FK5(equinox=Time(start_mjd, format="mjd"))
+    ).icrs
+    truth = draw(rng, float(meridian.ra.deg), float(meridian.dec.deg), 2.3e-4 if full else 1e-3)
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         files = simulate_tile(
@@ -79,7 +85,7 @@ def run(name: str, dec_deg: float, start_mjd: float, *, full: bool, seed: int) -
         average(directory / "raw.ms", directory / "tile.cal.ms", 4 if full else 1)
         known = truth[rng.uniform(size=N_SOURCES) < 0.8]
         catalog = known.assign(flux_jy=known["flux_jy"] * (1 + 0.1 * rng.standard_normal(len(known))))
-        size, cell = (4096, 3.0) if full else (2160, 7.0)
+        size, cell = (4096, 3.0) if full else (2880, 4.0)
         report = image_tile(
             directory / "tile.cal.ms", directory, "t", ImagingOptions(image_size=size, cell_arcsec=cell), mask_sky=catalog, provenance={}
         )
