@@ -54,13 +54,14 @@ def not_fresh(instance: dg.DagsterInstance) -> list[Alert]:
 
 
 def failed_runs(instance: dg.DagsterInstance) -> list[Alert]:
-    """Runs that have failed for good in the last day; those of one observation are told from the ingest queue."""
+    """Runs that have failed for good in the last day and have not been made up for; those of one observation are told from the ingest queue."""
     from dsa110_assets.stages.attempts import now
 
     filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now() - RUNS_REMEMBERED)
     found: list[Alert] = []
-    for run in instance.get_runs(filters, limit=50):
-        if GROUP_TAG in run.tags or run.tags.get("dagster/did_retry") == "true":
+    for record in instance.get_run_records(filters, limit=50):
+        run = record.dagster_run
+        if GROUP_TAG in run.tags or run.tags.get("dagster/did_retry") == "true" or _made_up_for(instance, record):
             continue
         partition = run.tags.get("dagster/partition", "")
         what = f"{run.job_name} {partition}".strip() if not run.job_name.startswith("__") else f"backfill run {partition}".strip()
@@ -69,6 +70,20 @@ def failed_runs(instance: dg.DagsterInstance) -> list[Alert]:
             Alert(f"run-failed/{run.run_id}", "error", title, f"open run {run.run_id[:8]} in the UI; re-execute it when the cause is gone")
         )
     return found
+
+
+def _made_up_for(instance: dg.DagsterInstance, failed: dg.RunRecord) -> bool:
+    """Whether a later run of the same partition has made what this one should have made, or the same job has succeeded since."""
+    run = failed.dagster_run
+    partition = run.tags.get("dagster/partition")
+    later = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.SUCCESS],
+        created_after=failed.create_timestamp,
+        job_name=None if partition else run.job_name,
+        tags={"dagster/partition": partition} if partition else None,
+    )
+    wanted = run.asset_selection or frozenset()
+    return any(one.job_name == run.job_name or (one.asset_selection or frozenset()) >= wanted for one in instance.get_runs(later, limit=20))
 
 
 def cause_of(instance: dg.DagsterInstance, run_id: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ from dsa110_assets.definitions import build_defs
 from dsa110_assets.ingest import status
 from dsa110_assets.orchestration import sensors
 from dsa110_assets.orchestration.resources import PlatformResource
-from dsa110_assets.registry.schema import GroupState
+from dsa110_assets.registry.schema import GroupState, ProductVersion
 from dsa110_assets.simulation import faults
 from dsa110_assets.simulation.night import DemoPlan, demo_plan
+from dsa110_assets.stages import backfill
 from dsa110_assets.stages.attempts import now
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.recipes import INGREDIENTS
+from dsa110_assets.stages.staleness import stale_partitions
+from dsa110_assets.stages.work import HOUR_ASSETS, NIGHT_ASSETS
+from dsa110_assets_tests.e2e.reading import READ, WatchedConfig, watched_stages
 from dsa110_assets_tests.registry_fixture import empty
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -88,7 +94,9 @@ def night(tmp_path_factory: pytest.TempPathFactory, registry_url: str) -> tuple[
     plan.write_references(places.reference)
     plan.write_truth(places.truth)
     settings = {name.removeprefix("PIPELINE_").lower(): value for name, value in places.settings(3999).items()}
-    config = PipelineConfig(_env_file=None, **settings, database_url=SecretStr(registry_url)).model_copy(update={"hour_settle_s": 0.001})
+    config: PipelineConfig = WatchedConfig(_env_file=None, **settings, database_url=SecretStr(registry_url)).model_copy(
+        update={"hour_settle_s": 0.001}
+    )
     for number in range(2):
         truth = plan.simulate(places.incoming, number)
     broken = places.incoming / "2026-03-12T04:50:00_sb03.hdf5"
@@ -99,7 +107,8 @@ def night(tmp_path_factory: pytest.TempPathFactory, registry_url: str) -> tuple[
     platform = Platform.open(config)
     with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
         one = Night(config, instance)
-        one.run_until_quiet()
+        with watched_stages():
+            one.run_until_quiet()
         yield one, platform, plan, places, before
 
 
@@ -151,3 +160,55 @@ def test_a_second_look_asks_for_nothing(night: Any) -> None:
     known = set(one.run_keys)
     one.run_until_quiet()
     assert one.run_keys == known
+
+
+def test_each_stage_has_read_exactly_the_settings_that_are_declared_for_its_product(night: Any) -> None:
+    scientific = {name for parts in INGREDIENTS.values() for name in parts.settings}
+    read = {product: names & scientific for product, names in READ.items()}
+    assert read == {product: set(INGREDIENTS[product].settings) for product in READ}
+
+
+def _newest_versions(platform: Platform) -> dict[tuple[str, str], int]:
+    with platform.database.session() as session:
+        return {(row.product, row.key): row.version_id for row in session.query(ProductVersion).order_by(ProductVersion.version_id)}
+
+
+def test_after_one_imaging_setting_changed_a_backfill_makes_only_images_and_what_follows(night: Any) -> None:
+    """Of the second night; the first one stays stale. Runs are grouped as the daemon groups them: slots, hours, nights."""
+    one, platform, plan, _, _ = night
+    assert stale_partitions(platform) == []
+    changed = Platform(platform.config.model_copy(update={"auto_threshold_sigma": 4.0}), platform.paths, platform.database)
+    follows = {
+        "tile_image",
+        "hourly_mosaic",
+        "source_catalog",
+        "forced_photometry",
+        "light_curves",
+        "variability_metrics",
+        "ese_candidates",
+    }
+    assert {stale.asset for stale in stale_partitions(changed)} == follows
+    last = date.fromisoformat(plan.nights[-1].date)
+    chosen = backfill.plan(changed, last, only_stale=True)
+    assert set(chosen.partitions) == follows
+    before, files = _newest_versions(changed), _ages(platform)
+
+    again = Night(changed.config, one.instance)
+    for job, assets in (("tile", ("tile_image",)), ("hour", HOUR_ASSETS), ("night", NIGHT_ASSETS[2:])):
+        for partition in chosen.partitions[assets[0]]:
+            again._execute(dg.RunRequest(job_name=job, partition_key=partition, asset_selection=[dg.AssetKey(name) for name in assets]))
+
+    after = _newest_versions(changed)
+    made = {product for (product, key), version in after.items() if before[product, key] != version}
+    assert made == follows
+    assert {key[:10] for (product, key), version in after.items() if before[product, key] != version} == {last.isoformat()}
+    assert _ages(platform) == files, "Measurement Sets and tables were not touched"
+    assert {stale.night for stale in stale_partitions(changed)} == {plan.nights[0].date}
+    assert list(again._ask_follow_up()) == [], "nothing is made twice"
+
+
+def _ages(platform: Platform) -> dict[str, int]:
+    roots = (platform.paths.output_dir, platform.paths.scratch_dir / "caltables")
+    return {
+        str(path): path.stat().st_mtime_ns for root in roots for path in root.rglob("*") if path.is_file() and path.name != "table.lock"
+    }

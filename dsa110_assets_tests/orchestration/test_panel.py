@@ -250,15 +250,25 @@ def test_stale_assets_and_failed_runs_are_told_once(platform, instance, monkeypa
         )
     )
     monkeypatch.setattr(hour, "make_mosaic", _raise(MosaicError("hour", "no good tile", "look at the tiles")))
-    build_defs(platform.config).resolve_job_def("hour").execute_in_process(
-        instance=instance, partition_key=hour_key(NIGHT, "05"), asset_selection=[dg.AssetKey("hourly_mosaic")], raise_on_error=False
-    )
+    _run_hour(platform, instance)
     first = _tick(platform, instance, None)
     assert sorted(told.pop()[0]) == ["not-fresh", "run-failed"]
     assert "no good tile" in first.skip_reason.skip_message
     again = _tick(platform, instance, first.cursor)
     assert told.pop() == ([], [])
     assert json.loads(again.cursor) == json.loads(first.cursor)
+
+    monkeypatch.setattr(hour, "make_mosaic", lambda *_: StageResult("hourly_mosaic", f"{NIGHT}T05"))
+    _run_hour(platform, instance)
+    last = _tick(platform, instance, again.cursor)
+    assert told.pop()[1] == [title for key, title in json.loads(first.cursor).items() if key.startswith("run-failed")]
+    assert [key.partition("/")[0] for key in json.loads(last.cursor)] == ["not-fresh"]
+
+
+def _run_hour(platform: Platform, instance: dg.DagsterInstance) -> None:
+    build_defs(platform.config).resolve_job_def("hour").execute_in_process(
+        instance=instance, partition_key=hour_key(NIGHT, "05"), asset_selection=[dg.AssetKey("hourly_mosaic")], raise_on_error=False
+    )
 
 
 def test_an_alert_that_was_not_delivered_is_told_again(platform, instance) -> None:
