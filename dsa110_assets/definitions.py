@@ -16,6 +16,7 @@ from dsa110_assets.orchestration.assets import (
     ese_candidates,
     forced_photometry,
     hourly_mosaic,
+    injection_recovery,
     light_curves,
     measurement_set,
     monitored_sources,
@@ -43,6 +44,7 @@ PARTITIONED = (
     light_curves,
     variability_metrics,
     ese_candidates,
+    injection_recovery,
 )
 REFERENCES = (calibrator_catalog, nvss_catalog, monitored_sources)
 OPERATIONS = (stale_products,)
@@ -59,7 +61,7 @@ def build_defs(config: PipelineConfig | None = None) -> dg.Definitions:
         asset_checks=[checks.build(partitions)],
         jobs=[*jobs.JOBS, *backfills.JOBS, housekeeping.housekeeping_job, housekeeping.stale_job],
         sensors=[*sensors.SENSORS, alerting.alerts],
-        schedules=[schedules.build(partitions), *housekeeping.SCHEDULES],
+        schedules=[*schedules.build(partitions), *housekeeping.SCHEDULES],
         resources={"platform": platform},
         executor=dg.in_process_executor,
     )

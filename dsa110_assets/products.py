@@ -140,6 +140,18 @@ class ProductPaths:
         """Directory of a mosaic: ``<name>-image.fits``, ``-noise``, ``-weight``, ``-coverage``, preview."""
         return self.scratch_dir / "mosaics" / name
 
+    def mosaic_plan(self, name: str) -> Path:
+        """Which tiles a mosaic on demand would be made from (JSON)."""
+        return self.scratch_dir / "mosaics" / "plans" / f"{name}.json"
+
+    def injection_dir(self, night: str) -> Path:
+        """What became of a night's artificial sources: ``recovery.parquet``, ``completeness.csv``, ``recovery.png``."""
+        return self.scratch_dir / "injections" / night
+
+    def candidate_dir(self, night: str, source_id: int) -> Path:
+        """Pictures and tables of an ESE candidate as of a night: ``light_curve.png``, ``cutouts.png``, ``neighbours.csv``."""
+        return self.scratch_dir / "candidates" / night / str(source_id)
+
     @property
     def catalogs_dir(self) -> Path:
         """Read-only reference catalogues."""
@@ -152,6 +164,8 @@ class ProductPaths:
             self.scratch_dir / "caltables",
             self.scratch_dir / "images",
             self.scratch_dir / "mosaics",
+            self.scratch_dir / "injections",
+            self.scratch_dir / "candidates",
             self.catalogs_dir,
         )
         return tuple(root for root in roots if root.is_dir())

@@ -25,6 +25,9 @@ from dsa110_assets.cli import (
     demo,
     image,
     ingest,
+    lightcurve,
+    mosaic,
+    photometry,
     preflight,
     simulate,
     stale,
@@ -47,6 +50,9 @@ app.add_typer(config.app, name="config")
 app.add_typer(ingest.app, name="ingest")
 app.add_typer(convert.app, name="convert")
 app.add_typer(catalogs.app, name="catalogs")
+app.add_typer(mosaic.app, name="mosaic")
+app.add_typer(photometry.app, name="photometry")
+app.add_typer(lightcurve.app, name="lightcurve")
 app.add_typer(simulate.app, name="simulate")
 app.command("image")(image.image)
 app.command("preflight")(preflight.preflight)

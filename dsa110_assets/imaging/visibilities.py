@@ -74,7 +74,7 @@ def read_visibilities(ms: Path) -> Visibilities:
         if "WEIGHT_SPECTRUM" not in main.colnames():
             raise ImagingError(ms, "no column WEIGHT_SPECTRUM, so the noise is unknown", "make the calibrated_ms asset again")
         calibration = json.loads(main.getkeyword(CALIBRATED_KEYWORD))
-        frequency_hz, channel_width_hz = _read_spectral_setup(ms)
+        frequency_hz, channel_width_hz = read_spectral_setup(ms)
         pointing = read_tile_pointing(ms)
         antenna1, antenna2 = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
         time_mjd = np.asarray(main.getcol("TIME"), dtype=np.float64) / 86400.0
@@ -124,7 +124,8 @@ def read_visibilities(ms: Path) -> Visibilities:
     )
 
 
-def _read_spectral_setup(ms: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def read_spectral_setup(ms: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Channel centres (ascending) and widths of the one spectral window, Hz, (nchan,) each."""
     from casacore.tables import table
 
     with table(f"{ms}::SPECTRAL_WINDOW", ack=False) as window:

@@ -31,9 +31,15 @@ night_job = dg.define_asset_job(
 nightly_mosaic_job = dg.define_asset_job(
     "mosaic_of_the_night", selection=dg.AssetSelection.assets("nightly_mosaic"), description="Mosaic of a whole night."
 )
+injection_job = dg.define_asset_job(
+    "injections",
+    selection=dg.AssetSelection.assets("injection_recovery"),
+    description="Artificial sources through the data of a night.",
+    tags={"dagster/priority": "-5"},  # whatever else waits goes first
+)
 references_job = dg.define_asset_job(
     "references",
     selection=dg.AssetSelection.assets("calibrator_catalog", "nvss_catalog", "monitored_sources"),
     description="Refresh the reference catalogues.",
 )
-JOBS = (tile_job, calibration_job, hour_job, night_job, nightly_mosaic_job, references_job)
+JOBS = (tile_job, calibration_job, hour_job, night_job, nightly_mosaic_job, injection_job, references_job)

@@ -1,10 +1,11 @@
-"""The nightly mosaic at 03:00 UTC."""
+"""After a night: its mosaic at 03:00 UTC, the artificial sources in its data at 04:00 UTC."""
 
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from dsa110_assets.orchestration.jobs import nightly_mosaic_job
+from dsa110_assets.orchestration.jobs import injection_job, nightly_mosaic_job
 from dsa110_assets.orchestration.partitions import Partitions
 from dsa110_assets.orchestration.resources import PlatformResource
 
@@ -15,18 +16,38 @@ def night_before(partitions: Partitions, when: datetime) -> str | None:
     return yesterday.isoformat() if yesterday >= partitions.night.start.date() else None
 
 
-def build(partitions: Partitions) -> dg.ScheduleDefinition:
-    """The schedule; it targets the newest complete night, and skips nights without images."""
+def build(partitions: Partitions) -> list[dg.ScheduleDefinition]:
+    """The schedules; both target the newest complete night, and skip nights without images."""
+    return [
+        _after_the_night(
+            partitions,
+            "nightly_mosaic_at_0300_utc",
+            nightly_mosaic_job,
+            "0 3 * * *",
+            "Mosaic of the night before, at 03:00 UTC; skipped when the night has no images.",
+        ),
+        _after_the_night(
+            partitions,
+            "injection_recovery_at_0400_utc",
+            injection_job,
+            "0 4 * * *",
+            "Artificial sources through the data of the night before, at 04:00 UTC; skipped when the night has no images.",
+        ),
+    ]
 
+
+def _after_the_night(
+    partitions: Partitions, name: str, job: UnresolvedAssetJobDefinition, cron_schedule: str, description: str
+) -> dg.ScheduleDefinition:
     @dg.schedule(
-        name="nightly_mosaic_at_0300_utc",
-        job=nightly_mosaic_job,
-        cron_schedule="0 3 * * *",
+        name=name,
+        job=job,
+        cron_schedule=cron_schedule,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Mosaic of the night before, at 03:00 UTC; skipped when the night has no images.",
+        description=description,
     )
-    def nightly_mosaic_at_0300_utc(context: dg.ScheduleEvaluationContext, platform: PlatformResource) -> dg.RunRequest | dg.SkipReason:
+    def after_the_night(context: dg.ScheduleEvaluationContext, platform: PlatformResource) -> dg.RunRequest | dg.SkipReason:
         from dsa110_assets.stages import planning
 
         night = night_before(partitions, context.scheduled_execution_time)
@@ -34,4 +55,4 @@ def build(partitions: Partitions) -> dg.ScheduleDefinition:
             return dg.SkipReason(f"night {night} has no images")
         return dg.RunRequest(run_key=night, partition_key=night)
 
-    return nightly_mosaic_at_0300_utc
+    return after_the_night

@@ -7,17 +7,22 @@ the flux tables. Does not belong here: finding sources (`mosaicking`), comparing
 from dsa110_assets.photometry.adaptive import ChannelImage, adaptive
 from dsa110_assets.photometry.beams import Beam
 from dsa110_assets.photometry.forced import PhotometryOptions, measure, measured_error_factor
-from dsa110_assets.photometry.images import measure_mosaic, measure_tile
-from dsa110_assets.photometry.tables import write_table
+from dsa110_assets.photometry.images import cutout, measure_file, measure_mosaic, measure_tile, read_channel
+from dsa110_assets.photometry.tables import read_positions, save_table, write_table
 
 __all__ = [
     "Beam",
     "ChannelImage",
     "PhotometryOptions",
     "adaptive",
+    "cutout",
     "measure",
+    "measure_file",
     "measure_mosaic",
     "measure_tile",
     "measured_error_factor",
+    "read_channel",
+    "read_positions",
+    "save_table",
     "write_table",
 ]

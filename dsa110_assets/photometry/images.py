@@ -17,6 +17,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dsa110_assets.errors import PhotometryError
+from dsa110_assets.photometry.adaptive import ChannelImage
 from dsa110_assets.photometry.beams import Beam
 from dsa110_assets.photometry.forced import PhotometryOptions, measure, measured_error_factor
 from dsa110_assets.products import image_path
@@ -66,14 +67,110 @@ def measure_tile(
 
     The restoring beam of a tile is the same all over the image plane, so the options' ``beam_frame`` becomes ``image``.
     """
-    image, header = _read_map(image_path(directory, name, "image-pb"))
-    weight, _ = _read_map(image_path(directory, name, "weight"))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        noise = np.where(weight > 0.0, 1.0 / np.sqrt(weight), np.nan).astype(np.float32)
+    path = image_path(directory, name, "image-pb")
+    image, header = _read_map(path)
     chosen = replace(options or PhotometryOptions(), beam_frame="image")
-    return _measure_maps(
-        image, noise, header, image_path(directory, name, "image-pb"), name, positions, chosen, measure_errors=measure_errors
+    return _measure_maps(image, noise_of(path, image.shape), header, path, name, positions, chosen, measure_errors=measure_errors)
+
+
+def measure_file(
+    path: Path,
+    positions: pd.DataFrame,
+    *,
+    noise_path: Path | None = None,
+    options: PhotometryOptions | None = None,
+    measure_errors: bool = True,
+) -> pd.DataFrame:
+    """Fluxes in an image file: a mosaic's ``-image``, a tile's ``-image-pb``, or any image with a noise map beside or given.
+
+    Args:
+        path: FITS image in Jy/beam, corrected for the primary beam.
+        positions, options, measure_errors: see `measure_mosaic`.
+        noise_path: noise map, Jy/beam; None takes the product that belongs to the image (`noise_of`).
+    """
+    image, header = _read_map(path)
+    chosen = options or PhotometryOptions()
+    if path.name.endswith("-image-pb.fits"):
+        chosen = replace(chosen, beam_frame="image")
+    noise = noise_of(path, image.shape) if noise_path is None else _read_map(noise_path)[0]
+    return _measure_maps(image, noise, header, path, path.name.removesuffix(".fits"), positions, chosen, measure_errors=measure_errors)
+
+
+def noise_of(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Noise map that belongs to an image: a mosaic's ``-noise`` or a tile's ``1 / sqrt(-weight)``, shape (ny, nx), Jy/beam.
+
+    Raises:
+        PhotometryError: there is none, or it has another shape.
+    """
+    name = path.name.removesuffix("-image.fits") if path.name.endswith("-image.fits") else path.name.removesuffix("-image-pb.fits")
+    noise_file, weight_file = image_path(path.parent, name, "noise"), image_path(path.parent, name, "weight")
+    if path.name.endswith("-image.fits") and noise_file.is_file():
+        noise, _ = _read_map(noise_file)
+    elif path.name.endswith("-image-pb.fits") and weight_file.is_file():
+        weight, _ = _read_map(weight_file)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            noise = np.where(weight > 0.0, 1.0 / np.sqrt(weight), np.nan).astype(np.float32)
+    else:
+        raise PhotometryError(
+            path,
+            "no noise map belongs to it",
+            "give a mosaic's -image.fits, a tile's -image-pb.fits, or the noise map itself (--noise)",
+        )
+    if noise.shape != shape:
+        raise PhotometryError(path, f"its noise map has shape {noise.shape}, the image {shape}", "make the image again")
+    return noise
+
+
+def read_channel(path: Path, noise_path: Path | None = None) -> ChannelImage:
+    """Image of one channel with its noise map, for `adaptive`.
+
+    Raises:
+        PhotometryError: the header has no frequency, or as for `measure_file`.
+    """
+    image, header = _read_map(path)
+    _check_header(header, path, ("BMAJ", "BMIN", "BPA"))
+    axis = next((k for k in range(1, 5) if str(header.get(f"CTYPE{k}", "")).strip() == "FREQ"), None)
+    frequency = header.get("RESTFRQ") if axis is None else header.get(f"CRVAL{axis}")
+    if not isinstance(frequency, int | float):
+        raise PhotometryError(
+            path, "its header has no frequency (FREQ axis or RESTFRQ)", "give images of single channels with full headers"
+        )
+    noise = noise_of(path, image.shape) if noise_path is None else _read_map(noise_path)[0]
+    return ChannelImage(
+        image, noise, WCS(header).celestial, Beam(*(_number(header, key) for key in ("BMAJ", "BMIN", "BPA"))), float(frequency)
     )
+
+
+def cutout(path: Path, ra_deg: float, dec_deg: float, size_arcsec: float) -> NDArray[np.float32] | None:
+    """Square part of an image around a position, Jy/beam, NaN beyond the image's edge; None where it lies outside. Reads no more than that.
+
+    Raises:
+        PhotometryError: the file cannot be read.
+    """
+    try:
+        with fits.open(path, memmap=True) as hdus:
+            header, data = hdus[0].header, hdus[0].data
+            wcs = WCS(header).celestial
+            x, y = (round(float(value)) for value in wcs.wcs_world2pix(ra_deg, dec_deg, 0))
+            half = max(1, round(size_arcsec / 7200.0 / abs(_number(header, "CDELT2"))))
+            ny, nx = data.shape[-2:]
+            if not (0 <= x < nx and 0 <= y < ny):
+                return None
+            stamp = np.full((2 * half + 1, 2 * half + 1), np.nan, dtype=np.float32)
+            y0, y1, x0, x1 = max(y - half, 0), min(y + half + 1, ny), max(x - half, 0), min(x + half + 1, nx)
+            stamp[y0 - y + half : y1 - y + half, x0 - x + half : x1 - x + half] = data[..., y0:y1, x0:x1].reshape(y1 - y0, x1 - x0)
+            return stamp
+    except OSError as error:
+        raise PhotometryError(path, f"cannot be read ({error})", "make the image again") from error
+
+
+def _check_header(header: fits.Header, path: Path, keys: tuple[str, ...]) -> None:
+    unit = str(header.get("BUNIT", "")).upper().replace(" ", "")
+    if unit != "JY/BEAM":
+        raise PhotometryError(path, f"BUNIT is {header.get('BUNIT')!r}, Jy/beam was expected", "convert the image; fluxes here are Jy only")
+    absent = [key for key in keys if key not in header]
+    if absent:
+        raise PhotometryError(path, f"header lacks {', '.join(absent)}", "make the image again with its full header")
 
 
 def _read_map(path: Path) -> tuple[NDArray[np.float32], fits.Header]:
@@ -103,12 +200,7 @@ def _measure_maps(
     *,
     measure_errors: bool,
 ) -> pd.DataFrame:
-    unit = str(header.get("BUNIT", "")).upper().replace(" ", "")
-    if unit != "JY/BEAM":
-        raise PhotometryError(path, f"BUNIT is {header.get('BUNIT')!r}, Jy/beam was expected", "convert the image; fluxes here are Jy only")
-    absent = [key for key in ("BMAJ", "BMIN", "BPA", "MJD-BEG", "MJD-END") if key not in header]
-    if absent:
-        raise PhotometryError(path, f"header lacks {', '.join(absent)}", "make the image again with its full header")
+    _check_header(header, path, ("BMAJ", "BMIN", "BPA", "MJD-BEG", "MJD-END"))
     missing = [column for column in ("name", "ra_deg", "dec_deg") if column not in positions.columns]
     if missing:
         raise PhotometryError("positions", f"columns {', '.join(missing)} are missing", "give a table with name, ra_deg and dec_deg")

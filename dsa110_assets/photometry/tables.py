@@ -1,18 +1,80 @@
-"""Flux tables as files: CSV, Parquet or VOTable by the suffix, with units where the format carries them.
+"""Tables as files: CSV, Parquet or VOTable by the suffix, each column with its unit and its UCD (IVOA UCD1+).
 
-Does not belong here: what the columns mean (`forced`, `adaptive`).
+Parquet carries them as metadata of the fields, VOTable as the standard has it. CSV has no place for them: beside ``x.csv`` lies
+``x.csv-metadata.json`` (W3C CSV on the Web), and the columns' names end in their units. What does not belong here: measuring.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from dsa110_assets.errors import PhotometryError
 from dsa110_assets.products import publish
 
-_UNITS_BY_ENDING = (("_jy_per_beam", "Jy / beam"), ("_jy", "Jy"), ("_deg", "deg"), ("_hz", "Hz"), ("_mjd", "d"), ("_pixel", "pixel"))
+_UNITS_BY_ENDING = (
+    ("_jy_per_beam", "Jy / beam"), ("_jy", "Jy"), ("_deg", "deg"), ("_arcsec", "arcsec"), ("_hz", "Hz"), ("_mjd", "d"), ("_pixel", "pixel"), ("_d", "d"),
+)  # fmt: skip
+_FLUX = "phot.flux.density;em.radio"
+_UCDS = {
+    "name": "meta.id;meta.main",
+    "source_id": "meta.id",
+    "mosaic_name": "meta.id;obs.image",
+    "epoch_name": "meta.id;obs.image",
+    "ra_deg": "pos.eq.ra;meta.main",
+    "dec_deg": "pos.eq.dec;meta.main",
+    "ra_err_deg": "stat.error;pos.eq.ra",
+    "dec_err_deg": "stat.error;pos.eq.dec",
+    "x_pixel": "pos.cartesian.x;instr.pixel",
+    "y_pixel": "pos.cartesian.y;instr.pixel",
+    "time_mjd": "time.epoch",
+    "epoch_mjd": "time.epoch",
+    "frequency_hz": "em.freq",
+    "frequency_low_hz": "em.freq;stat.min",
+    "frequency_high_hz": "em.freq;stat.max",
+    "flux_jy": _FLUX,
+    "flux_err_jy": f"stat.error;{_FLUX}",
+    "peak_jy_per_beam": _FLUX,
+    "peak_err_jy_per_beam": f"stat.error;{_FLUX}",
+    "normalised_flux_jy": _FLUX,
+    "normalised_flux_err_jy": f"stat.error;{_FLUX}",
+    "mean_flux_jy": "phot.flux.density;stat.mean",
+    "baseline_jy": _FLUX,
+    "event_flux_jy": _FLUX,
+    "reference_flux_jy": _FLUX,
+    "upper_limit_jy": "phot.flux.density;stat.max",
+    "noise_jy_per_beam": f"stat.stdev;{_FLUX}",
+    "annulus_rms_jy_per_beam": f"stat.stdev;{_FLUX}",
+    "background_jy_per_beam": "instr.background",
+    "snr": "stat.snr",
+    "significance": "stat.snr",
+    "score": "stat.snr",
+    "is_limit": "meta.code;stat.max",
+    "flags": "meta.code.qual",
+    "coverage": "stat.weight",
+    "n_blend": "meta.number",
+    "n_channels": "meta.number",
+    "n_epochs": "meta.number",
+    "event_epochs": "meta.number",
+    "error_scale": "arith.factor",
+    "normalisation": "arith.factor",
+    "normalisation_err": "stat.error",
+    "eta": "stat.fit.chi2",
+    "chi2": "stat.fit.chi2",
+    "chi2_probability": "stat.probability",
+    "false_alarm_probability": "stat.probability",
+    "v": "src.var.index",
+    "vs": "src.var.index",
+    "m": "src.var.index",
+    "modulation_index": "src.var.index",
+    "duration_d": "time.duration",
+    "label": "meta.note",
+    "comment": "meta.note",
+    "reasons": "meta.note",
+}
 SUFFIXES = (".csv", ".parquet", ".vot", ".xml")
 
 
@@ -21,27 +83,93 @@ def unit_of(column: str) -> str:
     return next((unit for ending, unit in _UNITS_BY_ENDING if column.endswith(ending)), "")
 
 
+def ucd_of(column: str) -> str:
+    """Meaning of a column as a Unified Content Descriptor; empty for one that has none.
+
+    >>> ucd_of("flux_err_jy")
+    'stat.error;phot.flux.density;em.radio'
+    """
+    return _UCDS.get(column, "")
+
+
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as ``.csv``, ``.parquet`` (units in the fields' metadata) or VOTable (``.vot``, ``.xml``).
+    """Write a table as ``.csv``, ``.parquet`` or VOTable (``.vot``, ``.xml``), with units and UCDs.
 
     The old file, if there is one, is replaced in one rename.
 
     Raises:
         PhotometryError: another suffix.
     """
+    check_suffix(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with publish(path) as staged:
+        save_table(table, staged)
+        beside = staged.with_name(f"{path.name}-metadata.json")
+        if beside.exists():
+            beside.replace(path.with_name(beside.name))
+
+
+def save_table(table: pd.DataFrame, path: Path) -> None:
+    """The same, straight into a directory that is published as a whole."""
+    suffix = check_suffix(path)
+    if suffix == ".csv":
+        table.to_csv(path, index=False)
+        path.with_name(f"{path.name}-metadata.json").write_text(json.dumps(_csv_metadata(table, path.name), indent=1) + "\n")
+    elif suffix == ".parquet":
+        _write_parquet(table, path)
+    else:
+        _write_votable(table, path)
+
+
+def check_suffix(path: Path) -> str:
+    """Suffix of a file in which a table can be written; asked before the work is done.
+
+    Raises:
+        PhotometryError: another one.
+    """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise PhotometryError(
             path, f"a table cannot be written as {suffix or 'a file without suffix'}", f"use one of {', '.join(SUFFIXES)}"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with publish(path) as staged:
+    return suffix
+
+
+def read_positions(path: Path) -> pd.DataFrame:
+    """Positions from a file of the same formats: ``name, ra_deg, dec_deg`` (ICRS) and whatever else it has.
+
+    Raises:
+        PhotometryError: the file cannot be read, or lacks a column.
+    """
+    suffix = check_suffix(path)
+    try:
         if suffix == ".csv":
-            table.to_csv(staged, index=False)
+            table = pd.read_csv(path)
         elif suffix == ".parquet":
-            _write_parquet(table, staged)
+            table = pd.read_parquet(path)
         else:
-            _write_votable(table, staged)
+            from astropy.table import Table
+
+            table = pd.DataFrame(Table.read(path, format="votable").to_pandas())
+    except (OSError, ValueError) as error:
+        raise PhotometryError(path, f"cannot be read ({error})", "give a table with name, ra_deg and dec_deg") from error
+    missing = [column for column in ("name", "ra_deg", "dec_deg") if column not in table.columns]
+    if missing:
+        raise PhotometryError(
+            path, f"columns {', '.join(missing)} are missing", "give a table with name, ra_deg and dec_deg (ICRS, degrees)"
+        )
+    return table
+
+
+def _csv_metadata(table: pd.DataFrame, url: str) -> dict[str, Any]:
+    kinds = {"b": "boolean", "i": "integer", "u": "integer", "f": "double"}
+    columns = [
+        {"titles": str(name), "datatype": kinds.get(table[name].dtype.kind, "string")}
+        | ({"unit": unit_of(str(name))} if unit_of(str(name)) else {})
+        | ({"ucd": ucd_of(str(name))} if ucd_of(str(name)) else {})
+        for name in table.columns
+    ]
+    return {"@context": "http://www.w3.org/ns/csvw", "url": url, "tableSchema": {"columns": columns}}
 
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:
@@ -49,7 +177,10 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
     import pyarrow.parquet as pq
 
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    fields = [field.with_metadata({"unit": unit_of(field.name)}) if unit_of(field.name) else field for field in arrow.schema]
+    fields = []
+    for field in arrow.schema:
+        metadata = {key: value for key, value in (("unit", unit_of(field.name)), ("ucd", ucd_of(field.name))) if value}
+        fields.append(field.with_metadata(metadata) if metadata else field)
     pq.write_table(arrow.cast(pa.schema(fields, metadata=arrow.schema.metadata)), path)
 
 
@@ -66,4 +197,6 @@ def _write_votable(table: pd.DataFrame, path: Path) -> None:
     for name in votable.colnames:
         if unit_of(name):
             votable[name].unit = unit_of(name)
+        if ucd_of(name):
+            votable[name].info.meta = {"ucd": ucd_of(name)}
     votable.write(path, format="votable", overwrite=True)

@@ -299,6 +299,16 @@ class LightCurvePoint(Base):
     is_limit: Mapped[bool]
 
 
+class ExcludedEpoch(Base):
+    """An epoch that light curves leave out because a person said so; its fluxes stay in `photometry`."""
+
+    __tablename__ = "excluded_epochs"
+    mosaic_name: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    excluded_by: Mapped[str]
+    excluded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class Variability(Base):
     """Variability figures of one source over all epochs up to and including a night."""
 

@@ -47,9 +47,17 @@ def make_mosaic(platform: Platform, night: str, hour: str, run_id: str) -> Stage
 
 
 def combine(
-    platform: Platform, name: str, kind: str, key: str, tiles: Sequence[ImageRow], declination_deg: float, run_id: str
+    platform: Platform,
+    name: str,
+    kind: str,
+    key: str,
+    tiles: Sequence[ImageRow],
+    declination_deg: float,
+    run_id: str,
+    *,
+    destination: Path | None = None,
 ) -> StageResult:
-    """Combine the tiles of one declination strip, publish and register the mosaic.
+    """Combine the tiles of one declination strip, publish (in ``destination``, or at its usual place) and register the mosaic.
 
     Tiles of other strips, and those whose image was judged bad or never judged, are left out and named in the result (pitfall 15).
     """
@@ -69,7 +77,7 @@ def combine(
             "look at the checks of tile_image",
         )
     product = f"{kind}_mosaic"
-    destination = platform.paths.mosaic_dir(name)
+    destination = platform.paths.mosaic_dir(name) if destination is None else destination
     groups = [tile.group_id for tile in chosen]
     with platform.database.session() as session:
         inputs = versions_of(session, "tile_image", groups)

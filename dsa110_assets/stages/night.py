@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets import products
-from dsa110_assets.registry.bulk import read_frame_bulk
+from dsa110_assets.errors import LightCurveError
+from dsa110_assets.registry.bulk import read_frame, read_frame_bulk
 from dsa110_assets.registry.queries.images import declination_strips, tiles_in_window
-from dsa110_assets.registry.queries.measurements import photometry, replace_light_curves
+from dsa110_assets.registry.queries.measurements import excluded_epochs, light_curve, photometry, replace_light_curves
 from dsa110_assets.registry.queries.sources import source_table
 from dsa110_assets.registry.queries.variability import replace_candidates, replace_variability
-from dsa110_assets.registry.schema import LightCurvePoint
+from dsa110_assets.registry.schema import LightCurvePoint, MosaicRow, Photometry, ProductVersion
+from dsa110_assets.stages.candidates import describe_candidates
 from dsa110_assets.stages.gates import good_tiles
 from dsa110_assets.stages.hour import combine
 from dsa110_assets.stages.platform import Platform
@@ -25,6 +27,8 @@ from dsa110_assets.stages.recording import Measured, StageResult, measured, medi
 from dsa110_assets.stages.versions import register, versions_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from dsa110_assets.variability import LightCurves
 
 
@@ -48,7 +52,8 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
     from dsa110_assets.variability import LightCurves, normalise
 
     with platform.database.session() as session:
-        fluxes = photometry(session, end_mjd=_end_of(night), mosaic_kind="hourly")
+        fluxes = photometry(session, end_mjd=_end_of(night), mosaic_kind="hourly", without_excluded=True)
+        excluded = excluded_epochs(session)
         sources = source_table(session, active_only=False)
         keys = sorted({name.removeprefix("hourly_") for name in fluxes["mosaic_name"].astype(str)})
         inputs = versions_of(session, "forced_photometry", keys)
@@ -69,10 +74,12 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
         figures={
             "sources": normalised.n_sources,
             "epochs": curves.n_epochs,
+            "excluded_epochs": len(excluded),
             "unusable_epochs": int((~scale.usable).sum()),
             "reference_sources": int(scale.reference.sum()),
             "measurements": len(points),
             "normalisation_scatter": float(np.std(usable)) if usable.size else None,
+            "noise_scale": scale.noise_scale,
         },
         tables={
             "epochs": [
@@ -134,12 +141,14 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
     with platform.database.session() as session:
         curves = _light_curves(session)
         inputs = versions_of(session, "light_curves", [night]) | versions_of(session, "variability_metrics", [night])
-        names = source_table(session, active_only=False).set_index("source_id")["name"]
+        sources = source_table(session, active_only=False).set_index("source_id")
+    names = sources["name"]
     if curves is None:
         return _register(platform, StageResult("ese_candidates", night, figures={"candidates": 0}), inputs, Measured(), run_id)
     preview: Path | None = None
     with measured() as cost:
         found = ese_candidates(ese_scores(curves), min_score=platform.config.ese_threshold_sigma)
+        folders = describe_candidates(platform, night, found, curves, sources)
         if len(found):
             best = found.iloc[0]
             preview = platform.paths.scratch_dir / "variability" / f"top_candidate_{night}.png"
@@ -175,6 +184,7 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
                     "kind": str(row["kind"]),
                     "false_alarm_probability": float(row["false_alarm_probability"]),
                     "reasons": str(row["reasons"]),
+                    "folder": str(folders.get(int(row["source_id"]), "")),
                 }
                 for row in found.head(20).to_dict("records")
             ]
@@ -183,6 +193,71 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
     with platform.database.session() as session:
         replace_candidates(session, night, found)
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+
+
+def recompute(platform: Platform, run_id: str, *, night: str | None = None) -> list[StageResult]:
+    """Light curves, variability and candidates again, as of a night (the newest with photometry when None)."""
+    if night is None:
+        with platform.database.session() as session:
+            key = session.scalar(select(func.max(ProductVersion.key)).where(ProductVersion.product == "forced_photometry"))
+        if key is None:
+            raise LightCurveError("light curves", "there is no photometry yet", "wait for the first hour, or run the job `hour`")
+        night = key[:10]
+    return [stage(platform, night, run_id) for stage in (update_light_curves, update_metrics, rank_candidates)]
+
+
+def epoch_table(platform: Platform) -> pd.DataFrame:
+    """Epochs in order of time: ``mosaic_name, time_mjd, sources`` (measured), ``normalisation, normalisation_err, reason, excluded_by``.
+
+    The last two are None for an epoch that is used, the normalisation NaN for one that has none.
+    """
+    measured_epochs = (
+        select(Photometry.mosaic_name, func.min(Photometry.time_mjd).label("time_mjd"), func.count().label("sources"))
+        .join(MosaicRow, MosaicRow.name == Photometry.mosaic_name)
+        .where(MosaicRow.kind == "hourly")
+        .group_by(Photometry.mosaic_name)
+        .subquery()
+    )
+    factors = (
+        select(
+            LightCurvePoint.mosaic_name,
+            func.min(LightCurvePoint.normalisation).label("normalisation"),
+            func.min(LightCurvePoint.normalisation_err).label("normalisation_err"),
+        )
+        .group_by(LightCurvePoint.mosaic_name)
+        .subquery()
+    )
+    with platform.database.session() as session:
+        table = read_frame(
+            session,
+            select(measured_epochs, factors.c.normalisation, factors.c.normalisation_err)
+            .outerjoin(factors, factors.c.mosaic_name == measured_epochs.c.mosaic_name)
+            .order_by(measured_epochs.c.time_mjd),
+        )
+        excluded = excluded_epochs(session).set_index("mosaic_name")
+    for column in ("reason", "excluded_by"):
+        known = excluded[column].to_dict()
+        table[column] = [known.get(name) for name in table["mosaic_name"]]
+    return table
+
+
+def source_light_curve(platform: Platform, source_id: int) -> LightCurves:
+    """One source's normalised light curve; as measured where there is no normalised one yet.
+
+    Raises:
+        LightCurveError: the source was never measured.
+    """
+    from dsa110_assets.variability import LightCurves
+
+    with platform.database.session() as session:
+        table = light_curve(session, source_id)
+    if table.empty:
+        raise LightCurveError(f"source {source_id}", "was never measured", "look at `dsa110 lightcurve epochs`")
+    table["source_id"] = source_id
+    normalised = bool(table["normalised_flux_jy"].notna().any())
+    if normalised:
+        table = table.assign(flux_jy=table["normalised_flux_jy"], flux_err_jy=table["normalised_flux_err_jy"])
+    return LightCurves.from_table(table, normalised=normalised)
 
 
 def _register(platform: Platform, result: StageResult, inputs: Mapping[str, int], cost: Measured, run_id: str) -> StageResult:

@@ -8,13 +8,14 @@ from dsa110_assets.variability.ese import EseOptions, ese_candidates, ese_scores
 from dsa110_assets.variability.indices import metrics
 from dsa110_assets.variability.lightcurves import LightCurves
 from dsa110_assets.variability.normalisation import Normalisation, NormalisationOptions, normalise
-from dsa110_assets.variability.plots import eta_v_png, light_curve_png
+from dsa110_assets.variability.plots import cutouts_png, eta_v_png, light_curve_png
 
 __all__ = [
     "EseOptions",
     "LightCurves",
     "Normalisation",
     "NormalisationOptions",
+    "cutouts_png",
     "ese_candidates",
     "ese_scores",
     "eta_v_png",

@@ -9,6 +9,11 @@ alternating over g and m (each step is a weighted mean; the classical two-way fi
 PASP 104, 435) with Huber weights (Huber 1964) against single disturbed measurements. References that vary more than the model allows are
 rejected and the fit is repeated. Gauge: the geometric mean of the factors is 1 within each set of epochs that share sources.
 A reference is divided by the factor that the *others* give, so that no source normalises itself.
+
+The noise of an image has a part that is the same in each epoch: confusion, and the side lobes of what was not cleaned, which repeat
+when the sky is seen at the same sidereal time. Light curves do not scatter by it. ``noise_scale`` is what is left of the errors between epochs,
+measured on the sources themselves: the root of the median, over all sources, of their chi-square over the median chi-square of a
+constant. Half of the sources may vary before it is misled; with few epochs or sources it is 1.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.special import chdtrc
+from scipy.special import chdtrc, chdtri
 
 from dsa110_assets.errors import LightCurveError
 from dsa110_assets.variability.lightcurves import LightCurves
@@ -28,6 +33,7 @@ _HUBER = 2.0
 _ITERATIONS = 200
 _FEW_REFERENCES = 10
 _BLOCK = 4_000_000
+_NOISE_SOURCES = 5000
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class NormalisationOptions:
     ``min_snr``: least mean S/N of a reference. ``min_epoch_share``: least share of the epochs of its field that a reference
     must have. ``min_references``: least number of references of an epoch. ``max_references``: the best ones by S/N
     are used. ``reference_scatter``: fraction, see the module. ``reject_probability``: a reference whose chi-square is less probable
-    is rejected. ``factor_range``: an epoch outside is not usable.
+    is rejected. ``factor_range``: an epoch outside is not usable. ``noise_epochs``, ``noise_sources``: fewest epochs of a source, and fewest such
+    sources, from which the noise between epochs is measured. ``noise_range``: it is taken to be inside.
     """
 
     min_snr: float = 10.0
@@ -47,6 +54,9 @@ class NormalisationOptions:
     reference_scatter: float = 0.02
     reject_probability: float = 0.01
     factor_range: tuple[float, float] = (0.33, 3.0)
+    noise_epochs: int = 8
+    noise_sources: int = 50
+    noise_range: tuple[float, float] = (0.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,8 @@ class Normalisation:
     """The flux scale of each epoch: measured flux = ``factor`` x normalised flux.
 
     ``factor``, ``factor_err`` (Nepochs,): NaN where the epoch has too few references. ``n_reference`` (Nepochs,): references
-    used. ``usable`` (Nepochs,): factor known and within the range. ``reference`` (Nsources,): sources that were used at last.
+    used. ``usable`` (Nepochs,): factor known and within the range. ``reference`` (Nsources,): sources that were used at last. ``noise_scale``: what the
+    errors of the fluxes were multiplied by; see the module.
     """
 
     factor: NDArray[np.float64]
@@ -62,6 +73,7 @@ class Normalisation:
     n_reference: NDArray[np.int64]
     usable: NDArray[np.bool_]
     reference: NDArray[np.bool_]
+    noise_scale: float = 1.0
 
 
 def normalise(
@@ -75,8 +87,8 @@ def normalise(
         options: see `NormalisationOptions`.
 
     Returns:
-        Normalised light curves, with the factors' uncertainties added to the errors in quadrature and without the
-        measurements of epochs that are not usable; and the `Normalisation`.
+        Normalised light curves, with the factors' uncertainties added to the errors in quadrature, the errors scaled to the noise between
+        epochs, and without the measurements of epochs that are not usable; and the `Normalisation`.
 
     Raises:
         LightCurveError: already normalised, one epoch only, too few references in every epoch, or an epoch whose fluxes differ from
@@ -104,7 +116,26 @@ def normalise(
     is_reference = np.zeros(light_curves.n_sources, dtype=bool)
     is_reference[candidates[kept]] = True
     own = _ReferenceFactors.of(table, fit, kept)
-    return _divided(light_curves, factor, error, usable, own), Normalisation(factor, error, count, usable, is_reference)
+    divided = _divided(light_curves, factor, error, usable, own)
+    scale = _noise_between_epochs(divided, chosen)
+    if scale != 1.0:
+        np.multiply(divided.flux_err_jy, scale, out=divided.flux_err_jy)
+    return divided, Normalisation(factor, error, count, usable, is_reference, scale)
+
+
+def _noise_between_epochs(light_curves: LightCurves, options: NormalisationOptions) -> float:
+    """Scatter over errors of sources that are constant on average; see the module. 1 where it cannot be measured."""
+    from dsa110_assets.variability import _kernels
+
+    often = np.flatnonzero(light_curves.counts >= options.noise_epochs)
+    if often.size < options.noise_sources:
+        return 1.0
+    table = _ReferenceTable.of(light_curves, often[:: max(1, often.size // _NOISE_SOURCES)])
+    offsets = np.searchsorted(table.source, np.arange(table.n_sources + 1)).astype(np.int64)
+    out = np.full((13, table.n_sources), np.nan)
+    _kernels.indices(offsets, table.flux, table.error, out)
+    ratio = out[8] / chdtri(np.diff(offsets) - 1.0, 0.5)
+    return float(np.clip(np.sqrt(np.median(ratio)), *options.noise_range))
 
 
 def _candidates(light_curves: LightCurves, reference: NDArray[np.bool_] | None, options: NormalisationOptions) -> NDArray[np.intp]:

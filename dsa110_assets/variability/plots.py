@@ -6,10 +6,12 @@ Belongs here: matplotlib (Agg, without pyplot's global state). Does not belong h
 from __future__ import annotations
 
 import io
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dsa110_assets.variability.lightcurves import LightCurves
 
@@ -79,6 +81,37 @@ def light_curve_png(
     axes.set_title(title or f"source {source_id}", fontsize=10)
     axes.grid(alpha=0.2)
     return _png(figure, small=small)
+
+
+def cutouts_png(
+    stamps: Sequence[tuple[str, NDArray[np.float32]]], *, peak_jy: float, noise_jy: float, title: str, highlight: Collection[str] = ()
+) -> bytes:
+    """Cut-outs of one position, side by side in the given order, all on one scale.
+
+    Args:
+        stamps: (label, pixels in Jy/beam); equal shapes are not needed.
+        peak_jy: white of the scale.
+        noise_jy: the scale begins 3 times this below zero.
+        title: above the picture.
+        highlight: labels in colour: the event's epochs.
+    """
+    columns = min(8, max(len(stamps), 1))
+    rows = -(-max(len(stamps), 1) // columns)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.5 * columns, 1.75 * rows + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for axes, (label, pixels) in zip(grid.ravel(), stamps, strict=False):
+        axes.imshow(
+            pixels, origin="lower", cmap="inferno", vmin=-3.0 * noise_jy, vmax=max(peak_jy, 5.0 * noise_jy), interpolation="nearest"
+        )
+        axes.set_title(label, fontsize=7, color=_ACCENT if label in highlight else _INK)
+    figure.suptitle(title, fontsize=9)
+    return _png(figure, small=False)
 
 
 def eta_v_png(metrics: pd.DataFrame, *, highlight: object = None, small: bool = False) -> bytes:

@@ -88,7 +88,7 @@ def test_tables_are_written_with_units_and_read_back(tmp_path):
         write_table(table, tmp_path / f"t{suffix}")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "t.csv"), table, check_dtype=False)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), table, check_dtype=False)
-    assert pq.read_schema(tmp_path / "t.parquet").field("flux_jy").metadata == {b"unit": b"Jy"}
+    assert pq.read_schema(tmp_path / "t.parquet").field("flux_jy").metadata == {b"unit": b"Jy", b"ucd": b"phot.flux.density;em.radio"}
     votable = Table.read(tmp_path / "t.vot", format="votable")
     assert str(votable["noise_jy_per_beam"].unit) == "Jy / beam"
     assert votable["flux_jy"][0] == 0.1

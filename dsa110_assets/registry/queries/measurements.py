@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry import photometry_partitions
-from dsa110_assets.registry.bulk import copy_rows, read_frame, read_frame_bulk
-from dsa110_assets.registry.schema import LightCurvePoint, MosaicRow, Photometry
+from dsa110_assets.registry.bulk import copy_rows, read_frame, read_frame_bulk, upsert
+from dsa110_assets.registry.schema import ExcludedEpoch, LightCurvePoint, MosaicRow, Photometry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +62,7 @@ def photometry(
     end_mjd: float | None = None,
     source_ids: Sequence[int] | None = None,
     mosaic_kind: str | None = None,
+    without_excluded: bool = False,
     columns: Sequence[str] = _PHOTOMETRY_COLUMNS,
 ) -> pd.DataFrame:
     """Fluxes of all sources, one row for each source and mosaic, ordered by source and time; ``mosaic_name`` is categorical.
@@ -72,6 +73,7 @@ def photometry(
         end_mjd: last time, exclusive.
         source_ids: only these sources.
         mosaic_kind: only mosaics of this kind (``hourly``), so that an hour does not count twice.
+        without_excluded: leave out the epochs that a person has excluded (`exclude_epoch`).
         columns: columns to read; fewer are faster.
     """
     statement: Select[Any] = select(*[getattr(Photometry, name) for name in columns])
@@ -83,6 +85,8 @@ def photometry(
         statement = statement.where(Photometry.source_id.in_([int(i) for i in source_ids]))
     if mosaic_kind is not None:
         statement = statement.where(Photometry.mosaic_name.in_(select(MosaicRow.name).where(MosaicRow.kind == mosaic_kind)))
+    if without_excluded:
+        statement = statement.where(Photometry.mosaic_name.not_in(select(ExcludedEpoch.mosaic_name)))
     categories = [name for name in ("mosaic_name", "flags") if name in columns]
     return read_frame_bulk(session, statement.order_by(Photometry.source_id, Photometry.time_mjd), categories=categories)
 
@@ -119,8 +123,49 @@ def light_curve(session: Session, source_id: int) -> pd.DataFrame:
     )
 
 
+def exclude_epoch(session: Session, mosaic_name: str, *, reason: str, person: str) -> None:
+    """Leave an epoch out of light curves from now on; a second exclusion replaces reason and name.
+
+    Raises:
+        NonRetriableError: no reason or no name, or nothing was measured in a mosaic of that name.
+    """
+    if not reason.strip() or not person.strip():
+        raise NonRetriableError(f"epoch {mosaic_name}", "an exclusion needs a reason and a name", "say why, and who decided it")
+    if session.scalar(select(Photometry.mosaic_name).where(Photometry.mosaic_name == mosaic_name).limit(1)) is None:
+        raise NonRetriableError(
+            f"epoch {mosaic_name}", "nothing was measured in a mosaic of this name", "list them: `dsa110 lightcurve epochs`"
+        )
+    upsert(
+        session,
+        ExcludedEpoch,
+        {"mosaic_name": mosaic_name, "reason": reason.strip(), "excluded_by": person.strip()},
+        refresh=["excluded_at"],
+    )
+
+
+def include_epoch(session: Session, mosaic_name: str) -> None:
+    """Take back an exclusion.
+
+    Raises:
+        NonRetriableError: the epoch is not excluded.
+    """
+    removed = session.execute(
+        delete(ExcludedEpoch).where(ExcludedEpoch.mosaic_name == mosaic_name).returning(ExcludedEpoch.mosaic_name)
+    ).all()
+    if not removed:
+        raise NonRetriableError(f"epoch {mosaic_name}", "it is not excluded", "list them: `dsa110 lightcurve epochs`")
+
+
+def excluded_epochs(session: Session) -> pd.DataFrame:
+    """Epochs that light curves leave out: mosaic_name, reason, excluded_by, excluded_at."""
+    columns = (ExcludedEpoch.mosaic_name, ExcludedEpoch.reason, ExcludedEpoch.excluded_by, ExcludedEpoch.excluded_at)
+    return read_frame(session, select(*columns).order_by(ExcludedEpoch.mosaic_name))
+
+
 def replace_light_curves(session: Session, points: pd.DataFrame) -> int:
     """Replace the normalised light curves of the sources that occur in ``points`` (columns as in `LightCurvePoint`).
+
+    Points of excluded epochs go, whoever's they are: a source that was seen in no other epoch has no light curve.
 
     Raises:
         NonRetriableError: a source is not in the registry.
@@ -139,5 +184,6 @@ def replace_light_curves(session: Session, points: pd.DataFrame) -> int:
         raise NonRetriableError(
             f"light curve of source {unknown}", "there is no such source", "make the photometry again; it registers its sources"
         )
+    session.execute(delete(LightCurvePoint).where(LightCurvePoint.mosaic_name.in_(select(ExcludedEpoch.mosaic_name))))
     session.execute(text("DELETE FROM light_curves USING replaced_sources r WHERE light_curves.source_id = r.source_id"))
     return copy_rows(session, "light_curves", points, _LIGHT_CURVE_COLUMNS)

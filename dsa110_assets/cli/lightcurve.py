@@ -1,0 +1,215 @@
+"""`dsa110 lightcurve`: light curves on the terminal and in files, and which epochs they are made from."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dsa110_assets.stages.platform import Platform
+
+app = typer.Typer(no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
+Later = Annotated[bool, typer.Option("--later", help="Do not recompute now.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Light curves, and the epochs they are made from.
+
+    Example: `dsa110 lightcurve show "NVSS J083454+553421"`
+    """
+
+
+@app.command("show")
+def show(
+    source: Annotated[str, typer.Argument(help="Name or number of a source.")],
+    *,
+    output: Annotated[Path | None, typer.Option(help="Write it as .csv, .parquet, .vot, .xml, or as a picture (.png).")] = None,
+    json: Json = False,
+) -> None:
+    """One source's fluxes at all epochs, as measured and normalised.
+
+    Example: `dsa110 lightcurve show 42 --output source42.vot`
+    """
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.photometry import write_table
+    from dsa110_assets.registry.queries.measurements import light_curve
+    from dsa110_assets.stages.platform import Platform
+
+    platform = Platform.open()
+    number, name = _find(platform, source)
+    with platform.database.session() as session:
+        table = light_curve(session, number)
+    if output is not None:
+        if output.suffix.lower() == ".png":
+            _picture(platform, number, name, output)
+        else:
+            write_table(table, output)
+        typer.echo(f"{name}: {len(table)} epochs in {output}")
+    elif json:
+        emit_json(table.to_dict("records"))
+    else:
+        columns = (
+            "time_mjd",
+            "mosaic_name",
+            "flux_jy",
+            "flux_err_jy",
+            "normalised_flux_jy",
+            "normalised_flux_err_jy",
+            "normalisation",
+            "flags",
+        )
+        rows = [[_cell(value) for value in row] for row in table[list(columns)].to_numpy()]
+        emit_table(columns, rows, title=f"{name} (source {number})")
+
+
+@app.command("export")
+def export(
+    output: Annotated[Path, typer.Argument(help="Table to write: .csv, .parquet, .vot or .xml.")],
+    *,
+    night: Annotated[str | None, typer.Option(help="Variability figures as of a UTC date; the newest when left out.")] = None,
+    what: Annotated[str, typer.Option(help="points (normalised light curves), variability or candidates.")] = "points",
+) -> None:
+    """All normalised light curves, the variability figures, or the candidates, with units and UCDs.
+
+    Example: `dsa110 lightcurve export all.parquet`
+    """
+    from sqlalchemy import select
+
+    from dsa110_assets.photometry import write_table
+    from dsa110_assets.registry.bulk import read_frame_bulk
+    from dsa110_assets.registry.queries.variability import candidates, variability
+    from dsa110_assets.registry.schema import LightCurvePoint
+    from dsa110_assets.stages.platform import Platform
+
+    if what not in ("points", "variability", "candidates"):
+        message = f"{what!r} is none of points, variability, candidates"
+        raise typer.BadParameter(message)
+    with Platform.open().database.session() as session:
+        if what == "points":
+            names = ("source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "normalisation", "normalisation_err", "is_limit")
+            order = (LightCurvePoint.source_id, LightCurvePoint.time_mjd)
+            table = read_frame_bulk(session, select(*[getattr(LightCurvePoint, one) for one in names]).order_by(*order))
+        else:
+            table = (variability if what == "variability" else candidates)(session, night)
+    write_table(table, output)
+    typer.echo(f"{len(table)} rows in {output}")
+
+
+@app.command("epochs")
+def epochs(*, json: Json = False) -> None:
+    """Epochs with their factor of normalisation, and those that are excluded, by whom and why.
+
+    Example: `dsa110 lightcurve epochs`
+    """
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.stages.night import epoch_table
+    from dsa110_assets.stages.platform import Platform
+
+    rows = epoch_table(Platform.open()).to_dict("records")
+    if json:
+        emit_json(rows)
+        return
+    columns = ("mosaic_name", "time_mjd", "sources", "normalisation", "normalisation_err", "reason", "excluded_by")
+    emit_table(columns, [[_cell(row[column]) for column in columns] for row in rows])
+
+
+@app.command("exclude")
+def exclude(
+    epoch: Annotated[str, typer.Argument(help="Name of the epoch's mosaic.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why.")],
+    by: Annotated[str, typer.Option(help="Who decided it.")],
+    later: Later = False,
+) -> None:
+    """Take an epoch out of all light curves, and recompute them. Its fluxes stay; `include` takes it back.
+
+    Example: `dsa110 lightcurve exclude hourly_2026-03-12T05 --reason "thunderstorm" --by "J. Doe"`
+    """
+    from dsa110_assets.registry.queries.measurements import exclude_epoch
+    from dsa110_assets.stages.platform import Platform
+
+    platform = Platform.open()
+    with platform.database.session() as session:
+        exclude_epoch(session, epoch, reason=reason, person=by)
+    _recompute(platform, later=later)
+
+
+@app.command("include")
+def include(epoch: Annotated[str, typer.Argument(help="Name of the epoch's mosaic.")], *, later: Later = False) -> None:
+    """Take back an exclusion, and recompute.
+
+    Example: `dsa110 lightcurve include hourly_2026-03-12T05`
+    """
+    from dsa110_assets.registry.queries.measurements import include_epoch
+    from dsa110_assets.stages.platform import Platform
+
+    platform = Platform.open()
+    with platform.database.session() as session:
+        include_epoch(session, epoch)
+    _recompute(platform, later=later)
+
+
+@app.command("recompute")
+def recompute(*, night: Annotated[str | None, typer.Option(help="UTC date; the newest when left out.")] = None) -> None:
+    """Make light curves, variability figures and candidates again.
+
+    Example: `dsa110 lightcurve recompute`
+    """
+    from dsa110_assets.stages.platform import Platform
+
+    _recompute(Platform.open(), night=night)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.5f}" if value > 1e4 else f"{value:.5g}"  # times of observation need their decimals
+    return value
+
+
+def _recompute(platform: Platform, *, later: bool = False, night: str | None = None) -> None:
+    from dsa110_assets.stages import night as stages
+
+    if later:
+        typer.echo("noted; `dsa110 lightcurve recompute` makes the light curves again")
+        return
+    curves, _, ranked = stages.recompute(platform, "dsa110 lightcurve", night=night)
+    figures = curves.figures
+    typer.echo(
+        f"{figures['sources']} light curves of {figures.get('epochs', 0)} epochs ({figures.get('excluded_epochs', 0)} excluded), "
+        f"{ranked.figures['candidates']} candidates"
+    )
+
+
+def _find(platform: Platform, source: str) -> tuple[int, str]:
+    from sqlalchemy import select
+
+    from dsa110_assets.errors import LightCurveError
+    from dsa110_assets.registry.schema import Source
+
+    query = select(Source.source_id, Source.name)
+    with platform.database.session() as session:
+        row = session.execute(query.where(Source.name == source)).first()
+        if row is None and source.isdecimal():
+            row = session.execute(query.where(Source.source_id == int(source))).first()
+    if row is None:
+        raise LightCurveError(
+            f"source {source}", "there is none of this name or number", 'look at `dsa110 db query "SELECT source_id, name FROM sources"`'
+        )
+    return int(row[0]), str(row[1])
+
+
+def _picture(platform: Platform, number: int, name: str, output: Path) -> None:
+    from dsa110_assets.products import publish
+    from dsa110_assets.stages.night import source_light_curve
+    from dsa110_assets.variability import light_curve_png
+
+    png = light_curve_png(source_light_curve(platform, number), number, title=name)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with publish(output) as staged:
+        staged.write_bytes(png)

@@ -1,0 +1,109 @@
+"""`dsa110 photometry`: fluxes at given positions in images on disk, into CSV, Parquet or VOTable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(no_args_is_help=True)
+
+Output = Annotated[Path, typer.Option(help="Table to write: .csv, .parquet, .vot or .xml.")]
+Positions = Annotated[
+    Path | None,
+    typer.Option(help="Table with name, ra_deg, dec_deg (ICRS); the registry's active sources when left out.", exists=True, dir_okay=False),
+]
+Noise = Annotated[list[Path] | None, typer.Option(help="Noise map of each image; the one that lies beside it when left out.", exists=True)]
+
+
+@app.callback()
+def _group() -> None:
+    """Forced photometry with the restoring beam.
+
+    Example: `dsa110 photometry peak --image mosaics/hourly_2026-03-12T05/hourly_2026-03-12T05-image.fits --output fluxes.vot`
+    """
+
+
+@app.command("peak")
+def peak(
+    image: Annotated[Path, typer.Option(help="A mosaic's -image.fits or a tile's -image-pb.fits.", exists=True, dir_okay=False)],
+    output: Output,
+    *,
+    positions: Positions = None,
+    noise: Noise = None,
+    blend_beams: Annotated[float, typer.Option(min=0.0, help="Positions closer than this many beams are fitted together.")] = 1.5,
+    calibration_error: Annotated[float, typer.Option(min=0.0, help="Fraction of the flux added to its error.")] = 0.0,
+) -> None:
+    """Flux density of a point source at each position, with errors, upper limits and flags.
+
+    Example: `dsa110 photometry peak --image flare-image.fits --positions sources.csv --output fluxes.csv`
+    """
+    from dsa110_assets.photometry import PhotometryOptions, measure_file, write_table
+    from dsa110_assets.photometry.tables import check_suffix
+
+    check_suffix(output)
+    table = measure_file(
+        image,
+        _positions(positions),
+        noise_path=_one_noise(noise, 1)[0],
+        options=PhotometryOptions(blend_beams=blend_beams, calibration_error=calibration_error),
+    )
+    write_table(table, output)
+    _summary(table, output)
+
+
+@app.command("adaptive")
+def adaptive(
+    image: Annotated[list[Path], typer.Option(help="Image of one channel; give the option once for each.", exists=True, dir_okay=False)],
+    output: Output,
+    *,
+    positions: Positions = None,
+    noise: Noise = None,
+    target_snr: Annotated[float, typer.Option(min=1.0, help="Adjacent channels are combined until the expected S/N reaches this.")] = 5.0,
+) -> None:
+    """Flux densities in as many frequency bins as each source is bright enough for.
+
+    Example: `dsa110 photometry adaptive --image sb00-image-pb.fits --image sb01-image-pb.fits --output spectra.parquet`
+    """
+    from dsa110_assets.photometry import adaptive as measure_adaptive
+    from dsa110_assets.photometry import read_channel, write_table
+    from dsa110_assets.photometry.tables import check_suffix
+
+    check_suffix(output)
+    channels = [read_channel(path, noise_map) for path, noise_map in zip(image, _one_noise(noise, len(image)), strict=True)]
+    where = _positions(positions)
+    table = measure_adaptive(channels, where["ra_deg"].to_numpy(), where["dec_deg"].to_numpy(), target_snr=target_snr)
+    if len(table):
+        table.insert(0, "name", where["name"].to_numpy()[table["position"].to_numpy()])
+    write_table(table, output)
+    _summary(table, output)
+
+
+def _one_noise(noise: list[Path] | None, number: int) -> list[Path | None]:
+    if not noise:
+        return [None] * number
+    if len(noise) != number:
+        message = f"{len(noise)} noise maps for {number} images"
+        raise typer.BadParameter(message)
+    return list(noise)
+
+
+def _positions(path: Path | None) -> pd.DataFrame:
+    from dsa110_assets.photometry import read_positions
+
+    if path is not None:
+        return read_positions(path)
+    from dsa110_assets.registry.queries.sources import source_table
+    from dsa110_assets.stages.platform import Platform
+
+    with Platform.open().database.session() as session:
+        return source_table(session)
+
+
+def _summary(table: pd.DataFrame, output: Path) -> None:
+    limits = int(table["is_limit"].to_numpy().sum()) if len(table) else 0
+    typer.echo(f"{len(table)} fluxes ({limits} upper limits) in {output}")

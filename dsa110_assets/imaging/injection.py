@@ -1,0 +1,110 @@
+"""Artificial point sources in the visibilities of a calibrated Measurement Set, to see what the pipeline makes of them.
+
+The signal is what the array would have recorded: it drifts through the beam integration by integration, has a spectrum, and
+loses what averaging in time and frequency takes. What does not belong here: choosing the sources, and judging what is recovered.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dsa110_assets.errors import ImagingError
+from dsa110_assets.geometry import TilePointing, read_tile_pointing
+from dsa110_assets.imaging.options import ImagingOptions
+from dsa110_assets.imaging.primary_beam import baseline_rate, direction_cosines
+from dsa110_assets.imaging.visibilities import CALIBRATED_KEYWORD, read_spectral_setup
+from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S, airy_power_beam, angular_separation_rad
+
+_BLOCK_BYTES = 200e6
+_AXIS = np.array([0.0, 0.0, 1.0])
+INJECTED_KEYWORD = "DSA110_INJECTED"
+
+
+def inject_sources(source: Path, destination: Path, sources: pd.DataFrame, options: ImagingOptions) -> None:
+    """Copy a calibrated Measurement Set and add unpolarized point sources to DATA; the original is only read.
+
+    Args:
+        source: calibrated Measurement Set.
+        destination: the copy; the table keyword `INJECTED_KEYWORD` says how many sources were added, so that nobody takes it for data.
+        sources: ``ra_deg, dec_deg`` (ICRS) and ``flux_jy`` (true flux at the reference frequency), one row each.
+        options: ``reference_frequency_hz``, ``spectral_index`` of the sources, ``correct_smearing``: whether they are smeared.
+
+    Raises:
+        ImagingError: not a calibrated Measurement Set.
+    """
+    from casacore.tables import table
+
+    if not (source / "table.dat").is_file():
+        raise ImagingError(source, "not a Measurement Set", "make it with the calibrated_ms asset")
+    with table(str(source), ack=False) as main:
+        if CALIBRATED_KEYWORD not in main.keywordnames():
+            raise ImagingError(source, "not calibrated; an injected source would not be in Jy", "run the calibrated_ms asset first")
+    shutil.copytree(source, destination)
+    frequency_hz, channel_width_hz = read_spectral_setup(destination)
+    pointing = read_tile_pointing(destination)
+    with table(str(destination), readonly=False, ack=False) as main:
+        time_mjd = np.asarray(main.getcol("TIME"), dtype=np.float64) / 86400.0
+        time_index = np.abs(pointing.time_mjd[None, :] - np.unique(time_mjd)[:, None]).argmin(axis=1)[
+            np.unique(time_mjd, return_inverse=True)[1]
+        ]
+        integration_s = float(np.median(main.getcol("EXPOSURE"))) if main.nrows() else 0.0
+        step = max(1, int(_BLOCK_BYTES / (frequency_hz.size * 2 * 8)))
+        for start in range(0, main.nrows(), step):
+            count = min(step, main.nrows() - start)
+            signal = point_source_visibilities(
+                np.asarray(main.getcol("UVW", start, count), dtype=np.float64),
+                time_index[start : start + count].astype(np.int32),
+                frequency_hz,
+                float(np.median(channel_width_hz)),
+                integration_s,
+                pointing,
+                sources,
+                options,
+            )
+            cross = (main.getcol("ANTENNA1", start, count) != main.getcol("ANTENNA2", start, count))[:, None, None]
+            main.putcol("DATA", main.getcol("DATA", start, count) + signal[:, :, None] * cross, start, count)
+        main.putkeyword(INJECTED_KEYWORD, len(sources))
+
+
+def point_source_visibilities(
+    uvw_m: NDArray[np.float64],
+    time_index: NDArray[np.int32],
+    frequency_hz: NDArray[np.float64],
+    channel_width_hz: float,
+    integration_s: float,
+    pointing: TilePointing,
+    sources: pd.DataFrame,
+    options: ImagingOptions,
+) -> NDArray[np.complex64]:
+    """Visibilities of point sources, (nrow, nchan), Jy: ``sum S A(t, f) (f/f0)**alpha exp(+2 pi i f/c (u l + v m + w (n - 1)))``.
+
+    ``uvw_m`` points from antenna 2 to antenna 1, (nrow, 3); ``time_index`` (nrow,) is the integration of each row in ``pointing``.
+    """
+    from dsa110_assets.imaging import _kernels
+
+    ra, dec = (np.radians(sources[name].to_numpy(dtype=np.float64)) for name in ("ra_deg", "dec_deg"))
+    ra0, dec0 = np.radians(pointing.phase_ra_deg), np.radians(pointing.phase_dec_deg)
+    axis_ra, axis_dec = np.radians(pointing.ra_deg), np.radians(pointing.dec_deg)
+    separation = angular_separation_rad(ra[:, None], dec[:, None], axis_ra, axis_dec)
+    spectrum = (frequency_hz / options.reference_frequency_hz) ** options.spectral_index
+    flux = sources["flux_jy"].to_numpy(dtype=np.float64)[:, None, None]
+    amplitude = (airy_power_beam(separation[:, :, None], frequency_hz) * spectrum * flux).astype(np.float32)
+    smeared = float(options.correct_smearing)
+    minus_signal = np.zeros((uvw_m.shape[0], frequency_hz.size), dtype=np.complex64)
+    _kernels.subtract_points(
+        uvw_m,
+        baseline_rate(uvw_m, dec0) * integration_s * smeared,
+        time_index,
+        frequency_hz / SPEED_OF_LIGHT_M_PER_S,
+        direction_cosines(ra, dec, ra0, dec0) - _AXIS,
+        direction_cosines(axis_ra, axis_dec, ra0, dec0) - _AXIS,
+        amplitude,
+        channel_width_hz / SPEED_OF_LIGHT_M_PER_S * smeared,
+        minus_signal,
+    )
+    return -minus_signal

@@ -1,0 +1,207 @@
+"""What the pipeline makes of artificial sources: where to put them, and completeness, flux bias and position bias against S/N.
+
+Works on tables and arrays. What does not belong here: putting sources into visibilities (`imaging.injection`), finding and measuring them.
+"""
+
+# pandas' stubs do not know what a selection gives:
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+SNR_EDGES = (3.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0)
+LOWEST_BEAM = 0.25
+_CLEARANCE_BEAMS = 5.0
+_DRAWS_PER_SOURCE = 200
+_INK, _ACCENT, _QUIET = "#1f2a44", "#c8442b", "#8a94a6"
+
+
+@dataclass(frozen=True)
+class RecoveryBin:
+    """Sources with an expected S/N in ``[snr_low, snr_high)``.
+
+    ``n``: injected. ``found``: by the blind search. ``completeness`` and its binomial error. ``flux_bias``: weighted mean of forced flux over true
+    flux, less 1, and its error. ``east_arcsec``, ``north_arcsec``: mean offset of the blind position, and ``position_err_arcsec``, the error
+    of each. NaN where nothing was measured.
+    """
+
+    snr_low: float
+    snr_high: float
+    n: int
+    found: int
+    completeness: float
+    completeness_err: float
+    flux_bias: float
+    flux_bias_err: float
+    east_arcsec: float
+    north_arcsec: float
+    position_err_arcsec: float
+
+
+def draw_injections(
+    rng: np.random.Generator,
+    weight: NDArray[np.float32],
+    primary_beam: NDArray[np.float32],
+    wcs: WCS,
+    occupied: pd.DataFrame,
+    number: int,
+    beam_px: float,
+) -> pd.DataFrame:
+    """Positions and fluxes of artificial sources in a tile: uniform over the beam above 25 %, logarithmic in S/N from 3 to 100.
+
+    Args:
+        rng: source of chance.
+        weight: inverse variance of the beam-corrected image, (N, N), 1/Jy^2.
+        primary_beam: (N, N).
+        wcs: celestial, two axes.
+        occupied: ``ra_deg, dec_deg`` of real sources; none is put within 5 beams of one, or of another artificial one.
+        number: how many; fewer where the tile has no room.
+        beam_px: FWHM of the restoring beam in pixels.
+
+    Returns:
+        ``name, ra_deg, dec_deg, flux_jy, snr`` (expected: flux times root of weight), ``primary_beam``.
+    """
+    height, width = weight.shape
+    taken = [tuple(xy) for xy in np.stack(wcs.wcs_world2pix(occupied["ra_deg"], occupied["dec_deg"], 0), axis=1) if np.isfinite(xy).all()]
+    rim = int(np.ceil(4 * beam_px))
+    rows: list[dict[str, float | str]] = []
+    for _ in range(_DRAWS_PER_SOURCE * number):
+        if len(rows) == number:
+            break
+        x, y = rng.uniform(rim, width - 1 - rim), rng.uniform(rim, height - 1 - rim)
+        pixel = round(y), round(x)
+        if not (primary_beam[pixel] >= LOWEST_BEAM and weight[pixel] > 0):
+            continue
+        if taken and float(KDTree(taken).query((x, y))[0]) < _CLEARANCE_BEAMS * beam_px:
+            continue
+        snr = float(np.exp(rng.uniform(np.log(SNR_EDGES[0]), np.log(SNR_EDGES[-1]))))
+        ra, dec = wcs.wcs_pix2world(x, y, 0)
+        rows.append(
+            {
+                "name": f"injected {len(rows) + 1:03d}",
+                "ra_deg": float(ra),
+                "dec_deg": float(dec),
+                "flux_jy": snr / float(np.sqrt(weight[pixel])),
+                "snr": snr,
+                "primary_beam": float(primary_beam[pixel]),
+            }
+        )
+        taken.append((x, y))
+    return pd.DataFrame(rows, columns=["name", "ra_deg", "dec_deg", "flux_jy", "snr", "primary_beam"])
+
+
+def recovery(injected: pd.DataFrame, measured: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each artificial source: what went in, what the forced and the blind measurement say.
+
+    Args:
+        injected: of `draw_injections`.
+        measured: forced fluxes by ``name``: ``flux_jy, flux_err_jy``.
+        pairs: blind matches: ``catalog_name`` (artificial source), ``ra_offset_arcsec, dec_offset_arcsec``.
+
+    Returns:
+        The columns of ``injected`` and ``measured_jy, measured_err_jy, found, east_arcsec, north_arcsec`` (NaN where missing).
+    """
+    forced, blind = measured.set_index("name"), pairs.set_index("catalog_name")
+    names = injected["name"]
+    return injected.assign(
+        measured_jy=names.map(forced["flux_jy"].to_dict()).astype(float),
+        measured_err_jy=names.map(forced["flux_err_jy"].to_dict()).astype(float),
+        found=names.isin(blind.index),
+        east_arcsec=names.map(blind["ra_offset_arcsec"].to_dict()).astype(float),
+        north_arcsec=names.map(blind["dec_offset_arcsec"].to_dict()).astype(float),
+    )
+
+
+def binned(table: pd.DataFrame, edges: Sequence[float] = SNR_EDGES) -> list[RecoveryBin]:
+    """Completeness and biases in bins of expected S/N; bins without a source are left out."""
+    bins: list[RecoveryBin] = []
+    for low, high in itertools.pairwise(edges):
+        inside = (table["snr"].to_numpy() >= low) & (table["snr"].to_numpy() < high)
+        if inside.any():
+            bins.append(one_bin(table[inside], low, high))
+    return bins
+
+
+def one_bin(table: pd.DataFrame, low: float, high: float) -> RecoveryBin:
+    """Figures of all sources of a table; ``low`` and ``high`` only name it."""
+    n, found = len(table), int(table["found"].sum())
+    share = found / n if n else np.nan
+    smoothed = (found + 1.0) / (n + 2.0)  # an error of 0 at 0 or n of n would be wrong (Laplace)
+    truth = table["flux_jy"].to_numpy(dtype=float)
+    ratio, error = table["measured_jy"].to_numpy(dtype=float) / truth, table["measured_err_jy"].to_numpy(dtype=float) / truth
+    good = np.isfinite(ratio) & (error > 0)
+    weight = 1.0 / error[good] ** 2
+    bias = float(np.sum(weight * (ratio[good] - 1.0)) / weight.sum()) if good.any() else np.nan
+    east, north = (table[name].to_numpy(dtype=float) for name in ("east_arcsec", "north_arcsec"))
+    here = np.isfinite(east) & np.isfinite(north)
+    spread = float(np.sqrt(0.5 * (np.var(east[here], ddof=1) + np.var(north[here], ddof=1)))) if here.sum() > 1 else np.nan
+    return RecoveryBin(
+        snr_low=float(low),
+        snr_high=float(high),
+        n=n,
+        found=found,
+        completeness=share,
+        completeness_err=float(np.sqrt(smoothed * (1.0 - smoothed) / n)) if n else np.nan,
+        flux_bias=bias,
+        flux_bias_err=float(1.0 / np.sqrt(weight.sum())) if good.any() else np.nan,
+        east_arcsec=float(np.mean(east[here])) if here.any() else np.nan,
+        north_arcsec=float(np.mean(north[here])) if here.any() else np.nan,
+        position_err_arcsec=spread / np.sqrt(int(here.sum())) if here.sum() > 1 else np.nan,
+    )
+
+
+def rows_of(bins: Sequence[RecoveryBin]) -> pd.DataFrame:
+    """Bins as a table."""
+    return pd.DataFrame([asdict(one) for one in bins])
+
+
+def recovery_png(bins: Sequence[RecoveryBin], trend: pd.DataFrame, title: str) -> bytes:
+    """Completeness, flux bias and position bias against S/N, and the nights' flux bias.
+
+    Args:
+        bins: of `binned`.
+        trend: ``night, flux_bias, flux_bias_err`` of the nights so far, in order.
+        title: above the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 6.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 2)
+    middle = [np.sqrt(one.snr_low * one.snr_high) for one in bins]
+    axes[0, 0].errorbar(middle, [b.completeness for b in bins], [b.completeness_err for b in bins], fmt="o-", color=_INK)
+    axes[0, 0].set_ylabel("completeness of the blind search")
+    axes[0, 0].set_ylim(-0.05, 1.1)
+    axes[0, 1].errorbar(middle, [100 * b.flux_bias for b in bins], [100 * b.flux_bias_err for b in bins], fmt="o", color=_INK)
+    axes[0, 1].set_ylabel("flux bias (%)")
+    error = [b.position_err_arcsec for b in bins]
+    axes[1, 0].errorbar(middle, [b.east_arcsec for b in bins], error, fmt="o", color=_INK, label="east")
+    axes[1, 0].errorbar(np.array(middle) * 1.05, [b.north_arcsec for b in bins], error, fmt="s", color=_ACCENT, label="north")
+    axes[1, 0].set_ylabel("position bias (arcsec)")
+    axes[1, 0].legend()
+    for one in (axes[0, 0], axes[0, 1], axes[1, 0]):
+        one.set_xscale("log")
+        one.set_xlabel("expected S/N")
+    for one in (axes[0, 1], axes[1, 0]):
+        one.axhline(0.0, color=_QUIET, linestyle="--", linewidth=1)
+    number = np.arange(len(trend))
+    axes[1, 1].errorbar(number, 100 * trend["flux_bias"], 100 * trend["flux_bias_err"], fmt="o", color=_INK)
+    axes[1, 1].axhline(0.0, color=_QUIET, linestyle="--", linewidth=1)
+    step = max(1, len(trend) // 6)
+    axes[1, 1].set_xticks(number[::step], list(trend["night"])[::step], rotation=30, fontsize=7)
+    axes[1, 1].set_ylabel("flux bias above S/N 20 (%)")
+    figure.suptitle(title, fontsize=10)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=70, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    return stream.getvalue()

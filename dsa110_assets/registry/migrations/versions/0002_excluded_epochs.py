@@ -1,0 +1,29 @@
+"""Epochs that a person has taken out of the light curves.
+
+Revision 0002.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Make the table."""
+    op.create_table(
+        "excluded_epochs",
+        sa.Column("mosaic_name", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("excluded_by", sa.Text(), nullable=False),
+        sa.Column("excluded_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("mosaic_name", name=op.f("pk_excluded_epochs")),
+    )
+
+
+def downgrade() -> None:
+    """Drop it; the exclusions are lost."""
+    op.drop_table("excluded_epochs")

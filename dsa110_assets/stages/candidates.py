@@ -1,0 +1,125 @@
+"""What a person looks at to judge an ESE candidate: its light curve, cut-outs over time, what the catalogues have near it.
+
+Files in a folder for each candidate and night (`ProductPaths.candidate_dir`). What does not belong here: finding candidates
+(`night`), showing them (the pages).
+"""
+
+# pandas' stubs do not know what a selection gives:
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sqlalchemy import select
+
+from dsa110_assets import products
+from dsa110_assets.catalogs import sky
+from dsa110_assets.registry.schema import MosaicRow
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.references import reference_path
+
+if TYPE_CHECKING:
+    from dsa110_assets.variability import LightCurves
+
+MOST_CANDIDATES = 20
+"""Folders of a night; a list that is longer has another problem than too few pictures."""
+CUTOUT_BEAMS = 12.0
+_MOST_STAMPS = 24
+_NEIGHBOUR_RADIUS_DEG = 0.1
+
+
+def describe_candidates(platform: Platform, night: str, found: pd.DataFrame, curves: LightCurves, sources: pd.DataFrame) -> dict[int, Path]:
+    """Make the folders of a night's best candidates; returns them by source.
+
+    Args:
+        platform: the platform.
+        night: UTC date.
+        found: of `ese_candidates`.
+        curves: normalised light curves.
+        sources: ``source_id`` (index), ``name, ra_deg, dec_deg``.
+    """
+    folders: dict[int, Path] = {}
+    with platform.database.session() as session:
+        mosaics = {name: Path(directory) for name, directory in session.execute(select(MosaicRow.name, MosaicRow.directory))}
+    reference = sky.load_reference(reference_path(platform)) if reference_path(platform).is_file() else None
+    for row in found.head(MOST_CANDIDATES).to_dict("records"):
+        number = int(row["source_id"])
+        folder = platform.paths.candidate_dir(night, number)
+        with products.publish(folder) as staged:
+            staged.mkdir()
+            _describe(staged, row, sources.loc[number], curves, sources, reference, mosaics)
+        folders[number] = folder
+    return folders
+
+
+def _describe(
+    folder: Path,
+    row: Mapping[Hashable, Any],
+    source: pd.Series,
+    curves: LightCurves,
+    sources: pd.DataFrame,
+    reference: pd.DataFrame | None,
+    mosaics: Mapping[str, Path],
+) -> None:
+    from dsa110_assets.photometry import save_table
+    from dsa110_assets.variability import cutouts_png, light_curve_png
+
+    title = f"{source['name']}: {row['kind']}, score {row['score']:.1f}"
+    png = light_curve_png(curves, row["source_id"], title=title, baseline_jy=float(row["baseline_jy"]), event_mjd=float(row["epoch_mjd"]))
+    (folder / "light_curve.png").write_bytes(png)
+    s = curves.index_of(row["source_id"])
+    epochs = curves.epoch[curves.offsets[s] : curves.offsets[s + 1]]
+    event = abs(curves.epoch_mjd[epochs] - row["epoch_mjd"])
+    nearest = np.sort(np.argsort(event, kind="stable")[:_MOST_STAMPS])  # around the event, in order of time
+    stamps: list[tuple[str, NDArray[np.float32]]] = []
+    during: list[str] = []
+    for epoch in epochs[nearest]:
+        name = str(curves.epoch_name[epoch])
+        label = f"{products.mjd_to_datetime(float(curves.epoch_mjd[epoch])):%m-%d %H:%M}"
+        stamp = _stamp(mosaics.get(name), name, float(source["ra_deg"]), float(source["dec_deg"]))
+        if stamp is not None:
+            stamps.append((label, stamp))
+            if abs(curves.epoch_mjd[epoch] - row["epoch_mjd"]) <= 0.5 * max(float(row["duration_d"]), 1e-3):
+                during.append(label)
+    noise = float(np.median(curves.flux_err_jy[curves.offsets[s] : curves.offsets[s + 1]]))
+    if stamps:
+        (folder / "cutouts.png").write_bytes(
+            cutouts_png(stamps, peak_jy=float(row["baseline_jy"]), noise_jy=noise, title=title, highlight=during)
+        )
+    save_table(neighbours(source, sources, reference), folder / "neighbours.csv")
+
+
+def _stamp(directory: Path | None, name: str, ra_deg: float, dec_deg: float) -> NDArray[np.float32] | None:
+    from astropy.io import fits
+
+    from dsa110_assets.photometry import cutout
+
+    path = None if directory is None else products.image_path(directory, name, "image")
+    if path is None or not path.is_file():  # mosaics of long ago may have been cleared away
+        return None
+    size_arcsec = CUTOUT_BEAMS * float(fits.getheader(path)["BMAJ"]) * 3600.0  # pyright: ignore[reportArgumentType]
+    return cutout(path, ra_deg, dec_deg, size_arcsec)
+
+
+def neighbours(source: pd.Series, sources: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
+    """Nearest entries of the reference sky and of the measured positions: ``catalogue, name, ra_deg, dec_deg, flux_jy, separation_arcsec``."""
+    ra, dec = float(source["ra_deg"]), float(source["dec_deg"])
+    tables: list[pd.DataFrame] = []
+    measured = sources.rename(columns={"reference_flux_jy": "flux_jy"})
+    for label, table in (("reference sky", reference), ("measured positions", measured)):
+        if table is None:
+            continue
+        near = sky.cone(table, ra, dec, _NEIGHBOUR_RADIUS_DEG)
+        separation = 3600.0 * sky.separation_deg(near, ra, dec)
+        tables.append(
+            near.assign(catalogue=label, separation_arcsec=separation)[
+                ["catalogue", "name", "ra_deg", "dec_deg", "flux_jy", "separation_arcsec"]
+            ]
+        )
+    return pd.concat(tables, ignore_index=True).sort_values("separation_arcsec", ignore_index=True).head(20)

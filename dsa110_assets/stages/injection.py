@@ -1,0 +1,173 @@
+"""The check of a night by artificial sources: into its calibrated visibilities, and out again through the pipeline's own path.
+
+A few tiles of the night are imaged a second time with sources added to their visibilities; the image becomes a mosaic of one tile, is
+searched and measured as an hour's mosaic is. Nothing of the night's own products is touched. What does not belong here: how
+sources are put in (`imaging.injection`), what the figures mean (`quality.recovery`).
+"""
+
+# pandas' stubs do not know what a selection gives:
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dsa110_assets import products
+from dsa110_assets.catalogs import sky
+from dsa110_assets.quality.verdict import Verdict
+from dsa110_assets.registry.queries.images import tiles_in_window
+from dsa110_assets.registry.schema import ImageRow, QaMetric
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.recording import StageResult, measured
+from dsa110_assets.stages.references import reference_path
+from dsa110_assets.stages.versions import register, versions_of
+
+PRODUCT = "injection_recovery"
+BRIGHT_SNR = 20.0
+MOST_BIAS = 0.01
+MOST_OFFSET_ARCSEC = 0.3
+MOST_OFFSET_BEAMS = 0.05
+LEAST_COMPLETENESS = 0.95
+_TREND_NIGHTS = 60
+
+
+def recover_injections(platform: Platform, night: str, run_id: str) -> StageResult | None:
+    """Inject, recover, judge; None when the night has no tile with an image and calibrated visibilities."""
+    from dsa110_assets.photometry import save_table
+    from dsa110_assets.quality.recovery import binned, one_bin, recovery_png, rows_of
+
+    config = platform.config
+    low = products.datetime_to_mjd(products.slot_window(night, "00:00")[0])
+    with platform.database.session() as session:
+        tiles = [t for t in tiles_in_window(session, low, low + 1) if platform.paths.calibrated_ms(t.group_id).is_dir()]
+        chosen = (
+            [tiles[i] for i in np.unique(np.linspace(0, len(tiles) - 1, config.injection_tiles + 2)[1:-1].astype(int))] if tiles else []
+        )
+        inputs = versions_of(session, "calibrated_ms", [t.group_id for t in chosen])
+    if not chosen:
+        return None
+    destination = platform.paths.injection_dir(night)
+    with measured() as cost, products.publish(destination) as staged:
+        staged.mkdir()
+        table = pd.concat([_recover_tile(platform, tile, staged, night) for tile in chosen], ignore_index=True)
+        bins, bright = binned(table), one_bin(table[table["snr"] >= BRIGHT_SNR], BRIGHT_SNR, np.inf)
+        sure = one_bin(table[table["snr"] >= 1.5 * config.source_find_sigma], 1.5 * config.source_find_sigma, np.inf)
+        with platform.database.session() as session:
+            trend = _trend(session, night, bright.flux_bias, bright.flux_bias_err)
+        save_table(table, staged / "recovery.parquet")
+        save_table(rows_of(bins), staged / "completeness.csv")
+        title = f"{night}: {len(table)} sources injected into the visibilities of {len(chosen)} tile(s)"
+        (staged / "recovery.png").write_bytes(recovery_png(bins, trend, title))
+    beam_arcsec = max(float(tile.bmaj_arcsec) for tile in chosen)
+    offset = float(np.hypot(bright.east_arcsec, bright.north_arcsec))
+    allowed = max(MOST_OFFSET_ARCSEC, MOST_OFFSET_BEAMS * beam_arcsec)
+    chance = 2.0 * bright.flux_bias_err
+    result = StageResult(
+        PRODUCT,
+        night,
+        figures={
+            "tiles": len(chosen),
+            "injected": len(table),
+            "found": int(table["found"].sum()),
+            "completeness_above_threshold": sure.completeness,
+            "flux_bias": bright.flux_bias,
+            "flux_bias_err": bright.flux_bias_err,
+            "position_offset_arcsec": offset,
+            "position_bias_east_arcsec": bright.east_arcsec,
+            "position_bias_north_arcsec": bright.north_arcsec,
+        },
+        verdicts=[
+            Verdict.judge(
+                "flux_bias",
+                bright.flux_bias,
+                -MOST_BIAS - chance,
+                MOST_BIAS + chance,
+                f"{bright.n} sources above S/N {BRIGHT_SNR:g}; limits widened by two errors",
+            ),
+            Verdict.judge("flux_bias_err", bright.flux_bias_err, None, None, "error of flux_bias"),
+            Verdict.judge(
+                "position_offset_arcsec", offset, None, allowed, f"mean offset of {bright.found} blind positions above S/N {BRIGHT_SNR:g}"
+            ),
+            Verdict.judge(
+                "completeness",
+                sure.completeness,
+                LEAST_COMPLETENESS - 2.0 * sure.completeness_err,
+                None,
+                f"of {sure.n} sources above 1.5 times the search's threshold",
+            ),
+        ],
+        preview=destination / "recovery.png",
+        tables={"against S/N": [asdict(one) for one in bins], "nights": trend.tail(_TREND_NIGHTS).to_dict("records")},
+    )
+    with platform.database.session() as session:
+        return register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run_id)
+
+
+def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) -> pd.DataFrame:
+    """What went into one tile and what came out; intermediate products go to ``work`` and are removed."""
+    import shutil
+
+    from astropy.io import fits
+
+    from dsa110_assets.imaging import ImagingOptions, image_tile
+    from dsa110_assets.imaging.injection import inject_sources
+    from dsa110_assets.mosaicking import TileImage, crossmatch, find_sources, make_mosaic
+    from dsa110_assets.mosaicking.tiles import celestial_wcs
+    from dsa110_assets.photometry import measure_mosaic
+    from dsa110_assets.quality.recovery import draw_injections, recovery
+
+    config, group = platform.config, tile.group_id
+    original = TileImage.of(Path(tile.directory), group)
+    reference = sky.cone(
+        sky.load_reference(reference_path(platform)), tile.ra_deg, tile.dec_deg, 0.75 * config.image_size * config.cell_arcsec / 3600
+    )
+    injected = draw_injections(
+        np.random.default_rng(zlib.crc32(f"{night} {group}".encode())),
+        original.plane("weight"),
+        original.plane("pb"),
+        celestial_wcs(fits.getheader(original.path("image"))),
+        reference,
+        config.injection_sources,
+        original.beam.major_deg * 3600.0 / original.cell_arcsec,
+    )
+    options = ImagingOptions.from_config(config)
+    scratch = work / ".tile"
+    scratch.mkdir()
+    inject_sources(platform.paths.calibrated_ms(group), scratch / "injected.ms", injected, options)
+    image_tile(
+        scratch / "injected.ms",
+        scratch,
+        group,
+        options,
+        mask_sky=reference if options.use_mask else None,
+        provenance={"DSAGROUP": group, "DSAINJ": str(len(injected))},
+    )
+    make_mosaic([TileImage.of(scratch, group)], scratch / "mosaic", "injected", provenance={}, threads=platform.threads)
+    found = find_sources(
+        *(products.image_path(scratch / "mosaic", "injected", kind) for kind in ("image", "noise")), sigma=config.source_find_sigma
+    )
+    pairs = crossmatch(found, injected, max(10.0, original.beam.major_deg * 1800.0))
+    fluxes = measure_mosaic(scratch / "mosaic", "injected", injected[["name", "ra_deg", "dec_deg"]])
+    shutil.rmtree(scratch)
+    return recovery(injected, fluxes, pairs).assign(observation=group)
+
+
+def _trend(session: Session, night: str, bias: float, error: float) -> pd.DataFrame:
+    """Flux bias of the nights up to and including this one: ``night, flux_bias, flux_bias_err``."""
+    rows = session.execute(
+        select(QaMetric.key, QaMetric.metric, QaMetric.value)
+        .where(QaMetric.product == PRODUCT, QaMetric.metric.in_(["flux_bias", "flux_bias_err"]), QaMetric.key < night)
+        .order_by(QaMetric.key)
+    )
+    known: dict[str, dict[str, float]] = {}
+    for key, metric, value in rows:
+        known.setdefault(key, {})[metric] = np.nan if value is None else value
+    known[night] = {"flux_bias": bias, "flux_bias_err": error}
+    return pd.DataFrame([{"night": key, **values} for key, values in known.items()], columns=["night", "flux_bias", "flux_bias_err"])

@@ -1,0 +1,176 @@
+"""Mosaics on demand: of a time range, or around a calibrator's transit.
+
+A plan says which tiles a mosaic would be made from; it is kept as a small file, so that it can be looked at before it is
+built. What does not belong here: the hourly and nightly mosaics, which follow the data (`hour`, `night`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from dsa110_assets import products
+from dsa110_assets.catalogs import calibrators
+from dsa110_assets.errors import MosaicError, NoCalibratorError
+from dsa110_assets.registry.queries.images import tiles_in_window
+from dsa110_assets.stages.hour import combine
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.recording import StageResult
+from dsa110_assets.stages.references import calibrators_path
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
+_RESERVED = ("hourly_", "nightly_")
+_SIDEREAL_DAYS_PER_DEG = 0.99726957 / 360.0
+_HALF_TILE_DEG = 0.66
+"""Half of the right ascension that drifts by during a tile, and a little."""
+_CREDIBLE_DECLINATION_DEG = 2.0
+"""A calibrator farther from the strip is outside of the 20 % beam."""
+
+
+@dataclass(frozen=True)
+class MosaicPlan:
+    """What a mosaic would be made from.
+
+    ``since``, ``until``: ISO 8601, UTC; tiles whose middle was observed in ``[since, until)``. ``declination_deg``: the strip. ``tiles``:
+    observations, in order of time. ``left_out``: observations of the interval in other strips.
+    """
+
+    name: str
+    since: str
+    until: str
+    declination_deg: float
+    tiles: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def plan_mosaic(
+    platform: Platform, name: str, since: datetime, until: datetime, *, declination_deg: float | None = None, keep: bool = True
+) -> MosaicPlan:
+    """Choose the tiles of a time range and (``keep``) remember the plan under its name.
+
+    Args:
+        platform: the platform.
+        name: name of the mosaic; letters, digits and ``_ . + -``. Names of hourly and nightly mosaics are refused.
+        since, until: aware datetimes, half-open.
+        declination_deg: the strip; None takes the one with most tiles.
+        keep: write the plan, so that `load_plan` finds it.
+
+    Raises:
+        MosaicError: impossible name or interval, or no imaged tile in it.
+    """
+    if not _NAME.fullmatch(name) or name.startswith(_RESERVED):
+        raise MosaicError(
+            f"mosaic {name!r}", "not a name for a mosaic on demand", "use letters, digits and _.+-; hourly_... and nightly_... are taken"
+        )
+    if until <= since:
+        raise MosaicError(f"mosaic {name}", f"the interval ends ({until:%FT%T}) before it begins ({since:%FT%T})", "exchange them")
+    tolerance = platform.config.mosaic_declination_tolerance_deg
+    with platform.database.session() as session:
+        tiles = tiles_in_window(session, products.datetime_to_mjd(since), products.datetime_to_mjd(until))
+    if not tiles:
+        raise MosaicError(
+            f"mosaic {name}",
+            f"no imaged tile between {since:%FT%T} and {until:%FT%T} UTC",
+            'look at `dsa110 db query "SELECT group_id FROM images"`',
+        )
+    declinations = [tile.pointing_dec_deg for tile in tiles]
+    strip = declination_deg
+    if strip is None:
+        strip = max(declinations, key=lambda dec: sum(abs(other - dec) <= tolerance for other in declinations))
+    chosen = tuple(tile.group_id for tile in tiles if abs(tile.pointing_dec_deg - strip) <= tolerance)
+    if not chosen:
+        raise MosaicError(
+            f"mosaic {name}",
+            f"no tile within {tolerance} deg of declination {strip:.2f} (there are {sorted({round(d, 1) for d in declinations})})",
+            "choose another strip",
+        )
+    plan = MosaicPlan(
+        name,
+        since.astimezone(UTC).isoformat(),
+        until.astimezone(UTC).isoformat(),
+        float(strip),
+        chosen,
+        tuple(tile.group_id for tile in tiles if tile.group_id not in chosen),
+    )
+    if keep:
+        path = platform.paths.mosaic_plan(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with products.publish(path) as staged:
+            staged.write_text(json.dumps(asdict(plan), indent=1) + "\n")
+    return plan
+
+
+def load_plan(platform: Platform, name: str) -> MosaicPlan:
+    """The plan that was kept under a name.
+
+    Raises:
+        MosaicError: there is none.
+    """
+    path = platform.paths.mosaic_plan(name)
+    if not path.is_file():
+        raise MosaicError(
+            f"mosaic {name}", "there is no plan of this name", f"make one: `dsa110 mosaic plan --name {name} --since ... --until ...`"
+        )
+    content: dict[str, Any] = json.loads(path.read_text())
+    tiles, left_out = (tuple(content.pop(key)) for key in ("tiles", "left_out"))
+    return MosaicPlan(**content, tiles=tiles, left_out=left_out)
+
+
+def build_mosaic(platform: Platform, plan: MosaicPlan, run_id: str, *, destination: Path | None = None) -> StageResult:
+    """Make and register a planned mosaic, from the tiles of the plan as they are today.
+
+    Raises:
+        MosaicError: a tile of the plan has no image any more, or the tiles cannot be combined.
+    """
+    since, until = (products.datetime_to_mjd(datetime.fromisoformat(when)) for when in (plan.since, plan.until))
+    with platform.database.session() as session:
+        there = {tile.group_id: tile for tile in tiles_in_window(session, since, until)}
+    gone = [group for group in plan.tiles if group not in there]
+    if gone:
+        raise MosaicError(
+            f"mosaic {plan.name}", f"tiles without an image: {', '.join(gone)}", "make their `tile_image`, or plan the mosaic again"
+        )
+    tiles = [there[group] for group in plan.tiles]
+    return combine(platform, plan.name, "custom", plan.name, tiles, plan.declination_deg, run_id, destination=destination)
+
+
+def plan_around_calibrator(
+    platform: Platform, calibrator: str, timespan_minutes: float, *, night: str | None = None, name: str | None = None
+) -> MosaicPlan:
+    """Plan a mosaic centred on a calibrator's transit: the newest one that was imaged, or that of a night.
+
+    The transit follows from the tile that saw the calibrator nearest to the meridian: its centre is the meridian point at its middle.
+
+    Raises:
+        NoCalibratorError: the calibrator is not in the catalogue, or no imaged tile saw its transit.
+    """
+    star = calibrators.find(calibrators.load(calibrators_path(platform)), calibrator)
+    low = products.datetime_to_mjd(datetime.fromisoformat(f"{night}T00:00:00+00:00")) if night else -1e9
+    with platform.database.session() as session:
+        tiles = tiles_in_window(session, low, low + 1.0 if night else 1e9)
+    east_deg = {tile.group_id: (star.ra_deg - tile.ra_deg + 180.0) % 360.0 - 180.0 for tile in tiles}
+    seen = [
+        tile
+        for tile in tiles
+        if abs(east_deg[tile.group_id]) <= _HALF_TILE_DEG and abs(star.dec_deg - tile.pointing_dec_deg) <= _CREDIBLE_DECLINATION_DEG
+    ]
+    if not seen:
+        raise NoCalibratorError(
+            star.name,
+            f"no imaged tile saw it near the meridian{f' on {night}' if night else ''}",
+            "choose another calibrator or night; `dsa110 ingest status` lists the calibrators of observations",
+        )
+    tile = seen[-1]
+    transit = products.mjd_to_datetime(tile.mid_mjd + east_deg[tile.group_id] * _SIDEREAL_DAYS_PER_DEG)
+    half = timedelta(minutes=timespan_minutes / 2)
+    return plan_mosaic(
+        platform,
+        name or f"{star.name}_{transit:%Y-%m-%d}",
+        transit - half,
+        transit + half,
+        declination_deg=tile.pointing_dec_deg,
+    )

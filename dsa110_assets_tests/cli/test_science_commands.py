@@ -1,0 +1,226 @@
+"""`dsa110 mosaic`, `photometry` and `lightcurve` work on the registry and on files, without Dagster."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.io.votable import parse_single_table
+from astropy.io.votable.ucd import parse_ucd
+
+from dsa110_assets.catalogs.calibrators import build_calibrator_db
+from dsa110_assets.cli.main import run
+from dsa110_assets.photometry.tables import _UCDS
+from dsa110_assets.products import datetime_to_mjd, group_time
+from dsa110_assets.registry.queries import replace_photometry, source_table, upsert_image, upsert_mosaic, upsert_sources
+from dsa110_assets_tests.catalogs.manual import MANUAL
+from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile
+from dsa110_assets_tests.registry_fixture import add_group
+
+SOURCES = [(128.3, 54.6, 0.4), (129.6, 54.2, 0.25), (130.4, 55.0, 0.3)]
+START = datetime_to_mjd(group_time("2026-03-12T05:00:00"))
+
+
+@pytest.fixture
+def platform(registry_config, database, monkeypatch, tmp_path):
+    """Three tiles of a strip around 0834+555, a fourth in another strip, and three sources."""
+    for name in ("database_url", "state_dir", "scratch_dir", "input_dir", "output_dir"):
+        value = getattr(registry_config, name)
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}", value.get_secret_value() if name == "database_url" else str(value))
+    monkeypatch.chdir(tmp_path)
+    (registry_config.state_dir / "catalogs").mkdir()
+    (tmp_path / "manual.txt").write_text(MANUAL)
+    build_calibrator_db(tmp_path / "manual.txt", registry_config.state_dir / "catalogs" / "vla_calibrators.sqlite3")
+    with database.session() as session:
+        for i in range(4):
+            truth = TileTruth(
+                127.5 + i * DRIFT_DEG, dec_deg=54.6 if i < 3 else 41.0, size=192, cell_arcsec=50.0, start_mjd=START + i * 309.2376 / 86400
+            )
+            made = write_tile(registry_config.scratch_dir / f"t{i}", truth, SOURCES, i)
+            add_group(session, made.group_id, dec_deg=truth.dec_deg)
+            upsert_image(
+                session, directory=str(made.directory), group_id=made.group_id, mid_mjd=made.mid_mjd, ra_deg=truth.ra_deg, dec_deg=truth.dec_deg,
+                pointing_dec_deg=truth.dec_deg, noise_jy_per_beam=0.005, thermal_jy_per_beam=0.005, peak_jy_per_beam=0.4, bmaj_arcsec=150.0,
+                bmin_arcsec=120.0, bpa_deg=25.0,
+            )  # fmt: skip
+        frame = pd.DataFrame(SOURCES, columns=["ra_deg", "dec_deg", "reference_flux_jy"]).assign(name=["a", "b", "c"])
+        upsert_sources(session, frame, origin="nvss")
+    return registry_config
+
+
+def test_mosaic_of_a_time_range_is_planned_and_built_from_one_strip(platform, tmp_path, capsys):
+    times = ["--since", "2026-03-12T05:00:00", "--until", "2026-03-12T05:30:00"]
+    assert run(["mosaic", "plan", "--name", "flare", *times, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["tiles"] == ["2026-03-12T05:00:00", "2026-03-12T05:05:09", "2026-03-12T05:10:18"]
+    assert len(plan["left_out"]) == 1
+    assert run(["mosaic", "plan", "--name", "flare", *times]) == 0
+    assert "another declination strip" in capsys.readouterr().out
+    assert run(["mosaic", "build", "--name", "flare", "--output", str(tmp_path / "out"), "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert result["path"] == str(tmp_path / "out")
+    assert result["tiles"] == 3
+    assert result["snr_scatter"] == pytest.approx(1.0, abs=0.1)
+    header = fits.getheader(tmp_path / "out" / "flare-image.fits")
+    assert header["DSANTILE"] == 3
+    assert run(["db", "query", "SELECT kind, n_tiles, directory FROM mosaics", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"kind": "custom", "n_tiles": 3, "directory": str(tmp_path / "out")}]
+
+
+def test_mosaics_around_several_calibrators_are_centred_on_their_transits(platform, capsys):
+    assert run(["mosaic", "create", "--calibrator", "0834+555", "--calibrator", "J0834+555", "--timespan-minutes", "9", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [result["name"] for result in results] == ["0834+555_2026-03-12"] * 2
+    # it transits 15.1 s (of right ascension) into the second tile's second half: four and a half minutes reach two tiles
+    assert run(["mosaic", "create", "--calibrator", "0834+555", "--timespan-minutes", "12", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    middle = np.mean([datetime_to_mjd(pd.Timestamp(plan[key]).to_pydatetime()) for key in ("since", "until")])
+    transit = START + (128.72877 - (127.5 + DRIFT_DEG)) / 360 * 0.99727 + 1.5 * 309.2376 / 86400
+    assert abs(middle - transit) * 86400 < 2
+    assert plan["tiles"] == ["2026-03-12T05:00:00", "2026-03-12T05:05:09", "2026-03-12T05:10:18"]
+    assert run(["mosaic", "create", "--calibrator", "3C286", "--dry-run"]) == 2
+    assert "no imaged tile saw it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plan", "--name", "hourly_x", "--since", "2026-03-12", "--until", "2026-03-13"], "are taken"),
+        (["plan", "--name", "x", "--since", "2026-03-13", "--until", "2026-03-12"], "before it begins"),
+        (["plan", "--name", "x", "--since", "2026-04-12", "--until", "2026-04-13"], "no imaged tile"),
+        (["build", "--name", "never"], "no plan of this name"),
+    ],
+)
+def test_what_cannot_be_made_is_said(platform, capsys, arguments, said):
+    assert run(["mosaic", *arguments]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.fixture
+def mosaic(platform, tmp_path, capsys):
+    assert run(["mosaic", "plan", "--name", "m", "--since", "2026-03-12T05:00", "--until", "2026-03-12T05:30"]) == 0
+    assert run(["mosaic", "build", "--name", "m", "--output", str(tmp_path / "m")]) == 0
+    capsys.readouterr()
+    return tmp_path / "m" / "m-image.fits"
+
+
+def test_peak_fluxes_of_registered_and_of_given_positions_in_each_format(mosaic, tmp_path):
+    pd.DataFrame([{"name": n, "ra_deg": ra, "dec_deg": dec} for n, (ra, dec, _) in zip("abc", SOURCES, strict=True)]).to_csv(
+        "p.csv", index=False
+    )
+    for suffix, more in ((".csv", ["--positions", "p.csv"]), (".parquet", []), (".vot", [])):
+        assert run(["photometry", "peak", "--image", str(mosaic), "--output", f"f{suffix}", *more]) == 0
+    csv, parquet = pd.read_csv("f.csv"), pd.read_parquet("f.parquet")
+    assert np.all(np.abs(csv["flux_jy"] - [0.4, 0.25, 0.3]) < 4 * csv["flux_err_jy"])
+    np.testing.assert_allclose(parquet["flux_jy"], csv["flux_jy"])
+    described = {one["titles"]: one for one in json.loads(Path("f.csv-metadata.json").read_text())["tableSchema"]["columns"]}
+    assert (described["flux_jy"]["unit"], described["flux_jy"]["ucd"]) == ("Jy", "phot.flux.density;em.radio")
+    fields = {field.name: field for field in parse_single_table("f.vot").fields}
+    assert str(fields["flux_err_jy"].unit) == "Jy"
+    assert fields["flux_err_jy"].ucd == "stat.error;phot.flux.density;em.radio"
+    assert fields["ra_deg"].ucd == "pos.eq.ra;meta.main"
+
+
+def test_every_ucd_is_in_the_ivoa_vocabulary():
+    for ucd in _UCDS.values():
+        parse_ucd(ucd, check_controlled_vocabulary=True)
+
+
+def test_adaptive_combines_the_channels_that_are_given(mosaic, tmp_path):
+    channels = []
+    for i, frequency in enumerate((1.35e9, 1.40e9, 1.45e9)):
+        channels += ["--image", str(tmp_path / f"ch{i}-image.fits")]
+        for kind in ("image", "noise"):
+            with fits.open(mosaic.with_name(f"m-{kind}.fits")) as hdus:
+                hdus[0].header["RESTFRQ"] = frequency
+                hdus.writeto(tmp_path / f"ch{i}-{kind}.fits")
+    assert run(["photometry", "adaptive", *channels, "--output", "s.parquet", "--target-snr", "5"]) == 0
+    table = pd.read_parquet("s.parquet")
+    assert table.groupby("name").size().tolist() == [3, 3, 3]
+    np.testing.assert_allclose(table["frequency_hz"], [1.35e9, 1.40e9, 1.45e9] * 3)
+
+
+def test_a_wrong_suffix_and_an_image_without_noise_are_refused(mosaic, tmp_path, capsys):
+    assert run(["photometry", "peak", "--image", str(mosaic), "--output", "f.txt"]) == 2
+    assert "use one of" in capsys.readouterr().err
+    mosaic.with_name("m-noise.fits").unlink()
+    assert run(["photometry", "peak", "--image", str(mosaic), "--output", "f.csv"]) == 2
+    assert "no noise map" in capsys.readouterr().err
+    assert not Path("f.csv").exists()
+
+
+@pytest.fixture
+def epochs(platform, database):
+    """Six epochs of twenty sources; in the fourth every other one is measured 20 % too bright, as no gain would make it."""
+    rng = np.random.default_rng(3)
+    with database.session() as session:
+        where = pd.DataFrame(
+            {"name": [f"s{i}" for i in range(20)], "ra_deg": 120 + np.arange(20.0), "dec_deg": 54.6, "reference_flux_jy": 0.2}
+        )
+        upsert_sources(session, where, origin="nvss")
+        table = source_table(session)
+        table = table[table["name"].str.startswith("s")]
+        for epoch in range(6):
+            flux = 0.2 * (1 + 0.03 * epoch) + 0.002 * rng.standard_normal(20)
+            if epoch == 3:
+                flux[::2] *= 1.2
+            name = f"hourly_2026-03-{10 + epoch}T05"
+            mjd = START - 2 + epoch
+            upsert_mosaic(
+                session, name=name, kind="hourly", directory="d", start_mjd=mjd, mid_mjd=mjd, end_mjd=mjd, ra_deg=1, dec_deg=54.6,
+                noise_jy_per_beam=0.002, group_ids=[],
+            )  # fmt: skip
+            rows = pd.DataFrame(
+                {
+                    "source_id": table["source_id"].to_numpy(), "flux_jy": flux, "flux_err_jy": 0.002, "noise_jy_per_beam": 0.002,
+                    "background_jy_per_beam": 0.0, "snr": 100.0, "upper_limit_jy": np.nan, "is_limit": False,
+                }
+            )  # fmt: skip
+            replace_photometry(session, name, rows, time_mjd=mjd)
+    return int(table["source_id"].iloc[0])
+
+
+def test_an_epoch_is_excluded_with_a_reason_and_a_name_and_comes_back(epochs, capsys):
+    bad = "hourly_2026-03-13T05"
+    assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
+    capsys.readouterr()
+    assert run(["lightcurve", "show", "s0", "--json"]) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert [row["mosaic_name"][-5:-3] for row in before] == ["10", "11", "12", "13", "14", "15"]
+    assert before[3]["normalised_flux_jy"] > 0.21
+    assert run(["lightcurve", "exclude", bad, "--reason", "  ", "--by", "J. Doe", "--later"]) == 2
+    assert "a reason and a name" in capsys.readouterr().err
+    assert run(["lightcurve", "exclude", bad, "--reason", "thunderstorm", "--by", "J. Doe", "--later"]) == 0
+    assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
+    assert "5 epochs (1 excluded)" in capsys.readouterr().out
+    assert run(["lightcurve", "show", "s0", "--json"]) == 0
+    after = json.loads(capsys.readouterr().out)
+    assert after[3]["flux_jy"] == before[3]["flux_jy"]
+    assert after[3]["normalised_flux_jy"] is None
+    assert all(
+        row["normalised_flux_jy"] == pytest.approx(after[0]["normalised_flux_jy"], rel=0.05) for i, row in enumerate(after) if i != 3
+    )
+    assert run(["lightcurve", "epochs", "--json"]) == 0
+    rows = {row["mosaic_name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (rows[bad]["reason"], rows[bad]["excluded_by"]) == ("thunderstorm", "J. Doe")
+    assert rows["hourly_2026-03-12T05"]["reason"] is None
+    assert run(["lightcurve", "epochs"]) == 0
+    assert run(["lightcurve", "include", bad, "--later"]) == 0
+    assert run(["lightcurve", "include", bad]) == 2
+    assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
+    assert "6 epochs (0 excluded)" in capsys.readouterr().out
+
+
+def test_a_light_curve_is_shown_written_and_drawn(epochs, tmp_path, capsys):
+    assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
+    assert run(["lightcurve", "show", str(epochs)]) == 0
+    assert "hourly_2026-03-10T05" in capsys.readouterr().out
+    assert run(["lightcurve", "show", "s0", "--output", "s0.png"]) == 0
+    assert Path("s0.png").read_bytes().startswith(b"\x89PNG")
+    for what, rows in (("points", 120), ("variability", 20), ("candidates", 0)):
+        assert run(["lightcurve", "export", f"{what}.vot", "--what", what]) == 0
+        assert len(parse_single_table(f"{what}.vot").array) == rows
+    assert run(["lightcurve", "show", "nobody"]) == 2
+    assert "none of this name" in capsys.readouterr().err
