@@ -184,8 +184,10 @@ class PipelineConfig(BaseSettings):
         5.0, gt=0, description="Score above which a light curve becomes an ESE candidate.", json_schema_extra=_SCIENCE
     )
 
-    injection_tiles: int = Field(1, ge=1, le=24, description="Tiles of a night into whose visibilities artificial sources are put.")
-    injection_sources: int = Field(60, ge=10, le=1000, description="Artificial sources in each of these tiles.")
+    injection_tiles: int = Field(
+        1, ge=1, le=24, description="Tiles of a night into whose visibilities artificial sources are put.", json_schema_extra=_SCIENCE
+    )
+    injection_sources: int = Field(60, ge=10, le=1000, description="Artificial sources in each of these tiles.", json_schema_extra=_SCIENCE)
 
     @classmethod
     def from_env(cls, *, validate_paths: bool = True) -> Self:

@@ -55,11 +55,26 @@ INGREDIENTS = {
     ),
     "hourly_mosaic": Ingredients(("mosaicking.mosaic", "mosaicking.tiles"), ("mosaic_overlap_minutes", *_STRIP), ("reproject",)),
     "nightly_mosaic": Ingredients(("mosaicking.mosaic", "mosaicking.tiles"), _STRIP, ("reproject",)),
+    "custom_mosaic": Ingredients(("mosaicking.mosaic", "mosaicking.tiles"), _STRIP, ("reproject",)),
     "source_catalog": Ingredients(("mosaicking.finding", "catalogs.sky"), ("source_find_sigma",), ("AegeanTools",)),
     "forced_photometry": Ingredients(("photometry.images",), ("mosaic_overlap_minutes", *_STRIP)),
     "light_curves": Ingredients(("variability.lightcurves", "variability.normalisation")),
     "variability_metrics": Ingredients(("variability.indices", "variability.ese", "variability.lightcurves", "variability.plots")),
-    "ese_candidates": Ingredients(("variability.ese", "variability.lightcurves", "variability.plots"), ("ese_threshold_sigma",)),
+    "ese_candidates": Ingredients(
+        ("variability.ese", "variability.lightcurves", "variability.plots", "catalogs.sky", "photometry.images", "photometry.tables"),
+        ("ese_threshold_sigma",),
+    ),
+    "injection_recovery": Ingredients(
+        (
+            "imaging.injection", "imaging.tile", "mosaicking.mosaic", "mosaicking.tiles", "mosaicking.finding", "photometry.images", "photometry.tables",
+            "quality.recovery", "catalogs.sky",
+        ),
+        (
+            "injection_tiles", "injection_sources", "source_find_sigma", "gridder", "image_size", "cell_arcsec", "briggs_robust", "clean_niter",
+            "auto_mask_sigma", "auto_threshold_sigma", "multiscale", "use_nvss_mask", "mask_radius_arcsec", "sefd_jy", "correct_smearing",
+        ),
+        ("ducc0", "radler", "AegeanTools"),
+    ),
     "calibrator_catalog": Ingredients(("catalogs.calibrators",)),
     "nvss_catalog": Ingredients(("catalogs.sky", "catalogs.surveys")),
     "monitored_sources": Ingredients(("catalogs.sky",), ("photometry_min_catalog_jy",)),

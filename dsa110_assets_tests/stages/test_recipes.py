@@ -22,6 +22,8 @@ MADE_BY = {
     "tile_image": ("tile", "make_image"),
     "hourly_mosaic": ("hour", "combine"),
     "nightly_mosaic": ("night", "make_mosaic"),
+    "custom_mosaic": ("mosaics", "build_mosaic"),
+    "injection_recovery": ("injection", "recover_injections"),
     "source_catalog": ("hour", "find_sources"),
     "forced_photometry": ("hour", "measure"),
     "light_curves": ("night", "update_light_curves"),
@@ -31,7 +33,8 @@ MADE_BY = {
     "nvss_catalog": ("references", "refresh_nvss"),
     "monitored_sources": ("references", "refresh_monitored"),
 }
-DOWNSTREAM_OF_CLEAN = {"tile_image"}
+DOWNSTREAM_OF_CLEAN = {"tile_image", "injection_recovery"}
+ON_DEMAND = {"custom_mosaic"}
 
 
 @pytest.fixture
@@ -79,7 +82,7 @@ def test_code_that_a_stage_uses_indirectly_counts(edited) -> None:
     after = edited("dsa110_assets.geometry", lambda source: source + "\nNEW_LIMIT = 3\n")
     changed = {product for product in before if before[product] != after[product]}
     assert {"measurement_set", "calibrated_ms", "calibration_tables"} <= changed
-    assert "ese_candidates" not in changed
+    assert "light_curves" not in changed
 
 
 def test_children_and_data_files_of_the_flagger_count() -> None:
@@ -108,7 +111,7 @@ def test_the_declaration_names_every_product_that_has_an_asset() -> None:
     from dsa110_assets.definitions import PARTITIONED, REFERENCES
 
     assets = {module.__name__.rsplit(".", 1)[-1] for module in (*PARTITIONED, *REFERENCES)} - {"raw_subbands"}
-    assert set(INGREDIENTS) == set(MADE_BY) == assets
+    assert set(INGREDIENTS) == set(MADE_BY) == assets | ON_DEMAND
 
 
 def test_every_scientific_setting_is_read_by_some_stage_and_only_those_are_declared() -> None:
@@ -125,7 +128,7 @@ def test_one_imaging_setting_changes_the_image_only() -> None:
     config = PipelineConfig(_env_file=None)
     other = config.model_copy(update={"briggs_robust": -1.0})
     before, after = recipes.recipes(config), recipes.recipes(other)
-    assert {product for product in before if before[product] != after[product]} == {"tile_image"}
+    assert {product for product in before if before[product] != after[product]} == DOWNSTREAM_OF_CLEAN
     assert recipes.recipes(config.model_copy(update={"max_workers": 7, "scratch_dir": Path("/x")})) == before
 
 

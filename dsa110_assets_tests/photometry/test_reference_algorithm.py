@@ -1,0 +1,90 @@
+"""The same fluxes as the published forced photometry of the ASKAP surveys (Kaplan's `forced_phot`, used by VAST; Pintaldi et al. 2022).
+
+Its formulas, written out here: kernel ``k`` of the restoring beam on square stamps of 3 BMAJ, ``S = sum(d k / n^2) / sum(k^2 / n^2)``,
+``sigma = sum(n k / n^2) / sum(k^2 / n^2)``; neighbours within 1.5 BMAJ by one least-squares fit on their common stamp, with the noise map at the
+source as the error. It cuts squares where ours are ellipses of 1.6 FWHM, so that without noise both are exact, and with noise they
+differ by what lies outside of our ellipse.
+"""
+
+import numpy as np
+import pytest
+from astropy.modeling.models import Gaussian2D
+from scipy.optimize import lsq_linear
+
+from dsa110_assets.photometry import Beam, PhotometryOptions, measure
+
+from .fields import FWHM_TO_SIGMA, add_pixel_gaussian, correlated_noise, make_wcs
+
+SIZE, MAJOR_PX, MINOR_PX, PA_DEG = 420, 9.0, 7.0, 35.0
+BEAM = Beam(MAJOR_PX * 3 / 3600, MINOR_PX * 3 / 3600, PA_DEG)
+
+
+def stamp(x, y):
+    half = 1.5 * MAJOR_PX
+    x0, x1 = round(x.min() - half), round(x.max() + half) + 1
+    y0, y1 = round(y.min() - half), round(y.max() + half) + 1
+    return np.mgrid[y0:y1, x0:x1]
+
+
+def kernel(xx, yy, x, y):
+    return Gaussian2D(1.0, x, y, MAJOR_PX * FWHM_TO_SIGMA, MINOR_PX * FWHM_TO_SIGMA, theta=np.radians(90 + PA_DEG))(xx, yy)
+
+
+def published(image, noise, x, y):
+    """(flux, error) of each source of one cluster."""
+    yy, xx = stamp(x, y)
+    d, n = image[yy, xx], noise[yy, xx]
+    shapes = [kernel(xx, yy, a, b) for a, b in zip(x, y, strict=True)]
+    if len(x) == 1:
+        k = shapes[0]
+        bottom = np.sum(k**2 / n**2)
+        return np.array([np.sum(d * k / n**2) / bottom]), np.array([np.sum(n * k / n**2) / bottom])
+    fit = lsq_linear(np.stack([(k / n).ravel() for k in shapes], axis=1), (d / n).ravel(), lsq_solver="exact")
+    return fit.x, noise[np.round(y).astype(int), np.round(x).astype(int)]
+
+
+@pytest.fixture(scope="module")
+def field():
+    rng = np.random.default_rng(8)
+    wcs = make_wcs(SIZE)
+    noise = (1e-3 * (1 + 0.3 * np.sin(np.arange(SIZE) / 60.0))[None, :] * np.ones((SIZE, 1))).astype(np.float64)
+    x = [np.array([v]) for v in rng.uniform(40, SIZE - 40, 30)]
+    y = [np.array([v]) for v in np.linspace(40, 300, 30)]
+    x.append(np.array([200.3, 208.9]))
+    y.append(np.array([360.2, 365.7]))
+    flux = [rng.uniform(0.005, 0.5, v.size) for v in x]
+    image = np.zeros((SIZE, SIZE))
+    keep = [i for i in range(len(x)) if all(i == j or np.hypot(x[i][0] - x[j][0], y[i][0] - y[j][0]) > 5 * MAJOR_PX for j in range(len(x)))]
+    x, y, flux = ([values[i] for i in keep] for values in (x, y, flux))
+    for a, b, f in zip(np.concatenate(x), np.concatenate(y), np.concatenate(flux), strict=True):
+        add_pixel_gaussian(image, a, b, f, MAJOR_PX, MINOR_PX, PA_DEG)
+    return wcs, image, noise, x, y, flux
+
+
+def ours(wcs, image, noise, x, y, **options):
+    ra, dec = wcs.wcs_pix2world(np.concatenate(x), np.concatenate(y), 0)
+    chosen = PhotometryOptions(beam_frame="image", **options)
+    return measure(image.astype(np.float32), noise.astype(np.float32), wcs, BEAM, ra, dec, options=chosen)
+
+
+def test_without_noise_both_give_the_true_fluxes_of_single_and_blended_sources(field):
+    wcs, image, noise, x, y, flux = field
+    assert len(x) > 8
+    assert len(x[-1]) == 2
+    theirs = np.concatenate([published(image, noise, a, b)[0] for a, b in zip(x, y, strict=True)])
+    np.testing.assert_allclose(theirs, np.concatenate(flux), rtol=1e-3)
+    np.testing.assert_allclose(ours(wcs, image, noise, x, y)["flux_jy"], theirs, rtol=2e-3)
+
+
+def test_with_noise_they_differ_by_a_small_part_of_the_error_and_its_condon_error_is_ours(field):
+    wcs, image, noise, x, y, _ = field
+    noisy = image + noise / noise.mean() * correlated_noise(np.random.default_rng(9), image.shape, 1e-3, 8.0)
+    answers = [published(noisy, noise, a, b) for a, b in zip(x, y, strict=True)]
+    theirs, error = (np.concatenate([one[k] for one in answers]) for k in (0, 1))
+    table = ours(wcs, noisy, noise, x, y, error_model="condon1997")
+    assert np.abs((table["flux_jy"] - theirs) / error).max() < 0.25
+    singles = np.concatenate([np.full(len(v), len(v) == 1) for v in x])
+    # its error, n * sum(k) / sum(k^2), is twice the noise for a Gaussian: Condon's is the noise itself
+    ratio = error[singles] / table["flux_err_jy"][singles]
+    assert ratio.mean() == pytest.approx(2.0, rel=0.02)
+    np.testing.assert_allclose(error[~singles], table["flux_err_jy"][~singles], rtol=0.02)
