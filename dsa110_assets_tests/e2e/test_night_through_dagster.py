@@ -29,6 +29,7 @@ from dsa110_assets.stages.recipes import INGREDIENTS
 from dsa110_assets.stages.staleness import stale_partitions
 from dsa110_assets.stages.work import HOUR_ASSETS, NIGHT_ASSETS
 from dsa110_assets_tests.e2e.reading import READ, WatchedConfig, watched_stages
+from dsa110_assets_tests.notebooks import NOTEBOOKS, run_notebook
 from dsa110_assets_tests.registry_fixture import empty
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -212,3 +213,35 @@ def _ages(platform: Platform) -> dict[str, int]:
     return {
         str(path): path.stat().st_mtime_ns for root in roots for path in root.rglob("*") if path.is_file() and path.name != "table.lock"
     }
+
+
+@pytest.mark.parametrize("name", ["light_curves", "field", "candidate"])
+def test_the_notebooks_run_on_the_products_of_the_night(night: Any, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _, platform, plan, places, _ = night
+    for setting, value in places.settings(3999).items():
+        monkeypatch.setenv(setting, value)
+    assert platform.config.database_url is not None
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", platform.config.database_url.get_secret_value())
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    found = run_notebook(NOTEBOOKS / f"{name}.ipynb", tmp_path)
+    if name == "light_curves":
+        assert (tmp_path / "light_curve.vot").stat().st_size > 1000
+    elif name == "candidate":
+        position = plan.sky.names.index(plan.event_source)
+        best: Any = found["best"]
+        assert best["ra_deg"] == pytest.approx(plan.sky.ra_deg[position], abs=1e-3)
+        assert len(found["stamps"]) == len(plan.nights)  # type: ignore[arg-type]
+    else:
+        assert len(found["matched"]) > 5  # type: ignore[arg-type]
+
+
+def test_artificial_sources_go_through_the_data_of_the_night(night: Any) -> None:
+    one, _, plan, _, _ = night
+    job = one.definitions.resolve_job_def("injections")
+    result = job.execute_in_process(instance=one.instance, partition_key=plan.nights[0].date)
+    assert result.success
+    (event,) = result.asset_materializations_for_node("injection_recovery")
+    figures = {name: value.value for name, value in event.metadata.items()}
+    assert figures["completeness_above_threshold"] > 0.9
+    assert abs(figures["flux_bias"]) < 0.01 + 3 * figures["flux_bias_err"]
+    assert "against S/N" in figures

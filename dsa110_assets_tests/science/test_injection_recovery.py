@@ -73,9 +73,9 @@ def observed(tmp_path_factory):
     """A tile with real sources, calibrated and imaged."""
     directory = tmp_path_factory.mktemp("night")
     rng = np.random.default_rng(4)
-    where = [offset_position(150.0, 54.6, *rng.uniform(-0.5, 0.5, 2)) for _ in range(5)]
+    where = [offset_position(150.0, 54.6, *rng.uniform(-0.35, 0.35, 2)) for _ in range(5)]
     sources = [(*xy, flux, INDEX) for xy, flux in zip(where, (0.9, 0.5, 0.3, 0.2, 0.1), strict=True)]
-    tile = write_tile(directory / "tile.ms", sources, n_antenna=24, n_time=8, n_channel=8)
+    tile = write_tile(directory / "tile.ms", sources, n_antenna=20, n_time=6, n_channel=8)
     catalog = pd.DataFrame(sources, columns=["ra_deg", "dec_deg", "flux_jy", "spectral_index"]).assign(name=[f"s{i}" for i in range(5)])
     return tile, catalog
 
@@ -83,7 +83,7 @@ def observed(tmp_path_factory):
 def test_the_night_is_checked_with_sources_in_its_own_visibilities(observed, registry_config, database):
     tile, catalog = observed
     config = registry_config.model_copy(
-        update={"image_size": 720, "cell_arcsec": 7.0, "correct_smearing": False, "injection_sources": 40, "threads_per_worker": 1}
+        update={"image_size": 512, "cell_arcsec": 7.0, "correct_smearing": False, "injection_sources": 30, "threads_per_worker": 1}
     )
     platform = Platform.open(config)
     group = "2025-05-05T06:00:00"
@@ -107,7 +107,7 @@ def test_the_night_is_checked_with_sources_in_its_own_visibilities(observed, reg
     result = injection.recover_injections(platform, "2025-05-05", "test")
     assert result is not None
     figures = result.figures
-    assert figures["injected"] == 40
+    assert figures["injected"] == 30
     assert figures["completeness_above_threshold"] > 0.9
     assert abs(figures["flux_bias"]) < 0.01 + 3 * figures["flux_bias_err"]
     assert figures["flux_bias_err"] < 0.02

@@ -3,14 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from astropy.coordinates import SkyCoord
 
 from dsa110_assets.mosaicking import make_mosaic
 from dsa110_assets.photometry import measure_mosaic
 from dsa110_assets.variability import LightCurves, ese_candidates, ese_scores, metrics, normalise
 from dsa110_assets_tests.mosaicking.tile_files import TileTruth, write_tile
 
-N_EPOCHS, N_SOURCES = 12, 60
+N_EPOCHS, N_SOURCES = 9, 60
 EVENT, VARIABLES = "s0", ("s1", "s2", "s3")
 
 
@@ -18,28 +17,26 @@ EVENT, VARIABLES = "s0", ("s1", "s2", "s3")
 def month(tmp_path_factory):
     rng = np.random.default_rng(30)
     gain = np.exp(0.05 * rng.standard_normal(N_EPOCHS))
-    centre = SkyCoord(180.0, 54.6, unit="deg")
-    where = []
+    where = np.empty((0, 2))
     while len(where) < N_SOURCES:
-        one = centre.directional_offset_by(
-            rng.uniform(0, 2 * np.pi) * 180 / np.pi * centre.ra.unit, 1.2 * np.sqrt(rng.uniform()) * centre.ra.unit
-        )
-        if all(one.separation(other).arcmin > 10 for other in where):
-            where.append(one)
+        one = rng.uniform(-1.0, 1.0, 2)
+        if np.hypot(*one) < 1.0 and (np.hypot(*(where - one).T) > 0.15).all():
+            where = np.vstack([where, one])
     flux = 0.05 * rng.uniform(size=N_SOURCES) ** (-1 / 1.2)
     flux[:4] = (0.3, 0.25, 0.3, 0.4)
     shape = np.ones((N_SOURCES, N_EPOCHS))
     shape[0, 5:7] = 0.45
     shape[1:4] += 0.15 * rng.standard_normal((3, N_EPOCHS))
+    dec = 54.6 + 1.2 * where[:, 1]
     positions = pd.DataFrame(
-        {"name": [f"s{i}" for i in range(N_SOURCES)], "ra_deg": [p.ra.deg for p in where], "dec_deg": [p.dec.deg for p in where]}
+        {"name": [f"s{i}" for i in range(N_SOURCES)], "ra_deg": 180.0 + 1.2 * where[:, 0] / np.cos(np.radians(dec)), "dec_deg": dec}
     )
     tables = []
     directory = tmp_path_factory.mktemp("month")
     for epoch in range(N_EPOCHS):
         sources = list(zip(positions["ra_deg"], positions["dec_deg"], gain[epoch] * flux * shape[:, epoch], strict=True))
         tile = write_tile(
-            directory / f"{epoch}", TileTruth(180.0, size=224, cell_arcsec=45.0, start_mjd=61100.25 + 0.99727 * epoch), sources, 100 + epoch
+            directory / f"{epoch}", TileTruth(180.0, size=200, cell_arcsec=50.0, start_mjd=61100.25 + 0.99727 * epoch), sources, 100 + epoch
         )
         make_mosaic([tile], directory / f"{epoch}", f"hourly_{epoch:02d}", provenance={}, threads=1)
         tables.append(measure_mosaic(directory / f"{epoch}", f"hourly_{epoch:02d}", positions))
@@ -51,14 +48,15 @@ def test_constant_sources_have_reduced_chi_square_one(month):
     _, curves, normalised, _ = month
     assert curves.n_sources == N_SOURCES
     eta = metrics(normalised).set_index("source_id")["eta"].drop([EVENT, *VARIABLES])
-    assert eta.mean() == pytest.approx(1.0, abs=0.13)  # 56 sources of 12 epochs: its own error is 0.06
+    assert eta.mean() == pytest.approx(1.0, abs=0.15)  # 56 sources of 9 epochs: its own error is 0.07
 
 
-def test_drifts_of_five_per_cent_are_found_to_half_a_per_cent(month):
+def test_drifts_of_five_per_cent_are_found_within_their_errors(month):
     gain, _, _, fit = month
     assert np.std(np.log(gain)) > 0.03
     ratio = np.log(fit.factor / gain)
-    assert np.std(ratio) < 0.005
+    assert np.std(ratio) < 0.01
+    assert 0.4 < np.std((ratio - ratio.mean()) / (fit.factor_err / fit.factor)) < 1.6
     assert 0.8 < fit.noise_scale < 1.25, "the noise of different epochs is independent here"
 
 
