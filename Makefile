@@ -59,8 +59,9 @@ chaos: $(VENV)/.installed ## Each stage killed at each commit point, then 100 ra
 
 soak: $(VENV)/.installed ## The telescope at four times its pace: memory and lag; ARGS="--minutes 20"
 	$(BIN)/python -m dsa110_assets_tests.chaos.soak $(ARGS)
+
 month: $(VENV)/.installed ## A simulated month of one strip, 30 nights from raw files to candidates, judged (15 minutes, 3 GB of disk in build/month)
-	$(BIN)/python -m benchmarks.month --directory build/month --tiles 1 $(ARGS)
+	$(BIN)/python -m benchmarks.month $(ARGS)
 
 docs: $(VENV)/.installed ## The documentation as pages in build/docs, with references of commands, settings and tables
 	$(BIN)/mkdocs build --quiet --strict

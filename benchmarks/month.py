@@ -1,8 +1,8 @@
 """A month of one strip, from raw visibilities to ranked candidates: do light curves say what the sky did?
 
-    python -m benchmarks.month --directory DIR [--nights 30] [--tiles 2] [--most N]
+    python -m benchmarks.month [--directory build/month] [--nights 30] [--tiles 1] [--most N]
 
-Thirty nights one sidereal day apart, two demonstration-sized observations each, through the platform's own stages: ingest, conversion,
+Thirty nights one sidereal day apart, one demonstration-sized observation each, through the platform's own stages: ingest, conversion,
 flagging, calibration, imaging, mosaic, forced photometry, and at the end light curves, variability and candidates. 300 sources, 15 of them
 variable, 3 with extreme scattering events. All nights are calibrated with the first night's solutions and the receivers' power drifts by
 5 % (rms) from night to night, so that the light curves carry the drift and the ensemble has to find it. Nights that are already in
@@ -36,6 +36,7 @@ from dsa110_assets.registry.schema import LightCurvePoint, ProductVersion
 from dsa110_assets.registry.server import stop_server
 from dsa110_assets.simulation.night import SIDEREAL_DAY_S, DemoPlan, demo_plan, tile_starts_mjd
 from dsa110_assets.simulation.receivers import Receivers
+from dsa110_assets.simulation.reference import write_reference_catalogs
 from dsa110_assets.simulation.sky import Constant, ScatteringEvent, Sinusoid, Sky, draw_fluxes, iau_name
 from dsa110_assets.simulation.tile import simulate_tile
 from dsa110_assets.stages import calibrator, hour, intake, night, references, tile
@@ -240,16 +241,20 @@ _DEG = SkyCoord(0, 0, unit="deg").ra.unit
 def main() -> None:
     """Make the nights that are missing, then judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("--directory", type=Path, default=Path("build/month"))
     parser.add_argument("--nights", type=int, default=30)
-    parser.add_argument("--tiles", type=int, default=2, help="observations of a night")
+    parser.add_argument("--tiles", type=int, default=1, help="observations of a night")
+    parser.add_argument("--truth", type=Path, help="write the fluxes of the first night there (CSV) and stop")
     parser.add_argument("--most", type=int, default=None, help="make at most so many nights now")
     arguments = parser.parse_args()
+    month = plan_month(arguments.nights, arguments.tiles)
+    if arguments.truth is not None:
+        fluxes = month.sky.flux_at(month.start_mjd[0], 1.4e9)
+        truth = pd.DataFrame({"name": month.sky.names, "ra_deg": month.sky.ra_deg, "dec_deg": month.sky.dec_deg, "flux_jy": fluxes})
+        truth.to_csv(arguments.truth, index=False)
+        return
     root: Path = arguments.directory.absolute()
     config = configuration(root)
-    month = plan_month(arguments.nights, arguments.tiles)
-    from dsa110_assets.simulation.reference import write_reference_catalogs
-
     write_reference_catalogs(month.sky, root / "reference", calibrators=(month.plan.calibrator,), monitored=())
     platform = Platform.open(config)
     try:
