@@ -123,7 +123,7 @@ def _show_plan(planned: MosaicPlan, *, json: bool) -> None:
     if json:
         emit_json(asdict(planned))
         return
-    rows = [(group, "") for group in planned.tiles] + [(group, "another declination strip") for group in planned.left_out]
+    rows = [(group, "") for group in planned.tiles] + list(planned.left_out.items())
     emit_table(
         ("observation", "left out"),
         sorted(rows),

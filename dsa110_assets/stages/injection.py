@@ -24,6 +24,7 @@ from dsa110_assets.catalogs import sky
 from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import tiles_in_window
 from dsa110_assets.registry.schema import ImageRow, QaMetric
+from dsa110_assets.stages.gates import refused_tiles
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.recording import StageResult, measured
 from dsa110_assets.stages.references import reference_path
@@ -47,6 +48,8 @@ def recover_injections(platform: Platform, night: str, run_id: str) -> StageResu
     low = products.datetime_to_mjd(products.slot_window(night, "00:00")[0])
     with platform.database.session() as session:
         tiles = [t for t in tiles_in_window(session, low, low + 1) if platform.paths.calibrated_ms(t.group_id).is_dir()]
+        refused = refused_tiles(session, [t.group_id for t in tiles])
+        tiles = [t for t in tiles if t.group_id not in refused]
         chosen = (
             [tiles[i] for i in np.unique(np.linspace(0, len(tiles) - 1, config.injection_tiles + 2)[1:-1].astype(int))] if tiles else []
         )

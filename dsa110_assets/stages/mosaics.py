@@ -17,6 +17,7 @@ from dsa110_assets import products
 from dsa110_assets.catalogs import calibrators
 from dsa110_assets.errors import MosaicError, NoCalibratorError
 from dsa110_assets.registry.queries.images import tiles_in_window
+from dsa110_assets.stages.gates import refused_tiles
 from dsa110_assets.stages.hour import combine
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.recording import StageResult
@@ -36,7 +37,7 @@ class MosaicPlan:
     """What a mosaic would be made from.
 
     ``since``, ``until``: ISO 8601, UTC; tiles whose middle was observed in ``[since, until)``. ``declination_deg``: the strip. ``tiles``:
-    observations, in order of time. ``left_out``: observations of the interval in other strips.
+    observations, in order of time. ``left_out``: other observations of the interval, and why.
     """
 
     name: str
@@ -44,7 +45,7 @@ class MosaicPlan:
     until: str
     declination_deg: float
     tiles: tuple[str, ...]
-    left_out: tuple[str, ...]
+    left_out: dict[str, str]
 
 
 def plan_mosaic(
@@ -71,17 +72,24 @@ def plan_mosaic(
     tolerance = platform.config.mosaic_declination_tolerance_deg
     with platform.database.session() as session:
         tiles = tiles_in_window(session, products.datetime_to_mjd(since), products.datetime_to_mjd(until))
+        left_out = refused_tiles(session, [tile.group_id for tile in tiles])
     if not tiles:
         raise MosaicError(
             f"mosaic {name}",
             f"no imaged tile between {since:%FT%T} and {until:%FT%T} UTC",
             'look at `dsa110 db query "SELECT group_id FROM images"`',
         )
-    declinations = [tile.pointing_dec_deg for tile in tiles]
+    good = [tile for tile in tiles if tile.group_id not in left_out]
+    if not good:
+        reasons = "; ".join(f"{group}: {reason}" for group, reason in left_out.items())
+        raise MosaicError(
+            f"mosaic {name}", f"no tile of the interval may be used ({reasons})", "look at their images; judge or make them again"
+        )
+    declinations = [tile.pointing_dec_deg for tile in good]
     strip = declination_deg
     if strip is None:
         strip = max(declinations, key=lambda dec: sum(abs(other - dec) <= tolerance for other in declinations))
-    chosen = tuple(tile.group_id for tile in tiles if abs(tile.pointing_dec_deg - strip) <= tolerance)
+    chosen = tuple(tile.group_id for tile in good if abs(tile.pointing_dec_deg - strip) <= tolerance)
     if not chosen:
         raise MosaicError(
             f"mosaic {name}",
@@ -94,7 +102,7 @@ def plan_mosaic(
         until.astimezone(UTC).isoformat(),
         float(strip),
         chosen,
-        tuple(tile.group_id for tile in tiles if tile.group_id not in chosen),
+        left_out | {tile.group_id: "another declination strip" for tile in good if tile.group_id not in chosen},
     )
     if keep:
         path = platform.paths.mosaic_plan(name)
@@ -116,8 +124,7 @@ def load_plan(platform: Platform, name: str) -> MosaicPlan:
             f"mosaic {name}", "there is no plan of this name", f"make one: `dsa110 mosaic plan --name {name} --since ... --until ...`"
         )
     content: dict[str, Any] = json.loads(path.read_text())
-    tiles, left_out = (tuple(content.pop(key)) for key in ("tiles", "left_out"))
-    return MosaicPlan(**content, tiles=tiles, left_out=left_out)
+    return MosaicPlan(**{**content, "tiles": tuple(content["tiles"])})  # pyright: ignore[reportArgumentType]
 
 
 def build_mosaic(platform: Platform, plan: MosaicPlan, run_id: str, *, destination: Path | None = None) -> StageResult:
