@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -18,7 +19,7 @@ from dsa110_assets.registry.queries.images import declination_strips, tiles_in_w
 from dsa110_assets.registry.queries.measurements import excluded_epochs, light_curve, photometry, replace_light_curves
 from dsa110_assets.registry.queries.sources import source_table
 from dsa110_assets.registry.queries.variability import replace_candidates, replace_variability
-from dsa110_assets.registry.schema import LightCurvePoint, MosaicRow, Photometry, ProductVersion
+from dsa110_assets.registry.schema import LightCurvePoint, MosaicRow, Photometry, ProductVersion, Source
 from dsa110_assets.stages.candidates import describe_candidates
 from dsa110_assets.stages.gates import good_tiles
 from dsa110_assets.stages.hour import combine
@@ -27,9 +28,11 @@ from dsa110_assets.stages.recording import Measured, StageResult, measured, medi
 from dsa110_assets.stages.versions import register, versions_of
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from dsa110_assets.variability import LightCurves, Normalisation
 
-    from dsa110_assets.variability import LightCurves
+POINTS_AT_ONCE = 4_000_000
+"""Measurements that are in memory at a time: about 1 GB."""
+SAMPLED_SOURCES = 2500
 
 
 def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | None:
@@ -48,36 +51,61 @@ def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | No
 
 
 def update_light_curves(platform: Platform, night: str, run_id: str) -> StageResult:
-    """Normalise all light curves, epochs up to and including a night; none exist before a source has two epochs."""
-    from dsa110_assets.variability import LightCurves, normalise
+    """Normalise all light curves, epochs up to and including a night; none exist before a source has two epochs.
 
+    With many measurements the epochs' factors come from the brightest catalogued sources and a sample of all, and the sources are divided
+    part by part, so that memory does not grow with their number.
+    """
+    from dsa110_assets.variability import LightCurves, apply_normalisation, fit_normalisation
+
+    end = _end_of(night)
     with platform.database.session() as session:
-        fluxes = photometry(session, end_mjd=_end_of(night), mosaic_kind="hourly", without_excluded=True)
         excluded = excluded_epochs(session)
         sources = source_table(session, active_only=False)
-        keys = sorted({name.removeprefix("hourly_") for name in fluxes["mosaic_name"].astype(str)})
-        inputs = versions_of(session, "forced_photometry", keys)
+        epochs = set(_hourly_mosaics(session, end)) - set(excluded["mosaic_name"])
+        inputs = versions_of(session, "forced_photometry", sorted(name.removeprefix("hourly_") for name in epochs))
+        parts = _parts_of(sources["source_id"].to_numpy(), len(epochs))
+        sample = None if len(parts) < 2 else _sample_of(sources)
+        fluxes = photometry(session, end_mjd=end, mosaic_kind="hourly", without_excluded=True, source_ids=sample)
     if fluxes.empty or int(fluxes["source_id"].value_counts().max()) < 2:
         empty = StageResult("light_curves", night, figures={"sources": 0, "note": "no source has two epochs yet: nothing to compare"})
         return _register(platform, empty, inputs, Measured(), run_id)
-    with measured() as cost:
-        curves = LightCurves.from_table(fluxes)
-        catalogued = sources.set_index("source_id")["reference_flux_jy"].reindex(curves.source_id).notna().to_numpy()
-        normalised, scale = normalise(curves, reference=catalogued)
-        points = normalised.to_table()
-        epoch = normalised.epoch
-        points["normalisation"], points["normalisation_err"] = scale.factor[epoch], scale.factor_err[epoch]
+    with platform.database.session() as session:
+        with measured() as cost:
+            curves = LightCurves.from_table(fluxes)
+            del fluxes
+            catalogued = sources.set_index("source_id")["reference_flux_jy"].reindex(curves.source_id).notna().to_numpy()
+            scale = fit_normalisation(curves, reference=catalogued)
+            n_sources = n_points = 0
+            for part in parts:
+                if sample is not None:
+                    some = photometry(session, end_mjd=end, mosaic_kind="hourly", without_excluded=True, source_range=part)
+                    if some.empty:
+                        continue
+                    normalised = apply_normalisation(LightCurves.from_table(some), scale)
+                else:
+                    normalised = apply_normalisation(curves, scale)
+                points = normalised.to_table()
+                epoch = pd.Index(scale.epoch_name).get_indexer(pd.Index(normalised.epoch_name))[normalised.epoch]
+                points["normalisation"], points["normalisation_err"] = scale.factor[epoch], scale.factor_err[epoch]
+                replace_light_curves(session, points)
+                n_sources, n_points = n_sources + normalised.n_sources, n_points + len(points)
+        result = _light_curve_result(night, curves, scale, len(excluded), n_sources, n_points)
+        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+
+
+def _light_curve_result(night: str, curves: LightCurves, scale: Normalisation, excluded: int, n_sources: int, n_points: int) -> StageResult:
     usable = scale.factor[scale.usable]
-    result = StageResult(
+    return StageResult(
         "light_curves",
         night,
         figures={
-            "sources": normalised.n_sources,
+            "sources": n_sources,
             "epochs": curves.n_epochs,
-            "excluded_epochs": len(excluded),
+            "excluded_epochs": excluded,
             "unusable_epochs": int((~scale.usable).sum()),
             "reference_sources": int(scale.reference.sum()),
-            "measurements": len(points),
+            "measurements": n_points,
             "normalisation_scatter": float(np.std(usable)) if usable.size else None,
             "noise_scale": scale.noise_scale,
         },
@@ -97,26 +125,25 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
             ]
         },
     )
-    with platform.database.session() as session:
-        replace_light_curves(session, points)
-        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 
 def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
     """Variability indices and ESE scores of all normalised light curves."""
-    from dsa110_assets.variability import ese_scores, eta_v_png, metrics
+    from dsa110_assets.variability import EventSearch, eta_v_png, metrics
 
-    with platform.database.session() as session:
-        curves = _light_curves(session)
+    search, tables = EventSearch(), []
+    with platform.database.session() as session, measured() as cost:
         inputs = versions_of(session, "light_curves", [night])
-    if curves is None:
+        for curves in _light_curves(session):
+            tables.append(metrics(curves))
+            search.add(curves)
+    if not tables:
         return _register(platform, StageResult("variability_metrics", night, figures={"sources": 0}), inputs, Measured(), run_id)
     preview = platform.paths.scratch_dir / "variability" / f"eta_v_{night}.png"
-    with measured() as cost:
-        table = metrics(curves)
-        table["ese_score"] = ese_scores(curves)["score"].to_numpy()
-        table["source_id"] = table["source_id"].astype("int64")
-        _write(preview, eta_v_png(table, small=True))
+    table = pd.concat(tables, ignore_index=True)
+    table["ese_score"] = search.scores()["score"].to_numpy()
+    table["source_id"] = table["source_id"].astype("int64")
+    _write(preview, eta_v_png(table, small=True))
     judged = table[table["n_epochs"] > 1]
     result = StageResult(
         "variability_metrics",
@@ -136,34 +163,30 @@ def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
 
 def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
     """Rank ESE candidates among all normalised light curves."""
-    from dsa110_assets.variability import ese_candidates, ese_scores, light_curve_png
+    from dsa110_assets.variability import EventSearch, ese_candidates, light_curve_png
 
-    with platform.database.session() as session:
-        curves = _light_curves(session)
+    search, any_curve = EventSearch(), False
+    with platform.database.session() as session, measured() as cost:
+        for curves in _light_curves(session):
+            search.add(curves)
+            any_curve = True
+        found = ese_candidates(search.scores(), min_score=platform.config.ese_threshold_sigma) if any_curve else pd.DataFrame()
+        best_curves = next(_light_curves(session, found["source_id"].tolist()), None) if len(found) else None
         inputs = versions_of(session, "light_curves", [night]) | versions_of(session, "variability_metrics", [night])
         sources = source_table(session, active_only=False).set_index("source_id")
     names = sources["name"]
-    if curves is None:
+    if not any_curve:
         return _register(platform, StageResult("ese_candidates", night, figures={"candidates": 0}), inputs, Measured(), run_id)
     preview: Path | None = None
-    with measured() as cost:
-        found = ese_candidates(ese_scores(curves), min_score=platform.config.ese_threshold_sigma)
-        folders = describe_candidates(platform, night, found, curves, sources)
-        if len(found):
-            best = found.iloc[0]
-            preview = platform.paths.scratch_dir / "variability" / f"top_candidate_{night}.png"
-            title = f"{names.get(best['source_id'], best['source_id'])}: score {best['score']:.1f}"
-            _write(
-                preview,
-                light_curve_png(
-                    curves,
-                    best["source_id"],
-                    title=title,
-                    baseline_jy=float(best["baseline_jy"]),
-                    event_mjd=float(best["epoch_mjd"]),
-                    small=True,
-                ),
-            )
+    folders: dict[int, Path] = {}
+    if best_curves is not None:
+        folders = describe_candidates(platform, night, found, best_curves, sources)
+        best = found.iloc[0]
+        preview = platform.paths.scratch_dir / "variability" / f"top_candidate_{night}.png"
+        title = f"{names.get(best['source_id'], best['source_id'])}: score {best['score']:.1f}"
+        baseline, event = float(best["baseline_jy"]), float(best["epoch_mjd"])
+        png = light_curve_png(best_curves, best["source_id"], title=title, baseline_jy=baseline, event_mjd=event, small=True)
+        _write(preview, png)
     result = StageResult(
         "ese_candidates",
         night,
@@ -265,12 +288,38 @@ def _register(platform: Platform, result: StageResult, inputs: Mapping[str, int]
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 
-def _light_curves(session: Session) -> LightCurves | None:
+def _light_curves(session: Session, source_ids: Sequence[int] | None = None) -> Iterator[LightCurves]:
+    """Normalised light curves of some sources, or of all part by part."""
     from dsa110_assets.variability import LightCurves
 
     columns = ("source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "is_limit")
-    points = read_frame_bulk(session, select(*[getattr(LightCurvePoint, name) for name in columns]))
-    return None if points.empty else LightCurves.from_table(points, normalised=True)
+    query = select(*[getattr(LightCurvePoint, name) for name in columns])
+    if source_ids is not None:
+        conditions = [LightCurvePoint.source_id.in_(list(source_ids))]
+    else:
+        known = np.array(session.scalars(select(Source.source_id).order_by(Source.source_id)).all())
+        conditions = [LightCurvePoint.source_id.between(*part) for part in _parts_of(known, len(_hourly_mosaics(session)))]
+    for condition in conditions:
+        points = read_frame_bulk(session, query.where(condition), categories=["mosaic_name"])
+        if len(points):
+            yield LightCurves.from_table(points, normalised=True)
+
+
+def _hourly_mosaics(session: Session, end_mjd: float = 1e9) -> Sequence[str]:
+    return session.scalars(select(MosaicRow.name).where(MosaicRow.kind == "hourly", MosaicRow.mid_mjd < end_mjd)).all()
+
+
+def _parts_of(source_ids: np.ndarray, n_epochs: int) -> list[tuple[int, int]]:
+    """First and last identifier of runs of sources with at most `POINTS_AT_ONCE` measurements."""
+    step = max(1, POINTS_AT_ONCE // max(n_epochs, 1))
+    ordered = np.sort(source_ids)
+    return [(int(ordered[i]), int(ordered[min(i + step, ordered.size) - 1])) for i in range(0, ordered.size, step)]
+
+
+def _sample_of(sources: pd.DataFrame) -> list[int]:
+    """The brightest catalogued sources, which may become references, and an even sample of all, which shows the noise between epochs."""
+    bright = sources.sort_values("reference_flux_jy", ascending=False, na_position="last")["source_id"].head(SAMPLED_SOURCES)
+    return sorted({*bright.tolist(), *sources["source_id"].iloc[:: max(1, len(sources) // SAMPLED_SOURCES)].tolist()})
 
 
 def _end_of(night: str) -> float:

@@ -79,61 +79,94 @@ def ese_scores(
     Raises:
         LightCurveError: not normalised, or catalogue fluxes of another length.
     """
-    light_curves.require_normalised("the ESE score")
-    chosen = options or EseOptions()
-    n = light_curves.n_sources
-    catalogue, catalogue_err = _catalogue(n, catalogue_flux_jy, catalogue_flux_err_jy, chosen)
-    from dsa110_assets.variability import _kernels
+    search = EventSearch(options)
+    search.add(light_curves, catalogue_flux_jy=catalogue_flux_jy, catalogue_flux_err_jy=catalogue_flux_err_jy)
+    return search.scores()
 
-    out = np.full((9, n), np.nan)
-    tests, outliers = np.zeros(light_curves.n_epochs, dtype=np.int64), np.zeros(light_curves.n_epochs, dtype=np.int64)
-    _kernels.events(
-        light_curves.offsets,
-        light_curves.flux_jy,
-        light_curves.flux_err_jy,
-        light_curves.epoch,
-        catalogue,
-        catalogue_err,
-        chosen.ordinary_variability,
-        out,
-        tests,
-        outliers,
-    )
-    z, start, length, baseline, event, shape, trials, intrinsic, level = out
-    total = float(np.nansum(trials))
-    score, probability = trials_corrected(np.abs(z), total)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        depth = 1.0 - event / baseline
-        ordinary = np.sqrt(intrinsic) / np.abs(level)
-    kind = np.select([~np.isfinite(z), shape > 0.5, z < 0.0], ["none", "caustic", "dip"], default="brightening")
-    middle, name_index, duration = _windows(light_curves, start, length)
-    suspect_epoch = (outliers > _SUSPECT_SHARE * tests) & (outliers >= _SUSPECT_SOURCES)
-    suspect = (
-        np.where(name_index >= 0, suspect_epoch[np.maximum(name_index, 0)], False) if light_curves.n_epochs else np.zeros(n, dtype=bool)
-    )
-    names = light_curves.epoch_name.astype(object)
-    table = pd.DataFrame(
-        {
-            "source_id": light_curves.source_id,
-            "n_epochs": light_curves.counts,
-            "score": score,
-            "significance": np.abs(z),
-            "false_alarm_probability": probability,
-            "depth": depth,
-            "kind": kind,
-            "epoch_mjd": middle,
-            "epoch_name": [names[i] if i >= 0 else None for i in name_index],
-            "event_epochs": np.nan_to_num(length).astype(np.int64),
-            "duration_d": duration,
-            "baseline_jy": baseline,
-            "event_flux_jy": event,
-            "ordinary_variability": ordinary,
-            "suspect_epoch": suspect,
+
+class EventSearch:
+    """The search over light curves that come in parts, so that memory does not grow with the number of measurements.
+
+    The trials, and the epochs in which many sources deviate, are counted over all parts; a source belongs to one part.
+    """
+
+    def __init__(self, options: EseOptions | None = None) -> None:
+        self._options = options or EseOptions()
+        self._parts: list[pd.DataFrame] = []
+        self._tests: dict[object, int] = {}
+        self._outliers: dict[object, int] = {}
+
+    def add(
+        self,
+        light_curves: LightCurves,
+        *,
+        catalogue_flux_jy: NDArray[np.float64] | None = None,
+        catalogue_flux_err_jy: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Search one part; arguments as in `ese_scores`."""
+        from dsa110_assets.variability import _kernels
+
+        light_curves.require_normalised("the ESE score")
+        n = light_curves.n_sources
+        catalogue, catalogue_err = _catalogue(n, catalogue_flux_jy, catalogue_flux_err_jy, self._options)
+        out = np.full((9, n), np.nan)
+        tests, outliers = np.zeros(light_curves.n_epochs, dtype=np.int64), np.zeros(light_curves.n_epochs, dtype=np.int64)
+        _kernels.events(
+            light_curves.offsets,
+            light_curves.flux_jy,
+            light_curves.flux_err_jy,
+            light_curves.epoch,
+            catalogue,
+            catalogue_err,
+            self._options.ordinary_variability,
+            out,
+            tests,
+            outliers,
+        )
+        z, start, length, baseline, event, shape, trials, intrinsic, level = out
+        for name, tested, deviating in zip(light_curves.epoch_name.tolist(), tests.tolist(), outliers.tolist(), strict=True):
+            self._tests[name] = self._tests.get(name, 0) + tested
+            self._outliers[name] = self._outliers.get(name, 0) + deviating
+        middle, name_index, duration = _windows(light_curves, start, length)
+        names = light_curves.epoch_name.astype(object)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            depth, ordinary = 1.0 - event / baseline, np.sqrt(intrinsic) / np.abs(level)
+        self._parts.append(
+            pd.DataFrame(
+                {
+                    "source_id": light_curves.source_id,
+                    "n_epochs": light_curves.counts,
+                    "significance": np.abs(z),
+                    "depth": depth,
+                    "kind": np.select([~np.isfinite(z), shape > 0.5, z < 0.0], ["none", "caustic", "dip"], default="brightening"),
+                    "epoch_mjd": middle,
+                    "epoch_name": pd.Series([names[i] if i >= 0 else None for i in name_index], dtype=object),
+                    "event_epochs": np.nan_to_num(length).astype(np.int64),
+                    "duration_d": duration,
+                    "baseline_jy": baseline,
+                    "event_flux_jy": event,
+                    "ordinary_variability": ordinary,
+                    "trials": trials,
+                }
+            )
+        )
+
+    def scores(self) -> pd.DataFrame:
+        """The table of `ese_scores` over all parts, in the order in which they came."""
+        table = pd.concat(self._parts, ignore_index=True)
+        total = float(np.nansum(table.pop("trials").to_numpy()))
+        score, probability = trials_corrected(table["significance"].to_numpy(), total)
+        table.insert(2, "score", score)
+        table.insert(4, "false_alarm_probability", probability)
+        suspect = {
+            name
+            for name, tested in self._tests.items()
+            if self._outliers[name] >= _SUSPECT_SOURCES and self._outliers[name] > _SUSPECT_SHARE * tested
         }
-    )
-    table.attrs["trials"] = total
-    table["reasons"] = [_reasons(row) if row.significance > 3.0 else "" for row in table.itertuples(index=False)]
-    return table
+        table["suspect_epoch"] = table["epoch_name"].isin(list(suspect))
+        table.attrs["trials"] = total
+        table["reasons"] = [_reasons(row) if row.significance > 3.0 else "" for row in table.itertuples(index=False)]
+        return table
 
 
 def ese_candidates(scores: pd.DataFrame, *, min_score: float = 5.0) -> pd.DataFrame:

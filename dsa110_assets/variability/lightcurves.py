@@ -7,7 +7,7 @@ been compared before (pitfall 20).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -134,6 +134,21 @@ class LightCurves:
                 "flux_err_jy": self.flux_err_jy,
                 "is_limit": self.is_limit,
             }
+        )
+
+    def select(self, sources: NDArray[np.intp]) -> LightCurves:
+        """The light curves of some sources, by index, in that order."""
+        length = self.counts[sources]
+        offsets = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][sources] - offsets[:-1], length)
+        return replace(
+            self,
+            source_id=self.source_id[sources],
+            offsets=offsets,
+            epoch=self.epoch[rows],
+            flux_jy=self.flux_jy[rows],
+            flux_err_jy=self.flux_err_jy[rows],
+            is_limit=self.is_limit[rows],
         )
 
     def index_of(self, source_id: object) -> int:

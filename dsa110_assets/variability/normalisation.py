@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -60,12 +61,24 @@ class NormalisationOptions:
 
 
 @dataclass(frozen=True)
+class OwnFactors:
+    """What references are divided by, one entry for each of their measurements: the factor that the *other* references give.
+
+    ``source_id``, ``epoch`` (index of the epoch in the fit), ``factor``: shape (Nown,).
+    """
+
+    source_id: NDArray[np.generic]
+    epoch: NDArray[np.int64]
+    factor: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Normalisation:
     """The flux scale of each epoch: measured flux = ``factor`` x normalised flux.
 
     ``factor``, ``factor_err`` (Nepochs,): NaN where the epoch has too few references. ``n_reference`` (Nepochs,): references
-    used. ``usable`` (Nepochs,): factor known and within the range. ``reference`` (Nsources,): sources that were used at last. ``noise_scale``: what the
-    errors of the fluxes were multiplied by; see the module.
+    used. ``usable`` (Nepochs,): factor known and within the range. ``reference`` (Nsources,): sources that were used at last. ``epoch_name`` (Nepochs,).
+    ``noise_scale``: what the errors of the fluxes were multiplied by; see the module. ``own``: factors of the references' own measurements.
     """
 
     factor: NDArray[np.float64]
@@ -73,6 +86,8 @@ class Normalisation:
     n_reference: NDArray[np.int64]
     usable: NDArray[np.bool_]
     reference: NDArray[np.bool_]
+    epoch_name: NDArray[np.generic]
+    own: OwnFactors
     noise_scale: float = 1.0
 
 
@@ -94,6 +109,14 @@ def normalise(
         LightCurveError: already normalised, one epoch only, too few references in every epoch, or an epoch whose fluxes differ from
             the others' by a factor above 100, which is a mixture of units.
     """
+    fit = fit_normalisation(light_curves, reference=reference, options=options)
+    return apply_normalisation(light_curves, fit), fit
+
+
+def fit_normalisation(
+    light_curves: LightCurves, *, reference: NDArray[np.bool_] | None = None, options: NormalisationOptions | None = None
+) -> Normalisation:
+    """Find the flux scale of each epoch. The light curves may be a part of all, if enough references are among them; arguments as in `normalise`."""
     chosen = options or NormalisationOptions()
     if light_curves.normalised:
         raise LightCurveError("light curves", "are normalised already", "normalise the measured fluxes, once")
@@ -115,26 +138,43 @@ def normalise(
         )
     is_reference = np.zeros(light_curves.n_sources, dtype=bool)
     is_reference[candidates[kept]] = True
-    own = _ReferenceFactors.of(table, fit, kept)
-    divided = _divided(light_curves, factor, error, usable, own)
-    scale = _noise_between_epochs(divided, chosen)
-    if scale != 1.0:
-        np.multiply(divided.flux_err_jy, scale, out=divided.flux_err_jy)
-    return divided, Normalisation(factor, error, count, usable, is_reference, scale)
+    rows = np.flatnonzero(kept[table.source])
+    own = OwnFactors(light_curves.source_id[candidates[table.source[rows]]], table.epoch[rows], fit.factors_without(rows))
+    result = Normalisation(factor, error, count, usable, is_reference, light_curves.epoch_name, own)
+    return replace(result, noise_scale=_noise_between_epochs(light_curves, result, chosen))
 
 
-def _noise_between_epochs(light_curves: LightCurves, options: NormalisationOptions) -> float:
+def apply_normalisation(light_curves: LightCurves, fit: Normalisation) -> LightCurves:
+    """Divide light curves by the flux scale of their epochs; of a fit to these or to other sources. Epochs that the fit does not know are left out.
+
+    Raises:
+        LightCurveError: already normalised.
+    """
+    if light_curves.normalised:
+        raise LightCurveError("light curves", "are normalised already", "normalise the measured fluxes, once")
+    known = pd.Index(fit.epoch_name).get_indexer(pd.Index(light_curves.epoch_name))
+    there = known >= 0
+    factor, error = (np.where(there, values[known], np.nan) for values in (fit.factor, fit.factor_err))
+    divided = _divided(light_curves, factor, error, there & fit.usable[known], _ReferenceFactors.of(light_curves, fit, known))
+    if fit.noise_scale != 1.0:
+        np.multiply(divided.flux_err_jy, fit.noise_scale, out=divided.flux_err_jy)
+    return divided
+
+
+def _noise_between_epochs(light_curves: LightCurves, fit: Normalisation, options: NormalisationOptions) -> float:
     """Scatter over errors of sources that are constant on average; see the module. 1 where it cannot be measured."""
     from dsa110_assets.variability import _kernels
 
     often = np.flatnonzero(light_curves.counts >= options.noise_epochs)
     if often.size < options.noise_sources:
         return 1.0
-    table = _ReferenceTable.of(light_curves, often[:: max(1, often.size // _NOISE_SOURCES)])
-    offsets = np.searchsorted(table.source, np.arange(table.n_sources + 1)).astype(np.int64)
-    out = np.full((13, table.n_sources), np.nan)
-    _kernels.indices(offsets, table.flux, table.error, out)
-    ratio = out[8] / chdtri(np.diff(offsets) - 1.0, 0.5)
+    sample = apply_normalisation(light_curves.select(often[:: max(1, often.size // _NOISE_SOURCES)]), fit)
+    out = np.full((13, sample.n_sources), np.nan)
+    _kernels.indices(sample.offsets, sample.flux_jy, sample.flux_err_jy, out)
+    seen = sample.counts > 1
+    if seen.sum() < options.noise_sources:
+        return 1.0
+    ratio = out[8][seen] / chdtri(sample.counts[seen] - 1.0, 0.5)
     return float(np.clip(np.sqrt(np.median(ratio)), *options.noise_range))
 
 
@@ -337,9 +377,21 @@ class _ReferenceFactors:
     factor: NDArray[np.float64]
 
     @classmethod
-    def of(cls, table: _ReferenceTable, fit: _Fit, kept: NDArray[np.bool_]) -> _ReferenceFactors:
-        rows = np.flatnonzero(kept[table.source])
-        return cls(table.measurement[rows], fit.factors_without(rows))
+    def of(cls, light_curves: LightCurves, fit: Normalisation, known: NDArray[np.intp]) -> _ReferenceFactors:
+        """Those of the fit's own factors whose measurements are in the light curves; ``known``: the fit's index of each epoch, -1 for none."""
+        n_epochs = fit.epoch_name.size
+        position = pd.Index(light_curves.source_id).get_indexer(pd.Index(fit.own.source_id))
+        here = position >= 0
+        key = position[here].astype(np.int64) * n_epochs + fit.own.epoch[here]
+        order = np.argsort(key, kind="stable")
+        key, factor = key[order], fit.own.factor[here][order]
+        sources = np.unique(position[here]).astype(np.intp)
+        table = _ReferenceTable.of(light_curves, sources)
+        epoch = known[table.epoch]
+        wanted = sources[table.source].astype(np.int64) * n_epochs + epoch
+        place = np.minimum(np.searchsorted(key, wanted), max(key.size - 1, 0))
+        found = (epoch >= 0) & (key[place] == wanted) if key.size else np.zeros(wanted.size, dtype=bool)
+        return cls(table.measurement[found], factor[place[found]])
 
 
 def _divided(

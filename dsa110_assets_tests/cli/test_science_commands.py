@@ -224,3 +224,22 @@ def test_a_light_curve_is_shown_written_and_drawn(epochs, tmp_path, capsys):
         assert len(parse_single_table(f"{what}.vot").array) == rows
     assert run(["lightcurve", "show", "nobody"]) == 2
     assert "none of this name" in capsys.readouterr().err
+
+
+def test_light_curves_made_part_by_part_are_the_same(epochs, database, monkeypatch):
+    from sqlalchemy import text
+
+    from dsa110_assets.stages import night
+
+    def everything():
+        with database.session() as session:
+            points = session.execute(text("SELECT source_id, mosaic_name, flux_jy, flux_err_jy FROM light_curves ORDER BY 1, 2")).all()
+            figures = session.execute(text("SELECT source_id, eta, v, ese_score FROM variability ORDER BY 1")).all()
+        return np.array([row[2:] for row in points]), np.array([row[1:] for row in figures])
+
+    assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
+    whole = everything()
+    monkeypatch.setattr(night, "POINTS_AT_ONCE", 42)  # seven sources of six epochs
+    assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
+    for parts, once in zip(everything(), whole, strict=True):
+        np.testing.assert_allclose(parts, once, rtol=1e-9)

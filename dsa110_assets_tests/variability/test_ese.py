@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dsa110_assets.variability import EseOptions, LightCurves, ese_candidates, ese_scores
+from dsa110_assets.variability import EseOptions, EventSearch, LightCurves, ese_candidates, ese_scores
 from dsa110_assets.variability.ese import trials_corrected
 
 
@@ -118,3 +118,18 @@ def test_an_epoch_in_which_many_sources_deviate_is_called_suspect():
     assert scores["suspect_epoch"].iloc[:12].all()
     assert "check its calibration" in scores["reasons"].iloc[0]
     assert isinstance(scores, pd.DataFrame)
+
+
+def test_a_search_in_parts_is_the_search_of_the_whole():
+    """Trials and suspect epochs are counted over all parts."""
+    rng = np.random.default_rng(11)
+    flux = 1 + 0.01 * rng.standard_normal((90, 12))
+    flux[10:40, 7] -= 0.5
+    whole = curves(flux, np.full((90, 12), 0.01))
+    search = EventSearch()
+    for first in (0, 35, 60):
+        search.add(whole.select(np.arange(first, {0: 35, 35: 60, 60: 90}[first])))
+    together = ese_scores(whole)
+    pd.testing.assert_frame_equal(search.scores(), together)
+    assert search.scores().attrs["trials"] == together.attrs["trials"]
+    assert together["suspect_epoch"].iloc[10:40].all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dsa110_assets.errors import LightCurveError
-from dsa110_assets.variability import LightCurves, NormalisationOptions, normalise
+from dsa110_assets.variability import LightCurves, NormalisationOptions, apply_normalisation, fit_normalisation, normalise
 
 from .skies import simulate
 
@@ -93,3 +93,27 @@ def test_too_little_to_normalise_with_is_an_error_that_says_what_to_do():
     normalised, _ = normalise(LightCurves.from_table(night.table))
     with pytest.raises(LightCurveError, match="normalised already"):
         normalise(normalised)
+
+
+def test_parts_give_what_the_whole_gives():
+    """Light curves divided part by part, by a fit to some of them, as the stage does when there are too many."""
+    night = simulate(83, n_sources=300, n_epochs=12, gain_rms=0.05, faintest_jy=0.03, **QUIET)
+    curves = LightCurves.from_table(night.table)
+    whole, fit = normalise(curves)
+    for first in range(0, 300, 90):
+        part = LightCurves.from_table(night.table[night.table["source_id"].between(first, first + 89)])
+        divided = apply_normalisation(part, fit)
+        mine = whole.select(np.flatnonzero((whole.source_id >= first) & (whole.source_id < first + 90)))
+        np.testing.assert_allclose(divided.flux_jy, mine.flux_jy, rtol=1e-12)
+        np.testing.assert_allclose(divided.flux_err_jy, mine.flux_err_jy, rtol=1e-12)
+    sample = curves.select(np.arange(0, 300, 2))
+    np.testing.assert_allclose(fit_normalisation(sample).factor, fit.factor, rtol=0.005)
+
+
+def test_an_epoch_that_the_fit_does_not_know_is_left_out():
+    night = simulate(84, n_sources=60, n_epochs=6, gain_rms=0.05, faintest_jy=0.05, **QUIET)
+    curves = LightCurves.from_table(night.table)
+    fit = fit_normalisation(LightCurves.from_table(night.table[night.table["mosaic_name"] != "nightly_002"]))
+    divided = apply_normalisation(curves, fit)
+    assert "nightly_002" not in set(divided.to_table()["mosaic_name"])
+    assert divided.flux_jy.size == 60 * 5

@@ -61,6 +61,7 @@ def photometry(
     start_mjd: float | None = None,
     end_mjd: float | None = None,
     source_ids: Sequence[int] | None = None,
+    source_range: tuple[int, int] | None = None,
     mosaic_kind: str | None = None,
     without_excluded: bool = False,
     columns: Sequence[str] = _PHOTOMETRY_COLUMNS,
@@ -72,6 +73,7 @@ def photometry(
         start_mjd: first time, inclusive (UTC MJD); with ``end_mjd`` only the months in question are read.
         end_mjd: last time, exclusive.
         source_ids: only these sources.
+        source_range: only sources from the first to the last identifier, both included.
         mosaic_kind: only mosaics of this kind (``hourly``), so that an hour does not count twice.
         without_excluded: leave out the epochs that a person has excluded (`exclude_epoch`).
         columns: columns to read; fewer are faster.
@@ -83,6 +85,8 @@ def photometry(
         statement = statement.where(Photometry.time_mjd < float(end_mjd))
     if source_ids is not None:
         statement = statement.where(Photometry.source_id.in_([int(i) for i in source_ids]))
+    if source_range is not None:
+        statement = statement.where(Photometry.source_id.between(*source_range))
     if mosaic_kind is not None:
         statement = statement.where(Photometry.mosaic_name.in_(select(MosaicRow.name).where(MosaicRow.kind == mosaic_kind)))
     if without_excluded:
