@@ -14,7 +14,8 @@ from dsa110_assets.catalogs.calibrators import build_calibrator_db
 from dsa110_assets.cli.main import run
 from dsa110_assets.photometry.tables import _UCDS
 from dsa110_assets.products import datetime_to_mjd, group_time
-from dsa110_assets.registry.queries import replace_photometry, source_table, upsert_image, upsert_mosaic, upsert_sources
+from dsa110_assets.quality import gate
+from dsa110_assets.registry.queries import replace_photometry, source_table, upsert_image, upsert_mosaic, upsert_qa_metric, upsert_sources
 from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile
 from dsa110_assets_tests.registry_fixture import add_group
@@ -45,6 +46,8 @@ def platform(registry_config, database, monkeypatch, tmp_path):
                 pointing_dec_deg=truth.dec_deg, noise_jy_per_beam=0.005, thermal_jy_per_beam=0.005, peak_jy_per_beam=0.4, bmaj_arcsec=150.0,
                 bmin_arcsec=120.0, bpa_deg=25.0,
             )  # fmt: skip
+            for check in gate.TILE_CHECKS:
+                upsert_qa_metric(session, "tile_image", made.group_id, check, 1.0, passed=True)
         frame = pd.DataFrame(SOURCES, columns=["ra_deg", "dec_deg", "reference_flux_jy"]).assign(name=["a", "b", "c"])
         upsert_sources(session, frame, origin="nvss")
     return registry_config
@@ -82,6 +85,16 @@ def test_mosaics_around_several_calibrators_are_centred_on_their_transits(platfo
     assert plan["tiles"] == ["2026-03-12T05:00:00", "2026-03-12T05:05:09", "2026-03-12T05:10:18"]
     assert run(["mosaic", "create", "--calibrator", "3C286", "--dry-run"]) == 2
     assert "no imaged tile saw it" in capsys.readouterr().err
+
+
+def test_a_tile_whose_image_was_judged_bad_is_left_out(platform, database, capsys):
+    times = ["--since", "2026-03-12T05:00:00", "--until", "2026-03-12T05:30:00"]
+    with database.session() as session:
+        upsert_qa_metric(session, "tile_image", "2026-03-12T05:05:09", "dynamic_range", 2.0, passed=False, reason="far too low")
+    assert run(["mosaic", "plan", "--name", "flare", *times, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["tiles"] == ["2026-03-12T05:00:00", "2026-03-12T05:10:18"]
+    assert "far too low" in plan["left_out"]["2026-03-12T05:05:09"]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from casacore.tables import table
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging import ImagingOptions, image_tile
 from dsa110_assets.imaging.injection import INJECTED_KEYWORD, inject_sources
+from dsa110_assets.quality import gate
 from dsa110_assets.quality.recovery import binned, draw_injections, recovery, recovery_png
-from dsa110_assets.registry.queries import qa_metrics, upsert_image
+from dsa110_assets.registry.queries import qa_metrics, upsert_image, upsert_qa_metric
 from dsa110_assets.stages import injection
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.references import reference_path
@@ -103,6 +104,10 @@ def test_the_night_is_checked_with_sources_in_its_own_visibilities(observed, reg
             noise_jy_per_beam=report.noise_jy_per_beam, thermal_jy_per_beam=None, peak_jy_per_beam=1.0, bmaj_arcsec=report.beam.bmaj_deg * 3600,
             bmin_arcsec=report.beam.bmin_deg * 3600, bpa_deg=report.beam.bpa_deg,
         )  # fmt: skip
+    assert injection.recover_injections(platform, "2025-05-05", "test") is None, "its image was never judged"
+    with database.session() as session:
+        for check in gate.TILE_CHECKS:
+            upsert_qa_metric(session, "tile_image", group, check, 1.0, passed=True)
     assert injection.recover_injections(platform, "2025-05-04", "test") is None
     result = injection.recover_injections(platform, "2025-05-05", "test")
     assert result is not None
