@@ -27,6 +27,7 @@ FRESHNESS: dict[str, dg.FreshnessPolicy] = {
     "calibration_tables": _within(30, 54),  # one transit a day, and one may be missed
     "nightly_mosaic": dg.FreshnessPolicy.cron(deadline_cron="0 6 * * *", lower_bound_delta=timedelta(hours=3)),
     **dict.fromkeys(("light_curves", "variability_metrics", "ese_candidates"), _within(26, 50)),
+    "injection_recovery": _within(30, 54),
     "stale_products": _within(2, 6),
 }
 _LEVELS = {
@@ -74,5 +75,12 @@ def _place(name: str, paths: ProductPaths) -> str | None:
         return str(paths.output_dir)
     if name in ("calibrator_catalog", "nvss_catalog"):
         return str(paths.catalogs_dir)
-    folder = {"calibration_tables": "caltables", "tile_image": "images", "hourly_mosaic": "mosaics", "nightly_mosaic": "mosaics"}.get(name)
+    folder = {
+        "calibration_tables": "caltables",
+        "tile_image": "images",
+        "hourly_mosaic": "mosaics",
+        "nightly_mosaic": "mosaics",
+        "injection_recovery": "injections",
+        "ese_candidates": "candidates",
+    }.get(name)
     return None if folder is None else str(paths.scratch_dir / folder)
