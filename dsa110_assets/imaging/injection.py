@@ -93,7 +93,9 @@ def point_source_visibilities(
     separation = angular_separation_rad(ra[:, None], dec[:, None], axis_ra, axis_dec)
     spectrum = (frequency_hz / options.reference_frequency_hz) ** options.spectral_index
     flux = sources["flux_jy"].to_numpy(dtype=np.float64)[:, None, None]
-    amplitude = (airy_power_beam(separation[:, :, None], frequency_hz) * spectrum * flux).astype(np.float32)
+    n_block = -(-frequency_hz.size // _kernels.LANES)
+    amplitude = np.zeros((*separation.shape, n_block * _kernels.LANES), dtype=np.float32)
+    amplitude[:, :, : frequency_hz.size] = airy_power_beam(separation[:, :, None], frequency_hz) * spectrum * flux
     smeared = float(options.correct_smearing)
     minus_signal = np.zeros((uvw_m.shape[0], frequency_hz.size), dtype=np.complex64)
     _kernels.subtract_points(
@@ -103,7 +105,7 @@ def point_source_visibilities(
         frequency_hz / SPEED_OF_LIGHT_M_PER_S,
         direction_cosines(ra, dec, ra0, dec0) - _AXIS,
         direction_cosines(axis_ra, axis_dec, ra0, dec0) - _AXIS,
-        amplitude,
+        amplitude.reshape(*separation.shape, n_block, _kernels.LANES),
         channel_width_hz / SPEED_OF_LIGHT_M_PER_S * smeared,
         minus_signal,
     )
