@@ -11,7 +11,7 @@ TILE_STAGES = ("measurement_set", "calibrated_ms", "tile_image")
 """The assets of a tile's run, in order."""
 HOUR_ASSETS = ("hourly_mosaic", "source_catalog", "forced_photometry")
 """The assets of an hour's run, in order."""
-NIGHT_ASSETS = ("calibration_tables", "nightly_mosaic", "light_curves", "variability_metrics", "ese_candidates")
+NIGHT_ASSETS = ("calibration_tables", "nightly_mosaic", "light_curves", "variability_metrics", "ese_candidates", "injection_recovery")
 """The assets whose partition is a night."""
 MAKING_ORDER = (
     "calibrator_catalog",

@@ -52,12 +52,14 @@ def test_the_fuzz_target_survives_and_reports_a_reader_that_crashes(database: Da
     assert any("CRASH the process died" in finding for finding in findings)
 
 
+@pytest.mark.fresh_interpreter
 def test_pitfall_29_a_killed_conversion_leaves_the_old_measurement_set_or_the_new_one(database: Database, tmp_path: Path) -> None:
     platform, night = kill_matrix.prepared(tmp_path / "night", database.url)
     stage = kill_matrix.stages(platform, night)[0]
     assert [kill_matrix.visit(platform, stage, point) for point in ("renamed", "registered")] == [[], []]
 
 
+@pytest.mark.fresh_interpreter
 def test_pitfall_29_the_kill_matrix_finds_half_a_product(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: a publication that copies file by file instead of renaming, and dies in the middle."""
     platform, night = kill_matrix.prepared(tmp_path / "night", database.url)

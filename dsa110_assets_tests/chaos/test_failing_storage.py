@@ -20,6 +20,8 @@ from dsa110_assets.stages.work import TileRun
 from dsa110_assets_tests.chaos import kill_matrix
 from dsa110_assets_tests.registry_fixture import TEST_SETTINGS
 
+pytestmark = pytest.mark.fresh_interpreter
+
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:

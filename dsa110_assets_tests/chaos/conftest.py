@@ -1,0 +1,48 @@
+"""Tests marked ``fresh_interpreter`` fork, which OpenMP forbids to a process that has used it: each runs in a Python of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+_INSIDE = "DSA110_FRESH_INTERPRETER"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Run the test by itself and report what came of it; None leaves it to pytest."""
+    if item.get_closest_marker("fresh_interpreter") is None or _INSIDE in os.environ:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    began = time.time()
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rs", item.nodeid],
+        cwd=item.config.rootpath,
+        env={**{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}, _INSIDE: "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    outcome = "failed" if result.returncode else "skipped" if "SKIPPED" in result.stdout else "passed"
+    told = result.stdout + result.stderr
+    report = pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords={name: 1 for name in item.keywords},
+        outcome=outcome,
+        longrepr=(str(item.path), item.location[1] or 0, told.strip().splitlines()[-2])
+        if outcome == "skipped"
+        else told
+        if result.returncode
+        else None,
+        when="call",
+        duration=time.time() - began,
+    )
+    item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
