@@ -33,7 +33,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     report = pytest.TestReport(
         nodeid=item.nodeid,
         location=item.location,
-        keywords={name: 1 for name in item.keywords},
+        keywords=dict.fromkeys(item.keywords, 1),
         outcome=outcome,
         longrepr=(str(item.path), item.location[1] or 0, told.strip().splitlines()[-2])
         if outcome == "skipped"
