@@ -163,8 +163,8 @@ def main() -> None:
             "cores": os.cpu_count(),
             "load": round(os.getloadavg()[0], 1),
         }
-        (arguments.directory / f"{arguments.step}.json").write_text(json.dumps(figures))
-        print(json.dumps(figures), flush=True)
+        (arguments.directory / f"{arguments.step}.json").write_text(json.dumps(figures, default=lambda value: value.item()))
+        print(json.dumps(figures, default=lambda value: value.item()), flush=True)
         return
     directory = arguments.directory / "calibrate-full-tile"
     directory.mkdir(exist_ok=True)
