@@ -13,7 +13,7 @@ _INSIDE = "DSA110_FRESH_INTERPRETER"
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Run the test by itself and report what came of it; None leaves it to pytest."""
     if item.get_closest_marker("fresh_interpreter") is None or _INSIDE in os.environ:
         return None
@@ -44,5 +44,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
         duration=time.time() - began,
     )
     item.ihook.pytest_runtest_logreport(report=report)
+    item.session._setupstate.teardown_exact(nextitem)  # what earlier tests of this module left set up for it
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
