@@ -87,7 +87,7 @@ def test_visibilities_and_baselines_equal_pyuvdatas(tmp_path: Path, case: str) -
         uvw, theirs = mine.getcol("UVW"), other.getcol("UVW")
         np.testing.assert_allclose(uvw[:, 2], theirs[:, 2], rtol=0, atol=2e-4)
         np.testing.assert_allclose(np.hypot(*uvw.T[:2]), np.hypot(*theirs.T[:2]), rtol=0, atol=2e-4)
-        # pyuvdata takes north half a degree south of the centre: a turn of the field that test_casa.py shows to be its own
+        # pyuvdata takes north half a degree south of the centre: a turn of the field that CASA's measures do not share (test_readers.py)
         np.testing.assert_allclose(uvw, theirs, rtol=0, atol=2e-4 * 3000)
         data, expected = mine.getcol("DATA"), other.getcol("DATA")[:, ::-1]
         assert np.abs(data - expected).max() < 1e-5 * amplitude
