@@ -282,6 +282,27 @@ class Photometry(Base):
     )
 
 
+class ChannelPhotometry(Base):
+    """A forced flux in one channel image of a mosaic; channels count from 0 at the lowest frequency.
+
+    Only where the hour's tiles were imaged in channels (`PIPELINE_IMAGE_CHANNELS`). ``frequency_hz``: at which the flux is
+    quoted, the weighted mean of the channel's data. Errors are statistical, as in `photometry`.
+    """
+
+    __tablename__ = "photometry_channels"
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    mosaic_name: Mapped[str] = mapped_column(primary_key=True)
+    channel: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    time_mjd: Mapped[float]
+    frequency_hz: Mapped[float]
+    flux_jy: Mapped[float]
+    flux_err_jy: Mapped[float]
+    __table_args__ = (
+        Index("ix_photometry_channels_source_id_time_mjd", "source_id", "time_mjd"),
+        Index("ix_photometry_channels_mosaic_name", "mosaic_name"),
+    )
+
+
 class LightCurvePoint(Base):
     """A normalised flux, and the ensemble's factor that made it; the newest night's recomputation replaces it.
 

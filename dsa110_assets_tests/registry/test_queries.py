@@ -271,6 +271,31 @@ def test_photometry_of_a_mosaic_is_replaced_as_a_whole(database, sources):
         }
 
 
+def test_channel_fluxes_of_a_source_are_read_back_in_order_and_replaced_with_their_mosaic(database, sources):
+    rows = pd.DataFrame(
+        {
+            "source_id": np.repeat(sources[:2], 2), "channel": [1, 0, 0, 1], "time_mjd": 61100.5, "frequency_hz": [1.45e9, 1.35e9, 1.35e9, 1.45e9],
+            "flux_jy": [0.9, 1.1, 2.0, np.nan], "flux_err_jy": [0.02, 0.01, 0.01, 0.02],
+        }
+    )  # fmt: skip
+    with database.session() as session:
+        _mosaic(session, "m1")
+        assert queries.replace_channel_photometry(session, "m1", rows) == 3  # one is not finite
+        assert queries.replace_channel_photometry(session, "m2", rows.assign(time_mjd=61099.5, flux_jy=5.0)) == 4
+    with database.session() as session:
+        found = queries.channel_photometry(session, source_ids=[sources[0]])
+        assert found["time_mjd"].tolist() == [61099.5, 61099.5, 61100.5, 61100.5]
+        assert found["flux_jy"].tolist() == [5.0, 5.0, 1.1, 0.9]
+        assert found["frequency_hz"].tolist() == [1.35e9, 1.45e9] * 2
+        assert (
+            queries.channel_photometry(session, end_mjd=61100.0, source_range=(sources[1], sources[2]))["mosaic_name"].tolist()
+            == ["m2"] * 2
+        )
+        assert set(queries.channel_photometry(session, mosaic_kind="hourly")["mosaic_name"]) == {"m1"}  # m2 is no mosaic of that kind
+        assert queries.replace_channel_photometry(session, "m2", rows.iloc[:0]) == 0
+        assert set(queries.channel_photometry(session)["mosaic_name"]) == {"m1"}
+
+
 def test_a_position_without_a_measurement_has_no_row(database, sources):
     with database.session() as session:
         assert queries.replace_photometry(session, "m1", _fluxes(sources, flux_jy=[1.0, np.nan, np.inf]), time_mjd=61100.5) == 1

@@ -16,11 +16,13 @@ from dsa110_assets.registry.queries.images import (
     upsert_mosaic,
 )
 from dsa110_assets.registry.queries.measurements import (
+    channel_photometry,
     exclude_epoch,
     excluded_epochs,
     include_epoch,
     light_curve,
     photometry,
+    replace_channel_photometry,
     replace_light_curves,
     replace_photometry,
 )
@@ -47,6 +49,7 @@ __all__ = [
     "applied_caltables",
     "caltable_candidates",
     "candidates",
+    "channel_photometry",
     "counts_by_state",
     "declination_strips",
     "detections",
@@ -68,6 +71,7 @@ __all__ = [
     "qa_metrics",
     "record_calibration_applied",
     "replace_candidates",
+    "replace_channel_photometry",
     "replace_detections",
     "replace_light_curves",
     "replace_photometry",

@@ -1,4 +1,4 @@
-"""Forced fluxes (`photometry`) and normalised light curves (`light_curves`): the two large tables."""
+"""Forced fluxes (`photometry`, `photometry_channels`) and normalised light curves (`light_curves`): the large tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry import photometry_partitions
 from dsa110_assets.registry.bulk import copy_rows, read_frame, read_frame_bulk, upsert
-from dsa110_assets.registry.schema import ExcludedEpoch, LightCurvePoint, MosaicRow, Photometry
+from dsa110_assets.registry.schema import ChannelPhotometry, ExcludedEpoch, LightCurvePoint, MosaicRow, Photometry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +20,7 @@ _PHOTOMETRY_COLUMNS = (
     "time_mjd", "source_id", "mosaic_name", "flux_jy", "flux_err_jy", "noise_jy_per_beam", "background_jy_per_beam", "snr", "upper_limit_jy",
     "is_limit", "flags",
 )  # fmt: skip
+_CHANNEL_COLUMNS = ("source_id", "mosaic_name", "channel", "time_mjd", "frequency_hz", "flux_jy", "flux_err_jy")
 _MEASURED = ("time_mjd", "flux_jy", "flux_err_jy", "noise_jy_per_beam", "background_jy_per_beam", "snr")
 _LIGHT_CURVE_COLUMNS = (
     "source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "normalisation", "normalisation_err", "is_limit",
@@ -93,6 +94,57 @@ def photometry(
         statement = statement.where(Photometry.mosaic_name.not_in(select(ExcludedEpoch.mosaic_name)))
     categories = [name for name in ("mosaic_name", "flags") if name in columns]
     return read_frame_bulk(session, statement.order_by(Photometry.source_id, Photometry.time_mjd), categories=categories)
+
+
+def replace_channel_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame) -> int:
+    """Replace all channel fluxes of one mosaic; returns the number of rows written.
+
+    Args:
+        session: open transaction; until it commits readers see the old fluxes.
+        mosaic_name: the mosaic whose channel images were measured.
+        rows: columns source_id, channel, time_mjd, frequency_hz, flux_jy, flux_err_jy; none when the mosaic has no channels. A row
+            with a figure that is not finite is left out.
+    """
+    import numpy as np
+
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"photometry {mosaic_name}"})
+    session.execute(delete(ChannelPhotometry).where(ChannelPhotometry.mosaic_name == mosaic_name))
+    if rows.empty:
+        return 0
+    frame = rows.assign(mosaic_name=mosaic_name)
+    frame = frame.loc[np.isfinite(frame[["time_mjd", "frequency_hz", "flux_jy", "flux_err_jy"]].to_numpy(float)).all(axis=1)]
+    return copy_rows(session, "photometry_channels", frame, _CHANNEL_COLUMNS)
+
+
+def channel_photometry(
+    session: Session,
+    *,
+    source_ids: Sequence[int] | None = None,
+    source_range: tuple[int, int] | None = None,
+    start_mjd: float | None = None,
+    end_mjd: float | None = None,
+    mosaic_kind: str | None = None,
+    without_excluded: bool = False,
+) -> pd.DataFrame:
+    """Fluxes in channel images, ordered by source, time and channel; arguments as of `photometry`.
+
+    Columns: source_id, mosaic_name (categorical), channel, time_mjd, frequency_hz, flux_jy, flux_err_jy; as measured, not normalised.
+    """
+    statement: Select[Any] = select(*[getattr(ChannelPhotometry, name) for name in _CHANNEL_COLUMNS])
+    if source_ids is not None:
+        statement = statement.where(ChannelPhotometry.source_id.in_([int(i) for i in source_ids]))
+    if source_range is not None:
+        statement = statement.where(ChannelPhotometry.source_id.between(*source_range))
+    if start_mjd is not None:
+        statement = statement.where(ChannelPhotometry.time_mjd >= float(start_mjd))
+    if end_mjd is not None:
+        statement = statement.where(ChannelPhotometry.time_mjd < float(end_mjd))
+    if mosaic_kind is not None:
+        statement = statement.where(ChannelPhotometry.mosaic_name.in_(select(MosaicRow.name).where(MosaicRow.kind == mosaic_kind)))
+    if without_excluded:
+        statement = statement.where(ChannelPhotometry.mosaic_name.not_in(select(ExcludedEpoch.mosaic_name)))
+    order = ChannelPhotometry.source_id, ChannelPhotometry.time_mjd, ChannelPhotometry.channel
+    return read_frame_bulk(session, statement.order_by(*order), categories=["mosaic_name"])
 
 
 def light_curve(session: Session, source_id: int) -> pd.DataFrame:
