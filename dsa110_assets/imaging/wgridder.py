@@ -55,6 +55,11 @@ class Gridder:
             "nthreads": options.n_threads,
         }
 
+    @property
+    def visibilities(self) -> NDArray[np.complex64]:
+        """What is imaged, (nrow, nchan): not to be changed in place."""
+        return self._vis
+
     def replace_visibilities(self, vis_jy: NDArray[np.complex64]) -> None:
         """From now on image these visibilities, (nrow, nchan)."""
         self._vis = vis_jy
@@ -109,7 +114,7 @@ def run(
     beam = fit_beam(psf, options.cell_arcsec)
     dirty = gridder.dirty()
     cleaner = Cleaner(psf, beam, options, mask, strict=strict_mask)
-    start, bright, bright_cycles = _without_bright_sources(vis, weights, grid, options, psf, beam, gridder, dirty, sky)
+    start, bright, bright_cycles = without_bright_sources(vis, weights, grid, options, psf, beam, gridder, dirty, sky)
     result = cleaner.clean(start, gridder.residual)
     restored = convolve_with_beam(result.model, beam, options.cell_arcsec, options.n_threads)
     restored += result.residual
@@ -132,7 +137,7 @@ def run(
     )
 
 
-def _without_bright_sources(
+def without_bright_sources(
     vis: Visibilities,
     weights: ImagingWeights,
     grid: ImageGrid,
