@@ -66,10 +66,11 @@ def make_tile(directory: Path, *, demo: bool, n_sources: int) -> tuple[Path, Pat
 
 
 def average(ms: Path, out: Path, factor: int) -> None:
-    """Cross-correlations with averaged channels and weights of the radiometer equation, in the layout of calibrated data."""
+    """Cross-correlations with averaged channels, weights of the radiometer equation and baselines for ICRS directions, in the layout of calibrated data."""
     from casacore.tables import table
 
     from dsa110_assets.calibration.layout import create_like, set_channels
+    from dsa110_assets.geometry import read_apparent_scale
 
     with table(f"{ms}::SPECTRAL_WINDOW", ack=False) as window:
         frequency, width = window.getcell("CHAN_FREQ", 0), window.getcell("CHAN_WIDTH", 0)
@@ -77,6 +78,7 @@ def average(ms: Path, out: Path, factor: int) -> None:
     with table(str(ms), ack=False) as main:
         cross = main.getcol("ANTENNA1") != main.getcol("ANTENNA2")
         create_like(main, out, n_rows=int(cross.sum()), n_channels=n_out)
+        scale = read_apparent_scale(main)
         weight = 2 * width[0] * factor * 12.884901888 / SEFD_JY**2
         filled, step = 0, 4656
         with table(str(out), readonly=False, ack=False) as new:
@@ -89,8 +91,8 @@ def average(ms: Path, out: Path, factor: int) -> None:
                 new.putcol("DATA", (np.where(flag, 0, data).sum(axis=2) / np.maximum(factor * good, 1)).astype(np.complex64), filled, count)
                 new.putcol("FLAG", good == 0, filled, count)
                 new.putcol("WEIGHT_SPECTRUM", (weight * good).astype(np.float32), filled, count)
+                new.putcol("UVW", scale * main.getcol("UVW", start, rows.size)[rows], filled, count)
                 for column in (
-                    "UVW",
                     "TIME",
                     "TIME_CENTROID",
                     "INTERVAL",
