@@ -145,6 +145,20 @@ class PipelineConfig(BaseSettings):
         1.0, gt=0, description="Inside the mask cleaning goes down to this many times the noise.", json_schema_extra=_SCIENCE
     )
     multiscale: bool = Field(False, description="Multi-scale deconvolution.", json_schema_extra=_SCIENCE)
+    image_channels: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="Images of so many parts of the band beside those of the whole, with a spectral index map; 1 for none.",
+        json_schema_extra=_SCIENCE,
+    )
+    image_spectral_terms: int = Field(
+        2,
+        ge=1,
+        le=4,
+        description="Terms of the polynomial spectrum of components, with image_channels above 1.",
+        json_schema_extra=_SCIENCE,
+    )
     use_nvss_mask: bool = Field(True, description="Clean around catalogue positions from the first iteration.", json_schema_extra=_SCIENCE)
     mask_radius_arcsec: float = Field(60.0, gt=0, description="Radius of the circles of the catalogue mask.", json_schema_extra=_SCIENCE)
     correct_smearing: bool = Field(

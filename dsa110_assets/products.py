@@ -31,6 +31,13 @@ STAGING = ".staging"
 _GROUP_ID = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})")
 _RAW_NAME = re.compile(r"(?P<stamp>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(?P<subband>\d{2})\.hdf5")
 IMAGE_SUFFIXES = ("dirty", "psf", "model", "residual", "image", "image-pb", "pb", "weight")
+CHANNEL_SUFFIXES = ("image", "image-pb", "pb", "weight")
+"""Of each channel of a tile that was imaged in channels; of a mosaic's channels: those of the mosaic."""
+SPECTRAL_SUFFIXES = ("alpha", "alpha-error")
+"""Of such a tile: spectral index and its error."""
+_IMAGE_NAME = re.compile(
+    r"(?P<name>.+?)(?:-ch(?P<channel>\d{2}))?-(?P<suffix>alpha-error|alpha|image-pb|image|dirty|psf|model|residual|pb|weight|noise|coverage)\.fits"
+)
 FLAG_PICTURE = "flags.png"
 """Inside a Measurement Set: picture of what was flagged (programs that read the set ignore it)."""
 
@@ -174,6 +181,45 @@ class ProductPaths:
 def image_path(directory: Path, name: str, suffix: str) -> Path:
     """FITS file of one image product, e.g. ``image_path(d, group, "image-pb")``."""
     return directory / f"{name}-{suffix}.fits"
+
+
+def channel_name(name: str, channel: int) -> str:
+    """First part of the file names of one channel: ``<name>-ch00`` is the lowest frequency."""
+    return f"{name}-ch{channel:02d}"
+
+
+@dataclass(frozen=True)
+class ImageName:
+    """What an image file's name says: ``name`` of the tile or mosaic, ``channel`` (None: the whole band), ``suffix``."""
+
+    name: str
+    channel: int | None
+    suffix: str
+
+
+def parse_image_name(file_name: str) -> ImageName | None:
+    """The inverse of `image_path` and `channel_name`; None for every other name.
+
+    >>> parse_image_name("2026-03-01T05:10:00-ch03-image-pb.fits")
+    ImageName(name='2026-03-01T05:10:00', channel=3, suffix='image-pb')
+    >>> parse_image_name("hourly_2026-03-01T05-noise.fits")
+    ImageName(name='hourly_2026-03-01T05', channel=None, suffix='noise')
+    """
+    match = _IMAGE_NAME.fullmatch(file_name)
+    if match is None:
+        return None
+    return ImageName(match["name"], None if match["channel"] is None else int(match["channel"]), match["suffix"])
+
+
+def channels_of(directory: Path, name: str) -> dict[int, Path]:
+    """Channel images of a tile (``-image-pb``) or of a mosaic (``-image``), corrected for the primary beam, by channel; empty where there are none."""
+    found: dict[int, Path] = {}
+    for path in directory.glob("*-ch[0-9][0-9]-image*.fits"):
+        parsed = parse_image_name(path.name)
+        if parsed is not None and parsed.name == name and parsed.channel is not None:
+            corrected = image_path(directory, channel_name(name, parsed.channel), "image-pb")
+            found[parsed.channel] = corrected if corrected.is_file() else path
+    return dict(sorted(found.items()))
 
 
 def hourly_mosaic_name(night: str, hour: str) -> str:

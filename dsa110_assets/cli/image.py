@@ -57,13 +57,17 @@ def image(
     niter: Annotated[int | None, typer.Option(min=0, help="Most minor iterations; 0 gives the dirty image.")] = None,
     auto_mask: Annotated[float | None, typer.Option(min=1, help="Search components down to this many times the noise.")] = None,
     auto_threshold: Annotated[float | None, typer.Option(min=0.1, help="Clean them down to this many times the noise.")] = None,
+    channels: Annotated[
+        int | None, typer.Option(min=1, max=16, help="Also images of so many parts of the band, cleaned jointly, and a spectral index map.")
+    ] = None,
+    spectral_terms: Annotated[int | None, typer.Option(min=1, max=4, help="Terms of the components' polynomial spectrum.")] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="0 means all cores.")] = None,
     json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Image, clean, correct for the primary beam, and judge the result.
 
     What is not given comes from the configuration (`dsa110 config show`). Products: dirty, psf, model, residual, image, image-pb, pb and weight as FITS,
-    and previews; they appear when all are complete. Exit codes: 0 good or not to be judged, 1 the image is there and bad, 2 failed.
+    and previews; with `--channels` also NAME-chNN-image, -image-pb, -pb and -weight for each channel, and NAME-alpha and -alpha-error. They appear when all are complete. Exit codes: 0 good or not to be judged, 1 the image is there and bad, 2 failed.
 
     Example: `dsa110 image --ms tile.cal.ms --imagename out/tile --mask-radius-arcsec 60 --uv-min 100`
     """
@@ -90,6 +94,8 @@ def image(
         "auto_threshold_sigma": auto_threshold,
         "mask_radius_arcsec": mask_radius_arcsec,
         "use_mask": False if no_nvss_mask else None,
+        "channels": channels,
+        "spectral_terms": spectral_terms,
         "threads": threads,
     }
     options = replace(ImagingOptions.from_config(config), **{name: value for name, value in given.items() if value is not None})
@@ -159,6 +165,7 @@ def _show(report: ImageReport, verdicts: list[Verdict], reason: str | None, *, j
         "bright_sources": report.bright_sources,
         "major_cycles": report.major_cycles,
         "converged": report.converged,
+        "channels_mhz": [round(channel.frequency_hz / 1e6, 1) for channel in report.channels],
     }
     if json:
         files = {suffix: str(path) for suffix, path in report.images.items()} | {"preview": str(report.preview)}
@@ -186,5 +193,5 @@ def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        return " x ".join(_short(entry) for entry in value)
+        return ", ".join(_short(entry) for entry in value)
     return "" if value is None else str(value)

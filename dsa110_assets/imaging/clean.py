@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from dsa110_assets.imaging.noise import dilate, robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.restoring_beam import RestoringBeam
+
+if TYPE_CHECKING:
+    from radler import Radler, Settings
 
 _DEEP_TOLERANCE = 3.0
 """Deep cleaning has converged when the exact residual at the components is within this factor of its threshold.
@@ -42,7 +46,7 @@ _LOWEST_GAIN = 0.1
 
 @dataclass(frozen=True)
 class _State:
-    """Model and exact residual before a cycle, with the residual's peak and noise."""
+    """Model and exact residual before a cycle, with the peak and noise of the residual's mean over channels."""
 
     model: NDArray[np.float32]
     residual: NDArray[np.float32]
@@ -56,7 +60,7 @@ class _State:
 
 @dataclass(frozen=True)
 class CleanResult:
-    """``model`` Jy/pixel and ``residual`` Jy/beam, (N, N); how many cycles; whether the thresholds were reached."""
+    """``model`` Jy/pixel and ``residual`` Jy/beam, shape of the dirty image; how many cycles; whether the thresholds were reached."""
 
     model: NDArray[np.float32]
     residual: NDArray[np.float32]
@@ -66,7 +70,10 @@ class CleanResult:
 
 
 class Cleaner:
-    """Deconvolution of one image."""
+    """Deconvolution of one image; `channels.JoinedCleaner` does it with a stack of them, (Nchannel, N, N).
+
+    Where and how deep to clean is decided by `_mean`, the image of the whole band.
+    """
 
     def __init__(
         self,
@@ -92,26 +99,27 @@ class Cleaner:
         residual = dirty.copy()
         model = np.zeros_like(dirty)
         search_mask = self._mask
-        emission = np.zeros(dirty.shape, dtype=bool)
+        emission = np.zeros(dirty.shape[-2:], dtype=bool)
         gain = min(options.major_gain, 0.5) if options.multiscale else options.major_gain
         converged = options.niter == 0
         cycles = 0
         while not converged and cycles < options.max_major and self._iterations_left > 0:
-            sigma = robust_rms(residual[::2, ::2])
+            mean = self._mean(residual)
+            sigma = robust_rms(mean[::2, ::2])
             search_limit = options.auto_mask_sigma * sigma
-            before = _State(model.copy(), residual.copy(), self._peak(residual, None), sigma)
-            search_mask = self._with_unexpected(residual, search_mask, max(search_limit, _UNEXPECTED * before.peak))
+            before = _State(model.copy(), residual.copy(), self._peak(mean, None), sigma)
+            search_mask = self._with_unexpected(mean, search_mask, max(search_limit, _UNEXPECTED * before.peak))
             if options.multiscale:  # wide components reach everywhere: what stood out is the mask
-                emission |= dilate(residual > search_limit, max(1, round(self._beam_px / 2)))
+                emission |= dilate(mean > search_limit, max(1, round(self._beam_px / 2)))
                 emission &= search_mask if self._strict and search_mask is not None else True
             found_all = changed = False
-            if self._peak(residual, search_mask) > search_limit * (1.0 if cycles == 0 else _SEARCH_TOLERANCE):
+            if self._peak(mean, search_mask) > search_limit * (1.0 if cycles == 0 else _SEARCH_TOLERANCE):
                 found_all = self._minor(residual, model, search_mask, search_limit, gain)
                 changed = True
             if found_all or not changed:
-                components = emission if options.multiscale else model != 0
+                components = emission if options.multiscale else self._mean(model) != 0
                 limit = options.auto_threshold_sigma * sigma
-                if self._peak(residual, components) > limit * (1.0 if changed else _DEEP_TOLERANCE):
+                if self._peak(self._mean(residual), components) > limit * (1.0 if changed else _DEEP_TOLERANCE):
                     self._deepen(residual, model, components, limit, gain)
                     changed = True
             if not changed:
@@ -119,16 +127,22 @@ class Cleaner:
                 break
             residual = np.ascontiguousarray(exact_residual(model))
             cycles += 1
-            if before.is_better_than(self._peak(residual, None), robust_rms(residual[::2, ::2])):
+            mean = self._mean(residual)
+            peak, noise = self._peak(mean, None), robust_rms(mean[::2, ::2])
+            if before.is_better_than(peak, noise):
                 model, residual = before.model, before.residual
                 gain *= 0.5
                 if gain < _LOWEST_GAIN:
                     break
-            elif found_all and robust_rms(residual[::2, ::2]) > _NO_BETTER * sigma:
-                converged = self._peak(residual, None) < _UNEXPECTED_LEFT * search_limit
+            elif found_all and noise > _NO_BETTER * sigma:
+                converged = peak < _UNEXPECTED_LEFT * search_limit
                 if converged:
                     break
         return CleanResult(model, residual, cycles, options.niter - max(self._iterations_left, 0), converged)
+
+    def _mean(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Image of the whole band, (N, N)."""
+        return image
 
     @staticmethod
     def _peak(residual: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> float:
@@ -174,11 +188,23 @@ class Cleaner:
         gain: float,
     ) -> bool:
         """One call of radler; ``residual`` and ``model`` change in place. Returns whether the threshold was reached (not the major gain's limit)."""
+        settings = self._settings(residual.shape[-1], threshold, gain)
+        with tempfile.TemporaryDirectory(prefix="clean-") as scratch:
+            if mask is not None:
+                settings.fits_mask = str(_write_mask(Path(scratch) / "mask.fits", mask))
+            minor = self._radler(settings, residual, model)
+            minor.worker_thread_count = self._options.n_threads
+            goes_on = bool(minor.perform(0))
+            self._iterations_left -= int(minor.iteration_number)
+        return not goes_on
+
+    def _settings(self, size: int, threshold: float, gain: float) -> Settings:
+        """Settings of radler for one call."""
         import radler
 
         options = self._options
         settings = radler.Settings()
-        settings.trimmed_image_width = settings.trimmed_image_height = residual.shape[0]
+        settings.trimmed_image_width = settings.trimmed_image_height = size
         settings.pixel_scale.x = settings.pixel_scale.y = options.cell_rad
         settings.algorithm_type = radler.AlgorithmType.multiscale if options.multiscale else radler.AlgorithmType.generic_clean
         if options.multiscale:
@@ -188,14 +214,13 @@ class Cleaner:
         settings.absolute_threshold = threshold
         settings.thread_count = options.n_threads
         settings.parallel.max_threads = options.n_threads
-        with tempfile.TemporaryDirectory(prefix="clean-") as scratch:
-            if mask is not None:
-                settings.fits_mask = str(_write_mask(Path(scratch) / "mask.fits", mask))
-            minor = radler.Radler(settings, self._psf, residual, model, self._beam_rad)
-            minor.worker_thread_count = options.n_threads
-            goes_on = bool(minor.perform(0))
-            self._iterations_left -= int(minor.iteration_number)
-        return not goes_on
+        return settings
+
+    def _radler(self, settings: Settings, residual: NDArray[np.float32], model: NDArray[np.float32]) -> Radler:
+        """The deconvolution of these images; changes them in place when it is performed."""
+        import radler
+
+        return radler.Radler(settings, self._psf, residual, model, self._beam_rad)
 
 
 def _write_mask(path: Path, mask: NDArray[np.bool_]) -> Path:

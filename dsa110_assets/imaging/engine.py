@@ -10,7 +10,31 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.imaging.restoring_beam import RestoringBeam
+from dsa110_assets.imaging.options import ImagingOptions
+from dsa110_assets.imaging.point_sources import PointSources, add_to_image
+from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam
+
+
+@dataclass(frozen=True)
+class ChannelImages:
+    """What a joined deconvolution leaves of one channel, (N, N) float32 each: ``model`` Jy/pixel without ``bright``, ``residual`` Jy/beam.
+
+    ``number``: of the channel. ``beam``: fitted to the channel's own PSF. ``bright``: sources that were subtracted one by one, with their apparent
+    fluxes in this channel.
+    """
+
+    number: int
+    model: NDArray[np.float32]
+    residual: NDArray[np.float32]
+    beam: RestoringBeam
+    bright: PointSources
+
+    def restored(self, beam: RestoringBeam, options: ImagingOptions) -> NDArray[np.float32]:
+        """Model with a restoring beam, plus the residual as it is, Jy/beam."""
+        image = convolve_with_beam(self.model, beam, options.cell_arcsec, options.n_threads)
+        image += self.residual
+        add_to_image(image, self.bright, beam, options.cell_arcsec)
+        return image
 
 
 @dataclass(frozen=True)
@@ -19,7 +43,7 @@ class EngineImages:
 
     ``dirty``, ``psf``, ``residual``, ``restored``: Jy/beam (PSF peak 1). ``model``: Jy/pixel. ``beam``: restoring beam.
     ``bright_sources``: sources that were fitted and subtracted one by one. ``major_cycles``: exact subtractions done. ``minor_iterations``: CLEAN components subtracted (0 if the engine does not tell). ``converged``: cleaning ended at its threshold and not
-    at a limit.
+    at a limit. ``channels``: of a joined deconvolution, ascending in frequency; the other images are then their weighted means.
     """
 
     dirty: NDArray[np.float32]
@@ -32,3 +56,4 @@ class EngineImages:
     major_cycles: int
     minor_iterations: int
     converged: bool
+    channels: tuple[ChannelImages, ...] = ()

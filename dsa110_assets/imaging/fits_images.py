@@ -31,6 +31,8 @@ UNITS = {
     "image-pb": "JY/BEAM",
     "pb": "",
     "weight": "BEAM2/JY2",
+    "alpha": "",
+    "alpha-error": "",
 }
 _KEYWORDS = {"group": "DSAGROUP", "code_version": "DSACODE", "config_hash": "DSACONF"}
 
@@ -61,16 +63,24 @@ class ImageMetadata:
 
 
 def image_header(meta: ImageMetadata, suffix: str) -> Header:
-    """Header of one product; ``suffix`` is one of `products.IMAGE_SUFFIXES`."""
+    """Header of one product; ``suffix`` is one of `products.IMAGE_SUFFIXES` or `products.SPECTRAL_SUFFIXES`."""
     grid, beam = meta.grid, meta.beam
     degrees = float(np.degrees(grid.cell_rad))
     header = fits.Header()
     header["BUNIT"] = (UNITS[suffix], "unit of the pixels")
-    header["BTYPE"] = {"psf": "Beam", "pb": "Response", "weight": "Weight"}.get(suffix, "Intensity")
+    header["BTYPE"] = {"psf": "Beam", "pb": "Response", "weight": "Weight", "alpha": "Spectral index", "alpha-error": "Error"}.get(
+        suffix, "Intensity"
+    )
     axes = (
         ("RA---SIN", float(np.degrees(grid.ra_rad)), -degrees, grid.size / 2 + 1, "deg"),
         ("DEC--SIN", float(np.degrees(grid.dec_rad)), degrees, grid.size / 2 + 1, "deg"),
-        ("FREQ", meta.reference_frequency_hz if suffix == "image-pb" else meta.frequency_hz, meta.bandwidth_hz, 1.0, "Hz"),
+        (
+            "FREQ",
+            meta.reference_frequency_hz if suffix in {"image-pb", "alpha", "alpha-error"} else meta.frequency_hz,
+            meta.bandwidth_hz,
+            1.0,
+            "Hz",
+        ),
         ("STOKES", 1.0, 1.0, 1.0, ""),
     )
     for number, (kind, value, step, pixel, unit) in enumerate(axes, start=1):
@@ -80,7 +90,7 @@ def image_header(meta: ImageMetadata, suffix: str) -> Header:
     header["RADESYS"] = "ICRS"
     header["SPECSYS"] = "TOPOCENT"
     header["RESTFRQ"] = header["CRVAL3"]
-    if suffix in {"dirty", "psf", "residual", "image", "image-pb", "model"}:
+    if suffix not in {"pb", "weight"}:
         header["BMAJ"], header["BMIN"] = beam.major_arcsec / 3600.0, beam.minor_arcsec / 3600.0
         header["BPA"] = (beam.pa_deg, "deg, north through east")
     header["TELESCOP"] = meta.telescope

@@ -35,6 +35,8 @@ class ImagingOptions:
     primary beam. ``correct_smearing``: the beam includes the loss of peak flux by the averaging in time and frequency.
     ``bright_sigma``: sources above this many times the thermal noise are predicted one by one, with their drift through the beam; 0 for none.
     ``seed_from_catalog``: they are first taken where the catalogue has them, with its fluxes; the fit corrects both.
+    ``channels``: images of so many parts of the band beside those of the whole, deconvolved together; 1 for none. ``spectral_terms``: terms of the polynomial
+    in frequency that the components of such a model have.
     ``child_timeout_s``: wall-clock limit of an engine that runs as a child process.
     """
 
@@ -62,6 +64,8 @@ class ImagingOptions:
     correct_smearing: bool = True
     bright_sigma: float = 20.0
     seed_from_catalog: bool = True
+    channels: int = 1
+    spectral_terms: int = 2
     child_timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:
@@ -73,6 +77,16 @@ class ImagingOptions:
             )
         if not 0 < self.major_gain <= 1:
             raise ConfigurationError("major_gain", f"{self.major_gain} is outside (0, 1]", "use e.g. 0.9")
+        if self.channels < 1 or self.spectral_terms < 1:
+            raise ConfigurationError(
+                "PIPELINE_IMAGE_CHANNELS", f"{self.channels} channels, {self.spectral_terms} terms", "give at least 1 of each"
+            )
+        if self.channels > 1 and self.engine == "wproject":
+            raise ConfigurationError(
+                "PIPELINE_IMAGE_CHANNELS",
+                "the engine `wproject` makes images of the whole band only",
+                "use the engine `wgridder` or `wsclean`, or ask for 1 channel",
+            )
         if self.image_size * self.cell_rad > 1.0:
             raise ConfigurationError(
                 "PIPELINE_CELL_ARCSEC", "the image is wider than 57 deg, too wide for a SIN projection", "reduce PIPELINE_IMAGE_SIZE"
@@ -115,4 +129,6 @@ class ImagingOptions:
             sefd_jy=config.sefd_jy,
             threads=config.threads_per_worker,
             correct_smearing=config.correct_smearing,
+            channels=config.image_channels,
+            spectral_terms=config.image_spectral_terms,
         )

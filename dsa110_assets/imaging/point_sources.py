@@ -139,6 +139,13 @@ def add_to_image(image: NDArray[np.float32], sources: PointSources, beam: Restor
             image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += (flux * gaussian).astype(np.float32)
 
 
+def add_to_model(model: NDArray[np.float32], sources: PointSources) -> None:
+    """Add the fluxes of the sources that lie in a model image (Jy/pixel) to their nearest pixels, in place."""
+    rows, columns = np.round(sources.y).astype(int), np.round(sources.x).astype(int)
+    inside = (rows >= 0) & (columns >= 0) & (rows < model.shape[0]) & (columns < model.shape[1])
+    np.add.at(model, (rows[inside], columns[inside]), sources.flux_jy[inside].astype(np.float32))
+
+
 def beam_covariance_px(beam: RestoringBeam, cell_arcsec: float) -> NDArray[np.float64]:
     """Covariance of the beam in pixels squared, axes (y north, x west)."""
     pa = np.radians(beam.pa_deg)

@@ -7,7 +7,7 @@ registration of products.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from dsa110_assets import products
 from dsa110_assets.errors import ImagingError
-from dsa110_assets.imaging import tclean, wgridder, wsclean
+from dsa110_assets.imaging import channels, tclean, wgridder, wsclean
+from dsa110_assets.imaging.channel_files import ChannelReport, SourceSpectrum, write_channels
+from dsa110_assets.imaging.channels import BandChannel, split_band
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.fits_images import ImageMetadata, read_mask, write_image
 from dsa110_assets.imaging.grid import ImageGrid, circle_mask
@@ -39,7 +41,7 @@ class ImageReport:
     for it. ``thermal_jy_per_beam``: prediction. ``peak_jy_per_beam``: largest pixel of the restored image inside the beam. ``model_flux_jy``: sum of the model.
     ``effective_frequency_hz``: weighted mean frequency. ``used_fraction``: share of samples used. ``visibilities``: Stokes I visibilities imaged.
     ``beyond_cell``: visibilities dropped because the pixels are too coarse. ``mask_sources``: catalogue sources in the mask. ``pb_centre``: effective beam at the
-    phase centre. ``seconds``: duration of each step.
+    phase centre. ``channels``: those of the band that were imaged for themselves; none by default. ``spectra``: of the brightest sources, from these. ``seconds``: duration of each step.
     """
 
     images: dict[str, Path]
@@ -66,6 +68,8 @@ class ImageReport:
     ra_deg: float
     dec_deg: float
     seconds: dict[str, float]
+    channels: tuple[ChannelReport, ...] = ()
+    spectra: tuple[SourceSpectrum, ...] = ()
 
     @property
     def dynamic_range(self) -> float:
@@ -83,7 +87,7 @@ def image_tile(
     user_mask: Path | None = None,
     provenance: Mapping[str, str],
 ) -> ImageReport:
-    """Image a calibrated tile: `products.IMAGE_SUFFIXES` as FITS files, and previews.
+    """Image a calibrated tile: `products.IMAGE_SUFFIXES` as FITS files, and previews; with ``options.channels`` above 1 also those of `channel_files`.
 
     A point source of apparent flux S peaks at S Jy/beam in ``image``. ``pb`` is the response of that peak to the source's flux at the reference
     frequency (`primary_beam`), ``image-pb`` = image / pb where pb is at least 20 %, NaN elsewhere, ``weight`` = pb^2 / rms^2 with the local rms, 0 elsewhere.
@@ -116,7 +120,8 @@ def image_tile(
         mask = circle_mask(grid, sky["ra_deg"].to_numpy(), sky["dec_deg"].to_numpy(), options.mask_radius_arcsec)
     if user_mask is not None:
         mask = read_mask(user_mask, grid)
-    images = _run_engine(ms, vis, weights, grid, options, mask, mask_sky, strict_mask=user_mask is not None)
+    parts = split_band(vis, weights, options.channels) if options.channels > 1 else ()
+    images = _run_engine(ms, vis, weights, parts, grid, options, mask, mask_sky, strict_mask=user_mask is not None)
     clock.lap("engine")
     inside = pb >= BEAM_CUTOFF
     noise = robust_rms(images.residual[inside])
@@ -139,6 +144,12 @@ def image_tile(
     for suffix, path in paths.items():
         write_image(path, planes[suffix], meta, suffix)
     clock.lap("write")
+    channel_reports: tuple[ChannelReport, ...] = ()
+    spectra: tuple[SourceSpectrum, ...] = ()
+    if parts:
+        files, channel_reports, spectra = write_channels(out_dir, name, parts, images, grid, options, meta, pb, rms)
+        paths |= files
+        clock.lap("channels")
     preview, large = write_previews(out_dir, name, images.restored, pb, grid, images.beam, noise, sky)
     clock.lap("preview")
     return ImageReport(
@@ -166,6 +177,8 @@ def image_tile(
         ra_deg=vis.pointing.phase_ra_deg,
         dec_deg=vis.pointing.phase_dec_deg,
         seconds=clock.laps,
+        channels=channel_reports,
+        spectra=spectra,
     )
 
 
@@ -173,6 +186,7 @@ def _run_engine(
     ms: Path,
     vis: Visibilities,
     weights: ImagingWeights,
+    parts: Sequence[BandChannel],
     grid: ImageGrid,
     options: ImagingOptions,
     mask: NDArray[np.bool_] | None,
@@ -180,6 +194,8 @@ def _run_engine(
     *,
     strict_mask: bool,
 ) -> EngineImages:
+    if options.engine == "wgridder" and parts:
+        return channels.run(vis, weights, parts, grid, options, mask, sky, strict_mask=strict_mask)
     if options.engine == "wgridder":
         return wgridder.run(vis, weights, grid, options, mask, sky, strict_mask=strict_mask)
     if options.engine == "wproject":

@@ -22,6 +22,7 @@ from dsa110_assets.imaging.point_sources import (
     PixelFunction,
     PointSources,
     add_to_image,
+    add_to_model,
     dirty_values,
     on_image,
     subtract_point_sources,
@@ -120,9 +121,7 @@ def run(
     restored += result.residual
     add_to_image(restored, bright, beam, options.cell_arcsec)
     model = result.model
-    rows, columns = np.round(bright.y).astype(int), np.round(bright.x).astype(int)
-    inside = (rows >= 0) & (columns >= 0) & (rows < grid.size) & (columns < grid.size)
-    np.add.at(model, (rows[inside], columns[inside]), bright.flux_jy[inside].astype(np.float32))
+    add_to_model(model, bright)
     return EngineImages(
         dirty=dirty,
         psf=psf,

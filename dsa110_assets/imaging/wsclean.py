@@ -8,16 +8,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.errors import ChildFailedError, ImagingError
-from dsa110_assets.imaging.engine import EngineImages
+from dsa110_assets.imaging.engine import ChannelImages, EngineImages
 from dsa110_assets.imaging.fits_images import read_plane
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.restoring_beam import convolve_with_beam, fit_beam
+from dsa110_assets.imaging.point_sources import PointSources
+from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam, fit_beam
 
 
 def find_wsclean() -> str:
@@ -98,6 +100,14 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
             command += ["-taper-gaussian", f"{options.taper_arcsec}asec"]
         if options.multiscale:
             command.append("-multiscale")
+        if options.channels > 1:
+            command += [
+                "-channels-out",
+                str(options.channels),
+                "-join-channels",
+                "-fit-spectral-pol",
+                str(min(options.spectral_terms, options.channels)),
+            ]
         if mask is not None:
             command += ["-fits-mask", str(_write_mask(Path(scratch) / "mask.fits", mask))]
         try:
@@ -111,28 +121,55 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
             raise ChildFailedError(
                 ms, f"wsclean ended with {done.returncode}: {tail}", "read its message; image with PIPELINE_GRIDDER=wgridder"
             )
-        planes = {
-            name: read_plane(Path(f"{prefix}-{name}.fits"))[0]
-            for name in ("dirty", "residual", "psf")
-            if Path(f"{prefix}-{name}.fits").exists()
-        }
-        header = read_plane(Path(f"{prefix}-image.fits"))[1]
-        dirty = planes["dirty"]
-        model = read_plane(Path(f"{prefix}-model.fits"))[0] if Path(f"{prefix}-model.fits").exists() else np.zeros_like(dirty)
-    # fitted and restored here: WSClean's own fit of a narrow beam can land on a sidelobe
-    beam = fit_beam(planes["psf"], options.cell_arcsec)
-    residual = planes.get("residual", dirty)
+        joined = options.channels > 1
+        image = _read(Path(f"{prefix}-MFS" if joined else prefix), options)
+        channels: list[ChannelImages] = []
+        for number in range(options.channels if joined else 0):
+            channel = _read(Path(f"{prefix}-{number:04d}"), options)
+            if channel.psf.any():  # else the channel has no data
+                channels.append(ChannelImages(number, channel.model, channel.residual, channel.beam, PointSources.none()))
     return EngineImages(
-        dirty=dirty,
-        psf=planes["psf"],
-        model=model,
-        residual=residual,
-        restored=convolve_with_beam(model, beam, options.cell_arcsec, options.n_threads) + residual,
-        beam=beam,
+        dirty=image.dirty,
+        psf=image.psf,
+        model=image.model,
+        residual=image.residual,
+        restored=convolve_with_beam(image.model, image.beam, options.cell_arcsec, options.n_threads) + image.residual,
+        beam=image.beam,
         bright_sources=0,
+        major_cycles=image.major_cycles,
+        minor_iterations=image.minor_iterations,
+        converged=image.minor_iterations < options.niter or options.niter == 0,
+        channels=tuple(channels),
+    )
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What WSClean wrote under one prefix, (N, N) each; ``beam`` is fitted here: its own fit of a narrow beam can land on a side lobe."""
+
+    dirty: NDArray[np.float32]
+    psf: NDArray[np.float32]
+    model: NDArray[np.float32]
+    residual: NDArray[np.float32]
+    beam: RestoringBeam
+    major_cycles: int
+    minor_iterations: int
+
+
+def _read(prefix: Path, options: ImagingOptions) -> _Images:
+    planes = {
+        name: read_plane(path)[0] for name in ("dirty", "residual", "psf", "model") if (path := Path(f"{prefix}-{name}.fits")).exists()
+    }
+    header = read_plane(Path(f"{prefix}-image.fits"))[1]
+    dirty, psf = planes["dirty"], planes["psf"]
+    return _Images(
+        dirty=dirty,
+        psf=psf,
+        model=planes.get("model", np.zeros_like(dirty)),
+        residual=planes.get("residual", dirty),
+        beam=fit_beam(psf, options.cell_arcsec),
         major_cycles=int(header.get("WSCMAJOR", 0)),
         minor_iterations=int(header.get("WSCMINOR", 0)),
-        converged=int(header.get("WSCMINOR", 0)) < options.niter or options.niter == 0,
     )
 
 

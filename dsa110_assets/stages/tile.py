@@ -247,11 +247,35 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 "beam_angle_deg": report.beam.bpa_deg,
                 "major_cycles": report.major_cycles,
                 "used_fraction": report.used_fraction,
+                "channels": len(report.channels),
                 **{verdict.name: verdict.value for verdict in verdicts if verdict.name not in ("dynamic_range",)},
             },
             verdicts=verdicts,
             preview=destination / report.preview.name,
-            tables={"quality": [_row_of(verdict) for verdict in verdicts]},
+            tables={
+                "quality": [_row_of(verdict) for verdict in verdicts],
+                "channels": [
+                    {
+                        "channel": one.number,
+                        "frequency_mhz": one.frequency_hz / 1e6,
+                        "noise_mjy_per_beam": one.noise_jy_per_beam * 1e3,
+                        "thermal_mjy_per_beam": one.thermal_jy_per_beam * 1e3,
+                        "beam_major_arcsec": one.beam.major_arcsec,
+                        "beam_minor_arcsec": one.beam.minor_arcsec,
+                    }
+                    for one in report.channels
+                ],
+                "spectral indices of the brightest": [
+                    {
+                        "ra_deg": one.ra_deg,
+                        "dec_deg": one.dec_deg,
+                        "peak_jy_per_beam": one.peak_jy_per_beam,
+                        "alpha": one.alpha,
+                        "error": one.alpha_error,
+                    }
+                    for one in report.spectra
+                ],
+            },
         )
         with platform.database.session() as session:
             lock_caltables(session)

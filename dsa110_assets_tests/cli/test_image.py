@@ -65,6 +65,19 @@ def test_all_products_appear_and_the_verdict_is_told(tile: tuple[Tile, Path], tm
     assert told["bright_sources"] == 6
 
 
+def test_channels_appear_beside_the_whole_band(tile: tuple[Tile, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    made, catalog = tile
+    common = ["image", "--ms", str(made.ms), "--imagename", "out/t", "--catalog", str(catalog), *FEW, "--json"]
+    assert run([*common, "--channels", "2", "--spectral-terms", "2"]) == 0
+    told = answer(capfd)
+    assert told["channels_mhz"] == [1358.1, 1451.9]
+    assert {p.name for p in (tmp_path / "out").glob("*.fits")} == {
+        f"t-{s}.fits" for s in (*products.IMAGE_SUFFIXES, *products.SPECTRAL_SUFFIXES)
+    } | {f"t-ch0{c}-{s}.fits" for c in (0, 1) for s in products.CHANNEL_SUFFIXES}
+    assert set(told["files"]) >= {"alpha", "ch01-image-pb"}
+    assert all(Path(path).is_file() for path in told["files"].values())
+
+
 def test_a_catalogue_that_is_wrong_makes_the_answer_no(tile: tuple[Tile, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     made, catalog = tile
     wrong = tmp_path / "wrong.parquet"
