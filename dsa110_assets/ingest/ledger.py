@@ -29,6 +29,9 @@ from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile, 
 FIRST_RETRY_DELAY_S = 30.0
 """A retriable error keeps its group back for this long, twice as long after each further one."""
 
+MOST_RETRY_DELAY_S = 120.0
+"""No group is kept back for longer: what lasts longer than some minutes is a matter for a person, who should see it soon."""
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -208,7 +211,7 @@ def fail(
         now: time of the failure.
         max_attempts: failures after which a retriable error is final (``PipelineConfig.max_attempts``).
         retriable: whether the same attempt may succeed later; from the error's type when None.
-        delay_s: how long the group is kept back after the first failure, doubled with each further one.
+        delay_s: how long the group is kept back after the first failure, doubled with each further one up to `MOST_RETRY_DELAY_S`.
 
     Returns:
         The state after it: ``pending`` if it will be tried again, ``collecting`` if a subband came meanwhile, else ``failed``.
@@ -441,6 +444,6 @@ def _end_failed(
         group.state = GroupState.COLLECTING.value
         group.n_subbands = n_accepted
     elif again:
-        set_pending(group, now + timedelta(seconds=delay_s * 2 ** (group.failures - 1)))
+        set_pending(group, now + timedelta(seconds=min(delay_s * 2 ** (group.failures - 1), MOST_RETRY_DELAY_S)))
         if raw_files_lost:
             group.stage = TileStage.MEASUREMENT_SET.value

@@ -1,37 +1,33 @@
 """One look at the input directory: find new and changed files, judge them, book them.
 
 The periodic scan is the truth, the watcher (`watch`) only a hint which names to look at now. A file is opened once: it is
-looked at again only when its size or time of modification has changed, so that a scan of a directory of 100 000 known files
-costs a listing and one query. What does not belong here: what makes a file valid (`rawfile`), grouping (`arrivals`).
+looked at again only when its size or time of modification has changed (`sweep`). What does not belong here: what makes a file
+valid (`rawfile`), grouping (`arrivals`).
 """
 
 from __future__ import annotations
 
 import math
-import os
-import stat
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
-
-from sqlalchemy import func, select
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import ConfigurationError, InvalidRawFileError
+from dsa110_assets.errors import InvalidRawFileError
 from dsa110_assets.ingest import arrivals, closing
 from dsa110_assets.ingest.arrivals import Booked, FileFacts, Reason, Rejection
-from dsa110_assets.products import RawName, datetime_to_mjd, parse_raw_name
+from dsa110_assets.ingest.sweep import Listed, Sweep, hinted, newest_first, news
+from dsa110_assets.products import datetime_to_mjd
 from dsa110_assets.rawfile import validate_raw_file
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.schema import SubbandFile
-
-BEING_WRITTEN = "_incomplete.hdf5"
-"""End of the name of a file that its node still writes; such files are not even listed."""
 
 MAX_NEW = 320
 """Files that one call opens at most: twenty observations."""
+
+FEWEST_NEW = 16
+"""Files that one call opens even when its time is over: one observation."""
 
 SETTLE_S = 1.0
 """A file that was modified less than this ago and does not read is not rejected yet."""
@@ -74,25 +70,6 @@ class ScanReport:
         return tuple(sorted({one.group_id for one in self.booked if one.group_id is not None} | set(self.pending) | set(self.failed)))
 
 
-class _Listed(NamedTuple):
-    path: str
-    size_bytes: int
-    mtime_ns: int
-    trouble: str | None = None  # what the operating system said instead of the file's size
-
-    @property
-    def name(self) -> RawName | None:
-        """What the name says; parsed for news only, because it is dear."""
-        return parse_raw_name(self.path.rpartition(os.sep)[2])
-
-
-class _Known(NamedTuple):
-    size_bytes: int
-    mtime_ns: int
-    state: str
-    look_again: bool
-
-
 def scan_directory(
     database: Database,
     directory: Path,
@@ -100,7 +77,9 @@ def scan_directory(
     now: datetime,
     hints: Iterable[Path] | None = None,
     *,
+    sweep: Sweep | None = None,
     max_new: int = MAX_NEW,
+    time_limit_s: float = math.inf,
 ) -> ScanReport:
     """Bring the ledger up to date with the input directory, and close the groups that are ready.
 
@@ -112,111 +91,57 @@ def scan_directory(
         directory: flat directory of raw files; read only.
         config: numbers of subbands, deadline, first night.
         now: time of the scan, aware, UTC.
-        hints: look at these paths only (others than files directly in ``directory`` are ignored); all of the directory when None.
+        hints: look at these paths (others than files directly in ``directory`` are ignored). Without hints and sweep: at all of
+            the directory, to the end.
+        sweep: also go on with this walk over the directory, as far as the time allows.
         max_new: bound of the files that are opened.
+        time_limit_s: wall-clock time, seconds, after which no further file is opened; half of it is for the sweep. At least
+            `FEWEST_NEW` files are opened, and one part of the sweep is done, so that slow disks do not stop everything.
 
     Raises:
         ConfigurationError: the directory cannot be listed.
         RegistryError: the database cannot be reached; nothing was booked.
     """
+    began = time.monotonic()
     directory = directory.absolute()
-    n_being_written, listed = _list(directory, None if hints is None else list(hints))
-    known = _known_files(database, directory, None if hints is None else list(listed))
-    fresh = [one for one in listed.values() if _is_news(one, known.get(one.path), retry_unreadable=hints is None)]
-    fresh.sort(key=_newest_first, reverse=True)
-    to_read, unread = fresh[:max_new], fresh[max_new:]
-    report = ScanReport(n_listed=len(listed), n_being_written=n_being_written, n_unread=len(unread))
-    report, valid = _judge(report, to_read, config, now)
-    gone: list[str] = []
-    if hints is None:
-        gone = [path for path, entry in known.items() if entry.state != "gone" and path not in listed]
-        if gone and not listed and not n_being_written:
-            report, gone = replace(report, looks_unmounted=True), []
+    n_listed, fresh, gone = 0, list[Listed](), list[str]()
+    if hints is not None:
+        n_listed, fresh = news(database, directory, hinted(directory, hints), retry_unreadable=False)
+    elif sweep is None:
+        sweep = Sweep(directory)
+    if sweep is not None:
+        limited = math.isfinite(time_limit_s)
+        compared, gone = sweep.advance(database, until=began + time_limit_s / 2, enough=max_new if limited else math.inf)
+        n_listed += compared
+        fresh = list({one.path: one for one in (*sweep.unread, *fresh)}.values())
+    fresh = newest_first(fresh)
+    report, valid, unread = _judge(fresh, config, now, max_new, began + time_limit_s)
+    report = replace(report, n_listed=n_listed, n_being_written=sweep.n_being_written if sweep else 0, n_unread=len(unread))
+    if sweep is not None and gone and sweep.sees_nothing:
+        report, gone = replace(report, looks_unmounted=True), []
     with database.session() as session:
         booked = arrivals.accept_files(session, valid, now) if valid else []
         arrivals.reject_files(session, report.rejected, now)
         arrivals.mark_gone(session, gone, now)
         closed = closing.close_ready_groups(session, now, config, unread=[name.stamp for one in unread if (name := one.name) is not None])
+    if sweep is not None:
+        sweep.unread = unread  # not before all is booked: what the database has not taken is judged again
     return replace(report, booked=tuple(booked), gone=tuple(gone), pending=closed.pending, failed=closed.failed)
 
 
-# --- listing --------------------------------------------------------------------------------------------------------
-def _list(directory: Path, hints: list[Path] | None) -> tuple[int, dict[str, _Listed]]:
-    listed: dict[str, _Listed] = {}
-    n_being_written = 0
-    try:
-        for name in _names(directory, hints):
-            if name.startswith("."):  # what copying programs write to; renamed at the end
-                continue
-            if name.endswith(BEING_WRITTEN):
-                n_being_written += 1
-                continue
-            path = f"{directory}{os.sep}{name}"
-            try:
-                facts = os.stat(path)  # noqa: PTH116 - a hundred thousand Path objects are dear
-            except FileNotFoundError:
-                continue
-            except OSError as error:  # one file that the disk does not give must not hide the others
-                listed[path] = _Listed(path, 0, 0, error.strerror)
-                continue
-            if stat.S_ISREG(facts.st_mode):
-                listed[path] = _Listed(path, facts.st_size, facts.st_mtime_ns)
-    except OSError as error:
-        raise ConfigurationError(
-            "PIPELINE_INPUT_DIR",
-            f"{directory} cannot be listed ({error.strerror})",
-            "mount it, or set it to the directory of the raw files",
-        ) from error
-    return n_being_written, listed
-
-
-def _names(directory: Path, hints: list[Path] | None) -> Iterator[str]:
-    if hints is not None:
-        yield from {hint.name for hint in hints if hint.absolute().parent == directory}
-        return
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            yield entry.name
-
-
-def _known_files(database: Database, directory: Path, paths: list[str] | None) -> dict[str, _Known]:
-    """Rows of the files in a directory (or of some of them), without making objects of them."""
-    query = select(
-        SubbandFile.path,
-        SubbandFile.size_bytes,
-        SubbandFile.mtime_ns,
-        SubbandFile.state,
-        func.coalesce(SubbandFile.reason.startswith(Reason.UNREADABLE.value), False),
-    )
-    query = (
-        query.where(SubbandFile.path.startswith(f"{directory}{os.sep}", autoescape=True))
-        if paths is None
-        else query.where(SubbandFile.path.in_(paths))
-    )
-    with database.session() as session:
-        return {path: _Known(size, mtime_ns, state, again) for path, size, mtime_ns, state, again in session.execute(query).tuples()}
-
-
-def _is_news(one: _Listed, known: _Known | None, *, retry_unreadable: bool) -> bool:
-    if one.trouble is not None:  # it may pass; what is known of the file stays true until then
-        return known is None or known.state == "gone"
-    if known is None or known.state == "gone" or (one.size_bytes, one.mtime_ns) != (known.size_bytes, known.mtime_ns):
-        return True
-    return known.look_again and retry_unreadable
-
-
-def _newest_first(one: _Listed) -> tuple[bool, str]:
-    """Key of the order of reading: by the time in the name, which sorts as text; foreign names last."""
-    return one.name is not None, one.path
-
-
 # --- judging --------------------------------------------------------------------------------------------------------
-def _judge(report: ScanReport, files: list[_Listed], config: PipelineConfig, now: datetime) -> tuple[ScanReport, list[FileFacts]]:
+def _judge(
+    files: list[Listed], config: PipelineConfig, now: datetime, max_new: int, until: float
+) -> tuple[ScanReport, list[FileFacts], list[Listed]]:
+    """Verdicts on files, one after the other; the last value are those that bound and time have left."""
     valid: list[FileFacts] = []
     rejected: list[Rejection] = []
     not_yet: list[Path] = []
-    n_opened = 0
-    for one in files:
+    n_opened = n_judged = 0
+    for one in files[:max_new]:
+        if n_judged >= FEWEST_NEW and time.monotonic() >= until:
+            break
+        n_judged += 1
         outcome = _judge_name(one, config)
         if outcome is None:
             n_opened += 1
@@ -227,10 +152,10 @@ def _judge(report: ScanReport, files: list[_Listed], config: PipelineConfig, now
             not_yet.append(Path(one.path))
         else:
             rejected.append(outcome)
-    return replace(report, n_opened=n_opened, rejected=tuple(rejected), not_yet=tuple(not_yet)), valid
+    return ScanReport(n_opened=n_opened, rejected=tuple(rejected), not_yet=tuple(not_yet)), valid, files[n_judged:]
 
 
-def _judge_name(one: _Listed, config: PipelineConfig) -> Rejection | None:
+def _judge_name(one: Listed, config: PipelineConfig) -> Rejection | None:
     if one.trouble is not None:
         return _rejection(one, Reason.UNREADABLE, one.trouble)
     name = one.name
@@ -243,7 +168,7 @@ def _judge_name(one: _Listed, config: PipelineConfig) -> Rejection | None:
     return None
 
 
-def _judge_content(one: _Listed, config: PipelineConfig, now: datetime) -> FileFacts | Rejection | None:
+def _judge_content(one: Listed, config: PipelineConfig, now: datetime) -> FileFacts | Rejection | None:
     """Facts of a valid file, the reason against an invalid one, None for one that changes while it is looked at."""
     path = Path(one.path)
     try:
@@ -264,7 +189,7 @@ def _judge_content(one: _Listed, config: PipelineConfig, now: datetime) -> FileF
     return facts
 
 
-def _same(path: Path, one: _Listed) -> bool:
+def _same(path: Path, one: Listed) -> bool:
     try:
         facts = path.stat()
     except FileNotFoundError:
@@ -272,6 +197,6 @@ def _same(path: Path, one: _Listed) -> bool:
     return (facts.st_size, facts.st_mtime_ns) == (one.size_bytes, one.mtime_ns)
 
 
-def _rejection(one: _Listed, kind: Reason, detail: str) -> Rejection:
+def _rejection(one: Listed, kind: Reason, detail: str) -> Rejection:
     name = one.name
     return Rejection(one.path, f"{kind}: {detail}", one.size_bytes, one.mtime_ns, name.subband if name else None)

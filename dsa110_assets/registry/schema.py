@@ -80,6 +80,9 @@ class SubbandFile(Base):
     __table_args__ = (
         CheckConstraint("state in ('accepted', 'rejected', 'superseded', 'gone')", name="state"),
         Index("uq_subband_files_accepted", "group_id", "subband", unique=True, postgresql_where="state = 'accepted'"),
+        Index(
+            "ix_subband_files_present", "path", postgresql_where="state <> 'gone'"
+        ),  # a sweep must not wade through years of deleted files
     )
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import select
 from dsa110_assets.errors import ChildFailedError, LeaseLostError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.scan import ScanReport, scan_directory
+from dsa110_assets.ingest.sweep import Sweep
 from dsa110_assets.ingest.watch import Watcher
 from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.stages import disk, planning
@@ -42,12 +43,17 @@ class TickReport:
     summary: str
 
 
+LOOK_LIMIT_S = 0.6
+"""Time, seconds, after which a look at the directory leaves the rest to the next tick."""
+
+
 class _Eyes:
-    """The watcher of this process and the time of its last full scan. Lost with the process, which only costs one scan."""
+    """Watcher and sweep of this process. Lost with the process, which only costs one sweep."""
 
     def __init__(self, platform: Platform) -> None:
         self.watcher = Watcher(platform.config.input_dir)
-        self.last_full_scan = -float("inf")
+        self.sweep: Sweep | None = None
+        self.sweep_due_at = -float("inf")
         self.look_again: set[Path] = set()
 
 
@@ -55,17 +61,27 @@ _eyes: dict[Path, _Eyes] = {}
 
 
 def look(platform: Platform) -> ScanReport:
-    """Bring the queue up to date with the input directory: what the watcher saw, and everything once in a scan interval."""
+    """Bring the queue up to date with the input directory: what the watcher saw, and everything in each scan interval.
+
+    A sweep over a large directory takes several calls of about `LOOK_LIMIT_S`, newest files first. So a file of which the
+    watcher has said nothing is found at the latest after the interval and two sweeps (100 000 files: figures in docs/reliability.md).
+    """
     config = platform.config
     eyes = _eyes.setdefault(config.input_dir, _Eyes(platform))
     eyes.watcher.start()
     seen = eyes.watcher.drain()
-    full = seen is None or time.monotonic() - eyes.last_full_scan >= config.scan_interval_s
-    hints = None if full or seen is None else seen | eyes.look_again
-    report = scan_directory(platform.database, config.input_dir, config, now(), hints)
+    if seen is None:
+        eyes.sweep_due_at = -float("inf")
+    if eyes.sweep is None and time.monotonic() >= eyes.sweep_due_at:
+        eyes.sweep, eyes.sweep_due_at = Sweep(config.input_dir), time.monotonic() + config.scan_interval_s
+    hints = eyes.look_again = (seen or set()) | eyes.look_again  # kept when the database does not answer
+    report = scan_directory(platform.database, config.input_dir, config, now(), hints, sweep=eyes.sweep, time_limit_s=LOOK_LIMIT_S)
     eyes.look_again = set(report.not_yet)
-    if full:
-        eyes.last_full_scan = time.monotonic() if not report.n_unread else -float("inf")
+    if eyes.sweep is None:
+        if report.n_unread:
+            eyes.sweep_due_at = -float("inf")
+    elif eyes.sweep.is_done and not eyes.sweep.unread:
+        eyes.sweep = None
     return report
 
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import delete, select
 
-from dsa110_assets.ingest import ledger
+from dsa110_assets.ingest import ledger, sweep
 from dsa110_assets.ingest.scan import scan_directory
+from dsa110_assets.ingest.sweep import Sweep
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile
 from dsa110_assets_tests.ingest import bookkeeping
@@ -62,6 +63,7 @@ class DirectoryMachine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="machine-", dir=self.templates.parent))
         self.truth: dict[Path, tuple[str, int] | None] = {}
         self.writing: set[Path] = set()
+        self.sweep: Sweep | None = None
         self.states: dict[str, GroupState] = {}
         self.attempts: dict[str, int] = {}
         self.touched: set[str] = set()  # observations that something has happened to since their last lease
@@ -150,6 +152,15 @@ class DirectoryMachine(RuleBasedStateMachine):
     def the_watcher_has_missed_some(self, data: st.DataObject, max_new: int) -> None:
         hints = data.draw(st.lists(st.sampled_from(sorted(self.truth)), max_size=4)) if self.truth else []
         scan_directory(self.database, self.directory, CONFIG, self.now, hints, max_new=max_new)
+        self.check_transitions("scan")
+
+    @rule(data=st.data())
+    def the_sensor_looks_for_a_moment(self, data: st.DataObject) -> None:
+        """A hint or none, and the next part of a sweep."""
+        if self.sweep is None or (self.sweep.is_done and not self.sweep.unread):
+            self.sweep = Sweep(self.directory)
+        hints = data.draw(st.lists(st.sampled_from(sorted(self.truth)), max_size=1)) if self.truth else []
+        scan_directory(self.database, self.directory, CONFIG, self.now, hints, sweep=self.sweep, max_new=2, time_limit_s=0.0)
         self.check_transitions("scan")
 
     @rule()
@@ -242,7 +253,11 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_no_order_of_files_loses_doubles_or_mixes_an_observation(database: Database, templates: Path) -> None:
+def test_no_order_of_files_loses_doubles_or_mixes_an_observation(
+    database: Database, templates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "PART", 3)
+    monkeypatch.setattr(sweep, "ROWS", 3)
     machine = type("Machine", (DirectoryMachine,), {"database": database, "templates": templates})
     run_state_machine_as_test(
         machine,

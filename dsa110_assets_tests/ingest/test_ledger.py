@@ -182,6 +182,17 @@ def test_a_retriable_error_waits_a_while_and_is_tried_again_until_the_limit(data
     assert "killed by signal 9" in str(group.error)
 
 
+def test_no_observation_waits_longer_than_two_minutes_for_its_next_attempt(database: Database) -> None:
+    fill(database, 1)
+    now = 0.0
+    for _ in range(8):
+        lease = lease_one(database, after(now))
+        with database.session() as session:
+            ledger.fail(session, GROUP, lease.attempt, "killed", after(now), max_attempts=20, retriable=True)
+        now += 120.0
+    assert group_of(database).failures == 8
+
+
 def test_an_error_that_will_come_again_fails_at_once(database: Database) -> None:
     fill(database, 1)
     lease = lease_one(database)
