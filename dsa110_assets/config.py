@@ -167,6 +167,14 @@ class PipelineConfig(BaseSettings):
         json_schema_extra=_SCIENCE,
     )
 
+    selfcal_rounds: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Most rounds of self-calibration of a tile against its own image, phases first; 0 for none.",
+        json_schema_extra=_SCIENCE,
+    )
+
     # --- verdicts on tile images; a bad tile takes no part in mosaics
     qa_noise_over_thermal_min: float = Field(0.8, ge=0, description="Lowest noise of a good tile over the thermal prediction.")
     qa_noise_over_thermal_max: float = Field(2.0, gt=0, description="Highest noise of a good tile over the thermal prediction.")

@@ -61,6 +61,11 @@ def image(
         int | None, typer.Option(min=1, max=16, help="Also images of so many parts of the band, cleaned jointly, and a spectral index map.")
     ] = None,
     spectral_terms: Annotated[int | None, typer.Option(min=1, max=4, help="Terms of the components' polynomial spectrum.")] = None,
+    selfcal: Annotated[
+        int | None,
+        typer.Option(min=0, max=10, help="Most rounds of self-calibration: phases, then amplitudes, while they make the image better."),
+    ] = None,
+    selfcal_integrations: Annotated[int, typer.Option(min=0, help="Integrations that share its gains; 0 for all of the tile.")] = 0,
     threads: Annotated[int | None, typer.Option(min=0, help="0 means all cores.")] = None,
     json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
@@ -96,6 +101,8 @@ def image(
         "use_mask": False if no_nvss_mask else None,
         "channels": channels,
         "spectral_terms": spectral_terms,
+        "selfcal_rounds": selfcal,
+        "selfcal_integrations": selfcal_integrations,
         "threads": threads,
     }
     options = replace(ImagingOptions.from_config(config), **{name: value for name, value in given.items() if value is not None})
@@ -166,6 +173,7 @@ def _show(report: ImageReport, verdicts: list[Verdict], reason: str | None, *, j
         "major_cycles": report.major_cycles,
         "converged": report.converged,
         "channels_mhz": [round(channel.frequency_hz / 1e6, 1) for channel in report.channels],
+        "self_calibration": report.selfcal.words if report.selfcal else "not asked for",
     }
     if json:
         files = {suffix: str(path) for suffix, path in report.images.items()} | {"preview": str(report.preview)}

@@ -44,6 +44,45 @@ def stokes_i(data, flag, weight, vis_out, weight_out):  # pragma: no cover (comp
 
 
 @numba.njit(cache=True, nogil=True)
+def take_out_gains(data, weight, antenna1, antenna2, interval, gain):  # pragma: no cover (compiled)
+    """Divide ``data`` (nrow, nchan, 2) by ``g_1 conj(g_2)`` in place, and multiply the weights by its square; ``gain`` (ninterval, nant, 2), ``interval`` (nrow,)."""
+    for row in range(data.shape[0]):
+        for polarization in range(2):
+            product = gain[interval[row], antenna1[row], polarization] * np.conj(gain[interval[row], antenna2[row], polarization])
+            power = product.real * product.real + product.imag * product.imag
+            factor = np.complex64(np.conj(product) / power) if power > 0.0 else np.complex64(0.0)
+            for channel in range(data.shape[1]):
+                data[row, channel, polarization] *= factor
+                weight[row, channel, polarization] *= power
+
+
+@numba.njit(cache=True, nogil=True)
+def correlate_with_model(data, flag, weight, rows, model, antenna1, antenna2, interval, r, q):  # pragma: no cover (compiled)
+    """Add ``sum_channels w V conj(M)`` to ``r`` and ``sum_channels w |M|^2`` to ``q`` (ninterval, 2, nant, nant), at [interval, polarization, 1, 2].
+
+    ``data``, ``flag``, ``weight`` (n, nchan, 2); ``rows`` of them that belong to the rows of ``model`` (nrow, nchan), ``antenna1``, ``antenna2``, ``interval`` (nrow,).
+    """
+    for k in range(rows.size):
+        row = rows[k]
+        for polarization in range(2):
+            product, power = np.complex128(0.0), 0.0
+            for channel in range(model.shape[1]):
+                value, w = data[row, channel, polarization], weight[row, channel, polarization]
+                if (
+                    not flag[row, channel, polarization]
+                    and w > 0.0
+                    and np.isfinite(w)
+                    and np.isfinite(value.real)
+                    and np.isfinite(value.imag)
+                ):
+                    m = np.complex128(model[k, channel])
+                    product += w * value * np.conj(m)
+                    power += w * (m.real * m.real + m.imag * m.imag)
+            r[interval[k], polarization, antenna1[k], antenna2[k]] += product
+            q[interval[k], polarization, antenna1[k], antenna2[k]] += power
+
+
+@numba.njit(cache=True, nogil=True)
 def _cell(u, v, scale, half):  # pragma: no cover (compiled)
     """Cell (row, column) of a half-plane grid, the point folded to u >= 0; (-1, -1) outside."""
     if u < 0.0:

@@ -5,7 +5,7 @@ What does not belong here: any engine. They share the grid, the weights and the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ class EngineImages:
     ``dirty``, ``psf``, ``residual``, ``restored``: Jy/beam (PSF peak 1). ``model``: Jy/pixel. ``beam``: restoring beam.
     ``bright_sources``: sources that were fitted and subtracted one by one. ``major_cycles``: exact subtractions done. ``minor_iterations``: CLEAN components subtracted (0 if the engine does not tell). ``converged``: cleaning ended at its threshold and not
     at a limit. ``channels``: of a joined deconvolution, ascending in frequency; the other images are then their weighted means.
+    ``bright``: those sources; in ``model`` each is in the nearest pixel.
     """
 
     dirty: NDArray[np.float32]
@@ -57,3 +58,4 @@ class EngineImages:
     minor_iterations: int
     converged: bool
     channels: tuple[ChannelImages, ...] = ()
+    bright: PointSources = field(default_factory=PointSources.none)

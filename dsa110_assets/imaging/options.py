@@ -37,6 +37,7 @@ class ImagingOptions:
     ``seed_from_catalog``: they are first taken where the catalogue has them, with its fluxes; the fit corrects both.
     ``channels``: images of so many parts of the band beside those of the whole, deconvolved together; 1 for none. ``spectral_terms``: terms of the polynomial
     in frequency that the components of such a model have.
+    ``selfcal_rounds``: most rounds of self-calibration, 0 for none. ``selfcal_integrations``: integrations that share its gains, 0 for all of the tile.
     ``child_timeout_s``: wall-clock limit of an engine that runs as a child process.
     """
 
@@ -66,6 +67,8 @@ class ImagingOptions:
     seed_from_catalog: bool = True
     channels: int = 1
     spectral_terms: int = 2
+    selfcal_rounds: int = 0
+    selfcal_integrations: int = 0
     child_timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:
@@ -86,6 +89,10 @@ class ImagingOptions:
                 "PIPELINE_IMAGE_CHANNELS",
                 "the engine `wproject` makes images of the whole band only",
                 "use the engine `wgridder` or `wsclean`, or ask for 1 channel",
+            )
+        if self.selfcal_rounds and self.engine != "wgridder":
+            raise ConfigurationError(
+                "PIPELINE_SELFCAL_ROUNDS", f"the engine `{self.engine}` cannot predict its model", "use the engine `wgridder`, or 0 rounds"
             )
         if self.image_size * self.cell_rad > 1.0:
             raise ConfigurationError(
@@ -131,4 +138,5 @@ class ImagingOptions:
             correct_smearing=config.correct_smearing,
             channels=config.image_channels,
             spectral_terms=config.image_spectral_terms,
+            selfcal_rounds=config.selfcal_rounds,
         )

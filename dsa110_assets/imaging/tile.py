@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dsa110_assets import products
 from dsa110_assets.errors import ImagingError
-from dsa110_assets.imaging import channels, tclean, wgridder, wsclean
+from dsa110_assets.imaging import channels, selfcal, tclean, wgridder, wsclean
 from dsa110_assets.imaging.channel_files import ChannelReport, SourceSpectrum, write_channels
 from dsa110_assets.imaging.channels import BandChannel, split_band
 from dsa110_assets.imaging.engine import EngineImages
@@ -25,10 +25,12 @@ from dsa110_assets.imaging.fits_images import ImageMetadata, read_mask, write_im
 from dsa110_assets.imaging.grid import ImageGrid, circle_mask
 from dsa110_assets.imaging.noise import local_rms_map, robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
+from dsa110_assets.imaging.point_sources import on_image
 from dsa110_assets.imaging.preview import write_previews
 from dsa110_assets.imaging.primary_beam import primary_beam_image
 from dsa110_assets.imaging.restoring_beam import RestoringBeam
-from dsa110_assets.imaging.visibilities import Visibilities, read_visibilities
+from dsa110_assets.imaging.selfcal import Attempt, FluxReference, SelfcalReport
+from dsa110_assets.imaging.visibilities import AntennaGains, Visibilities, read_visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights, imaging_weights
 from dsa110_assets.instrument import BEAM_CUTOFF
 
@@ -41,7 +43,8 @@ class ImageReport:
     for it. ``thermal_jy_per_beam``: prediction. ``peak_jy_per_beam``: largest pixel of the restored image inside the beam. ``model_flux_jy``: sum of the model.
     ``effective_frequency_hz``: weighted mean frequency. ``used_fraction``: share of samples used. ``visibilities``: Stokes I visibilities imaged.
     ``beyond_cell``: visibilities dropped because the pixels are too coarse. ``mask_sources``: catalogue sources in the mask. ``pb_centre``: effective beam at the
-    phase centre. ``channels``: those of the band that were imaged for themselves; none by default. ``spectra``: of the brightest sources, from these. ``seconds``: duration of each step.
+    phase centre. ``channels``: those of the band that were imaged for themselves; none by default. ``spectra``: of the brightest sources, from these.
+    ``selfcal``: what self-calibration did, None when it was not asked for. ``seconds``: duration of each step.
     """
 
     images: dict[str, Path]
@@ -70,6 +73,7 @@ class ImageReport:
     seconds: dict[str, float]
     channels: tuple[ChannelReport, ...] = ()
     spectra: tuple[SourceSpectrum, ...] = ()
+    selfcal: SelfcalReport | None = None
 
     @property
     def dynamic_range(self) -> float:
@@ -120,9 +124,21 @@ def image_tile(
         mask = circle_mask(grid, sky["ra_deg"].to_numpy(), sky["dec_deg"].to_numpy(), options.mask_radius_arcsec)
     if user_mask is not None:
         mask = read_mask(user_mask, grid)
-    parts = split_band(vis, weights, options.channels) if options.channels > 1 else ()
-    images = _run_engine(ms, vis, weights, parts, grid, options, mask, mask_sky, strict_mask=user_mask is not None)
+    strict = user_mask is not None
+    alone = replace(options, channels=1) if options.selfcal_rounds else options  # channels follow with the best gains
+    parts = split_band(vis, weights, alone.channels) if alone.channels > 1 else ()
+    images = _run_engine(ms, vis, weights, parts, grid, alone, mask, mask_sky, strict_mask=strict)
     clock.lap("engine")
+    selfcal_report: SelfcalReport | None = None
+    if options.selfcal_rounds:
+        best, selfcal_report = _self_calibrated(ms, Attempt(vis, weights, pb, images), grid, alone, mask, mask_sky, sky, strict_mask=strict)
+        vis, weights, pb, images = best.vis, best.weights, best.primary_beam, best.images
+        provenance = {**provenance, "DSASELF": selfcal_report.keyword, "self-calibration": selfcal_report.words}
+        clock.lap("self_calibration")
+        if options.channels > 1:
+            parts = split_band(vis, weights, options.channels)
+            images = _run_engine(ms, vis, weights, parts, grid, options, mask, mask_sky, strict_mask=strict)
+            clock.lap("channels_engine")
     inside = pb >= BEAM_CUTOFF
     noise = robust_rms(images.residual[inside])
     if not np.isfinite(noise) or noise <= 0:
@@ -179,6 +195,7 @@ def image_tile(
         seconds=clock.laps,
         channels=channel_reports,
         spectra=spectra,
+        selfcal=selfcal_report,
     )
 
 
@@ -208,6 +225,48 @@ def _inside(sky: pd.DataFrame, grid: ImageGrid) -> pd.DataFrame:
     y, x = grid.pixel_of(np.radians(sky["ra_deg"].to_numpy(dtype=float)), np.radians(sky["dec_deg"].to_numpy(dtype=float)))
     with np.errstate(invalid="ignore"):
         return sky.loc[(y >= 0) & (x >= 0) & (y <= grid.size - 1) & (x <= grid.size - 1)]
+
+
+def _self_calibrated(
+    ms: Path,
+    first: Attempt,
+    grid: ImageGrid,
+    options: ImagingOptions,
+    mask: NDArray[np.bool_] | None,
+    mask_sky: pd.DataFrame | None,
+    sky: pd.DataFrame | None,
+    *,
+    strict_mask: bool,
+) -> tuple[Attempt, SelfcalReport]:
+    """The best image of self-calibration, and what it did; ``sky``: the part of ``mask_sky`` in the image."""
+
+    def image_with(gains: AntennaGains) -> Attempt:
+        vis = read_visibilities(ms, gains)
+        weights = imaging_weights(vis, options)
+        images = _run_engine(ms, vis, weights, (), grid, options, mask, mask_sky, strict_mask=strict_mask)
+        return Attempt(vis, weights, primary_beam_image(vis, weights, grid, options), images)
+
+    def predict(attempt: Attempt) -> NDArray[np.complex64]:
+        return wgridder.predict(attempt.vis, attempt.weights, grid, options, attempt.images)
+
+    reference = _flux_reference(sky, first.images, first.primary_beam, grid, first.weights.thermal_jy_per_beam)
+    return selfcal.self_calibrate(ms, first, options.selfcal_rounds, options.selfcal_integrations, reference, predict, image_with)
+
+
+def _flux_reference(
+    sky: pd.DataFrame | None, images: EngineImages, pb: NDArray[np.float32], grid: ImageGrid, noise_jy: float
+) -> FluxReference:
+    """Bright sources inside the primary beam: the catalogue's, or those that were found."""
+    if sky is not None and len(sky):
+        y, x = grid.pixel_of(np.radians(sky["ra_deg"].to_numpy(dtype=float)), np.radians(sky["dec_deg"].to_numpy(dtype=float)))
+        response = pb[np.round(y).astype(int), np.round(x).astype(int)]
+        flux = sky["flux_jy"].to_numpy(dtype=float) * response
+    else:
+        inside = on_image(images.bright.y, images.bright.x, grid.size)
+        y, x, flux = images.bright.y[inside], images.bright.x[inside], images.bright.flux_jy[inside]
+        response = pb[np.round(y).astype(int), np.round(x).astype(int)]
+    use = (response >= BEAM_CUTOFF) & (flux > selfcal.FLUX_SNR * noise_jy)
+    return FluxReference(y[use], x[use], flux[use].astype(np.float64), from_catalog=sky is not None and len(sky) > 0)
 
 
 def _metadata(

@@ -7,6 +7,7 @@ cosines (l, m) has ``V = S exp(+2 pi i f/c (u l + v m + w (n - 1)))``. What does
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +23,25 @@ _XX_YY = [9, 12]
 
 
 @dataclass(frozen=True)
+class AntennaGains:
+    """Gains to take out of the data: ``V = g_1 conj(g_2) V_true`` with the antennas of a row in the order of the Measurement Set.
+
+    ``gain``: (Nintervals, Nants, 2 polarizations) complex64, the same in all channels. ``interval_of_time``: interval of each integration, (Ntimes,) int32.
+    """
+
+    gain: NDArray[np.complex64]
+    interval_of_time: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
 class Visibilities:
     """Stokes I visibilities of one tile.
 
     ``uvw_m``: (nrow, 3) metres, antenna 2 to antenna 1. ``frequency_hz``: (nchan,) ascending. ``channel_width_hz``: of each
     channel. ``vis_jy``: (nrow, nchan) complex64. ``weight``: (nrow, nchan) float32, 1/Jy^2, so that 1/sqrt(weight) is the noise of real and imaginary part;
     0 where there are no data. ``time_index``: (nrow,) integration of each row, an index into ``pointing``. ``integration_s``: length of an integration. ``used_fraction``:
-    share of the samples of the Measurement Set that are used. ``calibration``: what the calibration recorded about itself.
+    share of the samples of the Measurement Set that are used. ``calibration``: what the calibration recorded about itself. ``ms_row``, ``antenna1``, ``antenna2``:
+    row of the Measurement Set and its antennas, (nrow,) ascending.
     """
 
     uvw_m: NDArray[np.float64]
@@ -41,6 +54,9 @@ class Visibilities:
     integration_s: float
     used_fraction: float
     calibration: dict[str, object]
+    ms_row: NDArray[np.int64]
+    antenna1: NDArray[np.int32]
+    antenna2: NDArray[np.int32]
 
     @property
     def start_mjd(self) -> float:
@@ -53,8 +69,27 @@ class Visibilities:
         return float(self.pointing.time_mjd.max()) + 0.5 * self.integration_s / 86400.0
 
 
-def read_visibilities(ms: Path) -> Visibilities:
-    """Read a calibrated Measurement Set block by block; rows without any usable sample are dropped.
+def blocks_of_rows(ms: Path, n_chan: int) -> Iterator[tuple[int, NDArray[np.complex64], NDArray[np.bool_], NDArray[np.float32]]]:
+    """First row, DATA, FLAG and WEIGHT_SPECTRUM (rows, nchan, 2) of consecutive blocks of a Measurement Set.
+
+    Raises:
+        ImagingError: DATA has another shape than `calibration` writes.
+    """
+    from casacore.tables import table
+
+    with table(str(ms), ack=False) as main:
+        n_row = main.nrows()
+        step = max(1, int(_BLOCK_BYTES / (n_chan * 2 * 13)))
+        for start in range(0, n_row, step):
+            count = min(step, n_row - start)
+            data = main.getcol("DATA", start, count)
+            if data.shape[1:] != (n_chan, 2):
+                raise ImagingError(ms, f"DATA has shape {data.shape[1:]}, not ({n_chan}, 2)", "make the calibrated_ms asset again")
+            yield start, data, main.getcol("FLAG", start, count), main.getcol("WEIGHT_SPECTRUM", start, count)
+
+
+def read_visibilities(ms: Path, gains: AntennaGains | None = None) -> Visibilities:
+    """Read a calibrated Measurement Set block by block, with ``gains`` taken out; rows without any usable sample are dropped.
 
     Raises:
         ImagingError: the set is missing, was not calibrated by this pipeline (pitfall 13: nothing falls back to raw data),
@@ -76,51 +111,49 @@ def read_visibilities(ms: Path) -> Visibilities:
         calibration = json.loads(main.getkeyword(CALIBRATED_KEYWORD))
         frequency_hz, channel_width_hz = read_spectral_setup(ms)
         pointing = read_tile_pointing(ms)
-        antenna1, antenna2 = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
+        antenna1, antenna2 = (np.asarray(main.getcol(name), dtype=np.int32) for name in ("ANTENNA1", "ANTENNA2"))
         time_mjd = np.asarray(main.getcol("TIME"), dtype=np.float64) / 86400.0
         flag_row = np.asarray(main.getcol("FLAG_ROW"), dtype=bool)
         integration_s = float(np.median(main.getcol("EXPOSURE"))) if main.nrows() else 0.0
-        n_row, n_chan = main.nrows(), frequency_hz.size
-        vis = np.empty((n_row, n_chan), dtype=np.complex64)
-        weight = np.empty((n_row, n_chan), dtype=np.float32)
-        uvw = np.empty((n_row, 3), dtype=np.float64)
-        keep = np.zeros(n_row, dtype=bool)
-        used = filled = 0
-        step = max(1, int(_BLOCK_BYTES / (n_chan * 2 * 13)))
-        for start in range(0, n_row, step):
-            count = min(step, n_row - start)
-            data = main.getcol("DATA", start, count)
-            flag = main.getcol("FLAG", start, count)
-            spectrum = main.getcol("WEIGHT_SPECTRUM", start, count)
-            if data.shape[1:] != (n_chan, 2):
-                raise ImagingError(ms, f"DATA has shape {data.shape[1:]}, not ({n_chan}, 2)", "make the calibrated_ms asset again")
-            block = slice(filled, filled + count)
-            used += _kernels.stokes_i(data, flag, spectrum, vis[block], weight[block])
-            rows = slice(start, start + count)
-            good = (antenna1[rows] != antenna2[rows]) & ~flag_row[rows] & (weight[block] > 0).any(axis=1)
-            n_good = int(good.sum())
-            if n_good < count:  # close the gaps in place: the arrays never exist twice
-                vis[filled : filled + n_good] = vis[block][good]
-                weight[filled : filled + n_good] = weight[block][good]
-            uvw[filled : filled + n_good] = main.getcol("UVW", start, count)[good]
-            keep[rows] = good
-            filled += n_good
+        uvw_m = np.asarray(main.getcol("UVW"), dtype=np.float64)
+    n_row, n_chan = time_mjd.size, frequency_hz.size
+    time_index = np.abs(time_mjd[:, None] - pointing.time_mjd[None, :]).argmin(axis=1).astype(np.int32)
+    vis = np.empty((n_row, n_chan), dtype=np.complex64)
+    weight = np.empty((n_row, n_chan), dtype=np.float32)
+    keep = np.zeros(n_row, dtype=bool)
+    used = filled = 0
+    for start, data, flag, spectrum in blocks_of_rows(ms, n_chan):
+        count = data.shape[0]
+        rows, block = slice(start, start + count), slice(filled, filled + count)
+        if gains is not None:
+            interval = gains.interval_of_time[time_index[rows]]
+            _kernels.take_out_gains(data, spectrum, antenna1[rows], antenna2[rows], interval, gains.gain)
+        used += _kernels.stokes_i(data, flag, spectrum, vis[block], weight[block])
+        good = (antenna1[rows] != antenna2[rows]) & ~flag_row[rows] & (weight[block] > 0).any(axis=1)
+        n_good = int(good.sum())
+        if n_good < count:  # close the gaps in place: the arrays never exist twice
+            vis[filled : filled + n_good] = vis[block][good]
+            weight[filled : filled + n_good] = weight[block][good]
+        keep[rows] = good
+        filled += n_good
     if filled == 0:
         raise ImagingError(
             ms, "every visibility is flagged", "look at the flags of the measurement set and the calibration tables of this tile"
         )
-    time_index = np.abs(time_mjd[keep][:, None] - pointing.time_mjd[None, :]).argmin(axis=1).astype(np.int32)
     return Visibilities(
-        uvw_m=uvw[:filled],
+        uvw_m=uvw_m if filled == n_row else uvw_m[keep],
         frequency_hz=frequency_hz,
         channel_width_hz=channel_width_hz,
         vis_jy=vis[:filled],
         weight=weight[:filled],
-        time_index=time_index,
+        time_index=time_index[keep],
         pointing=pointing,
         integration_s=integration_s,
         used_fraction=used / (2 * n_row * n_chan),
         calibration=calibration,
+        ms_row=np.flatnonzero(keep),
+        antenna1=antenna1[keep],
+        antenna2=antenna2[keep],
     )
 
 

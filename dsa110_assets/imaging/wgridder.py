@@ -7,6 +7,8 @@ clean (`clean`), and which sources are bright enough to be predicted one by one 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -80,13 +82,31 @@ class Gridder:
         """Response to a source of 1 Jy at the phase centre, peak 1 at [N/2, N/2]."""
         return self._image(np.ones_like(self._vis))
 
-    def residual(self, model: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Dirty image of the visibilities less those of ``model`` (Jy/pixel)."""
+    def predicted(self, model: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Visibilities of ``model`` (Jy/pixel), (nrow, nchan)."""
         from ducc0 import wgridder
 
-        rest: NDArray[np.complex64] = wgridder.dirty2vis(uvw=self._uvw, freq=self._frequency_hz, dirty=model, **self._common)
+        return wgridder.dirty2vis(uvw=self._uvw, freq=self._frequency_hz, dirty=model, **self._common)
+
+    def residual(self, model: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Dirty image of the visibilities less those of ``model`` (Jy/pixel)."""
+        rest = self.predicted(model)
         np.subtract(self._vis, rest, out=rest)
         return self._image(rest)
+
+
+def predict(
+    vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions, images: EngineImages
+) -> NDArray[np.complex64]:
+    """Visibilities of the model of ``images``, (nrow, nchan): of its bright sources with all that `point_sources` knows about them, of the rest as CLEAN left it."""
+    rest = subtract_point_sources(vis, weights, grid, options, images.bright)
+    model = vis.vis_jy - rest
+    components = images.model.copy()
+    add_to_model(components, replace(images.bright, flux_jy=-images.bright.flux_jy))
+    if components.any():
+        gridder = Gridder(vis, weights, grid, options)
+        model += gridder.predicted(components)
+    return model
 
 
 def run(
@@ -133,6 +153,7 @@ def run(
         major_cycles=bright_cycles + result.major_cycles,
         minor_iterations=result.minor_iterations,
         converged=result.converged,
+        bright=bright,
     )
 
 
