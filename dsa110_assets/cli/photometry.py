@@ -58,7 +58,12 @@ def peak(
 
 @app.command("adaptive")
 def adaptive(
-    image: Annotated[list[Path], typer.Option(help="Image of one channel; give the option once for each.", exists=True, dir_okay=False)],
+    image: Annotated[
+        list[Path],
+        typer.Option(
+            help="Directory, or directory and name, of a tile or mosaic with channel images; or the image of one channel, once for each."
+        ),
+    ],
     output: Output,
     *,
     positions: Positions = None,
@@ -67,14 +72,15 @@ def adaptive(
 ) -> None:
     """Flux densities in as many frequency bins as each source is bright enough for.
 
-    Example: `dsa110 photometry adaptive --image sb00-image-pb.fits --image sb01-image-pb.fits --output spectra.parquet`
+    Example: `dsa110 photometry adaptive --image mosaics/hourly_2026-03-12T05 --output spectra.parquet`
     """
     from dsa110_assets.photometry import adaptive as measure_adaptive
-    from dsa110_assets.photometry import read_channel, write_table
+    from dsa110_assets.photometry import channel_images, read_channel, write_table
     from dsa110_assets.photometry.tables import check_suffix
 
     check_suffix(output)
-    channels = [read_channel(path, noise_map) for path, noise_map in zip(image, _one_noise(noise, len(image)), strict=True)]
+    images = [one for path in image for one in channel_images(path)]
+    channels = [read_channel(path, noise_map) for path, noise_map in zip(images, _one_noise(noise, len(images)), strict=True)]
     where = _positions(positions)
     table = measure_adaptive(channels, where["ra_deg"].to_numpy(), where["dec_deg"].to_numpy(), target_snr=target_snr)
     if len(table):

@@ -1,12 +1,23 @@
 """Combining the images of tiles into mosaics, and finding sources in them.
 
 `tiles` says what a tile is and which tiles go together, `beams` computes with Gaussian restoring beams, `grid` chooses the
-mosaic's projection, `mosaic.make_mosaic` combines, `finding` searches a finished mosaic. What does not belong here:
+mosaic's projection, `mosaic.make_mosaic` combines, `channels` does so for parts of the band, `finding` searches a finished mosaic. What does not belong here:
 measuring fluxes at known positions (`photometry`), and making tile images (`imaging`).
 """
 
+from dsa110_assets.mosaicking.channels import ChannelMosaic, make_channel_mosaics
 from dsa110_assets.mosaicking.finding import crossmatch, find_sources
 from dsa110_assets.mosaicking.mosaic import MosaicReport, make_mosaic
 from dsa110_assets.mosaicking.tiles import TileImage, declination_strips, select_tiles
 
-__all__ = ["MosaicReport", "TileImage", "crossmatch", "declination_strips", "find_sources", "make_mosaic", "select_tiles"]
+__all__ = [
+    "ChannelMosaic",
+    "MosaicReport",
+    "TileImage",
+    "crossmatch",
+    "declination_strips",
+    "find_sources",
+    "make_channel_mosaics",
+    "make_mosaic",
+    "select_tiles",
+]

@@ -30,7 +30,7 @@ class TileImage:
     ``group_id``: the observation. ``directory``, ``name``: the files are ``products.image_path(directory, name, suffix)``
     for `TILE_SUFFIXES`. ``start_mjd``, ``mid_mjd``, ``end_mjd``: UTC. ``ra_deg``, ``dec_deg``: ICRS centre of the image, the
     meridian point at mid-tile. ``shape``: (rows, columns). ``cell_arcsec``: pixel size. ``beam``: restoring beam.
-    ``noise_jy_per_beam``: measured noise before primary beam correction. ``frequency_hz``: reference frequency.
+    ``noise_jy_per_beam``: measured noise before primary beam correction. ``frequency_hz``: at which its fluxes are quoted.
     """
 
     group_id: str
@@ -134,7 +134,9 @@ def number(header: fits.Header, key: str, default: float = np.nan) -> float:
 
 
 def _frequency(header: fits.Header) -> float:
-    """Reference frequency in Hz: the FREQ axis, or RESTFRQ; NaN when the header has neither."""
+    """Frequency in Hz at which fluxes are quoted: DSAREFHZ, else the FREQ axis, else RESTFRQ; NaN when the header has none."""
+    if "DSAREFHZ" in header:
+        return number(header, "DSAREFHZ")
     for axis in range(1, int(number(header, "NAXIS", 0)) + 1):
         if str(header.get(f"CTYPE{axis}", "")).strip() == "FREQ":
             return number(header, f"CRVAL{axis}")

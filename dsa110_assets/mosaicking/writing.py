@@ -60,7 +60,7 @@ def mosaic_header(
     header["MJD-END"] = (end, "[d] UTC")
     frequencies = [tile.frequency_hz for tile in tiles if np.isfinite(tile.frequency_hz)]
     if frequencies:
-        header["RESTFRQ"] = (float(np.mean(frequencies)), "[Hz] mean reference frequency of the tiles")
+        header["RESTFRQ"] = (float(np.mean(frequencies)), "[Hz] at which fluxes are quoted")
     header["DSANTILE"] = (len(tiles), "tiles combined")
     for name, value in provenance.items():
         key = _PROVENANCE_KEYWORDS.get(name, name)

@@ -7,7 +7,15 @@ the flux tables. Does not belong here: finding sources (`mosaicking`), comparing
 from dsa110_assets.photometry.adaptive import ChannelImage, adaptive
 from dsa110_assets.photometry.beams import Beam
 from dsa110_assets.photometry.forced import PhotometryOptions, measure, measured_error_factor
-from dsa110_assets.photometry.images import cutout, measure_file, measure_mosaic, measure_tile, read_channel
+from dsa110_assets.photometry.images import (
+    channel_images,
+    cutout,
+    measure_channels,
+    measure_file,
+    measure_mosaic,
+    measure_tile,
+    read_channel,
+)
 from dsa110_assets.photometry.tables import read_positions, save_table, write_table
 
 __all__ = [
@@ -15,8 +23,10 @@ __all__ = [
     "ChannelImage",
     "PhotometryOptions",
     "adaptive",
+    "channel_images",
     "cutout",
     "measure",
+    "measure_channels",
     "measure_file",
     "measure_mosaic",
     "measure_tile",

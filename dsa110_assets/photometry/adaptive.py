@@ -10,7 +10,7 @@ measured flux of the bin happens to exceed a threshold would select upward noise
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,19 +19,20 @@ from astropy.wcs import WCS
 from numpy.typing import ArrayLike, NDArray
 
 from dsa110_assets.errors import PhotometryError
-from dsa110_assets.photometry.beams import Beam
+from dsa110_assets.photometry.beams import Beam, BeamFrame
 from dsa110_assets.photometry.forced import PhotometryOptions, measure
 
 
 @dataclass(frozen=True)
 class ChannelImage:
-    """Image of one channel: ``image`` and ``noise`` (ny, nx) in Jy/beam, ``wcs``, ``beam``, centre ``frequency_hz``."""
+    """Image of one channel: ``image`` and ``noise`` (ny, nx) in Jy/beam, ``wcs``, ``beam``, centre ``frequency_hz``; ``beam_frame``: see `beams.pixel_forms`, None for the options'."""
 
     image: NDArray[np.float32]
     noise: NDArray[np.float32]
     wcs: WCS
     beam: Beam
     frequency_hz: float
+    beam_frame: BeamFrame | None = None
 
 
 def adaptive(
@@ -64,7 +65,10 @@ def adaptive(
     chosen = options or PhotometryOptions()
     ordered = sorted(channels, key=lambda channel: channel.frequency_hz)
     frequency = np.array([channel.frequency_hz for channel in ordered])
-    tables = [measure(c.image, c.noise, c.wcs, c.beam, ra_deg, dec_deg, options=chosen) for c in ordered]
+    tables = [
+        measure(c.image, c.noise, c.wcs, c.beam, ra_deg, dec_deg, options=replace(chosen, beam_frame=c.beam_frame or chosen.beam_frame))
+        for c in ordered
+    ]
     flux = np.stack([table["flux_jy"].to_numpy() for table in tables], axis=1)
     error = np.stack([table["flux_err_jy"].to_numpy() for table in tables], axis=1)
     rows: list[dict[str, Any]] = []

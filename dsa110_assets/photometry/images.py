@@ -20,7 +20,7 @@ from dsa110_assets.errors import PhotometryError
 from dsa110_assets.photometry.adaptive import ChannelImage
 from dsa110_assets.photometry.beams import Beam
 from dsa110_assets.photometry.forced import PhotometryOptions, measure, measured_error_factor
-from dsa110_assets.products import image_path
+from dsa110_assets.products import channels_of, image_path, parse_image_name
 
 
 def measure_mosaic(
@@ -96,6 +96,64 @@ def measure_file(
     return _measure_maps(image, noise, header, path, path.name.removesuffix(".fits"), positions, chosen, measure_errors=measure_errors)
 
 
+def measure_channels(
+    directory: Path,
+    name: str,
+    positions: pd.DataFrame,
+    *,
+    options: PhotometryOptions | None = None,
+    measure_errors: bool = True,
+) -> pd.DataFrame:
+    """Fluxes in the channel images of a mosaic or tile, one channel after the other; arguments as of `measure_mosaic`.
+
+    Returns:
+        The columns of `measure_mosaic` and ``channel`` (0 for the lowest frequency), ``frequency_hz``; ``mosaic_name`` is ``name``. A row for each channel and
+        position; none where there are no channel images.
+    """
+    nothing = positions.iloc[:0].assign(
+        **dict.fromkeys(("channel", "frequency_hz", "flux_jy", "flux_err_jy", "time_mjd"), 0.0), mosaic_name=name
+    )
+    tables = []
+    for channel, path in channels_of(directory, name).items():
+        table = measure_file(path, positions, options=options, measure_errors=measure_errors)
+        table["channel"], table["frequency_hz"], table["mosaic_name"] = channel, _frequency(fits.getheader(path), path), name
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else nothing
+
+
+def channel_images(path: Path) -> list[Path]:
+    """Channel images that a path stands for, lowest frequency first: an image file itself, or those of a tile or mosaic.
+
+    Args:
+        path: a FITS file; the directory of a tile or mosaic; or directory and name of one (``images/2026-03-12/GROUP/GROUP``).
+
+    Raises:
+        PhotometryError: there are none, or those of several tiles or mosaics.
+    """
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        names = sorted(
+            {
+                parsed.name
+                for file in path.glob("*.fits")
+                if (parsed := parse_image_name(file.name)) is not None and parsed.channel is not None
+            }
+        )
+        if len(names) > 1:
+            raise PhotometryError(path, f"channel images of {', '.join(names)}", f"choose one: {path / names[0]}")
+        found = list(channels_of(path, names[0]).values()) if names else []
+    else:
+        found = list(channels_of(path.parent, path.name).values())
+    if not found:
+        raise PhotometryError(
+            path,
+            "no channel images (NAME-ch00-image.fits and so on) are there",
+            "image the tiles in channels: PIPELINE_IMAGE_CHANNELS, or `dsa110 image --channels 4`",
+        )
+    return found
+
+
 def noise_of(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Noise map that belongs to an image: a mosaic's ``-noise`` or a tile's ``1 / sqrt(-weight)``, shape (ny, nx), Jy/beam.
 
@@ -129,16 +187,10 @@ def read_channel(path: Path, noise_path: Path | None = None) -> ChannelImage:
     """
     image, header = _read_map(path)
     _check_header(header, path, ("BMAJ", "BMIN", "BPA"))
-    axis = next((k for k in range(1, 5) if str(header.get(f"CTYPE{k}", "")).strip() == "FREQ"), None)
-    frequency = header.get("RESTFRQ") if axis is None else header.get(f"CRVAL{axis}")
-    if not isinstance(frequency, int | float):
-        raise PhotometryError(
-            path, "its header has no frequency (FREQ axis or RESTFRQ)", "give images of single channels with full headers"
-        )
+    frequency = _frequency(header, path)
     noise = noise_of(path, image.shape) if noise_path is None else _read_map(noise_path)[0]
-    return ChannelImage(
-        image, noise, WCS(header).celestial, Beam(*(_number(header, key) for key in ("BMAJ", "BMIN", "BPA"))), float(frequency)
-    )
+    beam = Beam(*(_number(header, key) for key in ("BMAJ", "BMIN", "BPA")))
+    return ChannelImage(image, noise, WCS(header).celestial, beam, frequency, "image" if path.name.endswith("-image-pb.fits") else None)
 
 
 def cutout(path: Path, ra_deg: float, dec_deg: float, size_arcsec: float) -> NDArray[np.float32] | None:
@@ -183,6 +235,17 @@ def _read_map(path: Path) -> tuple[NDArray[np.float32], fits.Header]:
     if data is None or data.ndim < 2 or int(np.prod(data.shape[:-2])) != 1:
         raise PhotometryError(path, "one image plane was expected", "give a continuum image, not a cube")
     return np.ascontiguousarray(data.reshape(data.shape[-2:]), dtype=np.float32), header
+
+
+def _frequency(header: fits.Header, path: Path) -> float:
+    """Frequency of an image, Hz."""
+    axis = next((k for k in range(1, 5) if str(header.get(f"CTYPE{k}", "")).strip() == "FREQ"), None)
+    frequency = header.get("RESTFRQ") if axis is None else header.get(f"CRVAL{axis}")
+    if not isinstance(frequency, int | float):
+        raise PhotometryError(
+            path, "its header has no frequency (FREQ axis or RESTFRQ)", "give images of single channels with full headers"
+        )
+    return float(frequency)
 
 
 def _number(header: fits.Header, key: str) -> float:

@@ -18,7 +18,7 @@ from dsa110_assets.errors import MosaicError
 from dsa110_assets.instrument import angular_separation_rad
 from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import declination_strips, mosaic_tiles, tiles_in_window, upsert_mosaic
-from dsa110_assets.registry.queries.measurements import replace_photometry
+from dsa110_assets.registry.queries.measurements import replace_channel_photometry, replace_photometry
 from dsa110_assets.registry.queries.sources import replace_detections, source_table
 from dsa110_assets.registry.schema import ImageRow, MosaicRow
 from dsa110_assets.stages.gates import good_tiles, refused_tiles
@@ -59,9 +59,11 @@ def combine(
 ) -> StageResult:
     """Combine the tiles of one declination strip, publish (in ``destination``, or at its usual place) and register the mosaic.
 
+    Where the tiles were imaged in the same channels the product holds mosaics of these too, except that of a night.
+
     Tiles of other strips, and those whose image was judged bad or never judged, are left out and named in the result (pitfall 15).
     """
-    from dsa110_assets.mosaicking import TileImage, make_mosaic
+    from dsa110_assets.mosaicking import ChannelMosaic, TileImage, make_channel_mosaics, make_mosaic
 
     tolerance = platform.config.mosaic_declination_tolerance_deg
     of_strip = [tile for tile in tiles if abs(tile.pointing_dec_deg - declination_deg) <= tolerance]
@@ -82,14 +84,20 @@ def combine(
     with platform.database.session() as session:
         inputs = versions_of(session, "tile_image", groups)
     with measured() as cost, products.publish(destination) as staged:
-        report = make_mosaic(
-            [TileImage.of(Path(tile.directory), tile.group_id) for tile in chosen],
-            staged,
-            name,
-            provenance=provenance(platform, product, inputs),
-            declination_tolerance_deg=tolerance,
-            threads=platform.threads,
-        )
+        images = [TileImage.of(Path(tile.directory), tile.group_id) for tile in chosen]
+        history = provenance(platform, product, inputs)
+        report = make_mosaic(images, staged, name, provenance=history, declination_tolerance_deg=tolerance, threads=platform.threads)
+        channels: tuple[ChannelMosaic, ...] = ()
+        without_channels = ""
+        if kind != "nightly":
+            channels, without_channels = make_channel_mosaics(
+                [image for image in images if image.group_id in report.tiles],
+                staged,
+                name,
+                provenance=history,
+                declination_tolerance_deg=tolerance,
+                threads=platform.threads,
+            )
     verdict = Verdict.judge(
         "snr_scatter", report.snr_scatter, 0.85, 1.15, "robust scatter of image over noise map; 1 when the map tells the truth"
     )
@@ -111,13 +119,25 @@ def combine(
             "beam_major_arcsec": report.beam.major_deg * 3600,
             "beam_minor_arcsec": report.beam.minor_deg * 3600,
             "projection": report.projection,
+            "channels": len(channels),
+            **({"without_channels": without_channels} if without_channels else {}),
         },
         verdicts=[verdict],
         preview=destination / report.small_preview.name,
         tables={
             "tiles": [
                 {"observation": t.group_id, "rejected": refused.get(t.group_id) or report.rejected.get(t.group_id, "")} for t in of_strip
-            ]
+            ],
+            "channels": [
+                {
+                    "channel": one.number,
+                    "frequency_mhz": one.frequency_hz / 1e6,
+                    "noise_median_mjy_per_beam": one.report.noise_median_jy_per_beam * 1e3,
+                    "snr_scatter": one.report.snr_scatter,
+                    "tiles": len(one.report.tiles),
+                }
+                for one in channels
+            ],
         },
     )
     with platform.database.session() as session:
@@ -191,12 +211,12 @@ def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> Stag
 
 
 def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResult | None:
-    """Measure all active positions that belong to an hour in its mosaic; None without a mosaic.
+    """Measure all active positions that belong to an hour in its mosaic, and in its channels where there are any; None without a mosaic.
 
     A position belongs to the hour of the tile that saw it nearest to the meridian, so that one transit is measured once
     although neighbouring hours' mosaics share tiles.
     """
-    from dsa110_assets.photometry import measure_mosaic
+    from dsa110_assets.photometry import measure_channels, measure_mosaic
 
     name, key = products.hourly_mosaic_name(night, hour), f"{night}T{hour}"
     start, end = products.hour_window(night, hour)
@@ -220,6 +240,7 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
         own = positions[_belongs(positions, around, start, end)]
         fluxes = measure_mosaic(Path(mosaic.directory), name, own)
         measured_rows = fluxes[np.isfinite(fluxes["flux_jy"])]
+        in_channels = measure_channels(Path(mosaic.directory), name, own)
     detected = measured_rows[~measured_rows["is_limit"].astype(bool)]
     result = StageResult(
         "forced_photometry",
@@ -232,10 +253,13 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
             "median_flux_ratio_to_catalog": median(detected["flux_jy"] / detected["reference_flux_jy"]),
             "median_noise_mjy_per_beam": median(measured_rows["noise_jy_per_beam"] * 1e3),
             "error_scale": median(measured_rows["error_scale"]),
+            "channels": in_channels["channel"].nunique(),
+            "measured_in_channels": int(np.isfinite(in_channels["flux_jy"]).sum()),
         },
     )
     with platform.database.session() as session:
         replace_photometry(session, name, measured_rows)
+        replace_channel_photometry(session, name, in_channels)
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 

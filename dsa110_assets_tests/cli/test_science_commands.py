@@ -155,6 +155,45 @@ def test_adaptive_combines_the_channels_that_are_given(mosaic, tmp_path):
     np.testing.assert_allclose(table["frequency_hz"], [1.35e9, 1.40e9, 1.45e9] * 3)
 
 
+@pytest.mark.parametrize("path", ["hour", "hour/m"])
+def test_adaptive_finds_the_channels_of_a_mosaic_itself(mosaic, tmp_path, path):
+    (tmp_path / "hour").mkdir()
+    for i, frequency in enumerate((1.35e9, 1.40e9, 1.45e9)):
+        for kind in ("image", "noise"):
+            with fits.open(mosaic.with_name(f"m-{kind}.fits")) as hdus:
+                hdus[0].header["RESTFRQ"] = frequency
+                hdus.writeto(tmp_path / "hour" / f"m-ch{i:02d}-{kind}.fits")
+    (tmp_path / "hour" / "m-image.fits").write_bytes(mosaic.read_bytes())  # the whole band is no channel
+    assert run(["photometry", "adaptive", "--image", path, "--output", "s.parquet", "--target-snr", "5"]) == 0
+    table = pd.read_parquet("s.parquet")
+    assert table.groupby("name").size().tolist() == [3, 3, 3]
+    np.testing.assert_allclose(table["frequency_hz"], [1.35e9, 1.40e9, 1.45e9] * 3)
+
+
+def test_adaptive_finds_the_channels_of_a_tile_itself(platform, tmp_path):
+    """Beam-corrected images, with the noise from their weights."""
+    truth = TileTruth(128.5, size=192, cell_arcsec=50.0)
+    for i in range(2):
+        tile = write_tile(tmp_path / "t", truth, SOURCES, i, channel=i, frequency_hz=1.35e9 + 1e8 * i)
+        with fits.open(tile.path("image")) as image, fits.open(tile.path("pb")) as pb:
+            image[0].data /= pb[0].data
+            image.writeto(tile.path("image-pb"))
+    assert run(["photometry", "adaptive", "--image", "t", "--output", "s.parquet", "--target-snr", "5"]) == 0
+    table = pd.read_parquet("s.parquet")
+    np.testing.assert_allclose(table["frequency_hz"], [1.35e9, 1.45e9] * 3)
+    flux = table["name"].map(dict(zip("abc", (one[2] for one in SOURCES), strict=True)))
+    assert np.all(np.abs(table["flux_jy"] - flux) < 4 * table["flux_err_jy"])
+
+
+def test_adaptive_says_when_there_are_no_channels_or_those_of_several_images(mosaic, tmp_path, capsys):
+    assert run(["photometry", "adaptive", "--image", str(mosaic.parent), "--output", "s.csv"]) == 2
+    assert "dsa110 image --channels 4" in capsys.readouterr().err
+    for name in ("a", "b"):
+        (tmp_path / f"{name}-ch00-image.fits").touch()
+    assert run(["photometry", "adaptive", "--image", str(tmp_path), "--output", "s.csv"]) == 2
+    assert "channel images of a, b" in capsys.readouterr().err
+
+
 def test_a_wrong_suffix_and_an_image_without_noise_are_refused(mosaic, tmp_path, capsys):
     assert run(["photometry", "peak", "--image", str(mosaic), "--output", "f.txt"]) == 2
     assert "use one of" in capsys.readouterr().err

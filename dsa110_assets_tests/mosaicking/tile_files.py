@@ -13,6 +13,7 @@ from scipy import fft
 from scipy.special import j1
 
 from dsa110_assets.mosaicking.tiles import TileImage
+from dsa110_assets.products import channel_name
 
 DRIFT_DEG = 1.292
 FREQUENCY_HZ = 1.405e9
@@ -41,14 +42,14 @@ def tile_wcs(truth):
     return wcs
 
 
-def drifting_beam(truth, ra_deg, dec_deg):
+def drifting_beam(truth, ra_deg, dec_deg, frequency_hz=FREQUENCY_HZ):
     """Mean of 24 Airy beams along the drift."""
     total = 0.0
     for offset in (np.arange(24) - 11.5) / 24 * DRIFT_DEG:
         ra0, dec0 = np.radians(truth.ra_deg + offset), np.radians(truth.dec_deg)
         ra, dec = np.radians(ra_deg), np.radians(dec_deg)
         cosine = np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * np.cos(ra - ra0)
-        x = np.pi * 4.65 * FREQUENCY_HZ / 299792458.0 * np.sqrt(1 - np.clip(cosine, -1, 1) ** 2)
+        x = np.pi * 4.65 * frequency_hz / 299792458.0 * np.sqrt(1 - np.clip(cosine, -1, 1) ** 2)
         x = np.where(x < 1e-7, 1e-7, x)
         total = total + (2 * j1(x) / x) ** 2
     return total / 24
@@ -70,12 +71,22 @@ def beam_noise(rng, size, beam_px, pa_deg):
     return noise / np.sqrt(np.sum(kernel**2))
 
 
-def write_tile(directory: Path, truth: TileTruth, sources, seed: int, *, image=None, wide_noise: float = 1.0) -> TileImage:
-    """Write one tile; ``sources`` are (ra_deg, dec_deg, flux_jy)."""
+def write_tile(
+    directory: Path,
+    truth: TileTruth,
+    sources,
+    seed: int,
+    *,
+    image=None,
+    wide_noise: float = 1.0,
+    channel: int | None = None,
+    frequency_hz: float = FREQUENCY_HZ,
+) -> TileImage:
+    """Write one tile, or one channel of it; ``sources`` are (ra_deg, dec_deg, flux_jy)."""
     wcs = tile_wcs(truth)
     y, x = np.mgrid[: truth.size, : truth.size].astype(float)
     ra, dec = wcs.wcs_pix2world(x.ravel(), y.ravel(), 0)
-    pb = drifting_beam(truth, ra, dec).reshape(y.shape)
+    pb = drifting_beam(truth, ra, dec, frequency_hz).reshape(y.shape)
     beam_px = np.array(truth.beam_arcsec[:2]) / truth.cell_arcsec
     if image is None:
         rng = np.random.default_rng(seed)
@@ -86,21 +97,22 @@ def write_tile(directory: Path, truth: TileTruth, sources, seed: int, *, image=N
                 continue
             if np.cos(np.radians(source_ra - truth.ra_deg)) < 0.9:
                 continue
-            apparent = flux * float(drifting_beam(truth, source_ra, source_dec))
+            apparent = flux * float(drifting_beam(truth, source_ra, source_dec, frequency_hz))
             image = image + apparent * gaussian(-(x - sx), y - sy, beam_px, truth.beam_arcsec[2])
     group = fits_time(truth.start_mjd)[:19]
     header = wcs.to_header()
-    header["CTYPE3"], header["CRVAL3"], header["CDELT3"], header["CRPIX3"], header["CUNIT3"] = "FREQ", FREQUENCY_HZ, 187.5e6, 1.0, "Hz"
+    header["CTYPE3"], header["CRVAL3"], header["CDELT3"], header["CRPIX3"], header["CUNIT3"] = "FREQ", frequency_hz, 187.5e6, 1.0, "Hz"
     header["CTYPE4"], header["CRVAL4"], header["CDELT4"], header["CRPIX4"] = "STOKES", 1.0, 1.0, 1.0
     header["BMAJ"], header["BMIN"], header["BPA"] = truth.beam_arcsec[0] / 3600, truth.beam_arcsec[1] / 3600, truth.beam_arcsec[2]
     header["BUNIT"], header["TIMESYS"], header["DATE-OBS"] = "JY/BEAM", "UTC", fits_time(truth.start_mjd)
     header["MJD-BEG"], header["MJD-END"] = truth.start_mjd, truth.start_mjd + 309.2376 / 86400
     header["DSANOISE"], header["DSATHERM"], header["DSAGROUP"] = truth.noise_jy, truth.noise_jy, group
     directory.mkdir(parents=True, exist_ok=True)
+    name = group if channel is None else channel_name(group, channel)
     inside = pb >= 0.05
     for suffix, pixels in (("image", image), ("pb", pb), ("weight", np.where(inside, pb**2 / truth.noise_jy**2, 0.0))):
-        fits.PrimaryHDU(pixels[None, None].astype(np.float32), header).writeto(directory / f"{group}-{suffix}.fits", overwrite=True)
-    return TileImage.of(directory, group)
+        fits.PrimaryHDU(pixels[None, None].astype(np.float32), header).writeto(directory / f"{name}-{suffix}.fits", overwrite=True)
+    return TileImage.of(directory, name)
 
 
 def fits_time(mjd):
