@@ -1,11 +1,14 @@
 """Time and memory of a night's variability: normalisation, indices and ESE score of 60 000 sources at 1000 epochs.
 
-    python benchmarks/variability.py [--sources 60000] [--epochs 1000]
-    python benchmarks/variability.py --false-alarms 600
+    python -m benchmarks.variability [--sources 60000] [--epochs 1000]
+    python -m benchmarks.variability --false-alarms 200000
+    python -m benchmarks.variability --completeness 400
 
 Simulated gains of 5 %, 1 % of the sources variable by 20 %, ten ESEs; part by part, as the night's stages do it, so that memory does not
 grow with the number of measurements. The simulation of each part is not counted. Prints one JSON line. With ``--false-alarms`` instead the
-share of lists of 60 ordinary sources with an event below a stated false-alarm probability, for several numbers of epochs.
+share of light curves without an event that score above 3, 4 and 5, each light curve a list of its own, for several numbers of epochs,
+for ordinary variability that is new at every epoch and that lasts for four, and with fluxes in four channels. With ``--completeness`` the share of
+plasma lenses found whose score would be 5 without noise and with 1.645 to spare, and what the channels say of them.
 """
 
 import argparse
@@ -16,9 +19,14 @@ import time
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from dsa110_assets.stages.night import POINTS_AT_ONCE
 from dsa110_assets.variability import EventSearch, LightCurves, apply_normalisation, ese_candidates, ese_scores, fit_normalisation, metrics
+from dsa110_assets.variability.ese import trials_corrected
+from dsa110_assets.variability.lens import core_half_width, gain
+
+CHANNELS_HZ = np.array([1.335e9, 1.381e9, 1.428e9, 1.475e9])
 
 
 def sky(rng: np.random.Generator, n_sources: int, n_epochs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -52,32 +60,99 @@ def measure(mean: np.ndarray, gain: np.ndarray, sigma: np.ndarray, ids: np.ndarr
     )
 
 
-def false_alarms(lists: int) -> None:
-    """Stated and actual false-alarm rates under the null hypothesis, one JSON line for each number of epochs."""
-    for n_epochs in (2, 3, 6, 12, 30):
-        rng = np.random.default_rng(n_epochs)
-        lowest = np.empty(lists)
-        for k in range(lists):
-            mean = 10 ** rng.uniform(-2, 0, (60, 1))
-            sigma = mean * 10 ** rng.uniform(-2, -0.7, (60, 1)) * rng.uniform(0.7, 1.5, (1, n_epochs))
-            flux = mean * (1 + 0.05 * rng.standard_normal((60, n_epochs))) + sigma * rng.standard_normal((60, n_epochs))
-            curves = LightCurves(
-                source_id=np.arange(60),
-                epoch_name=np.arange(n_epochs).astype(str),
-                epoch_mjd=61000.0 + np.arange(n_epochs, dtype=float),
-                offsets=np.arange(61, dtype=np.int64) * n_epochs,
-                epoch=np.tile(np.arange(n_epochs, dtype=np.int32), 60),
-                flux_jy=flux.ravel(),
-                flux_err_jy=sigma.ravel(),
-                is_limit=np.zeros(flux.size, dtype=bool),
-                normalised=True,
-            )
-            lowest[k] = ese_scores(curves)["false_alarm_probability"].min()
+def light_curves(flux: np.ndarray, error: np.ndarray) -> LightCurves:
+    """Normalised light curves from arrays of shape (Nsources, Nepochs), one epoch a day."""
+    n_sources, n_epochs = flux.shape
+    return LightCurves(
+        source_id=np.arange(n_sources),
+        epoch_name=np.arange(n_epochs).astype(str),
+        epoch_mjd=61000.0 + np.arange(n_epochs, dtype=float),
+        offsets=np.arange(n_sources + 1, dtype=np.int64) * n_epochs,
+        epoch=np.tile(np.arange(n_epochs, dtype=np.int32), n_sources),
+        flux_jy=flux.ravel(),
+        flux_err_jy=error.ravel(),
+        is_limit=np.zeros(flux.size, dtype=bool),
+        normalised=True,
+    )
+
+
+def channel_fluxes(
+    rng: np.random.Generator, ids: np.ndarray, flux: np.ndarray, error: np.ndarray, change: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Four channels of equal weight whose mean is ``flux``; ``change`` (Nchannels, Nsources, Nepochs), in Jy, is added."""
+    parts = []
+    noise = 2.0 * error * rng.standard_normal((CHANNELS_HZ.size, *flux.shape))
+    noise -= noise.mean(axis=0)
+    for c, frequency in enumerate(CHANNELS_HZ):
+        slope = (frequency / CHANNELS_HZ.mean()) ** -0.7
+        own = slope * (flux + noise[c] + (0.0 if change is None else change[c]))
+        table = light_curves(own, 2.0 * slope * error).to_table()
+        parts.append(table.assign(source_id=ids[table["source_id"]], channel=c, frequency_hz=frequency))
+    return pd.concat(parts, ignore_index=True)
+
+
+def false_alarms(n_lists: int) -> None:
+    """Stated and actual rates of scores without an event, one JSON line for each number of epochs and kind of variability."""
+    for n_epochs, lasting in ((2, 1), (3, 1), (6, 1), (12, 1), (30, 1), (30, 4), (100, 1), (100, 4)):
+        rng = np.random.default_rng(1000 * lasting + n_epochs)
+        found, found_channels, tested, done = np.zeros(3, int), np.zeros(3, int), 0, 0
+        while done < n_lists:
+            n = min(10_000, n_lists - done)
+            mean = 10 ** rng.uniform(-2, 0, (n, 1))
+            sigma = mean * 10 ** rng.uniform(-2, -0.7, (n, 1)) * rng.uniform(0.7, 1.5, (1, n_epochs))
+            shape = rng.standard_normal((n, -(-n_epochs // lasting) + 1)).repeat(lasting, axis=1)
+            begin = int(rng.integers(lasting))
+            flux = mean * (1 + 0.05 * shape[:, begin : begin + n_epochs]) + sigma * rng.standard_normal((n, n_epochs))
+            search = EventSearch()
+            search.add(light_curves(flux, sigma))
+            strong = np.array(search.strongest(n), dtype=int)
+            for counts, channels in ((found, None), (found_channels, channel_fluxes(rng, strong, flux[strong], sigma[strong]))):
+                table = search.scores(channels)
+                score, _ = trials_corrected(table["significance"].to_numpy(), table["trials"].to_numpy())
+                counts += [int((score >= threshold).sum()) for threshold in (3, 4, 5)]
+            tested, done = tested + int((table["n_channels"] > 0).sum()), done + n
+        stated = [round(float(2 * norm.sf(threshold) * done), 1) for threshold in (3, 4, 5)]
+        names = ("score_3", "score_4", "score_5")
         print(
             json.dumps(
-                {"epochs": n_epochs, "lists": lists} | {f"stated_{p}": round(float(np.mean(lowest < p)), 3) for p in (0.05, 0.1, 0.3)}
-            )
+                {"epochs": n_epochs, "variability_lasts_epochs": lasting, "lists": done, "stated": dict(zip(names, stated, strict=True))}
+                | {
+                    "found": dict(zip(names, found.tolist(), strict=True)),
+                    "found_with_channels": dict(zip(names, found_channels.tolist(), strict=True)),
+                }
+                | {"tested_between_channels": tested}
+            ),
+            flush=True,
         )
+
+
+def completeness(n_events: int) -> None:
+    """Plasma lenses with noise, among 50 sources: share found by score 5, kinds, verdicts of the channels."""
+    for n_epochs, width in ((12, 2.0), (30, 4.0), (100, 12.0), (300, 12.0)):
+        rng = np.random.default_rng(n_epochs)
+        one_list = ese_scores(light_curves(np.ones((50, n_epochs)), np.full((50, n_epochs), 0.02))).attrs["trials"]
+        for alpha in (1.0, 5.0, 20.0):
+            day = np.arange(n_epochs) - (n_epochs - 1) / 2 + 0.2
+            place = 2 * core_half_width(alpha) * day / width
+            shape = gain(place, alpha) - 1.0
+            share = np.geomspace(0.02, 1.0, 300)[:, None]
+            errors = np.full((300, n_epochs), 0.02)
+            clean = ese_scores(light_curves(1 + share * shape, errors))
+            expected, _ = trials_corrected(clean["significance"].to_numpy(), one_list)
+            line = {"epochs": n_epochs, "core_epochs": width, "alpha": alpha}
+            if expected.max() < 5 + 1.645:
+                print(json.dumps(line | {"largest_score": round(float(expected.max()), 1)}))
+                continue
+            for name, wanted in (("at_5", 5.0), ("at_5_and_noise", 5 + 1.645)):
+                amplitude = float(share[np.argmax(expected >= wanted), 0])
+                flux = 1 + amplitude * shape + 0.02 * rng.standard_normal((n_events, n_epochs))
+                search = EventSearch()
+                search.add(light_curves(flux, np.full(flux.shape, 0.02)))
+                table = search.scores()
+                score, _ = trials_corrected(table["significance"].to_numpy(), one_list)
+                line |= {f"{name}_depth": round(-amplitude * float(shape.min()), 2), f"{name}_found": round(float(np.mean(score >= 5)), 3)}
+                line |= {f"{name}_as_lens": round(float((table["kind"] == "lens").mean()), 2)}
+            print(json.dumps(line), flush=True)
 
 
 def main() -> None:
@@ -86,7 +161,11 @@ def main() -> None:
     parser.add_argument("--sources", type=int, default=60_000)
     parser.add_argument("--epochs", type=int, default=1000)
     parser.add_argument("--false-alarms", type=int, default=0, metavar="LISTS")
+    parser.add_argument("--completeness", type=int, default=0, metavar="EVENTS")
     arguments = parser.parse_args()
+    if arguments.completeness:
+        completeness(arguments.completeness)
+        return
     if arguments.false_alarms:
         false_alarms(arguments.false_alarms)
         return

@@ -14,6 +14,16 @@ I64 = NDArray[np.int64]
 
 MIN_FOR_OWN_SCATTER = 8
 INLIER_SIGMA = 3.0
+CORE_CELLS = 5
+"""Cells of a lens template across the width of its core at half depth; odd, so that an epoch can lie in the middle."""
+LENS_STEP = 2.0**0.5
+LENS_SHARE = 0.75
+"""Longest template in units of the light curve."""
+MIN_OUTSIDE = 2.5
+LEAST_CORE = 2.0
+"""A lens is tried where the core alone deviates by so many sigma: one position in 44, all of which count as trials."""
+SIDE_WIDTHS = 1.5
+"""The bright sides end so many core widths from the centre."""
 
 
 def _compile(function: Any) -> Any:
@@ -118,19 +128,128 @@ def _extend(flux: F64, error: F64, s: int, out: F64) -> None:
 
 
 @_compile
+def _lens(  # noqa: PLR0912
+    time: F64,
+    terms: F64,
+    intrinsic: float,
+    bank: F64,
+    sums: F64,
+    best: float,
+    out: F64,
+) -> tuple[float, float]:
+    """Matched filter of one source with a bank of lens templates; ``(best significance, trials)``, see `ese` for the statistic.
+
+    ``terms`` (Nmeas, 5): weight, weight x flux; weight and weight x flux in the baseline, 1 where in the baseline.
+    ``bank`` (Nshapes, Ncells): relative flux minus 1 in cells of a `CORE_CELLS`th of the core's width, the core in the middle.
+    ``sums`` (at least CORE_CELLS Nmeas + 2, 5): workspace. Fills ``out`` (6): baseline, centre (MJD), width of the core (days), shape, amplitude
+    (1: the template itself), significance, where that exceeds ``best``.
+    """
+    n, n_cells = time.size, bank.shape[1]
+    half, core = n_cells // 2, CORE_CELLS // 2
+    span = time[n - 1] - time[0]
+    cadence = span / (n - 1)
+    width, trials = cadence, 0.0
+    while cadence > 0.0 and width * n_cells / CORE_CELLS <= LENS_SHARE * span:
+        cell = width / CORE_CELLS
+        per_cell = 1.0 / cell
+        count = int(span * per_cell + 0.5) + 1
+        sums[: count + 1] = 0.0
+        for k in range(n):
+            at = min(int((time[k] - time[0]) * per_cell + 0.5), count - 1) + 1
+            for row in range(5):
+                sums[at, row] += terms[k, row]
+        for at in range(1, count + 1):
+            for row in range(5):
+                sums[at, row] += sums[at - 1, row]
+        step = max(1, int(cadence / cell + 0.5))
+        for centre in range(0, count, step):
+            low, high = max(centre - half, 0), min(centre + half + 1, count)
+            left, right = max(centre - core, 0), min(centre + core + 1, count)
+            core_w = sums[right, 0] - sums[left, 0]
+            if core_w == 0.0 or sums[left, 0] == sums[low, 0] or sums[high, 0] == sums[right, 0]:
+                continue
+            outside = sums[count, 4] - (sums[high, 4] - sums[low, 4])
+            if outside < MIN_OUTSIDE:
+                continue
+            trials += 0.5 * bank.shape[0]  # one-sided
+            wb = sums[count, 2] - (sums[high, 2] - sums[low, 2])
+            wbf = sums[count, 3] - (sums[high, 3] - sums[low, 3])
+            both = core_w * wb  # the core's deviation and its variance, both times this: no division where nothing is
+            deviation = (sums[right, 1] - sums[left, 1]) * wb - wbf * core_w
+            if wbf <= 0.0 or deviation >= 0.0 or deviation * deviation < LEAST_CORE**2 * both * (wb + core_w + intrinsic * both):
+                continue
+            baseline = wbf / wb
+            for shape in range(bank.shape[0]):
+                top, bottom, noise, signed = 0.0, 0.0, 0.0, 0.0
+                lobe = np.zeros(3)
+                for at in range(low, high):
+                    w = sums[at + 1, 0] - sums[at, 0]
+                    if w == 0.0:
+                        continue
+                    offset = at - centre
+                    g = bank[shape, offset + half]
+                    h = g / (1.0 / w + intrinsic)
+                    top += h * ((sums[at + 1, 1] - sums[at, 1]) / w - baseline)
+                    bottom += h * g
+                    noise += h * h / w
+                    lobe[1 if g < 0.0 else (0 if offset < 0 else 2)] += h
+                    signed += h
+                noise += intrinsic * (lobe[0] ** 2 + lobe[1] ** 2 + lobe[2] ** 2) + signed * signed / wb
+                z = top / np.sqrt(noise)
+                if z > best:
+                    best = z
+                    out[0], out[1], out[2] = baseline, time[0] + centre * cell, width
+                    out[3], out[4], out[5] = shape, top / (bottom * baseline), z
+        width *= LENS_STEP
+    return best, trials
+
+
+@_compile
+def _lens_core(time: F64, flux: F64, error: F64, lens: F64, s: int, out: F64) -> None:
+    """Write the best lens event as the source's event: its core is the window; deviations of both sides in units of their errors."""
+    n = flux.size
+    baseline, centre, width = lens[0], lens[1], lens[2]
+    start, length, w, wf = 0, 0, 0.0, 0.0
+    side = np.zeros((2, 2))
+    for k in range(n):
+        offset = (time[k] - centre) / width
+        weight = 1.0 / (error[k] * error[k])
+        if abs(offset) <= 0.5 + 1e-9:
+            if length == 0:
+                start = k
+            length += 1
+            w += weight
+            wf += weight * flux[k]
+        elif abs(offset) <= SIDE_WIDTHS:
+            side[int(offset > 0.0), 0] += weight
+            side[int(offset > 0.0), 1] += weight * flux[k]
+    out[0, s], out[1, s], out[2, s], out[3, s], out[4, s], out[5, s] = -lens[5], start, length, baseline, wf / w, 1.0
+    out[9, s], out[10, s], out[11, s], out[12, s] = centre, width, lens[3], lens[4]
+    for which in range(2):
+        if side[which, 0] > 0.0:
+            out[13 + which, s] = side[which, 1] / side[which, 0] / baseline - 1.0
+
+
+@_compile
 def events(  # noqa: PLR0912
     offsets: I64,
     flux: F64,
     error: F64,
     epoch: I32,
+    epoch_mjd: F64,
     catalogue: F64,
     catalogue_error: F64,
     ordinary: float,
+    bank: F64,
     out: F64,
     epoch_tests: I64,
     epoch_outliers: I64,
 ) -> None:
-    """Most significant event of each source; rows of ``out`` (9, Nsources): see `ese.ese_scores`."""
+    """Most significant event of each source; rows of ``out`` (15, Nsources): see `ese.EventSearch`."""
+    longest = 0
+    for s in range(offsets.size - 1):
+        longest = max(longest, offsets[s + 1] - offsets[s])
+    sums, lens = np.zeros((CORE_CELLS * longest + 2, 5)), np.zeros(6)
     for s in range(offsets.size - 1):
         first, last = offsets[s], offsets[s + 1]
         n = last - first
@@ -146,13 +265,15 @@ def events(  # noqa: PLR0912
         # running sums in time: of the fluxes (for windows), and of the points that make the baseline
         window_w, window_wf = np.zeros(n + 1), np.zeros(n + 1)
         base_w, base_wf, base_n = np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1)
+        terms = np.empty((n, 5))
         for k in range(n):
             w, wb = 1.0 / (e[k] * e[k]), 1.0 / (e[k] * e[k] + intrinsic)
             inlier = 1.0 if with_catalogue.size <= 2 or abs(f[k] - level) <= INLIER_SIGMA / np.sqrt(wb) else 0.0
+            terms[k, 0], terms[k, 1], terms[k, 2], terms[k, 3], terms[k, 4] = w, w * f[k], inlier * wb, inlier * wb * f[k], inlier
             window_w[k + 1], window_wf[k + 1] = window_w[k] + w, window_wf[k] + w * f[k]
             base_w[k + 1], base_wf[k + 1], base_n[k + 1] = base_w[k] + inlier * wb, base_wf[k] + inlier * wb * f[k], base_n[k] + inlier
         extra_w = 1.0 / (catalogue_error[s] ** 2 + intrinsic) if known else 0.0
-        best, trials = -1.0, 0
+        best, trials = -1.0, 0.0
         length = 1
         while length == 1 or 3 * length <= n:
             if length == 1 and n == 2 and not known:
@@ -180,15 +301,15 @@ def events(  # noqa: PLR0912
                 if abs(z) > best * (1.0 + 1e-12) or (z < 0.0 and abs(z) > best * (1.0 - 1e-12)):  # of equals, the dip
                     best = abs(z)
                     out[0, s], out[1, s], out[2, s], out[3, s], out[4, s], out[5, s] = z, start, length, baseline, mean, 0.0
-                if n >= MIN_FOR_OWN_SCATTER and start > 0 and end < n:
-                    left = (f[start - 1] - baseline) / np.sqrt(e[start - 1] ** 2 + intrinsic + baseline_variance)
-                    right = (f[end] - baseline) / np.sqrt(e[end] ** 2 + intrinsic + baseline_variance)
-                    shape = (left + right - z) / np.sqrt(3.0)
-                    if z < 0.0 and left > 0.0 and right > 0.0 and shape > best:
-                        best = shape
-                        out[0, s], out[1, s], out[2, s], out[3, s], out[4, s], out[5, s] = -shape, start, length, baseline, mean, 1.0
-            if n >= MIN_FOR_OWN_SCATTER:
-                trials += max(n - length - 1, 0)
             length *= 2
+        found_lens = False
+        if n >= MIN_FOR_OWN_SCATTER:
+            time = epoch_mjd[epoch[first:last]]
+            strongest, lens_trials = _lens(time, terms, intrinsic, bank, sums, best, lens)
+            trials += lens_trials
+            found_lens = strongest > best
+            if found_lens:
+                _lens_core(time, f, e, lens, s, out)
         out[6, s], out[7, s], out[8, s] = trials, intrinsic, level
-        _extend(f, e, s, out)
+        if not found_lens:
+            _extend(f, e, s, out)

@@ -1,6 +1,7 @@
 """Search for extreme scattering events: a score with a stated false-alarm rate, from two epochs on.
 
-Belongs here: the test statistic, its false-alarm probability, the table of candidates. Does not belong here: plots, labels.
+Belongs here: the test statistic, its false-alarm probability, the table of candidates. Does not belong here: plots, labels, what a lens looks like
+(`lens`), its frequency dependence (`chromatic`).
 
 For each source and each run ("window") of 1, 2, 4, ... consecutive epochs, at most a third of them, the statistic is
 
@@ -12,14 +13,28 @@ outside the window (the tested epochs never enter their own baseline) that lie w
 own robust scatter beyond its errors where that is larger. An ESE must stand out against how this source and sources in general
 behave; with q = 0 every bright scintillator would. (Significance in units of the series' own standard deviation, pitfall 18, cannot
 exceed (N - 1) / sqrt(N); z has no such limit, because median and MAD do not feel the event.) With two epochs and no
-catalogue flux, z = (f_1 - f_2) / sqrt(sigma_1^2 + sigma_2^2 + 2 q^2). From 8 epochs on each window is also tested for the caustic shape, a dip
-between two bright epochs: (|z| + z_left + z_right) / sqrt(3).
+catalogue flux, z = (f_1 - f_2) / sqrt(sigma_1^2 + sigma_2^2 + 2 q^2).
+
+From 8 epochs on the light curve is also compared with the bank of plasma lenses (`lens`), whose core lies between two bright sides. Each of
+the template's cells i (relative flux minus 1: t_i, mean flux F_i) is weighted with h_i = t_i / (sigma_i^2 + q^2):
+
+    z = -sum(h_i (F_i - B)) / sqrt(sum(h_i^2 sigma_i^2) + q^2 sum_lobes (sum h_i)^2 + sigma_B^2 (sum h_i)^2)
+
+B from the epochs outside of the template. Ordinary variability is taken as common to each of the three lobes (before, core, after), because
+scintillation lasts for days. Widths of the core: from the mean spacing of the epochs in steps of sqrt 2 until the template fills three
+quarters of the light curve; places: every epoch, or every fifth of the core. There must be epochs on both sides and in the core.
 
 False alarms: under the null hypothesis (constant flux, Gaussian errors and ordinary variability) each z is N(0, 1).
 With T tests on *all* sources of the table the probability that any of them exceeds |z| is at most
 ``1 - (1 - 2 Q(|z|))^T`` (Sidak 1967), Q the Gaussian tail. ``score`` is the |z| of a *single* test with that
 probability: score 5 means that one such list in 1.7 million has a false candidate of this strength. Overlapping windows are
-correlated, so the true rate is below the stated one.
+correlated, so the true rate is below the stated one. A comparison with a template is one-sided and counts as half a test.
+
+Channels: an event of the whole band with |z| > 3.5 is tested for the frequency dependence of a lens (`chromatic`), which is
+independent of z. Both together are the matched filter over all channels: with |z| as the signal of the whole band and s the one that
+its lens predicts between channels, the significance is (z^2 + s z_channels) / sqrt(z^2 + s^2). For given weights that is N(0, 1) as |z| is, so the
+trials are the same. An event that the channels contradict (`chromatic.Chromaticity.verdict`: achromatic or intrinsic) is worth
+no more than max(z_channels, 0).
 """
 
 from __future__ import annotations
@@ -32,8 +47,12 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri_exp
 
 from dsa110_assets.errors import LightCurveError
+from dsa110_assets.variability.chromatic import Event, chromaticity
+from dsa110_assets.variability.lens import ALPHAS, template_bank
 from dsa110_assets.variability.lightcurves import LightCurves
 
+CHANNEL_TEST_SIGMA = 3.5
+"""Events of the whole band from here on are tested between channels."""
 _SUSPECT_SHARE = 0.05
 _SUSPECT_SOURCES = 3
 
@@ -55,6 +74,7 @@ def ese_scores(
     *,
     catalogue_flux_jy: NDArray[np.float64] | None = None,
     catalogue_flux_err_jy: NDArray[np.float64] | None = None,
+    channels: pd.DataFrame | None = None,
     options: EseOptions | None = None,
 ) -> pd.DataFrame:
     """Most significant event of each source.
@@ -64,24 +84,28 @@ def ese_scores(
         catalogue_flux_jy: flux of each source in another survey at the same frequency, shape (Nsources,), NaN where unknown;
             one more point of the baseline, never tested itself. It matters with few epochs, and for events that last as long as the data.
         catalogue_flux_err_jy: its error; ``catalogue_error`` is added.
+        channels: normalised fluxes in channel images (`chromatic.normalised_channels`) of any of the sources; None where there are none.
         options: see `EseOptions`.
 
     Returns:
         One row for each source in the order of ``light_curves.source_id``: ``source_id, n_epochs, score``,
-        ``significance`` (|z|, before trials), ``false_alarm_probability`` (among all sources and epochs), ``depth``
-        (1 - F_W / B: 0.5 is a dip to half, negative a brightening), ``kind`` (``dip``, ``caustic`` or ``brightening``), ``epoch_mjd``
+        ``significance`` (|z|, before trials; with channels as the module says), ``false_alarm_probability`` (among all sources and epochs), ``depth``
+        (1 - F_W / B: 0.5 is a dip to half, negative a brightening), ``kind`` (``dip``, ``lens`` or ``brightening``), ``epoch_mjd``
         (middle of the window), ``epoch_name`` (first of the window), ``event_epochs, duration_d`` (to the midpoints between the
-        window and its neighbours), ``baseline_jy, event_flux_jy, ordinary_variability, suspect_epoch`` (more
-        than 5 % of all sources deviate by 3 sigma in that epoch), ``reasons``. NaN and score 0 where there is nothing to compare.
-        For these columns the window is widened over neighbouring epochs that share at least half of the depth. ``attrs["trials"]``:
-        number of tests on all sources.
+        window and its neighbours), ``first_mjd, last_mjd`` (of the window), ``baseline_jy, event_flux_jy, ordinary_variability, trials`` (of
+        this source), ``suspect_epoch`` (more than 5 % of all sources deviate by 3 sigma in that epoch), ``reasons``. NaN and score 0 where there
+        is nothing to compare. For these columns the window is widened over neighbouring epochs that share at least half of the depth; of a lens it is
+        the core. Of a lens also ``lens_alpha, lens_centre_mjd, lens_width_d`` (of the core), ``lens_amplitude`` (share of the
+        source that is lensed), ``before, after`` (relative brightening of both sides). ``chromaticity``: ``lens, achromatic, intrinsic,
+        undecided`` or ``no channels``; ``band_significance`` (|z| of the whole band); ``n_channels, channel_significance, channel_expected`` (z and s), ``ln_lens_to_achromatic,
+        ln_lens_to_power_law``. ``attrs["trials"]``: number of tests on all sources.
 
     Raises:
         LightCurveError: not normalised, or catalogue fluxes of another length.
     """
     search = EventSearch(options)
     search.add(light_curves, catalogue_flux_jy=catalogue_flux_jy, catalogue_flux_err_jy=catalogue_flux_err_jy)
-    return search.scores()
+    return search.scores(channels)
 
 
 class EventSearch:
@@ -109,25 +133,27 @@ class EventSearch:
         light_curves.require_normalised("the ESE score")
         n = light_curves.n_sources
         catalogue, catalogue_err = _catalogue(n, catalogue_flux_jy, catalogue_flux_err_jy, self._options)
-        out = np.full((9, n), np.nan)
+        out = np.full((15, n), np.nan)
         tests, outliers = np.zeros(light_curves.n_epochs, dtype=np.int64), np.zeros(light_curves.n_epochs, dtype=np.int64)
         _kernels.events(
             light_curves.offsets,
             light_curves.flux_jy,
             light_curves.flux_err_jy,
             light_curves.epoch,
+            light_curves.epoch_mjd,
             catalogue,
             catalogue_err,
             self._options.ordinary_variability,
+            template_bank(),
             out,
             tests,
             outliers,
         )
-        z, start, length, baseline, event, shape, trials, intrinsic, level = out
+        z, start, length, baseline, event, is_lens, trials, intrinsic, level, centre, width, shape, amplitude, before, after = out
         for name, tested, deviating in zip(light_curves.epoch_name.tolist(), tests.tolist(), outliers.tolist(), strict=True):
             self._tests[name] = self._tests.get(name, 0) + tested
             self._outliers[name] = self._outliers.get(name, 0) + deviating
-        middle, name_index, duration = _windows(light_curves, start, length)
+        middle, name_index, duration, first, last = _windows(light_curves, start, length)
         names = light_curves.epoch_name.astype(object)
         with np.errstate(divide="ignore", invalid="ignore"):
             depth, ordinary = 1.0 - event / baseline, np.sqrt(intrinsic) / np.abs(level)
@@ -138,23 +164,39 @@ class EventSearch:
                     "n_epochs": light_curves.counts,
                     "significance": np.abs(z),
                     "depth": depth,
-                    "kind": np.select([~np.isfinite(z), shape > 0.5, z < 0.0], ["none", "caustic", "dip"], default="brightening"),
+                    "kind": np.select([~np.isfinite(z), is_lens > 0.5, z < 0.0], ["none", "lens", "dip"], default="brightening"),
                     "epoch_mjd": middle,
                     "epoch_name": pd.Series([names[i] if i >= 0 else None for i in name_index], dtype=object),
                     "event_epochs": np.nan_to_num(length).astype(np.int64),
                     "duration_d": duration,
+                    "first_mjd": first,
+                    "last_mjd": last,
                     "baseline_jy": baseline,
                     "event_flux_jy": event,
                     "ordinary_variability": ordinary,
-                    "trials": trials,
+                    "trials": np.nan_to_num(trials),
+                    "lens_alpha": np.array([*ALPHAS, np.nan])[np.nan_to_num(shape, nan=-1).astype(np.int64)],
+                    "lens_centre_mjd": centre,
+                    "lens_width_d": width,
+                    "lens_amplitude": amplitude,
+                    "before": before,
+                    "after": after,
                 }
             )
         )
 
-    def scores(self) -> pd.DataFrame:
-        """The table of `ese_scores` over all parts, in the order in which they came."""
+    def strongest(self, most: int = 200) -> list[object]:
+        """Sources whose channels are worth reading: events above `CHANNEL_TEST_SIGMA`, the most significant first."""
         table = pd.concat(self._parts, ignore_index=True)
-        total = float(np.nansum(table.pop("trials").to_numpy()))
+        significance = np.nan_to_num(table["significance"].to_numpy())
+        order = np.argsort(-significance, kind="stable")[: min(most, int((significance > CHANNEL_TEST_SIGMA).sum()))]
+        return table["source_id"].iloc[order].tolist()
+
+    def scores(self, channels: pd.DataFrame | None = None) -> pd.DataFrame:
+        """The table of `ese_scores` over all parts, in the order in which they came; ``channels`` as there."""
+        table = pd.concat(self._parts, ignore_index=True)
+        total = float(table["trials"].to_numpy().sum())
+        _add_chromaticity(table, channels)
         score, probability = trials_corrected(table["significance"].to_numpy(), total)
         table.insert(2, "score", score)
         table.insert(4, "false_alarm_probability", probability)
@@ -165,7 +207,9 @@ class EventSearch:
         }
         table["suspect_epoch"] = table["epoch_name"].isin(list(suspect))
         table.attrs["trials"] = total
-        table["reasons"] = [_reasons(row) if row.significance > 3.0 else "" for row in table.itertuples(index=False)]
+        worth_saying = (table["significance"] > 3.0) | (table["n_channels"] > 0)
+        table["reasons"] = ""
+        table.loc[worth_saying, "reasons"] = [_reasons(row) for row in table[worth_saying].itertuples(index=False)]
         return table
 
 
@@ -180,15 +224,20 @@ def ese_candidates(scores: pd.DataFrame, *, min_score: float = 5.0) -> pd.DataFr
     return found
 
 
-def trials_corrected(significance: NDArray[np.float64], trials: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(score, false-alarm probability) of the strongest |z| among ``trials`` two-sided Gaussian tests; exact far into the tail."""
+def trials_corrected(
+    significance: NDArray[np.float64], trials: float | NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(score, false-alarm probability) of the strongest |z| among ``trials`` two-sided Gaussian tests; exact far into the tail.
+
+    ``trials``: of the whole list, or of each value.
+    """
     z = np.nan_to_num(np.asarray(significance, dtype=np.float64))
     log_single = np.minimum(np.log(2.0) + log_ndtr(-z), 0.0)
     single = np.exp(log_single)
-    small = single * max(trials, 1.0) < 1e-8
+    number = np.maximum(trials, 1.0)
     with np.errstate(divide="ignore"):
         log_any = np.where(
-            small, log_single + np.log(max(trials, 1.0)), np.log(-np.expm1(max(trials, 1.0) * np.log1p(-np.minimum(single, 1.0))))
+            single * number < 1e-8, log_single + np.log(number), np.log(-np.expm1(number * np.log1p(-np.minimum(single, 1.0))))
         )
     log_any = np.minimum(log_any, 0.0)
     return np.maximum(-ndtri_exp(log_any - np.log(2.0)), 0.0), np.exp(log_any)
@@ -210,13 +259,14 @@ def _catalogue(
 
 def _windows(
     light_curves: LightCurves, start: NDArray[np.float64], length: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Middle (MJD), index of the first epoch (-1 for none) and duration (d) of each source's window."""
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Middle (MJD), index of the first epoch (-1 for none), duration (d), first and last MJD of each source's window."""
     n = light_curves.n_sources
-    middle, duration, first_epoch = np.full(n, np.nan), np.full(n, np.nan), np.full(n, -1, dtype=np.int64)
+    middle, duration, begins, ends = (np.full(n, np.nan) for _ in range(4))
+    first_epoch = np.full(n, -1, dtype=np.int64)
     some = np.flatnonzero(np.isfinite(start))
     if not some.size:
-        return middle, first_epoch, duration
+        return middle, first_epoch, duration, begins, ends
     low, high = light_curves.offsets[:-1][some], light_curves.offsets[1:][some] - 1
     first = low + start[some].astype(np.int64)
     last = first + length[some].astype(np.int64) - 1
@@ -224,7 +274,36 @@ def _windows(
     begin = np.where(first > low, 0.5 * (time[first] + time[np.maximum(first - 1, 0)]), time[first])
     end = np.where(last < high, 0.5 * (time[last] + time[np.minimum(last + 1, time.size - 1)]), time[last])
     middle[some], duration[some], first_epoch[some] = 0.5 * (time[first] + time[last]), end - begin, light_curves.epoch[first]
-    return middle, first_epoch, duration
+    begins[some], ends[some] = time[first], time[last]
+    return middle, first_epoch, duration, begins, ends
+
+
+def _add_chromaticity(table: pd.DataFrame, channels: pd.DataFrame | None) -> None:
+    """Test the dips that have channels; changes ``significance`` and adds the columns of the test."""
+    columns = ("n_channels", "channel_significance", "channel_expected", "ln_lens_to_achromatic", "ln_lens_to_power_law")
+    found = {name: np.full(len(table), np.nan) for name in columns}
+    found["n_channels"][:] = 0
+    verdict = np.full(len(table), "no channels", dtype=object)
+    significance = table["significance"].to_numpy().copy()
+    groups = {} if channels is None else dict(iter(channels.groupby("source_id", sort=False)))
+    worthy = (significance > CHANNEL_TEST_SIGMA) & table["source_id"].isin(list(groups)).to_numpy()
+    for k in np.flatnonzero(worthy):
+        row = table.iloc[k]
+        width = row["lens_width_d"] if row["kind"] == "lens" else row["duration_d"]
+        outcome = chromaticity(Event(row["first_mjd"], row["last_mjd"], width, row["depth"]), groups[row["source_id"]])
+        if outcome is None:
+            continue
+        combined = (significance[k] ** 2 + outcome.expected * outcome.z) / np.hypot(significance[k], outcome.expected)
+        verdict[k] = outcome.verdict
+        significance[k] = min(combined, max(outcome.z, 0.0)) if outcome.verdict in ("achromatic", "intrinsic") else max(combined, 0.0)
+        values = (outcome.n_channels, outcome.z, outcome.expected, outcome.ln_lens_to_achromatic, outcome.ln_lens_to_power_law)
+        for name, value in zip(columns, values, strict=True):
+            found[name][k] = value
+    table["band_significance"] = table["significance"]
+    table["significance"] = significance
+    table["chromaticity"] = verdict
+    for name in columns:
+        table[name] = found[name].astype(np.int64) if name == "n_channels" else found[name]
 
 
 def _reasons(row: object) -> str:
@@ -233,11 +312,31 @@ def _reasons(row: object) -> str:
     change = f"{'fades' if get('depth') > 0 else 'brightens'} by {abs(100 * get('depth')):.0f} % to {1e3 * get('event_flux_jy'):.4g} mJy"
     texts = [
         f"{change} in {get('event_epochs')} of {get('n_epochs')} epochs ({get('duration_d'):.2g} d)",
-        f"{get('significance'):.1f} sigma against a baseline of {1e3 * get('baseline_jy'):.4g} mJy and {100 * get('ordinary_variability'):.0f} % ordinary variability",
+        f"{get('band_significance'):.1f} sigma against a baseline of {1e3 * get('baseline_jy'):.4g} mJy and {100 * get('ordinary_variability'):.0f} % ordinary variability",
         f"false-alarm probability {get('false_alarm_probability'):.2g} in the whole list",
     ]
-    if get("kind") == "caustic":
-        texts.append("bright epochs on both sides of the dip, as caustics make")
+    if get("kind") == "lens":
+        sides = [_side(get(name), name) for name in ("before", "after")]
+        texts.append(f"shape of a plasma lens (alpha {get('lens_alpha'):g}, core {get('lens_width_d'):.2g} d): {' and '.join(sides)}")
+    texts.append(_chromatic_reason(row))
     if get("suspect_epoch"):
         texts.append("many sources deviate in this epoch: check its calibration first")
     return "; ".join(texts)
+
+
+def _side(change: float, name: str) -> str:
+    return f"{100 * abs(change):.0f} % {'brighter' if change > 0 else 'fainter'} {name}"
+
+
+def _chromatic_reason(row: object) -> str:
+    get = row.__getattribute__
+    number, z, expected = get("n_channels"), get("channel_significance"), get("channel_expected")
+    if get("chromaticity") == "no channels":
+        return "no channel images: its frequency dependence is not known"
+    seen = f"{number} channels differ by {z:.1f} sigma in the sense of a lens, which would make {expected:.1f}"
+    ratio = f"ln(lens / achromatic) {get('ln_lens_to_achromatic'):.1f}"
+    return {
+        "lens": f"{seen}: refraction as lambda^2 ({ratio})",
+        "achromatic": f"{seen}: the same at all frequencies, so no lens but a gain error or the like ({ratio})",
+        "intrinsic": f"{seen}: its depth goes with a power of frequency instead, as intrinsic variability does (ln(lens / power law) {get('ln_lens_to_power_law'):.1f})",
+    }.get(get("chromaticity"), f"{seen}: too little to tell a lens from an achromatic change ({ratio})")
