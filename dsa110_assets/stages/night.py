@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,14 @@ from dsa110_assets import products
 from dsa110_assets.errors import LightCurveError
 from dsa110_assets.registry.bulk import read_frame, read_frame_bulk
 from dsa110_assets.registry.queries.images import declination_strips, tiles_in_window
-from dsa110_assets.registry.queries.measurements import excluded_epochs, light_curve, photometry, replace_light_curves
+from dsa110_assets.registry.queries.measurements import (
+    channel_photometry,
+    excluded_epochs,
+    light_curve,
+    lock_light_curves,
+    photometry,
+    replace_light_curves,
+)
 from dsa110_assets.registry.queries.sources import source_table
 from dsa110_assets.registry.queries.variability import replace_candidates, replace_variability
 from dsa110_assets.registry.schema import LightCurvePoint, MosaicRow, Photometry, ProductVersion, Source
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
 POINTS_AT_ONCE = 4_000_000
 """Measurements that are in memory at a time: about 1 GB."""
 SAMPLED_SOURCES = 2500
+MOST_CHANNEL_TESTS = 200
+CHANNEL_REFERENCES = 500
+"""Brightest catalogued sources whose channel fluxes normalise those of events."""
 
 
 def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | None:
@@ -60,6 +70,7 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
 
     end = _end_of(night)
     with platform.database.session() as session:
+        lock_light_curves(session)
         excluded = excluded_epochs(session)
         sources = source_table(session, active_only=False)
         epochs = set(_hourly_mosaics(session, end)) - set(excluded["mosaic_name"])
@@ -67,10 +78,9 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
         parts = _parts_of(sources["source_id"].to_numpy(), len(epochs))
         sample = None if len(parts) < 2 else _sample_of(sources)
         fluxes = photometry(session, end_mjd=end, mosaic_kind="hourly", without_excluded=True, source_ids=sample)
-    if fluxes.empty or int(fluxes["source_id"].value_counts().max()) < 2:
-        empty = StageResult("light_curves", night, figures={"sources": 0, "note": "no source has two epochs yet: nothing to compare"})
-        return _register(platform, empty, inputs, Measured(), run_id)
-    with platform.database.session() as session:
+        if fluxes.empty or int(fluxes["source_id"].value_counts().max()) < 2:
+            empty = StageResult("light_curves", night, figures={"sources": 0, "note": "no source has two epochs yet: nothing to compare"})
+            return register(session, platform, empty, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
         with measured() as cost:
             curves = LightCurves.from_table(fluxes)
             del fluxes
@@ -128,93 +138,101 @@ def _light_curve_result(night: str, curves: LightCurves, scale: Normalisation, e
 
 
 def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
-    """Variability indices and ESE scores of all normalised light curves."""
+    """Variability indices and ESE scores of all normalised light curves; `rank_candidates` goes on with the events found here."""
     from dsa110_assets.variability import EventSearch, eta_v_png, metrics
 
     search, tables = EventSearch(), []
-    with platform.database.session() as session, measured() as cost:
-        inputs = versions_of(session, "light_curves", [night])
-        for curves in _light_curves(session):
-            tables.append(metrics(curves))
-            search.add(curves)
-    if not tables:
-        return _register(platform, StageResult("variability_metrics", night, figures={"sources": 0}), inputs, Measured(), run_id)
-    preview = platform.paths.scratch_dir / "variability" / f"eta_v_{night}.png"
-    table = pd.concat(tables, ignore_index=True)
-    table["ese_score"] = search.scores()["score"].to_numpy()
-    table["source_id"] = table["source_id"].astype("int64")
-    _write(preview, eta_v_png(table, small=True))
-    judged = table[table["n_epochs"] > 1]
-    result = StageResult(
-        "variability_metrics",
-        night,
-        figures={
-            "sources": len(judged),
-            "median_eta": median(judged["eta"]),
-            "variable_above_5_sigma": int((judged["chi2_probability"].to_numpy() < 5.7e-7).sum()),
-            "largest_eta": float(np.nanmax(judged["eta"].to_numpy())) if len(judged) else None,
-        },
-        preview=preview,
-    )
     with platform.database.session() as session:
-        replace_variability(session, night, table)
+        lock_light_curves(session)
+        with measured() as cost:
+            inputs = versions_of(session, "light_curves", [night])
+            for curves in _light_curves(session):
+                tables.append(metrics(curves))
+                search.add(curves)
+            if not tables:
+                nothing = StageResult("variability_metrics", night, figures={"sources": 0})
+                return register(session, platform, nothing, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
+            table = pd.concat(tables, ignore_index=True)
+            events = search.scores(_event_channels(session, search.strongest(MOST_CHANNEL_TESTS), _end_of(night)))
+            table["ese_score"] = events["score"].to_numpy()
+            table["source_id"] = table["source_id"].astype("int64")
+            with products.publish(_events_path(platform, night)) as staged:
+                events[events["reasons"] != ""].to_parquet(staged, index=False)
+            preview = platform.paths.scratch_dir / "variability" / f"eta_v_{night}.png"
+            _write(preview, eta_v_png(table, small=True))
+            judged = table[table["n_epochs"] > 1]
+            replace_variability(session, night, table)
+        result = StageResult(
+            "variability_metrics",
+            night,
+            figures={
+                "sources": len(judged),
+                "median_eta": median(judged["eta"]),
+                "variable_above_5_sigma": int((judged["chi2_probability"].to_numpy() < 5.7e-7).sum()),
+                "largest_eta": float(np.nanmax(judged["eta"].to_numpy())) if len(judged) else None,
+                "events_tested_between_channels": int((events["n_channels"].to_numpy() > 0).sum()),
+            },
+            preview=preview,
+        )
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 
 def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
-    """Rank ESE candidates among all normalised light curves."""
-    from dsa110_assets.variability import EventSearch, ese_candidates, light_curve_png
+    """Rank the ESE candidates among the events that `update_metrics` has found."""
+    from dsa110_assets.variability import ese_candidates, light_curve_png
 
-    search, any_curve = EventSearch(), False
-    with platform.database.session() as session, measured() as cost:
-        for curves in _light_curves(session):
-            search.add(curves)
-            any_curve = True
-        found = ese_candidates(search.scores(), min_score=platform.config.ese_threshold_sigma) if any_curve else pd.DataFrame()
-        best_curves = next(_light_curves(session, found["source_id"].tolist()), None) if len(found) else None
-        inputs = versions_of(session, "light_curves", [night]) | versions_of(session, "variability_metrics", [night])
-        sources = source_table(session, active_only=False).set_index("source_id")
-    names = sources["name"]
-    if not any_curve:
-        return _register(platform, StageResult("ese_candidates", night, figures={"candidates": 0}), inputs, Measured(), run_id)
-    preview: Path | None = None
-    folders: dict[int, Path] = {}
-    if best_curves is not None:
-        folders = describe_candidates(platform, night, found, best_curves, sources)
-        best = found.iloc[0]
-        preview = platform.paths.scratch_dir / "variability" / f"top_candidate_{night}.png"
-        title = f"{names.get(best['source_id'], best['source_id'])}: score {best['score']:.1f}"
-        baseline, event = float(best["baseline_jy"]), float(best["epoch_mjd"])
-        png = light_curve_png(best_curves, best["source_id"], title=title, baseline_jy=baseline, event_mjd=event, small=True)
-        _write(preview, png)
-    result = StageResult(
-        "ese_candidates",
-        night,
-        figures={
-            "candidates": len(found),
-            "top_score": float(found["score"].iloc[0]) if len(found) else None,
-            "top_source": str(names.get(found["source_id"].iloc[0], "")) if len(found) else None,
-            "threshold": platform.config.ese_threshold_sigma,
-        },
-        preview=preview,
-        tables={
-            "candidates": [
-                {
-                    "rank": int(row["rank"]),
-                    "source": str(names.get(row["source_id"], row["source_id"])),
-                    "score": float(row["score"]),
-                    "depth": float(row["depth"]),
-                    "kind": str(row["kind"]),
-                    "false_alarm_probability": float(row["false_alarm_probability"]),
-                    "reasons": str(row["reasons"]),
-                    "folder": str(folders.get(int(row["source_id"]), "")),
-                }
-                for row in found.head(20).to_dict("records")
-            ]
-        },
-    )
+    path = _events_path(platform, night)
     with platform.database.session() as session:
+        lock_light_curves(session)
+        inputs = versions_of(session, "light_curves", [night]) | versions_of(session, "variability_metrics", [night])
+        if session.scalar(select(func.count()).select_from(LightCurvePoint)) == 0:
+            nothing = StageResult("ese_candidates", night, figures={"candidates": 0})
+            return register(session, platform, nothing, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
+        if not path.is_file():
+            raise LightCurveError(path, "the events of this night are not there", "make its asset `variability_metrics` first")
+        with measured() as cost:
+            found = ese_candidates(pd.read_parquet(path), min_score=platform.config.ese_threshold_sigma)
+            curves = next(_light_curves(session, found["source_id"].tolist()), None) if len(found) else None
+            sources = source_table(session, active_only=False).set_index("source_id")
+            names = sources["name"]
+            preview: Path | None = None
+            folders: dict[int, Path] = {}
+            if curves is not None:
+                folders = describe_candidates(platform, night, found, curves, sources)
+                best = found.iloc[0]
+                preview = platform.paths.scratch_dir / "variability" / f"top_candidate_{night}.png"
+                title = f"{names.get(best['source_id'], best['source_id'])}: score {best['score']:.1f}"
+                baseline, event = float(best["baseline_jy"]), float(best["epoch_mjd"])
+                png = light_curve_png(curves, best["source_id"], title=title, baseline_jy=baseline, event_mjd=event, small=True)
+                _write(preview, png)
         replace_candidates(session, night, found)
+        result = StageResult(
+            "ese_candidates",
+            night,
+            figures={
+                "candidates": len(found),
+                "top_score": float(found["score"].iloc[0]) if len(found) else None,
+                "top_source": str(names.get(found["source_id"].iloc[0], "")) if len(found) else None,
+                "threshold": platform.config.ese_threshold_sigma,
+            },
+            preview=preview,
+            tables={
+                "candidates": [
+                    {
+                        "rank": int(row["rank"]),
+                        "source": str(names.get(row["source_id"], row["source_id"])),
+                        "score": float(row["score"]),
+                        "depth": float(row["depth"]),
+                        "kind": str(row["kind"]),
+                        "chromaticity": str(row["chromaticity"]),
+                        "false_alarm_probability": float(row["false_alarm_probability"]),
+                        "reasons": str(row["reasons"]),
+                        "folder": str(folders.get(int(row["source_id"]), "")),
+                    }
+                    for row in found.head(20).to_dict("records")
+                ]
+            },
+        )
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 
@@ -283,9 +301,27 @@ def source_light_curve(platform: Platform, source_id: int) -> LightCurves:
     return LightCurves.from_table(table, normalised=normalised)
 
 
-def _register(platform: Platform, result: StageResult, inputs: Mapping[str, int], cost: Measured, run_id: str) -> StageResult:
-    with platform.database.session() as session:
-        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+def _events_path(platform: Platform, night: str) -> Path:
+    """Rows of `variability.ese_scores` that stand out, as of a night."""
+    return platform.paths.scratch_dir / "variability" / f"events_{night}.parquet"
+
+
+def _event_channels(session: Session, events: Sequence[object], end_mjd: float) -> pd.DataFrame | None:
+    """Normalised channel fluxes of sources with events; None where no channel was measured."""
+    from dsa110_assets.variability import normalised_channels
+
+    numbers = [int(str(one)) for one in events]
+    own = channel_photometry(session, source_ids=numbers, end_mjd=end_mjd, mosaic_kind="hourly", without_excluded=True)
+    if own.empty:
+        return None
+    brightest = select(Source.source_id).where(Source.reference_flux_jy.is_not(None)).order_by(Source.reference_flux_jy.desc())
+    most = min(CHANNEL_REFERENCES, POINTS_AT_ONCE // (len(set(own["mosaic_name"])) * len(set(own["channel"]))))
+    references = session.scalars(brightest.limit(most)).all()
+    others = sorted(set(references) - set(numbers))
+    rest = channel_photometry(session, source_ids=others, end_mjd=end_mjd, mosaic_kind="hourly", without_excluded=True)
+    table = pd.concat([own.astype({"mosaic_name": str}), rest.astype({"mosaic_name": str})], ignore_index=True)
+    normalised = normalised_channels(table, np.array(references))
+    return normalised.loc[normalised["source_id"].isin(numbers)]
 
 
 def _light_curves(session: Session, source_ids: Sequence[int] | None = None) -> Iterator[LightCurves]:

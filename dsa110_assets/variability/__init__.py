@@ -4,6 +4,7 @@ Belongs here: comparing the fluxes of one source between epochs. Does not belong
 keeping them (`registry`). Fluxes are in Jy everywhere; every function but `normalise` refuses light curves that are not normalised.
 """
 
+from dsa110_assets.variability.chromatic import normalised_channels
 from dsa110_assets.variability.ese import EseOptions, EventSearch, ese_candidates, ese_scores
 from dsa110_assets.variability.indices import metrics
 from dsa110_assets.variability.lightcurves import LightCurves
@@ -25,4 +26,5 @@ __all__ = [
     "light_curve_png",
     "metrics",
     "normalise",
+    "normalised_channels",
 ]

@@ -15,7 +15,16 @@ from dsa110_assets.cli.main import run
 from dsa110_assets.photometry.tables import _UCDS
 from dsa110_assets.products import datetime_to_mjd, group_time
 from dsa110_assets.quality import gate
-from dsa110_assets.registry.queries import replace_photometry, source_table, upsert_image, upsert_mosaic, upsert_qa_metric, upsert_sources
+from dsa110_assets.registry.queries import (
+    candidates,
+    replace_photometry,
+    source_table,
+    upsert_image,
+    upsert_mosaic,
+    upsert_qa_metric,
+    upsert_sources,
+)
+from dsa110_assets.stages.platform import Platform
 from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile
 from dsa110_assets_tests.registry_fixture import add_group
@@ -263,6 +272,169 @@ def test_an_epoch_is_excluded_with_a_reason_and_a_name_and_comes_back(epochs, ca
     assert run(["lightcurve", "include", bad]) == 2
     assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
     assert "6 epochs (0 excluded)" in capsys.readouterr().out
+
+
+def _one_more_epoch(database, day):
+    """A seventh epoch of the twenty sources."""
+    name, mjd = f"hourly_2026-03-{day}T05", START + day - 12
+    with database.session() as session:
+        table = source_table(session)
+        table = table[table["name"].str.startswith("s")]
+        upsert_mosaic(
+            session, name=name, kind="hourly", directory="d", start_mjd=mjd, mid_mjd=mjd, end_mjd=mjd, ra_deg=1, dec_deg=54.6,
+            noise_jy_per_beam=0.002, group_ids=[],
+        )  # fmt: skip
+        rows = pd.DataFrame(
+            {
+                "source_id": table["source_id"].to_numpy(), "flux_jy": 0.21, "flux_err_jy": 0.002, "noise_jy_per_beam": 0.002,
+                "background_jy_per_beam": 0.0, "snr": 100.0, "upper_limit_jy": np.nan, "is_limit": False,
+            }
+        )  # fmt: skip
+        replace_photometry(session, name, rows, time_mjd=mjd)
+
+
+def _epochs_of_light_curves(database):
+    from sqlalchemy import text
+
+    with database.session() as session:
+        return set(session.scalars(text("SELECT DISTINCT mosaic_name FROM light_curves")))
+
+
+def test_the_next_nights_run_leaves_an_excluded_epoch_out(epochs, database):
+    from dsa110_assets.stages import night
+
+    bad = "hourly_2026-03-13T05"
+    assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
+    assert bad in _epochs_of_light_curves(database)
+    assert run(["lightcurve", "exclude", bad, "--reason", "thunderstorm", "--by", "J. Doe", "--later"]) == 0
+    _one_more_epoch(database, 16)
+    platform = Platform.open()
+    results = [stage(platform, "2026-03-16", "run") for stage in (night.update_light_curves, night.update_metrics, night.rank_candidates)]
+    assert results[0].figures["epochs"] == 6
+    assert results[0].figures["excluded_epochs"] == 1
+    seen = _epochs_of_light_curves(database)
+    assert bad not in seen
+    assert "hourly_2026-03-16T05" in seen
+
+
+def test_an_epoch_that_is_excluded_while_the_night_is_being_made_stays_out(epochs, database, monkeypatch):
+    """The night's run has read the fluxes when a person excludes an epoch: the person's recomputation waits, and comes last."""
+    import threading
+
+    from dsa110_assets import variability
+    from dsa110_assets.stages import night
+
+    reading, excluded, fit = threading.Event(), threading.Event(), variability.fit_normalisation
+    bad, results = "hourly_2026-03-13T05", []
+
+    def slow_fit(*arguments, **options):
+        if threading.current_thread().name == "night":
+            reading.set()
+            assert excluded.wait(30)
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(variability, "fit_normalisation", slow_fit)
+
+    def work(name):
+        results.append((name, night.update_light_curves(Platform.open(), "2026-03-15", name).figures["excluded_epochs"]))
+
+    of_the_night = threading.Thread(target=work, args=("night",), name="night")
+    of_the_night.start()
+    assert reading.wait(30)
+    assert run(["lightcurve", "exclude", bad, "--reason", "thunderstorm", "--by", "J. Doe", "--later"]) == 0
+    of_the_person = threading.Thread(target=work, args=("person",), name="person")
+    of_the_person.start()
+    of_the_person.join(1.0)
+    assert of_the_person.is_alive()  # it waits for the night's transaction
+    excluded.set()
+    of_the_night.join(60)
+    of_the_person.join(60)
+    assert results == [("night", 0), ("person", 1)]
+    assert bad not in _epochs_of_light_curves(database)
+
+
+def test_light_curves_are_searched_once_for_figures_and_candidates(epochs, database, monkeypatch):
+    """The candidates come from the events that the figures' run has written, and read the candidates' own light curves only."""
+    from dsa110_assets.errors import LightCurveError
+    from dsa110_assets.stages import night
+
+    platform, reads, read = Platform.open(), [], night._light_curves
+    with database.session() as session:
+        table = source_table(session)
+        table = table[table["name"].str.startswith("s")]
+        faded = int(table["source_id"].iloc[7])
+        mjd = START
+        rows = pd.DataFrame(
+            {
+                "source_id": table["source_id"].to_numpy(), "flux_jy": np.where(table["source_id"] == faded, 0.06, 0.2), "flux_err_jy": 0.002,
+                "noise_jy_per_beam": 0.002, "background_jy_per_beam": 0.0, "snr": 100.0, "upper_limit_jy": np.nan, "is_limit": False,
+            }
+        )  # fmt: skip
+        replace_photometry(session, "hourly_2026-03-12T05", rows, time_mjd=mjd)
+
+    def counted(session, source_ids=None):
+        reads.append(source_ids)
+        return read(session, source_ids)
+
+    monkeypatch.setattr(night, "_light_curves", counted)
+    night.update_light_curves(platform, "2026-03-15", "run")
+    with pytest.raises(LightCurveError, match="variability_metrics"):
+        night.rank_candidates(platform, "2026-03-15", "run")
+    night.update_metrics(platform, "2026-03-15", "run")
+    result = night.rank_candidates(platform, "2026-03-15", "run")
+    assert reads == [None, [faded]]
+    (candidate,) = result.tables["candidates"]
+    assert candidate["source"] == table.set_index("source_id")["name"][faded]
+    assert candidate["kind"] == "dip"
+    assert "no channel images" in candidate["reasons"]
+
+
+def test_an_event_is_tested_between_the_channels_that_the_night_has(epochs, database, capsys):
+    """The same fading in all channels by one factor: no lens, and no candidate any more; the lens's dependence on frequency: a candidate with its reason."""
+    from dsa110_assets.registry.queries import replace_channel_photometry
+
+    frequency = np.array([1.33e9, 1.38e9, 1.43e9, 1.48e9])
+    alpha = 2.0 * (1.405e9 / frequency) ** 2
+    with database.session() as session:
+        table = source_table(session)
+        table = table[table["name"].str.startswith("s")]
+        lens, gain_error = (int(one) for one in table["source_id"].iloc[[7, 8]])
+        rng = np.random.default_rng(4)
+        for epoch in range(6):
+            fading = epoch == 2
+            name, mjd = f"hourly_2026-03-{10 + epoch}T05", START - 2 + epoch
+            parts = []
+            for channel in range(4):
+                flux = 0.2 * (1 + 0.03 * epoch * (1 + channel)) + 1e-3 * rng.standard_normal(len(table))
+                flux[table["source_id"] == lens] *= 1 / (1 + alpha[channel]) if fading else 1.0
+                flux[table["source_id"] == gain_error] *= 1 / 3 if fading else 1.0
+                parts.append(
+                    pd.DataFrame(
+                        {
+                            "source_id": table["source_id"].to_numpy(), "channel": channel, "time_mjd": mjd, "frequency_hz": frequency[channel],
+                            "flux_jy": flux, "flux_err_jy": 1e-3,
+                        }
+                    )
+                )  # fmt: skip
+            replace_channel_photometry(session, name, pd.concat(parts, ignore_index=True))
+            whole = np.where(fading & table["source_id"].isin([lens, gain_error]).to_numpy(), 1 / 3, 1.0) * 0.2
+            rows = pd.DataFrame(
+                {
+                    "source_id": table["source_id"].to_numpy(), "flux_jy": whole, "flux_err_jy": 5e-4, "noise_jy_per_beam": 5e-4,
+                    "background_jy_per_beam": 0.0, "snr": 400.0, "upper_limit_jy": np.nan, "is_limit": False,
+                }
+            )  # fmt: skip
+            replace_photometry(session, name, rows, time_mjd=mjd)
+    assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
+    assert "1 candidates" in capsys.readouterr().out
+    with database.session() as session:
+        ranked = candidates(session)
+    assert ranked["source_id"].tolist() == [lens]
+    assert "refraction as lambda^2" in ranked["reasons"].iloc[0]
+    events = pd.read_parquet(next(Path(Platform.open().paths.scratch_dir).glob("variability/events_*.parquet"))).set_index("source_id")
+    assert events.loc[gain_error, "chromaticity"] == "achromatic"
+    assert events.loc[gain_error, "band_significance"] > 8
+    assert "no lens but a gain error" in events.loc[gain_error, "reasons"]
 
 
 def test_a_light_curve_is_shown_written_and_drawn(epochs, tmp_path, capsys):

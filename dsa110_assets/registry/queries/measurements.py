@@ -218,6 +218,15 @@ def excluded_epochs(session: Session) -> pd.DataFrame:
     return read_frame(session, select(*columns).order_by(ExcludedEpoch.mosaic_name))
 
 
+def lock_light_curves(session: Session) -> None:
+    """Until this transaction ends, nobody else makes light curves or what follows from them.
+
+    Whoever reads excluded epochs and photometry, or light curves, to write what follows from them takes this lock first: otherwise a night's
+    run that began before an epoch was excluded would write it back.
+    """
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('light_curves', 0))"))
+
+
 def replace_light_curves(session: Session, points: pd.DataFrame) -> int:
     """Replace the normalised light curves of the sources that occur in ``points`` (columns as in `LightCurvePoint`).
 
@@ -229,7 +238,7 @@ def replace_light_curves(session: Session, points: pd.DataFrame) -> int:
     import numpy as np
     import pandas as pd
 
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('light_curves', 0))"))
+    lock_light_curves(session)
     session.execute(text("CREATE TEMPORARY TABLE IF NOT EXISTS replaced_sources (source_id int8 PRIMARY KEY) ON COMMIT DROP"))
     session.execute(text("TRUNCATE replaced_sources"))
     copy_rows(session, "replaced_sources", pd.DataFrame({"source_id": np.unique(points["source_id"].to_numpy())}), ["source_id"])
