@@ -124,14 +124,23 @@ def export(
 
 
 @app.command("backup")
-def backup(path: Annotated[Path, typer.Argument(help="File to write; replaced when the new one is complete.")]) -> None:
-    """Write the whole registry into one compressed file; the platform may run meanwhile.
+def backup(
+    path: Annotated[Path, typer.Argument(help="File to write; replaced when the new one is complete.")],
+    *,
+    history: Annotated[bool, typer.Option(help="Also Dagster's runs, events and switches, as FILE.dagster.")] = True,
+) -> None:
+    """Write the whole registry into a compressed file, and Dagster's history into a second one; the platform may run meanwhile.
 
     Example: `dsa110 db backup /backup/registry-$(date +%F).dump`
     """
     from dsa110_assets.registry.backup import backup as write
+    from dsa110_assets.registry.backup import history_of
+    from dsa110_assets.registry.server import dagster_url
 
-    typer.echo(f"{path}: {write(_connect().url, path) / 1e6:.1f} MB")
+    registry = _connect()
+    if history:  # first: Dagster must not remember runs of which the registry knows nothing
+        typer.echo(f"{history_of(path)}: {write(dagster_url(_config()), history_of(path)) / 1e6:.1f} MB")
+    typer.echo(f"{path}: {write(registry.url, path) / 1e6:.1f} MB")
 
 
 @app.command("restore")
@@ -140,18 +149,27 @@ def restore(
     *,
     replace: Annotated[bool, typer.Option(help="Drop what the registry holds now. Stop the platform first.")] = False,
 ) -> None:
-    """Fill the registry from a backup: all of it, or nothing is changed. Then `dsa110 db check` compares it with the products.
+    """Fill the registry from a backup: all of it, or nothing is changed; and Dagster's history from FILE.dagster if it lies beside it.
+
+    Then `dsa110 db check` compares the registry with the products.
 
     Example: `dsa110 down && dsa110 db restore /backup/registry-2026-03-01.dump --replace`
     """
+    from dsa110_assets.registry.backup import history_of
     from dsa110_assets.registry.backup import restore as fill
     from dsa110_assets.registry.database import Database
+    from dsa110_assets.registry.server import dagster_url
 
     database = Database.connect(_config(), migrate=False)
     database.dispose()
     fill(database.url, path, replace=replace)
     database.migrate()
     typer.echo(f"restored from {path}; schema {database.revision()}")
+    if history_of(path).is_file():
+        fill(dagster_url(_config()), history_of(path), replace=replace)
+        typer.echo(f"Dagster's history restored from {history_of(path)}")
+    else:
+        typer.echo(f"no {history_of(path)}: Dagster keeps the history that it has")
 
 
 class Contents(StrEnum):

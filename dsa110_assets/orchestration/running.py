@@ -89,11 +89,17 @@ def tile_run(context: dg.AssetExecutionContext, group_id: str) -> TileRun:
     made_here = [name for name in TILE_STAGES if selected is None or dg.AssetKey(name) in selected]
     # a re-execution copies the tags of its parent, whose attempt has ended: it takes the observation anew
     attempt = None if context.run.parent_run_id else context.run.tags.get(ATTEMPT_TAG)
+
+    def is_cancelled() -> bool:
+        run = context.instance.get_run_by_id(context.run.run_id)
+        return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
+
     return TileRun(
         group_id=group_id,
         run_id=context.run.run_id,
         attempt=None if attempt is None else int(attempt),
         final=not made_here or context.asset_key == dg.AssetKey(made_here[-1]),
+        is_cancelled=is_cancelled,
     )
 
 

@@ -132,26 +132,26 @@ def _killed_runs(instance: dg.DagsterInstance, work_key: str) -> int:
     target=jobs.tile_job,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Gives an observation back to the queue when its run died without saying why (killed, out of memory) or was never launched.",
+    description="Gives an observation back to the queue when its run died without saying why (killed, out of memory) or was never launched; one whose run was cancelled has failed.",
 )
 def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SkipReason:
     """Compare who should work with who does. The ledger is read first: a run that ends meanwhile has said so in it."""
     from dsa110_assets.stages import intake
 
     opened = platform.open()
-    freed: list[str] = []
+    ended: list[str] = []
     observations = intake.held(opened)
     for one in observations:
         run = _run_of(context.instance, one.run_id, one.run_key)
         if run is None:
             if one.run_id is None and one.leased_s > LAUNCH_LIMIT_S and intake.run_died(opened, one, "its run was never launched"):
-                freed.append(one.group_id)
+                ended.append(one.group_id)
         elif run.is_finished:
-            if intake.run_died(opened, one, f"run {run.run_id} died"):
-                freed.append(one.group_id)
+            if intake.run_died(opened, one, f"run {run.run_id} died", by_a_person=run.status == dg.DagsterRunStatus.CANCELED):
+                ended.append(one.group_id)
         elif one.run_id is None:
             intake.run_waits(opened, one)
-    return dg.SkipReason(f"{len(observations)} observations in progress; given back: {', '.join(freed) or 'none'}")
+    return dg.SkipReason(f"{len(observations)} observations in progress; without a run by now: {', '.join(ended) or 'none'}")
 
 
 def _run_of(instance: dg.DagsterInstance, run_id: str | None, run_key: str) -> dg.DagsterRun | None:

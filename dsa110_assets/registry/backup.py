@@ -1,4 +1,4 @@
-"""Backup and restore of the registry with PostgreSQL's own programs, which come with the embedded server.
+"""Backup and restore of the registry, or of Dagster's database, with PostgreSQL's own programs, which come with the embedded server.
 
 A backup is consistent while the platform runs. What does not belong here: copies for a laptop (`export`), products (they are files).
 """
@@ -14,6 +14,11 @@ from sqlalchemy.engine import make_url
 from dsa110_assets import products
 from dsa110_assets.errors import NonRetriableError, RegistryError
 from dsa110_assets.registry.server import bin_dir
+
+
+def history_of(path: Path) -> Path:
+    """Where Dagster's history lies beside a backup of the registry."""
+    return path.with_name(f"{path.name}.dagster")
 
 
 def backup(url: str, path: Path) -> int:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
-from dsa110_assets.errors import LeaseLostError, UnknownGroupError
+from dsa110_assets.errors import LeaseLostError, NonRetriableError, UnknownGroupError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
 from dsa110_assets.stages.platform import Platform
@@ -28,7 +28,8 @@ def attempt(platform: Platform, run: TileRun) -> Iterator[int]:
     """Hold the observation during one stage; yields the attempt's number.
 
     An exception is recorded in the queue (and passed on): the observation goes back to ``pending`` when its type says
-    that another attempt may succeed, else to ``failed``. One that is interrupted (the platform stops) goes back too.
+    that another attempt may succeed, else to ``failed``. One that is interrupted because the platform stops goes back too;
+    one that a person has cancelled has failed, and is not tried again by itself.
 
     Raises:
         LeaseLostError: another attempt has taken over; nothing was done.
@@ -41,11 +42,20 @@ def attempt(platform: Platform, run: TileRun) -> Iterator[int]:
     except LeaseLostError:
         raise
     except BaseException as error:
+        reason: BaseException | str = error
+        if not isinstance(error, Exception):
+            reason = cancelled(run.group_id) if run.is_cancelled() else f"interrupted ({type(error).__name__})"
+        again = True if isinstance(reason, str) else None
         with platform.database.session() as session:
-            interrupted = None if isinstance(error, Exception) else True
-            reason = error if isinstance(error, Exception) else f"interrupted ({type(error).__name__})"
-            ledger.fail(session, run.group_id, number, reason, now(), max_attempts=platform.config.max_attempts, retriable=interrupted)
+            ledger.fail(session, run.group_id, number, reason, now(), max_attempts=platform.config.max_attempts, retriable=again)
         raise
+
+
+def cancelled(group_id: str) -> NonRetriableError:
+    """Why an observation whose run was cancelled is left alone."""
+    return NonRetriableError(
+        group_id, "its run was cancelled by a person", "re-execute the run, or `dsa110 ingest retry`, to make it after all"
+    )
 
 
 def end_stage(session: Session, run: TileRun, number: int, stage: TileStage, *, calibrator: str | None = None) -> None:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from dsa110_assets.errors import ChildFailedError, LeaseLostError
+from dsa110_assets.errors import ChildFailedError, LeaseLostError, PipelineError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.scan import ScanReport, scan_directory
 from dsa110_assets.ingest.sweep import Sweep
 from dsa110_assets.ingest.watch import Watcher
 from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.stages import disk, planning
-from dsa110_assets.stages.attempts import now
+from dsa110_assets.stages.attempts import cancelled, now
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.work import TILE_STAGES, TileWork
 
@@ -153,21 +153,23 @@ def run_waits(platform: Platform, observation: HeldObservation) -> None:
         ledger.renew_lease(session, observation.group_id, observation.attempt, now(), lease_s=REQUEST_LEASE_S)
 
 
-def run_died(platform: Platform, observation: HeldObservation, what: str) -> bool:
+def run_died(platform: Platform, observation: HeldObservation, what: str, *, by_a_person: bool = False) -> bool:
     """Give an observation back to the queue when its run has ended without saying so, or was never launched; whether it was.
 
-    A run that has said how it ended, or another attempt that has taken over meanwhile, is not disturbed.
+    ``by_a_person``: the run was cancelled before it could say anything, and the observation is not tried again by itself. A run that has said how it ended, or another attempt that has taken over meanwhile, is not disturbed.
     """
     with platform.database.session() as session:
         group = session.get(IngestGroup, observation.group_id, with_for_update=True)
         held = group is not None and group.state == GroupState.IN_PROGRESS
         if group is None or not held or (group.attempt, group.run_id) != (observation.attempt, observation.run_id):
             return False
-        error = ChildFailedError(
+        error: PipelineError = ChildFailedError(
             group.group_id,
             f"{what} in stage {group.stage}",
             "it is tried again by itself; look at the run's log if it fails again",
         )
+        if by_a_person:
+            error = cancelled(group.group_id)
         ledger.fail(session, group.group_id, group.attempt, error, now(), max_attempts=platform.config.max_attempts, delay_s=DIED_DELAY_S)
         return True
 

@@ -5,7 +5,8 @@ Imports nothing but the standard library, because everything that Dagster loads 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 TILE_STAGES = ("measurement_set", "calibrated_ms", "tile_image")
 """The assets of a tile's run, in order."""
@@ -32,13 +33,15 @@ class TileRun:
     """Who works on which observation.
 
     ``attempt``: number that the sensor leased; None for a run that a person or a backfill started, which takes the lease
-    itself. ``final``: this stage is the last one of its run, so the attempt ends with it.
+    itself. ``final``: this stage is the last one of its run, so the attempt ends with it. ``is_cancelled``: whether a person
+    has cancelled the run; asked when it is interrupted.
     """
 
     group_id: str
     run_id: str
     attempt: int | None = None
     final: bool = True
+    is_cancelled: Callable[[], bool] = field(default=lambda: False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from sqlalchemy import text
 
 from dsa110_assets.cli.main import run
 from dsa110_assets.registry.server import EmbeddedServer
@@ -133,3 +134,34 @@ def test_the_embedded_server_is_started_seen_and_stopped(server_directory, monke
         assert capsys.readouterr().out.splitlines() == ["stopped", "was not running"]
     finally:
         EmbeddedServer(state / "postgres").stop(immediate=True)
+
+
+def test_a_backup_brings_back_observations_and_the_history_of_runs(registry, registry_config, tmp_path, capsys):
+    """Both were lost: an observation from the registry, a run from Dagster's storage."""
+    import dagster as dg
+
+    from dsa110_assets.registry.server import dagster_url
+
+    @dg.job
+    def tile():
+        """Stands for the tile's job."""
+
+    home = tmp_path / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(f"storage:\n  postgres:\n    postgres_url: '{dagster_url(registry_config)}'\n")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        run_id = instance.create_run_for_job(tile, status=dg.DagsterRunStatus.SUCCESS).run_id
+        assert run(["db", "backup", "registry.dump"]) == 0
+        instance.delete_run(run_id)
+        with registry.session() as session:
+            session.execute(text("DELETE FROM ingest_queue"))
+    assert run(["db", "restore", "registry.dump"]) == 2, "what is there is not dropped unasked"
+    assert run(["db", "restore", "registry.dump", "--replace"]) == 0
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert instance.get_run_by_id(run_id).is_success
+    with registry.session() as session:
+        assert session.scalar(text("SELECT count(*) FROM ingest_queue")) == 2
+    (tmp_path / "registry.dump.dagster").unlink()
+    capsys.readouterr()
+    assert run(["db", "restore", "registry.dump", "--replace"]) == 0
+    assert "Dagster keeps the history" in capsys.readouterr().out

@@ -90,7 +90,8 @@ def test_pitfall_30_a_run_of_another_machine_is_left_to_that_machine(instance: d
     ("status", "attached", "leased_s", "state"),
     [
         (dg.DagsterRunStatus.FAILURE, True, 5, GroupState.PENDING),
-        (dg.DagsterRunStatus.CANCELED, True, 5, GroupState.PENDING),
+        (dg.DagsterRunStatus.CANCELED, True, 5, GroupState.FAILED),  # a person has said so
+        (dg.DagsterRunStatus.CANCELED, False, 5, GroupState.FAILED),  # while it waited in the queue
         (dg.DagsterRunStatus.FAILURE, False, 5, GroupState.PENDING),  # killed before it took its observation
         (None, False, 60, GroupState.PENDING),  # the daemon died between lease and launch
         (None, False, 5, GroupState.IN_PROGRESS),  # on its way
@@ -123,21 +124,31 @@ def test_pitfall_30_the_observation_of_a_dead_or_lost_run_goes_back_and_no_other
     assert group.state == state, answer
     if state == GroupState.PENDING:
         assert group.error_type == "ChildFailedError"
+    elif state == GroupState.FAILED:
+        assert "cancelled by a person" in str(group.error)
 
 
-def test_pitfall_30_a_run_that_is_stopped_with_the_platform_gives_its_observation_back(
-    database: Database, registry_config: PipelineConfig
+@pytest.mark.parametrize(
+    ("cancelled", "state", "error"),
+    [
+        (False, GroupState.PENDING, "interrupted (KeyboardInterrupt)"),
+        (True, GroupState.FAILED, f"{GROUP}: its run was cancelled by a person"),
+    ],
+)
+def test_pitfall_30_a_run_that_is_stopped_with_the_platform_gives_its_observation_back_and_a_cancelled_one_does_not(
+    database: Database, registry_config: PipelineConfig, cancelled: bool, state: GroupState, error: str
 ) -> None:
     with database.session() as session:
         accept_files(session, observation(), now())
         close_ready_groups(session, now(), settings())
 
     def stopped() -> None:
-        with attempt(Platform.open(registry_config), TileRun(GROUP, "run-1")):
+        with attempt(Platform.open(registry_config), TileRun(GROUP, "run-1", is_cancelled=lambda: cancelled)):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
     with database.session() as session:
         group = session.get_one(IngestGroup, GROUP)
-        assert (group.state, group.error) == (GroupState.PENDING, "interrupted (KeyboardInterrupt)")
+        assert group.state == state
+        assert str(group.error).startswith(error)
