@@ -1,11 +1,11 @@
 """`make chaos`: SIGKILL at random instants to every part of a running platform, over a night; then everything must agree.
 
 ``python -m dsa110_assets_tests.chaos.kills --kills 100 --seed 1``. The real services of `dsa110 up` process `small_night`;
-new observations arrive as long as there are kills to come. A kill hits the daemon (with the sensors' loop), the webserver, the code server (the
-sensors themselves), a run worker, a CASA child or the database: each kind that lives at the moment is as likely as any other. The
-next one comes after a random pause, and when the services run again and a run works, or ten seconds later, so that a slow
-machine is hit at work and not only while it starts. At the end `agreement` looks for anything lost, half or twice, and is itself checked with
-planted faults. Exit code 0 only when all is well.
+new observations arrive as long as there are kills to come. A kill hits the daemon (with the sensors' loop), the webserver, the
+code server (the sensors themselves), a run worker, a CASA child or the database: of the kinds that live at the moment, those that
+were hit least are the likeliest. The next one comes after a random pause, and when the services run again and a run works, or ten
+seconds later, so that a slow machine is hit at work and not only while it starts. At the end `agreement` looks for anything lost,
+half or twice, and is itself checked with planted faults. Exit code 0 only when all is well.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def _arrive(target: RunningPlatform, night: SmallNight, tile: int) -> None:
 def _kill_one(target: RunningPlatform, alive: dict[str, list[psutil.Process]], rng: np.random.Generator, tally: Tally) -> None:
     if not alive:
         return
-    role = str(rng.choice(list(alive)))
+    weights = np.array([1.0 / (1 + tally.kills[role]) for role in alive])
+    role = str(rng.choice(list(alive), p=weights / weights.sum()))
     victim = alive[role][int(rng.integers(len(alive[role])))]
     group = _group_of(target, victim.pid) if role == "run worker" else None
     try:
