@@ -277,6 +277,43 @@ def clean_pixels(rows, columns, values, psf, threshold, gain, most, components):
 
 
 @numba.njit(cache=True, nogil=True)
+def clean_pixels_jointly(rows, columns, values, psfs, share, spectrum_of, threshold, gain, most, components):  # pragma: no cover (compiled)
+    """`clean_pixels` of channels: ``values``, ``components`` (Nchannel, Npixel), ``psfs`` (Nchannel, N, N).
+
+    The peak is that of the mean with weights ``share``; ``spectrum_of`` (Nchannel, Nchannel) makes the component's fluxes from the residuals there.
+    """
+    size, centre = psfs.shape[1], psfs.shape[1] // 2
+    n_channel, n_pixel = values.shape
+    component = np.empty(n_channel, dtype=values.dtype)
+    first = 0.0
+    for iteration in range(most):
+        best, peak = 0, -1.0
+        for k in range(n_pixel):
+            mean = 0.0
+            for c in range(n_channel):
+                mean += share[c] * values[c, k]
+            if abs(mean) > peak:
+                best, peak = k, abs(mean)
+        first = peak if iteration == 0 else first
+        if peak <= threshold:
+            return iteration
+        if peak > 2 * first:
+            return -1
+        for c in range(n_channel):
+            flux = 0.0
+            for other in range(n_channel):
+                flux += spectrum_of[c, other] * values[other, best]
+            component[c] = gain * flux
+            components[c, best] += component[c]
+        for k in range(n_pixel):
+            y, x = rows[k] - rows[best] + centre, columns[k] - columns[best] + centre
+            if 0 <= y < size and 0 <= x < size:
+                for c in range(n_channel):
+                    values[c, k] -= component[c] * psfs[c, y, x]
+    return most
+
+
+@numba.njit(cache=True, nogil=True)
 def subtract_components(cuts, corner_y, corner_x, rows, columns, components, psf):  # pragma: no cover (compiled)
     """Subtract what components at pixels leave in cut-outs of an image; ``cuts`` (ncut, h, w) change in place, their first pixels at the corners."""
     size, centre = psf.shape[0], psf.shape[0] // 2

@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from dsa110_assets.errors import ImagingError
-from dsa110_assets.imaging.clean import Cleaner
+from dsa110_assets.imaging.clean import DEEP_GAIN, Cleaner
 from dsa110_assets.imaging.engine import ChannelImages, EngineImages
 from dsa110_assets.imaging.grid import ImageGrid
-from dsa110_assets.imaging.noise import robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.point_sources import PointSources, add_to_image, add_to_model, dirty_values, on_image, subtract_point_sources
+from dsa110_assets.imaging.point_sources import PointSources, add_to_image, add_to_model, dirty_values, subtract_point_sources
 from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam, smearing_loss
 from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam, fit_beam
 from dsa110_assets.imaging.visibilities import Visibilities
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from radler import Radler, Settings
 
 _SPECTRUM_ROUNDS = 3
-_CUT_PX = 8
-"""Half-width of the cut-outs in which images are interpolated at sources."""
 
 
 @dataclass(frozen=True)
@@ -130,17 +126,19 @@ def run(
     psf = _weighted_mean(psfs, share)
     beams = [fit_beam(one, options.cell_arcsec) for one in psfs]
     beam = fit_beam(psf, options.cell_arcsec)
-    start = np.stack([gridder.dirty() for gridder in gridders])
-    dirty = _weighted_mean(start, share)
     band = Gridder(vis, weights, grid, options)
+    dirty = band.dirty()
     _, bright, rounds = without_bright_sources(vis, weights, grid, options, psf, beam, band, dirty, sky)
     in_channels = _expected(vis, weights, parts, grid, options, bright)
     if len(bright):
-        true, more = _own_spectra(band.visibilities, parts, gridders, grid, options, bright, in_channels, start)
+        true, more = _own_spectra(band.visibilities, parts, gridders, grid, options, bright, in_channels)
         bright, rounds = replace(bright, flux_jy=bright.flux_jy + share @ (true - in_channels)), rounds + more
         in_channels = true
     cleaner = JoinedCleaner(psfs, parts, beam, options, mask, strict=strict_mask)
-    result = cleaner.clean(start, lambda model: np.stack([gridder.residual(one) for gridder, one in zip(gridders, model, strict=True)]))
+    result = cleaner.clean(
+        np.stack([gridder.dirty() for gridder in gridders]),
+        lambda model: np.stack([gridder.residual(one) for gridder, one in zip(gridders, model, strict=True)]),
+    )
     model, residual = _weighted_mean(result.model, share), _weighted_mean(result.residual, share)
     restored = convolve_with_beam(model, beam, options.cell_arcsec, options.n_threads)
     restored += residual
@@ -161,6 +159,7 @@ def run(
             ChannelImages(part.number, result.model[k], result.residual[k], beams[k], replace(bright, flux_jy=in_channels[k]))
             for k, part in enumerate(parts)
         ),
+        bright=bright,
     )
 
 
@@ -180,27 +179,56 @@ class JoinedCleaner(Cleaner):
         super().__init__(psfs, beam, options, mask, strict=strict)
         self._share = np.array([part.share for part in parts], dtype=np.float32)
         self._edges_hz = np.array([[part.start_hz, part.end_hz] for part in parts])
+        self._terms = min(options.spectral_terms, len(parts))
+        self._spectrum_of = _polynomial_fit(self._edges_hz.mean(axis=1), self._share.astype(np.float64), self._terms).astype(np.float32)
 
     def _mean(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         return _weighted_mean(image, self._share)
 
-    def _deepen(
-        self, residual: NDArray[np.float32], model: NDArray[np.float32], pixels: NDArray[np.bool_], threshold: float, gain: float
-    ) -> None:
-        self._minor(residual, model, pixels, threshold, gain)
+    def _clean_pixels(
+        self,
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        values: NDArray[np.float32],
+        threshold: np.float32,
+        components: NDArray[np.float32],
+    ) -> int:
+        from dsa110_assets.imaging import _kernels
+
+        return int(
+            _kernels.clean_pixels_jointly(
+                rows,
+                columns,
+                values,
+                self._psf,
+                self._share / self._share.sum(),
+                self._spectrum_of,
+                threshold,
+                np.float32(DEEP_GAIN),
+                self._iterations_left,
+                components,
+            )
+        )
 
     def _radler(self, settings: Settings, residual: NDArray[np.float32], model: NDArray[np.float32]) -> Radler:
         import radler
 
         settings.channels_out = len(self._share)
         settings.spectral_fitting.mode = radler.SpectralFittingMode.polynomial
-        settings.spectral_fitting.terms = min(self._options.spectral_terms, len(self._share))
+        settings.spectral_fitting.terms = self._terms
         return radler.Radler(settings, self._psf, residual, model, self._beam_rad, 0, self._edges_hz, self._share.astype(np.float64))
 
 
 def _weighted_mean(images: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
     """Image of the band from those of its channels."""
     return np.tensordot(share / share.sum(), images, axes=1)
+
+
+def _polynomial_fit(frequency_hz: NDArray[np.float64], weight: NDArray[np.float64], terms: int) -> NDArray[np.float64]:
+    """Matrix that makes a polynomial of so many terms in frequency from values, by weighted least squares; (Nchannel, Nchannel)."""
+    powers = np.vander((frequency_hz - frequency_hz.mean()) / frequency_hz.mean(), terms, increasing=True)
+    root = np.sqrt(weight)[:, None]
+    return powers @ np.linalg.pinv(root * powers) * root.T
 
 
 def _expected(
@@ -229,7 +257,6 @@ def _own_spectra(
     options: ImagingOptions,
     sources: PointSources,
     expected_jy: NDArray[np.float64],
-    images: NDArray[np.float32],
 ) -> tuple[NDArray[np.float64], int]:
     """Give sources that were taken out of the visibilities the fluxes that they have in each channel.
 
@@ -238,7 +265,6 @@ def _own_spectra(
         parts, grid, options, sources: as they were taken out.
         gridders: of the channels; they image what is left from now on.
         expected_jy: apparent fluxes that were taken out, (Nchannel, Nsource).
-        images: (Nchannel, N, N), becomes the dirty images of what is left.
 
     Returns:
         Apparent fluxes in the data, (Nchannel, Nsource), and how often sources were subtracted again.
@@ -246,42 +272,14 @@ def _own_spectra(
     flux, most = expected_jy.copy(), 0
     for k, (part, gridder) in enumerate(zip(parts, gridders, strict=True)):
         rest = np.ascontiguousarray(rest_jy[:, part.members])
-        gridder.replace_visibilities(rest)
-        images[k] = gridder.dirty()
         for number in range(1, _SPECTRUM_ROUNDS + 1):
-            left = _values(rest, part, grid, options, images[k], sources)
-            wrong = np.abs(left) > np.maximum(0.01 * np.abs(flux[k]), 4 * robust_rms(images[k][::2, ::2]))
+            left = dirty_values(part.vis, rest, part.weights, grid, options, sources.y, sources.x)
+            wrong = np.abs(left) > np.maximum(0.01 * np.abs(flux[k]), 4 * part.weights.thermal_jy_per_beam)
             if not wrong.any():
                 break
-            rest = subtract_point_sources(
-                replace(part.vis, vis_jy=rest),
-                part.weights,
-                grid,
-                options,
-                PointSources(sources.y[wrong], sources.x[wrong], left[wrong]),
-            )
-            gridder.replace_visibilities(rest)
-            images[k] = gridder.dirty()
+            some = PointSources(sources.y[wrong], sources.x[wrong], left[wrong])
+            rest = subtract_point_sources(replace(part.vis, vis_jy=rest), part.weights, grid, options, some)
             flux[k, wrong] += left[wrong]
             most = max(most, number)
+        gridder.replace_visibilities(rest)
     return flux, most
-
-
-def _values(
-    rest_jy: NDArray[np.complex64],
-    part: BandChannel,
-    grid: ImageGrid,
-    options: ImagingOptions,
-    image: NDArray[np.float32],
-    sources: PointSources,
-) -> NDArray[np.float64]:
-    """Dirty image of a channel at sources' positions, also outside of the image; Jy/beam, (Nsource,)."""
-    inside = on_image(sources.y, sources.x, grid.size)
-    values = np.zeros(len(sources))
-    values[~inside] = dirty_values(part.vis, rest_jy, part.weights, grid, options, sources.y[~inside], sources.x[~inside])
-    for k in np.flatnonzero(inside):
-        y, x = sources.y[k], sources.x[k]
-        row, column = (int(np.clip(round(v) - _CUT_PX, 0, grid.size - 2 * _CUT_PX - 1)) for v in (y, x))
-        cut = image[row : row + 2 * _CUT_PX + 1, column : column + 2 * _CUT_PX + 1]
-        values[k] = ndimage.map_coordinates(cut, [[y - row], [x - column]], order=3, mode="nearest", output=np.float64)[0]
-    return values

@@ -40,6 +40,9 @@ _NO_BETTER = 0.97
 _UNEXPECTED_LEFT = 1.5
 """... this many times the limit, was the last one."""
 
+DEEP_GAIN = 0.1
+"""Loop gain at known components."""
+
 _LOWEST_GAIN = 0.1
 """A cycle that makes things worse is taken back and tried with half the gain; below this the image is left as it is."""
 
@@ -162,22 +165,34 @@ class Cleaner:
         self, residual: NDArray[np.float32], model: NDArray[np.float32], pixels: NDArray[np.bool_], threshold: float, gain: float
     ) -> None:
         """Clean at the pixels of known components; ``model`` changes in place, ``residual`` only at those pixels."""
-        from dsa110_assets.imaging import _kernels
-
         if self._options.multiscale:
             self._minor(residual, model, pixels, threshold, gain)
             return
         rows, columns = np.nonzero(pixels)
-        values, components = residual[rows, columns], np.zeros(rows.size, dtype=np.float32)
-        lowest = max(threshold, (1 - gain) * float(np.abs(values).max()))
-        iterations = int(
-            _kernels.clean_pixels(rows, columns, values, self._psf, np.float32(lowest), np.float32(0.1), self._iterations_left, components)
-        )
+        values = residual[..., rows, columns]
+        components = np.zeros_like(values)
+        lowest = max(threshold, (1 - gain) * float(np.abs(self._mean(values)).max()))
+        iterations = self._clean_pixels(rows, columns, values, np.float32(lowest), components)
         if iterations < 0:
             return
         self._iterations_left -= iterations
-        residual[rows, columns] = values
-        model[rows, columns] += components
+        residual[..., rows, columns] = values
+        model[..., rows, columns] += components
+
+    def _clean_pixels(
+        self,
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        values: NDArray[np.float32],
+        threshold: np.float32,
+        components: NDArray[np.float32],
+    ) -> int:
+        """Clean some pixels by themselves; ``values`` (their residuals) and ``components`` change in place. Returns the iterations, -1 if it diverges."""
+        from dsa110_assets.imaging import _kernels
+
+        return int(
+            _kernels.clean_pixels(rows, columns, values, self._psf, threshold, np.float32(DEEP_GAIN), self._iterations_left, components)
+        )
 
     def _minor(
         self,

@@ -242,3 +242,28 @@ def test_power_law_fits_have_no_bias_and_honest_errors():
         assert abs(pull[true == one].mean()) < 0.05
     alone = fit_power_law(np.array([[1.0], [np.nan]]), np.full((2, 1), 0.1), frequency[:2], 1.4e9)
     assert np.isnan(alone.alpha[0])
+
+
+def test_components_at_known_pixels_have_polynomial_spectra():
+    """Two overlapping sources in four channels, one rising and one falling: their spectra come out, and the residual is below the threshold."""
+    from dsa110_assets.imaging._kernels import clean_pixels_jointly
+    from dsa110_assets.imaging.channels import _polynomial_fit
+
+    frequency = np.linspace(1.33e9, 1.47e9, 4)
+    x = (frequency - frequency.mean()) / frequency.mean()
+    true = np.stack([1.0 + 2.0 * x, 0.5 - 3.0 * x])
+    offset = np.arange(64) - 32
+    psfs = np.stack([np.exp(-(offset[:, None] ** 2 + offset[None, :] ** 2) / (2 * w**2)) for w in (2.3, 2.2, 2.1, 2.0)]).astype(np.float32)
+    rows, columns = np.array([30, 30]), np.array([30, 33])
+    values = np.stack([true[:, c] @ [[1, psf[32, 35]], [psf[32, 29], 1]] for c, psf in enumerate(psfs)]).astype(np.float32)
+    share = np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)
+    fit = _polynomial_fit(frequency, share.astype(float), 2)
+    np.testing.assert_allclose(fit @ (1.0 + 2.0 * x), 1.0 + 2.0 * x, rtol=1e-9)
+    np.testing.assert_allclose(fit @ fit, fit, atol=1e-12)
+    components = np.zeros_like(values)
+    count = clean_pixels_jointly(
+        rows, columns, values, psfs, share, fit.astype(np.float32), np.float32(1e-4), np.float32(0.1), 10_000, components
+    )
+    assert 0 < count < 10_000
+    np.testing.assert_allclose(components, true.T, atol=8e-3)  # it stops by the mean; the slopes change the channels by 0.1 to 0.2
+    assert np.abs(share @ values).max() <= 1e-4
