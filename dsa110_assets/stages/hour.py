@@ -119,7 +119,7 @@ def combine(
             "beam_major_arcsec": report.beam.major_deg * 3600,
             "beam_minor_arcsec": report.beam.minor_deg * 3600,
             "projection": report.projection,
-            "channels": len(channels),
+            "channel_mosaics": len(channels),
             **({"without_channels": without_channels} if without_channels else {}),
         },
         verdicts=[verdict],

@@ -247,7 +247,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 "beam_angle_deg": report.beam.bpa_deg,
                 "major_cycles": report.major_cycles,
                 "used_fraction": report.used_fraction,
-                "channels": len(report.channels),
+                "channel_images": len(report.channels),
                 **({"self_calibration": report.selfcal.words} if report.selfcal else {}),
                 **{verdict.name: verdict.value for verdict in verdicts if verdict.name not in ("dynamic_range",)},
             },

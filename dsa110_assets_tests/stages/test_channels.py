@@ -10,14 +10,28 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.products import datetime_to_mjd, group_time
 from dsa110_assets.quality import gate
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.queries import channel_photometry, photometry, source_table, upsert_image, upsert_qa_metric, upsert_sources
-from dsa110_assets.stages import hour, recipes
+from dsa110_assets.registry.queries import (
+    channel_photometry,
+    photometry,
+    source_table,
+    upsert_image,
+    upsert_measurement_set,
+    upsert_qa_metric,
+    upsert_sources,
+)
+from dsa110_assets.registry.schema import GroupState
+from dsa110_assets.stages import hour, recipes, tile
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.references import reference_path
+from dsa110_assets.stages.work import TileRun
+from dsa110_assets_tests.imaging.synthetic_ms import offset_position
+from dsa110_assets_tests.imaging.synthetic_ms import write_tile as write_ms
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile
 from dsa110_assets_tests.registry_fixture import add_group
 
 SOURCES = [(128.3, 54.6, 1.4, -0.8), (129.6, 54.2, 1.25, 1.0), (130.4, 55.0, 1.3, 0.0)]
-START = datetime_to_mjd(group_time("2026-03-12T05:00:00"))
+GROUP = "2026-03-12T05:00:00"
+START = datetime_to_mjd(group_time(GROUP))
 FREQUENCIES_HZ = (1.358e9, 1.452e9)
 
 
@@ -50,7 +64,7 @@ def platform(registry_config: PipelineConfig, database: Database) -> Platform:
 def test_an_hour_of_tiles_in_channels_gives_fluxes_in_channels_which_go_when_a_tile_has_none(platform: Platform, database: Database):
     made = hour.make_mosaic(platform, "2026-03-12", "05", "run")
     assert made is not None
-    assert made.figures["channels"] == 2
+    assert made.figures["channel_mosaics"] == 2
     assert "without_channels" not in made.figures
     assert [row["frequency_mhz"] for row in made.tables["channels"]] == [1358.0, 1452.0]
     measured = hour.measure(platform, "2026-03-12", "05", "run")
@@ -76,7 +90,7 @@ def test_an_hour_of_tiles_in_channels_gives_fluxes_in_channels_which_go_when_a_t
         file.unlink()
     made = hour.make_mosaic(platform, "2026-03-12", "05", "again")
     assert made is not None
-    assert made.figures["channels"] == 0
+    assert made.figures["channel_mosaics"] == 0
     assert made.figures["without_channels"] == "not imaged in channels: 2026-03-12T05:05:09"
     measured = hour.measure(platform, "2026-03-12", "05", "again")
     assert measured is not None
@@ -84,6 +98,34 @@ def test_an_hour_of_tiles_in_channels_gives_fluxes_in_channels_which_go_when_a_t
     with database.session() as session:
         assert channel_photometry(session).empty
         assert len(photometry(session)) == 3
+
+
+def test_the_record_of_a_tile_shows_its_channels_and_the_spectra_of_the_brightest(registry_config: PipelineConfig, database: Database):
+    from dsa110_assets.orchestration.metadata import metadata_of
+
+    config = registry_config.model_copy(update={"image_size": 256, "cell_arcsec": 12.0, "image_channels": 2, "correct_smearing": False})
+    platform = Platform.open(config)
+    position = offset_position(150.0, 54.6, 0.05, 0.04)
+    ms = platform.paths.calibrated_ms(GROUP)
+    ms.parent.mkdir(parents=True)
+    write_ms(ms, [(*position, 1.0, 0.5)], n_antenna=20, n_time=4, n_channel=8)
+    platform.paths.catalogs_dir.mkdir(parents=True, exist_ok=True)
+    sky = pd.DataFrame({"name": ["s"], "ra_deg": position[0], "dec_deg": position[1], "flux_jy": 1.0, "spectral_index": -0.7})
+    sky.to_parquet(reference_path(platform))
+    with database.session() as session:
+        row = add_group(session, GROUP, state=GroupState.PENDING)
+        upsert_measurement_set(
+            session, path=str(ms), group_id=GROUP, kind="calibrated", status="calibrated", start_mjd=row.start_mjd, mid_mjd=row.mid_mjd,
+            end_mjd=row.end_mjd, ra_deg=150.0, dec_deg=54.6, pointing_dec_deg=54.6, calibrator=None, n_channels=8, flagged_fraction=0.0, size_bytes=1,
+        )  # fmt: skip
+    result = tile.make_image(platform, TileRun(GROUP, "run"))
+    assert result.figures["channel_images"] == 2
+    assert [row["channel"] for row in result.tables["channels"]] == [0, 1]
+    (spectrum,) = result.tables["spectral indices of the brightest"]
+    assert spectrum["alpha"] == pytest.approx(0.5, abs=4 * spectrum["error"])
+    metadata = metadata_of([result])
+    assert "spectral indices of the brightest" in metadata
+    assert (platform.paths.image_dir(GROUP) / f"{GROUP}-ch01-image-pb.fits").is_file()
 
 
 @pytest.mark.parametrize("setting", ["image_channels", "image_spectral_terms"])
