@@ -144,6 +144,11 @@ class PipelineConfig(BaseSettings):
     auto_threshold_sigma: float = Field(
         1.0, gt=0, description="Inside the mask cleaning goes down to this many times the noise.", json_schema_extra=_SCIENCE
     )
+    local_rms: bool = Field(
+        False,
+        description="Components must stand out from the noise of their surroundings too, not only from that of the image.",
+        json_schema_extra=_SCIENCE,
+    )
     multiscale: bool = Field(False, description="Multi-scale deconvolution.", json_schema_extra=_SCIENCE)
     image_channels: int = Field(
         1,

@@ -30,7 +30,7 @@ SLOT_MINUTES = 5
 STAGING = ".staging"
 _GROUP_ID = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})")
 _RAW_NAME = re.compile(r"(?P<stamp>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(?P<subband>\d{2})\.hdf5")
-IMAGE_SUFFIXES = ("dirty", "psf", "model", "residual", "image", "image-pb", "pb", "weight")
+IMAGE_SUFFIXES = ("dirty", "psf", "model", "residual", "image", "image-pb", "pb", "weight", "noise")
 CHANNEL_SUFFIXES = ("image", "image-pb", "pb", "weight")
 """Of each channel of a tile that was imaged in channels; of a mosaic's channels: those of the mosaic."""
 SPECTRAL_SUFFIXES = ("alpha", "alpha-error")

@@ -57,6 +57,9 @@ def image(
     niter: Annotated[int | None, typer.Option(min=0, help="Most minor iterations; 0 gives the dirty image.")] = None,
     auto_mask: Annotated[float | None, typer.Option(min=1, help="Search components down to this many times the noise.")] = None,
     auto_threshold: Annotated[float | None, typer.Option(min=0.1, help="Clean them down to this many times the noise.")] = None,
+    local_rms: Annotated[
+        bool | None, typer.Option("--local-rms/--global-rms", help="Search components above the noise of their surroundings too.")
+    ] = None,
     channels: Annotated[
         int | None, typer.Option(min=1, max=16, help="Also images of so many parts of the band, cleaned jointly, and a spectral index map.")
     ] = None,
@@ -71,7 +74,7 @@ def image(
 ) -> None:
     """Image, clean, correct for the primary beam, and judge the result.
 
-    What is not given comes from the configuration (`dsa110 config show`). Products: dirty, psf, model, residual, image, image-pb, pb and weight as FITS,
+    What is not given comes from the configuration (`dsa110 config show`). Products: dirty, psf, model, residual, image, image-pb, pb, weight and noise as FITS,
     and previews; with `--channels` also NAME-chNN-image, -image-pb, -pb and -weight for each channel, and NAME-alpha and -alpha-error. They appear when all are complete. Exit codes: 0 good or not to be judged, 1 the image is there and bad, 2 failed.
 
     Example: `dsa110 image --ms tile.cal.ms --imagename out/tile --mask-radius-arcsec 60 --uv-min 100`
@@ -99,6 +102,7 @@ def image(
         "auto_threshold_sigma": auto_threshold,
         "mask_radius_arcsec": mask_radius_arcsec,
         "use_mask": False if no_nvss_mask else None,
+        "local_rms": local_rms,
         "channels": channels,
         "spectral_terms": spectral_terms,
         "selfcal_rounds": selfcal,

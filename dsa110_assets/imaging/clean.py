@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.imaging.noise import dilate, robust_rms
+from dsa110_assets.imaging.noise import dilate, local_rms_map, robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.restoring_beam import RestoringBeam
 
@@ -42,6 +42,9 @@ _UNEXPECTED_LEFT = 1.5
 
 DEEP_GAIN = 0.1
 """Loop gain at known components."""
+
+_LOCAL_BEAMS = 20.0
+"""Width of the boxes of the local noise, in beams: as small as artefacts of a bright source, with enough beams to measure noise."""
 
 _LOWEST_GAIN = 0.1
 """A cycle that makes things worse is taken back and tried with half the gain; below this the image is left as it is."""
@@ -112,12 +115,15 @@ class Cleaner:
             search_limit = options.auto_mask_sigma * sigma
             before = _State(model.copy(), residual.copy(), self._peak(mean, None), sigma)
             search_mask = self._with_unexpected(mean, search_mask, max(search_limit, _UNEXPECTED * before.peak))
+            significant = self._significant(mean, model)
+            search = significant if search_mask is None else search_mask if significant is None else search_mask & significant
             if options.multiscale:  # wide components reach everywhere: what stood out is the mask
                 emission |= dilate(mean > search_limit, max(1, round(self._beam_px / 2)))
                 emission &= search_mask if self._strict and search_mask is not None else True
+                emission &= True if significant is None else significant
             found_all = changed = False
-            if self._peak(mean, search_mask) > search_limit * (1.0 if cycles == 0 else _SEARCH_TOLERANCE):
-                found_all = self._minor(residual, model, search_mask, search_limit, gain)
+            if self._peak(mean, search) > search_limit * (1.0 if cycles == 0 else _SEARCH_TOLERANCE):
+                found_all = self._minor(residual, model, search, search_limit, gain)
                 changed = True
             if found_all or not changed:
                 components = emission if options.multiscale else self._mean(model) != 0
@@ -138,7 +144,7 @@ class Cleaner:
                 if gain < _LOWEST_GAIN:
                     break
             elif found_all and noise > _NO_BETTER * sigma:
-                converged = peak < _UNEXPECTED_LEFT * search_limit
+                converged = self._peak(mean, self._significant(mean, model)) < _UNEXPECTED_LEFT * search_limit
                 if converged:
                     break
         return CleanResult(model, residual, cycles, options.niter - max(self._iterations_left, 0), converged)
@@ -146,6 +152,14 @@ class Cleaner:
     def _mean(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Image of the whole band, (N, N)."""
         return image
+
+    def _significant(self, mean: NDArray[np.float32], model: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+        """Around what stands out from the noise of its surroundings, and components; None where the noise of the whole image decides."""
+        if not self._options.local_rms:
+            return None
+        noise = local_rms_map(mean, self._beam_px, _LOCAL_BEAMS)
+        components = self._mean(model) != 0
+        return components | dilate(mean > self._options.auto_mask_sigma * noise, max(1, round(self._beam_px / 2)))
 
     @staticmethod
     def _peak(residual: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> float:

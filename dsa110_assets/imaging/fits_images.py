@@ -31,6 +31,7 @@ UNITS = {
     "image-pb": "JY/BEAM",
     "pb": "",
     "weight": "BEAM2/JY2",
+    "noise": "JY/BEAM",
     "alpha": "",
     "alpha-error": "",
 }
@@ -68,15 +69,20 @@ def image_header(meta: ImageMetadata, suffix: str) -> Header:
     degrees = float(np.degrees(grid.cell_rad))
     header = fits.Header()
     header["BUNIT"] = (UNITS[suffix], "unit of the pixels")
-    header["BTYPE"] = {"psf": "Beam", "pb": "Response", "weight": "Weight", "alpha": "Spectral index", "alpha-error": "Error"}.get(
-        suffix, "Intensity"
-    )
+    header["BTYPE"] = {
+        "psf": "Beam",
+        "pb": "Response",
+        "weight": "Weight",
+        "noise": "Noise",
+        "alpha": "Spectral index",
+        "alpha-error": "Error",
+    }.get(suffix, "Intensity")
     axes = (
         ("RA---SIN", float(np.degrees(grid.ra_rad)), -degrees, grid.size / 2 + 1, "deg"),
         ("DEC--SIN", float(np.degrees(grid.dec_rad)), degrees, grid.size / 2 + 1, "deg"),
         (
             "FREQ",
-            meta.reference_frequency_hz if suffix in {"image-pb", "alpha", "alpha-error"} else meta.frequency_hz,
+            meta.reference_frequency_hz if suffix in {"image-pb", "noise", "alpha", "alpha-error"} else meta.frequency_hz,
             meta.bandwidth_hz,
             1.0,
             "Hz",

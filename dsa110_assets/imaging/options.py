@@ -26,7 +26,8 @@ class ImagingOptions:
     ``weighting``: natural (least noise), uniform (each uv cell counts the same) or between them. ``briggs_robust``: robustness of the weights, -2 (uniform) to 2 (nearly natural); above 2 natural. ``uv_min_lambda``, ``uv_max_lambda``: range of
     baseline lengths, wavelengths; 0 for no upper end. ``taper_arcsec``: FWHM of a Gaussian that the PSF is made wider by; 0 for none. ``niter``: most minor iterations.
     ``auto_mask_sigma``: components are searched down to this many times the noise. ``auto_threshold_sigma``: around
-    components cleaning goes down to this many times the noise. ``major_gain``: fraction of the peak removed between two
+    components cleaning goes down to this many times the noise. ``local_rms``: components are searched only where they stand out from the noise of their surroundings
+    as well, so that artefacts around a bright source are not cleaned. ``major_gain``: fraction of the peak removed between two
     exact subtractions. ``max_major``: most exact subtractions. ``multiscale``: multi-scale CLEAN, for extended emission; bright
     sources are then not predicted one by one. ``use_mask``: search first
     around catalogue positions. ``mask_radius_arcsec``: radius of the circles. ``sefd_jy``: SEFD of one antenna, for the record; the thermal prediction comes
@@ -52,6 +53,7 @@ class ImagingOptions:
     niter: int = 50_000
     auto_mask_sigma: float = 5.0
     auto_threshold_sigma: float = 1.0
+    local_rms: bool = False
     major_gain: float = 0.9
     max_major: int = 10
     multiscale: bool = False
@@ -130,6 +132,7 @@ class ImagingOptions:
             niter=config.clean_niter,
             auto_mask_sigma=config.auto_mask_sigma,
             auto_threshold_sigma=config.auto_threshold_sigma,
+            local_rms=config.local_rms,
             multiscale=config.multiscale,
             use_mask=config.use_nvss_mask,
             mask_radius_arcsec=config.mask_radius_arcsec,

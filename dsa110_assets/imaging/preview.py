@@ -18,6 +18,11 @@ from dsa110_assets.instrument import BEAM_CUTOFF
 
 SMALL_LIMIT_BYTES = 50_000
 _MOST_CIRCLES = 60
+_RANGE_SIGMA = (-3.0, 30.0)
+_TICKS_SIGMA = (-3, 0, 3, 5, 10, 20, 30)
+_LINEAR_SIGMA = 3.0
+"""The grey scale is linear up to about here, so that noise is seen as noise, and logarithmic above (asinh)."""
+_STANDS_OUT_SIGMA = 5.0
 
 
 def write_previews(
@@ -39,12 +44,12 @@ def write_previews(
         primary_beam: (N, N).
         grid: of the image.
         beam: restoring beam, drawn (enlarged where it would be too small to be seen, then said so) in the lower left corner.
-        noise_jy_per_beam: sets the grey scale, -3 to +15 times it.
+        noise_jy_per_beam: sets the colours, -3 to +30 times it.
         sky: catalogue (ra_deg, dec_deg, flux_jy) whose brightest sources are circled, or None.
     """
     small, large = directory / f"{name}-preview.png", directory / f"{name}-preview-large.png"
     drawing = (name, image, primary_beam, grid, beam, noise_jy_per_beam, sky)
-    large.write_bytes(_draw(*drawing, inches=9.0, dots_per_inch=100, pixels=700))
+    large.write_bytes(_reduce_colours(_draw(*drawing, inches=9.0, dots_per_inch=100, pixels=700), 128))
     for pixels, colours in ((300, 32), (220, 16), (150, 12), (100, 8)):
         content = _reduce_colours(_draw(*drawing, inches=4.6, dots_per_inch=100, pixels=pixels), colours)
         if len(content) <= SMALL_LIMIT_BYTES:
@@ -62,11 +67,13 @@ def _reduce_colours(png: bytes, colours: int) -> bytes:
     return out.getvalue()
 
 
-def _shrink(image: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:
-    """Keep the brightest pixel of each block, so that point sources stay visible."""
+def _shrink(image: NDArray[np.float32], pixels: int, threshold: float) -> NDArray[np.float32]:
+    """One pixel of each block: the brightest where that is above the threshold, so that point sources stay visible, else one of the noise as it is."""
     block = max(1, image.shape[0] // pixels)
     n = image.shape[0] // block
-    return image[: n * block, : n * block].reshape(n, block, n, block).max(axis=(1, 3))
+    blocks = image[: n * block, : n * block].reshape(n, block, n, block)
+    brightest = blocks.max(axis=(1, 3))
+    return np.where(brightest > threshold, brightest, blocks[:, block // 2, :, block // 2])
 
 
 def _draw(
@@ -83,21 +90,23 @@ def _draw(
     pixels: int,
 ) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import AsinhNorm
     from matplotlib.figure import Figure
     from matplotlib.patches import Ellipse
 
-    shown = _shrink(np.nan_to_num(image), pixels)
+    sigma = noise if np.isfinite(noise) and noise > 0 else 1e-3
+    shown = _shrink(np.nan_to_num(image), pixels, _STANDS_OUT_SIGMA * sigma) / sigma
     half_deg = float(np.degrees(grid.size / 2 * grid.cell_rad))
     extent = (half_deg, -half_deg, -half_deg, half_deg)
     figure = Figure(figsize=(inches, inches * 0.87), dpi=dots_per_inch)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.13, 0.11, 0.7, 0.77))
-    noise_mjy = noise * 1e3 if np.isfinite(noise) and noise > 0 else 1.0
-    picture = axes.imshow(
-        shown * 1e3, origin="lower", extent=extent, cmap="magma", vmin=-3 * noise_mjy, vmax=15 * noise_mjy, interpolation="nearest"
-    )
-    bar = figure.colorbar(picture, cax=figure.add_axes((0.855, 0.15, 0.03, 0.69)))
-    bar.set_label("mJy/beam (apparent)")
+    norm = AsinhNorm(_LINEAR_SIGMA, *_RANGE_SIGMA)
+    picture = axes.imshow(shown, origin="lower", extent=extent, cmap="magma", norm=norm, interpolation="nearest")
+    bar = figure.colorbar(picture, cax=figure.add_axes((0.845, 0.15, 0.025, 0.69)), ticks=list(_TICKS_SIGMA), extend="both")
+    bar.ax.set_yticklabels([f"{n}$\\sigma$  {n * sigma * 1e3:.3g}" for n in _TICKS_SIGMA], fontsize=7)
+    bar.ax.minorticks_off()
+    bar.ax.set_title("mJy/beam\n(apparent)", fontsize=7, loc="left")
     coarse = primary_beam[:: max(1, grid.size // 100), :: max(1, grid.size // 100)]
     axes.contour(
         np.linspace(half_deg, -half_deg, coarse.shape[1]),
@@ -136,7 +145,9 @@ def _draw(
         )
     )
     enlarged = "" if scale == 1.0 else f" (drawn {scale:.0f} x)"
-    axes.set_title(f'{name}\nrms {noise_mjy:.2f} mJy/beam, beam {beam.major_arcsec:.0f}" x {beam.minor_arcsec:.0f}"{enlarged}', fontsize=8)
+    axes.set_title(
+        f'{name}\nrms {sigma * 1e3:.2f} mJy/beam, beam {beam.major_arcsec:.0f}" x {beam.minor_arcsec:.0f}"{enlarged}', fontsize=8
+    )
     axes.set_xlabel("east offset (deg)")
     axes.set_ylabel("north offset (deg)")
     axes.set_xlim(half_deg, -half_deg)

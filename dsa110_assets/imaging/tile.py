@@ -94,7 +94,8 @@ def image_tile(
     """Image a calibrated tile: `products.IMAGE_SUFFIXES` as FITS files, and previews; with ``options.channels`` above 1 also those of `channel_files`.
 
     A point source of apparent flux S peaks at S Jy/beam in ``image``. ``pb`` is the response of that peak to the source's flux at the reference
-    frequency (`primary_beam`), ``image-pb`` = image / pb where pb is at least 20 %, NaN elsewhere, ``weight`` = pb^2 / rms^2 with the local rms, 0 elsewhere.
+    frequency (`primary_beam`), ``image-pb`` = image / pb where pb is at least 20 %, NaN elsewhere, ``weight`` = pb^2 / rms^2 with the local rms, 0 elsewhere,
+    ``noise`` = rms / pb, that of ``image-pb``, NaN elsewhere.
 
     Args:
         ms: calibrated Measurement Set.
@@ -144,6 +145,7 @@ def image_tile(
     if not np.isfinite(noise) or noise <= 0:
         raise ImagingError(ms, f"the residual's noise is {noise}", "look at the calibrated visibilities: they carry no signal and no noise")
     rms = local_rms_map(images.residual, images.beam.major_arcsec / options.cell_arcsec)
+    covered = inside & (rms > 0)
     planes: dict[str, NDArray[np.float32]] = {
         "dirty": images.dirty,
         "psf": images.psf,
@@ -152,7 +154,8 @@ def image_tile(
         "image": images.restored,
         "image-pb": np.where(inside, images.restored / np.where(inside, pb, np.float32(1)), np.float32(np.nan)),
         "pb": pb,
-        "weight": np.where(inside & (rms > 0), np.square(pb / np.where(rms > 0, rms, np.float32(1))), np.float32(0)),
+        "weight": np.where(covered, np.square(pb / np.where(covered, rms, np.float32(1))), np.float32(0)),
+        "noise": np.where(covered, rms / np.where(covered, pb, np.float32(1)), np.float32(np.nan)),
     }
     clock.lap("measure")
     meta = _metadata(ms, vis, weights, grid, options, images, noise, name, provenance)

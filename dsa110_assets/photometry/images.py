@@ -63,7 +63,7 @@ def measure_tile(
     options: PhotometryOptions | None = None,
     measure_errors: bool = True,
 ) -> pd.DataFrame:
-    """Fluxes in a tile's beam-corrected image (``-image-pb``) with noise ``1 / sqrt(-weight)``; as `measure_mosaic`.
+    """Fluxes in a tile's beam-corrected image (``-image-pb``) with its noise map (``-noise``); as `measure_mosaic`.
 
     The restoring beam of a tile is the same all over the image plane, so the options' ``beam_frame`` becomes ``image``.
     """
@@ -155,14 +155,17 @@ def channel_images(path: Path) -> list[Path]:
 
 
 def noise_of(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Noise map that belongs to an image: a mosaic's ``-noise`` or a tile's ``1 / sqrt(-weight)``, shape (ny, nx), Jy/beam.
+    """Noise map that belongs to an image: the ``-noise`` of a mosaic's ``-image`` or of a tile's ``-image-pb``, shape (ny, nx), Jy/beam.
+
+    Channels, and tiles of earlier versions, have ``1 / sqrt(-weight)`` instead. A tile's ``-image`` has none: it is not corrected for the primary beam.
 
     Raises:
         PhotometryError: there is none, or it has another shape.
     """
     name = path.name.removesuffix("-image.fits") if path.name.endswith("-image.fits") else path.name.removesuffix("-image-pb.fits")
     noise_file, weight_file = image_path(path.parent, name, "noise"), image_path(path.parent, name, "weight")
-    if path.name.endswith("-image.fits") and noise_file.is_file():
+    corrected = path.name.endswith("-image-pb.fits") or not image_path(path.parent, name, "image-pb").is_file()
+    if corrected and noise_file.is_file():
         noise, _ = _read_map(noise_file)
     elif path.name.endswith("-image-pb.fits") and weight_file.is_file():
         weight, _ = _read_map(weight_file)

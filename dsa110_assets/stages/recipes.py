@@ -49,7 +49,7 @@ INGREDIENTS = {
         ("imaging", "quality.image", "catalogs.sky"),
         (
             "gridder", "image_size", "cell_arcsec", "briggs_robust", "clean_niter", "auto_mask_sigma", "auto_threshold_sigma", "multiscale",
-            "use_nvss_mask", "mask_radius_arcsec", "sefd_jy", "correct_smearing", "image_channels", "image_spectral_terms", "selfcal_rounds",
+            "use_nvss_mask", "mask_radius_arcsec", "sefd_jy", "correct_smearing", "image_channels", "image_spectral_terms", "selfcal_rounds", "local_rms",
         ),
         ("ducc0", "radler"),
     ),
@@ -72,7 +72,7 @@ INGREDIENTS = {
         (
             "injection_tiles", "injection_sources", "source_find_sigma", "gridder", "image_size", "cell_arcsec", "briggs_robust", "clean_niter",
             "auto_mask_sigma", "auto_threshold_sigma", "multiscale", "use_nvss_mask", "mask_radius_arcsec", "sefd_jy", "correct_smearing",
-            "image_channels", "image_spectral_terms", "selfcal_rounds",
+            "image_channels", "image_spectral_terms", "selfcal_rounds", "local_rms",
         ),
         ("ducc0", "radler", "AegeanTools"),
     ),

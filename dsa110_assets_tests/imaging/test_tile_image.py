@@ -9,6 +9,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from dsa110_assets import products
+from dsa110_assets.errors import PhotometryError
+from dsa110_assets.imaging.preview import _shrink
+from dsa110_assets.photometry.images import noise_of
 from dsa110_assets.quality.image import compare_with_catalog, judge_tile, read_tile
 from dsa110_assets_tests.imaging.conftest import RINGS_DEG, Imaged
 
@@ -108,6 +111,8 @@ def test_corrected_image_and_weight_follow_from_the_others(imaged: Imaged):
     assert np.isnan(plane["image-pb"][~inside]).all()
     np.testing.assert_allclose(plane["image-pb"][inside], plane["image"][inside] / plane["pb"][inside], rtol=1e-5)
     assert (plane["weight"][~inside] == 0).all()
+    np.testing.assert_allclose(plane["noise"][inside], 1 / np.sqrt(plane["weight"][inside]), rtol=1e-5)
+    assert np.isnan(plane["noise"][~inside]).all()
     rms = plane["pb"][inside] / np.sqrt(plane["weight"][inside])
     assert np.median(rms) == pytest.approx(imaged.report.noise_jy_per_beam, rel=0.05)
     assert rms.min() > 0.8 * np.median(rms)
@@ -120,6 +125,24 @@ def test_restored_image_is_residual_plus_model(imaged: Imaged):
     beam_px = imaged.report.beam.area_sr / np.radians(9 / 3600) ** 2
     restored = (plane["image"] - plane["residual"]).sum()
     assert restored == pytest.approx(plane["model"].sum() * beam_px, rel=2e-3)
+
+
+def test_photometry_takes_the_noise_map_of_the_beam_corrected_image_only(imaged: Imaged):
+    images = imaged.report.images
+    assert np.array_equal(noise_of(images["image-pb"], (1536, 1536)), fits.getdata(images["noise"])[0, 0], equal_nan=True)
+    with pytest.raises(PhotometryError, match="no noise map"):
+        noise_of(images["image"], (1536, 1536))
+
+
+def test_a_preview_shows_noise_as_noise_and_keeps_point_sources():
+    noise = np.random.default_rng(1).standard_normal((900, 900)).astype(np.float32)
+    noise[401, 203] = 20.0
+    small = _shrink(noise, 300, 5.0)
+    assert small.shape == (300, 300)
+    assert small[133, 67] == 20.0
+    small[133, 67] = 0
+    assert small.std() == pytest.approx(1.0, abs=0.02)
+    assert abs(small.mean()) < 0.02
 
 
 def test_previews_are_small_pictures(imaged: Imaged):
