@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging.clean import DEEP_GAIN, Cleaner
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from radler import Radler, Settings
 
 _SPECTRUM_ROUNDS = 3
+_SINGULAR = 0.05
 
 
 @dataclass(frozen=True)
@@ -129,11 +131,16 @@ def run(
     band = Gridder(vis, weights, grid, options)
     dirty = band.dirty()
     _, bright, rounds = without_bright_sources(vis, weights, grid, options, psf, beam, band, dirty, sky)
-    in_channels = _expected(vis, weights, parts, grid, options, bright)
+    rests = [np.ascontiguousarray(band.visibilities[:, part.members]) for part in parts]
+    in_channels = np.zeros((len(parts), 0))
     if len(bright):
-        true, more = _own_spectra(band.visibilities, parts, gridders, grid, options, bright, in_channels)
-        bright, rounds = replace(bright, flux_jy=bright.flux_jy + share @ (true - in_channels)), rounds + more
-        in_channels = true
+        in_channels = _expected(vis, weights, parts, grid, options, bright)
+        bright, in_channels, more = _own_spectra(
+            rests, parts, psfs, grid, options, bright, in_channels, options.bright_sigma * weights.thermal_jy_per_beam
+        )
+        rounds += more
+    for gridder, rest in zip(gridders, rests, strict=True):
+        gridder.replace_visibilities(rest)
     cleaner = JoinedCleaner(psfs, parts, beam, options, mask, strict=strict_mask)
     result = cleaner.clean(
         np.stack([gridder.dirty() for gridder in gridders]),
@@ -250,36 +257,66 @@ def _expected(
 
 
 def _own_spectra(
-    rest_jy: NDArray[np.complex64],
+    rests_jy: list[NDArray[np.complex64]],
     parts: Sequence[BandChannel],
-    gridders: Sequence[Gridder],
+    psfs: NDArray[np.float32],
     grid: ImageGrid,
     options: ImagingOptions,
     sources: PointSources,
     expected_jy: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], int]:
+    limit_jy: float,
+) -> tuple[PointSources, NDArray[np.float64], int]:
     """Give sources that were taken out of the visibilities the fluxes that they have in each channel.
 
+    A wrong index leaves rings around a source, and side lobes in them were taken for sources: what is then below half of the limit for bright
+    ones goes back into the data.
+
     Args:
-        rest_jy: visibilities of the whole band without the sources.
+        rests_jy: visibilities of each channel without the sources; replaced by those without the sources that are returned.
         parts, grid, options, sources: as they were taken out.
-        gridders: of the channels; they image what is left from now on.
+        psfs: of the channels, (Nchannel, N, N).
         expected_jy: apparent fluxes that were taken out, (Nchannel, Nsource).
+        limit_jy: apparent flux of a bright source.
 
     Returns:
-        Apparent fluxes in the data, (Nchannel, Nsource), and how often sources were subtracted again.
+        The sources with their fluxes in the whole band, those in the channels, (Nchannel, Nsource), and how often sources were subtracted again.
     """
-    flux, most = expected_jy.copy(), 0
-    for k, (part, gridder) in enumerate(zip(parts, gridders, strict=True)):
-        rest = np.ascontiguousarray(rest_jy[:, part.members])
-        for number in range(1, _SPECTRUM_ROUNDS + 1):
-            left = dirty_values(part.vis, rest, part.weights, grid, options, sources.y, sources.x)
-            wrong = np.abs(left) > np.maximum(0.01 * np.abs(flux[k]), 4 * part.weights.thermal_jy_per_beam)
-            if not wrong.any():
-                break
-            some = PointSources(sources.y[wrong], sources.x[wrong], left[wrong])
-            rest = subtract_point_sources(replace(part.vis, vis_jy=rest), part.weights, grid, options, some)
-            flux[k, wrong] += left[wrong]
-            most = max(most, number)
-        gridder.replace_visibilities(rest)
-    return flux, most
+    share = np.array([part.share for part in parts])
+    flux, rounds = expected_jy.copy(), 0
+
+    def subtract(channel: int, some: NDArray[np.bool_], jy: NDArray[np.float64]) -> None:
+        part, wanted = parts[channel], PointSources(sources.y[some], sources.x[some], jy[some])
+        rests_jy[channel] = subtract_point_sources(replace(part.vis, vis_jy=rests_jy[channel]), part.weights, grid, options, wanted)
+        flux[channel, some] += jy[some]
+
+    while True:
+        most = 0
+        for channel, part in enumerate(parts):
+            thermal = part.weights.thermal_jy_per_beam
+            into_fluxes = _inverse_response(psfs[channel], sources)
+            for number in range(1, _SPECTRUM_ROUNDS + 1):
+                left = dirty_values(part.vis, rests_jy[channel], part.weights, grid, options, sources.y, sources.x)
+                if np.abs(left).max(initial=0.0) < 4 * thermal:
+                    break
+                missing = into_fluxes @ left
+                subtract(channel, np.abs(missing) > thermal, missing)
+                most = max(most, number)
+        rounds += most
+        band_jy = share @ flux / share.sum()
+        real = band_jy > 0.5 * limit_jy
+        if real.all():
+            return replace(sources, flux_jy=band_jy), flux, rounds
+        for channel in range(len(parts)):
+            subtract(channel, ~real, -flux[channel])
+        sources, flux = PointSources(sources.y[real], sources.x[real], sources.flux_jy[real]), flux[:, real]
+
+
+def _inverse_response(psf: NDArray[np.float32], sources: PointSources) -> NDArray[np.float64]:
+    """Matrix that makes fluxes of sources from the dirty image at their places: side lobes reach from one to the other; (Nsource, Nsource).
+
+    The PSF is interpolated linearly and its inverse tamed, for sources within a beam of each other: the caller repeats until nothing is left.
+    """
+    centre = psf.shape[0] // 2
+    offsets = np.stack([v[:, None] - v[None, :] + centre for v in (sources.y, sources.x)])
+    response = ndimage.map_coordinates(psf, offsets, order=1, mode="constant", output=np.float64)
+    return np.linalg.pinv(response, rcond=_SINGULAR).astype(np.float64)

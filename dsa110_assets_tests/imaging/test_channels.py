@@ -176,6 +176,21 @@ def test_the_mean_of_the_channels_is_the_image_of_the_band(small_tile: Tile):
     assert thermal == pytest.approx(weights.thermal_jy_per_beam, rel=1e-5)
 
 
+def test_a_very_bright_source_of_another_index_is_true_in_every_channel(tmp_path: Path):
+    """12 Jy, 5000 sigma: with the assumed index it leaves rings whose side lobes are taken for sources; they must go again."""
+    position = offset_position(150.0, 54.6, 0.05, 0.04)
+    tile = write_tile(tmp_path / "t.ms", [(*position, 12.0, -1.5)], n_antenna=20, n_time=6, n_channel=16)
+    options = ImagingOptions(image_size=512, cell_arcsec=12.0, channels=4, correct_smearing=False)
+    report = image_tile(tile.ms, tmp_path, "t", options, mask_sky=None, provenance={})
+    assert report.noise_jy_per_beam < 1.15 * report.thermal_jy_per_beam
+    assert report.spectra[0].alpha == pytest.approx(-1.5, abs=0.02)
+    assert len(report.spectra) == 1
+    source = pd.DataFrame({"name": ["s"], "ra_deg": position[0], "dec_deg": position[1]})
+    for channel in report.channels:
+        flux = measure_tile(tmp_path, products.channel_name("t", channel.number), source, measure_errors=False)
+        assert flux["flux_jy"][0] == pytest.approx(12.0 * (channel.frequency_hz / 1.4e9) ** -1.5, rel=0.004)
+
+
 def test_a_part_of_the_band_without_data_has_no_image(tmp_path: Path):
     """Half of the band is flagged: the other half is imaged, with its true fluxes and an index from the two channels that are left."""
     position = offset_position(150.0, 54.6, 0.05, 0.04)
