@@ -103,7 +103,8 @@ def average(ms: Path, out: Path, factor: int) -> None:
                     "WEIGHT",
                     "SIGMA",
                 ):
-                    new.putcol(column, main.getcol(column, start, rows.size)[rows], filled, count)
+                    values = main.getcol(column, start, rows.size)[rows]
+                    new.putcol(column, values * read_apparent_scale(main) if column == "UVW" else values, filled, count)
                 filled += count
             for column in ("FIELD_ID", "DATA_DESC_ID", "ARRAY_ID", "OBSERVATION_ID", "FEED1", "FEED2", "PROCESSOR_ID", "SCAN_NUMBER"):
                 new.putcol(column, np.zeros(filled, dtype=np.int32))

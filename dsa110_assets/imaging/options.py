@@ -31,7 +31,8 @@ class ImagingOptions:
     exact subtractions. ``max_major``: most exact subtractions. ``multiscale``: multi-scale CLEAN, for extended emission; bright
     sources are then not predicted one by one. ``use_mask``: search first
     around catalogue positions. ``mask_radius_arcsec``: radius of the circles. ``sefd_jy``: SEFD of one antenna, for the record; the thermal prediction comes
-    from the calibrated weights. ``threads``: 0 means all cores. ``epsilon``: relative accuracy of the gridder; measured, 1e-3 changes no pixel by more than 1e-5 of the peak.
+    from the calibrated weights. ``threads``: 0 means all cores. ``epsilon``: relative accuracy of the gridder
+    where the image is bright; 1e-3 changes no pixel by more than 1e-4 of the peak. Images without bright sources are gridded at 1e-2.
     ``reference_frequency_hz`` and ``spectral_index``: fluxes are quoted at this frequency for sources of this index (S ~ nu^alpha); both are part of the
     primary beam. ``correct_smearing``: the beam includes the loss of peak flux by the averaging in time and frequency.
     ``bright_sigma``: sources above this many times the thermal noise are predicted one by one, with their drift through the beam; 0 for none.
@@ -65,7 +66,7 @@ class ImagingOptions:
     reference_frequency_hz: float = 1.4e9
     spectral_index: float = -0.7
     correct_smearing: bool = True
-    bright_sigma: float = 20.0
+    bright_sigma: float = 10.0
     seed_from_catalog: bool = True
     channels: int = 1
     spectral_terms: int = 2

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.noise import robust_rms
@@ -42,6 +43,10 @@ _MOST_ITERATIONS = 20_000
 _EDGE_PX = 8
 _CUT_PX = 6
 """Half-width of the cut-outs in which what is left of known sources is read."""
+_LEFT_SIGMA = 5.0
+"""A source that leaves more than this many times the noise is subtracted again."""
+_DAMPING = 1e-3
+"""Of the fit, so that two sources in one place share their flux rather than take from each other."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,19 @@ def dirty_values(
         return np.sum(list(pool.map(block, [slice(a, b) for a, b in itertools.pairwise(edges)])), axis=0)
 
 
+def psf_curvature(vis: Visibilities, weights: ImagingWeights, cell_rad: float) -> NDArray[np.float64]:
+    """Minus the second derivatives of the PSF at its peak, per pixel squared, axes (y north, x west).
+
+    ``(2 pi cell)^2 sum(w u_i u_j) / sum(w)``, in closed form. The restoring beam would not do: a few long baselines sharpen the peak without narrowing
+    the lobe that a Gaussian fits, and steps of a fit that are several times too long do not converge.
+    """
+    per_row = (weights.weight.astype(np.float64) @ (vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S) ** 2) / float(
+        weights.weight.sum(dtype=np.float64)
+    )
+    north_west = np.stack([vis.uvw_m[:, 1], -vis.uvw_m[:, 0]])
+    return (2 * np.pi * cell_rad) ** 2 * (north_west * per_row) @ north_west.T
+
+
 def add_to_image(image: NDArray[np.float32], sources: PointSources, beam: RestoringBeam, cell_arcsec: float) -> None:
     """Add the sources to an image in place as Gaussians of the restoring beam, at their sub-pixel positions."""
     inverse = np.linalg.inv(beam_covariance_px(beam, cell_arcsec))
@@ -158,6 +176,15 @@ def _gaussian(dy: NDArray[np.float64], dx: NDArray[np.float64], inverse: NDArray
     return np.exp(-0.5 * (inverse[0, 0] * dy * dy + 2 * inverse[0, 1] * dy * dx + inverse[1, 1] * dx * dx))
 
 
+def _value_and_slope(image: NDArray[np.float32], y: float, x: float) -> tuple[float, NDArray[np.float64]]:
+    """Value of an image at (y, x), and its gradient per pixel (y, x)."""
+    top, left = max(int(y) - _CUT_PX, 0), max(int(x) - _CUT_PX, 0)
+    cut = image[top : int(y) + _CUT_PX + 1, left : int(x) + _CUT_PX + 1].astype(np.float64)
+    offsets = np.array([[0.0, 0.5, -0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 0.5, -0.5]])
+    values = ndimage.map_coordinates(cut, np.array([[y - top], [x - left]]) + offsets, order=3, mode="nearest")
+    return float(values[0]), np.array([values[1] - values[2], values[3] - values[4]])
+
+
 def on_image(y: NDArray[np.float64], x: NDArray[np.float64], size: int) -> NDArray[np.bool_]:
     """Whether pixel positions are so far inside an image that a source there can be fitted in it; shape of ``y``."""
     return (y > _EDGE_PX) & (x > _EDGE_PX) & (y < size - 1 - _EDGE_PX) & (x < size - 1 - _EDGE_PX)
@@ -173,15 +200,15 @@ class BrightSourceFinder:
         beam: RestoringBeam,
         cell_arcsec: float,
         limit_jy: float,
+        curvature: NDArray[np.float64],
         outside: tuple[NDArray[np.float64], NDArray[np.float64]],
     ) -> None:
-        """``limit_jy``: apparent flux of a bright source. ``outside``: pixel positions (y, x) outside the image where the catalogue has sources."""
+        """``limit_jy``: apparent flux of a bright source. ``curvature``: of the PSF's peak (`psf_curvature`). ``outside``: pixel positions (y, x) outside the image where the catalogue has sources."""
         self._size = grid.size
         self._psf = psf
         self._outside = outside
         self._looked_outside = False
-        self._covariance = beam_covariance_px(beam, cell_arcsec)
-        self._inverse = np.linalg.inv(self._covariance)
+        self._curvature = curvature
         self._half_beam_px = max(0.5 * beam.major_arcsec / cell_arcsec, 1.0)
         self.limit_jy = limit_jy
         self._accepted = max(_ACCEPTED, _OF_SIDE_LOBE * self._highest_side_lobe())
@@ -208,60 +235,112 @@ class BrightSourceFinder:
     ) -> tuple[PointSources, bool]:
         """Correct the known sources by what is left of them in ``image`` (without them), and add those that it still shows.
 
-        Sources outside the image are those of the catalogue; their positions are kept, their fluxes are what ``dirty_at`` finds there.
+        One step of Gauss and Newton for all of them together: each source's side lobes lie under the others. Sources outside the image are those of
+        the catalogue; their positions are kept, their fluxes are what ``dirty_at`` finds there.
 
         Returns:
             The sources, and whether another round would change them noticeably.
         """
-        sigma = robust_rms(image[::2, ::2])
+        sigma, peak = robust_rms(image[::2, ::2]), float(np.abs(image).max())
         # not deeper than the PSF is trusted: the next round sees what is left exactly
-        threshold = max(self.limit_jy, 5 * sigma, 0.5 * self._accepted * float(np.abs(image).max()))
-        rows, columns, components = self._components(image, threshold)
-        cuts, corners = self._cuts(image, sources, rows, columns, components)
-        y, x, flux = sources.y.copy(), sources.x.copy(), sources.flux_jy.copy()
-        largest_change = 0.0
-        inside = self._on_image(y, x)
-        left_outside = np.zeros(y.size)
-        left_outside[~inside] = dirty_at(y[~inside], x[~inside])
-        claimed = np.zeros(components.size, dtype=bool)
-        for k in range(len(sources)):
-            if not inside[k]:
-                flux[k] += left_outside[k]
-                largest_change = max(largest_change, abs(left_outside[k]) / max(0.01 * abs(flux[k]), 4 * sigma))
-                continue
-            near = np.hypot(rows - y[k], columns - x[k]) < 2 * self._half_beam_px
-            claimed |= near
-            value, slope = self._value_and_slope(
-                cuts[k], y[k] - corners[k, 0], x[k] - corners[k, 1], rows[near] - y[k], columns[near] - x[k], components[near]
-            )
-            shift = self._covariance @ slope / flux[k]
-            length = float(np.hypot(*shift))
-            if length > self._half_beam_px:
-                shift *= self._half_beam_px / length
-            y[k], x[k], flux[k] = y[k] + shift[0], x[k] + shift[1], flux[k] + value
-            # what is left of a source after its last subtraction, against what CLEAN can take care of
-            left = max(abs(value), length / self._half_beam_px * flux[k])
-            largest_change = max(largest_change, left / max(0.01 * abs(flux[k]), 4 * sigma))
-        new_y, new_x, new_flux = self._clusters(rows[~claimed], columns[~claimed], components[~claimed])
-        keep = (
-            np.zeros(0, dtype=bool)
-            if new_y.size == 0
-            else (beam_at(new_y, new_x) > LOWEST_BEAM) & (new_flux > max(self.limit_jy, self._accepted * float(np.abs(image).max())))
-        )
+        y, x, flux = self._clusters(*self._components(image, max(self.limit_jy, 5 * sigma, 0.5 * self._accepted * peak)))
+        if y.size:
+            new = (flux > max(self.limit_jy, self._accepted * peak)) & ~self._near(y, x, sources.y, sources.x)
+            new[new] = beam_at(y[new], x[new]) > LOWEST_BEAM
+            y, x, flux = y[new], x[new], flux[new]
         if len(sources) and not self._looked_outside:  # once the brightest are known
             self._looked_outside = True
             far_y, far_x = self._outside
-            known = (np.hypot(far_y[:, None] - y[~inside], far_x[:, None] - x[~inside]) < 2 * self._half_beam_px).any(axis=1)
-            far_y, far_x = far_y[~known], far_x[~known]
-            far_flux = dirty_at(far_y, far_x)
-            far = far_flux > self.limit_jy
-            new_y, new_x, new_flux = np.append(new_y, far_y[far]), np.append(new_x, far_x[far]), np.append(new_flux, far_flux[far])
-            keep = np.append(keep, np.ones(int(far.sum()), dtype=bool))
-        best = np.argsort(new_flux[keep])[::-1][: max(0, _MOST_SOURCES - len(sources))]
-        new_y, new_x, new_flux = (a[keep][best] for a in (new_y, new_x, new_flux))
+            unknown = ~self._near(far_y, far_x, sources.y, sources.x)
+            far_flux = dirty_at(far_y[unknown], far_x[unknown])
+            bright = far_flux > self.limit_jy
+            y, x, flux = np.append(y, far_y[unknown][bright]), np.append(x, far_x[unknown][bright]), np.append(flux, far_flux[bright])
+        best = np.argsort(-flux)[: max(0, _MOST_SOURCES - len(sources))]
+        y, x = np.append(sources.y, y[best]), np.append(sources.x, x[best])
+        known, before = len(sources), np.append(sources.flux_jy, np.zeros(best.size))
+        change, north, west = self._solve(y, x, image, dirty_at)
+        flux = before + change
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shift = np.where(flux > 0.5 * self.limit_jy, np.stack([north, west]) / flux, 0.0)
+        length = np.hypot(*shift)
+        shift *= np.minimum(1.0, self._half_beam_px / np.maximum(length, 1e-9))
+        # what a source leaves in an image without it: of its flux, and of its position (the largest slope of a Gaussian times the shift)
+        left = np.maximum(np.abs(change), np.exp(-0.5) * flux * np.sqrt(np.einsum("ik,ij,jk->k", shift, self._curvature, shift)))
         real = flux > 0.5 * self.limit_jy  # a side lobe that was taken for a source goes again
-        found = PointSources(np.append(y[real], new_y), np.append(x[real], new_x), np.append(flux[real], new_flux))
-        return found, bool(new_flux.size or largest_change > 1 or not real.all())
+        found = PointSources((y + shift[0])[real], (x + shift[1])[real], flux[real])
+        again = bool(best.size or not real.all() or (known and left[:known].max() > _LEFT_SIGMA * sigma))
+        return found, again
+
+    def _near(
+        self, y: NDArray[np.float64], x: NDArray[np.float64], known_y: NDArray[np.float64], known_x: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Which positions lie within a beam of known ones."""
+        if not y.size or not known_y.size:
+            return np.zeros(y.size, dtype=bool)
+        distance, _ = cKDTree(np.stack([known_y, known_x], axis=1)).query(np.stack([y, x], axis=1))
+        return distance < 2 * self._half_beam_px
+
+    def _solve(
+        self, y: NDArray[np.float64], x: NDArray[np.float64], image: NDArray[np.float32], dirty_at: PixelFunction
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Changes of flux, and flux times shift north and west (pixels), that explain ``image`` and its slopes at sources, each (Nsource,).
+
+        An image ``sum(c P(r - r_i) - p_i . grad P(r - r_i))`` with ``p = S shift`` has at ``r_j`` the value and slopes that
+        the PSF ``P`` and its derivatives say: one linear equation each. Shifts outside of the image are zero.
+        """
+        inside = self._on_image(y, x)
+        n, m = y.size, int(inside.sum())
+        value, slope = np.zeros(n), np.zeros((2, m))
+        for k, j in enumerate(np.flatnonzero(inside)):
+            value[j], slope[:, k] = _value_and_slope(image, y[j], x[j])
+        value[~inside] = dirty_at(y[~inside], x[~inside])
+        dy, dx = y[:, None] - y[None, :], x[:, None] - x[None, :]
+        p, (py, px), (pyy, pyx, pxx) = self._psf_at(dy, dx)
+        matrix = np.block(
+            [
+                [p, -py[:, inside], -px[:, inside]],
+                [py[inside], -pyy[np.ix_(inside, inside)], -pyx[np.ix_(inside, inside)]],
+                [px[inside], -pyx[np.ix_(inside, inside)], -pxx[np.ix_(inside, inside)]],
+            ]
+        )
+        matrix[np.diag_indices_from(matrix)] *= 1 + _DAMPING
+        answer = np.linalg.solve(matrix, np.concatenate([value, *slope]))
+        north, west = np.zeros(n), np.zeros(n)
+        north[inside], west[inside] = answer[n : n + m], answer[n + m :]
+        return answer[:n], north, west
+
+    def _psf_at(
+        self, dy: NDArray[np.float64], dx: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], ...], tuple[NDArray[np.float64], ...]]:
+        """The PSF at offsets (pixels), its slopes (y, x) and second derivatives (yy, yx, xx) by differences of one pixel; zero outside of its image.
+
+        Exact at the peak: 1, no slope, minus the curvature.
+        """
+        half, size = self._size // 2, self._size
+        known = np.maximum(np.abs(dy), np.abs(dx)) < half - 3
+        row, column = np.where(known, dy, 0) + half, np.where(known, dx, 0) + half
+        i, j = np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
+        fy, fx = row - i, column - j
+        flat, base = self._psf.reshape(-1), i * size + j
+
+        def at(north: int, west: int) -> NDArray[np.float64]:
+            start = base + north * size + west
+            low = flat[start] * (1 - fx) + flat[start + 1] * fx
+            return low * (1 - fy) + (flat[start + size] * (1 - fx) + flat[start + size + 1] * fx) * fy
+
+        centre, n, s, w, e = at(0, 0), at(1, 0), at(-1, 0), at(0, 1), at(0, -1)
+        values = [
+            centre,
+            (n - s) / 2,
+            (w - e) / 2,
+            n - 2 * centre + s,
+            (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4,
+            w - 2 * centre + e,
+        ]
+        peak = (dy == 0) & (dx == 0)
+        exact = (1.0, 0.0, 0.0, -self._curvature[0, 0], -self._curvature[0, 1], -self._curvature[1, 1])
+        p, py, px, pyy, pyx, pxx = (np.where(peak, at_peak, np.where(known, v, 0.0)) for v, at_peak in zip(values, exact, strict=True))
+        return p, (py, px), (pyy, pyx, pxx)
 
     def _highest_side_lobe(self) -> float:
         """Of the PSF, outside two beams from its centre."""
@@ -286,44 +365,6 @@ class BrightSourceFinder:
             ):
                 return rows[found != 0], columns[found != 0], found[found != 0].astype(np.float64)
             threshold *= 2
-
-    def _cuts(
-        self,
-        image: NDArray[np.float32],
-        sources: PointSources,
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        components: NDArray[np.float64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Cut-outs around the sources of the image less the components, (Nsource, h, w), and the pixels (y, x) of their corners, (Nsource, 2)."""
-        from dsa110_assets.imaging import _kernels
-
-        width = 2 * _CUT_PX + 1
-        corners = np.round(np.stack([sources.y, sources.x], axis=1)).astype(np.int64) - _CUT_PX
-        np.clip(corners, 0, self._size - width, out=corners)  # of sources outside of the image: not used
-        cuts = (
-            np.stack([image[i : i + width, j : j + width] for i, j in corners]).astype(float)
-            if len(sources)
-            else np.empty((0, width, width))
-        )
-        _kernels.subtract_components(cuts, corners[:, 0], corners[:, 1], rows, columns, components, self._psf)
-        return cuts, corners
-
-    def _value_and_slope(
-        self,
-        cut: NDArray[np.float64],
-        y: float,
-        x: float,
-        dy: NDArray[np.float64],
-        dx: NDArray[np.float64],
-        components: NDArray[np.float64],
-    ) -> tuple[float, NDArray[np.float64]]:
-        """Value and gradient (per pixel; y, x) at (y, x) in a cut-out, with components at offsets from there restored."""
-        offsets = np.array([[0.0, 0.0], [0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]])
-        values = ndimage.map_coordinates(cut, np.array([[y], [x]]) + offsets.T, order=3, mode="nearest")
-        for n, (north, west) in enumerate(offsets):
-            values[n] += float((components * _gaussian(dy - north, dx - west, self._inverse)).sum())
-        return float(values[0]), np.array([values[1] - values[2], values[3] - values[4]])
 
     def _clusters(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], components: NDArray[np.float64]
