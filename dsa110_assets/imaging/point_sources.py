@@ -304,7 +304,7 @@ class BrightSourceFinder:
             ]
         )
         matrix[np.diag_indices_from(matrix)] *= 1 + _DAMPING
-        answer = np.linalg.solve(matrix, np.concatenate([value, *slope]))
+        answer: NDArray[np.float64] = np.linalg.solve(matrix, np.concatenate([value, *slope])).astype(np.float64)
         north, west = np.zeros(n), np.zeros(n)
         north[inside], west[inside] = answer[n : n + m], answer[n + m :]
         return answer[:n], north, west

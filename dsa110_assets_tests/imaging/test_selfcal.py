@@ -117,7 +117,8 @@ def test_perfect_data_are_left_alone_at_once(tile, tmp_path):
     assert asked.selfcal.gains is None
     assert "agree with the model" in asked.selfcal.words
     for suffix in ("image", "residual", "weight"):
-        np.testing.assert_array_equal(fits.getdata(asked.images[suffix]), fits.getdata(without.images[suffix]))
+        one, other = fits.getdata(asked.images[suffix]), fits.getdata(without.images[suffix])
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6 * np.nanmax(other))  # two threads add in any order
 
 
 def test_a_field_too_faint_for_self_calibration_says_so(tmp_path):
