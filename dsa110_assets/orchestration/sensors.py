@@ -149,8 +149,8 @@ def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -
         elif run.is_finished:
             if intake.run_died(opened, one, f"run {run.run_id} died", by_a_person=run.status == dg.DagsterRunStatus.CANCELED):
                 ended.append(one.group_id)
-        elif one.run_id is None:
-            intake.run_waits(opened, one)
+        else:
+            intake.run_lives(opened, one)
     return dg.SkipReason(f"{len(observations)} observations in progress; without a run by now: {', '.join(ended) or 'none'}")
 
 

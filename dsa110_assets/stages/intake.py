@@ -147,10 +147,11 @@ def held(platform: Platform) -> list[HeldObservation]:
     ]
 
 
-def run_waits(platform: Platform, observation: HeldObservation) -> None:
-    """Keep an observation for a run that still waits in the queue of runs."""
+def run_lives(platform: Platform, observation: HeldObservation) -> None:
+    """Keep an observation for a run that still waits in the queue of runs, or works, however slow its disk is."""
+    lease_s = REQUEST_LEASE_S if observation.run_id is None else platform.config.lease_s
     with platform.database.session() as session, suppress(LeaseLostError):
-        ledger.renew_lease(session, observation.group_id, observation.attempt, now(), lease_s=REQUEST_LEASE_S)
+        ledger.renew_lease(session, observation.group_id, observation.attempt, now(), lease_s=lease_s)
 
 
 def run_died(platform: Platform, observation: HeldObservation, what: str, *, by_a_person: bool = False) -> bool:

@@ -1,26 +1,37 @@
-"""A full disk, a read-only one, a database that restarts in the middle: a clear error, a clear state, and work resumes (pitfall 32)."""
+"""A full disk, a read-only one, a slow one, a database that restarts in the middle: a clear error, a clear state, and work resumes (pitfall 32)."""
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from dsa110_assets.errors import RegistryError, StorageError
+from dsa110_assets.ingest import ledger
+from dsa110_assets.orchestration import sensors
+from dsa110_assets.orchestration.resources import PlatformResource
+from dsa110_assets.orchestration.running import GROUP_TAG
+from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
 from dsa110_assets.registry.server import EmbeddedServer
 from dsa110_assets.stages import tile, versions
+from dsa110_assets.stages.attempts import now
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.work import TileRun
 from dsa110_assets_tests.chaos import kill_matrix
 from dsa110_assets_tests.registry_fixture import TEST_SETTINGS
 
 pytestmark = pytest.mark.fresh_interpreter
+LEASE_S = 4.0
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +47,33 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], P
 
     yield remount
     subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def slow_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own that takes 200 kB a second, by the kernel's own throttle of block devices."""
+    limits = Path("/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device")
+    image, place = tmp_path / "disk.img", tmp_path / "slow"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(200 << 20)
+    if os.geteuid() != 0 or not limits.is_file():
+        pytest.skip("needs root, and the kernel's throttle of block devices (cgroup v1)")
+    found = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        pytest.skip(f"no loop device: {found.stderr.strip()}")
+    device = found.stdout.strip()
+    number = Path(device).stat().st_rdev
+    name = f"{os.major(number)}:{os.minor(number)}"
+    try:
+        subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", device], check=True)
+        subprocess.run(["mount", "-o", "sync", device, str(place)], check=True)
+        limits.write_text(f"{name} 200000")
+        yield place
+    finally:
+        limits.write_text(f"{name} 0")
+        subprocess.run(["umount", "-l", str(place)], check=False)
+        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def on(platform: Platform, place: Path) -> Platform:
@@ -84,6 +122,40 @@ def test_pitfall_32_an_engine_that_blames_something_else_for_the_full_disk_is_co
     with pytest.raises(StorageError, match="the disk is full"):
         make()
     assert [path for path in place.rglob("*") if path.is_file()] == []
+
+
+def test_a_disk_so_slow_that_the_lease_runs_out_costs_nothing_while_the_run_lives(
+    database: Database, tmp_path: Path, slow_disk: Path
+) -> None:
+    """The stage takes several leases; meanwhile the sensors do what they do every few seconds."""
+    platform, night = kill_matrix.prepared(tmp_path / "night", database.url)
+    group_id = kill_matrix.stages(platform, night)[0].key
+    slow = replace(on(platform, slow_disk), config=platform.config.model_copy(update={"lease_s": LEASE_S}))
+    resource = PlatformResource.with_config(slow.config)
+
+    @dg.job(name="tile")
+    def tile_job() -> None:
+        """Stands for the run, whose process is a child of this test."""
+
+    with dg.DagsterInstance.ephemeral() as instance, ThreadPoolExecutor(1) as worker:
+        run = instance.create_run_for_job(tile_job, tags={GROUP_TAG: group_id}, status=dg.DagsterRunStatus.STARTED)
+        began = time.monotonic()
+        make = kill_matrix.Stage(
+            "measurement_set", group_id, lambda p: tile.make_measurement_set(on(p, slow_disk), TileRun(group_id, run.run_id)), None
+        )
+        stage = worker.submit(kill_matrix.make_in_child, make, slow.config, None)
+        while not stage.done():
+            sensors.dead_runs(dg.build_sensor_context(instance=instance, resources={"platform": resource}))
+            with slow.database.session() as session:
+                assert ledger.release_expired(session, now(), max_attempts=3) == ledger.Released(), "somebody else would begin it, too"
+            time.sleep(LEASE_S / 10)
+        assert stage.result() == 0
+        took_s = time.monotonic() - began
+    assert took_s > 2 * LEASE_S, "the disk was not slow enough to show anything"
+    with slow.database.session() as session:
+        group = session.get_one(IngestGroup, group_id)
+        assert (group.state, group.attempt) == (GroupState.COMPLETED, 1)
+        assert audit(session, slow.paths, contents="checksum", settling_s=0.0) == []
 
 
 def test_a_database_that_restarts_inside_the_registration_costs_one_attempt(

@@ -207,7 +207,8 @@ def test_after_one_imaging_setting_changed_a_backfill_makes_only_images_and_what
     assert {key[:10] for (product, key), version in after.items() if before[product, key] != version} == {last.isoformat()}
     assert _ages(platform) == files, "Measurement Sets and tables were not touched"
     left = {stale.asset for stale in stale_partitions(changed) if stale.night == last.isoformat()}
-    assert left <= set(FROM_LIGHT_CURVES), "light curves also hold the first night, whose photometry is still stale"
+    assert left == set(FROM_LIGHT_CURVES), "light curves also hold the first night, whose photometry is still stale; all else is made"
+    assert [*again._ask_raw_files(), *again._ask_follow_up()] == [], "nothing is made twice: no sensor follows up on a finished backfill"
 
 
 def _ages(platform: Platform) -> dict[str, int]:
