@@ -13,6 +13,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,11 @@ import dagster as dg
 from sqlalchemy import insert, select
 
 from dsa110_assets.cli.services import free_port
-from dsa110_assets.ingest.scan import scan_directory
-from dsa110_assets.ingest.sweep import Sweep
 from dsa110_assets.orchestration.running import GROUP_TAG
 from dsa110_assets.products import group_id_of
 from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion, SubbandFile
-from dsa110_assets.stages.attempts import now
-from dsa110_assets.stages.intake import LOOK_LIMIT_S
+from dsa110_assets.stages import intake
+from dsa110_assets.stages.platform import Platform
 from dsa110_assets_tests.chaos.running_platform import RunningPlatform, running
 from dsa110_assets_tests.chaos.small_night import SmallNight, prepare
 
@@ -134,7 +133,7 @@ def _dead_run(target: RunningPlatform, night: SmallNight, tile: int) -> float:
 
 
 def _looks(target: RunningPlatform, n_files: int) -> dict[str, float]:
-    """Looks of the sensor at a directory of many known files: each of a sweep's calls, and a call with a hint only."""
+    """Looks of the sensor at a directory of many known files."""
     directory = target.config.input_dir.parent / "many"
     directory.mkdir()
     rows = []
@@ -150,31 +149,36 @@ def _looks(target: RunningPlatform, n_files: int) -> dict[str, float]:
     with target.platform.database.session() as session:
         for start in range(0, n_files, 10_000):
             session.execute(insert(SubbandFile), rows[start : start + 10_000])
-    config = target.config.model_copy(update={"input_dir": directory})
-    hint = [Path(str(rows[0]["path"]))]
-    looks: list[float] = []
-    sweeps: list[float] = []
-    hinted: list[float] = []
-    for _ in range(3):
-        sweep: Sweep | None = None
-        calls: list[float] = []
-        while sweep is None or not sweep.is_done:
-            began = time.perf_counter()
-            sweep = sweep or Sweep(directory)
-            report = scan_directory(target.platform.database, directory, config, now(), [], sweep=sweep, time_limit_s=LOOK_LIMIT_S)
-            calls.append(time.perf_counter() - began)
-            assert report.n_opened == 0
-        began = time.perf_counter()
-        scan_directory(target.platform.database, directory, config, now(), hint)
-        hinted.append(time.perf_counter() - began)
-        looks += calls
-        sweeps.append(sum(calls))
+    platform = replace(target.platform, config=target.config.model_copy(update={"input_dir": directory, "scan_interval_s": 0.001}))
+    sweeps = [_sweep(platform) for _ in range(4)]  # the first one asks the ledger about every file, as once in an hour
+    first, later = sweeps[0], [call for sweep in sweeps[1:] for call in sweep]
     return {
-        "longest call (s)": round(max(looks), 2),
-        "calls of a sweep": round(len(looks) / len(sweeps), 1),
-        "whole sweep (s)": round(statistics.median(sweeps), 2),
-        "call with a hint only (s)": round(statistics.median(hinted), 3),
+        "longest call (s)": round(max(max(sweep) for sweep in sweeps), 2),
+        "calls of the first sweep, of later ones": [len(first), round(len(later) / 3, 1)],
+        "first sweep, later ones altogether (s)": [round(sum(first), 2), round(sum(later) / 3, 2)],
+        "call between sweeps (s)": round(_call_between(platform), 3),
     }
+
+
+def _sweep(platform: Platform) -> list[float]:
+    """Times of the sensor's looks from a sweep's beginning to its end."""
+    calls: list[float] = []
+    while True:
+        began = time.perf_counter()
+        report = intake.look(platform)
+        calls.append(time.perf_counter() - began)
+        assert report.n_opened == 0
+        if intake.sweep_is_done(platform):
+            return calls
+
+
+def _call_between(platform: Platform) -> float:
+    """Time of a look that has only hints to follow, and none of them."""
+    idle = replace(platform, config=platform.config.model_copy(update={"scan_interval_s": 3600.0}))
+    _sweep(idle)
+    began = time.perf_counter()
+    intake.look(idle)
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def scan_directory(
         arrivals.mark_gone(session, gone, now)
         closed = closing.close_ready_groups(session, now, config, unread=[name.stamp for one in unread if (name := one.name) is not None])
     if sweep is not None:
-        sweep.unread = unread  # not before all is booked: what the database has not taken is judged again
+        sweep.booked(unread, gone)  # what the database has not taken is judged again
     return replace(report, booked=tuple(booked), gone=tuple(gone), pending=closed.pending, failed=closed.failed)
 
 

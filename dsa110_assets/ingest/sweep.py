@@ -3,7 +3,8 @@
 A `Sweep` is one walk over the whole directory, newest name first. It lists the names once, and `Sweep.advance` compares some
 thousands of them at a time with the ledger, until all are done or the caller's time is over; the next call goes on. So a
 sensor's tick stays short however many files there are, and every file is looked at once in each sweep. A file is news when its
-size or its time of modification is not the ledger's. What does not belong here: opening files (`scan`).
+size or its time of modification is not the ledger's; what the ledger has once confirmed is remembered by the process for a while
+(`Confirmed`), so that most sweeps cost a listing and no query. What does not belong here: opening files (`scan`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,13 @@ class Listed(NamedTuple):
         return parse_raw_name(self.path.rpartition(os.sep)[2])
 
 
-def news(database: Database, directory: Path, names: Iterable[str], *, retry_unreadable: bool) -> tuple[int, list[Listed]]:
+Confirmed = dict[str, tuple[int, int]]
+"""Size and time of modification of the files, by path, that the ledger was seen to know as they are."""
+
+
+def news(
+    database: Database, directory: Path, names: Iterable[str], *, retry_unreadable: bool, confirmed: Confirmed | None = None
+) -> tuple[int, list[Listed]]:
     """Files of a directory that the ledger does not know as they are now.
 
     Args:
@@ -55,18 +62,24 @@ def news(database: Database, directory: Path, names: Iterable[str], *, retry_unr
         directory: absolute.
         names: names in it; what is no regular file, or has gone, is passed over.
         retry_unreadable: whether files that the disk did not give the last time are news.
+        confirmed: files of which the ledger need not be asked; what it confirms is added.
 
     Returns:
         Number of the files that are there, and those that are news.
     """
-    listed = {one.path: one for name in names if (one := _look(f"{directory}{os.sep}{name}")) is not None}
-    if not listed:
-        return 0, []
-    columns = zip(*((one.path, one.size_bytes, one.mtime_ns, one.trouble is not None) for one in listed.values()), strict=True)
+    confirmed = {} if confirmed is None else confirmed
+    listed = [one for name in names if (one := _look(f"{directory}{os.sep}{name}")) is not None]
+    asked = {one.path: one for one in listed if confirmed.get(one.path) != one[1:3]}
+    if not asked:
+        return len(listed), []
+    columns = zip(*((one.path, one.size_bytes, one.mtime_ns, one.trouble is not None) for one in asked.values()), strict=True)
     found = dict(zip(("paths", "sizes", "mtimes", "troubles"), map(list, columns), strict=True))
     with database.session() as session:
         fresh = session.scalars(_NEWS, found | {"retry": retry_unreadable}).all()
-    return len(listed), [listed[path] for path in fresh]
+    confirmed.update((one.path, one[1:3]) for one in asked.values() if one.trouble is None)
+    for path in fresh:
+        confirmed.pop(path, None)
+    return len(listed), [asked[path] for path in fresh]
 
 
 _NEWS = text(
@@ -88,11 +101,16 @@ _NEWS = text(
 class Sweep:
     """One walk over a directory. ``n_being_written``: files that bear ``_incomplete``. ``unread``: news that nobody has opened yet.
 
+    Args:
+        directory: flat directory of raw files.
+        confirmed: what earlier sweeps of this process have found known; this one asks the ledger about all others only, and adds to
+            it. Without it, or when it is empty, every file and every row of the ledger is compared.
+
     Raises:
         ConfigurationError: the directory cannot be listed.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, confirmed: Confirmed | None = None) -> None:
         self.directory = directory.absolute()
         try:
             names = os.listdir(self.directory)  # noqa: PTH208 - a hundred thousand Path objects are dear
@@ -105,7 +123,9 @@ class Sweep:
         self.n_being_written = sum(name.endswith(BEING_WRITTEN) for name in names)
         self._names = set(wanted(names))
         self._to_compare = sorted(self._names)
-        self._rows_from: str | None = f"{self.directory}{os.sep}"
+        self._confirmed: Confirmed = {} if confirmed is None else confirmed
+        self._rows_from: str | None = None if self._confirmed else f"{self.directory}{os.sep}"
+        self._missing = [path for path in self._confirmed if path.rpartition(os.sep)[2] not in self._names]
         self.unread: list[Listed] = []
 
     @property
@@ -125,11 +145,11 @@ class Sweep:
             Number of the files that were compared, and the paths of known files that have been deleted.
         """
         n_compared = 0
-        gone: list[str] = []
+        gone, self._missing = [path for path in self._missing if not os.path.lexists(path)], []
         while not self.is_done and len(self.unread) < enough:
             if self._to_compare:
                 part = self._to_compare[: -PART - 1 : -1]
-                n_there, fresh = news(database, self.directory, part, retry_unreadable=True)
+                n_there, fresh = news(database, self.directory, part, retry_unreadable=True, confirmed=self._confirmed)
                 n_compared += n_there
                 self.unread += fresh
                 del self._to_compare[-PART:]
@@ -138,6 +158,12 @@ class Sweep:
             if time.monotonic() >= until:
                 break
         return n_compared, gone
+
+    def booked(self, unread: list[Listed], gone: Iterable[str]) -> None:
+        """The ledger has taken what `advance` found, but for ``unread``; only now it may be forgotten."""
+        self.unread = unread
+        for path in gone:
+            self._confirmed.pop(path, None)
 
     def _deleted(self, database: Database) -> list[str]:
         """Some of the ledger's rows, in the ledger's own order: those whose files the listing did not show."""

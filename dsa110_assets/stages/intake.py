@@ -17,7 +17,7 @@ from sqlalchemy import select
 from dsa110_assets.errors import ChildFailedError, LeaseLostError, PipelineError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.scan import ScanReport, scan_directory
-from dsa110_assets.ingest.sweep import Sweep
+from dsa110_assets.ingest.sweep import Confirmed, Sweep
 from dsa110_assets.ingest.watch import Watcher
 from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.stages import disk, planning
@@ -47,6 +47,10 @@ LOOK_LIMIT_S = 0.6
 """Time, seconds, after which a look at the directory leaves the rest to the next tick."""
 
 
+CONFIRMED_FOR_S = 3600.0
+"""So long a sweep believes what an earlier one has read from the ledger; then it reads all of it again."""
+
+
 class _Eyes:
     """Watcher and sweep of this process. Lost with the process, which only costs one sweep."""
 
@@ -55,6 +59,8 @@ class _Eyes:
         self.sweep: Sweep | None = None
         self.sweep_due_at = -float("inf")
         self.look_again: set[Path] = set()
+        self.confirmed: Confirmed = {}
+        self.forget_at = -float("inf")
 
 
 _eyes: dict[Path, _Eyes] = {}
@@ -66,16 +72,20 @@ def look(platform: Platform) -> ScanReport:
     A sweep over a large directory takes several calls of about `LOOK_LIMIT_S`, newest files first. So a file of which the
     watcher has said nothing is found at the latest after the interval and two sweeps (100 000 files: figures in docs/reliability.md).
     """
+    began = time.monotonic()
     config = platform.config
     eyes = _eyes.setdefault(config.input_dir, _Eyes(platform))
     eyes.watcher.start()
     seen = eyes.watcher.drain()
     if seen is None:
         eyes.sweep_due_at = -float("inf")
-    if eyes.sweep is None and time.monotonic() >= eyes.sweep_due_at:
-        eyes.sweep, eyes.sweep_due_at = Sweep(config.input_dir), time.monotonic() + config.scan_interval_s
+    if eyes.sweep is None and began >= eyes.sweep_due_at:
+        if began >= eyes.forget_at:
+            eyes.confirmed, eyes.forget_at = {}, began + CONFIRMED_FOR_S
+        eyes.sweep, eyes.sweep_due_at = Sweep(config.input_dir, eyes.confirmed), began + config.scan_interval_s
     hints = eyes.look_again = (seen or set()) | eyes.look_again  # kept when the database does not answer
-    report = scan_directory(platform.database, config.input_dir, config, now(), hints, sweep=eyes.sweep, time_limit_s=LOOK_LIMIT_S)
+    left_s = max(0.0, LOOK_LIMIT_S - (time.monotonic() - began))
+    report = scan_directory(platform.database, config.input_dir, config, now(), hints, sweep=eyes.sweep, time_limit_s=left_s)
     eyes.look_again = set(report.not_yet)
     if eyes.sweep is None:
         if report.n_unread:
@@ -83,6 +93,11 @@ def look(platform: Platform) -> ScanReport:
     elif eyes.sweep.is_done and not eyes.sweep.unread:
         eyes.sweep = None
     return report
+
+
+def sweep_is_done(platform: Platform) -> bool:
+    """Whether the last look has come to the end of the directory."""
+    return _eyes[platform.config.input_dir].sweep is None
 
 
 def tick(platform: Platform, *, most: int) -> TickReport:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import event, func, insert, select
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, RegistryError
@@ -75,6 +76,34 @@ def test_a_call_without_time_does_one_part_and_the_parts_together_see_all(databa
     assert {one.path for report in reports for one in report.rejected} == {str(known[7])}
     assert sorted(path for report in reports for path in report.gone) == [str(known[5]), str(known[1000])]
     assert sum(report.n_opened for report in reports) == 18
+
+
+def test_a_sweep_does_not_ask_again_what_an_earlier_one_has_confirmed(database: Database, incoming: Path, known: list[Path]) -> None:
+    """Changes and deletions are found all the same; the ledger is asked about the new, the changed and the unreadable only."""
+    confirmed: sweep.Confirmed = {}
+    asked: list[str] = []
+
+    def listen(*call: Any) -> None:
+        asked.extend([call[2]] if "unnest" in call[2] or "subband_files.path >" in call[2] else [])
+
+    event.listen(database.engine, "before_cursor_execute", listen)
+
+    def swept() -> ScanReport:
+        asked.clear()
+        return scan_directory(database, incoming, settings(), NOW, sweep=Sweep(incoming, confirmed))
+
+    assert swept().n_listed == 1200
+    assert len(asked) > 2 * N_PARTS
+    assert (swept().n_listed, asked) == (1200, [])
+    new = write_observation(incoming)
+    known[7].write_bytes(b"changed")
+    known[5].unlink()
+    report = swept()
+    assert sorted(report.accepted) == sorted(map(str, new))
+    assert ([one.path for one in report.rejected], report.gone) == ([str(known[7])], (str(known[5]),))
+    assert (swept().gone, swept().n_opened) == ((), 0)
+    known[5].write_bytes(b"old")
+    assert [one.path for one in swept().rejected] == [str(known[5])], "it has come back"
 
 
 def test_files_that_come_while_a_sweep_goes_on_are_not_taken_for_deleted(database: Database, incoming: Path, known: list[Path]) -> None:
