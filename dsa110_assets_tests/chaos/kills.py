@@ -3,7 +3,7 @@
 ``python -m dsa110_assets_tests.chaos.kills --kills 100 --seed 1``. The real services of `dsa110 up` process `small_night`;
 new observations arrive as long as there are kills to come. A kill hits the daemon (with the sensors' loop), the webserver, the
 code server (the sensors themselves), a run worker, a CASA child or the database: of the kinds that live at the moment, those that
-were hit least are the likeliest. The next one comes after a random pause, and when the services run again and a run works, or ten
+were hit least are the likeliest. The next one comes after a random pause, and when the services run again and a run works, or eight
 seconds later, so that a slow machine is hit at work and not only while it starts. At the end `agreement` looks for anything lost,
 half or twice, and is itself checked with planted faults. Exit code 0 only when all is well.
 """
@@ -30,16 +30,19 @@ from dsa110_assets.errors import PipelineError
 from dsa110_assets.products import group_id_of
 from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.stages import planning
+from dsa110_assets.stages.attempts import now
 from dsa110_assets_tests.chaos.agreement import Night, disagreements, planted_faults
 from dsa110_assets_tests.chaos.running_platform import RunningPlatform, running
 from dsa110_assets_tests.chaos.small_night import SmallNight, digests, prepare
 
 SERVICES = ("daemon", "webserver", "code server", "database")
-MEAN_PAUSE_S = 4.0
-LONGEST_START_S = 10.0
+MEAN_PAUSE_S = 3.0
+LONGEST_START_S = 8.0
 """So long a kill waits for services that are still starting, and for a run to work."""
 QUIET_LIMIT_S = 1200.0
 FEWEST_IN_WORK = 3
+MOST_UNFINISHED = 7
+"""Another observation arrives when fewer than the first number can be worked on now, and fewer than the second are unfinished."""
 JD_MINUS_MJD = 2_400_000.5
 
 
@@ -111,8 +114,10 @@ def _attack(target: RunningPlatform, night: SmallNight, n_kills: int, seed: int,
         try:
             with target.platform.database.session() as session:
                 tally.look(session)
-                waiting = tiles - sum(state == GroupState.COMPLETED for state in session.scalars(select(IngestGroup.state)))
-            if tiles < night.n_tiles and waiting < FEWEST_IN_WORK:
+                groups = session.execute(select(IngestGroup.state, IngestGroup.pending_at)).tuples().all()
+            unfinished = tiles - sum(state == GroupState.COMPLETED for state, _ in groups)
+            delayed = sum(state == GroupState.PENDING and at is not None and at > now() for state, at in groups)
+            if tiles < night.n_tiles and unfinished - delayed < FEWEST_IN_WORK and unfinished < MOST_UNFINISHED:
                 _arrive(target, night, tiles)
                 tiles += 1
         except PipelineError:  # the database has just been killed
