@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _SPECTRUM_ROUNDS = 3
 _SINGULAR = 0.05
+_PEAK_IN_CHANNEL = 2.0
+"""What is left in a channel is at most about so much brighter than in the whole band; it only decides how finely is gridded."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def run(
     beam = fit_beam(psf, options.cell_arcsec)
     band = Gridder(vis, weights, grid, options)
     dirty = band.dirty()
-    _, bright, rounds = without_bright_sources(vis, weights, grid, options, psf, beam, band, dirty, sky)
+    left, bright, rounds = without_bright_sources(vis, weights, grid, options, psf, beam, band, dirty, sky)
     rests = [np.ascontiguousarray(band.visibilities[:, part.members]) for part in parts]
     in_channels = np.zeros((len(parts), 0))
     if len(bright):
@@ -141,9 +143,10 @@ def run(
         rounds += more
     for gridder, rest in zip(gridders, rests, strict=True):
         gridder.replace_visibilities(rest)
+    peak_jy = _PEAK_IN_CHANNEL * float(np.abs(left).max())
     cleaner = JoinedCleaner(psfs, parts, beam, options, mask, strict=strict_mask)
     result = cleaner.clean(
-        np.stack([gridder.dirty() for gridder in gridders]),
+        np.stack([gridder.dirty(peak_jy) for gridder in gridders]),
         lambda model: np.stack([gridder.residual(one) for gridder, one in zip(gridders, model, strict=True)]),
     )
     model, residual = _weighted_mean(result.model, share), _weighted_mean(result.residual, share)
