@@ -26,6 +26,7 @@ from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources, add_to_image, add_to_model, dirty_values, subtract_point_sources
 from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam, smearing_loss
 from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam, fit_beam
+from dsa110_assets.imaging.spectral_index import LARGEST_ERROR, fit_power_law
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
 from dsa110_assets.imaging.wgridder import Gridder, without_bright_sources
@@ -136,9 +137,9 @@ def run(
     rests = [np.ascontiguousarray(band.visibilities[:, part.members]) for part in parts]
     in_channels = np.zeros((len(parts), 0))
     if len(bright):
-        in_channels = _expected(vis, weights, parts, grid, options, bright)
+        expected = _expected(vis, weights, parts, grid, options, bright)
         bright, in_channels, more = _own_spectra(
-            rests, parts, psfs, grid, options, bright, in_channels, options.bright_sigma * weights.thermal_jy_per_beam
+            rests, parts, psfs, grid, options, bright, expected, options.bright_sigma * weights.thermal_jy_per_beam
         )
         rounds += more
     for gridder, rest in zip(gridders, rests, strict=True):
@@ -269,7 +270,7 @@ def _own_spectra(
     expected_jy: NDArray[np.float64],
     limit_jy: float,
 ) -> tuple[PointSources, NDArray[np.float64], int]:
-    """Give sources that were taken out of the visibilities the fluxes that they have in each channel.
+    """Give sources that were taken out of the visibilities the fluxes that they have in each channel, and their spectral indices.
 
     A wrong index leaves rings around a source, and side lobes in them were taken for sources: what is then below half of the limit for bright
     ones goes back into the data.
@@ -284,34 +285,38 @@ def _own_spectra(
     Returns:
         The sources with their fluxes in the whole band, those in the channels, (Nchannel, Nsource), and how often sources were subtracted again.
     """
-    share = np.array([part.share for part in parts])
+    share, thermal = np.array([part.share for part in parts]), np.array([part.weights.thermal_jy_per_beam for part in parts])
+    frequency = np.array([part.frequency_hz for part in parts])
     flux, rounds = expected_jy.copy(), 0
 
-    def subtract(channel: int, some: NDArray[np.bool_], jy: NDArray[np.float64]) -> None:
-        part, wanted = parts[channel], PointSources(sources.y[some], sources.x[some], jy[some])
-        rests_jy[channel] = subtract_point_sources(replace(part.vis, vis_jy=rests_jy[channel]), part.weights, grid, options, wanted)
-        flux[channel, some] += jy[some]
+    def subtract() -> None:
+        for channel, part in enumerate(parts):
+            its = replace(sources, flux_jy=flux[channel])
+            rests_jy[channel] = subtract_point_sources(part.vis, part.weights, grid, options, its)
 
     while True:
-        most = 0
-        for channel, part in enumerate(parts):
-            thermal = part.weights.thermal_jy_per_beam
-            into_fluxes = _inverse_response(psfs[channel], sources)
-            for number in range(1, _SPECTRUM_ROUNDS + 1):
-                left = dirty_values(part.vis, rests_jy[channel], part.weights, grid, options, sources.y, sources.x)
-                if np.abs(left).max(initial=0.0) < 4 * thermal:
-                    break
-                missing = into_fluxes @ left
-                subtract(channel, np.abs(missing) > thermal, missing)
-                most = max(most, number)
-        rounds += most
+        into_fluxes = [_inverse_response(psf, sources) for psf in psfs]
+        for _ in range(_SPECTRUM_ROUNDS):
+            left = [
+                dirty_values(part.vis, rest, part.weights, grid, options, sources.y, sources.x)
+                for part, rest in zip(parts, rests_jy, strict=True)
+            ]
+            if np.all(np.abs(left) < 4 * thermal[:, None]):
+                break
+            flux += [inverse @ values for inverse, values in zip(into_fluxes, left, strict=True)]
+            law = fit_power_law(flux / expected_jy, thermal[:, None] / expected_jy, frequency, options.reference_frequency_hz)
+            known = law.alpha_error < LARGEST_ERROR
+            sources = replace(sources, spectral_index=options.spectral_index + np.where(known, law.alpha, 0.0))
+            subtract()
+            rounds += 1
         band_jy = share @ flux / share.sum()
         real = band_jy > 0.5 * limit_jy
         if real.all():
             return replace(sources, flux_jy=band_jy), flux, rounds
-        for channel in range(len(parts)):
-            subtract(channel, ~real, -flux[channel])
-        sources, flux = PointSources(sources.y[real], sources.x[real], sources.flux_jy[real]), flux[:, real]
+        sources = PointSources(sources.y[real], sources.x[real], band_jy[real])
+        flux, expected_jy = flux[:, real], expected_jy[:, real]
+        subtract()
+        rounds += 1
 
 
 def _inverse_response(psf: NDArray[np.float32], sources: PointSources) -> NDArray[np.float64]:

@@ -51,11 +51,12 @@ _DAMPING = 1e-3
 
 @dataclass(frozen=True)
 class PointSources:
-    """``y``, ``x``: positions in pixels, zero-based; ``flux_jy``: apparent flux (peak in the image). Shape (Nsource,)."""
+    """``y``, ``x``: positions in pixels, zero-based; ``flux_jy``: apparent flux (peak in the image); ``spectral_index``: None for that of the options. Shape (Nsource,)."""
 
     y: NDArray[np.float64]
     x: NDArray[np.float64]
     flux_jy: NDArray[np.float64]
+    spectral_index: NDArray[np.float64] | None = None
 
     @classmethod
     def none(cls) -> PointSources:
@@ -81,12 +82,13 @@ def subtract_point_sources(
     ra, dec = grid.sky_of(sources.y, sources.x)
     lmn = direction_cosines(ra, dec, grid.ra_rad, grid.dec_rad) - np.array([0.0, 0.0, 1.0])
     sampling = beam_sampling(vis, weights)
-    response = effective_beam(sampling, ra, dec, options.reference_frequency_hz, options.spectral_index)
+    index = np.full(len(sources), options.spectral_index) if sources.spectral_index is None else sources.spectral_index
+    response = effective_beam(sampling, ra, dec, options.reference_frequency_hz, index)
     if options.correct_smearing:
         response *= smearing_loss(vis, weights, ra, dec)
     separation = angular_separation_rad(ra[:, None], dec[:, None], sampling.pointing_ra_rad, sampling.pointing_dec_rad)
-    spectrum = (vis.frequency_hz / options.reference_frequency_hz) ** options.spectral_index
-    amplitude = airy_power_beam(separation[:, :, None], vis.frequency_hz) * spectrum * (sources.flux_jy / response)[:, None, None]
+    spectrum = (vis.frequency_hz / options.reference_frequency_hz) ** index[:, None] * (sources.flux_jy / response)[:, None]
+    amplitude = airy_power_beam(separation[:, :, None], vis.frequency_hz) * spectrum[:, None, :]
     band = float(np.median(vis.channel_width_hz)) / SPEED_OF_LIGHT_M_PER_S if options.correct_smearing else 0.0
     integration = vis.integration_s if options.correct_smearing else 0.0
     pointing = direction_cosines(sampling.pointing_ra_rad, sampling.pointing_dec_rad, grid.ra_rad, grid.dec_rad) - np.array([0.0, 0.0, 1.0])

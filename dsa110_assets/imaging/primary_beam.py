@@ -62,9 +62,13 @@ def beam_sampling(vis: Visibilities, weights: ImagingWeights) -> BeamSampling:
 
 
 def effective_beam(
-    sampling: BeamSampling, ra_rad: NDArray[np.float64], dec_rad: NDArray[np.float64], reference_frequency_hz: float, spectral_index: float
+    sampling: BeamSampling,
+    ra_rad: NDArray[np.float64],
+    dec_rad: NDArray[np.float64],
+    reference_frequency_hz: float,
+    spectral_index: float | NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Response to a source of the given spectral index relative to its flux at the reference frequency, without smearing; shape of ``ra_rad``."""
+    """Response to sources of the given spectral index (of each, or of all) relative to its flux at the reference frequency, without smearing; shape of ``ra_rad``."""
     total = np.zeros(np.shape(ra_rad))
     for group, (frequency, share) in enumerate(zip(sampling.frequency_hz, sampling.frequency_weight, strict=True)):
         beam = drift_averaged_power_beam(

@@ -109,13 +109,14 @@ def test_an_index_is_given_only_where_the_signal_suffices(imaged: Joined):
 def test_the_image_of_the_whole_band_is_the_one_without_channels(imaged: Joined):
     at = pixels(imaged)
     before, after = plane(imaged.whole, "image")[at][:-1], plane(imaged.joined, "image")[at][:-1]
-    assert np.abs(after / before - 1).max() < 0.005
+    # alone, sources of other indices than the assumed one leave something behind, which is in the pixels of the others: up to half of the noise
+    assert np.all(np.abs(after - before) < 0.005 * before + 0.5 * imaged.whole.noise_jy_per_beam)
+    assert np.median(np.abs(after / before - 1)) < 0.003
     assert abs((after / before).mean() - 1) < 0.001
     np.testing.assert_allclose(plane(imaged.joined, "psf"), plane(imaged.whole, "psf"), atol=2e-4)
     assert imaged.joined.beam.major_arcsec == pytest.approx(imaged.whole.beam.major_arcsec, rel=1e-3)
-    # sources of other indices than the assumed one leave less behind
-    assert imaged.joined.noise_jy_per_beam < 1.02 * imaged.whole.noise_jy_per_beam
-    assert imaged.joined.noise_jy_per_beam == pytest.approx(imaged.joined.thermal_jy_per_beam, rel=0.1)
+    assert imaged.joined.noise_jy_per_beam < 0.9 * imaged.whole.noise_jy_per_beam
+    assert imaged.joined.noise_jy_per_beam == pytest.approx(imaged.joined.thermal_jy_per_beam, rel=0.05)
 
 
 def test_channel_images_give_the_flux_at_their_frequency(imaged: Joined):
