@@ -42,6 +42,53 @@ def _row_range(
 
 
 @_compile
+def _overlap_of_row(
+    a: float,
+    b: float,
+    c: float,
+    x0: float,
+    dy: float,
+    left: int,
+    right: int,
+    q_max: float,
+    widened: float,
+    weighted: F64,
+    scaled: F64,
+) -> tuple[float, float]:
+    """Sums over the columns of a row of ``weighted`` times another source's beam, and of ``scaled`` times its beam widened by the noise.
+
+    The beam ends at ``q_max``, the widened one at three times that.
+    """
+    first, last, _ = _row_range(a, b, c, dy, 3.0 * q_max, x0, right + 1)
+    first = max(first, left)
+    if last < first:
+        return 0.0, 0.0
+    dx = first - x0
+    exponent, slope = -0.5 * (a * dx * dx + 2.0 * b * dx * dy + c * dy * dy), -a * (dx + 0.5) - b * dy
+    spread, ratio, step, noise_sum = np.exp(exponent * widened), np.exp(slope * widened), np.exp(-a * widened), 0.0
+    for column in range(first - left, last - left + 1):
+        noise_sum += scaled[column] * spread
+        spread *= ratio
+        ratio *= step
+    first, last, _ = _row_range(a, b, c, dy, q_max, x0, right + 1)
+    first = max(first, left)
+    if last < first:
+        return 0.0, noise_sum
+    dx = first - x0
+    kernel, ratio, step, normal_sum = (
+        np.exp(-0.5 * (a * dx * dx + 2.0 * b * dx * dy + c * dy * dy)),
+        np.exp(-a * (dx + 0.5) - b * dy),
+        np.exp(-a),
+        0.0,
+    )
+    for column in range(first - left, last - left + 1):
+        normal_sum += weighted[column] * kernel
+        kernel *= ratio
+        ratio *= step
+    return normal_sum, noise_sum
+
+
+@_compile
 def fit_groups(  # noqa: PLR0912
     image: F32,
     noise: F32,
@@ -67,6 +114,7 @@ def fit_groups(  # noqa: PLR0912
     ny, nx = image.shape
     n_groups = offsets.size - 1
     widened = 1.0 / (1.0 + correlation * correlation)
+    row_weighted, row_scaled = np.empty(nx), np.empty(nx)
     for g in range(n_groups):
         first, last = offsets[g], offsets[g + 1]
         n = last - first
@@ -94,7 +142,12 @@ def fit_groups(  # noqa: PLR0912
             top, bottom = int(np.ceil(y0 - reach)), int(np.floor(y0 + reach))
             if top < 0 or bottom > ny - 1:
                 flags[s] |= 1
-            seen = 0.0
+            seen, own_right, own_normal, own_noise = (
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            )  # sums in registers: the arrays would be read and written at every pixel
             step_ratio, step_ratio_g = np.exp(-a), np.exp(-a * widened)
             for row in range(max(top, 0), min(bottom, ny - 1) + 1):
                 dy = row - y0
@@ -110,28 +163,32 @@ def fit_groups(  # noqa: PLR0912
                 for column in range(left, right_end + 1):
                     value, sigma = np.float64(image[row, column]), np.float64(noise[row, column])
                     if np.isfinite(value) and sigma > 0.0 and sigma < np.inf:
-                        weighted = kernel / (sigma * sigma)
-                        right[i] += (value - background[s]) * weighted
-                        normal[i, i] += kernel * weighted
+                        inverse = 1.0 / sigma
+                        scaled = kernel * inverse
+                        weighted = scaled * inverse
+                        own_right += (value - background[s]) * weighted
+                        own_normal += kernel * weighted
                         seen += kernel * kernel
-                        noise_form[i, i] += kernel / sigma * wide * smoothing[i]
+                        own_noise += scaled * wide
                         if n_near > 0:
-                            for k in range(n_near):
-                                j = near[k]
-                                t = members[first + j]
-                                ex, ey = column - x[t], row - y[t]
-                                q = form[t, 0] * ex * ex + 2.0 * form[t, 1] * ex * ey + form[t, 2] * ey * ey
-                                if q <= 3.0 * q_max:
-                                    spread = np.exp(-0.5 * q * widened)
-                                    if q <= q_max:
-                                        normal[i, j] += weighted * (spread * spread if correlation == 1.0 else np.exp(-0.5 * q))
-                                    noise_form[i, j] += kernel / sigma * spread * smoothing[j]
+                            row_weighted[column - left], row_scaled[column - left] = weighted, scaled
                     else:
                         flags[s] |= 2
+                        if n_near > 0:
+                            row_weighted[column - left], row_scaled[column - left] = 0.0, 0.0
                     kernel *= ratio
                     ratio *= step_ratio
                     wide *= ratio_g
                     ratio_g *= step_ratio_g
+                for k in range(n_near):
+                    j = near[k]
+                    t = members[first + j]
+                    normal_sum, noise_sum = _overlap_of_row(
+                        form[t, 0], form[t, 1], form[t, 2], x[t], row - y[t], left, right_end, q_max, widened, row_weighted, row_scaled
+                    )
+                    normal[i, j] += normal_sum
+                    noise_form[i, j] += noise_sum * smoothing[j]
+            right[i], normal[i, i], noise_form[i, i] = own_right, own_normal, own_noise * smoothing[i]
             coverage[s] = seen * np.sqrt(determinant) / np.pi
         if correlation == 0.0:
             noise_form[:, :] = normal
@@ -176,26 +233,30 @@ def _solve(
 
 @_compile
 def _median(values: F64, n: int) -> float:
-    """Upper median of the first ``n`` values, which are reordered (Hoare's selection)."""
+    """Upper median of the first ``n`` values, which are reordered: selection by halves, without branches that depend on a value."""
     low, high, wanted = 0, n - 1, n // 2
     while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if wanted <= j:
-            high = j
-        elif wanted >= i:
-            low = i
-        else:
-            break
+        one, two, three = values[low], values[(low + high) // 2], values[high]
+        pivot = max(min(one, two), min(max(one, two), three))
+        below = low
+        for i in range(low, high + 1):
+            value = values[i]
+            values[i] = values[below]
+            values[below] = value
+            below += int(value < pivot)
+        if wanted < below:
+            high = below - 1
+        elif below > low:
+            low = below
+        else:  # nothing is below: put aside what equals the pivot
+            for i in range(low, high + 1):
+                value = values[i]
+                values[i] = values[below]
+                values[below] = value
+                below += int(value == pivot)
+            if wanted < below:
+                return pivot
+            low = below
     return values[wanted]
 
 

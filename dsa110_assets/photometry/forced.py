@@ -36,7 +36,7 @@ from dsa110_assets.photometry.beams import FWHM_PER_SIGMA, Beam, BeamFrame, pixe
 
 _SAME_SOURCE_BEAMS = 0.1
 _ANNULUS_SAMPLES = 128
-_STRIPE_ROWS = 64
+_STRIPE_ROWS = 256
 _EDGE, _INVALID = 1, 2
 
 

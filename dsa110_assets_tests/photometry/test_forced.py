@@ -204,5 +204,15 @@ def test_maps_that_do_not_fit_are_refused():
         Beam(10 / 3600, 20 / 3600, 0.0)
 
 
+@pytest.mark.parametrize("levels", [None, 1, 2, 5])
+def test_the_annulus_median_is_numpys_of_sorted_values_with_and_without_equal_ones(levels):
+    from dsa110_assets.photometry._kernels import _median
+
+    rng = np.random.default_rng(3)
+    for n in (1, 2, 3, 8, 31, 128, 300):
+        values = rng.standard_normal(n) if levels is None else rng.integers(0, levels, n).astype(float)
+        assert _median(values.copy(), n) == np.sort(values)[n // 2]
+
+
 def test_constants_of_this_file_are_those_of_a_gaussian():
     assert pytest.approx(2.354820045) == 1 / FWHM_TO_SIGMA
