@@ -19,7 +19,8 @@ CORE_CELLS = 5
 LENS_STEP = 2.0**0.5
 LENS_SHARE = 0.75
 """Longest template in units of the light curve."""
-MIN_OUTSIDE = 2.5
+LEAST_OUTSIDE = 0.2
+"""Share of the baseline's weight that must lie outside of a template."""
 LEAST_CORE = 2.0
 """A lens is tried where the core alone deviates by so many sigma: one position in 44, all of which count as trials."""
 SIDE_WIDTHS = 1.5
@@ -139,9 +140,9 @@ def _lens(  # noqa: PLR0912
 ) -> tuple[float, float]:
     """Matched filter of one source with a bank of lens templates; ``(best significance, trials)``, see `ese` for the statistic.
 
-    ``terms`` (Nmeas, 5): weight, weight x flux; weight and weight x flux in the baseline, 1 where in the baseline.
+    ``terms`` (Nmeas, 4): weight, weight x flux; the same in the baseline.
     ``bank`` (Nshapes, Ncells): relative flux minus 1 in cells of a `CORE_CELLS`th of the core's width, the core in the middle.
-    ``sums`` (at least CORE_CELLS Nmeas + 2, 5): workspace. Fills ``out`` (6): baseline, centre (MJD), width of the core (days), shape, amplitude
+    ``sums`` (at least CORE_CELLS Nmeas + 2, 4): workspace. Fills ``out`` (6): baseline, centre (MJD), width of the core (days), shape, amplitude
     (1: the template itself), significance, where that exceeds ``best``.
     """
     n, n_cells = time.size, bank.shape[1]
@@ -156,10 +157,10 @@ def _lens(  # noqa: PLR0912
         sums[: count + 1] = 0.0
         for k in range(n):
             at = min(int((time[k] - time[0]) * per_cell + 0.5), count - 1) + 1
-            for row in range(5):
+            for row in range(4):
                 sums[at, row] += terms[k, row]
         for at in range(1, count + 1):
-            for row in range(5):
+            for row in range(4):
                 sums[at, row] += sums[at - 1, row]
         step = max(1, int(cadence / cell + 0.5))
         for centre in range(0, count, step):
@@ -168,11 +169,10 @@ def _lens(  # noqa: PLR0912
             core_w = sums[right, 0] - sums[left, 0]
             if core_w == 0.0 or sums[left, 0] == sums[low, 0] or sums[high, 0] == sums[right, 0]:
                 continue
-            outside = sums[count, 4] - (sums[high, 4] - sums[low, 4])
-            if outside < MIN_OUTSIDE:
+            wb = sums[count, 2] - (sums[high, 2] - sums[low, 2])
+            if wb < LEAST_OUTSIDE * sums[count, 2]:
                 continue
             trials += 0.5 * bank.shape[0]  # one-sided
-            wb = sums[count, 2] - (sums[high, 2] - sums[low, 2])
             wbf = sums[count, 3] - (sums[high, 3] - sums[low, 3])
             both = core_w * wb  # the core's deviation and its variance, both times this: no division where nothing is
             deviation = (sums[right, 1] - sums[left, 1]) * wb - wbf * core_w
@@ -249,7 +249,7 @@ def events(  # noqa: PLR0912
     longest = 0
     for s in range(offsets.size - 1):
         longest = max(longest, offsets[s + 1] - offsets[s])
-    sums, lens = np.zeros((CORE_CELLS * longest + 2, 5)), np.zeros(6)
+    sums, lens = np.zeros((CORE_CELLS * longest + 2, 4)), np.zeros(6)
     for s in range(offsets.size - 1):
         first, last = offsets[s], offsets[s + 1]
         n = last - first
@@ -265,11 +265,11 @@ def events(  # noqa: PLR0912
         # running sums in time: of the fluxes (for windows), and of the points that make the baseline
         window_w, window_wf = np.zeros(n + 1), np.zeros(n + 1)
         base_w, base_wf, base_n = np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1)
-        terms = np.empty((n, 5))
+        terms = np.empty((n, 4))
         for k in range(n):
             w, wb = 1.0 / (e[k] * e[k]), 1.0 / (e[k] * e[k] + intrinsic)
             inlier = 1.0 if with_catalogue.size <= 2 or abs(f[k] - level) <= INLIER_SIGMA / np.sqrt(wb) else 0.0
-            terms[k, 0], terms[k, 1], terms[k, 2], terms[k, 3], terms[k, 4] = w, w * f[k], inlier * wb, inlier * wb * f[k], inlier
+            terms[k, 0], terms[k, 1], terms[k, 2], terms[k, 3] = w, w * f[k], inlier * wb, inlier * wb * f[k]
             window_w[k + 1], window_wf[k + 1] = window_w[k] + w, window_wf[k] + w * f[k]
             base_w[k + 1], base_wf[k + 1], base_n[k + 1] = base_w[k] + inlier * wb, base_wf[k] + inlier * wb * f[k], base_n[k] + inlier
         extra_w = 1.0 / (catalogue_error[s] ** 2 + intrinsic) if known else 0.0

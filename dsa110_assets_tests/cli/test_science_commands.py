@@ -27,6 +27,7 @@ from dsa110_assets.registry.queries import (
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile
+from dsa110_assets_tests.notebooks import NOTEBOOKS, run_notebook
 from dsa110_assets_tests.registry_fixture import add_group
 
 SOURCES = [(128.3, 54.6, 0.4), (129.6, 54.2, 0.25), (130.4, 55.0, 0.3)]
@@ -126,6 +127,29 @@ def mosaic(platform, tmp_path, capsys):
     assert run(["mosaic", "build", "--name", "m", "--output", str(tmp_path / "m")]) == 0
     capsys.readouterr()
     return tmp_path / "m" / "m-image.fits"
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_the_notebook_of_a_field_runs_where_no_blind_search_has_run(mosaic, database, tmp_path, monkeypatch, capsys, measured):
+    """A platform without the catalogue of the hour, with and without forced fluxes."""
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    with pytest.raises(SystemExit, match="no hourly mosaic yet"):
+        run_notebook(NOTEBOOKS / "field.ipynb", tmp_path)
+    with database.session() as session:
+        times = {"start_mjd": START, "mid_mjd": START + 0.01, "end_mjd": START + 0.02}
+        upsert_mosaic(
+            session, name="m", kind="hourly", directory=str(mosaic.parent), **times, ra_deg=128.7, dec_deg=54.6, noise_jy_per_beam=0.002,
+            group_ids=[],
+        )  # fmt: skip
+        if measured:
+            run(["photometry", "peak", "--image", str(mosaic), "--output", "f.parquet"])
+            rows = pd.read_parquet("f.parquet").assign(
+                source_id=source_table(session).set_index("name").loc[["a", "b", "c"], "source_id"].to_numpy()
+            )
+            replace_photometry(session, "m", rows, time_mjd=START + 0.01)
+    found = run_notebook(NOTEBOOKS / "field.ipynb", tmp_path)
+    assert len(found["matched"]) == (3 if measured else 0)
+    assert "the blind search has not run" in capsys.readouterr().out
 
 
 def test_peak_fluxes_of_registered_and_of_given_positions_in_each_format(mosaic, tmp_path):
