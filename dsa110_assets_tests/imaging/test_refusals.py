@@ -13,7 +13,7 @@ from astropy.io import fits
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, ImagingError
 from dsa110_assets.imaging import ImagingOptions, image_tile
-from dsa110_assets.quality.image import compare_with_catalog, read_tile
+from dsa110_assets.quality.image import compare_with_catalog, judge_tile, read_tile
 from dsa110_assets_tests.imaging.synthetic_ms import Tile, offset_position, write_tile
 
 OPTIONS = ImagingOptions(image_size=256, cell_arcsec=8.0)
@@ -171,6 +171,46 @@ def test_multiscale_recovers_an_extended_source(tmp_path):
     model = fits.getdata(report.images["model"])[0, 0]
     assert model[152:232, 152:232].sum() == pytest.approx(3.0 * report.pb_centre, rel=0.03)
     assert report.noise_jy_per_beam < 1.5 * report.thermal_jy_per_beam
+
+
+@pytest.mark.parametrize("catalogued", [True, False])
+def test_an_extended_source_is_imaged_without_multiscale_too(tmp_path, catalogued: bool):
+    """Some beams wide and 6 Jy, in the catalogue as one point or not at all: its flux is there, and the image ends at its threshold."""
+    rng = np.random.default_rng(2)
+    rows = [(*offset_position(150.0, 54.6, e, n), 0.1, -0.7) for e, n in rng.normal(0, 120 / 3600, (60, 2))]
+    tile = write_tile(tmp_path / "x.ms", rows, n_antenna=20, n_time=6, n_channel=16)
+    sky = pd.DataFrame({"ra_deg": [150.0], "dec_deg": [54.6], "flux_jy": [6.0]})
+    options = ImagingOptions(image_size=384, cell_arcsec=6.0, correct_smearing=False)
+    report = image(tile.ms, tmp_path, options, sky=sky if catalogued else None)
+    model = fits.getdata(report.images["model"])[0, 0]
+    assert model[92:292, 92:292].sum() == pytest.approx(6.0 * report.pb_centre, rel=0.05)
+    assert report.converged
+    assert report.noise_jy_per_beam < 2 * report.thermal_jy_per_beam
+
+
+@pytest.mark.parametrize("selfcal_rounds", [0, 2])
+def test_data_that_no_sky_explains_end_in_an_image_that_is_called_bad(tmp_path, selfcal_rounds: int):
+    """Random phases of every antenna at every instant: cycles are bounded, nothing grows, the verdicts tell."""
+    from casacore.tables import table
+
+    position = offset_position(150.0, 54.6, 0.1, 0.1)
+    tile = write_tile(tmp_path / "r.ms", [(*position, 12.0, -0.7)], n_antenna=20, n_time=6, n_channel=16)
+    sky = pd.DataFrame({"ra_deg": [position[0]], "dec_deg": [position[1]], "flux_jy": [12.0]})
+    rng = np.random.default_rng(6)
+    with table(str(tile.ms), readonly=False, ack=False) as main:
+        data = main.getcol("DATA")
+        main.putcol("DATA", (data * np.exp(2j * np.pi * rng.uniform(size=data.shape[0]))[:, None, None]).astype(np.complex64))
+    options = ImagingOptions(image_size=512, cell_arcsec=8.0, selfcal_rounds=selfcal_rounds)
+    report = image(tile.ms, tmp_path, options, sky=sky)
+    assert report.major_cycles <= options.max_major + 4
+    planes = read_tile(tmp_path, "t")
+    assert np.isfinite(planes.image).all()
+    assert np.abs(planes.image).max() < 12.0
+    verdicts = {verdict.name: verdict for verdict in judge_tile(planes, sky)}
+    assert verdicts["noise_over_thermal"].passed is False
+    if selfcal_rounds:
+        assert report.selfcal is not None
+        assert report.selfcal.gains is None, report.selfcal.words
 
 
 def test_the_measurement_set_is_not_changed(small_tile: Tile, tmp_path):

@@ -41,6 +41,33 @@ def test_pitfall_33_a_conversion_holds_the_observation_once(tmp_path: Path) -> N
     assert peak_mb - before_mb < 1.6 * visibilities_mb + 60, (before_mb, peak_mb, visibilities_mb)
 
 
+_IMAGE = """
+import resource, sys
+from pathlib import Path
+from dsa110_assets.imaging import ImagingOptions, image_tile
+def peak_mb(size, out):
+    Path(out).mkdir()
+    image_tile(Path(sys.argv[1]), Path(out), "t", ImagingOptions(image_size=size, cell_arcsec=6144 / size, threads=1, niter=200), mask_sky=None, provenance={})
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak_mb(256, sys.argv[2] + "/small")
+print("MEMORY", before, peak_mb(2048, sys.argv[2] + "/large"))
+"""
+
+
+def test_pitfall_33_an_image_needs_few_copies_of_its_pixels(tmp_path: Path) -> None:
+    """At 4096 x 4096 as many planes as here are less than half of the 6 GB of the budget."""
+    from dsa110_assets_tests.imaging.synthetic_ms import offset_position, write_tile
+
+    tile = write_tile(tmp_path / "t.ms", [(*offset_position(150.0, 54.6, 0.1, 0.2), 1.0, -0.7)], n_antenna=12, n_time=2, n_channel=4)
+    result = subprocess.run(
+        [sys.executable, "-c", _IMAGE, str(tile.ms), str(tmp_path)], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    before_mb, peak_mb = map(float, result.stdout.split("MEMORY")[1].split())
+    planes = (peak_mb - before_mb) / (2048**2 * 4 / 2**20)
+    assert 3 < planes < 40, (before_mb, peak_mb)
+
+
 def test_pitfall_33_the_grid_of_a_mosaic_is_no_larger_than_its_strip(tmp_path: Path) -> None:
     from dsa110_assets.mosaicking.grid import choose_grid
     from dsa110_assets_tests.mosaicking.test_mosaic import strip
