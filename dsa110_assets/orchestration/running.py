@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 GROUP_TAG = "dsa110/observation"
 ATTEMPT_TAG = "dsa110/attempt"
+PASSES = "may pass"
+"""Name of a failure's metadata: whether the same work may succeed later."""
 TileStage = Callable[["Platform", TileRun], StageResult | None]
 RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
 """For assets that no queue repeats. A typed error that cannot pass is not retried (`explained_failures`)."""
@@ -36,7 +38,13 @@ def explained_failures() -> Iterator[None]:
     except PipelineError as error:
         raise dg.Failure(
             description=str(error),
-            metadata={"subject": error.subject, "cause": error.cause, "next step": error.next_step, "type": type(error).__name__},
+            metadata={
+                "subject": error.subject,
+                "cause": error.cause,
+                "next step": error.next_step,
+                "type": type(error).__name__,
+                PASSES: isinstance(error, RetriableError),
+            },
             allow_retries=isinstance(error, RetriableError),
         ) from error
 

@@ -5,6 +5,7 @@ here: deciding what is ready (`stages.intake`, `stages.planning`).
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -12,7 +13,7 @@ from dsa110_assets.orchestration import jobs
 from dsa110_assets.orchestration.backfills import nights_in_backfills
 from dsa110_assets.orchestration.partitions import hour_key, tile_key
 from dsa110_assets.orchestration.resources import PlatformResource
-from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG
+from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG, PASSES
 from dsa110_assets.stages.work import FollowUp, TileWork
 
 LAUNCH_LIMIT_S = 30.0
@@ -22,8 +23,12 @@ MOST_REQUESTS_PER_TICK = 20
 """A run request costs 0.15-0.35 s of the sensor's time."""
 
 WORK_TAG = "dsa110/work"
-MOST_KILLED = 20
-"""Runs for one piece of work that may be killed before nobody asks for another."""
+MOST_ASKED = 20
+"""Runs for one piece of work that may fail before nobody asks for another."""
+
+ASK_AGAIN_S = 2.0
+LONGEST_PAUSE_S = 300.0
+"""Pause before a second run is asked for, doubled with each further one up to the longest."""
 
 FOLLOW_UP_PRIORITY = "20"
 """Before any tile (live 10, backfill 0): tables release observations, and a finished hour is what people wait for."""
@@ -82,15 +87,15 @@ def raw_files(context: dg.SensorEvaluationContext, platform: PlatformResource) -
     )
 
 
-def _follow_up_request(work: FollowUp, killed: int) -> dg.RunRequest:
+def _follow_up_request(work: FollowUp, failed: int) -> dg.RunRequest:
     partition = hour_key(work.night, work.hour) if work.night is not None and work.hour is not None else work.night
     return dg.RunRequest(
-        run_key=f"{work.run_key}/{killed}" if killed else work.run_key,  # a remembered key must not stop a second run (pitfall 27)
+        run_key=f"{work.run_key}/{failed}" if failed else work.run_key,  # a remembered key must not stop a second run (pitfall 27)
         job_name=work.job,
         partition_key=partition,
         tags={
             WORK_TAG: work.run_key,
-            "dagster/max_retries": "0",  # this sensor asks again for what was killed
+            "dagster/max_retries": "0",  # this sensor asks again
             "dagster/priority": FOLLOW_UP_PRIORITY,
             "dsa110/because": work.reason[:250],
             **({"dsa110/night": work.night} if work.night else {}),
@@ -114,17 +119,41 @@ def follow_up(context: dg.SensorEvaluationContext, platform: PlatformResource) -
         yield dg.SkipReason(why)
         return
     busy = nights_in_backfills(context.instance)
-    works = planning.follow_ups(opened, busy)[:MOST_REQUESTS_PER_TICK]
-    if not works:
-        yield dg.SkipReason("nothing new has become possible" + (f"; backfills work on {', '.join(sorted(busy))}" if busy else ""))
-    for work in works:
-        yield _follow_up_request(work, _killed_runs(context.instance, work.run_key))
+    waiting: list[str] = []
+    asked = False
+    for work in planning.follow_ups(opened, busy)[:MOST_REQUESTS_PER_TICK]:
+        failed, pause_s = failures_that_pass(context.instance, work.run_key)
+        if pause_s > 0:
+            waiting.append(f"{work.run_key}: asked for again in {pause_s:.0f} s, after {failed} failures that may pass")
+        else:
+            asked = True
+            yield _follow_up_request(work, failed)
+    if not asked:
+        held_back = [f"backfills work on {', '.join(sorted(busy))}"] if busy else []
+        yield dg.SkipReason("; ".join(["nothing new has become possible", *held_back, *waiting]))
 
 
-def _killed_runs(instance: dg.DagsterInstance, work_key: str) -> int:
-    """Runs for a piece of work that ended without an error of their own, which says nothing about the next one."""
-    failed = instance.get_runs(dg.RunsFilter(tags={WORK_TAG: work_key}, statuses=[dg.DagsterRunStatus.FAILURE]), limit=MOST_KILLED)
-    return sum(not instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE) for run in failed)
+def failures_that_pass(instance: dg.DagsterInstance, work_key: str) -> tuple[int, float]:
+    """Failed runs for a piece of work that say nothing about the next one, and seconds until another one may be asked for.
+
+    Such runs were killed, or failed by something that may pass: a typed error that says so, or Dagster's own trouble with its
+    database. A typed error that cannot pass stays as it is until an input changes.
+    """
+    filters = dg.RunsFilter(tags={WORK_TAG: work_key}, statuses=[dg.DagsterRunStatus.FAILURE])
+    records = [r for r in instance.get_run_records(filters, limit=MOST_ASKED) if not _failed_for_good(instance, r.dagster_run.run_id)]
+    if not records:
+        return 0, 0.0
+    since = (datetime.now(UTC) - max(record.update_timestamp for record in records)).total_seconds()
+    return len(records), min(ASK_AGAIN_S * 2.0 ** (len(records) - 1), LONGEST_PAUSE_S) - since
+
+
+def _failed_for_good(instance: dg.DagsterInstance, run_id: str) -> bool:
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        failure = entry.dagster_event.step_failure_data if entry.dagster_event is not None else None
+        told = failure.user_failure_data if failure is not None else None
+        if told is not None and told.metadata.get(PASSES) == dg.MetadataValue.bool(False):
+            return True
+    return False
 
 
 @dg.sensor(

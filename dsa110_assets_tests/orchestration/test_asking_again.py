@@ -1,0 +1,68 @@
+"""What follows from finished tiles is asked for again when its run has failed by something that may pass, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from dsa110_assets.errors import CalibrationQualityError, RegistryError
+from dsa110_assets.orchestration.running import explained_failures
+from dsa110_assets.orchestration.sensors import ASK_AGAIN_S, LONGEST_PAUSE_S, WORK_TAG, failures_that_pass
+
+WORK = "calibration/2026-03-12T05:10:04/7"
+FINAL = CalibrationQualityError("0834+555", "half of the antennas are flagged", "look at the plots")
+PASSING = RegistryError("registry", "cannot be used (the server has restarted)", "the next attempt may succeed")
+OF_DAGSTER = OperationalError("INSERT INTO event_logs", {}, Exception("server closed the connection unexpectedly"))
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as one:
+        yield one
+
+
+def run_that_fails(instance: dg.DagsterInstance, error: Exception, work: str = WORK) -> None:
+    @dg.op
+    def solve() -> None:
+        with explained_failures():
+            raise error
+
+    @dg.job(name="calibration")
+    def calibration() -> None:
+        solve()
+
+    assert not calibration.execute_in_process(instance=instance, tags={WORK_TAG: work}, raise_on_error=False).success
+
+
+def run_that_is_killed(instance: dg.DagsterInstance) -> None:
+    @dg.job(name="calibration")
+    def calibration() -> None:
+        """Dies before it has said anything."""
+
+    instance.report_run_failed(instance.create_run_for_job(calibration, tags={WORK_TAG: WORK}, status=dg.DagsterRunStatus.STARTED))
+
+
+def test_a_run_that_failed_by_an_error_that_cannot_pass_is_not_repeated(instance: dg.DagsterInstance) -> None:
+    run_that_fails(instance, FINAL)
+    assert failures_that_pass(instance, WORK) == (0, 0.0), "the run key stays, and Dagster remembers it"
+
+
+@pytest.mark.parametrize("error", [PASSING, OF_DAGSTER, None])
+def test_a_killed_run_a_passing_error_and_trouble_of_dagsters_own_database_are_repeated_after_a_pause(
+    instance: dg.DagsterInstance, error: Exception | None
+) -> None:
+    for n in range(1, 12):
+        if error is None:
+            run_that_is_killed(instance)
+        else:
+            run_that_fails(instance, error)
+        failed, pause_s = failures_that_pass(instance, WORK)
+        assert failed == n, "each one is asked for under a key of its own"
+        longest = min(ASK_AGAIN_S * 2 ** (n - 1), LONGEST_PAUSE_S)
+        assert longest - 30 < pause_s <= longest
+    run_that_fails(instance, FINAL)
+    assert failures_that_pass(instance, WORK)[0] == 11
+    assert failures_that_pass(instance, "calibration/another/8") == (0, 0.0)
