@@ -1,20 +1,24 @@
 """Time, memory and accuracy of imaging one tile, beside WSClean on the same Measurement Set where it is installed.
 
-    python benchmarks/image_full_tile.py [--demo] [--sources 300] [--engine wgridder --engine wsclean] [--keep DIR]
+    python benchmarks/image_full_tile.py [--demo] [--steady] [--sources 300] [--engine wgridder --engine wsclean] [--keep DIR]
 
 A tile is simulated with perfect receivers, converted, averaged to the platform's channels for imaging; only the imaging is measured, each engine in
 a process of its own. ``--demo`` takes the demo size (24 antennas, 2700 pixels of 6 arcsec) instead of the full one (96 antennas, 4096 pixels of
-3 arcsec). With ``--keep`` the Measurement Set stays and is used again. Prints one JSON line for each engine.
+3 arcsec). ``--steady`` replaces the visibilities by those of dishes that track the field's centre, so that each source's apparent flux is constant: what other imagers assume, and
+where results can be compared number by number. With ``--keep`` the Measurement Set stays and is used again. Prints one JSON line for each engine, then one that compares
+each further engine with the first.
 """
 
 import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,7 @@ import pandas as pd
 
 START_MJD = 61_107.2
 DECLINATION_DEG = 54.6
+STEADY_INDEX = 0.2
 SEFD_JY = 6500.0
 
 
@@ -114,13 +119,93 @@ def average(ms: Path, out: Path, factor: int) -> None:
     set_channels(out, frequency.reshape(-1, factor).mean(axis=1), width.reshape(-1, factor).sum(axis=1))
 
 
+def make_steady(ms: Path, directory: Path, n_sources: int = 100) -> tuple[Path, Path]:
+    """A copy of ``ms`` whose dishes track: sources of 5 to 100 mJy by a direct sum in double precision, with the noise of the weights.
+
+    They lie within 0.7 deg and have a spectral index of 0.2, which the primary beam's spectrum cancels to 1.3 %: imagers that know no spectra can model them.
+    """
+    import numba
+    from casacore.tables import table
+    from scipy.special import j1
+
+    out, catalog = directory / "steady.cal.ms", directory / "steady.parquet"
+    if out.exists():
+        return out, catalog
+    rng = np.random.default_rng(2)
+    shutil.copytree(ms, directory / "steady.part")
+    with table(f"{ms}::FIELD", ack=False) as field:
+        ra0, dec0 = field.getcell("PHASE_DIR", 0)[0]
+    with table(f"{directory / 'steady.part'}::POINTING", ack=False, readonly=False) as pointing:
+        direction = pointing.getcol("DIRECTION")
+        direction[:] = ra0, dec0
+        pointing.putcol("DIRECTION", direction)
+    with table(f"{ms}::SPECTRAL_WINDOW", ack=False) as window:
+        frequency = window.getcell("CHAN_FREQ", 0)
+    radius, angle = np.radians(0.7) * np.sqrt(rng.uniform(size=n_sources)), rng.uniform(0, 2 * np.pi, n_sources)
+    dec = np.arcsin(np.sin(dec0) * np.cos(radius) + np.cos(dec0) * np.sin(radius) * np.cos(angle))
+    ra = ra0 + np.arctan2(np.sin(angle) * np.sin(radius) * np.cos(dec0), np.cos(radius) - np.sin(dec0) * np.sin(dec))
+    flux = np.exp(rng.uniform(np.log(0.005), np.log(0.1), n_sources))
+    pd.DataFrame({"ra_deg": np.degrees(ra) % 360, "dec_deg": np.degrees(dec), "flux_jy": flux}).to_parquet(catalog)
+    lmn = np.stack(
+        [
+            np.cos(dec) * np.sin(ra - ra0),
+            np.sin(dec) * np.cos(dec0) - np.cos(dec) * np.sin(dec0) * np.cos(ra - ra0),
+            np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * np.cos(ra - ra0) - 1,
+        ],
+        axis=1,
+    )
+    x = np.pi * 4.65 * np.sin(radius)[:, None] * frequency / 299_792_458.0
+    amplitude = flux[:, None] * (2 * j1(x) / x) ** 2 * (frequency / 1.4e9) ** STEADY_INDEX
+
+    @numba.njit(parallel=True)
+    def predict(uvw, f_over_c, lmn, amplitude, vis):  # type: ignore[no-untyped-def]
+        for row in numba.prange(uvw.shape[0]):
+            for source in range(lmn.shape[0]):
+                turns = uvw[row, 0] * lmn[source, 0] + uvw[row, 1] * lmn[source, 1] + uvw[row, 2] * lmn[source, 2]
+                for channel in range(f_over_c.size):
+                    phase = 2 * np.pi * turns * f_over_c[channel]
+                    vis[row, channel] += amplitude[source, channel] * complex(np.cos(phase), np.sin(phase))
+
+    with table(str(directory / "steady.part"), ack=False, readonly=False) as main:
+        step = 27_360
+        for start in range(0, main.nrows(), step):
+            count = min(step, main.nrows() - start)
+            weight = main.getcol("WEIGHT_SPECTRUM", start, count)
+            vis = np.zeros(weight.shape[:2], dtype=np.complex128)
+            predict(main.getcol("UVW", start, count), frequency / 299_792_458.0, lmn, amplitude, vis)
+            sigma = np.where(weight > 0, 1 / np.sqrt(np.maximum(weight, 1e-20)), 0)
+            noise = sigma * (rng.standard_normal(weight.shape) + 1j * rng.standard_normal(weight.shape))
+            main.putcol("DATA", (vis[:, :, None] + noise).astype(np.complex64), start, count)
+    (directory / "steady.part").rename(out)
+    return out, catalog
+
+
+def compare(first: Path, other: Path) -> dict[str, object]:
+    """Fluxes, positions and residuals of the sources that both engines measured."""
+    a, b = np.load(first), np.load(other)
+    n = min(a["flux_ratio"].size, b["flux_ratio"].size)
+    ratio = a["flux_ratio"][:n] / b["flux_ratio"][:n]
+    bright = a["snr"][:n] > 100
+    apart = np.hypot(a["east_arcsec"][:n] - b["east_arcsec"][:n], a["north_arcsec"][:n] - b["north_arcsec"][:n])
+    return {
+        "compared": f"{first.stem} with {other.stem}",
+        "sources": n,
+        "flux_ratio_median": round(float(np.median(ratio)), 5),
+        "flux_ratio_scatter_above_100_sigma": round(float(np.std(ratio[bright])), 5),
+        "noise_ratio": round(float(a["noise"] / b["noise"]), 4),
+        "position_difference_median_beams": round(float(np.median(apart) / a["beam_arcsec"]), 4),
+        "position_difference_largest_beams_above_100_sigma": round(float(apart[bright].max() / a["beam_arcsec"]), 4),
+        "residual_peaks_sigma": [round(float(one["residual_peak"] / one["noise"]), 1) for one in (a, b)],
+    }
+
+
 def cpu_seconds() -> float:
     """Of this process and its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def measure(ms: Path, catalog: Path, engine: str, *, demo: bool) -> None:
+def measure(ms: Path, catalog: Path, engine: str, *, demo: bool, steady: bool) -> None:
     """Image in this process and print what it cost and how good it is."""
     from dsa110_assets.imaging import ImagingOptions, image_tile
     from dsa110_assets.quality.image import compare_with_catalog, read_tile
@@ -129,14 +214,22 @@ def measure(ms: Path, catalog: Path, engine: str, *, demo: bool) -> None:
     size, cell = (2700, 6.0) if demo else (4096, 3.0)
     with tempfile.TemporaryDirectory(dir=ms.parent) as out:
         cpu, start = cpu_seconds(), time.perf_counter()
-        report = image_tile(
-            ms, Path(out), "tile", ImagingOptions(engine=engine, image_size=size, cell_arcsec=cell), mask_sky=sky, provenance={}
-        )  # type: ignore[arg-type]
+        options = ImagingOptions(engine=engine, image_size=size, cell_arcsec=cell)  # type: ignore[arg-type]
+        if steady:
+            options = replace(options, correct_smearing=False, spectral_index=STEADY_INDEX)
+        report = image_tile(ms, Path(out), "tile", options, mask_sky=sky, provenance={})
         wall_s, cpu_s = time.perf_counter() - start, cpu_seconds() - cpu
         planes = read_tile(Path(out), "tile")
         found = compare_with_catalog(planes, sky, report.noise_jy_per_beam)
         inside = planes.primary_beam >= 0.2
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    np.savez(
+        ms.parent / f"{engine}.npz",
+        **{name: getattr(found, name) for name in ("flux_ratio", "snr", "east_arcsec", "north_arcsec")},
+        noise=report.noise_jy_per_beam,
+        beam_arcsec=report.beam.minor_arcsec,
+        residual_peak=np.abs(planes.residual[inside]).max(),
+    )
     weight = np.minimum(found.snr, 500) ** 2
     edge = found.primary_beam < 0.4
     print(
@@ -176,6 +269,7 @@ def main() -> None:
     """Make the tile, then image it with each engine in a child process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--steady", action="store_true")
     parser.add_argument("--sources", type=int, default=300)
     parser.add_argument("--engine", action="append", choices=["wgridder", "wsclean", "wproject"])
     parser.add_argument("--keep", type=Path)
@@ -183,16 +277,22 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.measure:
         ms, catalog, engine = arguments.measure
-        measure(Path(ms), Path(catalog), engine, demo=arguments.demo)
+        measure(Path(ms), Path(catalog), engine, demo=arguments.demo, steady=arguments.steady)
         return
     with tempfile.TemporaryDirectory() as scratch:
         directory = arguments.keep or Path(scratch)
         directory.mkdir(parents=True, exist_ok=True)
         ms, catalog = make_tile(directory, demo=arguments.demo, n_sources=arguments.sources)
-        for engine in arguments.engine or ["wgridder"]:
-            command = [sys.executable, __file__, "--measure", str(ms), str(catalog), engine, *(["--demo"] if arguments.demo else [])]
+        if arguments.steady:
+            ms, catalog = make_steady(ms, directory)
+        flags = [flag for flag, wanted in (("--demo", arguments.demo), ("--steady", arguments.steady)) if wanted]
+        engines = arguments.engine or ["wgridder"]
+        for engine in engines:
+            command = [sys.executable, __file__, "--measure", str(ms), str(catalog), engine, *flags]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             print(done.stdout.strip().splitlines()[-1] if done.returncode == 0 else done.stderr[-2000:], flush=True)
+        for other in engines[1:]:
+            print(json.dumps(compare(directory / f"{engines[0]}.npz", directory / f"{other}.npz")))
 
 
 if __name__ == "__main__":
