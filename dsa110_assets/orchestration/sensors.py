@@ -6,6 +6,7 @@ here: deciding what is ready (`stages.intake`, `stages.planning`).
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -15,6 +16,9 @@ from dsa110_assets.orchestration.partitions import hour_key, tile_key
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG, PASSES
 from dsa110_assets.stages.work import FollowUp, TileWork
+
+if TYPE_CHECKING:
+    from dsa110_assets.stages.platform import Platform
 
 LAUNCH_LIMIT_S = 30.0
 """A run that was asked for is in Dagster's queue well before this; if not, daemon or code server died in between."""
@@ -164,7 +168,10 @@ def _failed_for_good(instance: dg.DagsterInstance, run_id: str) -> bool:
     description="Gives an observation back to the queue when its run died without saying why (killed, out of memory) or was never launched; one whose run was cancelled has failed.",
 )
 def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SkipReason:
-    """Compare who should work with who does. The ledger is read first: a run that ends meanwhile has said so in it."""
+    """Compare who should work with who does. The ledger is read first: a run that ends meanwhile has said so in it.
+
+    An observation that is completed by a run of which Dagster never heard the end is made again, so that both say the same.
+    """
     from dsa110_assets.stages import intake
 
     opened = platform.open()
@@ -180,7 +187,30 @@ def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -
                 ended.append(one.group_id)
         else:
             intake.run_lives(opened, one)
+    ended += _untold(context.instance, opened)
     return dg.SkipReason(f"{len(observations)} observations in progress; without a run by now: {', '.join(ended) or 'none'}")
+
+
+def _untold(instance: dg.DagsterInstance, opened: "Platform") -> list[str]:
+    """Observations that were completed by runs of which Dagster has not heard the end; they are made again."""
+    from dsa110_assets.stages import intake
+
+    completed = intake.completed_lately(opened)
+    if not completed:
+        return []
+    failed = instance.get_runs(dg.RunsFilter(run_ids=list(completed), statuses=[dg.DagsterRunStatus.FAILURE]))
+    silent = [run.run_id for run in failed if _says_nothing(instance, run.run_id)]
+    return [completed[run_id] for run_id in silent if intake.died_after_the_last_word(opened, completed[run_id], run_id)]
+
+
+def _says_nothing(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether a failed run was killed, or lost Dagster's database: then Dagster may not know all that it has made."""
+    failures = [
+        entry.dagster_event.step_failure_data
+        for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        if entry.dagster_event is not None
+    ]
+    return not failures or any(one.error is not None and "OperationalError" in one.error.to_string() for one in failures)
 
 
 def _run_of(instance: dg.DagsterInstance, run_id: str | None, run_key: str) -> dg.DagsterRun | None:

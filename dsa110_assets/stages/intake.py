@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import select
@@ -30,6 +30,9 @@ REQUEST_LEASE_S = 600.0
 
 DIED_DELAY_S = 5.0
 """A killed run says little about its observation, which is tried again soon."""
+
+LATELY = timedelta(hours=1)
+"""So long after its completion it is looked whether Dagster also knows that an observation is done."""
 
 WAITING_RUNS_PER_WORKER = 2
 """Runs asked for ahead of the workers. What waits in the queue stays there, where the newest observation goes first."""
@@ -188,6 +191,24 @@ def run_died(platform: Platform, observation: HeldObservation, what: str, *, by_
             error = cancelled(group.group_id)
         ledger.fail(session, group.group_id, group.attempt, error, now(), max_attempts=platform.config.max_attempts, delay_s=DIED_DELAY_S)
         return True
+
+
+def completed_lately(platform: Platform) -> dict[str, str]:
+    """Observations that were completed in the last hour, by the run that did it."""
+    with platform.database.session() as session:
+        query = select(IngestGroup.run_id, IngestGroup.group_id).where(
+            IngestGroup.state == GroupState.COMPLETED, IngestGroup.completed_at > now() - LATELY, IngestGroup.run_id.is_not(None)
+        )
+        return {str(run_id): group_id for run_id, group_id in session.execute(query).tuples()}
+
+
+def died_after_the_last_word(platform: Platform, group_id: str, run_id: str) -> bool:
+    """Make an observation again whose run was killed when all was registered but not yet told to Dagster; whether it was."""
+    with platform.database.session() as session:
+        group = session.get(IngestGroup, group_id, with_for_update=True)
+        if group is None or group.run_id != run_id:
+            return False
+        return bool(ledger.recalibrate(session, [group_id], now()))
 
 
 def labels_of(platform: Platform, group_id: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher.base import WorkerStatus
+from sqlalchemy.exc import OperationalError
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.ingest import ledger
@@ -22,7 +23,7 @@ from dsa110_assets.orchestration.launcher import WatchedRunLauncher
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.schema import GroupState, IngestGroup
+from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
 from dsa110_assets.stages.attempts import attempt, now
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.work import TileRun
@@ -126,6 +127,43 @@ def test_pitfall_30_the_observation_of_a_dead_or_lost_run_goes_back_and_no_other
         assert group.error_type == "ChildFailedError"
     elif state == GroupState.FAILED:
         assert "cancelled by a person" in str(group.error)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (None, GroupState.PENDING),  # killed
+        (OperationalError("INSERT INTO event_logs", {}, Exception("server closed the connection unexpectedly")), GroupState.PENDING),
+        (ValueError("the gate has refused the image"), GroupState.COMPLETED),
+    ],
+)
+def test_pitfall_30_an_observation_whose_run_died_between_the_registry_and_dagster_is_made_again(
+    database: Database, registry_config: PipelineConfig, instance: dg.DagsterInstance, error: Exception | None, state: GroupState
+) -> None:
+    @dg.op
+    def gate() -> None:
+        assert error is not None
+        raise error
+
+    @dg.job(name=jobs.tile_job.name)
+    def tile() -> None:
+        gate()
+
+    if error is None:
+        run_id = a_run(instance, dg.DagsterRunStatus.FAILURE).run_id
+    else:
+        run_id = tile.execute_in_process(instance=instance, raise_on_error=False).run_id
+    with database.session() as session:
+        accept_files(session, observation(), now())
+        close_ready_groups(session, now(), settings())
+        (lease,) = ledger.lease_pending(session, "sensor", 1, now(), lease_s=60)
+        ledger.attach_run(session, GROUP, lease.attempt, run_id, now(), lease_s=60)
+        ledger.complete(session, GROUP, lease.attempt, now(), stage=TileStage.IMAGED)
+    resource = PlatformResource.with_config(registry_config)
+    for _ in range(2):
+        sensors.dead_runs(dg.build_sensor_context(instance=instance, resources={"platform": resource}))
+        with database.session() as session:
+            assert session.get_one(IngestGroup, GROUP).state == state
 
 
 @pytest.mark.parametrize(
