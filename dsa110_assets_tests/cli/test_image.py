@@ -65,6 +65,19 @@ def test_all_products_appear_and_the_verdict_is_told(tile: tuple[Tile, Path], tm
     assert told["bright_sources"] == 6
 
 
+def test_self_calibration_tells_what_it_did(tile: tuple[Tile, Path], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Asked for on the command line or by the configuration; perfect data are left alone."""
+    made, catalog = tile
+    common = ["image", "--ms", str(made.ms), "--imagename", "out/t", "--catalog", str(catalog), *FEW, "--json"]
+    assert run([*common, "--local-rms"]) == 0
+    assert answer(capfd)["self_calibration"] == "not asked for"
+    monkeypatch.setenv("PIPELINE_SELFCAL_ROUNDS", "2")
+    assert run(common) == 0
+    assert "the data agree with the model" in str(answer(capfd)["self_calibration"])
+    assert run([*common, "--selfcal", "1", "--engine", "wsclean"]) == 2
+    assert "cannot predict" in capfd.readouterr().err
+
+
 def test_channels_appear_beside_the_whole_band(tile: tuple[Tile, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     made, catalog = tile
     common = ["image", "--ms", str(made.ms), "--imagename", "out/t", "--catalog", str(catalog), *FEW, "--json"]
