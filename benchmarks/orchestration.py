@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,25 +40,28 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--directory", type=Path, default=Path("orchestration-benchmark"), help="made anew, removed at the end")
     parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--tiles", type=int, default=5)
+    parser.add_argument("--tiles", type=int, default=4)
     options = parser.parse_args(arguments)
     root: Path = options.directory.absolute()
     shutil.rmtree(root, ignore_errors=True)
     night, port = SmallNight.of(options.tiles + 2), free_port()
     _, settings = prepare(root, night, port)
-    with running(root, settings, port) as target:
+    with running(root, settings | {"PIPELINE_HOUR_SETTLE_S": "3600"}, port) as target:  # tiles only: nothing else in the queue
         print(json.dumps(measure(target, night, options.tiles, options.files), indent=1), flush=True)
     shutil.rmtree(root)
 
 
 def measure(target: RunningPlatform, night: SmallNight, tiles: int, n_files: int) -> dict[str, object]:
     """All figures."""
+    load = os.getloadavg()[0]
     for tile in (1, 0):
+        _say(f"tile {tile}")
         night.write(target.config.input_dir, tile)
         _wait(lambda wanted=1 if tile else 2: _completed(target) == wanted)
     delays: list[float] = []
     for tile in range(2, tiles + 1):
         group = group_id_of(night.start_mjd(tile) + JD_MINUS_MJD)
+        _say(f"tile {tile}")
         night.write(target.config.input_dir, tile)
         landed = time.time()
         _wait(lambda group=group: _step_start(target, group) is not None)
@@ -64,14 +69,21 @@ def measure(target: RunningPlatform, night: SmallNight, tiles: int, n_files: int
         _wait(lambda wanted=tile + 1: _completed(target) == wanted)
     _wait(lambda: target.instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])) == 0)
     overhead = [_overhead(target, group_id_of(night.start_mjd(tile) + JD_MINUS_MJD)) for tile in range(2, tiles + 1)]
+    _say(f"last byte -> user code: {[round(delay, 1) for delay in delays]} s; now a run is killed")
     dead_s = _dead_run(target, night, tiles + 1)
     _wait(lambda: _completed(target) == tiles + 2)
+    _say(f"begun again after {dead_s:.1f} s; now {n_files} files")
     return {
+        "load of the machine before, and at the end": [round(load, 1), round(os.getloadavg()[0], 1)],
         "last byte -> user code (s)": _spread(delays),
         "orchestration of a tile beyond its work (s)": _spread(overhead),
         "killed run -> next attempt begins (s)": round(dead_s, 1),
         f"sensor's look at {n_files} known files": _looks(target, n_files),
     }
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
 def _spread(values: list[float]) -> dict[str, float]:
