@@ -16,6 +16,7 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.utils import make_new_backfill_id
 from pydantic import Field
 
+from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.orchestration.metadata import table
 from dsa110_assets.orchestration.partitions import Partitions
 from dsa110_assets.orchestration.resources import PlatformResource
@@ -128,4 +129,7 @@ def nights_in_backfills(instance: dg.DagsterInstance) -> frozenset[str]:
 
 
 def _night(text: str) -> date | None:
-    return date.fromisoformat(text) if text else None
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise ConfigurationError("night of the backfill", f"{text!r} is not a date", "write it as 2025-12-01 in the launchpad") from error
