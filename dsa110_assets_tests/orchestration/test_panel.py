@@ -198,7 +198,7 @@ def test_a_dry_run_of_a_backfill_starts_nothing(platform, instance) -> None:
 
 def test_a_night_that_is_no_date_is_said_in_words_in_the_ui(platform, instance) -> None:
     config = dg.RunConfig(ops={"request_backfill": backfills.BackfillRequest(first_night="2026-03-12''")})
-    with pytest.raises(dg.Failure, match="is not a date.*write it as 2025-12-01"):
+    with pytest.raises(dg.Failure, match=r"is not a date.*write it as 2025-12-01"):
         build_defs(platform.config).resolve_job_def("backfill").execute_in_process(instance=instance, run_config=config)
     assert list(instance.get_backfills()) == []
 
