@@ -27,10 +27,11 @@ from dsa110_assets.simulation.band import full_band
 from dsa110_assets.simulation.night import demo_plan
 from dsa110_assets.simulation.receivers import Receivers
 from dsa110_assets.simulation.tile import simulate_tile
-from dsa110_assets.stages import calibrator, hour, intake, references, tile
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult, measured
-from dsa110_assets.stages.work import TileRun
+from dsa110_assets.stages.products import calibrator, hour, references, tile
+from dsa110_assets.stages.provenance.recording import StageResult, measured
+from dsa110_assets.stages.queue import intake
+from dsa110_assets.stages.queue.work import TileRun
 
 BUDGET_S = {"measurement_set": 40, "calibration_tables": 60, "calibrated_ms": 12, "tile_image": 90, "forced_photometry": 5}
 

@@ -39,9 +39,10 @@ from dsa110_assets.simulation.receivers import Receivers
 from dsa110_assets.simulation.reference import write_reference_catalogs
 from dsa110_assets.simulation.sky import Constant, ScatteringEvent, Sinusoid, Sky, draw_fluxes, iau_name
 from dsa110_assets.simulation.tile import simulate_tile
-from dsa110_assets.stages import calibrator, hour, intake, night, references, tile
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.work import TileRun, TileWork
+from dsa110_assets.stages.products import calibrator, hour, night, references, tile
+from dsa110_assets.stages.queue import intake
+from dsa110_assets.stages.queue.work import TileRun, TileWork
 
 N_SOURCES, N_VARIABLE, N_EVENTS = 300, 15, 3
 GAIN_RMS = 0.05

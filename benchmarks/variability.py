@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from dsa110_assets.stages.night import POINTS_AT_ONCE
+from dsa110_assets.stages.products.night import POINTS_AT_ONCE
 from dsa110_assets.variability import EventSearch, LightCurves, apply_normalisation, ese_candidates, ese_scores, fit_normalisation, metrics
 from dsa110_assets.variability.ese import trials_corrected
 from dsa110_assets.variability.lens import core_half_width, gain

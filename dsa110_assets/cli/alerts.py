@@ -23,9 +23,9 @@ def alerts(
     from dsa110_assets.cli.output import emit_json
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
-    from dsa110_assets.stages import alerts as messages
-    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.operations import alerts as messages
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.queue.attempts import now
 
     if test:
         config = PipelineConfig.from_env(validate_paths=False)

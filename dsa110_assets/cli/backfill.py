@@ -14,7 +14,7 @@ from dsa110_assets.errors import ChildFailedError, NonRetriableError
 
 if TYPE_CHECKING:
     from dsa110_assets.config import PipelineConfig
-    from dsa110_assets.stages.backfill import Backfill
+    from dsa110_assets.stages.operations.backfill import Backfill
 
 LAUNCH = """
 mutation Launch($params: LaunchBackfillParams!) {
@@ -49,7 +49,7 @@ def backfill(
     Example: `dsa110 backfill --stale --dry-run`
     """
     from dsa110_assets.cli.output import emit_json, emit_table
-    from dsa110_assets.stages.backfill import plan
+    from dsa110_assets.stages.operations.backfill import plan
     from dsa110_assets.stages.platform import Platform
 
     platform = Platform.open()
@@ -78,7 +78,7 @@ def launch(config: PipelineConfig, chosen: Backfill, title: str) -> str:
         ChildFailedError: the Dagster UI does not answer.
         NonRetriableError: Dagster refuses it; its words are quoted.
     """
-    from dsa110_assets.stages.backfill import consecutive
+    from dsa110_assets.stages.operations.backfill import consecutive
 
     targets = [
         {

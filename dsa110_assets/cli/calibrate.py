@@ -45,8 +45,8 @@ def calibrate(
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
     from dsa110_assets.products import ProductPaths
-    from dsa110_assets.stages import calibrator
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.products import calibrator
 
     config = PipelineConfig.from_env(validate_paths=False)
     _must_exist(ms)
@@ -100,10 +100,10 @@ def apply(
     from dsa110_assets.cli.progress import progress_bar
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError, NoCalibrationError
-    from dsa110_assets.stages import tile
-    from dsa110_assets.stages.by_hand import apply_by_hand
+    from dsa110_assets.stages.by_hand.apply_tables import apply_by_hand
     from dsa110_assets.stages.platform import Platform
-    from dsa110_assets.stages.work import TileRun
+    from dsa110_assets.stages.products import tile
+    from dsa110_assets.stages.queue.work import TileRun
 
     config = PipelineConfig.from_env(validate_paths=False)
     _must_exist(ms)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.geometry import Site
-    from dsa110_assets.stages.recording import StageResult
+    from dsa110_assets.stages.provenance.recording import StageResult
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -93,8 +93,8 @@ def refresh(
 
 
 def _from_file(name: Name, config: PipelineConfig, file: Path | None) -> dict[str, object]:
-    from dsa110_assets.stages import references
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.products import references
 
     makers = {
         Name.CALIBRATORS: ("vla_calibrators_file", references.refresh_calibrators),
@@ -111,8 +111,8 @@ def _from_vizier(name: Name, config: PipelineConfig, strips: list, min_mjy: floa
 
     from dsa110_assets.catalogs import surveys
     from dsa110_assets.products import ProductPaths
-    from dsa110_assets.stages import references
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.products import references
 
     with Console(stderr=True).status(f"{name.value} from {config.vizier_server}") as status:
 

@@ -22,9 +22,9 @@ def clean(
     from dataclasses import asdict
 
     from dsa110_assets.cli.output import emit_json, emit_table
-    from dsa110_assets.stages import housekeeping
-    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.operations import housekeeping
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.queue.attempts import now
 
     platform, when = Platform.open(), now()
     removals = housekeeping.plan(platform, when)

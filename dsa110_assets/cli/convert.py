@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import PipelineError
-    from dsa110_assets.stages.batch_conversion import Refused, Step, Transit
+    from dsa110_assets.stages.by_hand.batch_conversion import Refused, Step, Transit
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -64,7 +64,7 @@ def groups(
     from dsa110_assets.cli.times import mjd_of
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
-    from dsa110_assets.stages import batch_conversion as batch
+    from dsa110_assets.stages.by_hand.apply_tables import batch_conversion as batch
 
     _ = writer
     config = PipelineConfig.from_env(validate_paths=False)
@@ -119,7 +119,7 @@ def groups(
 
 def _has_catalog(config: PipelineConfig) -> bool:
     from dsa110_assets.errors import NonRetriableError
-    from dsa110_assets.stages.batch_conversion import known_calibrators
+    from dsa110_assets.stages.by_hand.batch_conversion import known_calibrators
 
     try:
         return bool(known_calibrators(config))
@@ -137,7 +137,7 @@ def _convert_all(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from dsa110_assets.errors import PipelineError
-    from dsa110_assets.stages import batch_conversion as batch
+    from dsa110_assets.stages.by_hand.apply_tables import batch_conversion as batch
 
     threads = config.threads_per_worker or len(os.sched_getaffinity(0))
     done: dict[str, dict[str, object]] = {}

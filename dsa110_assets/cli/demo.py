@@ -217,7 +217,7 @@ class _Watched:
 def _watch(platform: Platform, console: Console, watched: _Watched, began: float) -> bool:
     """Print what happens until nothing is left to do; False when time ran out or an observation has failed."""
     from dsa110_assets.cli.demo_progress import Progress, read_progress
-    from dsa110_assets.stages import planning
+    from dsa110_assets.stages.queue import planning
 
     shown: Progress | None = None
     while time.monotonic() - began < TIME_LIMIT_S:

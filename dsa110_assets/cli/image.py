@@ -123,7 +123,7 @@ def _reference_sky(config: PipelineConfig, catalog: Path | None) -> pd.DataFrame
     """The catalogue that was asked for, or the platform's where there is one."""
     from dsa110_assets.catalogs import sky
     from dsa110_assets.products import ProductPaths
-    from dsa110_assets.stages.references import REFERENCE_FILE
+    from dsa110_assets.stages.products.references import REFERENCE_FILE
 
     own = ProductPaths.of(config).catalogs_dir / REFERENCE_FILE
     if catalog is None and not own.is_file():
@@ -142,7 +142,7 @@ def _make(
     from dsa110_assets.imaging import ImagingOptions, image_tile
     from dsa110_assets.quality.image import ImageLimits, judge_tile, read_tile
     from dsa110_assets.registry.provenance import release
-    from dsa110_assets.stages.recipes import recipe_of
+    from dsa110_assets.stages.provenance.recipes import recipe_of
 
     assert isinstance(options, ImagingOptions)
     prefix.parent.mkdir(parents=True, exist_ok=True)

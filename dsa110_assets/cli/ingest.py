@@ -35,8 +35,8 @@ def show_status(
     from dsa110_assets.errors import UnknownGroupError
     from dsa110_assets.ingest import status
     from dsa110_assets.registry.schema import GroupState
-    from dsa110_assets.stages.attempts import now
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.queue.attempts import now
 
     platform = Platform.open()
     with platform.database.session() as session:
@@ -73,8 +73,8 @@ def scan() -> None:
     Example: `dsa110 ingest scan`
     """
     from dsa110_assets.ingest.scan import scan_directory
-    from dsa110_assets.stages.attempts import now
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.queue.attempts import now
 
     platform = Platform.open()
     report = scan_directory(platform.database, platform.config.input_dir, platform.config, now())
@@ -97,8 +97,8 @@ def retry(
     Example: `dsa110 ingest retry 2026-03-12T05:09:39`
     """
     from dsa110_assets.ingest import ledger
-    from dsa110_assets.stages.attempts import now
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.queue.attempts import now
 
     platform = Platform.open()
     with platform.database.session() as session:

@@ -108,8 +108,8 @@ def epochs(*, json: Json = False) -> None:
     Example: `dsa110 lightcurve epochs`
     """
     from dsa110_assets.cli.output import emit_json, emit_table
-    from dsa110_assets.stages.night import epoch_table
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.products.night import epoch_table
 
     rows = epoch_table(Platform.open()).to_dict("records")
     if json:
@@ -173,7 +173,7 @@ def _cell(value: object) -> object:
 
 
 def _recompute(platform: Platform, *, later: bool = False, night: str | None = None) -> None:
-    from dsa110_assets.stages import night as stages
+    from dsa110_assets.stages.products import night as stages
 
     if later:
         typer.echo("noted; `dsa110 lightcurve recompute` makes the light curves again")
@@ -206,7 +206,7 @@ def _find(platform: Platform, source: str) -> tuple[int, str]:
 
 def _picture(platform: Platform, number: int, name: str, output: Path) -> None:
     from dsa110_assets.products import publish
-    from dsa110_assets.stages.night import source_light_curve
+    from dsa110_assets.stages.products.night import source_light_curve
     from dsa110_assets.variability import light_curve_png
 
     png = light_curve_png(source_light_curve(platform, number), number, title=name)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from dsa110_assets.stages.mosaics import MosaicPlan
-    from dsa110_assets.stages.recording import StageResult
+    from dsa110_assets.stages.products.mosaics import MosaicPlan
+    from dsa110_assets.stages.provenance.recording import StageResult
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -42,8 +42,8 @@ def plan(
 
     Example: `dsa110 mosaic plan --name flare --since 2026-03-12T05:00 --until 2026-03-12T06:30`
     """
-    from dsa110_assets.stages.mosaics import plan_mosaic
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.products.mosaics import plan_mosaic
 
     _show_plan(plan_mosaic(Platform.open(), name, _utc(since), _utc(until), declination_deg=declination), json=json)
 
@@ -61,8 +61,8 @@ def build(
 
     Example: `dsa110 mosaic build --name flare --output /data/mosaics/flare`
     """
-    from dsa110_assets.stages.mosaics import build_mosaic, load_plan, plan_mosaic
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.products.mosaics import build_mosaic, load_plan, plan_mosaic
 
     if (since is None) != (until is None):
         message = "--since and --until go together"
@@ -87,8 +87,8 @@ def create(
 
     Example: `dsa110 mosaic create --calibrator 0834+555 --calibrator 3C286 --timespan-minutes 50`
     """
-    from dsa110_assets.stages.mosaics import build_mosaic, plan_around_calibrator
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.products.mosaics import build_mosaic, plan_around_calibrator
 
     platform = Platform.open()
     plans = [plan_around_calibrator(platform, one, timespan_minutes, night=night) for one in calibrator]

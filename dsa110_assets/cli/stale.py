@@ -20,8 +20,8 @@ def stale(
     Example: `PIPELINE_BRIGGS_ROBUST=0 dsa110 stale --partitions`
     """
     from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.stages.operations.staleness import stale_partitions, summary
     from dsa110_assets.stages.platform import Platform
-    from dsa110_assets.stages.staleness import stale_partitions, summary
 
     found = [one for one in stale_partitions(Platform.open()) if night is None or one.night == night]
     if json:

@@ -1,6 +1,6 @@
 """Alerts: a sensor that tells log and webhook what needs a person, once when it appears and once when it has passed.
 
-Disk and registry are asked by `stages.alerts`; here are added what only Dagster knows: products that are not fresh, failed runs.
+Disk and registry are asked by `stages.operations.alerts`; here are added what only Dagster knows: products that are not fresh, failed runs.
 What does not belong here: what a person does about it (`docs/playbook.md`).
 """
 
@@ -15,7 +15,7 @@ from dagster._core.definitions.freshness import FreshnessState
 from dsa110_assets.orchestration.panel import FRESHNESS
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
-from dsa110_assets.stages.alerts import Alert
+from dsa110_assets.stages.operations.alerts import Alert
 
 RUNS_REMEMBERED = timedelta(days=1)
 
@@ -28,8 +28,8 @@ RUNS_REMEMBERED = timedelta(days=1)
 )
 def alerts(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SensorResult:
     """Look, compare with the last time, tell."""
-    from dsa110_assets.stages import alerts as messages
-    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.operations import alerts as messages
+    from dsa110_assets.stages.queue.attempts import now
 
     opened = platform.open()
     before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
@@ -55,7 +55,7 @@ def not_fresh(instance: dg.DagsterInstance) -> list[Alert]:
 
 def failed_runs(instance: dg.DagsterInstance) -> list[Alert]:
     """Runs that have failed for good in the last day and have not been made up for; those of one observation are told from the ingest queue."""
-    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.queue.attempts import now
 
     filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now() - RUNS_REMEMBERED)
     found: list[Alert] = []

@@ -1,7 +1,7 @@
 """Backfills that a person starts with a button: what is stale, what has failed, a night. Also which nights are being backfilled.
 
 `dsa110 backfill` starts the same ones over the web server. What does not belong here: which partitions they hold
-(`stages.backfill`).
+(`stages.operations.backfill`).
 """
 
 import time
@@ -21,10 +21,10 @@ from dsa110_assets.orchestration.metadata import table
 from dsa110_assets.orchestration.partitions import Partitions
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import explained_failures
-from dsa110_assets.stages.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
+from dsa110_assets.stages.queue.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
 
 if TYPE_CHECKING:
-    from dsa110_assets.stages.backfill import Backfill
+    from dsa110_assets.stages.operations.backfill import Backfill
 
 _ACTIVE = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
 
@@ -43,7 +43,7 @@ class BackfillRequest(dg.Config):
 @dg.op(description="Finds the partitions and starts a Dagster backfill of them; see Overview > Backfills.")
 def request_backfill(context: dg.OpExecutionContext, config: BackfillRequest, platform: PlatformResource) -> None:
     """Start a backfill of what the request names."""
-    from dsa110_assets.stages import backfill
+    from dsa110_assets.stages.operations import backfill
 
     opened = platform.open()
     with explained_failures():

@@ -1,7 +1,7 @@
 """Checks of tile images: blocking, for each partition, with numbers that the UI plots.
 
 A check shows the verdict that was recorded with the image; run on its own (after the limits or the catalogue have changed) it measures the image again and
-records the new verdict. A bad verdict keeps what follows in the same run from starting, and the tile out of mosaics (`stages.gates`). What cannot be measured fails as
+records the new verdict. A bad verdict keeps what follows in the same run from starting, and the tile out of mosaics (`stages.products.gates`). What cannot be measured fails as
 a warning, or blocks where every image has it. What does not belong here: measuring, limits.
 """
 
@@ -30,7 +30,7 @@ def build(partitions: Partitions) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(name="tile_image_quality", specs=specs, can_subset=True, description=__doc__, pool="cpu")
     def tile_image_quality(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> Iterator[dg.AssetCheckResult]:
-        from dsa110_assets.stages import gates
+        from dsa110_assets.stages.products import gates
 
         opened = platform.open()
         with_image = context.run.asset_selection is None or IMAGE in context.run.asset_selection

@@ -1,4 +1,4 @@
-"""The daily housekeeping, and the hourly look for stale products. What may be removed is decided by `stages.housekeeping`."""
+"""The daily housekeeping, and the hourly look for stale products. What may be removed is decided by `stages.operations.housekeeping`."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ class CleanRequest(dg.Config):
 @dg.op(description="Removes what the retention rules allow: the same as `dsa110 clean`.")
 def clean(context: dg.OpExecutionContext, config: CleanRequest, platform: PlatformResource) -> None:
     """Plan, show, carry out."""
-    from dsa110_assets.stages import housekeeping
-    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.operations import housekeeping
+    from dsa110_assets.stages.queue.attempts import now
 
     opened, when = platform.open(), now()
     removals = housekeeping.plan(opened, when)

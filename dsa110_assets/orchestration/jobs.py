@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from dsa110_assets.stages.work import TILE_STAGES
+from dsa110_assets.stages.queue.work import TILE_STAGES
 
 tile_job = dg.define_asset_job(
     "tile",

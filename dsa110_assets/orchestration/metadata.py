@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from dsa110_assets.stages.recording import Figure, StageResult
+from dsa110_assets.stages.provenance.recording import Figure, StageResult
 
 AnyMetadata = dg.MetadataValue[Any]
 

@@ -12,8 +12,8 @@ import dagster as dg
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.products import ProductPaths
-from dsa110_assets.stages.recipes import INGREDIENTS, code_of
-from dsa110_assets.stages.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
+from dsa110_assets.stages.provenance.recipes import INGREDIENTS, code_of
+from dsa110_assets.stages.queue.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
 
 
 def _within(warn_hours: float, fail_hours: float) -> dg.FreshnessPolicy:

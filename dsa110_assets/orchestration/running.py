@@ -15,8 +15,8 @@ from dsa110_assets import products
 from dsa110_assets.errors import PipelineError, RetriableError
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import dimensions_of
-from dsa110_assets.stages.recording import StageResult
-from dsa110_assets.stages.work import TILE_STAGES, TileRun
+from dsa110_assets.stages.provenance.recording import StageResult
+from dsa110_assets.stages.queue.work import TILE_STAGES, TileRun
 
 if TYPE_CHECKING:
     from dsa110_assets.stages.platform import Platform
@@ -72,7 +72,7 @@ def failures_on_the_asset(context: dg.AssetExecutionContext) -> Iterator[None]:
 
 def label_run(context: dg.AssetExecutionContext, platform: Platform, group_id: str) -> None:
     """Tag the run with what people filter runs by: observation, night, declination, calibrator."""
-    from dsa110_assets.stages import intake
+    from dsa110_assets.stages.queue import intake
 
     labels = intake.labels_of(platform, group_id)
     if any(context.run.tags.get(name) != value for name, value in labels.items()):
@@ -81,7 +81,7 @@ def label_run(context: dg.AssetExecutionContext, platform: Platform, group_id: s
 
 def observations_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, platform: Platform) -> Sequence[str]:
     """Observations that this run is about: the one in its tag, or (a backfill, a click) all of the slot."""
-    from dsa110_assets.stages import intake
+    from dsa110_assets.stages.queue import intake
 
     tagged = context.run.tags.get(GROUP_TAG)
     if tagged is not None:

@@ -48,7 +48,7 @@ def _after_the_night(
         description=description,
     )
     def after_the_night(context: dg.ScheduleEvaluationContext, platform: PlatformResource) -> dg.RunRequest | dg.SkipReason:
-        from dsa110_assets.stages import planning
+        from dsa110_assets.stages.queue import planning
 
         night = night_before(partitions, context.scheduled_execution_time)
         if night is None or not planning.has_images(platform.open(), night):

@@ -1,7 +1,7 @@
 """Sensors: new raw files become runs; finished tiles, calibrators and hours pull what follows; dead runs are noticed.
 
 Exactly-once is the registry's business (leases, versions in the run keys), not Dagster's memory. What does not belong
-here: deciding what is ready (`stages.intake`, `stages.planning`).
+here: deciding what is ready (`stages.queue.intake`, `stages.queue.planning`).
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from dsa110_assets.orchestration.backfills import nights_in_backfills
 from dsa110_assets.orchestration.partitions import hour_key, tile_key
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG, PASSES
-from dsa110_assets.stages.work import FollowUp, TileWork
+from dsa110_assets.stages.queue.work import FollowUp, TileWork
 
 if TYPE_CHECKING:
     from dsa110_assets.stages.platform import Platform
@@ -79,7 +79,7 @@ def _tile_request(work: TileWork) -> dg.RunRequest:
 )
 def raw_files(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SensorResult | dg.SkipReason:
     """New files to runs."""
-    from dsa110_assets.stages import intake
+    from dsa110_assets.stages.queue import intake
 
     report = intake.tick(platform.open(), most=MOST_REQUESTS_PER_TICK)
     if not report.works:
@@ -116,7 +116,8 @@ def _follow_up_request(work: FollowUp, failed: int) -> dg.RunRequest:
 )
 def follow_up(context: dg.SensorEvaluationContext, platform: PlatformResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """What has become possible."""
-    from dsa110_assets.stages import disk, planning
+    from dsa110_assets.stages.operations import disk
+    from dsa110_assets.stages.queue import planning
 
     opened = platform.open()
     if (why := disk.shortage(opened.config)) is not None:
@@ -172,7 +173,7 @@ def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -
 
     An observation that is completed by a run of which Dagster never heard the end is made again, so that both say the same.
     """
-    from dsa110_assets.stages import intake
+    from dsa110_assets.stages.queue import intake
 
     opened = platform.open()
     ended: list[str] = []
@@ -193,7 +194,7 @@ def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -
 
 def _untold(instance: dg.DagsterInstance, opened: "Platform") -> list[str]:
     """Observations that were completed by runs of which Dagster has not heard the end; they are made again."""
-    from dsa110_assets.stages import intake
+    from dsa110_assets.stages.queue import intake
 
     completed = intake.completed_lately(opened)
     if not completed:

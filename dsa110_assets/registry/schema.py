@@ -371,7 +371,7 @@ class ProductVersion(Base):
 
     ``product`` is the asset's name, ``key`` the observation, hour or night. ``inputs`` maps the inputs' paths to the
     ``version_id`` they had. The newest row of a (product, key) is the current one. ``code_version`` is that of the code that
-    makes this product (`stages.recipes`), ``release`` that of the whole package; null in rows older than the column.
+    makes this product (`stages.provenance.recipes`), ``release`` that of the whole package; null in rows older than the column.
     """
 
     __tablename__ = "product_versions"

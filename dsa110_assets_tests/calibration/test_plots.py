@@ -9,7 +9,7 @@ from PIL import Image
 
 from dsa110_assets.calibration.plots import LIMIT_BYTES, plot_solutions
 from dsa110_assets.orchestration.metadata import metadata_of
-from dsa110_assets.stages.recording import StageResult
+from dsa110_assets.stages.provenance.recording import StageResult
 from dsa110_assets_tests.calibration.test_quality import REAL, real
 
 

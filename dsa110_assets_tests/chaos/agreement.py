@@ -29,7 +29,7 @@ from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.schema import GroupState, ImageRow, IngestGroup, MeasurementSetRow, MosaicTile, SubbandFile, TileStage
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.work import TILE_STAGES
+from dsa110_assets.stages.queue.work import TILE_STAGES
 from dsa110_assets_tests.chaos.small_night import digests
 
 Digests = Mapping[str, tuple[str, int, int]]

@@ -28,9 +28,9 @@ from dsa110_assets.products import group_id_of
 from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.provenance import current_version
-from dsa110_assets.stages import intake
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.work import TileRun
+from dsa110_assets.stages.queue import intake
+from dsa110_assets.stages.queue.work import TileRun
 from dsa110_assets_tests.chaos.small_night import CALIBRATOR_TILE, SmallNight, prepare
 
 POINTS = ("written", "renamed", "registered", "committed")
@@ -54,7 +54,7 @@ class Stage:
 
 def stages(platform: Platform, night: SmallNight) -> list[Stage]:
     """The stages in order; each finds its inputs made by those before it."""
-    from dsa110_assets.stages import calibrator, hour, tile
+    from dsa110_assets.stages.products import calibrator, hour, tile
 
     group_id = group_id_of(night.start_mjd(CALIBRATOR_TILE) + JD_MINUS_MJD)
     date, hour_name = products.hour_partition(group_id)
@@ -115,7 +115,7 @@ def _plant(point: str | None) -> None:
 
         products._move_into_place = rename_and_die
     elif point is not None:
-        from dsa110_assets.stages import versions
+        from dsa110_assets.stages.provenance import versions
 
         record, session_of, registered = versions.record_version, Database.session, list[bool]()
 
@@ -231,7 +231,7 @@ def _forget(platform: Platform, stage: Stage) -> None:
 
 def prepared(root: Path, url: str | None = None) -> tuple[Platform, SmallNight]:
     """A platform with catalogues and the raw files of the calibrator's observation, booked and pending."""
-    from dsa110_assets.stages import references
+    from dsa110_assets.stages.products import references
 
     night = SmallNight.of(2)
     _, settings = prepare(root, night, 3999)

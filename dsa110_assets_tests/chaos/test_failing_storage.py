@@ -23,10 +23,11 @@ from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
 from dsa110_assets.registry.server import EmbeddedServer
-from dsa110_assets.stages import tile, versions
-from dsa110_assets.stages.attempts import now
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.work import TileRun
+from dsa110_assets.stages.products import tile
+from dsa110_assets.stages.provenance import versions
+from dsa110_assets.stages.queue.attempts import now
+from dsa110_assets.stages.queue.work import TileRun
 from dsa110_assets_tests.chaos import kill_matrix
 from dsa110_assets_tests.registry_fixture import TEST_SETTINGS
 

@@ -211,7 +211,7 @@ def test_the_platforms_own_tile_is_solved_registered_and_calibrated(workplace, d
     from dsa110_assets.registry.queries.calibration import applied_caltables
     from dsa110_assets.registry.queries.observations import upsert_measurement_set
     from dsa110_assets.registry.schema import GroupState, TileStage
-    from dsa110_assets.stages.attempts import now
+    from dsa110_assets.stages.queue.attempts import now
     from dsa110_assets_tests.registry_fixture import add_group
 
     for name in ("output", "scratch"):

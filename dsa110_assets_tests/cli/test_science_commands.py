@@ -325,7 +325,7 @@ def _epochs_of_light_curves(database):
 
 
 def test_the_next_nights_run_leaves_an_excluded_epoch_out(epochs, database):
-    from dsa110_assets.stages import night
+    from dsa110_assets.stages.products import night
 
     bad = "hourly_2026-03-13T05"
     assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
@@ -346,7 +346,7 @@ def test_an_epoch_that_is_excluded_while_the_night_is_being_made_stays_out(epoch
     import threading
 
     from dsa110_assets import variability
-    from dsa110_assets.stages import night
+    from dsa110_assets.stages.products import night
 
     reading, excluded, fit = threading.Event(), threading.Event(), variability.fit_normalisation
     bad, results = "hourly_2026-03-13T05", []
@@ -380,7 +380,7 @@ def test_an_epoch_that_is_excluded_while_the_night_is_being_made_stays_out(epoch
 def test_light_curves_are_searched_once_for_figures_and_candidates(epochs, database, monkeypatch):
     """The candidates come from the events that the figures' run has written, and read the candidates' own light curves only."""
     from dsa110_assets.errors import LightCurveError
-    from dsa110_assets.stages import night
+    from dsa110_assets.stages.products import night
 
     platform, reads, read = Platform.open(), [], night._light_curves
     with database.session() as session:
@@ -477,7 +477,7 @@ def test_a_light_curve_is_shown_written_and_drawn(epochs, tmp_path, capsys):
 def test_light_curves_made_part_by_part_are_the_same(epochs, database, monkeypatch):
     from sqlalchemy import text
 
-    from dsa110_assets.stages import night
+    from dsa110_assets.stages.products import night
 
     def everything():
         with database.session() as session:

@@ -14,7 +14,7 @@ from dsa110_assets.cli import preflight
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.ingest.arrivals import Reason
 from dsa110_assets.registry.schema import GroupState, TileStage
-from dsa110_assets.stages import alerts, housekeeping
+from dsa110_assets.stages.operations import alerts, housekeeping
 
 PAGE = (Path(dsa110_assets.__file__).parents[1] / "docs" / "playbook.md").read_text()
 ERRORS = [
@@ -39,7 +39,7 @@ def test_each_alert_that_the_code_raises_is_of_a_known_kind() -> None:
     package = Path(dsa110_assets.__file__).parent
     raised = {
         kind
-        for module in ("stages/alerts.py", "orchestration/alerting.py")
+        for module in ("stages/operations/alerts.py", "orchestration/alerting.py")
         for kind in re.findall(r'Alert\(\s*f?"([a-z-]+)/', (package / module).read_text())
     }
     assert raised == set(alerts.KINDS)
@@ -61,7 +61,9 @@ def test_each_line_of_preflight_is_named() -> None:
 
 def test_each_message_of_an_idle_sensor_is_explained() -> None:
     package = Path(dsa110_assets.__file__).parent
-    text = "".join((package / name).read_text() for name in ("stages/intake.py", "orchestration/sensors.py", "orchestration/alerting.py"))
+    text = "".join(
+        (package / name).read_text() for name in ("stages/queue/intake.py", "orchestration/sensors.py", "orchestration/alerting.py")
+    )
     for message in re.findall(r"^\| `([^`]+)` \| [^|]+ \|$", PAGE.split("## Messages of sensors")[1].split("##")[0], re.MULTILINE):
         assert message.removesuffix(": ...") in text or message.startswith("paused"), message
 

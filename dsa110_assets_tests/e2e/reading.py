@@ -1,4 +1,4 @@
-"""Which settings each stage reads, recorded while it runs: truth for what `stages.recipes` declares."""
+"""Which settings each stage reads, recorded while it runs: truth for what `stages.provenance.recipes` declares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.stages import calibrator, hour, night, references, tile
+from dsa110_assets.stages.products import calibrator, hour, night, references, tile
 
 STAGES = {
     "measurement_set": (tile, "make_measurement_set"),

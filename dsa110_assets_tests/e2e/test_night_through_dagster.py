@@ -22,12 +22,12 @@ from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.registry.schema import GroupState, ProductVersion
 from dsa110_assets.simulation import faults
 from dsa110_assets.simulation.night import DemoPlan, demo_plan
-from dsa110_assets.stages import backfill
-from dsa110_assets.stages.attempts import now
+from dsa110_assets.stages.operations import backfill
+from dsa110_assets.stages.operations.staleness import stale_partitions
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recipes import INGREDIENTS
-from dsa110_assets.stages.staleness import stale_partitions
-from dsa110_assets.stages.work import HOUR_ASSETS
+from dsa110_assets.stages.provenance.recipes import INGREDIENTS
+from dsa110_assets.stages.queue.attempts import now
+from dsa110_assets.stages.queue.work import HOUR_ASSETS
 from dsa110_assets_tests.e2e.reading import READ, WatchedConfig, watched_stages
 from dsa110_assets_tests.notebooks import NOTEBOOKS, run_notebook
 from dsa110_assets_tests.registry_fixture import empty

@@ -17,8 +17,8 @@ from dsa110_assets.ingest.scan import ScanReport, scan_directory
 from dsa110_assets.ingest.sweep import Sweep
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import SubbandFile
-from dsa110_assets.stages import intake
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.queue import intake
 from dsa110_assets_tests.ingest.bookkeeping import START, settings
 from dsa110_assets_tests.ingest.incoming import raw_path, write_observation
 

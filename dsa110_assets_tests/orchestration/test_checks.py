@@ -17,7 +17,7 @@ from dsa110_assets.quality import gate
 from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries.quality import qa_metrics, upsert_qa_metric
-from dsa110_assets.stages import gates
+from dsa110_assets.stages.products import gates
 from dsa110_assets_tests.registry_fixture import add_group
 from dsa110_assets_tests.stages.test_gates import add_image
 
@@ -118,8 +118,8 @@ def test_nothing_after_a_bad_tile_starts_in_the_same_run(
     database: Database, registry_config: PipelineConfig, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from dsa110_assets.orchestration.partitions import Partitions
-    from dsa110_assets.stages import tile
-    from dsa110_assets.stages.recording import StageResult
+    from dsa110_assets.stages.products import tile
+    from dsa110_assets.stages.provenance.recording import StageResult
 
     add_image(database, GROUP, tmp_path / "image", bad="flux_ratio_to_catalog")
     monkeypatch.setattr(tile, "make_image", lambda _platform, run: StageResult("tile_image", run.group_id))

@@ -22,12 +22,12 @@ from dsa110_assets.orchestration.partitions import Partitions, hour_key, tile_ke
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
-from dsa110_assets.stages import alerts as messages
-from dsa110_assets.stages import hour, tile
-from dsa110_assets.stages.attempts import attempt, end_stage, now
+from dsa110_assets.stages.operations import alerts as messages
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult
-from dsa110_assets.stages.work import FollowUp, TileRun
+from dsa110_assets.stages.products import hour, tile
+from dsa110_assets.stages.provenance.recording import StageResult
+from dsa110_assets.stages.queue.attempts import attempt, end_stage, now
+from dsa110_assets.stages.queue.work import FollowUp, TileRun
 from dsa110_assets_tests.registry_fixture import add_group
 
 GROUP = "2026-03-12T05:03:21"
@@ -204,8 +204,8 @@ def test_a_night_that_is_no_date_is_said_in_words_in_the_ui(platform, instance) 
 
 
 def test_what_follows_waits_until_a_backfill_of_its_night_has_ended(platform, instance, monkeypatch) -> None:
-    from dsa110_assets.stages import planning
-    from dsa110_assets.stages.backfill import Backfill
+    from dsa110_assets.stages.operations.backfill import Backfill
+    from dsa110_assets.stages.queue import planning
 
     due = [FollowUp("hour", "hour/a", "tiles have ended", night=NIGHT, hour="05"), FollowUp("night", "night/b", "new", night="2026-03-13")]
     monkeypatch.setattr(planning, "hours_due", lambda *_: due)

@@ -22,8 +22,8 @@ from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import RefreshableCatalog
-from dsa110_assets.stages.attempts import now
-from dsa110_assets.stages.work import FollowUp
+from dsa110_assets.stages.queue.attempts import now
+from dsa110_assets.stages.queue.work import FollowUp
 from dsa110_assets_tests.ingest.bookkeeping import observation, settings
 
 TODAY = now().replace(microsecond=0) - timedelta(hours=1)

@@ -24,9 +24,9 @@ from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
-from dsa110_assets.stages.attempts import attempt, now
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.work import TileRun
+from dsa110_assets.stages.queue.attempts import attempt, now
+from dsa110_assets.stages.queue.work import TileRun
 from dsa110_assets_tests.ingest.bookkeeping import observation, settings
 
 GROUP = "2026-03-01T05:10:11"

@@ -11,9 +11,9 @@ from dsa110_assets.imaging.injection import INJECTED_KEYWORD, inject_sources
 from dsa110_assets.quality import gate
 from dsa110_assets.quality.recovery import binned, draw_injections, recovery, recovery_png
 from dsa110_assets.registry.queries import qa_metrics, upsert_image, upsert_qa_metric
-from dsa110_assets.stages import injection
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.references import reference_path
+from dsa110_assets.stages.products import injection
+from dsa110_assets.stages.products.references import reference_path
 from dsa110_assets_tests.imaging.synthetic_ms import offset_position, write_tile
 from dsa110_assets_tests.registry_fixture import add_group
 

@@ -12,8 +12,9 @@ from pydantic import SecretStr
 
 from dsa110_assets.errors import AlertNotDeliveredError
 from dsa110_assets.registry.schema import GroupState, TileStage
-from dsa110_assets.stages import alerts, disk, intake
+from dsa110_assets.stages.operations import alerts, disk
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.queue import intake
 from dsa110_assets_tests.registry_fixture import add_group
 
 NOW = datetime(2026, 3, 12, 12, 0, tzinfo=UTC)

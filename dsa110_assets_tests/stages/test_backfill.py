@@ -10,9 +10,9 @@ import pytest
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.schema import GroupState
-from dsa110_assets.stages import backfill, staleness
+from dsa110_assets.stages.operations import backfill, staleness
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recipes import INGREDIENTS, recipe_of
+from dsa110_assets.stages.provenance.recipes import INGREDIENTS, recipe_of
 from dsa110_assets_tests.registry_fixture import add_group
 
 NIGHT, NEXT = date(2026, 3, 12), date(2026, 3, 13)

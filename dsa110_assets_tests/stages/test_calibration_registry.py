@@ -21,10 +21,10 @@ from dsa110_assets.registry.queries.calibration import (
     upsert_caltables,
 )
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
-from dsa110_assets.stages.attempts import now
-from dsa110_assets.stages.nearest import nearest_tables, read_registered
-from dsa110_assets.stages.recipes import recipe_of
-from dsa110_assets.stages.staleness import stale_products
+from dsa110_assets.stages.operations.staleness import stale_products
+from dsa110_assets.stages.products.nearest import nearest_tables, read_registered
+from dsa110_assets.stages.provenance.recipes import recipe_of
+from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets_tests.registry_fixture import add_group
 
 CALIBRATOR, TILE, LATER = "2026-03-12T05:00:00", "2026-03-12T08:00:00", "2026-03-12T07:30:00"

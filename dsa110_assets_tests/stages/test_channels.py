@@ -20,10 +20,11 @@ from dsa110_assets.registry.queries import (
     upsert_sources,
 )
 from dsa110_assets.registry.schema import GroupState
-from dsa110_assets.stages import hour, recipes, tile
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.references import reference_path
-from dsa110_assets.stages.work import TileRun
+from dsa110_assets.stages.products import hour, tile
+from dsa110_assets.stages.products.references import reference_path
+from dsa110_assets.stages.provenance import recipes
+from dsa110_assets.stages.queue.work import TileRun
 from dsa110_assets_tests.imaging.synthetic_ms import offset_position
 from dsa110_assets_tests.imaging.synthetic_ms import write_tile as write_ms
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile

@@ -14,9 +14,9 @@ from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries.images import tiles_in_window, upsert_image
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
-from dsa110_assets.stages import gates, hour
-from dsa110_assets.stages.planning import hours_due
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.products import gates, hour
+from dsa110_assets.stages.queue.planning import hours_due
 from dsa110_assets_tests.registry_fixture import add_group
 
 GROUPS = ["2026-03-01T05:00:00", "2026-03-01T05:05:10", "2026-03-01T05:10:20"]

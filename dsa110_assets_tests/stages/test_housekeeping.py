@@ -13,7 +13,7 @@ from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
 from dsa110_assets.registry.schema import MeasurementSetRow, ProductVersion
-from dsa110_assets.stages import housekeeping
+from dsa110_assets.stages.operations import housekeeping
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets_tests.registry_fixture import add_group
 

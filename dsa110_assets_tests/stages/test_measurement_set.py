@@ -15,8 +15,8 @@ from dsa110_assets.ingest.scan import scan_directory
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.tile import make_measurement_set
-from dsa110_assets.stages.work import TileRun
+from dsa110_assets.stages.products.tile import make_measurement_set
+from dsa110_assets.stages.queue.work import TileRun
 from dsa110_assets_tests.catalogs.manual import MANUAL
 
 

@@ -12,8 +12,8 @@ import pytest
 
 import dsa110_assets
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.stages import compiled, recipes
-from dsa110_assets.stages.recipes import INGREDIENTS
+from dsa110_assets.stages.provenance import recipes, source_digest
+from dsa110_assets.stages.provenance.recipes import INGREDIENTS
 
 MADE_BY = {
     "measurement_set": ("tile", "make_measurement_set"),
@@ -40,13 +40,13 @@ ON_DEMAND = {"custom_mosaic"}
 @pytest.fixture
 def edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Edit a module's source, as far as recipes are concerned; gives the code versions of all products afterwards."""
-    modules = dict(compiled._modules())
-    caches = (compiled._digest_of, compiled._imported, compiled._compiled, recipes.code_of)
+    modules = dict(source_digest._modules())
+    caches = (source_digest._digest_of, source_digest._imported, source_digest._compiled, recipes.code_of)
 
     def edit(name: str, change) -> dict[str, str]:
         copy = tmp_path / f"{name}.py"
         copy.write_text(change(modules[name].read_text()))
-        monkeypatch.setattr(compiled, "_modules", lambda: modules | {name: copy})
+        monkeypatch.setattr(source_digest, "_modules", lambda: modules | {name: copy})
         for cache in caches:
             cache.cache_clear()
         return {product: recipes.code_of(product) for product in INGREDIENTS}
@@ -86,23 +86,23 @@ def test_code_that_a_stage_uses_indirectly_counts(edited) -> None:
 
 
 def test_children_and_data_files_of_the_flagger_count() -> None:
-    assert "dsa110_assets.flagging.aoflagger_child" in compiled.closure(["conversion"])
+    assert "dsa110_assets.flagging.aoflagger_child" in source_digest.closure(["conversion"])
     strategy = Path(dsa110_assets.__file__).parent / "flagging" / "dsa110.lua"
-    before = compiled.digest(["flagging"])
+    before = source_digest.digest(["flagging"])
     original = strategy.read_bytes()
-    compiled._digest_of.cache_clear()
+    source_digest._digest_of.cache_clear()
     real = Path.read_bytes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "read_bytes", lambda path: original + b"-- changed" if path == strategy else real(path))
-        assert compiled.digest(["flagging"]) != before
-    compiled._digest_of.cache_clear()
+        assert source_digest.digest(["flagging"]) != before
+    source_digest._digest_of.cache_clear()
 
 
 def test_every_function_of_a_stage_that_computes_belongs_to_the_declared_code() -> None:
     """What a stage's own function names from the domain is within the modules declared for its product."""
     for product, (module, function) in MADE_BY.items():
-        declared = compiled.closure(INGREDIENTS[product].modules)
-        stage = importlib.import_module(f"dsa110_assets.stages.{module}")
+        declared = source_digest.closure(INGREDIENTS[product].modules)
+        stage = importlib.import_module(f"dsa110_assets.stages.products.{module}")
         used = {name for name in _domain_modules(stage, getattr(stage, function)) if not name.endswith((".verdict", ".gate"))}
         assert used <= declared, f"{product}: declare {sorted(used - declared)}"
 
@@ -134,7 +134,7 @@ def test_one_imaging_setting_changes_the_image_only() -> None:
 
 def _domain_modules(stage: ModuleType, function: FunctionType) -> Iterator[str]:
     """Full names of the domain's modules from which a function takes something."""
-    known = compiled._modules()
+    known = source_digest._modules()
     for code in _nested(function.__code__):
         for name in code.co_names:
             if name in known:  # `from dsa110_assets.imaging import image_tile` inside the function

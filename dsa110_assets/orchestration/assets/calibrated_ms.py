@@ -29,7 +29,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         metadata={"expected runtime (s), full size": 12},
     )
     def calibrated_ms(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages import tile
+        from dsa110_assets.stages.products import tile
 
         yield from run_tile_stage(context, platform.open(), tile.calibrate)
 

@@ -29,7 +29,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         metadata={"expected runtime (s), full size": 60},
     )
     def calibration_tables(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages import calibrator
+        from dsa110_assets.stages.products import calibrator
 
         yield from run_stage(context, lambda: calibrator.solve_night(platform.open(), context.partition_key, context.run.run_id))
 

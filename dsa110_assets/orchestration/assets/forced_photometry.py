@@ -29,7 +29,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         metadata={"expected runtime (s), full size": 5},
     )
     def forced_photometry(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages import hour
+        from dsa110_assets.stages.products import hour
 
         dimensions = dimensions_of(context)
         yield from run_stage(context, lambda: hour.measure(platform.open(), dimensions["date"], dimensions["hour"], context.run.run_id))

@@ -28,7 +28,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         metadata={"expected runtime (s), full size": 180},
     )
     def injection_recovery(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages import injection
+        from dsa110_assets.stages.products import injection
 
         yield from run_stage(context, lambda: injection.recover_injections(platform.open(), context.partition_key, context.run.run_id))
 

@@ -24,7 +24,7 @@ def build() -> dg.AssetsDefinition:
         retry_policy=RETRY,
     )
     def monitored_sources(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages import references
+        from dsa110_assets.stages.products import references
 
         yield from run_stage(context, lambda: references.refresh_monitored(platform.open(), context.run.run_id))
 

@@ -28,7 +28,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         metadata={"expected runtime (s), full size": 600},
     )
     def nightly_mosaic(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages import night
+        from dsa110_assets.stages.products import night
 
         yield from run_stage(context, lambda: night.make_mosaic(platform.open(), context.partition_key, context.run.run_id))
 

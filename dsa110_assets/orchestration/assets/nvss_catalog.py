@@ -23,7 +23,7 @@ def build() -> dg.AssetsDefinition:
         retry_policy=RETRY,
     )
     def nvss_catalog(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages import references
+        from dsa110_assets.stages.products import references
 
         yield from run_stage(context, lambda: references.refresh_nvss(platform.open(), context.run.run_id))
 

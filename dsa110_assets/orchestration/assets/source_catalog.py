@@ -25,7 +25,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         metadata={"expected runtime (s), full size": 30},
     )
     def source_catalog(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages import hour
+        from dsa110_assets.stages.products import hour
 
         dimensions = dimensions_of(context)
         yield from run_stage(

@@ -26,7 +26,7 @@ def build() -> dg.AssetsDefinition:
         check_specs=[dg.AssetCheckSpec("nothing_is_stale", asset="stale_products", description="No product is out of date")],
     )
     def stale_products(platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages.staleness import stale_partitions, summary
+        from dsa110_assets.stages.operations.staleness import stale_partitions, summary
 
         stale = stale_partitions(platform.open())
         metadata: dict[str, Any] = {"stale": dg.MetadataValue.int(len(stale))}

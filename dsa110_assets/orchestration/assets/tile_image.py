@@ -28,7 +28,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         metadata={"expected runtime (s), full size": 90},
     )
     def tile_image(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages import tile
+        from dsa110_assets.stages.products import tile
 
         yield from run_tile_stage(context, platform.open(), tile.make_image)
 

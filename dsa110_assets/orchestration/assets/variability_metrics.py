@@ -25,7 +25,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         metadata={"expected runtime (s), full size": 20},
     )
     def variability_metrics(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages import night
+        from dsa110_assets.stages.products import night
 
         yield from run_stage(context, lambda: night.update_metrics(platform.open(), context.partition_key, context.run.run_id))
 

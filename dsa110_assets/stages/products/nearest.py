@@ -22,7 +22,7 @@ from dsa110_assets.ingest import ledger
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.queries.calibration import lock_caltables
 from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup, MeasurementSetRow
-from dsa110_assets.stages.attempts import now
+from dsa110_assets.stages.queue.attempts import now
 
 
 def nearest_tables(session: Session, config: PipelineConfig, group: IngestGroup) -> CalChoice:

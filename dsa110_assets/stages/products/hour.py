@@ -21,11 +21,11 @@ from dsa110_assets.registry.queries.images import declination_strips, mosaic_til
 from dsa110_assets.registry.queries.measurements import replace_channel_photometry, replace_photometry
 from dsa110_assets.registry.queries.sources import replace_detections, source_table
 from dsa110_assets.registry.schema import ImageRow, MosaicRow
-from dsa110_assets.stages.gates import good_tiles, refused_tiles
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult, measured, median
-from dsa110_assets.stages.references import reference_path
-from dsa110_assets.stages.versions import provenance, register, versions_of
+from dsa110_assets.stages.products.gates import good_tiles, refused_tiles
+from dsa110_assets.stages.products.references import reference_path
+from dsa110_assets.stages.provenance.recording import StageResult, measured, median
+from dsa110_assets.stages.provenance.versions import provenance, register, versions_of
 
 MATCH_RADIUS_ARCSEC = 10.0
 

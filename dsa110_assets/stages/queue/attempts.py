@@ -15,7 +15,7 @@ from dsa110_assets.errors import LeaseLostError, NonRetriableError, UnknownGroup
 from dsa110_assets.ingest import ledger
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.work import TileRun
+from dsa110_assets.stages.queue.work import TileRun
 
 
 def now() -> datetime:

@@ -12,7 +12,7 @@ from dsa110_assets.calibration.solve import tables_in
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.registry.provenance import release
-from dsa110_assets.stages.recipes import recipe_of
+from dsa110_assets.stages.provenance.recipes import recipe_of
 
 if TYPE_CHECKING:
     from dsa110_assets.calibration.apply import ApplyReport

@@ -17,13 +17,13 @@ from dsa110_assets.registry.queries.calibration import lock_caltables, record_ca
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
 from dsa110_assets.registry.schema import GroupState, IngestGroup, MeasurementSetRow, TileStage
-from dsa110_assets.stages.attempts import attempt, end_stage, now
-from dsa110_assets.stages.nearest import nearest_tables, read_registered, recalibrate_outdated
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import Figure, StageResult, measured
-from dsa110_assets.stages.references import calibrators_path, reference_path
-from dsa110_assets.stages.versions import provenance, register, versions_of
-from dsa110_assets.stages.work import TileRun
+from dsa110_assets.stages.products.nearest import nearest_tables, read_registered, recalibrate_outdated
+from dsa110_assets.stages.products.references import calibrators_path, reference_path
+from dsa110_assets.stages.provenance.recording import Figure, StageResult, measured
+from dsa110_assets.stages.provenance.versions import provenance, register, versions_of
+from dsa110_assets.stages.queue.attempts import attempt, end_stage, now
+from dsa110_assets.stages.queue.work import TileRun
 
 
 def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:

@@ -26,9 +26,9 @@ from dsa110_assets.registry.schema import (
     ProductVersion,
     RefreshableCatalog,
 )
-from dsa110_assets.stages.gates import good_tiles
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.work import FollowUp
+from dsa110_assets.stages.products.gates import good_tiles
+from dsa110_assets.stages.queue.work import FollowUp
 
 REFERENCE_SETTINGS = {
     "calibrator_catalog": "vla_calibrators_file",

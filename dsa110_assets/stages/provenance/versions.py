@@ -13,8 +13,8 @@ from dsa110_assets.registry.provenance import record_version, reference, release
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.schema import ProductVersion
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recipes import recipe_of
-from dsa110_assets.stages.recording import Measured, StageResult
+from dsa110_assets.stages.provenance.recipes import recipe_of
+from dsa110_assets.stages.provenance.recording import Measured, StageResult
 
 
 def register(

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.stages import compiled
+from dsa110_assets.stages.provenance import source_digest
 
 if TYPE_CHECKING:
     from dsa110_assets.registry.provenance import Recipe
@@ -90,7 +90,7 @@ def code_of(product: str) -> str:
     """
     parts = INGREDIENTS[product]
     engines = ",".join(f"{name}={version(name)}" for name in parts.engines)
-    return hashlib.sha256(f"{compiled.digest(parts.modules)} {engines} {parts.revision}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{source_digest.digest(parts.modules)} {engines} {parts.revision}".encode()).hexdigest()[:12]
 
 
 def configuration_of(product: str, config: PipelineConfig) -> str:

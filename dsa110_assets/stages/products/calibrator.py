@@ -23,12 +23,12 @@ from dsa110_assets.products import ProductPaths
 from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.calibration import lock_caltables, upsert_caltables
 from dsa110_assets.registry.schema import CaltableRow, IngestGroup, MeasurementSetRow
-from dsa110_assets.stages.attempts import now
-from dsa110_assets.stages.nearest import observations_near, recalibrate_outdated
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import Figure, StageResult, measured
-from dsa110_assets.stages.references import CALIBRATORS_FILE, REFERENCE_FILE
-from dsa110_assets.stages.versions import register, versions_of
+from dsa110_assets.stages.products.nearest import observations_near, recalibrate_outdated
+from dsa110_assets.stages.products.references import CALIBRATORS_FILE, REFERENCE_FILE
+from dsa110_assets.stages.provenance.recording import Figure, StageResult, measured
+from dsa110_assets.stages.provenance.versions import register, versions_of
+from dsa110_assets.stages.queue.attempts import now
 
 if TYPE_CHECKING:
     from dsa110_assets.calibration.solve import Progress, SolveReport

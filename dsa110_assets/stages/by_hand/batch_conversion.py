@@ -237,7 +237,7 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
     from dsa110_assets.conversion import convert_group, verify_ms
     from dsa110_assets.flagging.picture import plot_flags
     from dsa110_assets.registry.provenance import release
-    from dsa110_assets.stages.recipes import recipe_of
+    from dsa110_assets.stages.provenance.recipes import recipe_of
 
     recipe = recipe_of("measurement_set", config)
     with products.publish(step.destination) as staged:
@@ -275,10 +275,10 @@ def convert_through_queue(step: Step, config: PipelineConfig) -> dict[str, objec
         UnknownGroupError: the queue refused the observation's files.
     """
     from dsa110_assets.ingest.scan import scan_directory
-    from dsa110_assets.stages.attempts import now
     from dsa110_assets.stages.platform import Platform
-    from dsa110_assets.stages.tile import make_measurement_set
-    from dsa110_assets.stages.work import TileRun
+    from dsa110_assets.stages.products.tile import make_measurement_set
+    from dsa110_assets.stages.queue.attempts import now
+    from dsa110_assets.stages.queue.work import TileRun
 
     platform = Platform.open(config)
     scan_directory(platform.database, config.input_dir, config, now(), hints=list(step.observation.files.values()))

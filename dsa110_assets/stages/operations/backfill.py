@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion
+from dsa110_assets.stages.operations.staleness import partition_of, stale_partitions
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.staleness import partition_of, stale_partitions
-from dsa110_assets.stages.work import HOUR_ASSETS, MAKING_ORDER, TILE_STAGES
+from dsa110_assets.stages.queue.work import HOUR_ASSETS, MAKING_ORDER, TILE_STAGES
 
 _CUMULATIVE = ("light_curves", "variability_metrics", "ese_candidates")
 """They hold all epochs; the newest night's must be made last."""

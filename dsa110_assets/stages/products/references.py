@@ -15,10 +15,10 @@ from dsa110_assets.errors import ConfigurationError, NonRetriableError
 from dsa110_assets.instrument import angular_separation_rad
 from dsa110_assets.registry.queries.quality import upsert_reference_catalog
 from dsa110_assets.registry.queries.sources import retire_sources, upsert_sources
-from dsa110_assets.stages.planning import REFERENCE_SETTINGS
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult, measured
-from dsa110_assets.stages.versions import register, versions_of
+from dsa110_assets.stages.provenance.recording import StageResult, measured
+from dsa110_assets.stages.provenance.versions import register, versions_of
+from dsa110_assets.stages.queue.planning import REFERENCE_SETTINGS
 
 CALIBRATORS_FILE = "vla_calibrators.sqlite3"
 REFERENCE_FILE = "nvss.parquet"

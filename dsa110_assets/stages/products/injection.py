@@ -24,11 +24,11 @@ from dsa110_assets.catalogs import sky
 from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import tiles_in_window
 from dsa110_assets.registry.schema import ImageRow, QaMetric
-from dsa110_assets.stages.gates import refused_tiles
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult, measured
-from dsa110_assets.stages.references import reference_path
-from dsa110_assets.stages.versions import register, versions_of
+from dsa110_assets.stages.products.gates import refused_tiles
+from dsa110_assets.stages.products.references import reference_path
+from dsa110_assets.stages.provenance.recording import StageResult, measured
+from dsa110_assets.stages.provenance.versions import register, versions_of
 
 PRODUCT = "injection_recovery"
 BRIGHT_SNR = 20.0

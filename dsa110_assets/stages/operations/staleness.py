@@ -17,8 +17,8 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry import provenance
 from dsa110_assets.registry.queries.calibration import observations_with_other_tables
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recipes import recipes
-from dsa110_assets.stages.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
+from dsa110_assets.stages.provenance.recipes import recipes
+from dsa110_assets.stages.queue.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,12 @@ from dsa110_assets.registry.queries.measurements import (
 from dsa110_assets.registry.queries.sources import source_table
 from dsa110_assets.registry.queries.variability import replace_candidates, replace_variability
 from dsa110_assets.registry.schema import LightCurvePoint, MosaicRow, Photometry, ProductVersion, Source
-from dsa110_assets.stages.candidates import describe_candidates
-from dsa110_assets.stages.gates import good_tiles
-from dsa110_assets.stages.hour import combine
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import Measured, StageResult, measured, median
-from dsa110_assets.stages.versions import register, versions_of
+from dsa110_assets.stages.products.candidates import describe_candidates
+from dsa110_assets.stages.products.gates import good_tiles
+from dsa110_assets.stages.products.hour import combine
+from dsa110_assets.stages.provenance.recording import Measured, StageResult, measured, median
+from dsa110_assets.stages.provenance.versions import register, versions_of
 
 if TYPE_CHECKING:
     from dsa110_assets.variability import LightCurves, Normalisation

@@ -20,10 +20,11 @@ from dsa110_assets.ingest.scan import ScanReport, scan_directory
 from dsa110_assets.ingest.sweep import Confirmed, Sweep
 from dsa110_assets.ingest.watch import Watcher
 from dsa110_assets.registry.schema import GroupState, IngestGroup
-from dsa110_assets.stages import disk, planning
-from dsa110_assets.stages.attempts import cancelled, now
+from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.work import TILE_STAGES, TileWork
+from dsa110_assets.stages.queue import planning
+from dsa110_assets.stages.queue.attempts import cancelled, now
+from dsa110_assets.stages.queue.work import TILE_STAGES, TileWork
 
 REQUEST_LEASE_S = 600.0
 """A leased observation whose run has not started after this long is leased anew; while Dagster has the run in its queue, the lease is renewed."""

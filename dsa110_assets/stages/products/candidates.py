@@ -22,7 +22,7 @@ from dsa110_assets import products
 from dsa110_assets.catalogs import sky
 from dsa110_assets.registry.schema import MosaicRow
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.references import reference_path
+from dsa110_assets.stages.products.references import reference_path
 
 if TYPE_CHECKING:
     from dsa110_assets.variability import LightCurves

@@ -17,11 +17,11 @@ from dsa110_assets import products
 from dsa110_assets.catalogs import calibrators
 from dsa110_assets.errors import MosaicError, NoCalibratorError
 from dsa110_assets.registry.queries.images import tiles_in_window
-from dsa110_assets.stages.gates import refused_tiles
-from dsa110_assets.stages.hour import combine
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.recording import StageResult
-from dsa110_assets.stages.references import calibrators_path
+from dsa110_assets.stages.products.gates import refused_tiles
+from dsa110_assets.stages.products.hour import combine
+from dsa110_assets.stages.products.references import calibrators_path
+from dsa110_assets.stages.provenance.recording import StageResult
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
 _RESERVED = ("hourly_", "nightly_")

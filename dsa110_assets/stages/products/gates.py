@@ -52,7 +52,7 @@ def judge_again(platform: Platform, group_id: str) -> list[Verdict]:
         ProductVerificationError: its files cannot be read.
     """
     from dsa110_assets.quality.image import ImageLimits, judge_tile, read_tile
-    from dsa110_assets.stages.references import reference_path  # it imports the planning, which asks this module
+    from dsa110_assets.stages.products.references import reference_path  # it imports the planning, which asks this module
 
     with platform.database.session() as session:
         row = image_of(session, group_id)

@@ -22,7 +22,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import AlertNotDeliveredError
 from dsa110_assets.ingest import status
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
-from dsa110_assets.stages import disk
+from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
 
 KINDS = ("disk-low", "observation-failed", "behind", "files-refused", "waiting-for-calibration", "not-fresh", "run-failed")

@@ -1,0 +1,1 @@
+"""Work on files that a person names, without the registry."""

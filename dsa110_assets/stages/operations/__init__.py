@@ -1,0 +1,1 @@
+"""Care of the platform: alerts, disk, housekeeping, backfills, what is out of date."""

@@ -1,0 +1,1 @@
+"""How a product came about: recipes, digests of the source, versions, recorded figures."""
