@@ -64,7 +64,7 @@ def groups(
     from dsa110_assets.cli.times import mjd_of
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
-    from dsa110_assets.stages.by_hand.apply_tables import batch_conversion as batch
+    from dsa110_assets.stages.by_hand import batch_conversion as batch
 
     _ = writer
     config = PipelineConfig.from_env(validate_paths=False)
@@ -137,7 +137,7 @@ def _convert_all(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from dsa110_assets.errors import PipelineError
-    from dsa110_assets.stages.by_hand.apply_tables import batch_conversion as batch
+    from dsa110_assets.stages.by_hand import batch_conversion as batch
 
     threads = config.threads_per_worker or len(os.sched_getaffinity(0))
     done: dict[str, dict[str, object]] = {}
