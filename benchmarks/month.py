@@ -26,7 +26,6 @@ import pandas as pd
 from astropy.coordinates import SkyCoord
 from sqlalchemy import select
 
-from dsa110_assets import products
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.bulk import read_frame
 from dsa110_assets.registry.queries.measurements import photometry
@@ -43,6 +42,7 @@ from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import calibrator, hour, night, references, tile
 from dsa110_assets.stages.queue import intake
 from dsa110_assets.stages.queue.work import TileRun, TileWork
+from dsa110_assets.times import hour_partition, mjd_to_datetime
 
 N_SOURCES, N_VARIABLE, N_EVENTS = 300, 15, 3
 GAIN_RMS = 0.05
@@ -165,7 +165,7 @@ def observe(platform: Platform, month: Month, number: int, n_tiles: int) -> floa
         tile.calibrate(platform, TileRun(group_id, f"cal {group_id}", None, final=True))
         if number > 0 or group_id != min(works):
             tile.make_image(platform, TileRun(group_id, f"image {group_id}", None, final=True))
-            hours.add(products.hour_partition(group_id))
+            hours.add(hour_partition(group_id))
     for one_night, one_hour in sorted(hours):
         hour.make_mosaic(platform, one_night, one_hour, "month")
         hour.measure(platform, one_night, one_hour, "month")
@@ -182,12 +182,12 @@ def nights_done(platform: Platform, month: Month) -> int:
     with platform.database.session() as session:
         keys = set(session.scalars(select(ProductVersion.key).where(ProductVersion.product == "forced_photometry")))
     seen = {key[:10] for key in keys}
-    return sum(products.mjd_to_datetime(start + 1e-9).strftime("%Y-%m-%d") in seen for start in month.start_mjd)
+    return sum(mjd_to_datetime(start + 1e-9).strftime("%Y-%m-%d") in seen for start in month.start_mjd)
 
 
 def judge(platform: Platform, month: Month) -> dict[str, object]:
     """Bring light curves, variability and candidates up to date, and compare with what was simulated."""
-    last = (products.mjd_to_datetime(month.start_mjd[-1]) + timedelta(hours=1)).strftime("%Y-%m-%d")
+    last = (mjd_to_datetime(month.start_mjd[-1]) + timedelta(hours=1)).strftime("%Y-%m-%d")
     night.update_light_curves(platform, last, "month")
     night.update_metrics(platform, last, "month")
     night.rank_candidates(platform, last, "month")

@@ -24,10 +24,10 @@ from sqlalchemy import insert, select
 
 from dsa110_assets.cli.services import free_port
 from dsa110_assets.orchestration.running import GROUP_TAG
-from dsa110_assets.products import group_id_of
 from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion, SubbandFile
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.queue import intake
+from dsa110_assets.times import group_id_of
 from dsa110_assets_tests.chaos.running_platform import RunningPlatform, running
 from dsa110_assets_tests.chaos.small_night import SmallNight, prepare
 

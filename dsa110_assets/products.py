@@ -1,34 +1,14 @@
-"""Names and paths of all products, built and parsed in one place, and their atomic publication.
-
-An observation is called by its start time, ``YYYY-MM-DDTHH:MM:SS`` (UTC; the header's first integration, pitfall 25), and
-so is everything made from it. A product is written under ``.staging`` beside its destination, verified, flushed, renamed
-into place; whoever has the old one open keeps it. What does not belong here: registering a product (`registry`).
-"""
+"""Names and paths of raw files and of all products, built and parsed in one place."""
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import hashlib
-import os
 import re
-import shutil
-import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import NonRetriableError, PipelineError, PublishError, StorageError
 
-MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
-JD_MINUS_MJD = 2_400_000.5
-SLOT_MINUTES = 5
-STAGING = ".staging"
-_GROUP_ID = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})")
 _RAW_NAME = re.compile(r"(?P<stamp>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(?P<subband>\d{2})\.hdf5")
 IMAGE_SUFFIXES = ("dirty", "psf", "model", "residual", "image", "image-pb", "pb", "weight", "noise")
 CHANNEL_SUFFIXES = ("image", "image-pb", "pb", "weight")
@@ -40,33 +20,6 @@ _IMAGE_NAME = re.compile(
 )
 FLAG_PICTURE = "flags.png"
 """Inside a Measurement Set: picture of what was flagged (programs that read the set ignore it)."""
-
-
-# --- times and identifiers ------------------------------------------------------------------------------------------
-def mjd_to_datetime(mjd: float) -> datetime:
-    """UTC datetime of a UTC MJD, to the microsecond."""
-    return MJD_EPOCH + timedelta(days=mjd)
-
-
-def datetime_to_mjd(when: datetime) -> float:
-    """UTC MJD of an aware datetime."""
-    return (when - MJD_EPOCH) / timedelta(days=1)
-
-
-def group_id_of(start_jd: float) -> str:
-    """Identifier of the observation whose first integration is centred on ``start_jd`` (UTC): rounded to the second."""
-    return (mjd_to_datetime(start_jd - JD_MINUS_MJD) + timedelta(seconds=0.5)).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def group_time(group_id: str) -> datetime:
-    """Start of an observation from its identifier, UTC.
-
-    Raises:
-        NonRetriableError: when it is not an identifier.
-    """
-    if not _GROUP_ID.fullmatch(group_id):
-        raise NonRetriableError(group_id, "not an observation's identifier (YYYY-MM-DDTHH:MM:SS)", "list them with `dsa110 ingest status`")
-    return datetime.strptime(group_id, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -89,31 +42,6 @@ def parse_raw_name(name: str) -> RawName | None:
     return RawName(stamp, int(match["subband"]))
 
 
-def tile_partition(group_id: str) -> tuple[str, str]:
-    """(date, slot) of an observation: ``("2026-03-01", "05:10")``, the 5-minute slot that its start falls into."""
-    start = group_time(group_id)
-    return start.strftime("%Y-%m-%d"), f"{start.hour:02d}:{start.minute - start.minute % SLOT_MINUTES:02d}"
-
-
-def hour_partition(group_id: str) -> tuple[str, str]:
-    """(date, hour) of an observation: ``("2026-03-01", "05")``."""
-    start = group_time(group_id)
-    return start.strftime("%Y-%m-%d"), f"{start.hour:02d}"
-
-
-def slot_window(night: str, slot: str) -> tuple[datetime, datetime]:
-    """Half-open UTC window of a 5-minute slot."""
-    start = datetime.strptime(f"{night} {slot}", "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
-    return start, start + timedelta(minutes=SLOT_MINUTES)
-
-
-def hour_window(night: str, hour: str) -> tuple[datetime, datetime]:
-    """Half-open UTC window of an hour."""
-    start = datetime.strptime(f"{night} {hour}", "%Y-%m-%d %H").replace(tzinfo=UTC)
-    return start, start + timedelta(hours=1)
-
-
-# --- paths ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class ProductPaths:
     """Where every product lives; built from the configuration's directories only."""
@@ -230,146 +158,3 @@ def hourly_mosaic_name(night: str, hour: str) -> str:
 def nightly_mosaic_name(night: str) -> str:
     """Name of a night's mosaic: ``nightly_2026-03-01``."""
     return f"nightly_{night}"
-
-
-def nights_around(night: str, days: int) -> list[str]:
-    """Nights at most ``days`` away, nearest first, earlier before later: the borrowing ladder."""
-    centre = date.fromisoformat(night)
-    offsets = [0] + [sign * step for step in range(1, days + 1) for sign in (-1, 1)]
-    return [(centre + timedelta(days=o)).isoformat() for o in offsets]
-
-
-# --- publication ----------------------------------------------------------------------------------------------------
-SPARE_BYTES = 1 << 20
-"""A disk with less than this is full: no product fits into it."""
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
-
-
-@contextmanager
-def publish(destination: Path) -> Iterator[Path]:
-    """Give a staging path to write to; on a clean exit move it to ``destination`` in one rename.
-
-    The caller writes a file or a directory at the path that is yielded and verifies it before leaving the block. An
-    exception removes the staged product and leaves the old one. A crash leaves the old or the new one, and a staging
-    folder that `sweep_staging` removes.
-
-    Raises:
-        PublishError: nothing was written, or the rename failed.
-        StorageError: the block failed because the disk is full, read-only or failing, whatever its engine made of it.
-    """
-    parent = destination.parent
-    staging = parent / STAGING / uuid.uuid4().hex
-    staged = staging / destination.name
-    try:
-        staging.mkdir(parents=True)
-        yield staged
-        if not staged.exists():
-            raise PublishError(destination, "the stage ended without writing its product", "read the run's log; make the product again")
-        flush_to_disk(staged)
-        try:
-            _move_into_place(staged, destination)
-        except OSError as error:
-            raise PublishError(
-                destination, f"cannot be moved into place ({error.strerror})", "check space and permissions of its directory"
-            ) from error
-    except BaseException as error:
-        trouble = None if isinstance(error, PipelineError) else storage_trouble(destination, error)
-        shutil.rmtree(staging, ignore_errors=True)
-        if trouble is not None:
-            raise trouble from error
-        raise
-    if staged.exists():  # the product that was replaced; readers that hold it keep their open files
-        shutil.rmtree(staging, ignore_errors=True)
-    else:
-        staging.rmdir()
-
-
-def storage_trouble(path: Path, error: BaseException) -> StorageError | None:
-    """What is wrong with the disk of ``path``, if that explains an error; None when it does not.
-
-    Engines report a full disk as anything: the free space tells more than their words.
-    """
-    free = free_bytes(path)
-    code = error.errno if isinstance(error, OSError) else None
-    if code in (errno.ENOSPC, errno.EDQUOT) or free < SPARE_BYTES:
-        cause = "the disk is full"
-    elif code == errno.EROFS:
-        cause = "the disk is read-only"
-    elif code == errno.EIO:
-        cause = "the disk fails"
-    else:
-        return None
-    return StorageError(path, f"{cause} ({error}; {free / 1e9:.2f} GB free)", "free space or repair the disk, then retry")
-
-
-def free_bytes(path: Path) -> int:
-    """Free space of the file system on which a path is, or would be."""
-    for place in (path, *path.parents):
-        if place.exists():
-            return shutil.disk_usage(place).free
-    return 0
-
-
-def _move_into_place(staged: Path, destination: Path) -> None:
-    if staged.is_dir() and destination.exists():
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.renameat2(_AT_FDCWD, os.fsencode(staged), _AT_FDCWD, os.fsencode(destination), _RENAME_EXCHANGE) != 0:
-            code = ctypes.get_errno()
-            if code not in (errno.EINVAL, errno.ENOSYS):
-                raise OSError(code, os.strerror(code))
-            aside = staged.with_name(staged.name + ".old")  # file systems that cannot exchange: two renames
-            destination.rename(aside)
-            staged.rename(destination)
-    else:
-        staged.replace(destination)
-    _fsync(destination.parent)
-
-
-def flush_to_disk(path: Path) -> None:
-    """Fsync a file, or every file and directory of a tree."""
-    if path.is_dir():
-        for directory, _, names in os.walk(path):
-            for name in names:
-                _fsync(Path(directory) / name)
-            _fsync(Path(directory))
-    else:
-        _fsync(path)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sweep_staging(paths: ProductPaths, *, older_than_s: float = 3600.0) -> list[Path]:
-    """Remove what crashed stages left in staging folders and has not been touched for ``older_than_s``; returns it."""
-    limit = time.time() - older_than_s
-    removed: list[Path] = []
-    for root in paths.staging_roots():
-        for staging in root.rglob(STAGING):
-            for leftover in staging.iterdir():
-                newest = max((p.stat().st_mtime for p in [leftover, *leftover.rglob("*")]), default=0.0)
-                if newest < limit:
-                    shutil.rmtree(leftover, ignore_errors=True)
-                    removed.append(leftover)
-    return removed
-
-
-def size_bytes(path: Path) -> int:
-    """Bytes of a file or of all files of a tree."""
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of a tree in sorted order."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        digest.update(str(file.relative_to(path)).encode() if path.is_dir() else b"")
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()

@@ -17,10 +17,10 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.products import datetime_to_mjd, group_time, tile_partition
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import Base, GroupState, IngestGroup, TileStage
 from dsa110_assets.registry.server import EmbeddedServer
+from dsa110_assets.times import datetime_to_mjd, group_time, tile_partition
 
 __all__ = ["TEST_SETTINGS", "add_group", "database", "empty", "registry_config", "registry_url", "server_directory"]
 

@@ -7,10 +7,8 @@ rest of the sky (`sky`).
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
-import uuid
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from dsa110_assets.catalogs import perley_butler_2017
 from dsa110_assets.errors import FluxScaleError, NoCalibratorError, NonRetriableError
 from dsa110_assets.geometry import Site, TilePointing, apparent_to_icrs, icrs_to_apparent, local_apparent_sidereal_time_rad
 from dsa110_assets.instrument import airy_power_beam, angular_separation_rad, drift_averaged_power_beam
+from dsa110_assets.publication import publish
 
 REFERENCE_FREQUENCY_HZ = 1.4e9
 """Frequency at which the manual's 20 cm fluxes are taken to be given (it states the band only)."""
@@ -182,30 +181,19 @@ def build_calibrator_db(text_file: Path, sqlite_path: Path) -> int:
         entries = parse_manual(text_file.read_text(encoding="ascii", errors="replace"))
     except OSError as error:
         raise NonRetriableError(text_file, f"cannot be read ({error.strerror})", "set PIPELINE_VLA_CALIBRATORS_FILE") from error
-    sqlite_path.parent.mkdir(parents=True, exist_ok=True)
-    beside = sqlite_path.with_name(f".{sqlite_path.name}.{uuid.uuid4().hex}")
-    try:
-        with closing(sqlite3.connect(beside)) as connection, connection:
-            connection.execute(
-                "CREATE TABLE calibrators (name TEXT NOT NULL, alt_name TEXT NOT NULL, ra_deg REAL NOT NULL, dec_deg REAL NOT NULL, "
-                "position_code TEXT NOT NULL, flux_jy REAL, spectral_index REAL, quality TEXT NOT NULL, is_variable INTEGER NOT NULL)"
-            )
-            connection.executemany(
-                f"INSERT INTO calibrators ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                [
-                    (c.name, c.alt_name, c.ra_deg, c.dec_deg, c.position_code, c.flux_jy, c.spectral_index, c.quality, c.is_variable)
-                    for c in entries
-                ],
-            )
-            connection.execute("CREATE INDEX calibrators_dec ON calibrators (dec_deg)")
-        descriptor = os.open(beside, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        beside.replace(sqlite_path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with publish(sqlite_path) as staged, closing(sqlite3.connect(staged)) as connection, connection:
+        connection.execute(
+            "CREATE TABLE calibrators (name TEXT NOT NULL, alt_name TEXT NOT NULL, ra_deg REAL NOT NULL, dec_deg REAL NOT NULL, "
+            "position_code TEXT NOT NULL, flux_jy REAL, spectral_index REAL, quality TEXT NOT NULL, is_variable INTEGER NOT NULL)"
+        )
+        connection.executemany(
+            f"INSERT INTO calibrators ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            [
+                (c.name, c.alt_name, c.ra_deg, c.dec_deg, c.position_code, c.flux_jy, c.spectral_index, c.quality, c.is_variable)
+                for c in entries
+            ],
+        )
+        connection.execute("CREATE INDEX calibrators_dec ON calibrators (dec_deg)")
     return len(entries)
 
 

@@ -6,8 +6,6 @@ is then used by those who need one). What does not belong here: what this telesc
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from dsa110_assets.catalogs.calibrators import Calibrator
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.instrument import angular_separation_rad
+from dsa110_assets.publication import publish
 
 COLUMNS = ("name", "ra_deg", "dec_deg", "flux_jy", "spectral_index")
 DEFAULT_SPECTRAL_INDEX = -0.7
@@ -75,18 +74,8 @@ def build_reference(nvss_file: Path, parquet: Path) -> int:
 
 def write_table(table: pd.DataFrame, parquet: Path) -> None:
     """Write a catalogue as Parquet; the old file stays until the new one is on the disk."""
-    parquet.parent.mkdir(parents=True, exist_ok=True)
-    beside = parquet.with_name(f".{parquet.name}.{uuid.uuid4().hex}")
-    try:
-        table.to_parquet(beside, index=False)
-        descriptor = os.open(beside, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        beside.replace(parquet)
-    finally:
-        beside.unlink(missing_ok=True)
+    with publish(parquet) as staged:
+        table.to_parquet(staged, index=False)
 
 
 def load_reference(parquet: Path) -> pd.DataFrame:

@@ -291,7 +291,8 @@ def transits(
     from dsa110_assets.cli.times import mjd_of
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
-    from dsa110_assets.products import ProductPaths, datetime_to_mjd, mjd_to_datetime
+    from dsa110_assets.products import ProductPaths
+    from dsa110_assets.times import datetime_to_mjd, mjd_to_datetime
 
     config = PipelineConfig.from_env(validate_paths=False)
     if name is None and dec is None:

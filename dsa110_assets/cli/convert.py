@@ -175,7 +175,7 @@ def _show(
     from math import degrees
 
     from dsa110_assets.cli.output import emit_json, emit_table
-    from dsa110_assets.products import mjd_to_datetime
+    from dsa110_assets.times import mjd_to_datetime
 
     def utc(mjd: float) -> str:
         return f"{mjd_to_datetime(mjd):%Y-%m-%dT%H:%M:%S}"

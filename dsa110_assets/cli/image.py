@@ -140,6 +140,7 @@ def _make(
     from dataclasses import replace
 
     from dsa110_assets.imaging import ImagingOptions, image_tile
+    from dsa110_assets.publication import flush_to_disk, move_into_place
     from dsa110_assets.quality.image import ImageLimits, judge_tile, read_tile
     from dsa110_assets.registry.provenance import release
     from dsa110_assets.stages.provenance.recipes import recipe_of
@@ -154,7 +155,10 @@ def _make(
         verdicts = judge_tile(read_tile(staged, prefix.name), sky, ImageLimits.from_config(config))
 
         def place(path: Path) -> Path:
-            return path.replace(prefix.parent / path.name)
+            destination = prefix.parent / path.name
+            flush_to_disk(path)
+            move_into_place(path, destination)
+            return destination
 
         images = {suffix: place(path) for suffix, path in report.images.items()}
         return replace(report, images=images, preview=place(report.preview), preview_large=place(report.preview_large)), verdicts

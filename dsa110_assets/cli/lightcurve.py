@@ -205,7 +205,7 @@ def _find(platform: Platform, source: str) -> tuple[int, str]:
 
 
 def _picture(platform: Platform, number: int, name: str, output: Path) -> None:
-    from dsa110_assets.products import publish
+    from dsa110_assets.publication import publish
     from dsa110_assets.stages.products.night import source_light_curve
     from dsa110_assets.variability import light_curve_png
 

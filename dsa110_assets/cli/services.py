@@ -21,6 +21,7 @@ import psutil
 from dsa110_assets.cli.logs import rotate
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ChildFailedError, ConfigurationError
+from dsa110_assets.publication import publish
 
 RESTART_PAUSE_S = 2.0
 START_TIMEOUT_S = 120.0
@@ -79,9 +80,8 @@ def dagster_home(config: PipelineConfig) -> Path:
     runs = worker_count(config)
     text = project_file("dagster.yaml").read_text()
     lines = [f"    max_concurrent_runs: {runs}" if line.strip().startswith("max_concurrent_runs:") else line for line in text.splitlines()]
-    staged = home / "dagster.yaml.new"
-    staged.write_text("\n".join(lines) + "\n")
-    staged.replace(home / "dagster.yaml")
+    with publish(home / "dagster.yaml") as staged:
+        staged.write_text("\n".join(lines) + "\n")
     return home
 
 

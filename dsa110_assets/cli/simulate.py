@@ -44,11 +44,11 @@ def tile(
     """
     from datetime import UTC, datetime
 
-    from dsa110_assets.products import datetime_to_mjd
     from dsa110_assets.simulation import array, band
     from dsa110_assets.simulation.night import demo_plan
     from dsa110_assets.simulation.receivers import Receivers
     from dsa110_assets.simulation.tile import simulate_tile
+    from dsa110_assets.times import datetime_to_mjd
 
     plan = demo_plan(min_jy=min_jy)
     layout = {Size.TINY: array.tiny_array, Size.DEMO: array.demo_array, Size.FULL: array.full_array}[size]()

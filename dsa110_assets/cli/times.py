@@ -12,7 +12,7 @@ def mjd_of(text: str) -> float:
     from datetime import UTC, datetime
 
     from dsa110_assets.errors import ConfigurationError
-    from dsa110_assets.products import datetime_to_mjd
+    from dsa110_assets.times import datetime_to_mjd
 
     try:
         when = datetime.fromisoformat(text)

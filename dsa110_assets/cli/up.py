@@ -39,7 +39,8 @@ def up() -> None:
 
     from dsa110_assets.cli import services
     from dsa110_assets.errors import ConfigurationError, PipelineError
-    from dsa110_assets.products import ProductPaths, sweep_staging
+    from dsa110_assets.products import ProductPaths
+    from dsa110_assets.publication import sweep_staging
     from dsa110_assets.registry.database import Database
     from dsa110_assets.registry.server import dagster_url, ensure_alive
 
@@ -50,7 +51,7 @@ def up() -> None:
     if services.port_is_open(config.dagster_port):
         raise ConfigurationError("PIPELINE_DAGSTER_PORT", f"port {config.dagster_port} is taken", "choose another one")
     Database.connect(config).dispose()
-    for leftover in sweep_staging(ProductPaths.of(config)):
+    for leftover in sweep_staging(ProductPaths.of(config).staging_roots()):
         console.print(f"removed what a crashed stage left: {leftover}")
     code_port = services.free_port()
     env = services.environment(config, dagster_url(config), code_port)

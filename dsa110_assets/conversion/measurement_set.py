@@ -21,7 +21,8 @@ from dsa110_assets.conversion import subtables
 from dsa110_assets.conversion.tile import Tile
 from dsa110_assets.errors import StorageError
 from dsa110_assets.geometry import SCALE_KEYWORD, apparent_scale
-from dsa110_assets.products import JD_MINUS_MJD, free_bytes
+from dsa110_assets.publication import free_bytes
+from dsa110_assets.times import JD_MINUS_MJD
 
 SECONDS_PER_DAY = 86400.0
 _CHANNELS_PER_TILE = 48

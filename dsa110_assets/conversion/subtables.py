@@ -15,8 +15,8 @@ from astropy import units as u
 from astropy.coordinates import EarthLocation
 
 from dsa110_assets.conversion.tile import Tile
-from dsa110_assets.products import JD_MINUS_MJD
 from dsa110_assets.rawfile import RawHeader
+from dsa110_assets.times import JD_MINUS_MJD
 
 SECONDS_PER_DAY = 86400.0
 CORR_TYPE = (9, 12)

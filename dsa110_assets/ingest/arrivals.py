@@ -28,9 +28,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from dsa110_assets.ingest.transitions import reopen
-from dsa110_assets.products import JD_MINUS_MJD, datetime_to_mjd, group_id_of, tile_partition
 from dsa110_assets.rawfile import RawHeader
 from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile, TileStage
+from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd, group_id_of, tile_partition
 
 LIVE_PRIORITY = 10
 BACKFILL_PRIORITY = 0

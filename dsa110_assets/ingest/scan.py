@@ -19,9 +19,9 @@ from dsa110_assets.errors import InvalidRawFileError
 from dsa110_assets.ingest import arrivals, closing
 from dsa110_assets.ingest.arrivals import Booked, FileFacts, Reason, Rejection
 from dsa110_assets.ingest.sweep import Listed, Sweep, hinted, newest_first, news
-from dsa110_assets.products import datetime_to_mjd
 from dsa110_assets.rawfile import validate_raw_file
 from dsa110_assets.registry.database import Database
+from dsa110_assets.times import datetime_to_mjd
 
 MAX_NEW = 320
 """Files that one call opens at most: twenty observations."""

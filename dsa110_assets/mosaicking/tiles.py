@@ -17,7 +17,8 @@ from astropy.wcs import WCS
 
 from dsa110_assets.errors import MosaicError
 from dsa110_assets.mosaicking.beams import Beam
-from dsa110_assets.products import datetime_to_mjd, image_path
+from dsa110_assets.products import image_path
+from dsa110_assets.times import datetime_to_mjd
 
 TILE_SUFFIXES = ("image", "pb", "weight")
 """What a mosaic reads of each tile: restored image in apparent flux, drift-averaged power beam, inverse variance."""

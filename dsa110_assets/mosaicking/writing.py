@@ -17,7 +17,7 @@ from dsa110_assets.errors import ProductVerificationError
 from dsa110_assets.mosaicking.beams import Beam
 from dsa110_assets.mosaicking.grid import MosaicGrid
 from dsa110_assets.mosaicking.tiles import TileImage, number
-from dsa110_assets.products import mjd_to_datetime
+from dsa110_assets.times import mjd_to_datetime
 
 _FITS_BLOCK = 2880
 _KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")

@@ -12,7 +12,7 @@ from datetime import date
 
 import dagster as dg
 
-from dsa110_assets.products import SLOT_MINUTES
+from dsa110_assets.times import SLOT_MINUTES
 
 SLOTS = [f"{hour:02d}:{minute:02d}" for hour in range(24) for minute in range(0, 60, SLOT_MINUTES)]
 HOURS = [f"{hour:02d}" for hour in range(24)]

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dsa110_assets import products
 from dsa110_assets.errors import PipelineError, RetriableError
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import dimensions_of
 from dsa110_assets.stages.provenance.recording import StageResult
 from dsa110_assets.stages.queue.work import TILE_STAGES, TileRun
+from dsa110_assets.times import slot_window
 
 if TYPE_CHECKING:
     from dsa110_assets.stages.platform import Platform
@@ -87,7 +87,7 @@ def observations_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionCo
     if tagged is not None:
         return [tagged]
     dimensions = dimensions_of(context)
-    start, end = products.slot_window(dimensions["date"], dimensions["tile"])
+    start, end = slot_window(dimensions["date"], dimensions["tile"])
     return intake.observations_between(platform, start, end)
 
 

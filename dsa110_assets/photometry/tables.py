@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from dsa110_assets.errors import PhotometryError
-from dsa110_assets.products import publish
+from dsa110_assets.publication import flush_to_disk, move_into_place, publish
 
 _UNITS_BY_ENDING = (
     ("_jy_per_beam", "Jy / beam"), ("_jy", "Jy"), ("_deg", "deg"), ("_arcsec", "arcsec"), ("_hz", "Hz"), ("_mjd", "d"), ("_pixel", "pixel"), ("_d", "d"),
@@ -106,7 +106,8 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         save_table(table, staged)
         beside = staged.with_name(f"{path.name}-metadata.json")
         if beside.exists():
-            beside.replace(path.with_name(beside.name))
+            flush_to_disk(beside)
+            move_into_place(beside, path.with_name(beside.name))
 
 
 def save_table(table: pd.DataFrame, path: Path) -> None:

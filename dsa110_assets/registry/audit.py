@@ -15,7 +15,8 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dsa110_assets.products import STAGING, ProductPaths, checksum, size_bytes
+from dsa110_assets.products import ProductPaths
+from dsa110_assets.publication import STAGING, checksum, size_bytes
 from dsa110_assets.registry.schema import CaltableRow, ImageRow, MeasurementSetRow, MosaicRow, ProductVersion, RefreshableCatalog
 
 SETTLING_S = 3600.0

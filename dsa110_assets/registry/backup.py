@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from dsa110_assets import products
+from dsa110_assets import publication
 from dsa110_assets.errors import NonRetriableError, RegistryError
 from dsa110_assets.registry.server import bin_dir
 
@@ -28,7 +28,7 @@ def backup(url: str, path: Path) -> int:
         RegistryError: `pg_dump` failed; its words are quoted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with products.publish(path.absolute()) as staged:
+    with publication.publish(path.absolute()) as staged:
         _run(url, "pg_dump", "--format=custom", "--no-owner", "--file", str(staged))
     return path.stat().st_size
 

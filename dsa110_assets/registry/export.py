@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 
 from dsa110_assets.errors import NonRetriableError
-from dsa110_assets.products import publish
+from dsa110_assets.publication import publish
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import Base
 

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import NonRetriableError
-from dsa110_assets.products import datetime_to_mjd, mjd_to_datetime
+from dsa110_assets.times import datetime_to_mjd, mjd_to_datetime
 
 _LOCK = 0x0D5A_0111
 _FIRST_MJD = datetime_to_mjd(datetime(2000, 1, 1, tzinfo=UTC))

@@ -126,7 +126,7 @@ def record_version(
         path: file or directory; None for products that are rows only.
         inputs: `reference` of each input and the ``version_id`` that was read.
         recipe: by which it was made.
-        checksum: SHA-256 of what was written (`products.checksum`).
+        checksum: SHA-256 of what was written (`publication.checksum`).
         size_bytes: its size.
         duration_s: wall-clock time of making it.
         peak_memory_mb: largest resident memory while making it.

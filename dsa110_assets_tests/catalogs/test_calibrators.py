@@ -58,7 +58,7 @@ def test_a_bad_source_leaves_the_old_catalogue(tmp_path):
     with pytest.raises(NonRetriableError, match="no entry"):
         calibrators.build_calibrator_db(text, database)
     assert len(calibrators.load(database)) == 7
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.sqlite3", "manual.txt"]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["c.sqlite3", "manual.txt"]
 
 
 def test_something_else_is_not_loaded_as_a_catalogue(tmp_path):

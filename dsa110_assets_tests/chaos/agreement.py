@@ -24,12 +24,13 @@ from dsa110_assets.conversion import verify_ms
 from dsa110_assets.errors import ProductVerificationError
 from dsa110_assets.orchestration.partitions import tile_key
 from dsa110_assets.orchestration.running import GROUP_TAG
-from dsa110_assets.products import ProductPaths, tile_partition
+from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.schema import GroupState, ImageRow, IngestGroup, MeasurementSetRow, MosaicTile, SubbandFile, TileStage
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.queue.work import TILE_STAGES
+from dsa110_assets.times import tile_partition
 from dsa110_assets_tests.chaos.small_night import digests
 
 Digests = Mapping[str, tuple[str, int, int]]

@@ -22,15 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsa110_assets import products
+from dsa110_assets import products, publication
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.products import group_id_of
 from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.queue import intake
 from dsa110_assets.stages.queue.work import TileRun
+from dsa110_assets.times import group_id_of, hour_partition
 from dsa110_assets_tests.chaos.small_night import CALIBRATOR_TILE, SmallNight, prepare
 
 POINTS = ("written", "renamed", "registered", "committed")
@@ -57,7 +57,7 @@ def stages(platform: Platform, night: SmallNight) -> list[Stage]:
     from dsa110_assets.stages.products import calibrator, hour, tile
 
     group_id = group_id_of(night.start_mjd(CALIBRATOR_TILE) + JD_MINUS_MJD)
-    date, hour_name = products.hour_partition(group_id)
+    date, hour_name = hour_partition(group_id)
     paths = platform.paths
     mosaic = paths.mosaic_dir(products.hourly_mosaic_name(date, hour_name))
 
@@ -105,15 +105,15 @@ def _plant(point: str | None) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     if point == "written":
-        products._move_into_place = die
+        publication.move_into_place = die
     elif point == "renamed":
-        real = products._move_into_place
+        real = publication.move_into_place
 
         def rename_and_die(staged: Path, destination: Path) -> None:
             real(staged, destination)
             die()
 
-        products._move_into_place = rename_and_die
+        publication.move_into_place = rename_and_die
     elif point is not None:
         from dsa110_assets.stages.provenance import versions
 
@@ -174,7 +174,7 @@ def _state(platform: Platform, stage: Stage) -> tuple[int | None, str | None]:
     with platform.database.session() as session:
         version = current_version(session, stage.product, stage.key)
     there = stage.path is not None and stage.path.exists()
-    return None if version is None else version.version_id, products.checksum(stage.path) if there and stage.path is not None else None
+    return None if version is None else version.version_id, publication.checksum(stage.path) if there and stage.path is not None else None
 
 
 def _half(stage: Stage, state: tuple[int | None, str | None]) -> Iterator[str]:

@@ -27,10 +27,10 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.cli.services import free_port
 from dsa110_assets.errors import PipelineError
-from dsa110_assets.products import group_id_of
 from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.stages.queue import planning
 from dsa110_assets.stages.queue.attempts import now
+from dsa110_assets.times import group_id_of
 from dsa110_assets_tests.chaos.agreement import Night, disagreements, planted_faults
 from dsa110_assets_tests.chaos.running_platform import RunningPlatform, running
 from dsa110_assets_tests.chaos.small_night import SmallNight, digests, prepare

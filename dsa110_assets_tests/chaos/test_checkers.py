@@ -76,7 +76,7 @@ def test_pitfall_29_the_kill_matrix_finds_half_a_product(database: Database, tmp
             os.kill(os.getpid(), signal.SIGKILL)
 
         if point is not None:
-            kill_matrix.products._move_into_place = copy_and_die
+            kill_matrix.publication.move_into_place = copy_and_die
 
     monkeypatch.setattr(kill_matrix, "_plant", half_way)
     assert any("half a product" in line for line in kill_matrix.visit(platform, stage, "renamed"))

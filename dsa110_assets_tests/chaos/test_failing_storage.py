@@ -110,7 +110,7 @@ def test_pitfall_32_a_bad_disk_is_named_nothing_half_is_left_and_the_next_attemp
 
 
 def test_pitfall_32_an_engine_that_blames_something_else_for_the_full_disk_is_corrected(disk: Callable[[str], Path]) -> None:
-    from dsa110_assets.products import publish
+    from dsa110_assets.publication import publish
 
     place = disk("size=1m,rw")
 

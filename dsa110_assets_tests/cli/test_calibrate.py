@@ -207,17 +207,17 @@ def test_a_directory_of_other_things_is_never_replaced(workplace, tmp_path, caps
 
 def test_the_platforms_own_tile_is_solved_registered_and_calibrated(workplace, database, tmp_path, monkeypatch, capsys):
     """Without --output and --caltable the commands do what the assets do."""
-    from dsa110_assets import products
     from dsa110_assets.registry.queries.calibration import applied_caltables
     from dsa110_assets.registry.queries.observations import upsert_measurement_set
     from dsa110_assets.registry.schema import GroupState, TileStage
     from dsa110_assets.stages.queue.attempts import now
+    from dsa110_assets.times import JD_MINUS_MJD, group_id_of
     from dsa110_assets_tests.registry_fixture import add_group
 
     for name in ("output", "scratch"):
         monkeypatch.setenv(f"PIPELINE_{name.upper()}_DIR", str(tmp_path / name))
     monkeypatch.setenv("PIPELINE_DATABASE_URL", database.url)
-    group_id = products.group_id_of(workplace.raw.start_mjd + products.JD_MINUS_MJD)
+    group_id = group_id_of(workplace.raw.start_mjd + JD_MINUS_MJD)
     ms = tmp_path / "output" / group_id[:10] / f"{group_id}.ms"
     assert "is not a registered" in refused(capsys, ["calibrate", "--ms", str(workplace.ms)])
     shutil.copytree(workplace.ms, ms)

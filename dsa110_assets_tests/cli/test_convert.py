@@ -19,7 +19,7 @@ from dsa110_assets.catalogs import calibrators
 from dsa110_assets.cli.main import EXIT_FAILED, run
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.conversion import verify_ms
-from dsa110_assets.products import JD_MINUS_MJD, group_id_of, mjd_to_datetime
+from dsa110_assets.times import JD_MINUS_MJD, group_id_of, mjd_to_datetime
 from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.conversion.minimal_raw import SITE_ALT_M, SITE_LAT_DEG, SITE_LON_DEG, write_raw
 

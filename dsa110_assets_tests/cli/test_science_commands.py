@@ -13,7 +13,6 @@ from astropy.io.votable.ucd import parse_ucd
 from dsa110_assets.catalogs.calibrators import build_calibrator_db
 from dsa110_assets.cli.main import run
 from dsa110_assets.photometry.tables import _UCDS
-from dsa110_assets.products import datetime_to_mjd, group_time
 from dsa110_assets.quality import gate
 from dsa110_assets.registry.queries import (
     candidates,
@@ -25,6 +24,7 @@ from dsa110_assets.registry.queries import (
     upsert_sources,
 )
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.times import datetime_to_mjd, group_time
 from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile
 from dsa110_assets_tests.notebooks import NOTEBOOKS, run_notebook

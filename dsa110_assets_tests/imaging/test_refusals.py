@@ -214,7 +214,7 @@ def test_data_that_no_sky_explains_end_in_an_image_that_is_called_bad(tmp_path, 
 
 
 def test_the_measurement_set_is_not_changed(small_tile: Tile, tmp_path):
-    from dsa110_assets.products import checksum
+    from dsa110_assets.publication import checksum
 
     before = checksum(small_tile.ms)
     image(small_tile.ms, tmp_path)

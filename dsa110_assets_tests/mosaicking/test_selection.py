@@ -8,7 +8,7 @@ import pytest
 
 from dsa110_assets.errors import MosaicError
 from dsa110_assets.mosaicking import declination_strips, make_mosaic, select_tiles
-from dsa110_assets.products import datetime_to_mjd, mjd_to_datetime
+from dsa110_assets.times import datetime_to_mjd, mjd_to_datetime
 from dsa110_assets_tests.mosaicking.tile_files import strip
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dsa110_assets.calibration import select
 from dsa110_assets.calibration.select import CalCandidate, select_tables
 from dsa110_assets.errors import NoCalibrationError
-from dsa110_assets.products import mjd_to_datetime
+from dsa110_assets.times import mjd_to_datetime
 
 
 def tables(mid_mjd, declination_deg=54.6, *, accepted=True):

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dsa110_assets.products import group_id_of, parse_raw_name
+from dsa110_assets.products import parse_raw_name
 from dsa110_assets.rawfile import read_raw_header
 from dsa110_assets.simulation.array import tiny_array
 from dsa110_assets.simulation.band import BandPlan
 from dsa110_assets.simulation.tile import NameJitter
+from dsa110_assets.times import group_id_of
 from dsa110_assets_tests.conftest import make_raw_tile
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsa110_assets import products
+from dsa110_assets import products, publication
 from dsa110_assets.errors import ProductVerificationError
 
 OLD, NEW = {"a": "old", "b": "old"}, {"a": "new", "b": "new"}
@@ -30,11 +30,11 @@ def _publish_and_die(destination: Path, instant: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     if instant == "flushed":
-        products._move_into_place = die
+        publication.move_into_place = die
     if instant == "moved":
-        move = products._move_into_place
-        products._move_into_place = lambda staged, target: (move(staged, target), die())
-    with products.publish(destination) as staged:
+        move = publication.move_into_place
+        publication.move_into_place = lambda staged, target: (move(staged, target), die())
+    with publication.publish(destination) as staged:
         _write(staged, {"a": "new"})
         if instant == "half written":
             die()
@@ -52,9 +52,9 @@ def test_pitfall_29_a_kill_leaves_the_old_product_or_the_new_one(tmp_path: Path,
     child.join(timeout=30)
     assert child.exitcode == -signal.SIGKILL
     assert _content(destination) == left
-    products.sweep_staging(paths, older_than_s=-1.0)
-    assert [path.name for path in destination.parent.iterdir() if path.name != products.STAGING] == [destination.name]
-    with products.publish(destination) as staged:  # and the work resumes
+    publication.sweep_staging(paths.staging_roots(), older_than_s=-1.0)
+    assert [path.name for path in destination.parent.iterdir() if path.name != publication.STAGING] == [destination.name]
+    with publication.publish(destination) as staged:  # and the work resumes
         _write(staged, NEW)
     assert _content(destination) == NEW
 
@@ -64,7 +64,7 @@ def test_pitfall_29_what_fails_its_verification_is_not_published(tmp_path: Path)
     _write(destination, OLD)
 
     def write_what_does_not_pass() -> None:
-        with products.publish(destination) as staged:
+        with publication.publish(destination) as staged:
             _write(staged, {"a": "new"})
             raise ProductVerificationError(staged, "b is missing", "make it again")
 

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from dsa110_assets.cli.main import run
-from dsa110_assets.products import ProductPaths, checksum, publish, size_bytes
+from dsa110_assets.products import ProductPaths
+from dsa110_assets.publication import checksum, publish, size_bytes
 from dsa110_assets.registry import provenance, queries
 from dsa110_assets.registry.audit import audit
 from dsa110_assets_tests.registry_fixture import add_group

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsa110_assets import products
+from dsa110_assets import publication
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import CalibrationMismatchError, NoCalibrationError, NonRetriableError
 from dsa110_assets.ingest import ledger
@@ -182,7 +182,7 @@ def test_tables_that_were_changed_on_disk_are_not_applied(database, tmp_path):
     (directory / "gain.cal").mkdir(parents=True)
     (directory / "gain.cal" / "table.dat").write_text("as it was registered")
     with database.session() as session:
-        checksum = products.checksum(directory)
+        checksum = publication.checksum(directory)
         recipe = recipe_of("calibration_tables", CONFIG)
         record_version(session, "calibration_tables", CALIBRATOR, path=directory, recipe=recipe, checksum=checksum)
         with pytest.raises(NonRetriableError, match="cannot be opened"):  # unchanged: goes on to read it

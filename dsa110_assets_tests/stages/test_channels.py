@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.products import datetime_to_mjd, group_time
 from dsa110_assets.quality import gate
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries import (
@@ -25,6 +24,7 @@ from dsa110_assets.stages.products import hour, tile
 from dsa110_assets.stages.products.references import reference_path
 from dsa110_assets.stages.provenance import recipes
 from dsa110_assets.stages.queue.work import TileRun
+from dsa110_assets.times import datetime_to_mjd, group_time
 from dsa110_assets_tests.imaging.synthetic_ms import offset_position
 from dsa110_assets_tests.imaging.synthetic_ms import write_tile as write_ms
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile

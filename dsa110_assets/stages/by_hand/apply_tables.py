@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsa110_assets import products
+from dsa110_assets import publication
 from dsa110_assets.calibration.solve import tables_in
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError
@@ -49,7 +49,7 @@ def apply_by_hand(
         raise ConfigurationError(output, "exists and is no calibrated Measurement Set", "give another --output")
     recipe = recipe_of("calibrated_ms", config)
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with products.publish(output.absolute()) as staged:
+    with publication.publish(output.absolute()) as staged:
         report = apply_calibration(
             ms,
             tables,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsa110_assets import products
+from dsa110_assets import products, publication
 from dsa110_assets.catalogs import calibrators
 from dsa110_assets.catalogs.calibrators import Calibrator
 from dsa110_assets.config import PipelineConfig
@@ -28,6 +28,7 @@ from dsa110_assets.errors import (
 from dsa110_assets.instrument import BEAM_CUTOFF, airy_power_beam, angular_separation_rad
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.rawfile import RawHeader, any_site, pointing_of, raw_names, validate_raw_file
+from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd, group_id_of, mjd_to_datetime
 
 NAME_SLACK_S = 300.0
 """A file's name may differ this much from its start (82 s is the largest difference seen, a restart included)."""
@@ -108,7 +109,7 @@ def observations_between(
             continue
         half = 0.5 * header.integration_s / 86_400
         if start_mjd <= header.start_mjd - half < end_mjd:
-            found[products.group_id_of(header.start_jd)].append(header)
+            found[group_id_of(header.start_jd)].append(header)
     observations: list[Observation] = []
     for group_id, headers in sorted(found.items()):
         start_jd, _ = Counter(header.start_jd for header in headers).most_common(1)[0]
@@ -126,7 +127,7 @@ def observations_between(
                 mine.append(header)
         longest = max(mine, key=lambda header: header.n_times)
         half = 0.5 * longest.integration_s / 86_400
-        last_mjd = float(longest.times_jd[-1]) - products.JD_MINUS_MJD
+        last_mjd = float(longest.times_jd[-1]) - JD_MINUS_MJD
         observations.append(Observation(group_id, dict(sorted(files.items())), longest, longest.start_mjd - half, last_mjd + half))
     return observations, refused
 
@@ -240,7 +241,7 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
     from dsa110_assets.stages.provenance.recipes import recipe_of
 
     recipe = recipe_of("measurement_set", config)
-    with products.publish(step.destination) as staged:
+    with publication.publish(step.destination) as staged:
         report = convert_group(
             step.observation.files,
             staged,
@@ -288,7 +289,7 @@ def convert_through_queue(step: Step, config: PipelineConfig) -> dict[str, objec
         "seconds": result.figures["duration_s"],
         "flagged_fraction": result.figures["flagged_fraction"],
         "missing_subbands": [n for n in range(config.expected_subbands) if n not in step.observation.files],
-        "size_bytes": products.size_bytes(result.paths["path"]),
+        "size_bytes": publication.size_bytes(result.paths["path"]),
     }
 
 
@@ -299,7 +300,7 @@ def is_platforms_own(output: Path, config: PipelineConfig) -> bool:
 
 def sweep(output: Path) -> list[Path]:
     """Remove what conversions that were killed left in the output directory, an hour ago or earlier."""
-    return products.sweep_staging(ProductPaths(output, output, output))
+    return publication.sweep_staging([output])
 
 
 def known_calibrators(config: PipelineConfig) -> list[Calibrator]:
@@ -321,7 +322,7 @@ def name_span(directory: Path) -> tuple[float, float]:
         NonRetriableError: no raw file at all.
         ConfigurationError: the directory cannot be listed.
     """
-    stamps = [products.datetime_to_mjd(stamp) for _, stamp in raw_names(directory)]
+    stamps = [datetime_to_mjd(stamp) for _, stamp in raw_names(directory)]
     if not stamps:
         raise NonRetriableError(directory, "holds no raw subband file (YYYY-MM-DDTHH:MM:SS_sbNN.hdf5)", "give the correlator's directory")
     slack = NAME_SLACK_S / 86_400
@@ -345,7 +346,7 @@ def _not_whole(step: Step) -> str | None:
 
 def _raw_names(directory: Path, first_mjd: float, last_mjd: float) -> Iterator[Path]:
     for path, stamp in raw_names(directory):
-        if first_mjd <= products.datetime_to_mjd(stamp) <= last_mjd:
+        if first_mjd <= datetime_to_mjd(stamp) <= last_mjd:
             yield path
 
 
@@ -358,7 +359,7 @@ def _beam_at_passage(star: Calibrator, header: RawHeader) -> float:
 
 
 def _utc(mjd: float) -> str:
-    return f"{products.mjd_to_datetime(mjd):%Y-%m-%dT%H:%M:%S}"
+    return f"{mjd_to_datetime(mjd):%Y-%m-%dT%H:%M:%S}"
 
 
 def is_hopeless(error: Exception) -> bool:

@@ -18,7 +18,7 @@ from typing import Literal
 from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
 
-from dsa110_assets import products
+from dsa110_assets import publication
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.schema import GroupState, ImageRow, IngestGroup, MeasurementSetRow, ProductVersion
 from dsa110_assets.stages.platform import Platform
@@ -83,10 +83,10 @@ def carry_out(platform: Platform, removals: list[Removal], now: datetime) -> int
 def _staging(platform: Platform) -> Iterator[Removal]:
     limit = time.time() - platform.config.keep_staging_hours * 3600
     for root in platform.paths.staging_roots():
-        for folder in sorted(root.rglob(products.STAGING)):
+        for folder in sorted(root.rglob(publication.STAGING)):
             for leftover in sorted(folder.iterdir()):
                 if _newest(leftover) < limit:
-                    size = products.size_bytes(leftover)
+                    size = publication.size_bytes(leftover)
                     yield Removal("staging", str(leftover), size, f"left by a crash, older than {platform.config.keep_staging_hours:g} h")
 
 
@@ -96,7 +96,7 @@ def _run_logs(config: PipelineConfig) -> Iterator[Removal]:
     for folder in sorted(storage.iterdir()) if storage.is_dir() else []:
         if (folder / "compute_logs").is_dir() and _newest(folder) < limit:
             yield Removal(
-                "run_logs", str(folder), products.size_bytes(folder), f"output of a run, older than {config.keep_run_logs_days:g} days"
+                "run_logs", str(folder), publication.size_bytes(folder), f"output of a run, older than {config.keep_run_logs_days:g} days"
             )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import pandas as pd
 from sqlalchemy import select
 
-from dsa110_assets import products
+from dsa110_assets import publication
 from dsa110_assets.calibration.quality import CaltableQuality
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.config import PipelineConfig
@@ -101,7 +101,7 @@ def solve_transit(
         for catalogue in ("calibrator_catalog", "nvss_catalog"):
             inputs |= versions_of(session, catalogue, ["all"])
     with ExitStack() as stack:
-        with measured() as cost, products.publish(destination) as staged:
+        with measured() as cost, publication.publish(destination) as staged:
             report = _solve(config, platform.paths, source, staged, star, options, platform.threads, progress)
             session = stack.enter_context(platform.database.session())
             lock_caltables(session, exclusive=True)
@@ -171,7 +171,7 @@ def solve_by_hand(
     paths = ProductPaths.of(config)
     star = calibrator_of(paths, ms, field)
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with products.publish(output.absolute()) as staged:
+    with publication.publish(output.absolute()) as staged:
         report = _solve(config, paths, ms, staged, star, options, threads, progress)
     return report.moved(output.absolute())
 

@@ -18,11 +18,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from dsa110_assets import products
+from dsa110_assets import products, publication
 from dsa110_assets.catalogs import sky
 from dsa110_assets.registry.schema import MosaicRow
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.references import reference_path
+from dsa110_assets.times import mjd_to_datetime
 
 if TYPE_CHECKING:
     from dsa110_assets.variability import LightCurves
@@ -51,7 +52,7 @@ def describe_candidates(platform: Platform, night: str, found: pd.DataFrame, cur
     for row in found.head(MOST_CANDIDATES).to_dict("records"):
         number = int(row["source_id"])
         folder = platform.paths.candidate_dir(night, number)
-        with products.publish(folder) as staged:
+        with publication.publish(folder) as staged:
             staged.mkdir()
             _describe(staged, row, sources.loc[number], curves, sources, reference, mosaics)
         folders[number] = folder
@@ -81,7 +82,7 @@ def _describe(
     during: list[str] = []
     for epoch in epochs[nearest]:
         name = str(curves.epoch_name[epoch])
-        label = f"{products.mjd_to_datetime(float(curves.epoch_mjd[epoch])):%m-%d %H:%M}"
+        label = f"{mjd_to_datetime(float(curves.epoch_mjd[epoch])):%m-%d %H:%M}"
         stamp = _stamp(mosaics.get(name), name, float(source["ra_deg"]), float(source["dec_deg"]))
         if stamp is not None:
             stamps.append((label, stamp))

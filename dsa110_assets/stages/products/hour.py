@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dsa110_assets import products
+from dsa110_assets import products, publication
 from dsa110_assets.catalogs import sky
 from dsa110_assets.errors import MosaicError
 from dsa110_assets.instrument import angular_separation_rad
@@ -26,13 +26,14 @@ from dsa110_assets.stages.products.gates import good_tiles, refused_tiles
 from dsa110_assets.stages.products.references import reference_path
 from dsa110_assets.stages.provenance.recording import StageResult, measured, median
 from dsa110_assets.stages.provenance.versions import provenance, register, versions_of
+from dsa110_assets.times import datetime_to_mjd, group_time, hour_window
 
 MATCH_RADIUS_ARCSEC = 10.0
 
 
 def make_mosaic(platform: Platform, night: str, hour: str, run_id: str) -> StageResult | None:
     """Mosaic of the tiles that overlap an hour; None when no tile of the hour itself has a good image."""
-    start, end = products.hour_window(night, hour)
+    start, end = hour_window(night, hour)
     overlap = timedelta(minutes=platform.config.mosaic_overlap_minutes)
     with platform.database.session() as session:
         own = _tiles_starting(session_tiles := tiles_in_window(session, _mjd(start - overlap), _mjd(end + overlap)), start, end)
@@ -83,7 +84,7 @@ def combine(
     groups = [tile.group_id for tile in chosen]
     with platform.database.session() as session:
         inputs = versions_of(session, "tile_image", groups)
-    with measured() as cost, products.publish(destination) as staged:
+    with measured() as cost, publication.publish(destination) as staged:
         images = [TileImage.of(Path(tile.directory), tile.group_id) for tile in chosen]
         history = provenance(platform, product, inputs)
         report = make_mosaic(images, staged, name, provenance=history, declination_tolerance_deg=tolerance, threads=platform.threads)
@@ -219,7 +220,7 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
     from dsa110_assets.photometry import measure_channels, measure_mosaic
 
     name, key = products.hourly_mosaic_name(night, hour), f"{night}T{hour}"
-    start, end = products.hour_window(night, hour)
+    start, end = hour_window(night, hour)
     reach = timedelta(minutes=platform.config.mosaic_overlap_minutes) * 2
     with platform.database.session() as session:
         mosaic = session.get(MosaicRow, name)
@@ -268,12 +269,12 @@ def _belongs(positions: pd.DataFrame, tiles: Sequence[ImageRow], start: datetime
     ra, dec = np.radians(positions["ra_deg"].to_numpy()), np.radians(positions["dec_deg"].to_numpy())
     centres = np.radians([[tile.ra_deg, tile.dec_deg] for tile in tiles])
     separation = angular_separation_rad(ra[:, None], dec[:, None], centres[None, :, 0], centres[None, :, 1])
-    inside = np.array([start <= products.group_time(tile.group_id) < end for tile in tiles])
+    inside = np.array([start <= group_time(tile.group_id) < end for tile in tiles])
     return inside[np.argmin(separation, axis=1)]
 
 
 def _tiles_starting(tiles: Sequence[ImageRow], start: datetime, end: datetime) -> list[ImageRow]:
-    return [tile for tile in tiles if start <= products.group_time(tile.group_id) < end]
+    return [tile for tile in tiles if start <= group_time(tile.group_id) < end]
 
 
 def _main_strip(tiles: Sequence[ImageRow], strips: Sequence[float]) -> float:
@@ -283,4 +284,4 @@ def _main_strip(tiles: Sequence[ImageRow], strips: Sequence[float]) -> float:
 
 
 def _mjd(when: datetime) -> float:
-    return products.datetime_to_mjd(when)
+    return datetime_to_mjd(when)

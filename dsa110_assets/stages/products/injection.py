@@ -19,7 +19,7 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dsa110_assets import products
+from dsa110_assets import products, publication
 from dsa110_assets.catalogs import sky
 from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import tiles_in_window
@@ -29,6 +29,7 @@ from dsa110_assets.stages.products.gates import refused_tiles
 from dsa110_assets.stages.products.references import reference_path
 from dsa110_assets.stages.provenance.recording import StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
+from dsa110_assets.times import datetime_to_mjd, slot_window
 
 PRODUCT = "injection_recovery"
 BRIGHT_SNR = 20.0
@@ -45,7 +46,7 @@ def recover_injections(platform: Platform, night: str, run_id: str) -> StageResu
     from dsa110_assets.quality.recovery import binned, one_bin, recovery_png, rows_of
 
     config = platform.config
-    low = products.datetime_to_mjd(products.slot_window(night, "00:00")[0])
+    low = datetime_to_mjd(slot_window(night, "00:00")[0])
     with platform.database.session() as session:
         tiles = [t for t in tiles_in_window(session, low, low + 1) if platform.paths.calibrated_ms(t.group_id).is_dir()]
         refused = refused_tiles(session, [t.group_id for t in tiles])
@@ -57,7 +58,7 @@ def recover_injections(platform: Platform, night: str, run_id: str) -> StageResu
     if not chosen:
         return None
     destination = platform.paths.injection_dir(night)
-    with measured() as cost, products.publish(destination) as staged:
+    with measured() as cost, publication.publish(destination) as staged:
         staged.mkdir()
         table = pd.concat([_recover_tile(platform, tile, staged, night) for tile in chosen], ignore_index=True)
         bins, bright = binned(table), one_bin(table[table["snr"] >= BRIGHT_SNR], BRIGHT_SNR, np.inf)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dsa110_assets import products
+from dsa110_assets import publication
 from dsa110_assets.catalogs import calibrators
 from dsa110_assets.errors import MosaicError, NoCalibratorError
 from dsa110_assets.registry.queries.images import tiles_in_window
@@ -22,6 +22,7 @@ from dsa110_assets.stages.products.gates import refused_tiles
 from dsa110_assets.stages.products.hour import combine
 from dsa110_assets.stages.products.references import calibrators_path
 from dsa110_assets.stages.provenance.recording import StageResult
+from dsa110_assets.times import datetime_to_mjd, mjd_to_datetime
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
 _RESERVED = ("hourly_", "nightly_")
@@ -71,7 +72,7 @@ def plan_mosaic(
         raise MosaicError(f"mosaic {name}", f"the interval ends ({until:%FT%T}) before it begins ({since:%FT%T})", "exchange them")
     tolerance = platform.config.mosaic_declination_tolerance_deg
     with platform.database.session() as session:
-        tiles = tiles_in_window(session, products.datetime_to_mjd(since), products.datetime_to_mjd(until))
+        tiles = tiles_in_window(session, datetime_to_mjd(since), datetime_to_mjd(until))
         left_out = refused_tiles(session, [tile.group_id for tile in tiles])
     if not tiles:
         raise MosaicError(
@@ -107,7 +108,7 @@ def plan_mosaic(
     if keep:
         path = platform.paths.mosaic_plan(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with products.publish(path) as staged:
+        with publication.publish(path) as staged:
             staged.write_text(json.dumps(asdict(plan), indent=1) + "\n")
     return plan
 
@@ -133,7 +134,7 @@ def build_mosaic(platform: Platform, plan: MosaicPlan, run_id: str, *, destinati
     Raises:
         MosaicError: a tile of the plan has no image any more, or the tiles cannot be combined.
     """
-    since, until = (products.datetime_to_mjd(datetime.fromisoformat(when)) for when in (plan.since, plan.until))
+    since, until = (datetime_to_mjd(datetime.fromisoformat(when)) for when in (plan.since, plan.until))
     with platform.database.session() as session:
         there = {tile.group_id: tile for tile in tiles_in_window(session, since, until)}
     gone = [group for group in plan.tiles if group not in there]
@@ -156,7 +157,7 @@ def plan_around_calibrator(
         NoCalibratorError: the calibrator is not in the catalogue, or no imaged tile saw its transit.
     """
     star = calibrators.find(calibrators.load(calibrators_path(platform)), calibrator)
-    low = products.datetime_to_mjd(datetime.fromisoformat(f"{night}T00:00:00+00:00")) if night else -1e9
+    low = datetime_to_mjd(datetime.fromisoformat(f"{night}T00:00:00+00:00")) if night else -1e9
     with platform.database.session() as session:
         tiles = tiles_in_window(session, low, low + 1.0 if night else 1e9)
     east_deg = {tile.group_id: (star.ra_deg - tile.ra_deg + 180.0) % 360.0 - 180.0 for tile in tiles}
@@ -172,7 +173,7 @@ def plan_around_calibrator(
             "choose another calibrator or night; `dsa110 ingest status` lists the calibrators of observations",
         )
     tile = seen[-1]
-    transit = products.mjd_to_datetime(tile.mid_mjd + east_deg[tile.group_id] * _SIDEREAL_DAYS_PER_DEG)
+    transit = mjd_to_datetime(tile.mid_mjd + east_deg[tile.group_id] * _SIDEREAL_DAYS_PER_DEG)
     half = timedelta(minutes=timespan_minutes / 2)
     return plan_mosaic(
         platform,

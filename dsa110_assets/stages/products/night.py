@@ -12,7 +12,7 @@ import pandas as pd
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dsa110_assets import products
+from dsa110_assets import products, publication
 from dsa110_assets.errors import LightCurveError
 from dsa110_assets.registry.bulk import read_frame, read_frame_bulk
 from dsa110_assets.registry.queries.images import declination_strips, tiles_in_window
@@ -33,6 +33,7 @@ from dsa110_assets.stages.products.gates import good_tiles
 from dsa110_assets.stages.products.hour import combine
 from dsa110_assets.stages.provenance.recording import Measured, StageResult, measured, median
 from dsa110_assets.stages.provenance.versions import register, versions_of
+from dsa110_assets.times import datetime_to_mjd, slot_window
 
 if TYPE_CHECKING:
     from dsa110_assets.variability import LightCurves, Normalisation
@@ -47,7 +48,7 @@ CHANNEL_REFERENCES = 500
 
 def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | None:
     """Mosaic of all tiles of a night, of the strip with most tiles; None when the night has no good image."""
-    low = products.datetime_to_mjd(products.slot_window(night, "00:00")[0])
+    low = datetime_to_mjd(slot_window(night, "00:00")[0])
     tolerance = platform.config.mosaic_declination_tolerance_deg
     with platform.database.session() as session:
         tiles = tiles_in_window(session, low, low + 1)
@@ -156,7 +157,7 @@ def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
             events = search.scores(_event_channels(session, search.strongest(MOST_CHANNEL_TESTS), _end_of(night)))
             table["ese_score"] = events["score"].to_numpy()
             table["source_id"] = table["source_id"].astype("int64")
-            with products.publish(_events_path(platform, night)) as staged:
+            with publication.publish(_events_path(platform, night)) as staged:
                 events[events["reasons"] != ""].to_parquet(staged, index=False)
             preview = platform.paths.scratch_dir / "variability" / f"eta_v_{night}.png"
             _write(preview, eta_v_png(table, small=True))
@@ -359,10 +360,10 @@ def _sample_of(sources: pd.DataFrame) -> list[int]:
 
 
 def _end_of(night: str) -> float:
-    return products.datetime_to_mjd(datetime.fromisoformat(f"{night}T00:00:00+00:00") + timedelta(days=1))
+    return datetime_to_mjd(datetime.fromisoformat(f"{night}T00:00:00+00:00") + timedelta(days=1))
 
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with products.publish(path) as staged:
+    with publication.publish(path) as staged:
         staged.write_bytes(content)

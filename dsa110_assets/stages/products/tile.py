@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dsa110_assets import products
+from dsa110_assets import products, publication
 from dsa110_assets.calibration.caltable import CalTable
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.errors import NoCalibrationError, NonRetriableError
@@ -42,7 +42,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
         )
         calibrator = transiting[0].name if transiting else None
         destination = platform.paths.measurement_set(group_id)
-        with measured() as cost, products.publish(destination) as staged:
+        with measured() as cost, publication.publish(destination) as staged:
             report = convert_group(
                 files,
                 staged,
@@ -98,7 +98,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 calibrator=calibrator,
                 n_channels=report.n_channels,
                 flagged_fraction=report.flags.fraction,
-                size_bytes=products.size_bytes(destination),
+                size_bytes=publication.size_bytes(destination),
             )
             end_stage(session, run, number, TileStage.MEASUREMENT_SET, calibrator=calibrator)
     return result
@@ -128,7 +128,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 inputs |= versions_of(session, "nvss_catalog", ["all"])
             tables = read_registered(session, directory)  # inside of the transaction that chose them: nobody replaces them meanwhile
         phases: dict[str, Figure] = {}
-        with measured() as cost, products.publish(destination) as staged:
+        with measured() as cost, publication.publish(destination) as staged:
             if config.tile_phase_solution:
                 phases = _add_tile_phases(platform, source, tables)
             report = apply_calibration(
@@ -176,7 +176,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 calibrator=raw.calibrator,
                 n_channels=report.n_channels,
                 flagged_fraction=report.flagged_fraction,
-                size_bytes=products.size_bytes(destination),
+                size_bytes=publication.size_bytes(destination),
             )
             record_calibration_applied(
                 session, group_id=group_id, caltable_directory=str(directory), rung=choice.rung, hours_away=choice.hours_away
@@ -222,7 +222,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
             inputs = versions_of(session, "calibrated_ms", [group_id]) | versions_of(session, "nvss_catalog", ["all"])
         options = ImagingOptions.from_config(platform.config)
         near = sky.cone(reference, raw.ra_deg, raw.dec_deg, 0.75 * options.image_size * options.cell_arcsec / 3600)
-        with measured() as cost, products.publish(destination) as staged:
+        with measured() as cost, publication.publish(destination) as staged:
             staged.mkdir()
             report = image_tile(
                 platform.paths.calibrated_ms(group_id),

@@ -18,7 +18,7 @@ from types import CodeType
 import dsa110_assets
 
 PACKAGE = "dsa110_assets"
-GROUND = ("registry", "config", "errors", "products", "stages", "ingest", "orchestration", "cli")
+GROUND = ("registry", "config", "errors", "products", "publication", "times", "stages", "ingest", "orchestration", "cli")
 """Parts of the package whose code does not decide what is in a product."""
 
 

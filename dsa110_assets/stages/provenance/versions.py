@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dsa110_assets import products
+from dsa110_assets import publication
 from dsa110_assets.registry.provenance import record_version, reference, release
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.schema import ProductVersion
@@ -32,7 +32,7 @@ def register(
 
     ``checksum``: of a product that is rows only, where it is cheap to have; a product at ``path`` is read for it.
     """
-    size = products.size_bytes(path) if path is not None else None
+    size = publication.size_bytes(path) if path is not None else None
     recipe = recipe_of(result.product, platform.config)
     result.version_id = record_version(
         session,
@@ -41,7 +41,7 @@ def register(
         path=path,
         inputs=inputs,
         recipe=recipe,
-        checksum=products.checksum(path) if path is not None else checksum,
+        checksum=publication.checksum(path) if path is not None else checksum,
         size_bytes=size,
         duration_s=cost.duration_s,
         peak_memory_mb=cost.peak_memory_mb,

@@ -15,7 +15,6 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dsa110_assets import products
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.schema import (
     CaltableRow,
@@ -29,6 +28,7 @@ from dsa110_assets.registry.schema import (
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.gates import good_tiles
 from dsa110_assets.stages.queue.work import FollowUp
+from dsa110_assets.times import datetime_to_mjd, group_time, hour_partition, hour_window
 
 REFERENCE_SETTINGS = {
     "calibrator_catalog": "vla_calibrators_file",
@@ -117,17 +117,17 @@ def hours_due(session: Session, config: PipelineConfig, now: datetime) -> list[F
     last_start, last_arrival = session.execute(select(func.max(IngestGroup.start_mjd), func.max(IngestGroup.last_file_at))).one()
     quiet = last_arrival is None or (now - last_arrival).total_seconds() > config.hour_settle_s
     due: list[FollowUp] = []
-    for night, hour in sorted({products.hour_partition(group_id) for group_id in images}):
-        start, end = products.hour_window(night, hour)
-        taking_part = {g: v for g, v in images.items() if start - overlap <= products.group_time(g) < end + overlap}
+    for night, hour in sorted({hour_partition(group_id) for group_id in images}):
+        start, end = hour_window(night, hour)
+        taking_part = {g: v for g, v in images.items() if start - overlap <= group_time(g) < end + overlap}
         done = measured.get(f"{night}T{hour}", 0)
         if done > max(taking_part.values()):
             continue
         good = good_tiles(session, taking_part)  # bad ones take no part, and an hour of bad ones is not asked for
         newest = max((taking_part[g] for g in good), default=0)
-        if done > newest or not any(products.hour_partition(g) == (night, hour) for g in good):
+        if done > newest or not any(hour_partition(g) == (night, hour) for g in good):
             continue
-        low, high = products.datetime_to_mjd(start - overlap), products.datetime_to_mjd(end + overlap)
+        low, high = datetime_to_mjd(start - overlap), datetime_to_mjd(end + overlap)
         waiting = session.scalar(
             select(func.count()).where(IngestGroup.state.in_(_UNFINISHED), IngestGroup.start_mjd >= low, IngestGroup.start_mjd < high)
         )

@@ -1,0 +1,162 @@
+"""Atomic publication: a product is written under ``.staging`` beside its destination, verified, flushed, and renamed into place.
+
+Readers that have the old product open keep it. Whatever replaces a file or a directory in this package does it here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dsa110_assets.errors import PipelineError, PublishError, StorageError
+
+STAGING = ".staging"
+"""Name of the folder beside a destination in which new products are written."""
+SPARE_BYTES = 1 << 20
+"""A disk with less than this is full: no product fits into it."""
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@contextmanager
+def publish(destination: Path) -> Iterator[Path]:
+    """Give a staging path to write to; on a clean exit move it to ``destination`` in one rename.
+
+    The caller writes a file or a directory at the path that is yielded and verifies it before leaving the block. An
+    exception removes the staged product and leaves the old one. A crash leaves the old or the new one, and a staging
+    folder that `sweep_staging` removes.
+
+    Raises:
+        PublishError: nothing was written, or the rename failed.
+        StorageError: the block failed because the disk is full, read-only or failing, whatever its engine made of it.
+    """
+    parent = destination.parent
+    staging = parent / STAGING / uuid.uuid4().hex
+    staged = staging / destination.name
+    try:
+        staging.mkdir(parents=True)
+        yield staged
+        if not staged.exists():
+            raise PublishError(destination, "the stage ended without writing its product", "read the run's log; make the product again")
+        flush_to_disk(staged)
+        try:
+            move_into_place(staged, destination)
+        except OSError as error:
+            raise PublishError(
+                destination, f"cannot be moved into place ({error.strerror})", "check space and permissions of its directory"
+            ) from error
+    except BaseException as error:
+        trouble = None if isinstance(error, PipelineError) else storage_trouble(destination, error)
+        shutil.rmtree(staging, ignore_errors=True)
+        if trouble is not None:
+            raise trouble from error
+        raise
+    if staged.exists():  # the product that was replaced; readers that hold it keep their open files
+        shutil.rmtree(staging, ignore_errors=True)
+    else:
+        staging.rmdir()
+
+
+def storage_trouble(path: Path, error: BaseException) -> StorageError | None:
+    """What is wrong with the disk of ``path``, if that explains an error; None when it does not.
+
+    Engines report a full disk as anything: the free space tells more than their words.
+    """
+    free = free_bytes(path)
+    code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.ENOSPC, errno.EDQUOT) or free < SPARE_BYTES:
+        cause = "the disk is full"
+    elif code == errno.EROFS:
+        cause = "the disk is read-only"
+    elif code == errno.EIO:
+        cause = "the disk fails"
+    else:
+        return None
+    return StorageError(path, f"{cause} ({error}; {free / 1e9:.2f} GB free)", "free space or repair the disk, then retry")
+
+
+def free_bytes(path: Path) -> int:
+    """Free space of the file system on which a path is, or would be."""
+    for place in (path, *path.parents):
+        if place.exists():
+            return shutil.disk_usage(place).free
+    return 0
+
+
+def move_into_place(staged: Path, destination: Path) -> None:
+    """Rename a file or a directory that is written and flushed to its destination, and flush the directory's entry.
+
+    A directory that it replaces is left at ``staged``.
+
+    Raises:
+        OSError: the rename failed.
+    """
+    if staged.is_dir() and destination.exists():
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.renameat2(_AT_FDCWD, os.fsencode(staged), _AT_FDCWD, os.fsencode(destination), _RENAME_EXCHANGE) != 0:
+            code = ctypes.get_errno()
+            if code not in (errno.EINVAL, errno.ENOSYS):
+                raise OSError(code, os.strerror(code))
+            aside = staged.with_name(staged.name + ".old")  # file systems that cannot exchange: two renames
+            destination.rename(aside)
+            staged.rename(destination)
+    else:
+        staged.replace(destination)
+    _fsync(destination.parent)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Fsync a file, or every file and directory of a tree."""
+    if path.is_dir():
+        for directory, _, names in os.walk(path):
+            for name in names:
+                _fsync(Path(directory) / name)
+            _fsync(Path(directory))
+    else:
+        _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep_staging(roots: Iterable[Path], *, older_than_s: float = 3600.0) -> list[Path]:
+    """Remove what crashed stages left in the staging folders below ``roots`` and nobody touched for ``older_than_s``; returns it."""
+    limit = time.time() - older_than_s
+    removed: list[Path] = []
+    for root in roots:
+        for staging in root.rglob(STAGING):
+            for leftover in staging.iterdir():
+                newest = max((p.stat().st_mtime for p in [leftover, *leftover.rglob("*")]), default=0.0)
+                if newest < limit:
+                    shutil.rmtree(leftover, ignore_errors=True)
+                    removed.append(leftover)
+    return removed
+
+
+def size_bytes(path: Path) -> int:
+    """Bytes of a file or of all files of a tree."""
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of a tree in sorted order."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        digest.update(str(file.relative_to(path)).encode() if path.is_dir() else b"")
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
