@@ -1,8 +1,8 @@
 """CASA in a process of its own: ``python -m dsa110_assets.calibration.casa_child REQUEST RESULT``.
 
 CASA may crash, hang or leak; casatools and python-casacore then do not share a process with the platform (pitfalls 32 and 36).
-`run_tasks` is the parent's side: it starts the child in its own session and directory, ends all of it when the time is
-up, and turns every way to fail into an error. Solving goes to CASA's calibrater tool directly: the tasks gaincal and bandpass are
+`run_tasks` is the parent's side: it runs the child in a directory of its own and turns every way to fail into an error.
+Solving goes to CASA's calibrater tool directly: the tasks gaincal and bandpass are
 thin covers of it, take 6 s longer to import, and bandpass swallows the tool's exceptions. What does not belong here: what the
 solutions are for (`solve`).
 """
@@ -10,20 +10,16 @@ solutions are for (`solve`).
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dsa110_assets.common.child_process import Child, run_child
 from dsa110_assets.errors import ChildFailedError
 
 _LOG = "casa.log"
-_POLL_S = 0.2
 
 
 def run_tasks(
@@ -53,55 +49,43 @@ def run_tasks(
     """
     with tempfile.TemporaryDirectory(prefix="casa-", dir=work_dir) as directory:
         here = Path(directory)
-        request, result, errors = here / "request.json", here / "result.json", here / "stderr.txt"
+        request, result = here / "request.json", here / "result.json"
         request.write_text(json.dumps([[name, dict(arguments)] for name, arguments in tasks]), encoding="utf-8")
-        environment = dict(os.environ)
-        if threads > 0:
-            environment["OMP_NUM_THREADS"] = str(threads)
-        with errors.open("w", encoding="utf-8") as stderr:
-            child = subprocess.Popen(
+        tasks_done = _Progress(result.with_suffix(".done"), on_done)
+        ended = run_child(
+            Child(
+                "CASA",
                 [sys.executable, "-m", "dsa110_assets.calibration.casa_child", str(request), str(result)],
                 cwd=here,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-                start_new_session=True,
-            )
-            try:
-                code = _wait(child, result.with_suffix(".done"), timeout_s, on_done)
-            except subprocess.TimeoutExpired as error:
-                raise ChildFailedError(
-                    subject, f"CASA did not finish within {timeout_s:g} s", "look at the machine's load; raise the limit if it is too tight"
-                ) from error
-            finally:
-                if child.poll() is None:
-                    os.killpg(child.pid, signal.SIGKILL)
-                    child.wait()
+                environment={"OMP_NUM_THREADS": str(threads)} if threads > 0 else {},
+            ),
+            subject=subject,
+            timeout_s=timeout_s,
+            if_late="look at the machine's load; raise the limit if it is too tight",
+            while_waiting=tasks_done.tell,
+        )
         log = (here / _LOG).read_text(encoding="utf-8", errors="replace") if (here / _LOG).exists() else ""
         outcome: dict[str, Any] = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
-        if code != 0 or not outcome.get("ok"):
+        if ended.code != 0 or not outcome.get("ok"):
             complaints = [line.split("\t")[-1].strip() for line in log.splitlines() if "SEVERE" in line and "dUTC" not in line][-3:]
-            reason = outcome.get("error") or (f"CASA was killed by signal {-code}" if code < 0 else f"CASA ended with code {code}")
-            tail = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+            reason = outcome.get("error") or ended.reason
             raise ChildFailedError(
-                subject, "; ".join([reason, *(complaints or tail)]), "read the cause; run again if the machine was the reason"
+                subject, "; ".join([reason, *(complaints or ended.last_words)]), "read the cause; run again if the machine was the reason"
             )
         return log
 
 
-def _wait(child: subprocess.Popen[bytes], done: Path, timeout_s: float, on_done: Callable[[int], None] | None) -> int:
-    """Exit code of the child; a line in ``done`` is a task that has ended."""
-    end, seen = time.monotonic() + timeout_s, 0
-    while True:
-        try:
-            return child.wait(min(_POLL_S if on_done else timeout_s, max(end - time.monotonic(), 0.0)))
-        except subprocess.TimeoutExpired:
-            if time.monotonic() >= end:
-                raise
-        if on_done is not None and done.exists() and (number := done.read_text().count("\n")) > seen:
-            seen = number
-            on_done(seen)
+class _Progress:
+    """Tells how many tasks are done; a line in the file ``done`` is a task that has ended."""
+
+    def __init__(self, done: Path, on_done: Callable[[int], None] | None) -> None:
+        self._done, self._on_done, self._told = done, on_done, 0
+
+    def tell(self) -> None:
+        """Call ``on_done`` if another task has ended."""
+        if self._on_done is not None and self._done.exists() and (number := self._done.read_text().count("\n")) > self._told:
+            self._told = number
+            self._on_done(number)
 
 
 def solve_term(vis: str, selection: Mapping[str, str], apply: Sequence[str], term: Mapping[str, Any]) -> None:

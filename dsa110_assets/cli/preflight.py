@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -96,16 +95,19 @@ def check_database(config: PipelineConfig) -> Finding:
 
 def check_casa() -> Finding:
     """CASA imports without network and knows the observatory; in a child process, because it may crash."""
+    from dsa110_assets.common.child_process import Child, run_child
+    from dsa110_assets.errors import ChildFailedError
+
     begun = time.monotonic()
+    remedy = "reinstall casatools and casadata; unset CASASITECONFIG"
     try:
-        child = subprocess.run([sys.executable, "-c", _CASA_PROGRAM], capture_output=True, text=True, timeout=CASA_LIMIT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return Finding(
-            "CASA", "failed", f"did not import within {CASA_LIMIT_S:.0f} s", "reinstall casatools and casadata; unset CASASITECONFIG"
+        child = run_child(
+            Child("the import of CASA", [sys.executable, "-c", _CASA_PROGRAM]), subject="CASA", timeout_s=CASA_LIMIT_S, if_late=remedy
         )
-    if child.returncode != 0:
-        last = (child.stderr.strip().splitlines() or [f"ended with code {child.returncode}"])[-1]
-        return Finding("CASA", "failed", last, "reinstall casatools and casadata; unset CASASITECONFIG")
+    except ChildFailedError as error:
+        return Finding("CASA", "failed", error.cause, remedy)
+    if child.code != 0:
+        return Finding("CASA", "failed", (child.last_words or [child.reason])[-1], remedy)
     return Finding("CASA", "ok", f"casatools {child.stdout.split()[-1]} with its data, off-line, in {time.monotonic() - begun:.0f} s")
 
 

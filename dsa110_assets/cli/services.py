@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from dsa110_assets.cli.logs import rotate
+from dsa110_assets.common.child_process import Child, run_child
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ChildFailedError, ConfigurationError
 from dsa110_assets.publication import publish
@@ -130,11 +131,9 @@ def set_pool_limits(config: PipelineConfig, env: Mapping[str, str]) -> None:
     """
     for pool in POOLS:
         command = [str(Path(sys.executable).parent / "dagster"), "instance", "concurrency", "set", pool, str(worker_count(config))]
-        done = subprocess.run(command, env=dict(env), capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise ChildFailedError(
-                f"pool {pool}", f"Dagster did not take its limit: {done.stderr.strip()[-300:]}", "look at `dsa110 db status`"
-            )
+        setting = Child("`dagster instance concurrency set`", command, environment=env)
+        ended = run_child(setting, subject=f"pool {pool}", timeout_s=START_TIMEOUT_S, if_late="look at `dsa110 db status`")
+        ended.raise_if_failed(f"pool {pool}", "look at `dsa110 db status`")
 
 
 class Supervisor:

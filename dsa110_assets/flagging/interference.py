@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.errors import ChildFailedError
+from dsa110_assets.common.child_process import Child, run_children
 from dsa110_assets.flagging.reasons import FlagReason
 from dsa110_assets.flagging.shared import allocate_shared, descriptor_of
 
@@ -102,41 +100,16 @@ def _shared(array: NDArray) -> NDArray:
 
 
 def _run(tasks: Sequence[str], descriptors: Sequence[int | None], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    children: list[subprocess.Popen[str]] = []
-    try:
-        for task in tasks:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "dsa110_assets.flagging.aoflagger_child"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                pass_fds=[d for d in descriptors if d is not None],
-                env=environment,
-            )
-            children.append(child)
-            assert child.stdin is not None
-            child.stdin.write(task + "\n")
-            child.stdin.flush()
-        for child in children:
-            try:
-                _, messages = child.communicate(timeout=max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired as error:
-                raise ChildFailedError(
-                    "AOFlagger", f"not done after {timeout_s:.0f} s", "retry; look at the load of the machine"
-                ) from error
-            if child.returncode != 0:
-                raise ChildFailedError(
-                    "AOFlagger",
-                    f"child ended with {child.returncode}: {messages.strip()[-500:]}",
-                    "retry; if it fails again, report the tile",
-                )
-    except BrokenPipeError as error:
-        raise ChildFailedError("AOFlagger", "child died at its start", "run `dsa110 preflight`") from error
-    finally:
-        for child in children:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
+    children = [
+        Child(
+            "AOFlagger",
+            [sys.executable, "-m", "dsa110_assets.flagging.aoflagger_child"],
+            environment={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            stdin=task + "\n",
+            pass_fds=[d for d in descriptors if d is not None],
+        )
+        for task in tasks
+    ]
+    ends = run_children(children, subject="interference", timeout_s=timeout_s, if_late="retry; look at the load of the machine")
+    for end in ends:
+        end.raise_if_failed("interference", "retry; if it fails again, report the tile")

@@ -7,7 +7,6 @@ What does not belong here: any other CASA task.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.errors import ChildFailedError
+from dsa110_assets.common.child_process import Child, run_child
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.restoring_beam import RestoringBeam
@@ -56,23 +55,14 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
         if mask is not None:
             np.save(Path(scratch) / "mask.npy", mask)
         (Path(scratch) / "job.json").write_text(json.dumps(job))
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "dsa110_assets.imaging.tclean", scratch],
-                cwd=scratch,
-                capture_output=True,
-                text=True,
-                timeout=options.child_timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ChildFailedError(
-                ms, f"tclean did not end within {options.child_timeout_s:.0f} s", "retry, or raise its time limit"
-            ) from error
+        ended = run_child(
+            Child("tclean", [sys.executable, "-m", "dsa110_assets.imaging.tclean", scratch], cwd=Path(scratch)),
+            subject=ms,
+            timeout_s=options.child_timeout_s,
+            if_late="retry, or raise its time limit",
+        )
         result_file = Path(scratch) / "result.json"
-        if done.returncode != 0 or not result_file.exists():
-            tail = " | ".join((done.stdout + done.stderr).strip().splitlines()[-3:])
-            raise ChildFailedError(ms, f"tclean's process ended with {done.returncode}: {tail}", "read its message; retry once")
+        ended.raise_if_failed(ms, "read its message; retry once", result=result_file)
         result = json.loads(result_file.read_text())
         planes: dict[str, NDArray[np.float32]] = {name: np.load(Path(scratch) / f"{name}.npy") for name in _PLANES}
     return EngineImages(

@@ -6,7 +6,6 @@ What does not belong here: finding out which engine to use.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.child_process import Child, run_child
 from dsa110_assets.errors import ChildFailedError, ImagingError
 from dsa110_assets.imaging.engine import ChannelImages, EngineImages
 from dsa110_assets.imaging.fits_images import read_plane
@@ -34,9 +34,9 @@ def find_wsclean() -> str:
             "wsclean", "not on PATH", "install Debian's package `wsclean` (never with pip), or set PIPELINE_GRIDDER=wgridder"
         )
     try:
-        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ImagingError(program, f"does not run ({error})", "reinstall the package, or set PIPELINE_GRIDDER=wgridder") from error
+        answer = run_child(Child("wsclean", [program, "--version"]), subject=program, timeout_s=60, if_late="look at the machine's load")
+    except ChildFailedError as error:
+        raise ImagingError(program, f"does not run ({error.cause})", "reinstall the package, or set PIPELINE_GRIDDER=wgridder") from error
     if "WSClean version" not in answer.stdout:
         raise ImagingError(
             program, "is not the imager (the package of this name on PyPI is a clipboard tool)", "install Debian's package `wsclean`"
@@ -110,17 +110,13 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
             ]
         if mask is not None:
             command += ["-fits-mask", str(_write_mask(Path(scratch) / "mask.fits", mask))]
-        try:
-            done = subprocess.run([*command, str(ms)], capture_output=True, text=True, timeout=options.child_timeout_s, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise ChildFailedError(
-                ms, f"wsclean did not end within {options.child_timeout_s:.0f} s", "retry, or raise its time limit"
-            ) from error
-        if done.returncode != 0:
-            tail = " | ".join((done.stdout + done.stderr).strip().splitlines()[-3:])
-            raise ChildFailedError(
-                ms, f"wsclean ended with {done.returncode}: {tail}", "read its message; image with PIPELINE_GRIDDER=wgridder"
-            )
+        ended = run_child(
+            Child("wsclean", [*command, str(ms)]),
+            subject=ms,
+            timeout_s=options.child_timeout_s,
+            if_late="retry, or raise its time limit",
+        )
+        ended.raise_if_failed(ms, "read its message; image with PIPELINE_GRIDDER=wgridder")
         joined = options.channels > 1
         image = _read(Path(f"{prefix}-MFS" if joined else prefix), options)
         channels: list[ChannelImages] = []

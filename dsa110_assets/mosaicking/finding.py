@@ -8,7 +8,6 @@ as a measurement (pitfall 23). What does not belong here: fluxes at known positi
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +19,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from scipy.spatial import KDTree
 
-from dsa110_assets.errors import ChildFailedError
+from dsa110_assets.common.child_process import Child, run_child
 from dsa110_assets.mosaicking._aegean import north_in_pixels
 from dsa110_assets.mosaicking.tiles import number
 
@@ -86,26 +85,19 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
                     }
                 )
             )
-            _run_child([sys.executable, "-m", "dsa110_assets.mosaicking._aegean", str(request)], image_path, timeout_s)
+            ended = run_child(
+                Child("Aegean", [sys.executable, "-m", "dsa110_assets.mosaicking._aegean", str(request)]),
+                subject=image_path,
+                timeout_s=timeout_s,
+                if_late="raise the threshold, or look for artefacts in the mosaic",
+            )
+            ended.raise_if_failed(image_path, "read the run's log", result=result)
             raw = json.loads(result.read_text())
             with fits.open(noise_path, memmap=True) as noise_hdus:
                 noise = np.asarray(noise_hdus[0].data)  # pyright: ignore[reportAttributeAccessIssue]
                 rows = [row for row in (_judge(source, image, noise, wcs, header, sigma) for source in raw) if row is not None]
     table = pd.DataFrame(rows, columns=list(SOURCE_COLUMNS))
     return table.sort_values("peak_jy_per_beam", ascending=False, ignore_index=True)
-
-
-def _run_child(command: list[str], subject: Path, timeout_s: float) -> None:
-    """Run a child to its end; `subprocess.run` kills it at the limit."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ChildFailedError(
-            subject, f"source finding did not end within {timeout_s:.0f} s", "raise the threshold, or look for artefacts in the mosaic"
-        ) from error
-    if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-3:]
-        raise ChildFailedError(subject, f"source finding ended with code {done.returncode}: {' | '.join(last)}", "read the run's log")
 
 
 def _middle(wcs: WCS, shape: tuple[int, ...]) -> tuple[float, float]:

@@ -108,7 +108,7 @@ def test_a_tile_without_data_is_refused(tmp_path, calibrator_sky):
 
 
 def test_a_hanging_casa_is_ended(tmp_path):
-    with pytest.raises(ChildFailedError, match="did not finish within"):
+    with pytest.raises(ChildFailedError, match="did not end within"):
         run_tasks([("listobs", {"vis": "absent.ms"})], work_dir=tmp_path, timeout_s=0.2, subject="tile")
     assert list(tmp_path.iterdir()) == []
 

@@ -95,5 +95,5 @@ def test_a_failing_child_is_reported_with_its_words(tile: Tile, tmp_path, monkey
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert find_wsclean() == str(program)
-    with pytest.raises(ChildFailedError, match="ended with 3: out of antennas"):
+    with pytest.raises(ChildFailedError, match="ended with code 3: out of antennas"):
         run(tile, tmp_path / "out", "wsclean")

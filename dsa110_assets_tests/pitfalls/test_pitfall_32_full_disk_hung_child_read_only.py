@@ -59,6 +59,6 @@ def test_pitfall_32_a_child_that_hangs_is_ended_at_its_limit_and_named(tmp_path:
     strategy.write_text("function execute(input)\n while true do end\nend\n")
     monkeypatch.setattr(interference, "STRATEGY", strategy)
     began = time.monotonic()
-    with pytest.raises(ChildFailedError, match="not done after 3 s"):
+    with pytest.raises(ChildFailedError, match="AOFlagger did not end within 3 s"):
         flag_nothing(timeout_s=3.0)
     assert time.monotonic() - began < 60  # a child that is not reaped would wait for the end of time
