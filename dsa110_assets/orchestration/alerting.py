@@ -10,9 +10,9 @@ import json
 from datetime import timedelta
 
 import dagster as dg
-from dagster._core.definitions.freshness import FreshnessState
 
 from dsa110_assets.orchestration.panel import FRESHNESS
+from dsa110_assets.orchestration.private import FreshnessState, freshness_states
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
 from dsa110_assets.stages.operations.alerts import Alert
@@ -43,9 +43,7 @@ def alerts(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
 def not_fresh(instance: dg.DagsterInstance) -> list[Alert]:
     """Assets that have not been made for longer than their policy allows, as the freshness daemon judged them."""
     found: list[Alert] = []
-    records = instance.get_freshness_state_records([dg.AssetKey(name) for name in FRESHNESS])
-    for key, record in sorted(records.items(), key=lambda item: item[0].to_user_string()):
-        name, state = key.to_user_string(), record.freshness_state
+    for name, state in freshness_states(instance, FRESHNESS).items():
         if state in (FreshnessState.FAIL, FreshnessState.WARN):
             level = "error" if state == FreshnessState.FAIL else "warning"
             title = f"{name} has not been made for longer than its freshness policy allows ({state.value.lower()})"

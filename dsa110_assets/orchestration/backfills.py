@@ -4,29 +4,22 @@
 (`stages.operations.backfill`).
 """
 
-import time
-from collections.abc import Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
-from dagster._core.execution.asset_backfill import AssetBackfillData
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
-from dagster._core.utils import make_new_backfill_id
 from pydantic import Field
 
 from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.orchestration.metadata import table
 from dsa110_assets.orchestration.partitions import Partitions
+from dsa110_assets.orchestration.private import add_backfill, partitions_in_backfills
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import explained_failures
 from dsa110_assets.stages.queue.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
 
 if TYPE_CHECKING:
     from dsa110_assets.stages.operations.backfill import Backfill
-
-_ACTIVE = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
 
 
 class BackfillRequest(dg.Config):
@@ -95,37 +88,14 @@ def launch(instance: dg.DagsterInstance, partitions: Partitions, chosen: "Backfi
         **dict.fromkeys(NIGHT_ASSETS, partitions.night_live),
         "nightly_mosaic": partitions.night,
     }
-    target = AssetGraphSubset(
-        partitions_subsets_by_asset_key={
-            dg.AssetKey(asset): definitions[asset].subset_with_partition_keys(keys) for asset, keys in chosen.partitions.items() if keys
-        },
-        non_partitioned_asset_keys={dg.AssetKey(asset) for asset, keys in chosen.partitions.items() if not keys},
-    )
-    backfill_id, now = make_new_backfill_id(), time.time()
-    instance.add_backfill(
-        PartitionBackfill(
-            backfill_id=backfill_id,
-            status=BulkActionStatus.REQUESTED,
-            from_failure=False,
-            tags={"dagster/max_retries": "0", "dsa110/because": f"backfill of {title}"},
-            backfill_timestamp=now,
-            asset_selection=[dg.AssetKey(asset) for asset in chosen.partitions],
-            asset_backfill_data=AssetBackfillData.empty(target, now, instance),
-            title=f"{title}: {chosen.size} products",
-        )
-    )
-    return backfill_id
+    subsets = {asset: definitions[asset].subset_with_partition_keys(keys) if keys else None for asset, keys in chosen.partitions.items()}
+    tags = {"dagster/max_retries": "0", "dsa110/because": f"backfill of {title}"}
+    return add_backfill(instance, subsets, title=f"{title}: {chosen.size} products", tags=tags)
 
 
 def nights_in_backfills(instance: dg.DagsterInstance) -> frozenset[str]:
     """Nights of which a running backfill still makes something; what follows from them is left alone until it has ended."""
-    nights: set[str] = set()
-    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=_ACTIVE)):
-        data = backfill.asset_backfill_data
-        subsets: Mapping[dg.AssetKey, Any] = data.target_subset.partitions_subsets_by_asset_key if data is not None else {}
-        for subset in subsets.values():
-            nights |= {str(key)[:10] for key in subset.get_partition_keys()}
-    return frozenset(nights)
+    return frozenset(key[:10] for key in partitions_in_backfills(instance))
 
 
 def _night(text: str) -> date | None:

@@ -14,9 +14,8 @@ from typing import Any, Self
 
 import psutil
 from dagster import DagsterEventType, DagsterRun, DefaultRunLauncher
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
-from dagster._core.storage.tags import GRPC_INFO_TAG
-from dagster._serdes import ConfigurableClassData
+
+from dsa110_assets.orchestration.private import GRPC_INFO_TAG, CheckRunHealthResult, ConfigurableClassData, WorkerStatus, instance_of
 
 CLOCK_TOLERANCE_S = 2.0
 
@@ -38,7 +37,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         """FAILED when the process that said that it runs this run has gone, or its number is another's by now."""
         if not _is_here(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "on another machine, which this one cannot see")
-        for event in reversed(self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)):
+        for event in reversed(instance_of(self).all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)):
             data = event.dagster_event.event_specific_data if event.dagster_event is not None else None
             pid = getattr(data, "metadata", {}).get("pid")
             if pid is not None:

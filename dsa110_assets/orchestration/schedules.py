@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from dsa110_assets.orchestration.jobs import injection_job, nightly_mosaic_job
 from dsa110_assets.orchestration.partitions import Partitions
+from dsa110_assets.orchestration.private import AssetJob
 from dsa110_assets.orchestration.resources import PlatformResource
 
 
@@ -36,9 +36,7 @@ def build(partitions: Partitions) -> list[dg.ScheduleDefinition]:
     ]
 
 
-def _after_the_night(
-    partitions: Partitions, name: str, job: UnresolvedAssetJobDefinition, cron_schedule: str, description: str
-) -> dg.ScheduleDefinition:
+def _after_the_night(partitions: Partitions, name: str, job: AssetJob, cron_schedule: str, description: str) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=name,
         job=job,

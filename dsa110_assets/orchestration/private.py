@@ -1,0 +1,91 @@
+"""Everything that this platform uses of Dagster's private modules.
+
+Dagster's version is pinned (``dagster==1.13.*``). No other module imports ``dagster._...``, and a test holds the contract of
+what is used here, so that an upgrade shows in one place what has changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.definitions.freshness import FreshnessState
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.execution.asset_backfill import AssetBackfillData
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.utils import make_new_backfill_id
+from dagster._serdes import ConfigurableClassData
+
+__all__ = [
+    "GRPC_INFO_TAG",
+    "AssetJob",
+    "CheckRunHealthResult",
+    "ConfigurableClassData",
+    "FreshnessState",
+    "WorkerStatus",
+    "add_backfill",
+    "freshness_states",
+    "instance_of",
+    "partitions_in_backfills",
+]
+
+AssetJob = UnresolvedAssetJobDefinition
+"""What `dagster.define_asset_job` returns."""
+_ACTIVE = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+
+
+def add_backfill(
+    instance: dg.DagsterInstance, subsets: Mapping[str, dg.PartitionsSubset | None], *, title: str, tags: Mapping[str, str]
+) -> str:
+    """Ask the daemon for a backfill of exactly these partitions; returns its identifier.
+
+    Args:
+        instance: Dagster's instance.
+        subsets: partitions by asset, upstream first; None for an asset without partitions.
+        title: shown in the UI.
+        tags: of the backfill and its runs.
+    """
+    target = AssetGraphSubset(
+        partitions_subsets_by_asset_key={dg.AssetKey(name): subset for name, subset in subsets.items() if subset is not None},
+        non_partitioned_asset_keys={dg.AssetKey(name) for name, subset in subsets.items() if subset is None},
+    )
+    backfill_id, now = make_new_backfill_id(), time.time()
+    instance.add_backfill(
+        PartitionBackfill(
+            backfill_id=backfill_id,
+            status=BulkActionStatus.REQUESTED,
+            from_failure=False,
+            tags=dict(tags),
+            backfill_timestamp=now,
+            asset_selection=[dg.AssetKey(name) for name in subsets],
+            asset_backfill_data=AssetBackfillData.empty(target, now, instance),
+            title=title,
+        )
+    )
+    return backfill_id
+
+
+def partitions_in_backfills(instance: dg.DagsterInstance) -> Iterator[str]:
+    """Partition keys that running backfills target, of all their assets."""
+    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=_ACTIVE)):
+        data = backfill.asset_backfill_data
+        subsets: Mapping[dg.AssetKey, Any] = data.target_subset.partitions_subsets_by_asset_key if data is not None else {}
+        for subset in subsets.values():
+            yield from (str(key) for key in subset.get_partition_keys())
+
+
+def freshness_states(instance: dg.DagsterInstance, assets: Iterable[str]) -> dict[str, FreshnessState]:
+    """What the freshness daemon said last about assets, in order of their names; those that it has not judged are left out."""
+    records = instance.get_freshness_state_records([dg.AssetKey(name) for name in assets])
+    found = {key.to_user_string(): record.freshness_state for key, record in records.items()}
+    return dict(sorted(found.items()))
+
+
+def instance_of(launcher: dg.DefaultRunLauncher) -> dg.DagsterInstance:
+    """The instance that a run launcher was registered with."""
+    return launcher._instance  # pyright: ignore[reportPrivateUsage]
