@@ -1,8 +1,8 @@
 """What a raw subband file says about itself, and whether it is one that the platform accepts.
 
-Reads the header of a UVH5 file (old 4-D layout) with plain h5py and checks it against the frequency plan, so that ingest
-can decide in milliseconds. Reading visibilities belongs to `conversion`; grouping and names belong to `ingest` and
-`products`. Raw files are opened read-only, always (pitfall 28).
+Reads the header of a UVH5 file with plain h5py (`uvh5`: the correlator's layout, and the newer one of pyuvdata 3) and
+checks it against the frequency plan, so that ingest can decide in milliseconds. Raw files are opened read-only, always
+(pitfall 28).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,8 +21,24 @@ from numpy.typing import NDArray
 from dsa110_assets.errors import ConfigurationError, InvalidRawFileError, NonRetriableError
 from dsa110_assets.geometry import Site, TilePointing, meridian_icrs
 from dsa110_assets.instrument import CHANNEL_WIDTH_HZ, CHANNELS_PER_SUBBAND, LARGEST_CREDIBLE_VALUE, N_SUBBANDS, TOP_CHANNEL_HZ
+<<<<<<< HEAD
 from dsa110_assets.products import parse_raw_name
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd
+=======
+from dsa110_assets.products import JD_MINUS_MJD, datetime_to_mjd, parse_raw_name
+from dsa110_assets.uvh5 import (
+    POINTING_TOLERANCE_RAD,
+    HeaderItems,
+    Rows,
+    check_filters,
+    invalid,
+    read_channel_width_hz,
+    read_pointing_dec_rad,
+    read_rows,
+    read_site_deg,
+    text,
+)
+>>>>>>> 0d2a06c (Read UVH5's newer layout, as pyuvdata 3 writes it, in any order of rows and sense of baselines)
 
 SUBBAND_WIDTH_HZ = CHANNELS_PER_SUBBAND * CHANNEL_WIDTH_HZ
 FREQUENCY_TOLERANCE_HZ = 0.05 * CHANNEL_WIDTH_HZ
@@ -30,7 +46,8 @@ INTEGRATION_TOLERANCE = 0.01
 POLARIZATIONS = (-5, -6)
 """XX, YY in the numbering of AIPS memo 117, which UVH5 uses."""
 FUTURE_TOLERANCE_DAYS = 1.0
-_LEAVE_ALONE = "the file is left where it is and listed as rejected; ask the correlator's operator if more follow"
+SITE_TOLERANCE = (1e-10, 1e-10, 1e-3)
+"""Latitude and longitude (rad), altitude (m): a millimetre. pyuvdata's geocentric coordinates change less."""
 _SAMPLE_ROWS = 128
 _SAMPLES = 8
 
@@ -43,6 +60,7 @@ class RawHeader:
     ``times_jd``: centre of each integration, UTC, shape (Ntimes,). ``integration_s``: length of an integration.
     ``freq_hz``: channel centres as stored, descending, shape (Nfreqs,). ``channel_width_hz``: positive.
     ``ant_1``/``ant_2``: antenna *numbers* of each baseline in the correlator's order, shape (Nbls,).
+    ``row_place``: place ``integration * Nbls + baseline`` of each row of the file, None when rows run in this order.
     ``antenna_numbers``/``antenna_names``: all antennas of the header, shape (Nants_telescope,).
     ``antenna_positions_m``: ITRF offsets from the site's reference point, shape (Nants_telescope, 3).
     ``site``: reference point. ``pointing_dec_rad``: apparent declination of the meridian phase centres.
@@ -68,6 +86,7 @@ class RawHeader:
     telescope_name: str
     polarizations: tuple[int, ...]
     size_bytes: int
+    row_place: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -129,10 +148,10 @@ def validate_raw_file(
             name = parse_raw_name(path.name)
             subband = None if name is None else name.subband
         if subband is not None and subband != header.subband:
-            raise _invalid(path, f"the name says sb{subband:02d} but the frequencies are those of sb{header.subband:02d}")
+            raise invalid(path, f"the name says sb{subband:02d} but the frequencies are those of sb{header.subband:02d}")
         now = datetime_to_mjd(datetime.now(UTC)) + JD_MINUS_MJD if now_jd is None else now_jd
         if header.times_jd[-1] > now + FUTURE_TOLERANCE_DAYS:
-            raise _invalid(path, f"dated in the future (JD {header.times_jd[-1]:.5f}, now {now:.5f}); the node's clock is wrong")
+            raise invalid(path, f"dated in the future (JD {header.times_jd[-1]:.5f}, now {now:.5f}); the node's clock is wrong")
         if expected is not None:
             _check_same_observation(header, expected)
         _check_data(path, file, header)
@@ -185,10 +204,6 @@ def pointing_of(header: RawHeader) -> TilePointing:
     )
 
 
-def _invalid(path: Path, cause: str) -> InvalidRawFileError:
-    return InvalidRawFileError(path, cause, _LEAVE_ALONE)
-
-
 @contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
     try:
@@ -198,173 +213,99 @@ def _open(path: Path) -> Iterator[h5py.File]:
     except PermissionError as error:
         raise InvalidRawFileError(path, "not readable (permission denied)", "let the pipeline's account read it") from error
     except OSError as error:
-        raise _invalid(path, f"not a complete HDF5 file ({error})") from error
+        raise invalid(path, f"not a complete HDF5 file ({error})") from error
     try:
         yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         # h5py says in all of these ways that a damaged file makes no sense; none must stop the scan of the others
-        raise _invalid(path, f"damaged HDF5 structure ({error})") from error
+        raise invalid(path, f"damaged HDF5 structure ({error})") from error
     finally:
         file.close()
 
 
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-class _Items:
-    """Typed access to the ``Header`` group; everything missing or misshapen becomes an `InvalidRawFileError`."""
-
-    def __init__(self, path: Path, file: h5py.File) -> None:
-        group = file.get("Header")
-        if not isinstance(group, h5py.Group):
-            raise _invalid(path, "no Header group; not a UVH5 file")
-        self.path, self.group = path, group
-
-    def has(self, name: str) -> bool:
-        return isinstance(self.group.get(name), h5py.Dataset)
-
-    def raw(self, name: str) -> NDArray[np.generic]:
-        item = self.group.get(name)
-        if not isinstance(item, h5py.Dataset):
-            raise _invalid(self.path, f"header item {name} is missing")
-        return np.asarray(item[()])
-
-    def numbers(self, name: str, size: int | None = None) -> NDArray[np.float64]:
-        values = self.raw(name)
-        if values.dtype.kind not in "fiu":
-            raise _invalid(self.path, f"header item {name} is {values.dtype}, not a number")
-        flat = np.asarray(values, dtype=np.float64).ravel()
-        if flat.size == 0 or (size is not None and flat.size != size):
-            raise _invalid(self.path, f"header item {name} has {flat.size} values, expected {size or 'at least one'}")
-        if not np.all(np.isfinite(flat)):
-            raise _invalid(self.path, f"header item {name} is not finite")
-        return flat
-
-    def integers(self, name: str, size: int | None = None) -> NDArray[np.int64]:
-        return np.asarray(self.numbers(name, size), dtype=np.int64)
-
-    def count(self, name: str) -> int:
-        value = int(self.integers(name, 1)[0])
-        if value < 1:
-            raise _invalid(self.path, f"header item {name} is {value}")
-        return value
-
-
 def _header_of(path: Path, file: h5py.File) -> RawHeader:
-    items = _Items(path, file)
+    items = HeaderItems(path, file)
     n_times, n_bls, n_blts, n_freqs = (items.count(name) for name in ("Ntimes", "Nbls", "Nblts", "Nfreqs"))
     if n_blts != n_times * n_bls:
-        raise _invalid(path, f"Nblts {n_blts} is not Ntimes {n_times} x Nbls {n_bls}")
-    times = _times(items, n_times, n_bls)
+        raise invalid(path, f"Nblts {n_blts} is not Ntimes {n_times} x Nbls {n_bls}")
     freq_hz, width_hz, subband = _frequencies(items, n_freqs)
     polarizations = tuple(int(p) for p in items.integers("polarization_array"))
     if polarizations != POLARIZATIONS:
-        raise _invalid(path, f"polarizations {polarizations}, expected XX, YY {POLARIZATIONS}")
+        raise invalid(path, f"polarizations {polarizations}, expected XX, YY {POLARIZATIONS}")
     n_antennas = items.count("Nants_telescope")
     numbers = items.integers("antenna_numbers", n_antennas)
-    names = tuple(_text(name) for name in items.raw("antenna_names").ravel().tolist())
+    names = tuple(text(name) for name in items.raw("antenna_names").ravel().tolist())
     if len(names) != n_antennas:
-        raise _invalid(path, f"{len(names)} antenna names for {n_antennas} antennas")
+        raise invalid(path, f"{len(names)} antenna names for {n_antennas} antennas")
     if np.unique(numbers).size != n_antennas:
-        raise _invalid(path, "antenna numbers are not unique")
-    ant_1, ant_2 = _baselines(items, n_times, n_bls, numbers)
-    integration_s = _integration_s(items, times)
-    pointing, notes = _pointing(items)
+        raise invalid(path, "antenna numbers are not unique")
+    rows = read_rows(items, n_times, n_bls)
+    times = rows.times_jd
+    if not 2_440_000 < times[0] < 2_500_000:
+        raise invalid(path, f"time_array starts at {times[0]}, not a Julian date of this century")
+    _check_baselines(items, rows, numbers)
+    positions_m = items.numbers("antenna_positions", 3 * n_antennas).reshape(n_antennas, 3)
+    pointing, notes = read_pointing_dec_rad(items, rows, numbers, positions_m)
+    latitude, longitude, altitude_m = read_site_deg(items)
     return RawHeader(
         path=path,
         subband=subband,
         start_jd=float(times[0]),
         times_jd=times,
-        integration_s=integration_s,
+        integration_s=_integration_s(items, times),
         n_times=n_times,
         n_bls=n_bls,
         freq_hz=freq_hz,
         channel_width_hz=width_hz,
-        ant_1=ant_1,
-        ant_2=ant_2,
+        ant_1=rows.ant_1,
+        ant_2=rows.ant_2,
         antenna_numbers=numbers,
         antenna_names=names,
-        antenna_positions_m=items.numbers("antenna_positions", 3 * n_antennas).reshape(n_antennas, 3),
-        site=_site(items),
+        antenna_positions_m=positions_m,
+        site=Site(float(np.radians(latitude)), float(np.radians(longitude)), altitude_m),
         pointing_dec_rad=pointing,
-        telescope_name=_text(items.raw("telescope_name")[()]),
+        telescope_name=text(items.raw("telescope_name")[()]),
         polarizations=polarizations,
         size_bytes=path.stat().st_size,
+        row_place=rows.place,
         notes=notes,
     )
 
 
-def _times(items: _Items, n_times: int, n_bls: int) -> NDArray[np.float64]:
-    table = items.numbers("time_array", n_times * n_bls).reshape(n_times, n_bls)
-    times = np.ascontiguousarray(table[:, 0])
-    if np.any(table != times[:, None]):
-        raise _invalid(items.path, "rows are not ordered by integration, then baseline")
-    if np.any(np.diff(times) <= 0):
-        raise _invalid(items.path, "time_array does not increase")
-    if not 2_440_000 < times[0] < 2_500_000:
-        raise _invalid(items.path, f"time_array starts at {times[0]}, not a Julian date of this century")
-    return times
-
-
-def _integration_s(items: _Items, times: NDArray[np.float64]) -> float:
+def _integration_s(items: HeaderItems, times: NDArray[np.float64]) -> float:
     values = items.numbers("integration_time")
     if not values[0] > 0 or np.any(np.abs(values - values[0]) > INTEGRATION_TOLERANCE * values[0]):
-        raise _invalid(items.path, f"integration times of {values.min()} to {values.max()} s")
+        raise invalid(items.path, f"integration times of {values.min()} to {values.max()} s")
     step_s = float(np.median(np.diff(times))) * 86_400.0 if times.size > 1 else float(values[0])
     if abs(step_s - values[0]) > INTEGRATION_TOLERANCE * values[0]:
-        raise _invalid(items.path, f"integrations of {values[0]} s follow each other every {step_s:.4f} s")
+        raise invalid(items.path, f"integrations of {values[0]} s follow each other every {step_s:.4f} s")
     return float(values[0])
 
 
-def _frequencies(items: _Items, n_freqs: int) -> tuple[NDArray[np.float64], float, int]:
+def _frequencies(items: HeaderItems, n_freqs: int) -> tuple[NDArray[np.float64], float, int]:
     freq_hz = items.numbers("freq_array", n_freqs)
-    width_hz = abs(float(items.numbers("channel_width")[0]))
+    width_hz = read_channel_width_hz(items, n_freqs)
     if abs(width_hz * n_freqs - SUBBAND_WIDTH_HZ) > FREQUENCY_TOLERANCE_HZ:
-        raise _invalid(items.path, f"{n_freqs} channels of {width_hz} Hz do not make a subband of {SUBBAND_WIDTH_HZ:.0f} Hz")
+        raise invalid(items.path, f"{n_freqs} channels of {width_hz} Hz do not make a subband of {SUBBAND_WIDTH_HZ:.0f} Hz")
     subband = subband_of(freq_hz, width_hz)
     if subband is None:
-        raise _invalid(
+        raise invalid(
             items.path, f"frequencies {freq_hz[0] / 1e6:.4f} to {freq_hz[-1] / 1e6:.4f} MHz are no (descending) subband of this telescope"
         )
     return freq_hz, width_hz, subband
 
 
-def _baselines(items: _Items, n_times: int, n_bls: int, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    pair: list[NDArray[np.int64]] = []
-    for name in ("ant_1_array", "ant_2_array"):
-        values = items.integers(name, n_times * n_bls).reshape(n_times, n_bls)
-        if np.any(values != values[0]):
-            raise _invalid(items.path, f"{name} is not the same in each integration")
-        if not np.all(np.isin(values[0], numbers)):
-            raise _invalid(items.path, f"{name} names antennas that the header does not list")
-        pair.append(np.ascontiguousarray(values[0]))
-    low, high = np.minimum(*pair), np.maximum(*pair)
-    if np.unique(low * (int(numbers.max()) + 1) + high).size != n_bls:
-        raise _invalid(items.path, "a baseline occurs twice in one integration")
-    return pair[0], pair[1]
+def _check_baselines(items: HeaderItems, rows: Rows, numbers: NDArray[np.int64]) -> None:
+    for name, values in (("ant_1_array", rows.ant_1), ("ant_2_array", rows.ant_2)):
+        if not np.all(np.isin(values, numbers)):
+            raise invalid(items.path, f"{name} names antennas that the header does not list")
+    if np.unique(_pairs(rows.ant_1, rows.ant_2, int(numbers.max()) + 1)).size != rows.ant_1.size:
+        raise invalid(items.path, "a baseline occurs twice in one integration")
 
 
-def _site(items: _Items) -> Site:
-    latitude, longitude, altitude = (float(items.numbers(name, 1)[0]) for name in ("latitude", "longitude", "altitude"))
-    if not (abs(latitude) <= 90 and abs(longitude) <= 360):
-        raise _invalid(items.path, f"site latitude {latitude}, longitude {longitude} are no degrees")
-    return Site(float(np.radians(latitude)), float(np.radians(longitude)), altitude)
-
-
-def _pointing(items: _Items) -> tuple[float, tuple[str, ...]]:
-    notes: tuple[str, ...] = ()
-    if items.has("phase_center_app_dec"):
-        values = items.numbers("phase_center_app_dec")
-        if np.ptp(values) > 0:
-            raise _invalid(items.path, "the pointing declination changes inside the file")
-    else:
-        values = items.numbers("extra_keywords/phase_center_dec", 1)
-        notes = ("pointing declination from extra_keywords/phase_center_dec, which may be stale: phase_center_app_dec is missing",)
-    pointing = float(values[0])
-    if abs(pointing) > np.pi / 2:
-        raise _invalid(items.path, f"pointing declination {pointing} rad")
-    return pointing, notes
+def _pairs(ant_1: NDArray[np.int64], ant_2: NDArray[np.int64], n_numbers: int) -> NDArray[np.int64]:
+    """One number for each baseline, whatever its sense."""
+    return np.minimum(ant_1, ant_2) * n_numbers + np.maximum(ant_1, ant_2)
 
 
 def _check_same_observation(header: RawHeader, expected: RawHeader) -> None:
@@ -372,39 +313,48 @@ def _check_same_observation(header: RawHeader, expected: RawHeader) -> None:
     common = min(header.n_times, expected.n_times)
     same = {
         "start time": np.array_equal(header.times_jd[:common], expected.times_jd[:common]),
-        "baselines": np.array_equal(header.ant_1, expected.ant_1) and np.array_equal(header.ant_2, expected.ant_2),
+        "baselines": np.array_equal(_sorted_pairs(header), _sorted_pairs(expected)),
         "antennas": np.array_equal(header.antenna_numbers, expected.antenna_numbers)
         and header.antenna_names == expected.antenna_names
         and np.array_equal(header.antenna_positions_m, expected.antenna_positions_m),
-        "site": header.site == expected.site,
-        "pointing declination": header.pointing_dec_rad == expected.pointing_dec_rad,
+        "site": all(
+            abs(mine - theirs) <= tolerance
+            for mine, theirs, tolerance in zip(astuple(header.site), astuple(expected.site), SITE_TOLERANCE, strict=True)
+        ),
+        "pointing declination": abs(header.pointing_dec_rad - expected.pointing_dec_rad) <= POINTING_TOLERANCE_RAD,
         "number of channels": header.n_freqs == expected.n_freqs,
     }
     different = [what for what, equal in same.items() if not equal]
     if different:
-        raise _invalid(header.path, f"{', '.join(different)} differ from {expected.path.name} of the same observation")
+        raise invalid(header.path, f"{', '.join(different)} differ from {expected.path.name} of the same observation")
+
+
+def _sorted_pairs(header: RawHeader) -> NDArray[np.int64]:
+    return np.sort(_pairs(header.ant_1, header.ant_2, int(header.antenna_numbers.max()) + 1))
 
 
 def _check_data(path: Path, file: h5py.File, header: RawHeader) -> None:
     """Shapes, types and allocation of the data, and a look at a few rows spread over the file."""
-    shape = (header.n_times * header.n_bls, 1, header.n_freqs, len(header.polarizations))
+    newer = (header.n_times * header.n_bls, header.n_freqs, len(header.polarizations))
+    shapes = ((newer[0], 1, *newer[1:]), newer)
     for name, kind in (("visdata", "c"), ("flags", "b"), ("nsamples", "f")):
         dataset = file.get(f"Data/{name}")
         if not isinstance(dataset, h5py.Dataset):
-            raise _invalid(path, f"Data/{name} is missing")
-        if dataset.shape != shape:
-            raise _invalid(path, f"Data/{name} has shape {dataset.shape}, expected {shape}")
+            raise invalid(path, f"Data/{name} is missing")
+        if dataset.shape not in shapes:
+            raise invalid(path, f"Data/{name} has shape {dataset.shape}, the header says {shapes[0]} (or {shapes[1]}, in the newer layout)")
         if dataset.dtype.kind != kind:
-            raise _invalid(path, f"Data/{name} is {dataset.dtype}")
+            raise invalid(path, f"Data/{name} is {dataset.dtype}")
+        check_filters(path, dataset)
         if not _is_allocated(dataset, header.size_bytes, may_be_empty=name == "flags"):
-            raise _invalid(path, f"Data/{name} was not written to its end, or its parts lie outside of the file")
+            raise invalid(path, f"Data/{name} was not written to its end, or its parts lie outside of the file")
     size = os.stat(path).st_size  # noqa: PTH116 - a plain stat beside the open handle
     stored = sum(file[f"Data/{name}"].id.get_storage_size() for name in ("visdata", "nsamples"))  # pyright: ignore
     if stored > size:
-        raise _invalid(path, f"truncated: {size} bytes on disk, the data alone need {stored}")
+        raise invalid(path, f"truncated: {size} bytes on disk, the data alone need {stored}")
     for name in ("visdata", "nsamples"):
         if not _any_credible(file[f"Data/{name}"]):  # pyright: ignore[reportArgumentType]
-            raise _invalid(path, f"Data/{name} holds nothing but NaN, infinities or absurd values (pitfall 24)")
+            raise invalid(path, f"Data/{name} holds nothing but NaN, infinities or absurd values (pitfall 24)")
 
 
 def _is_allocated(dataset: h5py.Dataset, file_bytes: int, *, may_be_empty: bool) -> bool:

@@ -21,6 +21,7 @@ def phase_chunks(
     starts,  # (Nchunks,) int64: first float32 of each chunk
     origins,  # (Nchunks, 3) int64: first row, channel, polarization of each chunk
     chunk_shape,  # (3,) int64: rows, channels, polarizations of a chunk
+    row_place,  # (Nblts,) int64: integration * Nbls + baseline of each row; empty when the rows run in this order
     n_bls,
     delta_w_m,  # (Ntimes, Nbls) float64
     conjugate,  # (Nbls,) bool: conjugate this baseline after phasing
@@ -41,7 +42,7 @@ def phase_chunks(
     for c in range(first, last):
         row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]
         for r in range(min(chunk_shape[0], n_rows - row_0)):
-            row = row_0 + r
+            row = row_place[row_0 + r] if row_place.size else row_0 + r
             t = row // n_bls
             b = row - t * n_bls
             out_b = row_of[b]
@@ -68,14 +69,16 @@ def phase_chunks(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def check_samples(first, last, values, starts, origins, chunk_shape, n_rows, n_bls, n_freqs, largest, code, row_of, reasons, channel_0):
+def check_samples(
+    first, last, values, starts, origins, chunk_shape, row_place, n_rows, n_bls, n_freqs, largest, code, row_of, reasons, channel_0
+):
     """Mark visibilities whose number of samples is not positive and finite; returns how many valid ones differ from 1."""
     n_pols = reasons.shape[3]
     unusual = 0
     for c in range(first, last):
         row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]
         for r in range(min(chunk_shape[0], n_rows - row_0)):
-            row = row_0 + r
+            row = row_place[row_0 + r] if row_place.size else row_0 + r
             t = row // n_bls
             out_b = row_of[row - t * n_bls]
             place = starts[c] + r * chunk_shape[1] * chunk_shape[2]
@@ -94,13 +97,13 @@ def check_samples(first, last, values, starts, origins, chunk_shape, n_rows, n_b
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def copy_samples(first, last, values, starts, origins, chunk_shape, n_rows, n_bls, n_freqs, largest, row_of, weights):
+def copy_samples(first, last, values, starts, origins, chunk_shape, row_place, n_rows, n_bls, n_freqs, largest, row_of, weights):
     """Credible numbers of samples of one subband into ``weights`` (Ntimes, Nbls, Nfreqs, 2) float32, ascending; others stay."""
     n_pols = weights.shape[3]
     for c in range(first, last):
         row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]
         for r in range(min(chunk_shape[0], n_rows - row_0)):
-            row = row_0 + r
+            row = row_place[row_0 + r] if row_place.size else row_0 + r
             t = row // n_bls
             out_b = row_of[row - t * n_bls]
             place = starts[c] + r * chunk_shape[1] * chunk_shape[2]

@@ -1,8 +1,8 @@
 """Reading one raw file's data: where its chunks lie, and their bytes, with as few copies as possible.
 
 The correlator writes very small chunks (12 kB). HDF5 would copy each one twice; instead the file is read once, in one
-piece, and the compiled loops take the chunks from its bytes. Files that are compressed, contiguous or oddly aligned go
-through h5py. Headers are read by `rawfile`.
+piece, and the compiled loops take the chunks from its bytes. Data that are compressed, contiguous or oddly aligned go
+through h5py. Headers are read by `rawfile`; both layouts of UVH5 (see `dsa110_assets.uvh5`) are read here.
 """
 
 # h5py's stubs call every item a group, a dataset or a data type:
@@ -24,7 +24,7 @@ _ROWS_PER_PIECE = 1024
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """A 4-D dataset (Nblts, 1, Nfreqs, Npols) as pieces of one float32 buffer.
+    """A dataset (Nblts, 1, Nfreqs, Npols) or (Nblts, Nfreqs, Npols) as pieces of one float32 buffer.
 
     ``values``: the buffer, shape (N,) float32. ``starts``: index of each piece's first value. ``origins``: first (row,
     channel, polarization) of each piece, shape (Nchunks, 3). ``shape``: (rows, channels, polarizations) of a piece;
@@ -84,9 +84,13 @@ def read_raw_data(path: Path, buffer: FileBuffer) -> RawData:
     try:
         with h5py.File(path, "r", locking=False) as file:
             vis, samples, flags = (file[f"Data/{name}"] for name in ("visdata", "nsamples", "flags"))
-            plain = _is_plain(vis, np.complex64) and _is_plain(samples, np.float32) and file.userblock_size == 0
+            plain = file.userblock_size == 0 and _is_plain(vis, np.complex64)
             contents = buffer.load(path) if plain else None
-            return RawData(_chunks(vis, np.complex64, contents), _chunks(samples, np.float32, contents), _flags(flags, contents))
+            return RawData(
+                _chunks(vis, np.complex64, contents),
+                _chunks(samples, np.float32, contents if _is_plain(samples, np.float32) else None),
+                _flags(flags, contents),
+            )
     except (OSError, RuntimeError, KeyError) as error:
         raise InvalidRawFileError(path, f"unreadable while converting ({error})", "check the disk; retry the observation") from error
 
@@ -99,16 +103,16 @@ def _chunks(dataset: h5py.Dataset, dtype: type, contents: NDArray[np.uint8] | No
     if contents is not None:
         places: list[tuple[int, int, int, int]] = []
         dataset.id.chunk_iter(
-            lambda chunk: places.append((chunk.byte_offset, chunk.chunk_offset[0], chunk.chunk_offset[2], chunk.chunk_offset[3]))
+            lambda chunk: places.append((chunk.byte_offset, chunk.chunk_offset[0], chunk.chunk_offset[-2], chunk.chunk_offset[-1]))
         )
         table = np.array(places, dtype=np.int64).reshape(-1, 4)
         offsets = table[:, 0]
         if np.all(offsets % 4 == 0):
-            rows, _, channels, pols = map(int, dataset.chunks or ())
+            rows, *_, channels, pols = map(int, dataset.chunks or ())
             return Chunks(contents.view(np.float32), offsets // 4, np.ascontiguousarray(table[:, 1:]), np.array([rows, channels, pols]))
     values = np.empty(dataset.shape, dtype=dtype)
     dataset.read_direct(values)
-    n_rows, _, channels, pols = dataset.shape
+    n_rows, *_, channels, pols = dataset.shape
     rows = np.arange(0, n_rows, _ROWS_PER_PIECE)
     flat = values.reshape(-1).view(np.float32)
     origins = np.stack([rows, np.zeros_like(rows), np.zeros_like(rows)], axis=1)
@@ -123,5 +127,5 @@ def _flags(dataset: h5py.Dataset, contents: NDArray[np.uint8] | None) -> NDArray
         dataset.id.chunk_iter(lambda chunk: places.append((chunk.byte_offset, chunk.size)))
         if not any(contents[start : start + size].any() for start, size in places):
             return None
-    values = np.asarray(dataset[()], dtype=np.bool_)[:, 0]
-    return values if values.any() else None
+    values = np.asarray(dataset[()], dtype=np.bool_)
+    return values.reshape(values.shape[0], *values.shape[-2:]) if values.any() else None

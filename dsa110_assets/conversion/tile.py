@@ -115,7 +115,7 @@ def read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Alloc
         band = _channels(header.subband, expected_subbands, n_freqs)
         freq_hz[band] = header.freq_hz[::-1]
         reasons[header.n_times :, :, band] = FlagReason.MISSING_INTEGRATION
-        weights = _place(header, data, geometry, order, vis, reasons, weights, band.start)
+        weights = _place(header, data, _file_rows(header, longest, order, geometry), vis, reasons, weights, band.start)
     uvw = np.empty_like(geometry.uvw_m)
     uvw[:, order.row_of] = np.where(order.conjugate[None, :, None], -geometry.uvw_m, geometry.uvw_m)
     return Tile(
@@ -172,11 +172,34 @@ def _plan(subband: int, n_freqs: int) -> NDArray[np.float64]:
     return lower + (np.arange(n_freqs) + 0.5) * (upper - lower) / n_freqs
 
 
+@dataclass(frozen=True, eq=False)
+class _FileRows:
+    """Where the rows of one file go.
+
+    ``place``: see `RawHeader`, empty for None. ``order``: of the file's own baselines. ``delta_w_m``: (Ntimes, Nbls), in
+    the file's own order and sense.
+    """
+
+    place: NDArray[np.int64]
+    order: BaselineOrder
+    delta_w_m: NDArray[np.float64]
+
+
+def _file_rows(header: RawHeader, longest: RawHeader, order: BaselineOrder, geometry: TileGeometry) -> _FileRows:
+    """Rows of a file; its baselines may differ in order and sense from those that the geometry was made for."""
+    place = np.empty(0, dtype=np.int64) if header.row_place is None else header.row_place
+    delta_w = geometry.delta_w_m[: header.n_times]
+    if np.array_equal(header.ant_1, longest.ant_1) and np.array_equal(header.ant_2, longest.ant_2):
+        return _FileRows(place, order, delta_w)
+    own = order_baselines(header)
+    here = np.argsort(order.row_of)[own.row_of]
+    return _FileRows(place, own, delta_w[:, here] * np.where(own.conjugate == order.conjugate[here], 1.0, -1.0))
+
+
 def _place(
     header: RawHeader,
     data: RawData,
-    geometry: TileGeometry,
-    order: BaselineOrder,
+    rows: _FileRows,
     vis: NDArray[np.generic],
     reasons: NDArray[np.generic],
     weights: NDArray[np.float16] | None,
@@ -195,10 +218,11 @@ def _place(
         v.starts,
         v.origins,
         v.shape,
+        rows.place,
         header.n_bls,
-        geometry.delta_w_m[: header.n_times],
-        order.conjugate,
-        order.row_of,
+        rows.delta_w_m,
+        rows.order.conjugate,
+        rows.order.row_of,
         header.freq_hz[0],
         step,
         n_freqs,
@@ -217,19 +241,21 @@ def _place(
             s.starts,
             s.origins,
             s.shape,
+            rows.place,
             n_rows,
             header.n_bls,
             n_freqs,
             LARGEST_CREDIBLE_SAMPLES,
             int(FlagReason.NO_SAMPLES),
-            order.row_of,
+            rows.order.row_of,
             reasons,
             first_channel,
         )
     )
     if data.flags is not None:
         flagged = np.empty((header.n_times, header.n_bls, n_freqs, len(POLARIZATIONS)), dtype=np.bool_)
-        flagged[:, order.row_of] = data.flags.reshape(flagged.shape)[:, :, ::-1]
+        by_row = data.flags if rows.place.size == 0 else data.flags[np.argsort(rows.place)]
+        flagged[:, rows.order.row_of] = by_row.reshape(flagged.shape)[:, :, ::-1]
         part = reasons[: header.n_times, :, first_channel : first_channel + n_freqs]
         part[flagged & (part == FlagReason.GOOD)] = FlagReason.RAW_FLAG
     if unusual and weights is None:
@@ -243,11 +269,12 @@ def _place(
             s.starts,
             s.origins,
             s.shape,
+            rows.place,
             n_rows,
             header.n_bls,
             n_freqs,
             LARGEST_CREDIBLE_SAMPLES,
-            order.row_of,
+            rows.order.row_of,
             mine,
         )
         weights[: header.n_times, :, first_channel : first_channel + n_freqs] = mine

@@ -17,6 +17,7 @@ from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile, TileStage
 from dsa110_assets.simulation import faults
 from dsa110_assets_tests.conversion.minimal_raw import write_raw
+from dsa110_assets_tests.conversion.newer_layout import rewritten_by_pyuvdata
 from dsa110_assets_tests.ingest.bookkeeping import START, julian_date, settings
 from dsa110_assets_tests.ingest.incoming import fingerprint, raw_path, write_observation
 
@@ -49,6 +50,15 @@ def test_a_directory_becomes_a_pending_observation_in_one_look(database: Databas
         assert ledger.group_files(session, GROUP) == dict(enumerate(files))
         group = session.scalars(select(IngestGroup)).one()
     assert group.dec_deg == pytest.approx(54.6029, abs=1e-3)
+
+
+def test_an_upgrade_of_the_writer_in_the_middle_of_an_observation_does_not_stop_ingest(database: Database, incoming: Path) -> None:
+    """The nodes of half of the subbands write UVH5's newer layout, as pyuvdata 3 does."""
+    files = write_observation(incoming)
+    for path in files[::2]:
+        path.write_bytes(rewritten_by_pyuvdata(path, incoming.parent / path.name).read_bytes())
+    report = scan(database, incoming)
+    assert (sorted(report.accepted), report.rejected, report.pending) == (sorted(map(str, files)), (), (GROUP,))
 
 
 def test_known_files_are_not_opened_again(database: Database, incoming: Path) -> None:

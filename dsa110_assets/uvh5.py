@@ -1,0 +1,252 @@
+"""The UVH5 format: typed access to header items, and what differs between its two layouts.
+
+The correlator writes the old layout: ``visdata`` (Nblts, 1, Nfreqs, Npols), ``freq_array`` (1, Nfreqs), one
+``channel_width``. pyuvdata 3 writes the newer one (``Header/version`` 1.2): ``visdata`` (Nblts, Nfreqs, Npols),
+``freq_array`` (Nfreqs,), a ``channel_width`` for each channel, a ``phase_center_catalog``, compressed ``flags`` and
+``nsamples``. Rows may run in another order, and baselines in the other sense. Both layouts are read here. `rawfile`
+decides whether a file is one of this telescope's.
+"""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_assets.errors import InvalidRawFileError
+
+LEAVE_ALONE = "the file is left where it is and listed as rejected; ask the correlator's operator if more follow"
+MERIDIAN_KINDS = frozenset({"unprojected", "driftscan"})
+"""Types of phase centre that fit data which are fringe-stopped to the meridian."""
+POINTING_TOLERANCE_RAD = 1e-8
+"""2 milliarcseconds: pyuvdata computes apparent places for each integration, and rounds."""
+_BASELINE_TOLERANCE_RAD = 1e-4
+"""Baselines in single precision give the declination to a few 1e-8 rad; a stale value is off by degrees."""
+
+
+def invalid(path: Path, cause: str, next_step: str = LEAVE_ALONE) -> InvalidRawFileError:
+    """The error for a file that is refused."""
+    return InvalidRawFileError(path, cause, next_step)
+
+
+def text(value: object) -> str:
+    """A string of a header, which h5py gives as bytes or as text."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+class HeaderItems:
+    """Typed access to the ``Header`` group; everything missing or misshapen becomes an `InvalidRawFileError`."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        group = file.get("Header")
+        if not isinstance(group, h5py.Group):
+            raise invalid(path, "no Header group; not a UVH5 file")
+        self.path, self.group = path, group
+
+    def has(self, name: str) -> bool:
+        """Whether there is such an item."""
+        return isinstance(self.group.get(name), h5py.Dataset)
+
+    def raw(self, name: str) -> NDArray[np.generic]:
+        """An item as it is stored."""
+        item = self.group.get(name)
+        if not isinstance(item, h5py.Dataset):
+            raise invalid(self.path, f"header item {name} is missing")
+        return np.asarray(item[()])
+
+    def numbers(self, name: str, size: int | None = None) -> NDArray[np.float64]:
+        """Finite numbers, flattened; ``size`` values of them, or at least one."""
+        values = self.raw(name)
+        if values.dtype.kind not in "fiu":
+            raise invalid(self.path, f"header item {name} is {values.dtype}, not a number")
+        flat = np.asarray(values, dtype=np.float64).ravel()
+        if flat.size == 0 or (size is not None and flat.size != size):
+            raise invalid(self.path, f"header item {name} has {flat.size} values, expected {size or 'at least one'}")
+        if not np.all(np.isfinite(flat)):
+            raise invalid(self.path, f"header item {name} is not finite")
+        return flat
+
+    def integers(self, name: str, size: int | None = None) -> NDArray[np.int64]:
+        """The same, as integers."""
+        return np.asarray(self.numbers(name, size), dtype=np.int64)
+
+    def count(self, name: str) -> int:
+        """One positive integer."""
+        value = int(self.integers(name, 1)[0])
+        if value < 1:
+            raise invalid(self.path, f"header item {name} is {value}")
+        return value
+
+    def phase_centers(self) -> dict[str, str]:
+        """Name and type of each entry of ``phase_center_catalog``; empty in the old layout, which has none."""
+        catalog = self.group.get("phase_center_catalog")
+        if not isinstance(catalog, h5py.Group):
+            return {}
+        found: dict[str, str] = {}
+        for key in catalog:
+            name, kind = (self.raw(f"phase_center_catalog/{key}/{item}")[()] for item in ("cat_name", "cat_type"))
+            found[text(name)] = text(kind)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Order of a file's rows.
+
+    ``times_jd``: centre of each integration, increasing, (Ntimes,). ``ant_1``/``ant_2``: antenna numbers of each
+    baseline, (Nbls,). ``place``: where each row of the file belongs, ``integration * Nbls + baseline``, (Nblts,); None
+    when the rows run by integration, then baseline, as the correlator writes them.
+    """
+
+    times_jd: NDArray[np.float64]
+    ant_1: NDArray[np.int64]
+    ant_2: NDArray[np.int64]
+    place: NDArray[np.int64] | None
+
+
+def read_rows(items: HeaderItems, n_times: int, n_bls: int) -> Rows:
+    """Read times and baselines of the rows, in whatever order they run.
+
+    Raises:
+        InvalidRawFileError: the rows do not make a full table of Ntimes integrations of the same Nbls baselines.
+    """
+    n_rows = n_times * n_bls
+    time = items.numbers("time_array", n_rows)
+    first, second = (items.integers(name, n_rows) for name in ("ant_1_array", "ant_2_array"))
+    place: NDArray[np.int64] | None = None
+    times, ants = time.reshape(n_times, n_bls), (first.reshape(n_times, n_bls), second.reshape(n_times, n_bls))
+    by_integration = not np.any(times != times[:, :1]) and not np.any(np.diff(times[:, 0]) <= 0)
+    if not by_integration or any(np.any(values != values[0]) for values in ants):
+        order = np.lexsort((np.maximum(first, second), np.minimum(first, second), time))
+        times = time[order].reshape(n_times, n_bls)
+        ants = (first[order].reshape(n_times, n_bls), second[order].reshape(n_times, n_bls))
+        place = np.empty(n_rows, dtype=np.int64)
+        place[order] = np.arange(n_rows)
+    if np.any(times != times[:, :1]) or np.any(np.diff(times[:, 0]) <= 0):
+        found = np.unique(time).size
+        raise invalid(
+            items.path,
+            f"time_array: the rows are no table of {n_times} integrations of {n_bls} rows each; {found} different times",
+        )
+    for name, values in zip(("ant_1_array", "ant_2_array"), ants, strict=True):
+        if np.any(values != values[0]):
+            raise invalid(items.path, f"{name}: baselines, or their sense, are not the same in each integration")
+    return Rows(np.ascontiguousarray(times[:, 0]), np.ascontiguousarray(ants[0][0]), np.ascontiguousarray(ants[1][0]), place)
+
+
+def read_channel_width_hz(items: HeaderItems, n_freqs: int) -> float:
+    """Width of the channels, positive: one number in the old layout, the same number for each channel in the newer one.
+
+    Raises:
+        InvalidRawFileError: channels of different widths, or of several spectral windows.
+    """
+    widths = np.abs(items.numbers("channel_width"))
+    if widths.size not in (1, n_freqs):
+        raise invalid(items.path, f"header item channel_width has {widths.size} values, expected 1 or {n_freqs}")
+    if np.ptp(widths) > 1e-6 * widths[0]:
+        raise invalid(items.path, f"channel_width runs from {widths.min()} to {widths.max()} Hz; a subband has channels of one width")
+    if items.has("flex_spw_id_array") and np.unique(items.integers("flex_spw_id_array", n_freqs)).size > 1:
+        raise invalid(items.path, "flex_spw_id_array: the channels belong to several spectral windows; a subband is one")
+    return float(widths[0])
+
+
+def read_site_deg(items: HeaderItems) -> tuple[float, float, float]:
+    """Geodetic latitude and longitude in degrees and altitude in metres of the array's reference point.
+
+    pyuvdata keeps the site as geocentric x, y, z, and the way back changes the last digits. In files that it wrote the
+    site is rounded to 1e-9 deg and 10 micrometres, which restores the site of the original file.
+    """
+    latitude, longitude, altitude = (float(items.numbers(name, 1)[0]) for name in ("latitude", "longitude", "altitude"))
+    if not (abs(latitude) <= 90 and abs(longitude) <= 360):
+        raise invalid(items.path, f"site latitude {latitude}, longitude {longitude} are no degrees")
+    if items.phase_centers():
+        return round(latitude, 9), round(longitude, 9), round(altitude, 5)
+    return latitude, longitude, altitude
+
+
+def read_pointing_dec_rad(
+    items: HeaderItems, rows: Rows, antenna_numbers: NDArray[np.int64], antenna_positions_m: NDArray[np.float64]
+) -> tuple[float, tuple[str, ...]]:
+    """Apparent declination of the meridian points to which the correlator stopped the fringes, and notes on it.
+
+    It is ``phase_center_app_dec``. When pyuvdata has read a file of the correlator and written it again, the file is
+    called unprojected, this item is the zenith's, and only ``extra_keywords/phase_center_dec`` is left. It can be stale; the
+    baselines in ``uvw_array`` show whether it is.
+
+    Raises:
+        InvalidRawFileError: the data are not phased to the meridian, or the declination is impossible.
+    """
+    centers = items.phase_centers()
+    if foreign := {name: kind for name, kind in centers.items() if kind not in MERIDIAN_KINDS}:
+        name, kind = next(iter(foreign.items()))
+        raise invalid(items.path, f"phase_center_catalog: the data are phased to {name!r} ({kind}), not fringe-stopped to the meridian")
+    notes: tuple[str, ...] = ()
+    unprojected = "unprojected" in centers.values()
+    if items.has("phase_center_app_dec") and not unprojected:
+        values = items.numbers("phase_center_app_dec")
+        if np.ptp(values) > POINTING_TOLERANCE_RAD:
+            raise invalid(items.path, "the pointing declination changes inside the file")
+        pointing = float(values[0])
+    else:
+        why = "is the zenith's (unprojected)" if unprojected else "is missing"
+        pointing = float(items.numbers("extra_keywords/phase_center_dec", 1)[0])
+        notes = (f"pointing declination from extra_keywords/phase_center_dec, which may be stale: phase_center_app_dec {why}",)
+        if unprojected:
+            measured = _declination_of_baselines(items, rows, antenna_numbers, antenna_positions_m)
+            zenith = np.radians(items.numbers("latitude", 1)[0])
+            known = (pointing, zenith)  # baselines towards the zenith say nothing about the dishes
+            if measured is not None and all(abs(measured - one) > _BASELINE_TOLERANCE_RAD for one in known):
+                notes = (f"pointing declination from uvw_array: extra_keywords/phase_center_dec ({pointing:.6f} rad) is stale",)
+                pointing = measured
+    if abs(pointing) > np.pi / 2:
+        raise invalid(items.path, f"pointing declination {pointing} rad")
+    return pointing, notes
+
+
+def _declination_of_baselines(
+    items: HeaderItems, rows: Rows, antenna_numbers: NDArray[np.int64], antenna_positions_m: NDArray[np.float64]
+) -> float | None:
+    """Declination on the meridian towards which ``uvw_array`` projects the antennas; None if no direction fits.
+
+    X is the part of a baseline towards the meridian in the plane of the equator, Z the part towards the pole:
+    ``v = -X sin d + Z cos d``, ``w = X cos d + Z sin d`` (Thompson, Moran & Swenson 2017, eq. 4.1); d by least squares.
+    """
+    if not items.has("uvw_array"):
+        return None
+    n_rows = rows.times_jd.size * rows.ant_1.size
+    first = np.arange(rows.ant_1.size) if rows.place is None else np.argsort(rows.place)[: rows.ant_1.size]
+    v, w = items.numbers("uvw_array", 3 * n_rows).reshape(n_rows, 3)[first, 1:].T
+    row_of = {int(number): row for row, number in enumerate(antenna_numbers)}
+    position = [antenna_positions_m[[row_of[int(n)] for n in numbers]] for numbers in (rows.ant_1, rows.ant_2)]
+    baseline = position[1] - position[0]
+    longitude = np.radians(items.numbers("longitude", 1)[0])
+    x, z = baseline[:, 0] * np.cos(longitude) + baseline[:, 1] * np.sin(longitude), baseline[:, 2]
+    cos_d, sin_d = float(np.sum(w * x + v * z)), float(np.sum(w * z - v * x))
+    if not np.hypot(cos_d, sin_d) > 0.999 * float(np.sum(x**2 + z**2)) > 0:
+        return None
+    return float(np.arctan2(sin_d, cos_d))
+
+
+def check_filters(path: Path, dataset: h5py.Dataset) -> None:
+    """Refuse data that are compressed in a way that this installation cannot undo.
+
+    Raises:
+        InvalidRawFileError: with the number and the name of the filter.
+    """
+    properties = dataset.id.get_create_plist()
+    for n in range(properties.get_nfilters()):
+        code, _, _, name = properties.get_filter(n)
+        if not h5py.h5z.filter_avail(code):
+            with suppress(ImportError):
+                importlib.import_module("hdf5plugin")  # registers bitshuffle, zstd and others, where it is installed
+            if not h5py.h5z.filter_avail(code):
+                raise invalid(
+                    path,
+                    f"{dataset.name} is compressed with HDF5 filter {code} ({text(name) or 'unnamed'}), which is not installed here",
+                    "install the Python package hdf5plugin for the pipeline, then touch the file so that it is judged again",
+                )
