@@ -21,11 +21,8 @@ from numpy.typing import NDArray
 from dsa110_assets.errors import ConfigurationError, InvalidRawFileError, NonRetriableError
 from dsa110_assets.geometry import Site, TilePointing, meridian_icrs
 from dsa110_assets.instrument import CHANNEL_WIDTH_HZ, CHANNELS_PER_SUBBAND, LARGEST_CREDIBLE_VALUE, N_SUBBANDS, TOP_CHANNEL_HZ
-<<<<<<< HEAD
 from dsa110_assets.products import parse_raw_name
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd
-=======
-from dsa110_assets.products import JD_MINUS_MJD, datetime_to_mjd, parse_raw_name
 from dsa110_assets.uvh5 import (
     POINTING_TOLERANCE_RAD,
     HeaderItems,
@@ -38,7 +35,6 @@ from dsa110_assets.uvh5 import (
     read_site_deg,
     text,
 )
->>>>>>> 0d2a06c (Read UVH5's newer layout, as pyuvdata 3 writes it, in any order of rows and sense of baselines)
 
 SUBBAND_WIDTH_HZ = CHANNELS_PER_SUBBAND * CHANNEL_WIDTH_HZ
 FREQUENCY_TOLERANCE_HZ = 0.05 * CHANNEL_WIDTH_HZ
