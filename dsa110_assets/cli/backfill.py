@@ -42,7 +42,9 @@ def backfill(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be made.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Make a night or a range again, at lower priority than live data. Exit code 1: there is nothing to make.
+    """Make a night or a range of nights again.
+
+    The runs have lower priority than live data. Exit code 1: there is nothing to make.
 
     Example: `dsa110 backfill 2025-12-01 --to 2025-12-03 --from calibrated_ms`
 

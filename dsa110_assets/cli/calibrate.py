@@ -33,7 +33,7 @@ def calibrate(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Solve bandpass and gains on a calibrator's tile, and judge the tables.
+    """Solve bandpass and gains on a calibrator's tile; judge them.
 
     Exit code 1 when quality refuses them (they are kept with the reasons; the platform never applies them).
 
@@ -90,8 +90,9 @@ def apply(
     chan_avg: Annotated[int | None, typer.Option(min=1, help="Channels to average; by default what PIPELINE_MAX_SMEARING allows.")] = None,
     json: Json = False,
 ) -> None:
-    """Apply solutions to a tile and average channels; the tile itself is only read.
+    """Apply solutions to a tile and average channels.
 
+    The tile itself is only read.
     Without --caltable the observation is calibrated as the platform does it: nearest tables in time of the same declination
     strip, registered with what was applied to it.
 

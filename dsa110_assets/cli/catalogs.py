@@ -47,7 +47,7 @@ LimitOption = Annotated[int, typer.Option(min=1, help="Most rows in a table for 
 
 @app.callback()
 def _group() -> None:
-    """Calibrators, NVSS, FIRST, RACS, VLASS: local tables under the state directory.
+    """Local catalogues: calibrators, NVSS, FIRST, RACS, VLASS.
 
     Example: `dsa110 catalogs list`
     """
@@ -65,8 +65,9 @@ def refresh(
     min_mjy: Annotated[float, typer.Option(min=0, help="Survey from VizieR: faintest source.")] = 1.0,
     json: JsonOption = False,
 ) -> None:
-    """Make a catalogue anew; the old one stays until the new one is whole.
+    """Make or update a local catalogue.
 
+    The old one stays until the new one is complete.
     Calibrators, NVSS and the monitored positions are the platform's own and are registered; the other surveys are files.
 
     Example: `dsa110 catalogs refresh vlass --dec 54.6 --dec 16.3`
@@ -226,7 +227,7 @@ def strip(
     json: JsonOption = False,
     csv: CsvOption = False,
 ) -> None:
-    """Sources of a strip of declination, in order of right ascension.
+    """Sources of a strip of declination, by right ascension.
 
     Example: `dsa110 catalogs strip 54.6 1.35 --ra-from 350 --ra-to 10 --min-mjy 500`
     """
@@ -278,8 +279,9 @@ def transits(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """When calibrators cross the meridian, and whether they may set the flux scale.
+    """When calibrators cross the meridian.
 
+    Also shows whether they may set the flux scale.
     The site comes from a raw file's header, because published positions of the array differ. Exit code 1 when nothing transits.
 
     Example: `dsa110 catalogs transits --dec 54.6 --start 2026-03-12`

@@ -12,8 +12,9 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Remove what crashes left in staging, model columns, captured output of old runs, superseded versions.
+    """Remove what is no longer needed.
 
+    That is: what crashes left in staging, model columns, captured output of old runs, superseded versions.
     Raw files and current products are never removed, Measurement Sets only with PIPELINE_KEEP_MEASUREMENT_SETS_DAYS. The platform
     does this once a day by itself (job `housekeeping`). The rules are settings, `dsa110 config show`.
 

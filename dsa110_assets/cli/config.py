@@ -55,7 +55,9 @@ def settings(config: PipelineConfig) -> list[Setting]:
 
 @app.command("show")
 def show(*, json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
-    """Show every setting: its value, its source (environment, .env, default) and what it means.
+    """Show every setting: its value, source, and meaning.
+
+    The source is the environment, `.env`, or the default.
 
     Settings marked with * change the content of products; together they make the configuration hash.
 

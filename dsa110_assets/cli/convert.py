@@ -27,7 +27,7 @@ class Writer(StrEnum):
 
 @app.callback()
 def _group() -> None:
-    """Conversion by hand: the observations of a time window or around a calibrator's transits.
+    """Conversion by hand: by time window or calibrator transit.
 
     Example: `dsa110 convert groups /data/incoming /data/ms 2026-03-12T05:00:00 2026-03-12T06:00:00`
     """
@@ -110,10 +110,9 @@ def groups(
     done, failed = _convert_all(steps, output_dir, config, own=own)
     _show(steps, transits, refused, config, as_json=json, done=done, failed=failed)
     if failed:
-        from dsa110_assets.cli.main import EXIT_FAILED, EXIT_RETRY
-        from dsa110_assets.errors import RetriableError
+        from dsa110_assets.cli.exit_codes import exit_code_of
 
-        raise typer.Exit(EXIT_RETRY if all(isinstance(error, RetriableError) for error in failed.values()) else EXIT_FAILED)
+        raise typer.Exit(exit_code_of(failed.values()))
     raise typer.Exit(0 if steps else 1)
 
 

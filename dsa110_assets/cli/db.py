@@ -21,7 +21,7 @@ _FETCH = 2000
 
 @app.callback()
 def _group() -> None:
-    """The registry: queries, shell, export, migrations, the embedded server.
+    """The registry: queries, shell, export, backup, the server.
 
     Example: `dsa110 db query "SELECT state, count(*) FROM ingest_queue GROUP BY state"`
     """
@@ -109,7 +109,7 @@ def export(
     *,
     table: Annotated[list[str] | None, typer.Option(help="Only this table; may be given several times.")] = None,
 ) -> None:
-    """Copy the registry into a SQLite file or Parquet directory for a laptop.
+    """Copy the registry for a laptop: a SQLite file or Parquet files.
 
     Example: `dsa110 db export registry.sqlite3`
     """
@@ -125,11 +125,13 @@ def export(
 
 @app.command("backup")
 def backup(
-    path: Annotated[Path, typer.Argument(help="File to write; replaced when the new one is complete.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="File to write; replaced when the new one is complete.")],
     *,
     history: Annotated[bool, typer.Option(help="Also Dagster's runs, events and switches, as FILE.dagster.")] = True,
 ) -> None:
-    """Write the whole registry into a compressed file, and Dagster's history into a second one; the platform may run meanwhile.
+    """Write the registry and Dagster's history into files.
+
+    FILE gets the whole registry, compressed; FILE.dagster gets Dagster's history. The platform may run meanwhile.
 
     Example: `dsa110 db backup /backup/registry-$(date +%F).dump`
     """
@@ -145,12 +147,13 @@ def backup(
 
 @app.command("restore")
 def restore(
-    path: Annotated[Path, typer.Argument(help="Made by `dsa110 db backup`.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Made by `dsa110 db backup`.")],
     *,
     replace: Annotated[bool, typer.Option(help="Drop what the registry holds now. Stop the platform first.")] = False,
 ) -> None:
-    """Fill the registry from a backup: all of it, or nothing is changed; and Dagster's history from FILE.dagster if it lies beside it.
+    """Fill the registry from a backup.
 
+    All of it is restored, or nothing is changed. Dagster's history is restored from FILE.dagster if it lies beside FILE.
     Then `dsa110 db check` compares the registry with the products.
 
     Example: `dsa110 down && dsa110 db restore /backup/registry-2026-03-01.dump --replace`
@@ -225,7 +228,9 @@ def migrate() -> None:
 
 @app.command("status")
 def status(*, json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
-    """Show whether the server runs, the schema, its size and the tables; starts nothing. Exit code 1: it does not run.
+    """Show the server's state, schema, size and tables.
+
+    Starts nothing. Exit code 1: the server does not run.
 
     Example: `dsa110 db status`
     """
@@ -252,7 +257,9 @@ def status(*, json: Annotated[bool, typer.Option("--json", help="For scripts.")]
 
 @app.command("start")
 def start() -> None:
-    """Start the embedded server (any command that needs it does that, too); it runs until `dsa110 db stop`.
+    """Start the embedded server.
+
+    Every command that needs the server starts it too. It runs until `dsa110 db stop`.
 
     Example: `dsa110 db start`
     """

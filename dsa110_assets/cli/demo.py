@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dsa110_assets.cli.demo_places import DemoPlaces
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ChildFailedError
 
@@ -38,50 +39,6 @@ TIME_LIMIT_S = 1800.0
 POLL_S = 2.0
 
 
-@dataclass(frozen=True)
-class DemoPlaces:
-    """Directories of a demonstration, all under one."""
-
-    root: Path
-
-    @property
-    def incoming(self) -> Path:
-        """Watched directory."""
-        return self.root / "incoming"
-
-    @property
-    def truth(self) -> Path:
-        """What the simulator knows; the platform never reads it."""
-        return self.root / "truth"
-
-    @property
-    def reference(self) -> Path:
-        """Sources of the reference catalogues."""
-        return self.root / "reference"
-
-    def settings(self, port: int) -> dict[str, str]:
-        """The configuration of the demonstration's platform; production differs in places and sizes only."""
-        return {
-            "PIPELINE_INPUT_DIR": str(self.incoming),
-            "PIPELINE_OUTPUT_DIR": str(self.root / "ms"),
-            "PIPELINE_SCRATCH_DIR": str(self.root / "products"),
-            "PIPELINE_STATE_DIR": str(self.root / "state"),
-            "PIPELINE_VLA_CALIBRATORS_FILE": str(self.reference / "vla_calibrators.txt"),
-            "PIPELINE_NVSS_FILE": str(self.reference / "nvss.parquet"),
-            "PIPELINE_MONITORED_SOURCES_FILE": str(self.reference / "monitored.csv"),
-            "PIPELINE_PARTITION_START": "2026-03-01",
-            "PIPELINE_DAGSTER_PORT": str(port),
-            "PIPELINE_THREADS_PER_WORKER": "1",
-            "PIPELINE_CORRECT_SMEARING": "false",  # the simulator evaluates the middle of each channel and integration
-            "PIPELINE_IMAGE_SIZE": "2160",
-            "PIPELINE_CELL_ARCSEC": "7",
-            "PIPELINE_AUTO_THRESHOLD_SIGMA": "3",  # a shallow clean: a third less time, and no flux is lost by it
-            "PIPELINE_HOUR_SETTLE_S": "30",
-            "PIPELINE_SCAN_INTERVAL_S": "15",
-            "PIPELINE_GROUP_DEADLINE_S": "120",
-        }
-
-
 def demo(
     *,
     no_ui: Annotated[bool, typer.Option("--no-ui", help="Stop the platform at the end instead of leaving the UI running.")] = False,
@@ -90,7 +47,9 @@ def demo(
     tiles: Annotated[int, typer.Option(min=2, max=24, help="Observations of each night.")] = N_TILES,
     port: Annotated[int, typer.Option(help="Port of the Dagster UI; 0 takes a free one.")] = 3000,
 ) -> None:
-    """Simulate two nights, drop their raw files into the watched directory, and let the platform carry them to light curves.
+    """Run two simulated nights through the whole platform.
+
+    Raw files are dropped into the watched directory; the platform carries them to light curves.
 
     Example: `dsa110 demo --no-ui`
     """

@@ -25,7 +25,7 @@ from dsa110_assets.registry.schema import Detection, ImageRow, MosaicRow, Photom
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dsa110_assets.cli.demo import DemoPlaces
+    from dsa110_assets.cli.demo_places import DemoPlaces
     from dsa110_assets.simulation.night import DemoPlan
     from dsa110_assets.stages.platform import Platform
 

@@ -72,12 +72,12 @@ def image(
     threads: Annotated[int | None, typer.Option(min=0, help="0 means all cores.")] = None,
     json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Image, clean, correct for the primary beam, and judge the result.
+    """Image a tile, correct it for the beam, and judge it.
 
     What is not given comes from the configuration (`dsa110 config show`). Products: dirty, psf, model, residual, image, image-pb, pb, weight and noise as FITS,
     and previews; with `--channels` also NAME-chNN-image, -image-pb, -pb and -weight for each channel, and NAME-alpha and -alpha-error. They appear when all are complete. Exit codes: 0 good or not to be judged, 1 the image is there and bad, 2 failed.
 
-    Example: `dsa110 image --ms tile.cal.ms --imagename out/tile --mask-radius-arcsec 60 --uv-min 100`
+    Example: `dsa110 image --ms tile.cal.ms --imagename out/tile --uv-min 100`
     """
     from dataclasses import replace
 

@@ -11,7 +11,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """The ingest queue: state of observations, refused files, scan, retry.
+    """The ingest queue: observations, refused files, scan, retry.
 
     Example: `dsa110 ingest status`
     """
@@ -92,7 +92,9 @@ def retry(
     *,
     force: Annotated[bool, typer.Option(help="Take it away from a run that still holds it.")] = False,
 ) -> None:
-    """Send an observation back to the queue, from its raw files; the running platform takes it up.
+    """Process an observation again, from its raw files.
+
+    It goes back to the queue; the running platform takes it up.
 
     Example: `dsa110 ingest retry 2026-03-12T05:09:39`
     """

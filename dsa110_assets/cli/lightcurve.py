@@ -75,7 +75,9 @@ def export(
     night: Annotated[str | None, typer.Option(help="Variability figures as of a UTC date; the newest when left out.")] = None,
     what: Annotated[str, typer.Option(help="points (normalised light curves), variability or candidates.")] = "points",
 ) -> None:
-    """All normalised light curves, the variability figures, or the candidates, with units and UCDs.
+    """Write all light curves, variability figures or candidates.
+
+    Light curves are normalised. Columns have units and UCDs.
 
     Example: `dsa110 lightcurve export all.parquet`
     """
@@ -103,7 +105,9 @@ def export(
 
 @app.command("epochs")
 def epochs(*, json: Json = False) -> None:
-    """Epochs with their factor of normalisation, and those that are excluded, by whom and why.
+    """Epochs, their normalisation, and which are excluded.
+
+    For an excluded epoch, who excluded it and why.
 
     Example: `dsa110 lightcurve epochs`
     """

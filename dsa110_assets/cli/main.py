@@ -33,16 +33,14 @@ from dsa110_assets.cli import (
     stale,
     up,
 )
-from dsa110_assets.errors import PipelineError, RetriableError
-
-EXIT_FAILED = 2
-EXIT_RETRY = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
+from dsa110_assets.cli.exit_codes import exit_code_of
+from dsa110_assets.errors import PipelineError
 
 app = typer.Typer(
     name="dsa110",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # the panels of rich cut long option names at 80 columns and drop `<...>` as markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(db.app, name="db")
@@ -101,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
         if debug:
             raise
         _show(error)
-        return EXIT_RETRY if isinstance(error, RetriableError) else EXIT_FAILED
+        return exit_code_of([error])
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130

@@ -38,7 +38,7 @@ def plan(
     declination: Annotated[float | None, typer.Option(help="Strip, degrees; the one with most tiles when left out.")] = None,
     json: Json = False,
 ) -> None:
-    """Choose the imaged tiles of a time range and remember the choice under a name.
+    """Choose the tiles of a time range; save the choice by name.
 
     Example: `dsa110 mosaic plan --name flare --since 2026-03-12T05:00 --until 2026-03-12T06:30`
     """

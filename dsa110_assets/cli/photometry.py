@@ -38,7 +38,9 @@ def peak(
     blend_beams: Annotated[float, typer.Option(min=0.0, help="Positions closer than this many beams are fitted together.")] = 1.5,
     calibration_error: Annotated[float, typer.Option(min=0.0, help="Fraction of the flux added to its error.")] = 0.0,
 ) -> None:
-    """Flux density of a point source at each position, with errors, upper limits and flags.
+    """Flux density of a point source at each position.
+
+    With errors, upper limits and flags.
 
     Example: `dsa110 photometry peak --image flare-image.fits --positions sources.csv --output fluxes.csv`
     """
@@ -70,7 +72,9 @@ def adaptive(
     noise: Noise = None,
     target_snr: Annotated[float, typer.Option(min=1.0, help="Adjacent channels are combined until the expected S/N reaches this.")] = 5.0,
 ) -> None:
-    """Flux densities in as many frequency bins as each source is bright enough for.
+    """Flux densities in frequency bins.
+
+    A source gets as many bins as it is bright enough for.
 
     Example: `dsa110 photometry adaptive --image mosaics/hourly_2026-03-12T05 --output spectra.parquet`
     """

@@ -197,7 +197,9 @@ def preflight(
     json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     casa: Annotated[bool, typer.Option(help="Also import CASA (some seconds).")] = True,
 ) -> None:
-    """Check paths, disk, database, CASA, ports and catalogues: one line each, with what to do. Exit code 1 if something must be done.
+    """Check whether this machine can run the platform.
+
+    Paths, disk, database, CASA, ports and catalogues: one line each, with what to do. Exit code 1 if something must be done.
 
     Example: `dsa110 preflight`
     """

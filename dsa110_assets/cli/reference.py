@@ -49,7 +49,7 @@ def commands() -> str:
     command = get_command(app)
     context = typer.Context(command, info_name="dsa110")
     with context:
-        return get_docs_for_click(obj=command, ctx=context, name="dsa110", title="Commands")
+        return _escape_tags(get_docs_for_click(obj=command, ctx=context, name="dsa110", title="Commands"))
 
 
 def settings() -> str:
@@ -93,6 +93,14 @@ def tables() -> str:
             parts.append(f"| `{column.name}` | {column.type.compile(dialect=dialect)} | {', '.join(notes)} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def _escape_tags(markdown: str) -> str:
+    """Show `<...>` outside of code as text; Markdown would take it for an HTML tag and drop it."""
+    import re
+
+    code = r"```.*?```|`[^`\n]+`"
+    return re.sub(rf"({code})|<", lambda found: found.group(1) or "&lt;", markdown, flags=re.DOTALL)
 
 
 def _cell(text: str) -> str:

@@ -21,7 +21,7 @@ class Size(StrEnum):
 
 @app.callback()
 def _group() -> None:
-    """Simulated raw files: a tile or the nights of the demonstration.
+    """Simulated raw files: a tile or a night of the demonstration.
 
     Example: `dsa110 simulate tile /data/incoming --size demo`
     """
@@ -79,7 +79,9 @@ def night(
     dwell: Annotated[float, typer.Option(help="Seconds to wait after each file.")] = 0.0,
     reference: Annotated[Path | None, typer.Option(help="Also write the reference catalogues and the truth of this sky there.")] = None,
 ) -> None:
-    """Write the raw files of a night of the demonstration, one by one, as the telescope does.
+    """Write the raw files of a night of the demonstration.
+
+    One file after the other, as the telescope does.
 
     Example: `dsa110 simulate night /data/incoming --which 2 --reference /data/reference`
     """

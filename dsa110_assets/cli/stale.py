@@ -13,7 +13,9 @@ def stale(
     partitions: Annotated[bool, typer.Option("--partitions", help="Each partition, not only numbers for each asset.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """List products that were made by other code, with other settings, or from inputs that were made again since.
+    """List products that would come out differently today.
+
+    They were made by other code, with other settings, or from inputs that were made again since.
 
     `dsa110 backfill --stale` makes exactly these again. Exit code 1: something is stale.
 

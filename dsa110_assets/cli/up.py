@@ -31,7 +31,9 @@ def running_pid(config: PipelineConfig) -> int | None:
 
 
 def up() -> None:
-    """Start database, code server, Dagster UI and daemon, and keep them running until Ctrl-C or `dsa110 down`.
+    """Start the platform and keep it running.
+
+    Database, code server, Dagster UI and daemon run until Ctrl-C or `dsa110 down`.
 
     Example: `PIPELINE_INPUT_DIR=/data/incoming dsa110 up`
     """
@@ -84,7 +86,7 @@ def up() -> None:
 
 
 def down(*, keep_database: Annotated[bool, typer.Option(help="Leave the embedded database running.")] = False) -> None:
-    """Stop the platform of this state directory, and its embedded database.
+    """Stop the platform of this state directory, and its database.
 
     Example: `dsa110 down`
     """

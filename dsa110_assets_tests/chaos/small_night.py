@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsa110_assets.cli.demo import DemoPlaces
+from dsa110_assets.cli.demo_places import DemoPlaces
 from dsa110_assets.simulation.array import ArrayLayout
 from dsa110_assets.simulation.band import BandPlan
 from dsa110_assets.simulation.night import DemoPlan, demo_plan

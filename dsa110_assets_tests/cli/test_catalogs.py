@@ -12,7 +12,8 @@ from astropy.coordinates import AltAz, EarthLocation, HADec, SkyCoord
 from astropy.time import Time
 
 from dsa110_assets.catalogs import calibrators, surveys
-from dsa110_assets.cli.main import EXIT_FAILED, EXIT_RETRY, run
+from dsa110_assets.cli.exit_codes import EXIT_FAILED, EXIT_RETRY
+from dsa110_assets.cli.main import run
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.catalogs.vizier import ANSWERS, served

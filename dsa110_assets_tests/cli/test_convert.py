@@ -16,7 +16,8 @@ from astropy.coordinates import EarthLocation, HADec, SkyCoord
 from astropy.time import Time
 
 from dsa110_assets.catalogs import calibrators
-from dsa110_assets.cli.main import EXIT_FAILED, run
+from dsa110_assets.cli.exit_codes import EXIT_FAILED
+from dsa110_assets.cli.main import run
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.conversion import verify_ms
 from dsa110_assets.times import JD_MINUS_MJD, group_id_of, mjd_to_datetime

@@ -1,6 +1,7 @@
 """The command's frame: light to start, errors as one message and an exit code, help with an example everywhere."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -49,6 +50,33 @@ def test_every_command_explains_itself_with_an_example(path, command):
     assert "dsa110" in (command.help or "")
     for parameter in command.params:
         assert getattr(parameter, "help", None) or parameter.name == "help", f"{' '.join(path)} {parameter.name} has no help"
+
+
+def assert_options_are_whole(command, out):
+    options = out.split("\nOptions:\n")[1].split("\n\n")[0]
+    for parameter in command.params:
+        for name in (*parameter.opts, *parameter.secondary_opts):
+            if name.startswith("-"):
+                assert re.search(rf"^  (\S+,? )*{re.escape(name)}(?![\w-])", options.replace(" / ", " "), re.MULTILINE), name
+
+
+@pytest.mark.parametrize(("path", "command"), ALL)
+def test_help_at_80_columns_shows_every_word(path, command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main.run([*path, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert max(len(line) for line in out.splitlines()) <= 80
+    assert "…" not in out
+    assert_options_are_whole(command, out)
+    shown = " ".join(re.sub(r"-\n *", "-", out).split())  # lines of prose may end at a hyphen
+    for paragraph in (command.help or "").split("\n\n"):
+        assert " ".join(paragraph.split()) in shown
+    for parameter in command.params:
+        assert " ".join((getattr(parameter, "help", None) or "").split()) in shown
+    listed = shown.split("Commands: ")[-1]
+    for name, child in getattr(command, "commands", {}).items():
+        first = re.split(r"(?<=\.) ", " ".join((child.help or "").split("\n\n")[0].split()))[0]
+        assert f"{name} {first.removesuffix('.')}" in listed, "the first sentence is too long for the list of commands"
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from dsa110_assets.cli import demo_report
-from dsa110_assets.cli.demo import MIN_JY, DemoPlaces
+from dsa110_assets.cli.demo import MIN_JY
+from dsa110_assets.cli.demo_places import DemoPlaces
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.definitions import build_defs
 from dsa110_assets.ingest import status
