@@ -18,6 +18,8 @@ SPECTRAL_SUFFIXES = ("alpha", "alpha-error")
 _IMAGE_NAME = re.compile(
     r"(?P<name>.+?)(?:-ch(?P<channel>\d{2}))?-(?P<suffix>alpha-error|alpha|image-pb|image|dirty|psf|model|residual|pb|weight|noise|coverage)\.fits"
 )
+NAME_JITTER_S = 120.0
+"""The time in a raw file's name is at most this far from its observation's start (82 s is the most that was seen)."""
 FLAG_PICTURE = "flags.png"
 """Inside a Measurement Set: picture of what was flagged (programs that read the set ignore it)."""
 

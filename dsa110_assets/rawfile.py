@@ -41,9 +41,13 @@ FREQUENCY_TOLERANCE_HZ = 0.05 * CHANNEL_WIDTH_HZ
 INTEGRATION_TOLERANCE = 0.01
 POLARIZATIONS = (-5, -6)
 """XX, YY in the numbering of AIPS memo 117, which UVH5 uses."""
-FUTURE_TOLERANCE_DAYS = 1.0
 SITE_TOLERANCE = (1e-10, 1e-10, 1e-3)
 """Latitude and longitude (rad), altitude (m): a millimetre. pyuvdata's geocentric coordinates change less."""
+FUTURE_TOLERANCE_S = 600.0
+"""A file that ends later than this after now is refused for good: its node's clock is wrong, and its times cannot be trusted.
+
+Clocks of working nodes differ by seconds; two observations (618 s) must not be able to change places.
+"""
 _SAMPLE_ROWS = 128
 _SAMPLES = 8
 
@@ -133,7 +137,7 @@ def validate_raw_file(
         path: the file; opened read-only.
         subband: number that the name (or the caller) claims; taken from the name when None.
         expected: header of another subband of the same observation; start, baselines, antennas and pointing must agree.
-        now_jd: time after which (plus a day) a file is future-dated; the clock when None.
+        now_jd: time after which (plus `FUTURE_TOLERANCE_S`) a file is future-dated; the clock when None.
 
     Raises:
         InvalidRawFileError: with the precise reason.
@@ -146,12 +150,17 @@ def validate_raw_file(
         if subband is not None and subband != header.subband:
             raise invalid(path, f"the name says sb{subband:02d} but the frequencies are those of sb{header.subband:02d}")
         now = datetime_to_mjd(datetime.now(UTC)) + JD_MINUS_MJD if now_jd is None else now_jd
-        if header.times_jd[-1] > now + FUTURE_TOLERANCE_DAYS:
+        if is_future_dated(header, now):
             raise invalid(path, f"dated in the future (JD {header.times_jd[-1]:.5f}, now {now:.5f}); the node's clock is wrong")
         if expected is not None:
             _check_same_observation(header, expected)
         _check_data(path, file, header)
     return header
+
+
+def is_future_dated(header: RawHeader, now_jd: float) -> bool:
+    """Whether a file's last integration lies more than `FUTURE_TOLERANCE_S` after ``now_jd`` (UTC)."""
+    return bool(header.times_jd[-1] > now_jd + FUTURE_TOLERANCE_S / 86_400.0)
 
 
 def raw_names(directory: Path) -> Iterator[tuple[Path, datetime]]:

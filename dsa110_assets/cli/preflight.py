@@ -172,15 +172,16 @@ def check_machine(config: PipelineConfig) -> list[Finding]:
     """Cores, memory, and the chosen imager."""
     import psutil
 
+    from dsa110_assets.cli.services import RUN_MEMORY_BYTES, worker_count, workers_for_cores
+
     cores, memory_gib = len(os.sched_getaffinity(0)), psutil.virtual_memory().total / GIB
     found = f"{cores} cores, {memory_gib:.0f} GiB of memory, Python {sys.version.split()[0]}"
-    needed = 8 * max(1, min(config.max_workers, cores))
+    wanted = workers_for_cores(config)
+    needed_gib = wanted * RUN_MEMORY_BYTES / GIB
     findings = [
         Finding("machine", "ok", found)
-        if memory_gib >= needed
-        else Finding(
-            "machine", "warning", found, f"{config.max_workers} full tiles at a time take {needed} GiB; lower PIPELINE_MAX_WORKERS"
-        )
+        if worker_count(config) == wanted
+        else Finding("machine", "warning", found, f"{wanted} full tiles at a time take {needed_gib:.0f} GiB; lower PIPELINE_MAX_WORKERS")
     ]
     if config.gridder == "wsclean":
         program = shutil.which("wsclean")

@@ -45,9 +45,13 @@ class Service:
 
 
 def worker_count(config: PipelineConfig) -> int:
-    """Runs at a time: as many as are allowed, one more than there are cores (runs also wait), and no more than memory holds."""
-    memory = int(psutil.virtual_memory().total // RUN_MEMORY_BYTES)
-    return max(1, min(config.max_workers, len(os.sched_getaffinity(0)) + 1, memory))
+    """Runs at a time: what the cores take and memory holds, at least one."""
+    return max(1, min(workers_for_cores(config), int(psutil.virtual_memory().total // RUN_MEMORY_BYTES)))
+
+
+def workers_for_cores(config: PipelineConfig) -> int:
+    """Runs at a time if memory were no limit: PIPELINE_MAX_WORKERS, at most one more than there are cores, as runs also wait."""
+    return min(config.max_workers, len(os.sched_getaffinity(0)) + 1)
 
 
 def free_port() -> int:

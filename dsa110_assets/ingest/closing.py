@@ -16,11 +16,9 @@ from sqlalchemy.orm import Session
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import IncompleteGroupError
 from dsa110_assets.ingest.transitions import accepted_subbands, set_failed, set_pending
+from dsa110_assets.products import NAME_JITTER_S
 from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.times import datetime_to_mjd
-
-NAME_JITTER_S = 120.0
-"""A file's name is at most this far from its observation's start (82 s is the most that was seen)."""
 
 
 @dataclass(frozen=True)

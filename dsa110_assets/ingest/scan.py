@@ -19,9 +19,9 @@ from dsa110_assets.errors import InvalidRawFileError
 from dsa110_assets.ingest import arrivals, closing
 from dsa110_assets.ingest.arrivals import Booked, FileFacts, Reason, Rejection
 from dsa110_assets.ingest.sweep import Listed, Sweep, hinted, newest_first, news
-from dsa110_assets.rawfile import validate_raw_file
+from dsa110_assets.rawfile import is_future_dated, validate_raw_file
 from dsa110_assets.registry.database import Database
-from dsa110_assets.times import datetime_to_mjd
+from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd
 
 MAX_NEW = 320
 """Files that one call opens at most: twenty observations."""
@@ -31,9 +31,6 @@ FEWEST_NEW = 16
 
 SETTLE_S = 1.0
 """A file that was modified less than this ago and does not read is not rejected yet."""
-
-FUTURE_TOLERANCE_S = 600.0
-"""A file that starts later than this after the scan is rejected for good: its times cannot be trusted."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,7 @@ def _judge_content(one: Listed, config: PipelineConfig, now: datetime) -> FileFa
     """Facts of a valid file, the reason against an invalid one, None for one that changes while it is looked at."""
     path = Path(one.path)
     try:
-        header = validate_raw_file(path, now_jd=math.inf)  # the future is judged below, with a closer limit
+        header = validate_raw_file(path, now_jd=math.inf)  # the future is judged below, by the scan's clock and with its own reason
     except InvalidRawFileError as error:
         cause = error.__cause__
         if isinstance(cause, FileNotFoundError) or abs(now.timestamp() - one.mtime_ns * 1e-9) < SETTLE_S or not _same(path, one):
@@ -184,7 +181,7 @@ def _judge_content(one: Listed, config: PipelineConfig, now: datetime) -> FileFa
     facts = FileFacts.of(header, one.mtime_ns)
     if facts.group_id[:10] < config.partition_start.isoformat():
         return _rejection(one, Reason.BEFORE_START, f"starts {facts.group_id}, before PIPELINE_PARTITION_START {config.partition_start}")
-    if facts.start_mjd > datetime_to_mjd(now) + FUTURE_TOLERANCE_S / 86_400.0:
+    if is_future_dated(header, datetime_to_mjd(now) + JD_MINUS_MJD):
         return _rejection(one, Reason.FUTURE, f"starts {facts.group_id}, now is {now:%Y-%m-%dT%H:%M:%S}: a clock is wrong")
     return facts
 

@@ -26,12 +26,9 @@ from dsa110_assets.errors import (
     StorageError,
 )
 from dsa110_assets.instrument import BEAM_CUTOFF, airy_power_beam, angular_separation_rad
-from dsa110_assets.products import ProductPaths
+from dsa110_assets.products import NAME_JITTER_S, ProductPaths
 from dsa110_assets.rawfile import RawHeader, any_site, pointing_of, raw_names, validate_raw_file
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd, group_id_of, mjd_to_datetime
-
-NAME_SLACK_S = 300.0
-"""A file's name may differ this much from its start (82 s is the largest difference seen, a restart included)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +92,7 @@ def observations_between(
     Raises:
         ConfigurationError: the directory cannot be listed.
     """
-    slack = NAME_SLACK_S / 86_400
+    slack = NAME_JITTER_S / 86_400
     found: dict[str, list[RawHeader]] = defaultdict(list)
     refused: list[Refused] = []
     for path in _raw_names(directory, start_mjd - slack, end_mjd + slack):
@@ -325,7 +322,7 @@ def name_span(directory: Path) -> tuple[float, float]:
     stamps = [datetime_to_mjd(stamp) for _, stamp in raw_names(directory)]
     if not stamps:
         raise NonRetriableError(directory, "holds no raw subband file (YYYY-MM-DDTHH:MM:SS_sbNN.hdf5)", "give the correlator's directory")
-    slack = NAME_SLACK_S / 86_400
+    slack = NAME_JITTER_S / 86_400
     return min(stamps) - slack, max(stamps) + slack
 
 
