@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from dsa110_assets import strips
 from dsa110_assets.errors import ConfigurationError
 
 _SCIENCE: JsonDict = {"science": True}
@@ -44,7 +45,12 @@ class PipelineConfig(BaseSettings):
     api_host: str = Field("127.0.0.1", description="Address on which the services of `dsa110 up` listen.")
     api_port: int = Field(8000, ge=1, le=65535, description="Port of the API and its pages.")
     dagster_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI in development.")
-    max_workers: int = Field(4, ge=1, le=32, description="Most runs at a time; `dsa110 up` also never exceeds the number of cores.")
+    max_workers: int = Field(
+        4,
+        ge=1,
+        le=32,
+        description="Most runs at a time; `dsa110 up` also starts no more than there are cores, plus one, and no more than memory holds.",
+    )
     threads_per_worker: int = Field(0, ge=0, le=128, description="Threads of one stage's numerical libraries; 0 means all cores.")
 
     # --- operation
@@ -95,7 +101,10 @@ class PipelineConfig(BaseSettings):
         3, ge=0, le=60, description="Nights away from which calibration tables may be borrowed.", json_schema_extra=_SCIENCE
     )
     cal_declination_tolerance_deg: float = Field(
-        0.5, gt=0, description="Tables are valid for pointings within this distance in declination.", json_schema_extra=_SCIENCE
+        strips.TOLERANCE_DEG,
+        gt=0,
+        description="Tables are valid for pointings within this distance in declination.",
+        json_schema_extra=_SCIENCE,
     )
     cal_model_radius_deg: float = Field(
         3.0, gt=0, description="Catalogue sources within this radius enter the calibrator's sky model.", json_schema_extra=_SCIENCE
@@ -201,7 +210,10 @@ class PipelineConfig(BaseSettings):
         10.0, ge=0, description="An hourly mosaic also takes tiles this close to its hour.", json_schema_extra=_SCIENCE
     )
     mosaic_declination_tolerance_deg: float = Field(
-        0.5, gt=0, description="Tiles of one mosaic lie within this distance in declination.", json_schema_extra=_SCIENCE
+        strips.TOLERANCE_DEG,
+        gt=0,
+        description="Tiles of one mosaic lie within this distance of its strip's declination.",
+        json_schema_extra=_SCIENCE,
     )
     photometry_min_catalog_jy: float = Field(
         0.01, gt=0, description="Catalogue sources brighter than this are measured in every mosaic.", json_schema_extra=_SCIENCE

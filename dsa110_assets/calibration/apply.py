@@ -22,6 +22,7 @@ from dsa110_assets.calibration.model import read_frequency_hz, row_blocks
 from dsa110_assets.calibration.smearing import CALIBRATED_KEYWORD, choose_factor, cutoff_radius_rad, smearing_loss
 from dsa110_assets.errors import CalibrationMismatchError, CalibrationQualityError, ConfigurationError
 from dsa110_assets.geometry import read_apparent_scale
+from dsa110_assets.strips import TOLERANCE_DEG, in_strip
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def apply_calibration(
     max_smearing: float = 0.01,
     chan_avg: int | None = None,
     interpolation: str = "linear",
-    declination_tolerance_deg: float = 0.5,
+    declination_tolerance_deg: float = TOLERANCE_DEG,
     provenance: Mapping[str, str] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> ApplyReport:
@@ -207,7 +208,7 @@ def _check_strip(ms: Path, tables: Sequence[CalTable], tolerance_deg: float) -> 
     with table(f"{ms}::FIELD", ack=False) as field:
         declination_deg = float(np.degrees(np.asarray(field.getcell("PHASE_DIR", 0))[0, 1]))
     for one in tables:
-        if one.declination_deg is not None and abs(one.declination_deg - declination_deg) > tolerance_deg:
+        if one.declination_deg is not None and not in_strip(one.declination_deg, declination_deg, tolerance_deg):
             raise CalibrationMismatchError(
                 one.path,
                 f"was solved at declination {one.declination_deg:.2f} deg, the data {ms.name} are at {declination_deg:.2f} deg",

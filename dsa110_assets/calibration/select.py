@@ -13,6 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from dsa110_assets.errors import NoCalibrationError
+from dsa110_assets.strips import TOLERANCE_DEG, in_strip
 
 SAME_NIGHT_DAYS = 0.5
 
@@ -45,7 +46,7 @@ def select_tables(
     declination_deg: float,
     night: str,
     borrow_days: int = 3,
-    declination_tolerance_deg: float = 0.5,
+    declination_tolerance_deg: float = TOLERANCE_DEG,
 ) -> CalChoice:
     """Choose the tables for an observation.
 
@@ -62,7 +63,7 @@ def select_tables(
     """
     known = list(candidates)
     accepted = [c for c in known if c.accepted]
-    strip = [c for c in accepted if abs(c.declination_deg - declination_deg) <= declination_tolerance_deg]
+    strip = [c for c in accepted if in_strip(c.declination_deg, declination_deg, declination_tolerance_deg)]
     here = date.fromisoformat(night)
 
     def away(c: CalCandidate) -> int:

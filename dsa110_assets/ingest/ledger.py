@@ -25,6 +25,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import GroupBusyError, IncompleteGroupError, LeaseLostError, NonRetriableError, RetriableError, UnknownGroupError
 from dsa110_assets.ingest.transitions import accepted_subbands, release, reopen, set_failed, set_pending
 from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile, TileStage
+from dsa110_assets.strips import in_strip
 
 FIRST_RETRY_DELAY_S = 30.0
 """A retriable error keeps its group back for this long, twice as long after each further one."""
@@ -266,7 +267,7 @@ def release_awaiting(session: Session, *, from_mjd: float, to_mjd: float, dec_de
         IngestGroup.state == GroupState.PENDING,
         IngestGroup.stage == TileStage.AWAITING_CALIBRATION,
         IngestGroup.mid_mjd.between(from_mjd, to_mjd),
-        func.abs(IngestGroup.dec_deg - dec_deg) <= tolerance_deg,
+        in_strip(IngestGroup.dec_deg, dec_deg, tolerance_deg),
     )
     groups = session.scalars(query.with_for_update().execution_options(populate_existing=True)).all()
     for group in groups:

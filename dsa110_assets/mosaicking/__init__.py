@@ -8,16 +8,14 @@ measuring fluxes at known positions (`photometry`), and making tile images (`ima
 from dsa110_assets.mosaicking.channels import ChannelMosaic, make_channel_mosaics
 from dsa110_assets.mosaicking.finding import crossmatch, find_sources
 from dsa110_assets.mosaicking.mosaic import MosaicReport, make_mosaic
-from dsa110_assets.mosaicking.tiles import TileImage, declination_strips, select_tiles
+from dsa110_assets.mosaicking.tiles import TileImage
 
 __all__ = [
     "ChannelMosaic",
     "MosaicReport",
     "TileImage",
     "crossmatch",
-    "declination_strips",
     "find_sources",
     "make_channel_mosaics",
     "make_mosaic",
-    "select_tiles",
 ]

@@ -15,6 +15,7 @@ from dsa110_assets.errors import MosaicError
 from dsa110_assets.mosaicking.mosaic import MosaicReport, make_mosaic
 from dsa110_assets.mosaicking.tiles import TileImage
 from dsa110_assets.products import channel_name, channels_of
+from dsa110_assets.strips import TOLERANCE_DEG
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def make_channel_mosaics(
     name: str,
     *,
     provenance: Mapping[str, str],
-    declination_tolerance_deg: float = 0.5,
+    declination_tolerance_deg: float = TOLERANCE_DEG,
     threads: int = 0,
 ) -> tuple[tuple[ChannelMosaic, ...], str]:
     """Write ``out_dir/name-chNN-{image,noise,weight,coverage}.fits`` and previews for each channel that the tiles share.

@@ -31,6 +31,7 @@ from dsa110_assets.mosaicking.grid import MosaicGrid, choose_grid, pixel_map, wi
 from dsa110_assets.mosaicking.tiles import TileImage, check_one_strip
 from dsa110_assets.mosaicking.writing import PreviewPixels, RowWriter, mosaic_header, verify_fits, write_previews
 from dsa110_assets.products import image_path
+from dsa110_assets.strips import TOLERANCE_DEG
 
 MOSAIC_SUFFIXES = ("image", "noise", "weight", "coverage")
 BEAM_TOLERANCE = 0.005
@@ -98,7 +99,7 @@ def make_mosaic(
     *,
     provenance: Mapping[str, str],
     cell_arcsec: float | None = None,
-    declination_tolerance_deg: float = 0.5,
+    declination_tolerance_deg: float = TOLERANCE_DEG,
     threads: int = 0,
     beam_cutoff: float = BEAM_CUTOFF,
     sums_in_memory_bytes: int = SUMS_IN_MEMORY_BYTES,
@@ -111,7 +112,7 @@ def make_mosaic(
         name: name of the mosaic.
         provenance: ``code_version``, ``config_hash`` and further entries for the headers; see `writing.mosaic_header`.
         cell_arcsec: pixel size; None takes the tiles' own (the median).
-        declination_tolerance_deg: largest range of declination of the tiles' centres.
+        declination_tolerance_deg: largest distance of a tile's centre from the strip's declination.
         threads: 0 means all cores.
         beam_cutoff: tiles add nothing where their drift-averaged beam is below this; a pixel without any tile is NaN.
         sums_in_memory_bytes: a larger mosaic keeps its sums in files of ``out_dir`` while it is made.

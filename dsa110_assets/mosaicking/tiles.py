@@ -5,9 +5,8 @@ What does not belong here: pixels (`mosaic`) and the names of files (`products`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +17,7 @@ from astropy.wcs import WCS
 from dsa110_assets.errors import MosaicError
 from dsa110_assets.mosaicking.beams import Beam
 from dsa110_assets.products import image_path
-from dsa110_assets.times import datetime_to_mjd
+from dsa110_assets.strips import is_one_strip
 
 TILE_SUFFIXES = ("image", "pb", "weight")
 """What a mosaic reads of each tile: restored image in apparent flux, drift-averaged power beam, inverse variance."""
@@ -144,49 +143,6 @@ def _frequency(header: fits.Header) -> float:
     return number(header, "RESTFRQ")
 
 
-def select_tiles(
-    tiles: Iterable[TileImage],
-    start: datetime,
-    end: datetime,
-    *,
-    overlap_minutes: float = 0.0,
-    declination_deg: float | None = None,
-    declination_tolerance_deg: float = 0.5,
-) -> list[TileImage]:
-    """Tiles whose middle was observed in ``[start - overlap, end + overlap)``, in order of time; each observation once.
-
-    Observation time decides, never the time at which a file was made (pitfall 15).
-
-    Args:
-        tiles: candidates; of tiles of the same observation the last one given is taken.
-        start, end: aware datetimes.
-        overlap_minutes: how far outside of the interval a tile may lie.
-        declination_deg: take only tiles within ``declination_tolerance_deg`` of it; None takes every declination.
-    """
-    margin = timedelta(minutes=overlap_minutes)
-    first, last = datetime_to_mjd(start - margin), datetime_to_mjd(end + margin)
-    chosen = {
-        tile.group_id: tile
-        for tile in tiles
-        if first <= tile.mid_mjd < last and (declination_deg is None or abs(tile.dec_deg - declination_deg) <= declination_tolerance_deg)
-    }
-    return sorted(chosen.values(), key=lambda tile: tile.mid_mjd)
-
-
-def declination_strips(tiles: Iterable[TileImage], *, declination_tolerance_deg: float = 0.5) -> list[list[TileImage]]:
-    """Partition tiles into strips that span at most ``declination_tolerance_deg``; the strip with most tiles first.
-
-    A change of the telescope's declination splits an interval into strips; each strip is a mosaic of its own.
-    """
-    strips: list[list[TileImage]] = []
-    for tile in sorted(tiles, key=lambda one: one.dec_deg):
-        if strips and tile.dec_deg - strips[-1][0].dec_deg <= declination_tolerance_deg:
-            strips[-1].append(tile)
-        else:
-            strips.append([tile])
-    return sorted((sorted(strip, key=lambda tile: tile.mid_mjd) for strip in strips), key=len, reverse=True)
-
-
 def check_one_strip(tiles: Sequence[TileImage], declination_tolerance_deg: float) -> None:
     """Refuse an empty choice, an observation given twice, and tiles of different declination strips (pitfall 15).
 
@@ -200,10 +156,10 @@ def check_one_strip(tiles: Sequence[TileImage], declination_tolerance_deg: float
     if repeated:
         raise MosaicError("mosaic", f"tiles given twice: {', '.join(repeated)}", "give each observation once")
     lowest, highest = min(tiles, key=lambda t: t.dec_deg), max(tiles, key=lambda t: t.dec_deg)
-    if highest.dec_deg - lowest.dec_deg > declination_tolerance_deg:
+    if not is_one_strip([tile.dec_deg for tile in tiles], declination_tolerance_deg):
         raise MosaicError(
             "mosaic",
             f"tiles of different declination strips: {lowest.group_id} at {lowest.dec_deg:+.3f} deg, "
-            f"{highest.group_id} at {highest.dec_deg:+.3f} deg, tolerance {declination_tolerance_deg} deg",
-            "make one mosaic for each strip (`declination_strips`)",
+            f"{highest.group_id} at {highest.dec_deg:+.3f} deg, each within {declination_tolerance_deg} deg of its strip",
+            "make one mosaic for each strip",
         )

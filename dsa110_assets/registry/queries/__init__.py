@@ -6,7 +6,6 @@ ingest queue (`ingest`), provenance (`registry.provenance`), and decisions on wh
 
 from dsa110_assets.registry.queries.calibration import applied_caltables, caltable_candidates, record_calibration_applied, upsert_caltables
 from dsa110_assets.registry.queries.images import (
-    declination_strips,
     image_of,
     mosaic,
     mosaic_tiles,
@@ -51,7 +50,6 @@ __all__ = [
     "candidates",
     "channel_photometry",
     "counts_by_state",
-    "declination_strips",
     "detections",
     "exclude_epoch",
     "excluded_epochs",

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from dsa110_assets.registry.bulk import upsert
 from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup
+from dsa110_assets.strips import in_strip
 
 _TABLES_LOCK = 0x0D5A_0CA1  # any fixed number; advisory locks are numbers
 
@@ -72,7 +73,7 @@ def caltable_candidates(
         CaltableRow.accepted,
         CaltableRow.valid_from_mjd <= mid_mjd,
         CaltableRow.valid_to_mjd >= mid_mjd,
-        func.abs(CaltableRow.pointing_dec_deg - pointing_dec_deg) <= tolerance_deg,
+        in_strip(CaltableRow.pointing_dec_deg, pointing_dec_deg, tolerance_deg),
     )
     if max_days is not None:
         statement = statement.where(away <= max_days)
@@ -84,7 +85,7 @@ def observations_with_other_tables(session: Session, *, borrow_days: int, tolera
     used, nearer = aliased(CaltableRow), aliased(CaltableRow)
     exists_nearer = exists().where(
         nearer.accepted,
-        func.abs(nearer.pointing_dec_deg - IngestGroup.dec_deg) <= tolerance_deg,
+        in_strip(nearer.pointing_dec_deg, IngestGroup.dec_deg, tolerance_deg),
         func.abs(nearer.night - IngestGroup.night) <= borrow_days,
         func.abs(nearer.mid_mjd - IngestGroup.mid_mjd) < func.abs(used.mid_mjd - IngestGroup.mid_mjd),
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.registry.bulk import upsert
 from dsa110_assets.registry.schema import ImageRow, MosaicRow, MosaicTile
+from dsa110_assets.strips import TOLERANCE_DEG, in_strip
 
 
 def upsert_image(
@@ -47,32 +48,13 @@ def image_of(session: Session, group_id: str) -> ImageRow | None:
 
 
 def tiles_in_window(
-    session: Session, start_mjd: float, end_mjd: float, *, pointing_dec_deg: float | None = None, tolerance_deg: float = 0.5
+    session: Session, start_mjd: float, end_mjd: float, *, pointing_dec_deg: float | None = None, tolerance_deg: float = TOLERANCE_DEG
 ) -> list[ImageRow]:
     """Imaged tiles **observed** (mid-time) in [start, end) UTC MJD, of one declination strip if given, in order of time (pitfall 15)."""
     statement = select(ImageRow).where(ImageRow.mid_mjd >= start_mjd, ImageRow.mid_mjd < end_mjd)
     if pointing_dec_deg is not None:
-        statement = statement.where(func.abs(ImageRow.pointing_dec_deg - pointing_dec_deg) <= tolerance_deg)
+        statement = statement.where(in_strip(ImageRow.pointing_dec_deg, pointing_dec_deg, tolerance_deg))
     return list(session.scalars(statement.order_by(ImageRow.mid_mjd)))
-
-
-def declination_strips(session: Session, start_mjd: float, end_mjd: float, *, tolerance_deg: float = 0.5) -> list[float]:
-    """Declination strips (deg, median pointing, ascending) of the imaged tiles observed in [start, end) UTC MJD.
-
-    Two neighbouring pointings belong to different strips when they are more than ``tolerance_deg`` apart.
-    """
-    rows = session.scalars(
-        select(ImageRow.pointing_dec_deg)
-        .where(ImageRow.mid_mjd >= start_mjd, ImageRow.mid_mjd < end_mjd)
-        .order_by(ImageRow.pointing_dec_deg)
-    ).all()
-    strips: list[list[float]] = []
-    for dec_deg in rows:
-        if strips and dec_deg - strips[-1][-1] <= tolerance_deg:
-            strips[-1].append(dec_deg)
-        else:
-            strips.append([dec_deg])
-    return [strip[len(strip) // 2] for strip in strips]
 
 
 def upsert_mosaic(

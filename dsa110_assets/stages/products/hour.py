@@ -17,7 +17,7 @@ from dsa110_assets.catalogs import sky
 from dsa110_assets.errors import MosaicError
 from dsa110_assets.instrument import angular_separation_rad
 from dsa110_assets.quality.verdict import Verdict
-from dsa110_assets.registry.queries.images import declination_strips, mosaic_tiles, tiles_in_window, upsert_mosaic
+from dsa110_assets.registry.queries.images import mosaic_tiles, tiles_in_window, upsert_mosaic
 from dsa110_assets.registry.queries.measurements import replace_channel_photometry, replace_photometry
 from dsa110_assets.registry.queries.sources import replace_detections, source_table
 from dsa110_assets.registry.schema import ImageRow, MosaicRow
@@ -26,6 +26,7 @@ from dsa110_assets.stages.products.gates import good_tiles, refused_tiles
 from dsa110_assets.stages.products.references import reference_path
 from dsa110_assets.stages.provenance.recording import StageResult, measured, median
 from dsa110_assets.stages.provenance.versions import provenance, register, versions_of
+from dsa110_assets.strips import in_strip, main_strip
 from dsa110_assets.times import datetime_to_mjd, group_time, hour_window
 
 MATCH_RADIUS_ARCSEC = 10.0
@@ -37,14 +38,12 @@ def make_mosaic(platform: Platform, night: str, hour: str, run_id: str) -> Stage
     overlap = timedelta(minutes=platform.config.mosaic_overlap_minutes)
     with platform.database.session() as session:
         own = _tiles_starting(session_tiles := tiles_in_window(session, _mjd(start - overlap), _mjd(end + overlap)), start, end)
-        strips = declination_strips(session, _mjd(start), _mjd(end), tolerance_deg=platform.config.mosaic_declination_tolerance_deg)
         good = set(good_tiles(session, [tile.group_id for tile in own]))
     own = [tile for tile in own if tile.group_id in good]
     if not own:
         return None
-    return combine(
-        platform, products.hourly_mosaic_name(night, hour), "hourly", f"{night}T{hour}", session_tiles, _main_strip(own, strips), run_id
-    )
+    strip = main_strip([tile.pointing_dec_deg for tile in own], platform.config.mosaic_declination_tolerance_deg)
+    return combine(platform, products.hourly_mosaic_name(night, hour), "hourly", f"{night}T{hour}", session_tiles, strip, run_id)
 
 
 def combine(
@@ -67,7 +66,7 @@ def combine(
     from dsa110_assets.mosaicking import ChannelMosaic, TileImage, make_channel_mosaics, make_mosaic
 
     tolerance = platform.config.mosaic_declination_tolerance_deg
-    of_strip = [tile for tile in tiles if abs(tile.pointing_dec_deg - declination_deg) <= tolerance]
+    of_strip = [tile for tile in tiles if in_strip(tile.pointing_dec_deg, declination_deg, tolerance)]
     if not of_strip:
         raise MosaicError(name, f"no tile within {tolerance} deg of declination {declination_deg:.2f}", "choose another time range")
     with platform.database.session() as session:
@@ -228,13 +227,14 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
             return None
         inputs = versions_of(session, "hourly_mosaic", [key]) | versions_of(session, "monitored_sources", ["all"])
         used = mosaic_tiles(session, name)
-        declination = float(np.median([tile.pointing_dec_deg for tile in used]))
+        tolerance = platform.config.mosaic_declination_tolerance_deg
+        declination = main_strip([tile.pointing_dec_deg for tile in used], tolerance)
         around = tiles_in_window(
             session,
             _mjd(start - reach),
             _mjd(end + reach),
             pointing_dec_deg=declination,
-            tolerance_deg=platform.config.mosaic_declination_tolerance_deg,
+            tolerance_deg=tolerance,
         )
         positions = source_table(session, dec_min_deg=declination - 4.0, dec_max_deg=declination + 4.0)
     with measured() as cost:
@@ -275,12 +275,6 @@ def _belongs(positions: pd.DataFrame, tiles: Sequence[ImageRow], start: datetime
 
 def _tiles_starting(tiles: Sequence[ImageRow], start: datetime, end: datetime) -> list[ImageRow]:
     return [tile for tile in tiles if start <= group_time(tile.group_id) < end]
-
-
-def _main_strip(tiles: Sequence[ImageRow], strips: Sequence[float]) -> float:
-    """The strip with most tiles: declination changes are rare, and one mosaic holds one strip."""
-    declinations = np.array([tile.pointing_dec_deg for tile in tiles])
-    return max(strips or [float(np.median(declinations))], key=lambda strip: int((np.abs(declinations - strip) < 0.5).sum()))
 
 
 def _mjd(when: datetime) -> float:

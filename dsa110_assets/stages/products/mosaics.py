@@ -22,6 +22,7 @@ from dsa110_assets.stages.products.gates import refused_tiles
 from dsa110_assets.stages.products.hour import combine
 from dsa110_assets.stages.products.references import calibrators_path
 from dsa110_assets.stages.provenance.recording import StageResult
+from dsa110_assets.strips import in_strip, main_strip
 from dsa110_assets.times import datetime_to_mjd, mjd_to_datetime
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
@@ -89,8 +90,8 @@ def plan_mosaic(
     declinations = [tile.pointing_dec_deg for tile in good]
     strip = declination_deg
     if strip is None:
-        strip = max(declinations, key=lambda dec: sum(abs(other - dec) <= tolerance for other in declinations))
-    chosen = tuple(tile.group_id for tile in good if abs(tile.pointing_dec_deg - strip) <= tolerance)
+        strip = main_strip(declinations, tolerance)
+    chosen = tuple(tile.group_id for tile in good if in_strip(tile.pointing_dec_deg, strip, tolerance))
     if not chosen:
         raise MosaicError(
             f"mosaic {name}",

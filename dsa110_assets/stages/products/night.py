@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from dsa110_assets import products, publication
 from dsa110_assets.errors import LightCurveError
 from dsa110_assets.registry.bulk import read_frame, read_frame_bulk
-from dsa110_assets.registry.queries.images import declination_strips, tiles_in_window
+from dsa110_assets.registry.queries.images import tiles_in_window
 from dsa110_assets.registry.queries.measurements import (
     channel_photometry,
     excluded_epochs,
@@ -33,6 +33,7 @@ from dsa110_assets.stages.products.gates import good_tiles
 from dsa110_assets.stages.products.hour import combine
 from dsa110_assets.stages.provenance.recording import Measured, StageResult, measured, median
 from dsa110_assets.stages.provenance.versions import register, versions_of
+from dsa110_assets.strips import main_strip
 from dsa110_assets.times import datetime_to_mjd, slot_window
 
 if TYPE_CHECKING:
@@ -49,15 +50,13 @@ CHANNEL_REFERENCES = 500
 def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | None:
     """Mosaic of all tiles of a night, of the strip with most tiles; None when the night has no good image."""
     low = datetime_to_mjd(slot_window(night, "00:00")[0])
-    tolerance = platform.config.mosaic_declination_tolerance_deg
     with platform.database.session() as session:
         tiles = tiles_in_window(session, low, low + 1)
-        strips = declination_strips(session, low, low + 1, tolerance_deg=tolerance)
         good = set(good_tiles(session, [tile.group_id for tile in tiles]))
     tiles = [tile for tile in tiles if tile.group_id in good]
     if not tiles:
         return None
-    strip = max(strips, key=lambda dec: sum(abs(tile.pointing_dec_deg - dec) <= tolerance for tile in tiles))
+    strip = main_strip([tile.pointing_dec_deg for tile in tiles], platform.config.mosaic_declination_tolerance_deg)
     return combine(platform, products.nightly_mosaic_name(night), "nightly", night, tiles, strip, run_id)
 
 
