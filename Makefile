@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test lint types layers format check bench docs lock snapshot clean distclean replay fuzz chaos soak month
+.PHONY: help demo test lint types layers format check bench docs lock snapshot clean distclean same replay fuzz chaos soak month
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -46,6 +46,9 @@ check: lint types layers ## Lint, types and layers
 
 bench: $(VENV)/.installed ## One full-size tile from raw files to photometry: time and peak memory of each stage (10 GB of disk)
 	$(BIN)/python -m benchmarks.full_tile $(ARGS)
+
+same: $(VENV)/.installed ## Are all products the same as before? Two tiles and an hour against a recorded baseline; ARGS="--against main", ARGS=--record
+	$(BIN)/python -m dsa110_assets_tests.same $(ARGS)
 
 replay: $(VENV)/.installed ## A real listing of file arrivals through the ledger: make replay LISTING=inventory.csv
 	$(BIN)/python -m dsa110_assets_tests.chaos.replay $(LISTING) $(ARGS)

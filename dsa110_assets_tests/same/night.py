@@ -1,0 +1,162 @@
+"""Make what is compared: two tiles, their hour, and the light curves of a few nights, by the stages' own functions.
+
+This is the only module here that calls the package. Edit it when stages move; leave alone what it makes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import text
+
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.products import group_id_of, hour_partition
+from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.server import EmbeddedServer
+from dsa110_assets.stages import calibrator, hour, injection, intake, night, references, tile
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.work import TileRun
+from dsa110_assets_tests.chaos.small_night import CALIBRATOR_TILE, SmallNight, prepare
+from dsa110_assets_tests.registry_fixture import TEST_SETTINGS
+
+RUN = "same"
+CALIBRATOR = "0834+555"
+TILES = (CALIBRATOR_TILE, CALIBRATOR_TILE + 1)
+SETTINGS = {"PIPELINE_IMAGE_CHANNELS": "2", "PIPELINE_INJECTION_SOURCES": "20"}
+"""On top of the small night's: two channels, so that spectra and channel mosaics are made too."""
+JD_MINUS_MJD = 2_400_000.5
+SIDEREAL_DAY = 0.997_269_57
+N_EPOCHS = 16
+EVENT_EPOCHS = (7, 8, 9)
+EVENT_RANK = 2
+EVENT = (0.45, 0.55)
+"""Fluxes left in the two channels, the lower first: a plasma lens, so that the event becomes a candidate."""
+LAST_NIGHT = "2026-03-27"
+
+
+@dataclass(frozen=True)
+class Made:
+    """``outcomes``: what each stage says about itself, by product and key. ``url``: of the registry, while its server runs."""
+
+    outcomes: dict[str, Mapping[str, Any]]
+    url: str
+
+
+class Night:
+    """A platform on a server of its own under an empty ``root``; leave the block and the server stops."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.server = EmbeddedServer(root.parent / "postgres", settings=TEST_SETTINGS)
+
+    def __enter__(self) -> Made:
+        url = self.server.ensure().url("postgres")
+        Database(url).migrate()
+        return Made(make(self.root, url), url)
+
+    def __exit__(self, *_: object) -> None:
+        self.server.stop(immediate=True)
+
+
+def make(root: Path, url: str) -> dict[str, Mapping[str, Any]]:
+    """Raw files to candidates; what each stage says about itself, by product and key."""
+    small = SmallNight.of(max(TILES) + 1)
+    _, settings = prepare(root, small, 3999)
+    values: dict[str, Any] = {name.removeprefix("PIPELINE_").lower(): value for name, value in (settings | SETTINGS).items()}
+    config = PipelineConfig(_env_file=None, **values | {"database_url": url})  # type: ignore[call-arg]
+    for folder in (config.output_dir, config.scratch_dir, config.state_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    for number in TILES:
+        _in_child(small, config.input_dir, number)
+    platform = Platform.open(config)
+    groups = [group_id_of(small.start_mjd(number) + JD_MINUS_MJD) for number in TILES]
+    date, hour_name = hour_partition(groups[0])
+    assert all(hour_partition(group) == (date, hour_name) for group in groups)
+
+    results = [
+        refresh(platform, RUN) for refresh in (references.refresh_calibrators, references.refresh_nvss, references.refresh_monitored)
+    ]
+    intake.look(platform)
+    results += [tile.make_measurement_set(platform, TileRun(group, RUN)) for group in groups]
+    results.append(calibrator.solve_transit(platform, groups[0], CALIBRATOR, RUN))
+    results += [tile.calibrate(platform, TileRun(group, RUN)) for group in groups]
+    results += [tile.make_image(platform, TileRun(group, RUN)) for group in groups]
+    results += [stage(platform, date, hour_name, RUN) for stage in (hour.make_mosaic, hour.find_sources, hour.measure)]
+    results += [stage(platform, date, RUN) for stage in (night.make_mosaic, injection.recover_injections)]
+    further_epochs(platform.database)
+    results += [stage(platform, LAST_NIGHT, RUN) for stage in (night.update_light_curves, night.update_metrics, night.rank_candidates)]
+    platform.database.dispose()
+    assert all(result is not None for result in results), "a stage found nothing to do"
+    return {
+        f"{result.product} {result.key}": {
+            "figures": result.figures,
+            "tables": result.tables,
+            "verdicts": [asdict(verdict) for verdict in result.verdicts],
+        }
+        for result in results
+    }
+
+
+def _in_child(small: SmallNight, directory: Path, number: int) -> None:
+    """Raw files of one tile, written in a child: the simulator's threads stay out of this process."""
+    child = multiprocessing.get_context("fork").Process(target=small.write, args=(directory, number))
+    child.start()
+    child.join()
+    assert child.exitcode == 0, "the raw files could not be written"
+
+
+def further_epochs(database: Database) -> None:
+    """Rows of further hours, as if the same sky had been measured on the following nights: noise, gains, and an event.
+
+    Light curves and events need more epochs than can be imaged in a minute; these are numbers from a seed.
+    """
+    rng = np.random.default_rng(12)
+    with database.session() as session:
+        name, time = session.execute(text("SELECT name, mid_mjd FROM mosaics WHERE kind = 'hourly'")).one()
+        measured = session.execute(
+            text("SELECT source_id, flux_jy, flux_err_jy FROM photometry WHERE mosaic_name = :name ORDER BY flux_jy DESC"), {"name": name}
+        ).all()
+        for epoch in range(1, N_EPOCHS):
+            day = int(time + epoch * SIDEREAL_DAY) - int(time)
+            other = f"{name[:-5]}{int(name[-5:-3]) + day:02d}{name[-3:]}"
+            new = {"name": name, "other": other, "later": epoch * SIDEREAL_DAY}
+            session.execute(
+                text(
+                    "INSERT INTO mosaics (name, kind, directory, start_mjd, mid_mjd, end_mjd, ra_deg, dec_deg, n_tiles, noise_jy_per_beam) "
+                    "SELECT :other, kind, directory, start_mjd + :later, mid_mjd + :later, end_mjd + :later, ra_deg, dec_deg, n_tiles, "
+                    "noise_jy_per_beam FROM mosaics WHERE name = :name"
+                ),
+                new,
+            )
+            gain = 1 + 0.02 * rng.standard_normal()
+            noise = rng.standard_normal(len(measured))
+            for rank, row in enumerate(measured):
+                low, high = EVENT if rank == EVENT_RANK and epoch in EVENT_EPOCHS else (1.0, 1.0)
+                error = noise[rank] * row.flux_err_jy / row.flux_jy
+                factors = {
+                    name: float(gain * (left + error)) for name, left in (("factor", (low + high) / 2), ("low", low), ("high", high))
+                }
+                one = new | {"source": row.source_id} | factors
+                session.execute(
+                    text(
+                        "INSERT INTO photometry (time_mjd, source_id, mosaic_name, flux_jy, flux_err_jy, noise_jy_per_beam, "
+                        "background_jy_per_beam, snr, upper_limit_jy, is_limit, flags) SELECT time_mjd + :later, source_id, :other, "
+                        "flux_jy * :factor, flux_err_jy, noise_jy_per_beam, background_jy_per_beam, snr * :factor, upper_limit_jy, "
+                        "is_limit, flags FROM photometry WHERE mosaic_name = :name AND source_id = :source"
+                    ),
+                    one,
+                )
+                session.execute(
+                    text(
+                        "INSERT INTO photometry_channels (source_id, mosaic_name, channel, time_mjd, frequency_hz, flux_jy, flux_err_jy) "
+                        "SELECT source_id, :other, channel, time_mjd + :later, frequency_hz, "
+                        "flux_jy * CASE channel WHEN 0 THEN :low ELSE :high END, flux_err_jy "
+                        "FROM photometry_channels WHERE mosaic_name = :name AND source_id = :source"
+                    ),
+                    one,
+                )
