@@ -16,8 +16,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import dsa110_assets
 from dsa110_assets_tests.same import comparison
 from dsa110_assets_tests.same.comparison import Difference
+from dsa110_assets_tests.same.contents import contents_of
+from dsa110_assets_tests.same.night import Night
 from dsa110_assets_tests.same.record import Record, Saved, save
 
 HERE = Path(__file__).parent
@@ -70,10 +73,6 @@ def make_and_save(directory: Path) -> int:
     """Make the night and leave its arrays in a directory; starts itself again where the environment has other threads."""
     if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
         return subprocess.run(command(directory), env=environment(TREE), cwd=TREE, check=False).returncode
-    import dsa110_assets
-    from dsa110_assets_tests.same.contents import contents_of
-    from dsa110_assets_tests.same.night import Night
-
     package = str(Path(dsa110_assets.__file__).parent)
     with tempfile.TemporaryDirectory(prefix="dsa110-same-") as folder:
         Path(folder).chmod(0o755)  # the database server runs as another user where this one is root

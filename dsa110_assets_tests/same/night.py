@@ -15,12 +15,13 @@ import numpy as np
 from sqlalchemy import text
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.products import group_id_of, hour_partition
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.server import EmbeddedServer
-from dsa110_assets.stages import calibrator, hour, injection, intake, night, references, tile
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.work import TileRun
+from dsa110_assets.stages.products import calibrator, hour, injection, night, references, tile
+from dsa110_assets.stages.queue import intake
+from dsa110_assets.stages.queue.work import TileRun
+from dsa110_assets.times import group_id_of, hour_partition
 from dsa110_assets_tests.chaos.small_night import CALIBRATOR_TILE, SmallNight, prepare
 from dsa110_assets_tests.registry_fixture import TEST_SETTINGS
 
