@@ -29,7 +29,6 @@ from scipy import ndimage
 from benchmarks.image_full_tile import SEFD_JY, average
 from dsa110_assets.geometry import TilePointing, read_tile_pointing
 from dsa110_assets.imaging import ImageReport, ImagingOptions, image_tile
-from dsa110_assets.imaging.point_sources import beam_covariance_px
 from dsa110_assets.instrument import airy_power_beam, angular_separation_rad
 from dsa110_assets.quality.image import CatalogComparison, TilePlanes, compare_with_catalog, read_tile
 from dsa110_assets.simulation.array import ArrayLayout, demo_array, full_array
@@ -136,7 +135,7 @@ def _measure(truth: pd.DataFrame, planes: TilePlanes, pointing: TilePointing, re
     x, y = WCS(planes.header).celestial.world_to_pixel_values(truth["ra_deg"], truth["dec_deg"])
     expected = truth["flux_jy"].to_numpy() * ndimage.map_coordinates(planes.primary_beam.astype(float), [y, x], order=3)
     reach = max(1, round(0.5 * report.beam.major_arcsec / cell))
-    inverse = np.linalg.inv(beam_covariance_px(report.beam, cell))
+    inverse = report.beam.inverse_covariance_px(cell)
     flux, near = np.empty(len(truth)), np.empty(len(truth))
     for k, (row, column) in enumerate(zip(np.round(y).astype(int), np.round(x).astype(int), strict=True)):
         near[k] = planes.image[row - reach : row + reach + 1, column - reach : column + reach + 1].max()

@@ -14,7 +14,8 @@ import numpy as np
 from astropy.wcs import WCS
 from scipy.ndimage import gaussian_filter
 
-from dsa110_assets.photometry import Beam, PhotometryOptions, measure
+from dsa110_assets.common.restoring_beam import RestoringBeam
+from dsa110_assets.photometry import PhotometryOptions, measure
 
 PIXEL_DEG = 3.0 / 3600.0
 
@@ -51,7 +52,7 @@ def main() -> None:
     noise = np.full_like(image, 2e-3)
     x, y = rng.uniform(64, size - 64, (2, arguments.positions))
     ra, dec = wcs.wcs_pix2world(x, y, 0)
-    beam = Beam(arguments.beam_px * PIXEL_DEG, arguments.beam_px * PIXEL_DEG, 0.0)
+    beam = RestoringBeam(arguments.beam_px * PIXEL_DEG, arguments.beam_px * PIXEL_DEG, 0.0)
     measure(image, noise, wcs, beam, ra[:10], dec[:10])  # compile
     result = {"positions": arguments.positions, "size": size, "beam_px": arguments.beam_px, "cores": os.cpu_count()}
     for name, options in (

@@ -74,6 +74,10 @@ class ImagingError(NonRetriableError):
     """The visibilities cannot give an image: all flagged, uncalibrated, or no usable channel."""
 
 
+class RestoringBeamError(NonRetriableError):
+    """A restoring beam that no image can have: an axis is not finite and positive, or the minor axis is the longer one."""
+
+
 class MosaicError(NonRetriableError):
     """The tiles cannot be combined: none, or of different declination strips."""
 

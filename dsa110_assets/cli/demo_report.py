@@ -169,11 +169,13 @@ def _noise_at(noise_path: Path, positions: pd.DataFrame) -> np.ndarray:
     from astropy.wcs import WCS
     from scipy.ndimage import binary_erosion
 
+    from dsa110_assets.common.restoring_beam import RestoringBeam
+
     with fits.open(noise_path) as hdus:
         header = hdus[0].header  # pyright: ignore[reportAttributeAccessIssue]
         noise = np.array(hdus[0].data, dtype=float).squeeze()  # pyright: ignore[reportAttributeAccessIssue]
     wcs = WCS(header).celestial
-    beam_px = int(np.ceil(header["BMAJ"] / abs(wcs.wcs.cdelt[0])))
+    beam_px = int(np.ceil(RestoringBeam.from_header(header).major_deg / abs(wcs.wcs.cdelt[0])))
     inside = binary_erosion(np.isfinite(noise), iterations=beam_px)
     x, y = (np.round(axis) for axis in wcs.all_world2pix(positions["ra_deg"], positions["dec_deg"], 0))
     on_map = (x >= 0) & (y >= 0) & (x < noise.shape[1]) & (y < noise.shape[0])

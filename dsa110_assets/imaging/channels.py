@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging.clean import DEEP_GAIN, Cleaner
 from dsa110_assets.imaging.engine import ChannelImages, EngineImages
@@ -25,7 +26,7 @@ from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources, add_to_image, add_to_model, dirty_values, subtract_point_sources
 from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam, smearing_loss
-from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam, fit_beam
+from dsa110_assets.imaging.restoring import convolve_with_beam, fit_beam
 from dsa110_assets.imaging.spectral_index import LARGEST_ERROR, fit_power_law
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.imaging.noise import dilate, local_rms_map, robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.restoring_beam import RestoringBeam
 
 if TYPE_CHECKING:
     from radler import Radler, Settings
@@ -94,7 +94,7 @@ class Cleaner:
         self._strict = strict
         self._psf = np.ascontiguousarray(psf)
         self._beam_px = max(beam.major_arcsec / options.cell_arcsec, 1.0)
-        self._beam_rad = float(np.radians(beam.major_arcsec / 3600))
+        self._beam_rad = float(np.radians(beam.major_deg))
         self._options = options
         self._mask = mask
         self._iterations_left = options.niter

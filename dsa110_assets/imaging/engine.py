@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources, add_to_image
-from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam
+from dsa110_assets.imaging.restoring import convolve_with_beam
 
 
 @dataclass(frozen=True)

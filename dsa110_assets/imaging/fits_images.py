@@ -15,9 +15,9 @@ from astropy.io import fits
 from astropy.time import Time
 from numpy.typing import NDArray
 
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ImagingError, ProductVerificationError
 from dsa110_assets.imaging.grid import ImageGrid
-from dsa110_assets.imaging.restoring_beam import RestoringBeam
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -97,8 +97,7 @@ def image_header(meta: ImageMetadata, suffix: str) -> Header:
     header["SPECSYS"] = "TOPOCENT"
     header["RESTFRQ"] = header["CRVAL3"]
     if suffix not in {"pb", "weight"}:
-        header["BMAJ"], header["BMIN"] = beam.major_arcsec / 3600.0, beam.minor_arcsec / 3600.0
-        header["BPA"] = (beam.pa_deg, "deg, north through east")
+        beam.write_to(header)
     header["TELESCOP"] = meta.telescope
     header["INSTRUME"] = "DSA-110"
     header["OBJECT"] = meta.name

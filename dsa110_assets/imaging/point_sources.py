@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from dsa110_assets.common.restoring_beam import FWHM_PER_SIGMA, RestoringBeam, quadratic_form
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.noise import robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.primary_beam import baseline_rate, beam_sampling, direction_cosines, effective_beam, smearing_loss
-from dsa110_assets.imaging.restoring_beam import FWHM_PER_SIGMA, RestoringBeam
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
 from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S, airy_power_beam, angular_separation_rad
@@ -148,14 +148,14 @@ def psf_curvature(vis: Visibilities, weights: ImagingWeights, cell_rad: float) -
 
 def add_to_image(image: NDArray[np.float32], sources: PointSources, beam: RestoringBeam, cell_arcsec: float) -> None:
     """Add the sources to an image in place as Gaussians of the restoring beam, at their sub-pixel positions."""
-    inverse = np.linalg.inv(beam_covariance_px(beam, cell_arcsec))
+    inverse = beam.inverse_covariance_px(cell_arcsec)
     reach = int(np.ceil(6 * beam.major_arcsec / cell_arcsec / FWHM_PER_SIGMA)) + 1
     size = image.shape[0]
     for y, x, flux in zip(sources.y, sources.x, sources.flux_jy, strict=True):
         rows = np.arange(max(0, round(y) - reach), min(size, round(y) + reach + 1))
         columns = np.arange(max(0, round(x) - reach), min(size, round(x) + reach + 1))
         if rows.size and columns.size:
-            gaussian = _gaussian(rows[:, None] - y, columns[None, :] - x, inverse)
+            gaussian = np.exp(-0.5 * quadratic_form(inverse, rows[:, None] - y, columns[None, :] - x))
             image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += (flux * gaussian).astype(np.float32)
 
 
@@ -164,18 +164,6 @@ def add_to_model(model: NDArray[np.float32], sources: PointSources) -> None:
     rows, columns = np.round(sources.y).astype(int), np.round(sources.x).astype(int)
     inside = (rows >= 0) & (columns >= 0) & (rows < model.shape[0]) & (columns < model.shape[1])
     np.add.at(model, (rows[inside], columns[inside]), sources.flux_jy[inside].astype(np.float32))
-
-
-def beam_covariance_px(beam: RestoringBeam, cell_arcsec: float) -> NDArray[np.float64]:
-    """Covariance of the beam in pixels squared, axes (y north, x west)."""
-    pa = np.radians(beam.pa_deg)
-    major, minor = (fwhm / cell_arcsec / FWHM_PER_SIGMA for fwhm in (beam.major_arcsec, beam.minor_arcsec))
-    axes = np.array([[np.cos(pa), -np.sin(pa)], [np.sin(pa), np.cos(pa)]])  # rows: major, minor; columns: y, x
-    return axes.T @ np.diag([major**2, minor**2]) @ axes
-
-
-def _gaussian(dy: NDArray[np.float64], dx: NDArray[np.float64], inverse: NDArray[np.floating]) -> NDArray[np.float64]:
-    return np.exp(-0.5 * (inverse[0, 0] * dy * dy + 2 * inverse[0, 1] * dy * dx + inverse[1, 1] * dx * dx))
 
 
 def _value_and_slope(image: NDArray[np.float32], y: float, x: float) -> tuple[float, NDArray[np.float64]]:

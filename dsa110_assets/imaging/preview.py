@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.imaging.grid import ImageGrid
-from dsa110_assets.imaging.restoring_beam import RestoringBeam
 from dsa110_assets.instrument import BEAM_CUTOFF
 
 SMALL_LIMIT_BYTES = 50_000
@@ -133,12 +133,12 @@ def _draw(
             edgecolors="cyan",
             linewidths=0.5,
         )
-    scale = max(1.0, 0.02 * 2 * half_deg / (beam.major_arcsec / 3600))
+    scale = max(1.0, 0.02 * 2 * half_deg / beam.major_deg)
     axes.add_patch(
         Ellipse(
             (0.92 * half_deg, -0.92 * half_deg),
-            width=scale * beam.minor_arcsec / 3600,
-            height=scale * beam.major_arcsec / 3600,
+            width=scale * beam.minor_deg,
+            height=scale * beam.major_deg,
             angle=-beam.pa_deg,
             facecolor="white",
             edgecolor="black",

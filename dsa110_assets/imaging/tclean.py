@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.common.child_process import Child, run_child
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.restoring_beam import RestoringBeam
 
 _PLANES = {"dirty": "residual", "psf": "psf", "model": "model", "residual": "residual", "restored": "image"}
 
@@ -71,7 +71,7 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
         model=planes["model"],
         residual=planes["residual"],
         restored=planes["restored"],
-        beam=RestoringBeam(*result["beam"]),
+        beam=RestoringBeam.from_arcsec(*result["beam"]),
         bright_sources=0,
         major_cycles=int(result["major_cycles"]),
         minor_iterations=int(result["iterations"]),

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets import products
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging import channels, selfcal, tclean, wgridder, wsclean
 from dsa110_assets.imaging.channel_files import ChannelReport, SourceSpectrum, write_channels
@@ -28,7 +29,6 @@ from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import on_image
 from dsa110_assets.imaging.preview import write_previews
 from dsa110_assets.imaging.primary_beam import primary_beam_image
-from dsa110_assets.imaging.restoring_beam import RestoringBeam
 from dsa110_assets.imaging.selfcal import Attempt, FluxReference, SelfcalReport
 from dsa110_assets.imaging.visibilities import AntennaGains, Visibilities, read_visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights, imaging_weights

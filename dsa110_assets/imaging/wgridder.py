@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.imaging.clean import Cleaner
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.grid import ImageGrid
@@ -31,7 +32,7 @@ from dsa110_assets.imaging.point_sources import (
     subtract_point_sources,
 )
 from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam, smearing_loss
-from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam, fit_beam
+from dsa110_assets.imaging.restoring import convolve_with_beam, fit_beam
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
 

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.common.child_process import Child, run_child
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ChildFailedError, ImagingError
 from dsa110_assets.imaging.engine import ChannelImages, EngineImages
 from dsa110_assets.imaging.fits_images import read_plane
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources
-from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam, fit_beam
+from dsa110_assets.imaging.restoring import convolve_with_beam, fit_beam
 
 
 def find_wsclean() -> str:

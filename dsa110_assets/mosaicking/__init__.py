@@ -1,6 +1,6 @@
 """Combining the images of tiles into mosaics, and finding sources in them.
 
-`tiles` says what a tile is and which tiles go together, `beams` computes with Gaussian restoring beams, `grid` chooses the
+`tiles` says what a tile is and which tiles go together, `convolution` brings images to a common beam, `grid` chooses the
 mosaic's projection, `mosaic.make_mosaic` combines, `channels` does so for parts of the band, `finding` searches a finished mosaic. What does not belong here:
 measuring fluxes at known positions (`photometry`), and making tile images (`imaging`).
 """

@@ -16,6 +16,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from dsa110_assets.common.restoring_beam import RestoringBeam
+
 FIELDS = ("ra", "dec", "peak_flux", "int_flux", "a", "b", "pa", "flags")
 
 
@@ -77,9 +79,10 @@ def window_header(header: fits.Header, wcs: WCS, x0: int, y0: int, shape: tuple[
     ra, dec = wcs.wcs_pix2world(x0 + (shape[1] - 1) / 2, y0 + (shape[0] - 1) / 2, 0)
     scale, turn = north_in_pixels(wcs, float(ra), float(dec))
     reference_scale, reference_turn = north_in_pixels(wcs, float(wcs.wcs.crval[0]), float(wcs.wcs.crval[1]))
-    part["BMAJ"] = float(header["BMAJ"]) * scale / reference_scale  # pyright: ignore[reportArgumentType]
-    part["BMIN"] = float(header["BMIN"]) * scale / reference_scale  # pyright: ignore[reportArgumentType]
-    part["BPA"] = float(header["BPA"]) + turn - reference_turn  # pyright: ignore[reportArgumentType]
+    beam = RestoringBeam.from_header(header)
+    RestoringBeam(
+        beam.major_deg * scale / reference_scale, beam.minor_deg * scale / reference_scale, beam.pa_deg + turn - reference_turn
+    ).write_to(part)
     return part
 
 

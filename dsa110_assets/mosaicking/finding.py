@@ -20,8 +20,8 @@ from astropy.wcs import WCS
 from scipy.spatial import KDTree
 
 from dsa110_assets.common.child_process import Child, run_child
+from dsa110_assets.common.restoring_beam import FWHM_PER_SIGMA, RestoringBeam
 from dsa110_assets.mosaicking._aegean import north_in_pixels
-from dsa110_assets.mosaicking.tiles import number
 
 SOURCE_COLUMNS = (
     "name",
@@ -71,8 +71,9 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
             header: fits.Header = hdus[0].header.copy()  # pyright: ignore[reportAttributeAccessIssue]
             image = np.asarray(hdus[0].data)  # pyright: ignore[reportAttributeAccessIssue]
             wcs = WCS(header, naxis=2, fix=False)
+            beam = RestoringBeam.from_header(header)
             cell_deg = 1.0 / north_in_pixels(wcs, *_middle(wcs, image.shape))[0]
-            margin = int(np.ceil(8.0 * number(header, "BMAJ") / cell_deg))
+            margin = int(np.ceil(8.0 * beam.major_deg / cell_deg))
             request.write_text(
                 json.dumps(
                     {
@@ -95,7 +96,7 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
             raw = json.loads(result.read_text())
             with fits.open(noise_path, memmap=True) as noise_hdus:
                 noise = np.asarray(noise_hdus[0].data)  # pyright: ignore[reportAttributeAccessIssue]
-                rows = [row for row in (_judge(source, image, noise, wcs, header, sigma) for source in raw) if row is not None]
+                rows = [row for row in (_judge(source, image, noise, wcs, beam, sigma) for source in raw) if row is not None]
     table = pd.DataFrame(rows, columns=list(SOURCE_COLUMNS))
     return table.sort_values("peak_jy_per_beam", ascending=False, ignore_index=True)
 
@@ -106,16 +107,15 @@ def _middle(wcs: WCS, shape: tuple[int, ...]) -> tuple[float, float]:
 
 
 def _judge(
-    source: dict[str, float], image: np.ndarray, noise: np.ndarray, wcs: WCS, header: fits.Header, sigma: float
+    source: dict[str, float], image: np.ndarray, noise: np.ndarray, wcs: WCS, beam: RestoringBeam, sigma: float
 ) -> dict[str, object] | None:
     """Row of the catalogue for one of Aegean's components; None at the rim, and for what the noise map does not support."""
-    bmaj, bmin = number(header, "BMAJ"), number(header, "BMIN")
     ra, dec, peak, flux = source["ra"], source["dec"], source["peak_flux"], source["int_flux"]
     if not np.isfinite([ra, dec, peak]).all():
         return None
     px_per_deg, _ = north_in_pixels(wcs, ra, dec)
     x, y = (float(value) for value in wcs.wcs_world2pix(ra, dec, 0))
-    reach = max(1, int(np.ceil(bmaj * px_per_deg)))
+    reach = max(1, int(np.ceil(beam.major_deg * px_per_deg)))
     column, row = round(x), round(y)
     if not (reach <= column < image.shape[1] - reach and reach <= row < image.shape[0] - reach):
         return None
@@ -132,11 +132,11 @@ def _judge(
         at_y, at_x = np.unravel_index(int(core.argmax()), core.shape)
         ra, dec = (float(value) for value in wcs.wcs_pix2world(column - half + at_x, row - half + at_y, 0))
         peak = flux = brightest
-        major, minor, pa = bmaj, bmin, number(header, "BPA")
+        major, minor, pa = beam.major_deg, beam.minor_deg, beam.pa_deg
     snr = peak / rms
     if not snr >= 0.9 * sigma:  # the brightest pixel was above sigma; the peak of a good fit is at most a little below
         return None
-    peak_err, flux_err, ra_err, dec_err = condon_errors(peak, flux, rms, (major, minor, pa), (bmaj, bmin))
+    peak_err, flux_err, ra_err, dec_err = condon_errors(peak, flux, rms, (major, minor, pa), (beam.major_deg, beam.minor_deg))
     return {
         "name": source_name(ra, dec),
         "ra_deg": float(np.mod(ra, 360.0)),
@@ -181,7 +181,7 @@ def condon_errors(
 
     amplitude2, major2, minor2 = relative2(1.5, 1.5), relative2(2.5, 0.5), relative2(0.5, 2.5)
     flux_err = flux * np.sqrt(amplitude2 + beam2 / (major * minor) * (major2 + minor2))
-    along, across = major2 * major**2 / (8.0 * np.log(2.0)), minor2 * minor**2 / (8.0 * np.log(2.0))
+    along, across = major2 * major**2 / FWHM_PER_SIGMA**2, minor2 * minor**2 / FWHM_PER_SIGMA**2
     sine2 = np.sin(np.radians(pa)) ** 2
     ra_err, dec_err = np.sqrt(along * sine2 + across * (1.0 - sine2)), np.sqrt(along * (1.0 - sine2) + across * sine2)
     return float(peak * np.sqrt(amplitude2)), float(flux_err), float(ra_err), float(dec_err)

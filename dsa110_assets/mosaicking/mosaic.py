@@ -24,9 +24,10 @@ import numpy as np
 from astropy.stats import mad_std
 from numpy.typing import NDArray
 
+from dsa110_assets.common.restoring_beam import RestoringBeam, common_beam, largest_difference, mean_beam
 from dsa110_assets.errors import MosaicError
 from dsa110_assets.instrument import BEAM_CUTOFF
-from dsa110_assets.mosaicking.beams import Beam, common_beam, convolve_to_beam, largest_difference, mean_beam
+from dsa110_assets.mosaicking.convolution import convolve_to_beam
 from dsa110_assets.mosaicking.grid import MosaicGrid, choose_grid, pixel_map, windows_of
 from dsa110_assets.mosaicking.tiles import TileImage, check_one_strip
 from dsa110_assets.mosaicking.writing import PreviewPixels, RowWriter, mosaic_header, verify_fits, write_previews
@@ -73,7 +74,7 @@ class MosaicReport:
     shape: tuple[int, int]
     cell_arcsec: float
     projection: str
-    beam: Beam
+    beam: RestoringBeam
     convolved: bool
     noise_min_jy_per_beam: float
     noise_median_jy_per_beam: float
@@ -158,7 +159,7 @@ def _without_beam_outliers(tiles: Sequence[TileImage]) -> tuple[list[TileImage],
     return [tile for tile in tiles if tile.group_id not in rejected], rejected
 
 
-def _target_beam(beams: Sequence[Beam]) -> tuple[Beam, bool]:
+def _target_beam(beams: Sequence[RestoringBeam]) -> tuple[RestoringBeam, bool]:
     """Restoring beam of the mosaic, and whether tiles must be convolved to it."""
     mean = mean_beam(beams)
     return (mean, False) if largest_difference(beams, mean) <= BEAM_TOLERANCE else (common_beam(beams), True)
@@ -182,7 +183,7 @@ def _sums_for(grid: MosaicGrid, out_dir: Path, in_memory_bytes: int) -> Generato
             file.unlink(missing_ok=True)
 
 
-def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: Beam, cutoff: float, threads: int) -> str | None:
+def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: RestoringBeam, cutoff: float, threads: int) -> str | None:
     """Add one tile to the sums; returns why it was not added, None when it was."""
     from dsa110_assets.mosaicking._kernels import accumulate_rows, interpolation_table
 
@@ -239,7 +240,7 @@ def _write(
     rejected: Mapping[str, str],
     grid: MosaicGrid,
     sums: _Sums,
-    beam: Beam,
+    beam: RestoringBeam,
     convolved: bool,
     provenance: Mapping[str, str],
     began: float,

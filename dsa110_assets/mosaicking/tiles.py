@@ -14,8 +14,9 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from dsa110_assets.errors import MosaicError
-from dsa110_assets.mosaicking.beams import Beam
+from dsa110_assets.common.fits_planes import celestial_wcs, number
+from dsa110_assets.common.restoring_beam import BEAM_KEYWORDS, RestoringBeam
+from dsa110_assets.errors import MosaicError, RestoringBeamError
 from dsa110_assets.products import image_path
 from dsa110_assets.strips import is_one_strip
 
@@ -43,7 +44,7 @@ class TileImage:
     dec_deg: float
     shape: tuple[int, int]
     cell_arcsec: float
-    beam: Beam
+    beam: RestoringBeam
     noise_jy_per_beam: float
     frequency_hz: float
 
@@ -64,7 +65,7 @@ class TileImage:
             raise MosaicError(path, f"not a FITS file ({error})", "make the tile's image again") from error
         missing = [
             key
-            for key in ("BMAJ", "BMIN", "BPA", "DSANOISE", "MJD-BEG", "MJD-END", "CRVAL1", "CRVAL2", "CDELT1", "CDELT2")
+            for key in (*BEAM_KEYWORDS, "DSANOISE", "MJD-BEG", "MJD-END", "CRVAL1", "CRVAL2", "CDELT1", "CDELT2")
             if not isinstance(header.get(key), int | float)
         ]
         if missing:
@@ -72,9 +73,12 @@ class TileImage:
         if str(header.get("RADESYS", "ICRS")).strip() != "ICRS":
             raise MosaicError(path, f"coordinates are {header['RADESYS']}, not ICRS", "make the tile's image again")
         noise = number(header, "DSANOISE")
-        beam = Beam(number(header, "BMAJ"), number(header, "BMIN"), number(header, "BPA"))
-        if not (np.isfinite(noise) and noise > 0 and beam.major_deg >= beam.minor_deg > 0):
-            raise MosaicError(path, f"impossible noise {noise} Jy/beam or beam {beam}", "make the tile's image again")
+        if not (np.isfinite(noise) and noise > 0):
+            raise MosaicError(path, f"impossible noise {noise} Jy/beam", "make the tile's image again")
+        try:
+            beam = RestoringBeam.from_header(header)
+        except RestoringBeamError as error:
+            raise MosaicError(path, f"impossible {error.subject}", "make the tile's image again") from error
         wcs = celestial_wcs(header)
         shape = (int(number(header, "NAXIS2")), int(number(header, "NAXIS1")))
         ra, dec = wcs.wcs_pix2world((shape[1] - 1) / 2, (shape[0] - 1) / 2, 0)
@@ -120,17 +124,6 @@ class TileImage:
                 found = None if data is None else data.shape
                 raise MosaicError(self.path(suffix), f"shape {found}, expected {self.shape}", "make the tile's image again")
             return np.array(data.reshape(self.shape), dtype=np.float32, order="C")
-
-
-def celestial_wcs(header: fits.Header) -> WCS:
-    """Two-dimensional celestial coordinates of a header of any number of axes (pitfall 9)."""
-    return WCS(header, naxis=2, fix=False)  # times in the header are read by us, not guessed
-
-
-def number(header: fits.Header, key: str, default: float = np.nan) -> float:
-    """Numerical value of a header's keyword; ``default`` when it is absent or not a number."""
-    value = header.get(key)
-    return float(value) if isinstance(value, int | float) else default
 
 
 def _frequency(header: fits.Header) -> float:

@@ -13,10 +13,11 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from dsa110_assets.common.fits_planes import number
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ProductVerificationError
-from dsa110_assets.mosaicking.beams import Beam
 from dsa110_assets.mosaicking.grid import MosaicGrid
-from dsa110_assets.mosaicking.tiles import TileImage, number
+from dsa110_assets.mosaicking.tiles import TileImage
 from dsa110_assets.times import mjd_to_datetime
 
 _FITS_BLOCK = 2880
@@ -26,7 +27,12 @@ SMALL_PREVIEW_BYTES = 50_000
 
 
 def mosaic_header(
-    grid: MosaicGrid, corner: tuple[int, int], shape: tuple[int, int], beam: Beam, tiles: Sequence[TileImage], provenance: Mapping[str, str]
+    grid: MosaicGrid,
+    corner: tuple[int, int],
+    shape: tuple[int, int],
+    beam: RestoringBeam,
+    tiles: Sequence[TileImage],
+    provenance: Mapping[str, str],
 ) -> fits.Header:
     """Two-dimensional header of a mosaic cut from a grid at ``corner`` (row, column). BUNIT is the writer's.
 
@@ -46,9 +52,7 @@ def mosaic_header(
     for key in ("MJDREF", "DATEREF", "MJDREFI", "MJDREFF"):
         cards.remove(key, ignore_missing=True)
     header.extend(cards, update=True)
-    header["BMAJ"] = (beam.major_deg, "[deg] common restoring beam, FWHM")
-    header["BMIN"] = (beam.minor_deg, "[deg] common restoring beam, FWHM")
-    header["BPA"] = (beam.pa_deg, "[deg] from the local north through east")
+    beam.write_to(header)
     start, end = min(tile.start_mjd for tile in tiles), max(tile.end_mjd for tile in tiles)
     header["TELESCOP"] = "DSA-110"
     header["TIMESYS"] = "UTC"

@@ -5,7 +5,6 @@ the flux tables. Does not belong here: finding sources (`mosaicking`), comparing
 """
 
 from dsa110_assets.photometry.adaptive import ChannelImage, adaptive
-from dsa110_assets.photometry.beams import Beam
 from dsa110_assets.photometry.forced import PhotometryOptions, measure, measured_error_factor
 from dsa110_assets.photometry.images import (
     channel_images,
@@ -19,7 +18,6 @@ from dsa110_assets.photometry.images import (
 from dsa110_assets.photometry.tables import read_positions, save_table, write_table
 
 __all__ = [
-    "Beam",
     "ChannelImage",
     "PhotometryOptions",
     "adaptive",

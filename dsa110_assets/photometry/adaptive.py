@@ -18,19 +18,19 @@ import pandas as pd
 from astropy.wcs import WCS
 from numpy.typing import ArrayLike, NDArray
 
+from dsa110_assets.common.restoring_beam import BeamFrame, RestoringBeam
 from dsa110_assets.errors import PhotometryError
-from dsa110_assets.photometry.beams import Beam, BeamFrame
 from dsa110_assets.photometry.forced import PhotometryOptions, measure
 
 
 @dataclass(frozen=True)
 class ChannelImage:
-    """Image of one channel: ``image`` and ``noise`` (ny, nx) in Jy/beam, ``wcs``, ``beam``, centre ``frequency_hz``; ``beam_frame``: see `beams.pixel_forms`, None for the options'."""
+    """Image of one channel: ``image`` and ``noise`` (ny, nx) in Jy/beam, ``wcs``, ``beam``, centre ``frequency_hz``; ``beam_frame``: see `restoring_beam.pixel_forms`, None for the options'."""
 
     image: NDArray[np.float32]
     noise: NDArray[np.float32]
     wcs: WCS
-    beam: Beam
+    beam: RestoringBeam
     frequency_hz: float
     beam_frame: BeamFrame | None = None
 

@@ -31,8 +31,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from dsa110_assets.common.fits_planes import pixel_positions
+from dsa110_assets.common.restoring_beam import AREA_PER_FWHM2, FWHM_PER_SIGMA, BeamFrame, RestoringBeam, pixel_forms
 from dsa110_assets.errors import PhotometryError
-from dsa110_assets.photometry.beams import FWHM_PER_SIGMA, Beam, BeamFrame, pixel_forms, pixel_positions
 
 _SAME_SOURCE_BEAMS = 0.1
 _ANNULUS_SAMPLES = 128
@@ -49,7 +50,7 @@ class PhotometryOptions:
     off, because a cleaned image has no offset and the annulus would add its own noise. ``noise_correlation_beams``: width
     of the noise autocorrelation. ``error_model``: see the module. ``error_scale``: factor on the statistical error, e.g.
     from `measured_error_factor`. ``calibration_error``: fraction of the flux. ``limit_sigma``: below it a flux is a limit.
-    ``min_coverage``: least share of the beam that must lie on valid pixels. ``beam_frame``: see `beams.pixel_forms`.
+    ``min_coverage``: least share of the beam that must lie on valid pixels. ``beam_frame``: see `restoring_beam.pixel_forms`.
     """
 
     kernel_radius_beams: float = 1.6
@@ -78,7 +79,7 @@ def measure(
     image: NDArray[np.float32],
     noise: NDArray[np.float32],
     wcs: WCS,
-    beam: Beam,
+    beam: RestoringBeam,
     ra_deg: ArrayLike,
     dec_deg: ArrayLike,
     *,
@@ -123,7 +124,7 @@ def _measure_sorted(
     data: NDArray[np.float32],
     sigma: NDArray[np.float32],
     wcs: WCS,
-    beam: Beam,
+    beam: RestoringBeam,
     positions: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
     chosen: PhotometryOptions,
 ) -> pd.DataFrame:
@@ -149,7 +150,7 @@ def measured_error_factor(
     image: NDArray[np.float32],
     noise: NDArray[np.float32],
     wcs: WCS,
-    beam: Beam,
+    beam: RestoringBeam,
     *,
     options: PhotometryOptions | None = None,
     positions: int = 4000,
@@ -214,22 +215,24 @@ def _linked(ra: NDArray[np.float64], dec: NDArray[np.float64], radius_deg: float
     return connected_components(graph, directed=False)[1].astype(np.intp)
 
 
-def _representatives(beam: Beam, ra: NDArray[np.float64], dec: NDArray[np.float64], measurable: NDArray[np.bool_]) -> NDArray[np.intp]:
+def _representatives(
+    beam: RestoringBeam, ra: NDArray[np.float64], dec: NDArray[np.float64], measurable: NDArray[np.bool_]
+) -> NDArray[np.intp]:
     """Index of the position that is measured in place of each one; positions within a tenth of a beam are one source."""
     representative = np.arange(ra.size)
     index = np.flatnonzero(measurable)
-    label = _linked(ra[index], dec[index], _SAME_SOURCE_BEAMS * beam.bmin_deg)
+    label = _linked(ra[index], dec[index], _SAME_SOURCE_BEAMS * beam.minor_deg)
     _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
     representative[index] = index[first[inverse]]
     return representative
 
 
 def _groups(
-    beam: Beam, ra: NDArray[np.float64], dec: NDArray[np.float64], use: NDArray[np.bool_], blend_beams: float
+    beam: RestoringBeam, ra: NDArray[np.float64], dec: NDArray[np.float64], use: NDArray[np.bool_], blend_beams: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(offsets, members) of the groups of positions whose beams overlap."""
     index = np.flatnonzero(use)
-    label = _linked(ra[index], dec[index], blend_beams * beam.bmaj_deg) if blend_beams > 0.0 else np.arange(index.size)
+    label = _linked(ra[index], dec[index], blend_beams * beam.major_deg) if blend_beams > 0.0 else np.arange(index.size)
     order = np.argsort(label, kind="stable")
     counts = np.bincount(label, minlength=0) if index.size else np.zeros(0, dtype=np.int64)
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), index[order].astype(np.int64)
@@ -286,7 +289,7 @@ def _filter(
         variance = np.where(np.isfinite(variance), center_noise**2, np.nan)
     variance = variance * options.error_scale**2
     if options.subtract_background:  # a median's error, over the independent beams of the annulus, times the filter's response
-        beams = np.pi * (outer**2 - inner**2) / (np.pi / (4.0 * np.log(2.0)))
+        beams = np.pi * (outer**2 - inner**2) / AREA_PER_FWHM2
         variance = variance + (2.0 * 1.2533 * np.nan_to_num(spread)) ** 2 / beams
     return {"flux": flux, "variance": variance, "coverage": coverage, "bits": bits, "n_blend": n_blend, "median": median, "spread": spread}
 

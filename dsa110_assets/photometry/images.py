@@ -16,9 +16,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from dsa110_assets.common.restoring_beam import BEAM_KEYWORDS, RestoringBeam
 from dsa110_assets.errors import PhotometryError
 from dsa110_assets.photometry.adaptive import ChannelImage
-from dsa110_assets.photometry.beams import Beam
 from dsa110_assets.photometry.forced import PhotometryOptions, measure, measured_error_factor
 from dsa110_assets.products import channels_of, image_path, parse_image_name
 
@@ -189,10 +189,10 @@ def read_channel(path: Path, noise_path: Path | None = None) -> ChannelImage:
         PhotometryError: the header has no frequency, or as for `measure_file`.
     """
     image, header = _read_map(path)
-    _check_header(header, path, ("BMAJ", "BMIN", "BPA"))
+    _check_header(header, path, BEAM_KEYWORDS)
     frequency = _frequency(header, path)
     noise = noise_of(path, image.shape) if noise_path is None else _read_map(noise_path)[0]
-    beam = Beam(*(_number(header, key) for key in ("BMAJ", "BMIN", "BPA")))
+    beam = RestoringBeam.from_header(header)
     return ChannelImage(image, noise, WCS(header).celestial, beam, frequency, "image" if path.name.endswith("-image-pb.fits") else None)
 
 
@@ -266,12 +266,12 @@ def _measure_maps(
     *,
     measure_errors: bool,
 ) -> pd.DataFrame:
-    _check_header(header, path, ("BMAJ", "BMIN", "BPA", "MJD-BEG", "MJD-END"))
+    _check_header(header, path, (*BEAM_KEYWORDS, "MJD-BEG", "MJD-END"))
     missing = [column for column in ("name", "ra_deg", "dec_deg") if column not in positions.columns]
     if missing:
         raise PhotometryError("positions", f"columns {', '.join(missing)} are missing", "give a table with name, ra_deg and dec_deg")
     wcs = WCS(header).celestial
-    beam = Beam(*(_number(header, key) for key in ("BMAJ", "BMIN", "BPA")))
+    beam = RestoringBeam.from_header(header)
     chosen = options or PhotometryOptions()
     if measure_errors:
         factor = measured_error_factor(image, noise, wcs, beam, options=chosen)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from dsa110_assets import products
+from dsa110_assets.common.restoring_beam import RestoringBeam, quadratic_form
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import ProductVerificationError
+from dsa110_assets.errors import ProductVerificationError, RestoringBeamError
 from dsa110_assets.instrument import BEAM_CUTOFF
 from dsa110_assets.quality.verdict import Verdict
 
@@ -174,17 +175,20 @@ def judge_tile(planes: TilePlanes, sky: pd.DataFrame | None, limits: ImageLimits
             nothing or "1 for Gaussian noise; more where sources or artefacts are left",
         ),
     ]
-    major, minor = (float(planes.header.get(key, float("nan"))) * 3600 for key in ("BMAJ", "BMIN"))
+    try:
+        beam = RestoringBeam.from_header(planes.header)
+    except RestoringBeamError:
+        beam = None
     verdicts.append(
         Verdict.judge(
             "beam_axis_ratio",
-            major / minor if minor > 0 else None,
+            beam.major_arcsec / beam.minor_arcsec if beam else None,
             1.0,
             limits.beam_axis_ratio,
-            f"beam {major:.1f} by {minor:.1f} arcsec" if minor > 0 else "the header has no beam",
+            f"beam {beam.major_arcsec:.1f} by {beam.minor_arcsec:.1f} arcsec" if beam else "the header has no beam",
         )
     )
-    return verdicts + _judge_against_catalog(planes, sky, noise, major, limits)
+    return verdicts + _judge_against_catalog(planes, sky, noise, beam.major_arcsec if beam else float("nan"), limits)
 
 
 def _judge_dynamic_range(planes: TilePlanes, sky: pd.DataFrame | None, peak: float, noise: float, limits: ImageLimits) -> Verdict:
@@ -294,8 +298,9 @@ def compare_with_catalog(planes: TilePlanes, sky: pd.DataFrame, noise_jy_per_bea
     header = planes.header
     size = planes.image.shape[0]
     cell_arcsec = abs(float(header["CDELT2"])) * 3600
-    inverse = _inverse_covariance(header, cell_arcsec)
-    beam_px = float(header["BMAJ"]) * 3600 / cell_arcsec
+    restoring_beam = RestoringBeam.from_header(header)
+    inverse = restoring_beam.inverse_covariance_px(cell_arcsec)
+    beam_px = restoring_beam.major_arcsec / cell_arcsec
     pixel = WCS(header).celestial.world_to_pixel_values(sky["ra_deg"].to_numpy(dtype=float), sky["dec_deg"].to_numpy(dtype=float))
     x, y = np.asarray(pixel[0]), np.asarray(pixel[1])
     reach = max(3, math.ceil(beam_px))
@@ -324,14 +329,6 @@ def compare_with_catalog(planes: TilePlanes, sky: pd.DataFrame, noise_jy_per_bea
     return CatalogComparison(*(table[:, n] for n in range(7)))
 
 
-def _inverse_covariance(header: Any, cell_arcsec: float) -> NDArray[np.float64]:
-    """Inverse covariance of the restoring beam, pixels^-2, axes (y north, x west)."""
-    pa = np.radians(float(header["BPA"]))
-    sigma = [float(header[key]) * 3600 / cell_arcsec / np.sqrt(8 * np.log(2)) for key in ("BMAJ", "BMIN")]
-    axes = np.array([[np.cos(pa), -np.sin(pa)], [np.sin(pa), np.cos(pa)]])
-    return axes.T @ np.diag([sigma[0] ** -2, sigma[1] ** -2]) @ axes
-
-
 def _errors_of_fits(planes: TilePlanes, inverse: NDArray[np.float64], reach: int) -> tuple[float, NDArray[np.float64]]:
     """Error of the amplitudes of `_fit_beam_at` (Jy/beam), and of its shifts (y, x) times the amplitude (pixels Jy/beam), from the residual's noise.
 
@@ -340,7 +337,7 @@ def _errors_of_fits(planes: TilePlanes, inverse: NDArray[np.float64], reach: int
     """
     offsets = np.arange(-reach, reach + 1, dtype=np.float64)
     dy, dx = offsets[:, None], offsets[None, :]
-    shape = np.exp(-0.5 * (inverse[0, 0] * dy**2 + 2 * inverse[0, 1] * dy * dx + inverse[1, 1] * dx**2))
+    shape = np.exp(-0.5 * quadratic_form(inverse, dy, dx))
     design = np.stack([shape, shape * (inverse[0, 0] * dy + inverse[0, 1] * dx), shape * (inverse[0, 1] * dy + inverse[1, 1] * dx)])
     weighted = (design * shape**2).reshape(3, -1)
     estimator = np.linalg.solve(weighted @ weighted.T, weighted * (shape**2).ravel())
@@ -367,11 +364,10 @@ def _fit_beam_at(image: NDArray[np.float32], y: float, x: float, inverse: NDArra
     dy = (np.arange(row - reach, row + reach + 1) - y)[:, None]
     dx = (np.arange(column - reach, column + reach + 1) - x)[None, :]
 
-    weight = np.exp(-(inverse[0, 0] * dy**2 + 2 * inverse[0, 1] * dy * dx + inverse[1, 1] * dx**2))
+    weight = np.exp(-quadratic_form(inverse, dy, dx))
 
     def residuals(p: NDArray[np.float64]) -> NDArray[np.float64]:
-        north, west = dy - p[1], dx - p[2]
-        shape = np.exp(-0.5 * (inverse[0, 0] * north**2 + 2 * inverse[0, 1] * north * west + inverse[1, 1] * west**2))
+        shape = np.exp(-0.5 * quadratic_form(inverse, dy - p[1], dx - p[2]))
         return (weight * (p[0] * shape - cut)).ravel()
 
     start = np.array([float(cut[reach, reach]), 0.0, 0.0])

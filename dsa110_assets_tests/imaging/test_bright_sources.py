@@ -11,7 +11,7 @@ import pytest
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources, psf_curvature
-from dsa110_assets.imaging.restoring_beam import fit_beam
+from dsa110_assets.imaging.restoring import fit_beam
 from dsa110_assets.imaging.visibilities import read_visibilities
 from dsa110_assets.imaging.weighting import imaging_weights
 from dsa110_assets.imaging.wgridder import Gridder, without_bright_sources

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import fft
 
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.imaging import ImagingOptions
 from dsa110_assets.imaging.clean import Cleaner
-from dsa110_assets.imaging.restoring_beam import RestoringBeam
 
 SIZE, CELL = 1024, 5.0
-BEAM = RestoringBeam(20.0, 20.0, 0.0)
+BEAM = RestoringBeam.from_arcsec(20.0, 20.0, 0.0)
 
 
 @pytest.mark.parametrize(("local_rms", "catalogued"), [(False, False), (True, False), (True, True)])

@@ -14,7 +14,7 @@ from astropy.io import fits
 
 from dsa110_assets.errors import ChildFailedError, ImagingError
 from dsa110_assets.imaging import ImageReport, ImagingOptions, image_tile
-from dsa110_assets.imaging.restoring_beam import fit_beam
+from dsa110_assets.imaging.restoring import fit_beam
 from dsa110_assets.imaging.wsclean import find_wsclean
 from dsa110_assets.quality.image import TilePlanes, compare_with_catalog, read_tile
 from dsa110_assets_tests.imaging.synthetic_ms import Tile, offset_position, write_tile

@@ -122,7 +122,7 @@ def test_corrected_image_and_weight_follow_from_the_others(imaged: Imaged):
 def test_restored_image_is_residual_plus_model(imaged: Imaged):
     """Sum of the restored sources equals the model's flux times the beam's area in pixels."""
     plane = {suffix: fits.getdata(imaged.report.images[suffix])[0, 0].astype(float) for suffix in ("image", "residual", "model")}
-    beam_px = imaged.report.beam.area_sr / np.radians(9 / 3600) ** 2
+    beam_px = imaged.report.beam.area_deg2 / (9 / 3600) ** 2
     restored = (plane["image"] - plane["residual"]).sum()
     assert restored == pytest.approx(plane["model"].sum() * beam_px, rel=2e-3)
 

@@ -7,8 +7,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import PhotometryError
-from dsa110_assets.photometry import Beam, ChannelImage, adaptive, measure_mosaic, measure_tile, write_table
+from dsa110_assets.photometry import ChannelImage, adaptive, measure_mosaic, measure_tile, write_table
 from dsa110_assets.products import image_path
 
 from .fields import add_pixel_gaussian, correlated_noise, make_wcs
@@ -112,7 +113,7 @@ def test_adaptive_bins_are_fine_for_bright_sources_and_wide_for_faint_ones():
                 image.astype(np.float32),
                 np.full((300, 300), 1e-2, np.float32),
                 wcs,
-                Beam(24 / 3600, 18 / 3600, 30.0),
+                RestoringBeam(24 / 3600, 18 / 3600, 30.0),
                 1.5e9 - 2e7 * channel,
             )
         )

@@ -11,12 +11,13 @@ import pytest
 from astropy.modeling.models import Gaussian2D
 from scipy.optimize import lsq_linear
 
-from dsa110_assets.photometry import Beam, PhotometryOptions, measure
+from dsa110_assets.common.restoring_beam import RestoringBeam
+from dsa110_assets.photometry import PhotometryOptions, measure
 
 from .fields import FWHM_TO_SIGMA, add_pixel_gaussian, correlated_noise, make_wcs
 
 SIZE, MAJOR_PX, MINOR_PX, PA_DEG = 420, 9.0, 7.0, 35.0
-BEAM = Beam(MAJOR_PX * 3 / 3600, MINOR_PX * 3 / 3600, PA_DEG)
+BEAM = RestoringBeam(MAJOR_PX * 3 / 3600, MINOR_PX * 3 / 3600, PA_DEG)
 
 
 def stamp(x, y):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from astropy.wcs import WCS
 
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import PhotometryError
-from dsa110_assets.photometry import Beam, PhotometryOptions, measure
+from dsa110_assets.photometry import PhotometryOptions, measure
 
 
 @pytest.mark.parametrize("beam_arcsec", [15.0, 75.0])
@@ -17,7 +18,7 @@ def test_pitfall_17_background_and_error_do_not_see_the_source_whatever_the_beam
     image = 1.0 * np.exp(-4 * np.log(2) * ((xx - 200) ** 2 + (yy - 200) ** 2) / (beam_arcsec / 3) ** 2) + rng.normal(0, 1e-3, (401, 401))
     in_pixels = np.hypot(xx - 200, yy - 200)
     naive = image[(in_pixels > 12) & (in_pixels < 20)].std()
-    beam = Beam(beam_arcsec / 3600, beam_arcsec / 3600, 0.0)
+    beam = RestoringBeam(beam_arcsec / 3600, beam_arcsec / 3600, 0.0)
     row = measure(image.astype(np.float32), np.full((401, 401), 1e-3, np.float32), wcs, beam, [150.0], [54.0]).iloc[0]
     assert abs(row["background_jy_per_beam"]) < 3e-4
     assert row["annulus_rms_jy_per_beam"] == pytest.approx(1e-3, rel=0.3)

@@ -101,8 +101,8 @@ def test_the_night_is_checked_with_sources_in_its_own_visibilities(observed, reg
         add_group(session, group, dec_deg=54.6)
         upsert_image(
             session, directory=str(images), group_id=group, mid_mjd=60_800.2506, ra_deg=150.0, dec_deg=54.6, pointing_dec_deg=54.6,
-            noise_jy_per_beam=report.noise_jy_per_beam, thermal_jy_per_beam=None, peak_jy_per_beam=1.0, bmaj_arcsec=report.beam.bmaj_deg * 3600,
-            bmin_arcsec=report.beam.bmin_deg * 3600, bpa_deg=report.beam.bpa_deg,
+            noise_jy_per_beam=report.noise_jy_per_beam, thermal_jy_per_beam=None, peak_jy_per_beam=1.0, bmaj_arcsec=report.beam.major_arcsec,
+            bmin_arcsec=report.beam.minor_arcsec, bpa_deg=report.beam.pa_deg,
         )  # fmt: skip
     assert injection.recover_injections(platform, "2025-05-05", "test") is None, "its image was never judged"
     with database.session() as session:
@@ -116,7 +116,7 @@ def test_the_night_is_checked_with_sources_in_its_own_visibilities(observed, reg
     assert figures["completeness_above_threshold"] > 0.9
     assert abs(figures["flux_bias"]) < 0.01 + 3 * figures["flux_bias_err"]
     assert figures["flux_bias_err"] < 0.02
-    assert figures["position_offset_arcsec"] < 0.1 * report.beam.bmaj_deg * 3600
+    assert figures["position_offset_arcsec"] < 0.1 * report.beam.major_arcsec
     np.testing.assert_array_equal(data_of(tile.ms)[0], before)
     folder = platform.paths.injection_dir("2025-05-05")
     assert sorted(path.name for path in folder.iterdir()) == [

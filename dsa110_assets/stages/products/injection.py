@@ -120,10 +120,10 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
 
     from astropy.io import fits
 
+    from dsa110_assets.common.fits_planes import celestial_wcs
     from dsa110_assets.imaging import ImagingOptions, image_tile
     from dsa110_assets.imaging.injection import inject_sources
     from dsa110_assets.mosaicking import TileImage, crossmatch, find_sources, make_mosaic
-    from dsa110_assets.mosaicking.tiles import celestial_wcs
     from dsa110_assets.photometry import measure_mosaic
     from dsa110_assets.quality.recovery import draw_injections, recovery
 
@@ -139,7 +139,7 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
         celestial_wcs(fits.getheader(original.path("image"))),
         reference,
         config.injection_sources,
-        original.beam.major_deg * 3600.0 / original.cell_arcsec,
+        original.beam.major_arcsec / original.cell_arcsec,
     )
     options = ImagingOptions.from_config(config)
     scratch = work / ".tile"

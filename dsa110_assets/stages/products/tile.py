@@ -242,9 +242,9 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 "thermal_mjy_per_beam": report.thermal_jy_per_beam * 1e3,
                 "peak_jy_per_beam": report.peak_jy_per_beam,
                 "dynamic_range": report.dynamic_range,
-                "beam_major_arcsec": report.beam.bmaj_deg * 3600,
-                "beam_minor_arcsec": report.beam.bmin_deg * 3600,
-                "beam_angle_deg": report.beam.bpa_deg,
+                "beam_major_arcsec": report.beam.major_arcsec,
+                "beam_minor_arcsec": report.beam.minor_arcsec,
+                "beam_angle_deg": report.beam.pa_deg,
                 "major_cycles": report.major_cycles,
                 "used_fraction": report.used_fraction,
                 "channel_images": len(report.channels),
@@ -292,9 +292,9 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 noise_jy_per_beam=report.noise_jy_per_beam,
                 thermal_jy_per_beam=report.thermal_jy_per_beam,
                 peak_jy_per_beam=report.peak_jy_per_beam,
-                bmaj_arcsec=report.beam.bmaj_deg * 3600,
-                bmin_arcsec=report.beam.bmin_deg * 3600,
-                bpa_deg=report.beam.bpa_deg,
+                bmaj_arcsec=report.beam.major_arcsec,
+                bmin_arcsec=report.beam.minor_arcsec,
+                bpa_deg=report.beam.pa_deg,
             )
             end_stage(session, run, number, TileStage.IMAGED)
             recalibrate_outdated(session, platform.config, [group_id])

@@ -1,50 +1,16 @@
-"""The restoring beam: fitting the main lobe of the PSF, and convolving a model with it.
-
-What does not belong here: the primary beam of the dishes (`primary_beam`).
-"""
+"""Restoring: fitting a Gaussian beam to the main lobe of the PSF, and convolving a model with it."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage, optimize
 
+from dsa110_assets.common.restoring_beam import FWHM_PER_SIGMA, RestoringBeam
 from dsa110_assets.errors import ImagingError
 
-FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 _FIT_LEVEL = 0.35
 _SAMPLES_PER_FWHM = 8.0
-
-
-@dataclass(frozen=True)
-class RestoringBeam:
-    """Elliptical Gaussian: FWHM of the axes in arcsec, position angle of the major axis in degrees, north through east, in [0, 180)."""
-
-    major_arcsec: float
-    minor_arcsec: float
-    pa_deg: float
-
-    @property
-    def bmaj_deg(self) -> float:
-        """FWHM of the major axis, as in FITS headers."""
-        return self.major_arcsec / 3600.0
-
-    @property
-    def bmin_deg(self) -> float:
-        """FWHM of the minor axis."""
-        return self.minor_arcsec / 3600.0
-
-    @property
-    def bpa_deg(self) -> float:
-        """Position angle."""
-        return self.pa_deg
-
-    @property
-    def area_sr(self) -> float:
-        """Solid angle of the Gaussian."""
-        return float(np.pi / (4 * np.log(2)) * np.radians(self.major_arcsec / 3600) * np.radians(self.minor_arcsec / 3600))
 
 
 def fit_beam(psf: NDArray[np.float32], cell_arcsec: float) -> RestoringBeam:
@@ -91,7 +57,7 @@ def fit_beam(psf: NDArray[np.float32], cell_arcsec: float) -> RestoringBeam:
         raise ImagingError("PSF", "its main lobe is not a Gaussian", "look at the PSF image and the uv coverage")
     fwhm = 2 * np.sqrt(np.log(2) / eigenvalues) * cell_arcsec  # ascending eigenvalues: the first is the major axis
     north, east_part = vectors[:, 0]
-    return RestoringBeam(float(fwhm[0]), float(fwhm[1]), float(np.degrees(np.arctan2(east_part, north)) % 180.0))
+    return RestoringBeam.from_arcsec(float(fwhm[0]), float(fwhm[1]), float(np.degrees(np.arctan2(east_part, north)) % 180.0))
 
 
 def convolve_with_beam(model: NDArray[np.float32], beam: RestoringBeam, cell_arcsec: float, n_threads: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The restoring beam: fit and convolution."""
+"""Fitting the restoring beam, and convolving with it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from astropy.convolution import Gaussian2DKernel
 
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ImagingError
-from dsa110_assets.imaging.restoring_beam import RestoringBeam, convolve_with_beam, fit_beam
+from dsa110_assets.imaging.restoring import convolve_with_beam, fit_beam
 
 
 def gaussian(beam: RestoringBeam, cell: float, size: int = 257) -> np.ndarray:
@@ -22,7 +23,7 @@ def gaussian(beam: RestoringBeam, cell: float, size: int = 257) -> np.ndarray:
 @pytest.mark.parametrize("cell", [3.0, 6.0])
 def test_a_gaussian_psf_is_fitted_exactly(major: float, minor: float, pa: float, cell: float):
     psf = np.zeros((256, 256), dtype=np.float32)
-    psf[:] = gaussian(RestoringBeam(major, minor, pa), cell)[:256, :256]
+    psf[:] = gaussian(RestoringBeam.from_arcsec(major, minor, pa), cell)[:256, :256]
     beam = fit_beam(psf, cell)
     assert beam.major_arcsec == pytest.approx(major, rel=0.01)
     assert beam.minor_arcsec == pytest.approx(minor, rel=0.01)
@@ -35,7 +36,7 @@ def test_a_psf_without_a_peak_is_refused():
 
 
 def test_convolution_equals_adding_gaussians():
-    beam = RestoringBeam(40.0, 22.0, 25.0)
+    beam = RestoringBeam.from_arcsec(40.0, 22.0, 25.0)
     model = np.zeros((256, 256), dtype=np.float32)
     model[100, 90], model[170, 200] = 2.0, -0.5
     expected = np.zeros((512, 512))
@@ -48,7 +49,7 @@ def test_convolution_equals_adding_gaussians():
 def test_nothing_wraps_around_the_edge():
     model = np.zeros((256, 256), dtype=np.float32)
     model[0, 255] = 1.0
-    got = convolve_with_beam(model, RestoringBeam(40.0, 30.0, 0.0), 5.0, 1)
+    got = convolve_with_beam(model, RestoringBeam.from_arcsec(40.0, 30.0, 0.0), 5.0, 1)
     assert got[0, 255] == pytest.approx(1.0, abs=1e-5)
     assert np.abs(got[200:]).max() < 1e-6
     assert np.abs(got[:, :50]).max() < 1e-6
