@@ -75,7 +75,7 @@ def average(ms: Path, out: Path, factor: int) -> None:
     from casacore.tables import table
 
     from dsa110_assets.calibration.layout import create_like, set_channels
-    from dsa110_assets.geometry import read_apparent_scale
+    from dsa110_assets.common.measurement_sets import read_apparent_scale
 
     with table(f"{ms}::SPECTRAL_WINDOW", ack=False) as window:
         frequency, width = window.getcell("CHAN_FREQ", 0), window.getcell("CHAN_WIDTH", 0)

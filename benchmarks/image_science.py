@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.image_full_tile import SEFD_JY, average
-from dsa110_assets.geometry import TilePointing, read_tile_pointing
+from dsa110_assets.common.directions import TilePointing, angular_separation_rad
+from dsa110_assets.common.instrument import airy_power_beam
+from dsa110_assets.common.measurement_sets import read_tile_pointing
 from dsa110_assets.imaging import ImageReport, ImagingOptions, image_tile
-from dsa110_assets.instrument import airy_power_beam, angular_separation_rad
 from dsa110_assets.quality.image import CatalogComparison, TilePlanes, compare_with_catalog, read_tile
 from dsa110_assets.simulation.array import ArrayLayout, demo_array, full_array
 from dsa110_assets.simulation.band import BandPlan, demo_band, full_band

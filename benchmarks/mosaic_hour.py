@@ -22,7 +22,7 @@ from astropy.wcs import WCS
 from scipy import fft
 from scipy.interpolate import RectBivariateSpline
 
-from dsa110_assets.instrument import BAND_CENTRE_HZ, drift_averaged_power_beam
+from dsa110_assets.common.instrument import BAND_CENTRE_HZ, drift_averaged_power_beam
 from dsa110_assets.mosaicking import TileImage, find_sources, make_mosaic
 from dsa110_assets.products import image_path
 

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from benchmarks.image_full_tile import SEFD_JY, average
 from benchmarks.image_science import RINGS_DEG, Setup, draw, fields, pull_figures
+from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.imaging import ImagingOptions, image_tile
-from dsa110_assets.instrument import angular_separation_rad
 from dsa110_assets.photometry import measure_tile
 from dsa110_assets.products import channel_name
 from dsa110_assets.simulation.directions import local_sidereal_time_deg

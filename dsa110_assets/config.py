@@ -1,7 +1,7 @@
 """All settings of the platform: one model, environment variables with the prefix ``PIPELINE_``, a ``.env`` file.
 
 Every value is documented by its field's description, which `dsa110 config show` prints. What does not belong here: facts
-of the instrument (`instrument`), names of products (`products`), secrets other than the database URL.
+of the instrument (`common.instrument`), names of products (`products`), secrets other than the database URL.
 """
 
 from __future__ import annotations

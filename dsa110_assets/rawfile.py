@@ -18,9 +18,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.directions import Site, TilePointing, meridian_icrs
+from dsa110_assets.common.instrument import CHANNEL_WIDTH_HZ, CHANNELS_PER_SUBBAND, LARGEST_CREDIBLE_VALUE, N_SUBBANDS, TOP_CHANNEL_HZ
 from dsa110_assets.errors import ConfigurationError, InvalidRawFileError, NonRetriableError
-from dsa110_assets.geometry import Site, TilePointing, meridian_icrs
-from dsa110_assets.instrument import CHANNEL_WIDTH_HZ, CHANNELS_PER_SUBBAND, LARGEST_CREDIBLE_VALUE, N_SUBBANDS, TOP_CHANNEL_HZ
 from dsa110_assets.products import parse_raw_name
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd
 from dsa110_assets.uvh5 import (

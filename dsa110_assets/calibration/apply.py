@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
 from dsa110_assets.calibration.layout import create_like, set_channels
 from dsa110_assets.calibration.model import read_frequency_hz, row_blocks
-from dsa110_assets.calibration.smearing import CALIBRATED_KEYWORD, choose_factor, cutoff_radius_rad, smearing_loss
+from dsa110_assets.common.instrument import cutoff_radius_rad
+from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD, read_apparent_scale
+from dsa110_assets.common.smearing import largest_bandwidth_loss
 from dsa110_assets.errors import CalibrationMismatchError, CalibrationQualityError, ConfigurationError
-from dsa110_assets.geometry import read_apparent_scale
 from dsa110_assets.strips import TOLERANCE_DEG, in_strip
 
 
@@ -146,7 +147,25 @@ def _factor(
         return choose_factor(uvw, float(width[0]), frequency.size, float(frequency.mean()), max_smearing)
     if chan_avg < 1 or frequency.size % chan_avg:
         raise ConfigurationError("chan_avg", f"{chan_avg} does not divide {frequency.size} channels", "choose a divisor")
-    return chan_avg, smearing_loss(uvw, chan_avg * float(width[0]), cutoff_radius_rad(float(frequency.mean())))
+    return chan_avg, largest_bandwidth_loss(uvw, chan_avg * float(width[0]), cutoff_radius_rad(float(frequency.mean())))
+
+
+def choose_factor(
+    uvw_m: NDArray[np.float64], channel_width_hz: float, n_channels: int, frequency_hz: float, max_smearing: float
+) -> tuple[int, float]:
+    """Largest divisor of ``n_channels`` for which a source at the 20 % beam radius loses less than ``max_smearing``; 1 if none does.
+
+    Returns:
+        (channels to average, loss with that factor).
+    """
+    radius = cutoff_radius_rad(frequency_hz)
+    best, loss = 1, largest_bandwidth_loss(uvw_m, channel_width_hz, radius)
+    for factor in (f for f in range(2, n_channels + 1) if n_channels % f == 0):
+        candidate = largest_bandwidth_loss(uvw_m, factor * channel_width_hz, radius)
+        if candidate >= max_smearing:
+            break  # the loss grows with the factor
+        best, loss = factor, candidate
+    return best, loss
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets.calibration.model import ModelReport, TileModel, build_model, read_frequency_hz
-from dsa110_assets.calibration.smearing import read_averaging
+from dsa110_assets.common.measurement_sets import read_apparent_scale, read_averaging, read_tile_pointing
 from dsa110_assets.errors import CalibrationQualityError, NonRetriableError
-from dsa110_assets.geometry import read_apparent_scale, read_tile_pointing
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dsa110_assets.calibration.smearing import Averaging, read_averaging
+from dsa110_assets.common.directions import TilePointing, angular_separation_rad
+from dsa110_assets.common.instrument import airy_power_beam
+from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, direction_cosines
+from dsa110_assets.common.measurement_sets import read_apparent_scale, read_averaging, read_tile_pointing
+from dsa110_assets.common.smearing import Averaging
 from dsa110_assets.errors import FluxScaleError, NonRetriableError
-from dsa110_assets.geometry import TilePointing, read_apparent_scale, read_tile_pointing
-from dsa110_assets.instrument import (
-    SPEED_OF_LIGHT_M_PER_S,
-    airy_power_beam,
-    angular_separation_rad,
-)
 
 REFERENCE_FREQUENCY_HZ = 1.4e9
 DEFAULT_SPECTRAL_INDEX = -0.7
@@ -99,21 +97,6 @@ class TileModel:
         mean = self.amplitude_jy.mean(axis=(0, 1))
         brightest = int(np.argmax(mean))
         return ModelReport(len(self.names), self.names[brightest], float(mean[brightest]), float(mean.sum()))
-
-
-def direction_cosines(ra_rad: NDArray[np.float64], dec_rad: NDArray[np.float64], ra0_rad: float, dec0_rad: float) -> NDArray[np.float64]:
-    """(l, m, n - 1) of directions relative to a phase centre, shape (3, N); l to the east, m to the north.
-
-    (Thompson, Moran & Swenson 2017, equation 3.11; n - 1 without cancellation near the centre.)
-    """
-    d_ra = ra_rad - ra0_rad
-    east = np.cos(dec_rad) * np.sin(d_ra)
-    half = np.sin(d_ra / 2) ** 2
-    north = np.sin(dec_rad - dec0_rad) + 2 * half * np.cos(dec_rad) * np.sin(dec0_rad)
-    squared = east**2 + north**2
-    behind = np.cos(angular_separation_rad(ra_rad, dec_rad, ra0_rad, dec0_rad)) < 0
-    root = np.sqrt(np.clip(1 - squared, 0, None))
-    return np.stack([east, north, np.where(behind, -root - 1, -squared / (1 + root))])
 
 
 def build_model(

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from dsa110_assets.calibration.apply import SolutionsOnData, combined, fit_to_data
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
 from dsa110_assets.calibration.model import build_model, read_frequency_hz, row_blocks
-from dsa110_assets.calibration.smearing import read_averaging
-from dsa110_assets.geometry import read_apparent_scale, read_tile_pointing
+from dsa110_assets.common.measurement_sets import read_apparent_scale, read_averaging, read_tile_pointing
 
 MIN_SIGNIFICANCE = 5.0
 MAX_PHASE_ERROR_DEG = 10.0

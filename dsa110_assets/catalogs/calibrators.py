@@ -17,9 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from dsa110_assets.catalogs import perley_butler_2017
+from dsa110_assets.common.directions import (
+    Site,
+    TilePointing,
+    angular_separation_rad,
+    apparent_to_icrs,
+    icrs_to_apparent,
+    local_apparent_sidereal_time_rad,
+)
+from dsa110_assets.common.instrument import airy_power_beam, drift_averaged_power_beam
+from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.errors import FluxScaleError, NoCalibratorError, NonRetriableError
-from dsa110_assets.geometry import Site, TilePointing, apparent_to_icrs, icrs_to_apparent, local_apparent_sidereal_time_rad
-from dsa110_assets.instrument import airy_power_beam, angular_separation_rad, drift_averaged_power_beam
 from dsa110_assets.publication import publish
 
 REFERENCE_FREQUENCY_HZ = 1.4e9
@@ -27,7 +35,6 @@ REFERENCE_FREQUENCY_HZ = 1.4e9
 C_BAND_HZ = 4.86e9
 """The manual's 6 cm band; with 20 cm it gives a spectral index."""
 
-SIDEREAL_DAY_DAYS = 0.997_269_566_329_08
 _WIDEST_DEG = 4.0
 """Farther from the pointing than this, precession included, no source is in the main lobe."""
 
@@ -234,7 +241,7 @@ def transit_mjd(ra_deg: float, dec_deg: float, near_mjd: float, site: Site) -> f
     """UTC MJD at which an ICRS direction crosses the meridian, the passage nearest to ``near_mjd``.
 
     The apparent right ascension equals the apparent local sidereal time: solved for by iteration on the inverse
-    transformation (`geometry.apparent_to_icrs`), to well below a millisecond.
+    transformation (`directions.apparent_to_icrs`), to well below a millisecond.
     """
     time_mjd, app_dec = near_mjd, np.radians(dec_deg)
     for _ in range(6):

@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from dsa110_assets.catalogs.calibrators import Calibrator
+from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.errors import NonRetriableError
-from dsa110_assets.instrument import angular_separation_rad
 from dsa110_assets.publication import publish
 
 COLUMNS = ("name", "ra_deg", "dec_deg", "flux_jy", "spectral_index")

@@ -23,8 +23,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets.catalogs import sky
+from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.errors import CatalogServiceError, ConfigurationError, NonRetriableError
-from dsa110_assets.instrument import angular_separation_rad
 
 MORE_COLUMNS = ("flux_error_jy", "peak_jy_per_beam", "major_arcsec", "minor_arcsec", "position_angle_deg", "frequency_hz")
 TALLEST_BAND_DEG = 12.0

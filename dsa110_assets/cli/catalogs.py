@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dsa110_assets.common.directions import Site
     from dsa110_assets.config import PipelineConfig
-    from dsa110_assets.geometry import Site
     from dsa110_assets.stages.provenance.recording import StageResult
 
 app = typer.Typer(no_args_is_help=True)

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import select
 
+from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.ingest import status
-from dsa110_assets.instrument import angular_separation_rad
 from dsa110_assets.registry.bulk import read_frame
 from dsa110_assets.registry.queries.variability import candidates
 from dsa110_assets.registry.schema import Detection, ImageRow, MosaicRow, Photometry, Source

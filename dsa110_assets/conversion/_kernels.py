@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
+from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

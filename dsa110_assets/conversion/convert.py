@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from dsa110_assets import __version__
+from dsa110_assets.common.instrument import DISH_DIAMETER_M
 from dsa110_assets.conversion.measurement_set import write_measurement_set
 from dsa110_assets.conversion.tile import read_tile
 from dsa110_assets.flagging import FlagReport, allocate_shared, flag_visibilities
-from dsa110_assets.instrument import DISH_DIAMETER_M
 from dsa110_assets.times import JD_MINUS_MJD
 
 

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from dsa110_assets.common.directions import apparent_scale
+from dsa110_assets.common.measurement_sets import SCALE_KEYWORD
 from dsa110_assets.conversion import subtables
 from dsa110_assets.conversion.tile import Tile
 from dsa110_assets.errors import StorageError
-from dsa110_assets.geometry import SCALE_KEYWORD, apparent_scale
 from dsa110_assets.publication import free_bytes
 from dsa110_assets.times import JD_MINUS_MJD
 

@@ -16,7 +16,7 @@ import erfa
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.geometry import apparent_to_icrs, icrs_to_apparent, local_apparent_sidereal_time_rad, meridian_icrs
+from dsa110_assets.common.directions import apparent_to_icrs, icrs_to_apparent, local_apparent_sidereal_time_rad, meridian_icrs
 from dsa110_assets.rawfile import RawHeader
 
 _NORTH_STEP_RAD = 1e-4

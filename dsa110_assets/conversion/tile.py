@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.instrument import LARGEST_CREDIBLE_VALUE
 from dsa110_assets.conversion.phasing import TileGeometry, tile_geometry
 from dsa110_assets.conversion.reading import FileBuffer, RawData, read_raw_data
 from dsa110_assets.errors import IncompleteGroupError
 from dsa110_assets.flagging.reasons import FlagReason
 from dsa110_assets.flagging.threads import over_range
-from dsa110_assets.instrument import LARGEST_CREDIBLE_VALUE
 from dsa110_assets.rawfile import POLARIZATIONS, RawHeader, subband_edges_hz, validate_raw_file
 
 LARGEST_CREDIBLE_SAMPLES = 6e4

@@ -13,10 +13,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.instrument import INTEGRATION_S, LARGEST_CREDIBLE_VALUE
 from dsa110_assets.flagging.interference import flag_interference
 from dsa110_assets.flagging.reasons import FlagReason
 from dsa110_assets.flagging.threads import over_range
-from dsa110_assets.instrument import INTEGRATION_S, LARGEST_CREDIBLE_VALUE
 
 CLIP_SIGMA = 7.0
 WEAKEST_RECEPTOR = 0.02

@@ -17,11 +17,11 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.interferometry import EARTH_ROTATION_RAD_PER_S, SPEED_OF_LIGHT_M_PER_S
+
 FIELD_RADIUS_RAD = np.radians(1.5)
 RECEIVER_DELAY_S = 30e-9
 """Ripples of the receivers' bandpasses spread each source by about this delay."""
-EARTH_ROTATION_RAD_PER_S = 7.292115e-5
-SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 _LARGEST_SHARE = 0.6
 """At most this share of the channels (and of the integrations) may be taken by the sky."""
 _MASKS = 3

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets import products
+from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging.channels import BandChannel
@@ -25,7 +26,6 @@ from dsa110_assets.imaging.noise import local_rms_map, robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.primary_beam import primary_beam_image
 from dsa110_assets.imaging.spectral_index import LARGEST_ERROR, LEAST_SNR, PowerLaw, fit_power_law
-from dsa110_assets.instrument import BEAM_CUTOFF
 
 _MOST_SPECTRA = 12
 

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dsa110_assets.common.directions import TilePointing, angular_separation_rad
+from dsa110_assets.common.instrument import airy_power_beam
+from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate
+from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD, read_tile_pointing
 from dsa110_assets.errors import ImagingError
-from dsa110_assets.geometry import TilePointing, read_tile_pointing
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.primary_beam import baseline_rate, direction_cosines
-from dsa110_assets.imaging.visibilities import CALIBRATED_KEYWORD, read_spectral_setup
-from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S, airy_power_beam, angular_separation_rad
+from dsa110_assets.imaging.primary_beam import direction_cosines
+from dsa110_assets.imaging.visibilities import read_spectral_setup
 
 _BLOCK_BYTES = 200e6
 _AXIS = np.array([0.0, 0.0, 1.0])

@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from dsa110_assets.common.directions import angular_separation_rad
+from dsa110_assets.common.instrument import airy_power_beam
+from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate
 from dsa110_assets.common.restoring_beam import FWHM_PER_SIGMA, RestoringBeam, quadratic_form
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.noise import robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.primary_beam import baseline_rate, beam_sampling, direction_cosines, effective_beam, smearing_loss
+from dsa110_assets.imaging.primary_beam import beam_sampling, direction_cosines, effective_beam, smearing_loss
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
-from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S, airy_power_beam, angular_separation_rad
 
 _MOST_SOURCES = 400
 LOWEST_BEAM = 0.02

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.imaging.grid import ImageGrid
-from dsa110_assets.instrument import BEAM_CUTOFF
 
 SMALL_LIMIT_BYTES = 50_000
 _MOST_CIRCLES = 60

@@ -3,7 +3,7 @@
 It is the mean, over the visibilities with their imaging weights, of everything that the image's peak loses or gains: the
 Airy power beam at each integration's meridian point and each channel (pitfall 37), the spectrum of the source relative to the
 frequency at which fluxes are quoted, and the smearing by averaging in time and frequency. One beam at one frequency at the tile's
-centre is wrong by up to 20 % (drift) and by percents far out (band). What does not belong here: the Airy pattern itself (`instrument`).
+centre is wrong by up to 20 % (drift) and by percents far out (band). What does not belong here: the Airy pattern itself (`common.instrument`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
+from dsa110_assets.common.instrument import drift_averaged_power_beam
+from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
-from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S, drift_averaged_power_beam
 
-SIDEREAL_RAD_PER_S = 7.292115855e-5
 _KNOT_SPACING_RAD = np.radians(0.08)
 _FREQUENCY_GROUPS = 16
 _SMEARING_ROWS = 20_000
@@ -110,16 +110,6 @@ def smearing_loss(
     fringe_m = rate @ s0_lmn.T - np.einsum("rc,rc->r", rate, pointing_lmn[vis.time_index[rows]])[:, None]
     loss *= np.sinc(fringe_m * frequency / SPEED_OF_LIGHT_M_PER_S * vis.integration_s)
     return loss.mean(axis=0)
-
-
-def baseline_rate(uvw_m: NDArray[np.float64], dec_rad: float) -> NDArray[np.float64]:
-    """Rate of change of baselines by the rotation of the earth, m/s, shape (N, 3): ``omega x b`` with the pole at (0, cos dec, sin dec).
-
-    The pole is that of the ICRS; that of date is 0.15 deg away, which changes a smearing by 0.3 % of itself.
-    """
-    u, v, w = uvw_m.T
-    cos, sin = np.cos(dec_rad), np.sin(dec_rad)
-    return SIDEREAL_RAD_PER_S * np.stack([cos * w - sin * v, sin * u, -cos * u], axis=1)
 
 
 def primary_beam_image(vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions) -> NDArray[np.float32]:

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.noise import robust_rms
 from dsa110_assets.imaging.visibilities import AntennaGains, Visibilities, blocks_of_rows
 from dsa110_assets.imaging.weighting import ImagingWeights
-from dsa110_assets.instrument import BEAM_CUTOFF
 
 Kind = Literal["phase", "amplitude"]
 

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets import products
+from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging import channels, selfcal, tclean, wgridder, wsclean
@@ -32,7 +33,6 @@ from dsa110_assets.imaging.primary_beam import primary_beam_image
 from dsa110_assets.imaging.selfcal import Attempt, FluxReference, SelfcalReport
 from dsa110_assets.imaging.visibilities import AntennaGains, Visibilities, read_visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights, imaging_weights
-from dsa110_assets.instrument import BEAM_CUTOFF
 
 
 @dataclass(frozen=True)

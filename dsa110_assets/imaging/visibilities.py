@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.directions import TilePointing
+from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD, read_tile_pointing
 from dsa110_assets.errors import ImagingError
-from dsa110_assets.geometry import TilePointing, read_tile_pointing
 
-CALIBRATED_KEYWORD = "DSA110_CALIBRATED"
 _BLOCK_BYTES = 200e6
 _XX_YY = [9, 12]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging.options import ImagingOptions, Weighting
 from dsa110_assets.imaging.visibilities import Visibilities
-from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from dsa110_assets.geometry import circular_mean_rad
+from dsa110_assets.common.directions import circular_mean_rad
 from dsa110_assets.mosaicking.tiles import TileImage
 
 MAX_CONIC_SPAN_DEG = 45.0

@@ -24,9 +24,9 @@ import numpy as np
 from astropy.stats import mad_std
 from numpy.typing import NDArray
 
+from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam, common_beam, largest_difference, mean_beam
 from dsa110_assets.errors import MosaicError
-from dsa110_assets.instrument import BEAM_CUTOFF
 from dsa110_assets.mosaicking.convolution import convolve_to_beam
 from dsa110_assets.mosaicking.grid import MosaicGrid, choose_grid, pixel_map, windows_of
 from dsa110_assets.mosaicking.tiles import TileImage, check_one_strip

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from dsa110_assets import products
+from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam, quadratic_form
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ProductVerificationError, RestoringBeamError
-from dsa110_assets.instrument import BEAM_CUTOFF
 from dsa110_assets.quality.verdict import Verdict
 
 MIN_SOURCES = 5

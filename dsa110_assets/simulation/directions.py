@@ -1,7 +1,7 @@
 """Directions on the sky above the site: where sources stand at an instant, and where the array looks.
 
 Astropy's topocentric horizontal frame is used without refraction, which the correlator does not model either. This is not
-the pipeline's `geometry` on purpose: the simulator is what it is tested against. What does not belong here: the beam.
+the pipeline's `common.directions` on purpose: the simulator is what it is tested against. What does not belong here: the beam.
 """
 
 from __future__ import annotations

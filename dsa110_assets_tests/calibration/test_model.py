@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from casacore.tables import table
 
-from dsa110_assets.calibration.model import build_model, direction_cosines, predict_model
+from dsa110_assets.calibration.model import build_model, predict_model
+from dsa110_assets.common.directions import TilePointing
 from dsa110_assets.errors import NonRetriableError
-from dsa110_assets.geometry import TilePointing
 from dsa110_assets_tests.calibration.small_ms import source_frame, write_small_ms
 
 
@@ -48,20 +48,6 @@ def test_model_equals_casas_transform_of_a_point_source(tmp_path):
     expected, mine = read(tmp_path / "casa.ms", "MODEL_DATA"), read(tile.path, "MODEL_DATA")
     assert np.abs(expected).max() == pytest.approx(2.0, rel=1e-4)
     assert np.abs(mine - expected).max() < 2e-4  # CASA's direction cosines are single-precision phases
-
-
-def test_direction_cosines_equal_astropys_offset_frame():
-    import astropy.units as u
-    from astropy.coordinates import SkyCoord
-
-    rng = np.random.default_rng(4)
-    ra, dec = rng.uniform(0, 2 * np.pi, 50), rng.uniform(-1.5, 1.5, 50)
-    centre = SkyCoord(10 * u.deg, 54.6 * u.deg)
-    offset = SkyCoord(ra * u.rad, dec * u.rad).transform_to(centre.skyoffset_frame()).cartesian
-    l_, m, n_minus_1 = direction_cosines(ra, dec, np.radians(10), np.radians(54.6))
-    np.testing.assert_allclose(l_, offset.y.value, atol=1e-12)
-    np.testing.assert_allclose(m, offset.z.value, atol=1e-12)
-    np.testing.assert_allclose(n_minus_1, offset.x.value - 1, atol=1e-12)
 
 
 def test_only_sources_that_matter_enter():

@@ -6,9 +6,9 @@ import pytest
 from casacore.tables import table
 
 from dsa110_assets.calibration.model import build_model, predict_model
-from dsa110_assets.calibration.smearing import Averaging
+from dsa110_assets.common.directions import TilePointing
+from dsa110_assets.common.smearing import Averaging
 from dsa110_assets.conversion import convert_group
-from dsa110_assets.geometry import TilePointing
 from dsa110_assets.simulation.array import tiny_array
 from dsa110_assets.simulation.band import BandPlan
 from dsa110_assets.simulation.receivers import Receivers

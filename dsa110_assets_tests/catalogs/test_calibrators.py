@@ -9,8 +9,8 @@ from astropy.coordinates import EarthLocation, HADec, SkyCoord
 from astropy.time import Time
 
 from dsa110_assets.catalogs import calibrators
+from dsa110_assets.common.directions import Site, TilePointing, meridian_icrs
 from dsa110_assets.errors import NoCalibratorError, NonRetriableError
-from dsa110_assets.geometry import Site, TilePointing, meridian_icrs
 from dsa110_assets_tests.catalogs.manual import MANUAL
 
 REAL = Path(__file__).parents[2] / "../shared/data/vla_calibrators.txt"

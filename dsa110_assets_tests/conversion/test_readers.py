@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsa110_assets.geometry import read_tile_pointing
+from dsa110_assets.common.measurement_sets import read_tile_pointing
 from dsa110_assets_tests.conversion.casa_probe import ask_casa
 from dsa110_assets_tests.conversion.conftest import Converted
 
@@ -50,7 +50,7 @@ def test_casas_own_prediction_of_the_source_has_the_phases_of_the_data(casa: dic
 def test_with_the_scale_of_aberration_the_source_stands_to_a_milliarcsecond(one_source: Converted) -> None:
     from casacore.tables import table
 
-    from dsa110_assets.geometry import apparent_scale
+    from dsa110_assets.common.directions import apparent_scale
 
     report, sky = one_source.report, one_source.raw.sky
     ra0, dec0 = np.radians(report.phase_ra_deg), np.radians(report.phase_dec_deg)

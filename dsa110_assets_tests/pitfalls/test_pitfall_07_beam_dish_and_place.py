@@ -7,12 +7,13 @@ import pytest
 from astropy.modeling.models import AiryDisk2D
 from astropy.wcs import WCS
 
+from dsa110_assets.common.instrument import airy_power_beam
+from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.primary_beam import primary_beam_image
 from dsa110_assets.imaging.visibilities import read_visibilities
 from dsa110_assets.imaging.weighting import briggs_weights
-from dsa110_assets.instrument import SPEED_OF_LIGHT_M_PER_S, airy_power_beam
 from dsa110_assets_tests.imaging.synthetic_ms import write_tile
 
 

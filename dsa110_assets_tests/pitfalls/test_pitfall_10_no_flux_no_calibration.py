@@ -6,8 +6,8 @@ import pytest
 
 from dsa110_assets.calibration.model import build_model
 from dsa110_assets.catalogs import calibrators, sky
+from dsa110_assets.common.directions import TilePointing
 from dsa110_assets.errors import FluxScaleError, NoCalibratorError
-from dsa110_assets.geometry import TilePointing
 from dsa110_assets_tests.catalogs.manual import MANUAL
 
 CATALOG = calibrators.parse_manual(MANUAL)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from casacore.tables import table
 
-from dsa110_assets.calibration.apply import CALIBRATED_KEYWORD, apply_calibration
+from dsa110_assets.calibration.apply import apply_calibration
 from dsa110_assets.calibration.solve import solve
+from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD
 from dsa110_assets.errors import CalibrationQualityError, ConfigurationError
 from dsa110_assets_tests.calibration.small_ms import source_frame, write_small_ms
 

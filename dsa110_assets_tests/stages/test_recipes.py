@@ -79,7 +79,7 @@ def test_a_change_of_code_changes_the_products_that_use_it_and_no_other(edited) 
 
 def test_code_that_a_stage_uses_indirectly_counts(edited) -> None:
     before = _versions()
-    after = edited("dsa110_assets.geometry", lambda source: source + "\nNEW_LIMIT = 3\n")
+    after = edited("dsa110_assets.common.directions", lambda source: source + "\nNEW_LIMIT = 3\n")
     changed = {product for product in before if before[product] != after[product]}
     assert {"measurement_set", "calibrated_ms", "calibration_tables"} <= changed
     assert "light_curves" not in changed

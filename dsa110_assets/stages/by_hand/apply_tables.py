@@ -82,7 +82,7 @@ def _tables(caltables: Sequence[Path]) -> list[Path]:
 def _is_calibrated(path: Path) -> bool:
     from casacore.tables import table, tableexists
 
-    from dsa110_assets.calibration.smearing import CALIBRATED_KEYWORD
+    from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD
 
     if not tableexists(str(path)):
         return False

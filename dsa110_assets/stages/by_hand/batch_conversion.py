@@ -17,6 +17,9 @@ import numpy as np
 from dsa110_assets import products, publication
 from dsa110_assets.catalogs import calibrators
 from dsa110_assets.catalogs.calibrators import Calibrator
+from dsa110_assets.common.directions import angular_separation_rad
+from dsa110_assets.common.instrument import BEAM_CUTOFF, airy_power_beam
+from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import (
     InvalidRawFileError,
@@ -25,7 +28,6 @@ from dsa110_assets.errors import (
     ProductVerificationError,
     StorageError,
 )
-from dsa110_assets.instrument import BEAM_CUTOFF, airy_power_beam, angular_separation_rad
 from dsa110_assets.products import NAME_JITTER_S, ProductPaths
 from dsa110_assets.rawfile import RawHeader, any_site, pointing_of, raw_names, validate_raw_file
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd, group_id_of, mjd_to_datetime
@@ -156,8 +158,8 @@ def observations_around_transits(
     transits: list[Transit] = []
     elsewhere: list[str] = []
     first = calibrators.transit_mjd(star.ra_deg, star.dec_deg, start_mjd, site)
-    first += calibrators.SIDEREAL_DAY_DAYS * (first < start_mjd)
-    for near in np.arange(first, end_mjd, calibrators.SIDEREAL_DAY_DAYS):
+    first += SIDEREAL_DAY_DAYS * (first < start_mjd)
+    for near in np.arange(first, end_mjd, SIDEREAL_DAY_DAYS):
         mjd = calibrators.transit_mjd(star.ra_deg, star.dec_deg, float(near), site)
         observations, bad = observations_between(directory, mjd - half - tile, mjd + half + tile, expected_subbands=expected_subbands)
         refused += bad

@@ -15,9 +15,9 @@ from sqlalchemy import select
 from dsa110_assets import publication
 from dsa110_assets.calibration.quality import CaltableQuality
 from dsa110_assets.catalogs import calibrators, sky
+from dsa110_assets.common.measurement_sets import read_tile_pointing
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import CalibrationQualityError, ConfigurationError, NoCalibratorError
-from dsa110_assets.geometry import read_tile_pointing
 from dsa110_assets.ingest import ledger
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.quality.verdict import Verdict

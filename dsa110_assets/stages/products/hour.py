@@ -14,8 +14,8 @@ import pandas as pd
 
 from dsa110_assets import products, publication
 from dsa110_assets.catalogs import sky
+from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.errors import MosaicError
-from dsa110_assets.instrument import angular_separation_rad
 from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import mosaic_tiles, tiles_in_window, upsert_mosaic
 from dsa110_assets.registry.queries.measurements import replace_channel_photometry, replace_photometry

@@ -15,6 +15,7 @@ from typing import Any
 
 from dsa110_assets import publication
 from dsa110_assets.catalogs import calibrators
+from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.errors import MosaicError, NoCalibratorError
 from dsa110_assets.registry.queries.images import tiles_in_window
 from dsa110_assets.stages.platform import Platform
@@ -27,7 +28,6 @@ from dsa110_assets.times import datetime_to_mjd, mjd_to_datetime
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
 _RESERVED = ("hourly_", "nightly_")
-_SIDEREAL_DAYS_PER_DEG = 0.99726957 / 360.0
 _HALF_TILE_DEG = 0.66
 """Half of the right ascension that drifts by during a tile, and a little."""
 _CREDIBLE_DECLINATION_DEG = 2.0
@@ -174,7 +174,7 @@ def plan_around_calibrator(
             "choose another calibrator or night; `dsa110 ingest status` lists the calibrators of observations",
         )
     tile = seen[-1]
-    transit = mjd_to_datetime(tile.mid_mjd + east_deg[tile.group_id] * _SIDEREAL_DAYS_PER_DEG)
+    transit = mjd_to_datetime(tile.mid_mjd + east_deg[tile.group_id] * SIDEREAL_DAY_DAYS / 360.0)
     half = timedelta(minutes=timespan_minutes / 2)
     return plan_mosaic(
         platform,

@@ -11,8 +11,8 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from dsa110_assets.catalogs import calibrators, sky, surveys
+from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.errors import ConfigurationError, NonRetriableError
-from dsa110_assets.instrument import angular_separation_rad
 from dsa110_assets.registry.queries.quality import upsert_reference_catalog
 from dsa110_assets.registry.queries.sources import retire_sources, upsert_sources
 from dsa110_assets.stages.platform import Platform

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import j1
 
-SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
+from dsa110_assets.common.directions import angular_separation_rad
+from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S
+
 DISH_DIAMETER_M = 4.65
 """Diameter of a dish; with it the Airy power beam has a FWHM of 2.7 deg at 1.4 GHz."""
 
@@ -50,11 +52,12 @@ def airy_power_beam(separation_rad: ArrayLike, frequency_hz: ArrayLike) -> NDArr
     return np.where(small, 1.0, (2.0 * j1(x_safe) / x_safe) ** 2)
 
 
-def angular_separation_rad(ra1_rad: ArrayLike, dec1_rad: ArrayLike, ra2_rad: ArrayLike, dec2_rad: ArrayLike) -> NDArray[np.float64]:
-    """Great-circle distance (haversine formula, exact to rounding at the degree scale of a beam); all arguments broadcast."""
-    ra1, dec1, ra2, dec2 = (np.asarray(a, dtype=np.float64) for a in (ra1_rad, dec1_rad, ra2_rad, dec2_rad))
-    h = np.sin((dec2 - dec1) / 2) ** 2 + np.cos(dec1) * np.cos(dec2) * np.sin((ra2 - ra1) / 2) ** 2
-    return 2.0 * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0)))
+def cutoff_radius_rad(frequency_hz: float, level: float = BEAM_CUTOFF) -> float:
+    """Angle from the axis at which the Airy power beam falls to ``level``."""
+    from scipy.optimize import root_scalar
+
+    x = float(root_scalar(lambda v: (2 * j1(v) / v) ** 2 - level, bracket=(1e-6, 3.8317), method="brentq").root)
+    return float(np.arcsin(x * SPEED_OF_LIGHT_M_PER_S / (np.pi * DISH_DIAMETER_M * frequency_hz)))
 
 
 def drift_averaged_power_beam(

@@ -1,4 +1,4 @@
-"""Where the telescope looked: meridian points of each integration, and the phase centre of a tile.
+"""Directions on the sky, of date and ICRS: where the telescope looked, and the angles between directions.
 
 The DSA-110 does not track. The correlator fringe-stops each integration to the meridian: right ascension = apparent
 local sidereal time, declination = the pointing declination, both *of date*. Everything after conversion works in ICRS, so
@@ -8,8 +8,6 @@ the one place where apparent coordinates become ICRS is here. The site is always
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import erfa
 import numpy as np
@@ -134,41 +132,15 @@ def meridian_icrs(time_jd_utc: ArrayLike, app_dec_rad: ArrayLike, site: Site) ->
     return apparent_to_icrs(lst, np.broadcast_to(app_dec_rad, time_jd.shape), time_jd, site)
 
 
+def angular_separation_rad(ra1_rad: ArrayLike, dec1_rad: ArrayLike, ra2_rad: ArrayLike, dec2_rad: ArrayLike) -> NDArray[np.float64]:
+    """Great-circle distance (haversine formula, exact to rounding at the degree scale of a beam); all arguments broadcast."""
+    ra1, dec1, ra2, dec2 = (np.asarray(a, dtype=np.float64) for a in (ra1_rad, dec1_rad, ra2_rad, dec2_rad))
+    h = np.sin((dec2 - dec1) / 2) ** 2 + np.cos(dec1) * np.cos(dec2) * np.sin((ra2 - ra1) / 2) ** 2
+    return 2.0 * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0)))
+
+
 def circular_mean_rad(angle_rad: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Mean direction of angles, in [0, 2 pi); right ascensions are never averaged arithmetically (pitfall 8)."""
     angle = np.asarray(angle_rad, dtype=np.float64)
     w = np.ones(angle.shape) if weight is None else np.asarray(weight, dtype=np.float64)
     return float(np.mod(np.arctan2(np.sum(w * np.sin(angle)), np.sum(w * np.cos(angle))), 2 * np.pi))
-
-
-SCALE_KEYWORD = "DSA110_APPARENT_SCALE"
-"""Keyword of a Measurement Set with geometric baselines: apparent over ICRS angle at its phase centre (`apparent_scale`)."""
-
-
-def read_apparent_scale(main: Any) -> float:
-    """Factor that turns an open Measurement Set's UVW into baselines for ICRS directions.
-
-    1 where the keyword is absent: other programs' data, and calibrated data, whose UVW carry the factor already.
-    """
-    return float(main.getkeyword(SCALE_KEYWORD)) if SCALE_KEYWORD in main.keywordnames() else 1.0
-
-
-def read_tile_pointing(ms: Path) -> TilePointing:
-    """Read where a tile looked from its Measurement Set (POINTING and FIELD tables, written by `conversion`)."""
-    from casacore.tables import table
-
-    with table(f"{ms}::FIELD", ack=False) as field:
-        phase = np.asarray(field.getcell("PHASE_DIR", 0), dtype=np.float64)[0]
-    with table(f"{ms}::POINTING", ack=False) as pointing:
-        first = pointing.query("ANTENNA_ID == 0", sortlist="TIME", columns="TIME, DIRECTION")
-        time_mjd = np.asarray(first.getcol("TIME"), dtype=np.float64) / 86400.0
-        direction = np.asarray(first.getcol("DIRECTION"), dtype=np.float64)[:, 0, :]
-        first.close()
-    degrees = np.degrees(direction)
-    return TilePointing(
-        time_mjd=time_mjd,
-        ra_deg=np.mod(degrees[:, 0], 360.0),
-        dec_deg=degrees[:, 1],
-        phase_ra_deg=float(np.mod(np.degrees(phase[0]), 360.0)),
-        phase_dec_deg=float(np.degrees(phase[1])),
-    )

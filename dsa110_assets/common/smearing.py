@@ -1,0 +1,112 @@
+"""What averaging over channels and integrations takes from a source.
+
+Two kinds: what the correlator did to every visibility (`Averaging`, for models of data), and what averaging does to an image
+(`image_response`, `largest_bandwidth_loss`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate
+
+_AZIMUTHS = 12
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """What one visibility of a Measurement Set is a mean over.
+
+    ``channel_hz``: width of the correlator's channel, over which it averaged with the fringes stopped at the meridian point of the integration.
+    ``integration_s``: likewise in time. ``channels``: how many of its channels were averaged afterwards, about the phase centre.
+    """
+
+    channel_hz: float
+    integration_s: float
+    channels: int = 1
+
+    def response(
+        self,
+        uvw_m: NDArray[np.float64],
+        lmn: NDArray[np.float64],
+        pointing_lmn: NDArray[np.float64],
+        dec_rad: float,
+        frequency_hz: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Amplitude that is left of a source of unit amplitude, (Nrows, Nsources, Nfreqs).
+
+        The correlator's phase ``2 pi f tau``, ``tau = b.(s - s_t)/c``, runs by ``2 pi tau dnu`` across a channel and by ``2 pi f (dtau/dt) T`` over
+        an integration; each leaves a ``sinc`` (Thompson, Moran & Swenson 2017, eqs. 6.66 and 6.80). The mean of N channels
+        leaves ``sin(N x) / (N sin x)``, ``x = pi dnu b.(s - s0)/c``.
+
+        Args:
+            uvw_m: (Nrows, 3).
+            lmn: (3, Nsources) direction cosines l, m, n - 1 from the phase centre s0.
+            pointing_lmn: (3, Nrows): those of the row's meridian point s_t.
+            dec_rad: of the phase centre.
+            frequency_hz: (Nfreqs,).
+        """
+        delay_s = (uvw_m @ lmn - np.einsum("rc,cr->r", uvw_m, pointing_lmn)[:, None]) / SPEED_OF_LIGHT_M_PER_S
+        rate_m = baseline_rate(uvw_m, dec_rad)
+        turn = (rate_m @ lmn - np.einsum("rc,cr->r", rate_m, pointing_lmn)[:, None]) * (self.integration_s / SPEED_OF_LIGHT_M_PER_S)
+        left = np.sinc(delay_s * self.channel_hz)[:, :, None] * np.sinc(turn[:, :, None] * frequency_hz)
+        if self.channels > 1:
+            x = self.channel_hz * (uvw_m @ lmn) / SPEED_OF_LIGHT_M_PER_S
+            left *= (np.sinc(self.channels * x) / np.sinc(x))[:, :, None]
+        return left
+
+
+def image_response(
+    uvw_m: NDArray[np.float64],
+    lmn: NDArray[np.float64],
+    pointing_lmn: NDArray[np.float64],
+    dec_rad: float,
+    frequency_hz: float,
+    *,
+    channel_hz: float,
+    integration_s: float,
+) -> NDArray[np.float64]:
+    """Peak of a point source in an image relative to one without averaging: the mean over a sample of the visibilities, (Nsources,).
+
+    The phase ``2 pi f/c b.(s - s0)`` runs by ``2 pi b.(s - s0) dnu/c`` across a channel, s0 being the tile's phase centre to which
+    the channels were averaged, and by ``2 pi f/c (db/dt).(s - s_t) tau`` over an integration, s_t being that integration's meridian point, to which
+    the correlator stops the fringes. Each loses ``sinc`` (Thompson, Moran & Swenson 2017, eqs. 6.66 and 6.80).
+
+    Args:
+        uvw_m: (Nrows, 3).
+        lmn: (3, Nsources) direction cosines l, m, n - 1 from the phase centre.
+        pointing_lmn: (3, Nrows): those of the row's meridian point.
+        dec_rad: of the phase centre.
+        frequency_hz: effective frequency of the image.
+        channel_hz: width of an averaged channel.
+        integration_s: length of an integration.
+    """
+    kept = np.sinc(uvw_m @ lmn * (channel_hz / SPEED_OF_LIGHT_M_PER_S))
+    rate = baseline_rate(uvw_m, dec_rad)
+    fringe_m = rate @ lmn - np.einsum("rc,cr->r", rate, pointing_lmn)[:, None]
+    kept *= np.sinc(fringe_m * frequency_hz / SPEED_OF_LIGHT_M_PER_S * integration_s)
+    return kept.mean(axis=0)
+
+
+def largest_bandwidth_loss(
+    uvw_m: NDArray[np.float64], bandwidth_hz: float, radius_rad: float, weight: NDArray[np.float64] | None = None
+) -> float:
+    """Fractional loss of peak flux of a point source ``radius_rad`` from the phase centre, natural weights, worst position angle.
+
+    A channel of width B loses ``1 - sinc(B tau)`` with ``tau = (u l + v m + w (n - 1)) / c`` (Thompson, Moran & Swenson 2017, section 6.3.1);
+    the image's peak loses the weighted mean over visibilities.
+
+    Args:
+        uvw_m: (Nrows, 3), metres; a sample of rows suffices.
+        bandwidth_hz: of an averaged channel.
+        radius_rad: distance from the phase centre.
+        weight: (Nrows,); equal when None.
+    """
+    angle = np.linspace(0.0, 2 * np.pi, _AZIMUTHS, endpoint=False)
+    n_minus_1 = np.sqrt(1 - np.sin(radius_rad) ** 2) - 1
+    direction = np.stack([np.sin(radius_rad) * np.cos(angle), np.sin(radius_rad) * np.sin(angle), np.full(angle.size, n_minus_1)])
+    kept = np.sinc(bandwidth_hz * (uvw_m @ direction) / SPEED_OF_LIGHT_M_PER_S)
+    return float(1.0 - np.average(kept, axis=0, weights=weight).min())
