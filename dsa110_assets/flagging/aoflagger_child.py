@@ -18,6 +18,7 @@ import sys
 
 import numpy as np
 
+from dsa110_assets.common.robust import MAD_TO_SIGMA_ROUNDED
 from dsa110_assets.flagging.extension import extend
 from dsa110_assets.flagging.shared import attach
 from dsa110_assets.flagging.sky_filter import RAYLEIGH_MEDIAN, sky_basis, subtract_sky
@@ -37,7 +38,7 @@ def main() -> None:
     reasons = attach(task["reasons"], shape, "uint8")
     gain = attach(task["gain"], tuple(task["gain_shape"]), "float32")
     levels = attach(task["levels"], (n_bls, n_pol, 2), "float64")
-    clip = RAYLEIGH_MEDIAN + task["clip_sigma"] * 1.4826 * RAYLEIGH_MAD
+    clip = RAYLEIGH_MEDIAN + task["clip_sigma"] * MAD_TO_SIGMA_ROUNDED * RAYLEIGH_MAD
 
     flagger = aoflagger.AOFlagger()
     strategy = flagger.load_strategy_file(task["strategy"])

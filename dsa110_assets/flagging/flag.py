@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.common.instrument import INTEGRATION_S, LARGEST_CREDIBLE_VALUE
+from dsa110_assets.common.robust import MAD_TO_SIGMA_ROUNDED, robust_sigma_along
 from dsa110_assets.flagging.interference import flag_interference
 from dsa110_assets.flagging.reasons import FlagReason
 from dsa110_assets.flagging.threads import over_range
@@ -164,7 +165,7 @@ def loud_baselines(
         system = np.sqrt(np.nanmedian(power, axis=1))
         coefficient, noise = np.moveaxis(levels / (system[ant_1] * system[ant_2])[..., None], -1, 0)
         typical = np.nanmedian(coefficient, axis=0)
-        deviation = 1.4826 * np.nanmedian(np.abs(coefficient - typical), axis=0)
+        deviation = robust_sigma_along(coefficient, axis=0, mad_to_sigma=MAD_TO_SIGMA_ROUNDED)
         return coefficient > np.maximum(3 * typical + 3 * np.nanmedian(noise, axis=0), typical + CLIP_SIGMA * deviation)
 
 

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from dsa110_assets import products
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam
+from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging.channels import BandChannel
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.fits_images import ImageMetadata, write_image
 from dsa110_assets.imaging.grid import ImageGrid
-from dsa110_assets.imaging.noise import local_rms_map, robust_rms
+from dsa110_assets.imaging.noise import local_rms_map
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.primary_beam import primary_beam_image
 from dsa110_assets.imaging.spectral_index import LARGEST_ERROR, LEAST_SNR, PowerLaw, fit_power_law
@@ -91,7 +92,7 @@ def write_channels(
         own = replace(options, reference_frequency_hz=part.frequency_hz)
         channel_pb = primary_beam_image(part.vis, part.weights, grid, own)
         inside = channel_pb >= BEAM_CUTOFF
-        noise = robust_rms(channel.residual[inside])
+        noise = robust_sigma(channel.residual[inside])
         if not np.isfinite(noise) or noise <= 0:
             raise ImagingError(
                 name, f"the noise of channel {channel.number} is {noise}", "look at the calibrated visibilities of that part of the band"

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.common.restoring_beam import RestoringBeam
-from dsa110_assets.imaging.noise import dilate, local_rms_map, robust_rms
+from dsa110_assets.common.robust import robust_sigma
+from dsa110_assets.imaging.noise import dilate, local_rms_map
 from dsa110_assets.imaging.options import ImagingOptions
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Cleaner:
         cycles = 0
         while not converged and cycles < options.max_major and self._iterations_left > 0:
             mean = self._mean(residual)
-            sigma = robust_rms(mean[::2, ::2])
+            sigma = robust_sigma(mean[::2, ::2])
             search_limit = options.auto_mask_sigma * sigma
             before = _State(model.copy(), residual.copy(), self._peak(mean, None), sigma)
             search_mask = self._with_unexpected(mean, search_mask, max(search_limit, _UNEXPECTED * before.peak))
@@ -137,7 +138,7 @@ class Cleaner:
             residual = np.ascontiguousarray(exact_residual(model))
             cycles += 1
             mean = self._mean(residual)
-            peak, noise = self._peak(mean, None), robust_rms(mean[::2, ::2])
+            peak, noise = self._peak(mean, None), robust_sigma(mean[::2, ::2])
             if before.is_better_than(peak, noise):
                 model, residual = before.model, before.residual
                 gain *= 0.5

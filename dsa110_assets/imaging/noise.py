@@ -1,7 +1,4 @@
-"""Noise of images: robust global value and a map of the local value.
-
-What does not belong here: the thermal prediction (`weighting`) and verdicts about it (`quality.image`).
-"""
+"""A map of the local noise of an image."""
 
 from __future__ import annotations
 
@@ -9,16 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-MAD_TO_SIGMA = 1.4826022185056018
-"""Standard deviation of a normal distribution per median absolute deviation."""
-
-
-def robust_rms(values: NDArray[np.floating]) -> float:
-    """Standard deviation from the median absolute deviation about the median; NaN are ignored; NaN without values."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return float("nan")
-    return float(MAD_TO_SIGMA * np.median(np.abs(finite - np.median(finite))))
+from dsa110_assets.common.robust import robust_sigma
 
 
 def local_rms_map(residual: NDArray[np.float32], beam_px: float, box_beams: float = 40.0) -> NDArray[np.float32]:
@@ -34,7 +22,7 @@ def local_rms_map(residual: NDArray[np.float32], beam_px: float, box_beams: floa
         for j in range(n_box):
             box = residual[edges[i] : edges[i + 1], edges[j] : edges[j + 1]]
             stride = max(1, int(beam_px // 3))
-            coarse[i, j] = robust_rms(box[::stride, ::stride])
+            coarse[i, j] = robust_sigma(box[::stride, ::stride])
     if n_box == 1:
         return np.full(residual.shape, coarse[0, 0], dtype=np.float32)
     position = (np.arange(size) + 0.5) / size * n_box - 0.5

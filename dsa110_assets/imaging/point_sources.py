@@ -22,8 +22,8 @@ from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.common.instrument import airy_power_beam
 from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate
 from dsa110_assets.common.restoring_beam import FWHM_PER_SIGMA, RestoringBeam, quadratic_form
+from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.imaging.grid import ImageGrid
-from dsa110_assets.imaging.noise import robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.primary_beam import beam_sampling, direction_cosines, effective_beam, smearing_loss
 from dsa110_assets.imaging.visibilities import Visibilities
@@ -233,7 +233,7 @@ class BrightSourceFinder:
         Returns:
             The sources, and whether another round would change them noticeably.
         """
-        sigma, peak = robust_rms(image[::2, ::2]), float(np.abs(image).max())
+        sigma, peak = robust_sigma(image[::2, ::2]), float(np.abs(image).max())
         # not deeper than the PSF is trusted: the next round sees what is left exactly
         y, x, flux = self._clusters(*self._components(image, max(self.limit_jy, 5 * sigma, 0.5 * self._accepted * peak)))
         if y.size:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dsa110_assets.common.instrument import BEAM_CUTOFF
+from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.imaging.engine import EngineImages
-from dsa110_assets.imaging.noise import robust_rms
 from dsa110_assets.imaging.visibilities import AntennaGains, Visibilities, blocks_of_rows
 from dsa110_assets.imaging.weighting import ImagingWeights
 
@@ -62,7 +62,7 @@ class Attempt:
     @property
     def noise_jy_per_beam(self) -> float:
         """Robust rms of the residual inside the primary beam."""
-        return robust_rms(self.images.residual[self.primary_beam >= BEAM_CUTOFF])
+        return robust_sigma(self.images.residual[self.primary_beam >= BEAM_CUTOFF])
 
     @property
     def dynamic_range(self) -> float:

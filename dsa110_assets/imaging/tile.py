@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dsa110_assets import products
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam
+from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging import channels, selfcal, tclean, wgridder, wsclean
 from dsa110_assets.imaging.channel_files import ChannelReport, SourceSpectrum, write_channels
@@ -25,7 +26,7 @@ from dsa110_assets.imaging.channels import BandChannel, split_band
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.fits_images import ImageMetadata, read_mask, write_image
 from dsa110_assets.imaging.grid import ImageGrid, circle_mask
-from dsa110_assets.imaging.noise import local_rms_map, robust_rms
+from dsa110_assets.imaging.noise import local_rms_map
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import on_image
 from dsa110_assets.imaging.preview import write_previews
@@ -141,7 +142,7 @@ def image_tile(
             images = _run_engine(ms, vis, weights, parts, grid, options, mask, mask_sky, strict_mask=strict)
             clock.lap("channels_engine")
     inside = pb >= BEAM_CUTOFF
-    noise = robust_rms(images.residual[inside])
+    noise = robust_sigma(images.residual[inside])
     if not np.isfinite(noise) or noise <= 0:
         raise ImagingError(ms, f"the residual's noise is {noise}", "look at the calibrated visibilities: they carry no signal and no noise")
     rms = local_rms_map(images.residual, images.beam.major_arcsec / options.cell_arcsec)

@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets.common.restoring_beam import RestoringBeam
+from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.imaging.clean import Cleaner
 from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.grid import ImageGrid
-from dsa110_assets.imaging.noise import robust_rms
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import (
     LOWEST_BEAM,
@@ -229,7 +229,7 @@ def without_bright_sources(
     if options.seed_from_catalog and len(seeds := finder.seed(near_y, near_x, near_flux)):
         left = subtract(seeds)
         rounds += 1
-        if robust_rms(left[::2, ::2]) < robust_rms(image[::2, ::2]):
+        if robust_sigma(left[::2, ::2]) < robust_sigma(image[::2, ::2]):
             sources, image = seeds, left
         else:  # the catalogue is of another sky
             rest = vis.vis_jy
@@ -240,11 +240,11 @@ def without_bright_sources(
             break
         before, left = rest, subtract(better)
         rounds += 1
-        if robust_rms(left[::2, ::2]) > 1.1 * robust_rms(image[::2, ::2]):  # it is not made of point sources: leave it to CLEAN
+        if robust_sigma(left[::2, ::2]) > 1.1 * robust_sigma(image[::2, ::2]):  # it is not made of point sources: leave it to CLEAN
             rest = before
             gridder.replace_visibilities(rest)
             break
-        settled = robust_rms(left[::2, ::2]) > _SETTLED * robust_rms(image[::2, ::2]) and len(better) <= len(sources)
+        settled = robust_sigma(left[::2, ::2]) > _SETTLED * robust_sigma(image[::2, ::2]) and len(better) <= len(sources)
         sources, image = better, left
         if settled:
             break

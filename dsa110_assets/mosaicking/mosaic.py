@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from astropy.stats import mad_std
 from numpy.typing import NDArray
 
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam, common_beam, largest_difference, mean_beam
+from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.errors import MosaicError
 from dsa110_assets.mosaicking.convolution import convolve_to_beam
 from dsa110_assets.mosaicking.grid import MosaicGrid, choose_grid, pixel_map, windows_of
@@ -204,7 +204,7 @@ def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: RestoringB
             f"weights say a noise of {weight_noise:.3g} Jy/beam, the header {tile.noise_jy_per_beam:.3g}: they are not inverse variances",
             "make the tile's image again",
         )
-    scatter = float(mad_std(image[sample][seen]))
+    scatter = robust_sigma(image[sample][seen])
     if scatter > NOISE_OUTLIER * weight_noise:
         return f"pixels scatter by {scatter:.3g} Jy/beam, the weights say {weight_noise:.3g}"
     if largest_difference([tile.beam], target) > 1e-4:
@@ -213,7 +213,7 @@ def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: RestoringB
         seen = seen & ~invalid[sample]
         if not seen.any():
             return "no pixel with data after the convolution to the common beam"
-        after = float(mad_std(image[sample][seen]))
+        after = robust_sigma(image[sample][seen])
         if scatter > 0 and after > 0:  # noise in Jy/beam changes with the beam, by a factor that only the image knows
             weight *= np.float32((scatter / after) ** 2)
     table, tile_wcs = interpolation_table(), tile.wcs()
@@ -310,7 +310,7 @@ def _write(
         convolved=convolved,
         noise_min_jy_per_beam=float(noises.min()),
         noise_median_jy_per_beam=float(np.median(noises)),
-        snr_scatter=float(mad_std(snrs)),
+        snr_scatter=robust_sigma(snrs),
         area_deg2=pixels * (grid.cell_arcsec / 3600.0) ** 2,
         max_coverage=max_coverage,
         duration_s=time.perf_counter() - began,

@@ -8,6 +8,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.robust import MAD_TO_SIGMA_ROUNDED
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -305,4 +307,4 @@ def annulus_statistics(
         median[s] = _median(buffer, n)
         for k in range(n):
             buffer[k] = abs(buffer[k] - median[s])
-        spread[s] = 1.4826 * _median(buffer, n)
+        spread[s] = MAD_TO_SIGMA_ROUNDED * _median(buffer, n)

@@ -33,6 +33,7 @@ from scipy.spatial import cKDTree
 
 from dsa110_assets.common.fits_planes import pixel_positions
 from dsa110_assets.common.restoring_beam import AREA_PER_FWHM2, FWHM_PER_SIGMA, BeamFrame, RestoringBeam, pixel_forms
+from dsa110_assets.common.robust import MEDIAN_ERROR
 from dsa110_assets.errors import PhotometryError
 
 _SAME_SOURCE_BEAMS = 0.1
@@ -290,7 +291,7 @@ def _filter(
     variance = variance * options.error_scale**2
     if options.subtract_background:  # a median's error, over the independent beams of the annulus, times the filter's response
         beams = np.pi * (outer**2 - inner**2) / AREA_PER_FWHM2
-        variance = variance + (2.0 * 1.2533 * np.nan_to_num(spread)) ** 2 / beams
+        variance = variance + (2.0 * MEDIAN_ERROR * np.nan_to_num(spread)) ** 2 / beams
     return {"flux": flux, "variance": variance, "coverage": coverage, "bits": bits, "n_blend": n_blend, "median": median, "spread": spread}
 
 

@@ -15,11 +15,12 @@ import pandas as pd
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize
 
 from dsa110_assets import products
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam, quadratic_form
+from dsa110_assets.common.robust import MEDIAN_ERROR, robust_sigma, robust_sigma_along
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ProductVerificationError, RestoringBeamError
 from dsa110_assets.quality.verdict import Verdict
@@ -31,15 +32,12 @@ _ISOLATION_BEAMS = 3.0
 _MOST_SOURCES = 200
 _NOISE_POSITIONS = 10_000
 """Places at which the noise of the fits is measured: to 1.2 %."""
-_MAD_TO_SIGMA = 1.4826022185056018
 
 
 _COMPLETENESS_SNR = 10.0
 """Catalogue sources expected above this many times the noise should be in the image ..."""
 _FOUND_SNR = 5.0
 """... and are, when a pixel within half a beam of them is above this."""
-_MEDIAN_ERROR = 1.2533
-"""Standard error of a median in units of that of a mean (normal distribution)."""
 _ERRORS_TO_DECIDE = 3.0
 """A value may be called good or bad only where its error times this fits into the tolerance."""
 
@@ -140,7 +138,7 @@ def judge_tile(planes: TilePlanes, sky: pd.DataFrame | None, limits: ImageLimits
     inside = planes.primary_beam >= BEAM_CUTOFF
     rest = planes.residual[inside].astype(np.float64)
     rest = rest[np.isfinite(rest)]
-    noise = float(_MAD_TO_SIGMA * stats.median_abs_deviation(rest)) if rest.size else float("nan")
+    noise = robust_sigma(rest)
     thermal = float(planes.header.get("DSATHERM", float("nan")))
     bright = planes.image[inside]
     bright = bright[np.isfinite(bright)]
@@ -251,8 +249,8 @@ def _flux_ratio(compared: CatalogComparison) -> tuple[float, float]:
     n = compared.flux_ratio.size
     if n < MIN_SOURCES:
         return float("nan"), float("nan")
-    scatter = _MAD_TO_SIGMA * float(stats.median_abs_deviation(compared.flux_ratio))
-    return float(np.median(compared.flux_ratio)), _MEDIAN_ERROR * scatter / math.sqrt(n)
+    scatter = robust_sigma(compared.flux_ratio)
+    return float(np.median(compared.flux_ratio)), MEDIAN_ERROR * scatter / math.sqrt(n)
 
 
 def _position_offset(compared: CatalogComparison) -> tuple[float, float]:
@@ -260,9 +258,9 @@ def _position_offset(compared: CatalogComparison) -> tuple[float, float]:
     n = compared.snr.size
     if n < MIN_SOURCES:
         return float("nan"), float("nan")
-    scatter = [_MAD_TO_SIGMA * float(stats.median_abs_deviation(a)) for a in (compared.east_arcsec, compared.north_arcsec)]
+    scatter = [robust_sigma(a) for a in (compared.east_arcsec, compared.north_arcsec)]
     offset = float(np.hypot(np.median(compared.east_arcsec), np.median(compared.north_arcsec)))
-    return offset, _MEDIAN_ERROR * max(scatter) / math.sqrt(n)
+    return offset, MEDIAN_ERROR * max(scatter) / math.sqrt(n)
 
 
 def _expected(planes: TilePlanes, sky: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -349,7 +347,7 @@ def _errors_of_fits(planes: TilePlanes, inverse: NDArray[np.float64], reach: int
     rows, columns = np.divmod(places, inside.shape[1])
     windows = np.lib.stride_tricks.sliding_window_view(planes.residual, shape.shape)
     estimates = windows[rows, columns].reshape(places.size, -1) @ estimator.T
-    errors = _MAD_TO_SIGMA * stats.median_abs_deviation(estimates, axis=0, nan_policy="omit")
+    errors = robust_sigma_along(estimates, axis=0)
     return float(errors[0]), np.asarray(errors[1:], dtype=np.float64)
 
 

@@ -8,6 +8,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.robust import MAD_TO_SIGMA_ROUNDED
+
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -105,7 +107,7 @@ def indices(offsets: I64, flux: F64, error: F64, out: F64) -> None:
 def _own_scatter(deviation: F64, error: F64) -> float:
     """Variance beyond the errors that the source's own epochs show, 0 unless it clearly exceeds the spread's own noise."""
     n = deviation.size
-    spread = (1.4826 * np.median(np.abs(deviation))) ** 2
+    spread = (MAD_TO_SIGMA_ROUNDED * np.median(np.abs(deviation))) ** 2
     return max(0.0, spread - np.median(error) ** 2 * (1.0 + 3.5 / np.sqrt(n)))
 
 
