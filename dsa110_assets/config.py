@@ -43,7 +43,6 @@ class PipelineConfig(BaseSettings):
         None, description="PostgreSQL server (postgresql://user:password@host/db). Unset: an embedded server under the state directory."
     )
     api_host: str = Field("127.0.0.1", description="Address on which the services of `dsa110 up` listen.")
-    api_port: int = Field(8000, ge=1, le=65535, description="Port of the API and its pages.")
     dagster_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI in development.")
     max_workers: int = Field(
         4,
@@ -137,7 +136,9 @@ class PipelineConfig(BaseSettings):
         None, description="CSV of further positions to measure in every mosaic: name, ra_deg, dec_deg."
     )
 
-    vizier_server: str = Field("vizier.cds.unistra.fr", description="VizieR or a mirror of it, for `dsa110 catalogs refresh`.")
+    vizier_server: str = Field(
+        "vizier.cds.unistra.fr", description="VizieR or a mirror, asked by `dsa110 catalogs refresh SURVEY --dec DEC`."
+    )
 
     # --- imaging
     gridder: Literal["wgridder", "wproject", "wsclean"] = Field(

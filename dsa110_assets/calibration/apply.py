@@ -231,7 +231,7 @@ def _check_strip(ms: Path, tables: Sequence[CalTable], tolerance_deg: float) -> 
             raise CalibrationMismatchError(
                 one.path,
                 f"was solved at declination {one.declination_deg:.2f} deg, the data {ms.name} are at {declination_deg:.2f} deg",
-                "use tables of the same declination strip (`dsa110 apply` without --caltable finds them)",
+                "use tables of the same declination strip (`dsa110 apply --ms MS` without --caltable finds them)",
             )
 
 

@@ -81,7 +81,7 @@ def select_tables(
         raise NoCalibrationError(
             f"{night}, MJD {mid_mjd:.4f}",
             cause,
-            "solve a calibrator tile of this night (`dsa110 calibrate`) or raise PIPELINE_CAL_BORROW_DAYS",
+            "solve a calibrator tile of this night (`dsa110 calibrate --ms MS`) or raise PIPELINE_CAL_BORROW_DAYS",
         )
 
     def same_night(c: CalCandidate) -> bool:

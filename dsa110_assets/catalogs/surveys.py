@@ -294,7 +294,7 @@ def load(parquet: Path) -> pd.DataFrame:
         NonRetriableError: missing or not such a file.
     """
     if not parquet.is_file():
-        raise NonRetriableError(parquet, "there is no such table", f"make it with `dsa110 catalogs refresh {parquet.stem}`")
+        raise NonRetriableError(parquet, "there is no such table", f"make it with `dsa110 catalogs refresh {parquet.stem} --dec DEC`")
     try:
         table = pd.read_parquet(parquet)
     except (OSError, ValueError) as error:

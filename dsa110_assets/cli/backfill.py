@@ -96,7 +96,9 @@ def launch(config: PipelineConfig, chosen: Backfill, title: str) -> str:
     }
     answer = _ask(config, LAUNCH, {"params": parameters})["launchPartitionBackfill"]
     if answer["__typename"] != "LaunchBackfillSuccess":
-        raise NonRetriableError("backfill", answer.get("message", answer["__typename"]), "look at `dsa110 backfill --dry-run`")
+        raise NonRetriableError(
+            "backfill", answer.get("message", answer["__typename"]), "run the same command with `--dry-run` and check the list"
+        )
     return str(answer["backfillId"])
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dsa110_assets.calibration.solve import SolveReport
     from dsa110_assets.stages.platform import Platform
 
-MeasurementSet = Annotated[Path, typer.Option("--ms", help="Measurement Set of `dsa110 convert` or of the platform.")]
+MeasurementSet = Annotated[Path, typer.Option("--ms", help="Measurement Set, made by hand or by the platform.")]
 Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
 EXIT_REFUSED = 1
 
@@ -132,7 +132,9 @@ def apply(
         result = tile.calibrate(platform, TileRun(group_id, _run_id()))
     if result is None:
         raise NoCalibrationError(
-            group_id, "no valid tables of its declination strip and nights are registered", "solve a calibrator's tile: `dsa110 calibrate`"
+            group_id,
+            "no valid tables of its declination strip and nights are registered",
+            "solve a calibrator's tile: `dsa110 calibrate --ms MS`",
         )
     _show_figures(result.figures, {"output": str(result.paths["path"])}, json=json)
 

@@ -170,7 +170,13 @@ def show_list(*, json: JsonOption = False) -> None:
         path = Path(str(row["path"]))
         row["made"] = f"{datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%dT%H:%M:%SZ}" if path.is_file() else None
         if row["made"] is None:
-            row["contents"] = f"not there; `dsa110 catalogs refresh {row['name']}`"
+            calibrators_wanted = row["name"] == "calibrators"
+            step = (
+                "`dsa110 catalogs refresh calibrators --file FILE`"
+                if calibrators_wanted
+                else f"`dsa110 catalogs refresh {row['name']} --dec DEC`"
+            )
+            row["contents"] = f"not there; {step}"
         row["path"] = str(path)
     if json:
         emit_json(rows)

@@ -147,7 +147,7 @@ def backup(
 
 @app.command("restore")
 def restore(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="Made by `dsa110 db backup`.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Made by `dsa110 db backup FILE`.")],
     *,
     replace: Annotated[bool, typer.Option(help="Drop what the registry holds now. Stop the platform first.")] = False,
 ) -> None:

@@ -214,7 +214,7 @@ def show(console: Console, report: DemoReport, platform: Platform, places: DemoP
         console.print(f"  [{'green' if kept else 'red'}]{'kept  ' if kept else 'BROKEN'}[/] {promise}: {figure}")
     console.print(f"[bold]Where to look[/] (after {elapsed_s:.0f} s)")
     console.print(f"  images, mosaics, tables: {places.root / 'products'}; Measurement Sets: {places.root / 'ms'}")
-    console.print(f"  the registry: source {places.root / 'demo.env'} && dsa110 db query 'TABLE ingest_queue'")
+    console.print(f"  the registry: `source {places.root / 'demo.env'} && dsa110 db query 'TABLE ingest_queue'`")
     if port is not None:
         console.print(
             f"  Dagster UI: http://127.0.0.1:{port}/assets (asset graph: /asset-groups); it runs until `make clean` or `dsa110 demo --stop`"

@@ -146,9 +146,15 @@ def check_catalogs(config: PipelineConfig) -> list[Finding]:
 
     directory = ProductPaths.of(config).catalogs_dir
     findings: list[Finding] = []
-    for subject, name, variable, source in (
-        ("calibrator catalogue", "vla_calibrators.sqlite3", "PIPELINE_VLA_CALIBRATORS_FILE", config.vla_calibrators_file),
-        ("reference sky", "nvss.parquet", "PIPELINE_NVSS_FILE", config.nvss_file),
+    for subject, name, variable, source, refresh in (
+        (
+            "calibrator catalogue",
+            "vla_calibrators.sqlite3",
+            "PIPELINE_VLA_CALIBRATORS_FILE",
+            config.vla_calibrators_file,
+            "`dsa110 catalogs refresh calibrators`",
+        ),
+        ("reference sky", "nvss.parquet", "PIPELINE_NVSS_FILE", config.nvss_file, "`dsa110 catalogs refresh nvss`"),
     ):
         path = directory / name
         if path.is_file():
@@ -159,12 +165,12 @@ def check_catalogs(config: PipelineConfig) -> list[Finding]:
                     subject,
                     "warning",
                     f"{name} is not made yet from {source}",
-                    "make it with `dsa110 catalogs refresh`, or let the running platform do it",
+                    f"make it with {refresh}, or let the running platform make it",
                 )
             )
         else:
             missing = f"{path} is missing" + (f", and so is {source}" if source is not None else "")
-            findings.append(Finding(subject, "failed", missing, f"set {variable} and run `dsa110 catalogs refresh`"))
+            findings.append(Finding(subject, "failed", missing, f"set {variable} and run {refresh}"))
     return findings
 
 
@@ -216,7 +222,6 @@ def preflight(
         lambda: check_database(config),
         *([check_casa] if casa else []),
         lambda: check_port("Dagster UI", "PIPELINE_DAGSTER_PORT", config.api_host, config.dagster_port),
-        lambda: check_port("API", "PIPELINE_API_PORT", config.api_host, config.api_port),
         lambda: check_catalogs(config),
     ]
     findings: list[Finding] = []

@@ -104,7 +104,7 @@ def read_visibilities(ms: Path, gains: AntennaGains | None = None) -> Visibiliti
     with table(str(ms), ack=False) as main:
         if CALIBRATED_KEYWORD not in main.keywordnames():
             raise ImagingError(
-                ms, f"not calibrated (no keyword {CALIBRATED_KEYWORD})", "run the calibrated_ms asset, or `dsa110 calibrate`, first"
+                ms, f"not calibrated (no keyword {CALIBRATED_KEYWORD})", "materialize calibrated_ms, or run `dsa110 apply --ms MS`, first"
             )
         if "WEIGHT_SPECTRUM" not in main.colnames():
             raise ImagingError(ms, "no column WEIGHT_SPECTRUM, so the noise is unknown", "make the calibrated_ms asset again")

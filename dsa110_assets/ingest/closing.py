@@ -66,7 +66,7 @@ def close_ready_groups(session: Session, now: datetime, config: PipelineConfig, 
             error = IncompleteGroupError(
                 group.group_id,
                 f"incomplete: {len(have)} of {config.expected_subbands} subbands after {config.group_deadline_s:.0f} s, missing {missing}",
-                "a late subband reopens it; `dsa110 ingest retry` processes what is there",
+                f"a late subband reopens it; `dsa110 ingest retry {group.group_id}` processes what is there",
             )
             set_failed(group, now, error)
             failed.append(group.group_id)

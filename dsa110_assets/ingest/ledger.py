@@ -310,7 +310,7 @@ def release_expired(session: Session, now: datetime, *, max_attempts: int) -> Re
         error = LeaseLostError(
             group.group_id,
             f"{group.lease_owner} (run {group.run_id or 'never started'}) has not renewed its lease since {group.lease_expires_at:%Y-%m-%d %H:%M:%S %Z}",
-            "look at the run's log; `dsa110 ingest retry` tries again",
+            f"look at the run's log; `dsa110 ingest retry {group.group_id}` tries again",
         )
         _end_failed(session, group, error, now, again=True, max_attempts=max_attempts, delay_s=0.0)
         (failed if group.state == GroupState.FAILED else pending).append(group.group_id)

@@ -65,7 +65,7 @@ def request_backfill(context: dg.OpExecutionContext, config: BackfillRequest, pl
 backfill_job = dg.GraphDefinition(
     name="request",
     node_defs=[request_backfill],
-    description="Makes a night or a range again; fill in the launchpad. The same as `dsa110 backfill`.",
+    description="Makes a night or a range again; fill in the launchpad. The same as `dsa110 backfill NIGHT`.",
 ).to_job(name="backfill")
 backfill_stale_job = dg.GraphDefinition(
     name="request_stale",

@@ -149,7 +149,7 @@ def channel_images(path: Path) -> list[Path]:
         raise PhotometryError(
             path,
             "no channel images (NAME-ch00-image.fits and so on) are there",
-            "image the tiles in channels: PIPELINE_IMAGE_CHANNELS, or `dsa110 image --channels 4`",
+            "image the tiles in channels: set PIPELINE_IMAGE_CHANNELS, or `dsa110 image --ms MS --imagename NAME --channels 4`",
         )
     return found
 

@@ -46,7 +46,7 @@ def restore(url: str, path: Path, *, replace: bool = False) -> None:
         RegistryError: `pg_restore` failed; its words are quoted.
     """
     if not path.is_file():
-        raise NonRetriableError(path, "is not there", "name a file that `dsa110 db backup` has written")
+        raise NonRetriableError(path, "is not there", "name a file that `dsa110 db backup FILE` has written")
     clean = ["--clean", "--if-exists"] if replace else []
     if not replace and _run(url, "psql", "-At", "-c", "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").strip() != "0":
         raise NonRetriableError("registry", "is not empty", "stop the platform, then restore with --replace, which drops what is there now")

@@ -13,13 +13,12 @@ from dsa110_assets.cli.main import run
 
 @pytest.fixture
 def machine(registry_config, monkeypatch, tmp_path):
-    """A machine on which everything is in place, and free ports."""
+    """A machine on which everything is in place, and a free port."""
     values = {"INPUT_DIR": registry_config.input_dir, "OUTPUT_DIR": registry_config.output_dir, "SCRATCH_DIR": registry_config.scratch_dir,
               "STATE_DIR": registry_config.state_dir, "DATABASE_URL": registry_config.database_url.get_secret_value()}  # fmt: skip
-    for port_name in ("API_PORT", "DAGSTER_PORT"):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            values[port_name] = probe.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        values["DAGSTER_PORT"] = probe.getsockname()[1]
     for name, value in values.items():
         monkeypatch.setenv(f"PIPELINE_{name}", str(value))
     for name in ("VLA_CALIBRATORS_FILE", "NVSS_FILE"):
@@ -74,12 +73,12 @@ def test_a_port_of_somebody_else_is_a_failure(machine, capsys):
     program = "import socket, sys; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); print(s.getsockname()[1], flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         port = int(other.stdout.readline())
-        found = preflight.check_port("API", "PIPELINE_API_PORT", "127.0.0.1", port)
+        found = preflight.check_port("Dagster UI", "PIPELINE_DAGSTER_PORT", "127.0.0.1", port)
         other.communicate("")
     assert found.verdict == "failed"
     assert str(other.pid) in found.found
-    assert "PIPELINE_API_PORT" in found.next_step
-    assert preflight.check_port("API", "PIPELINE_API_PORT", "127.0.0.1", port).verdict == "ok"
+    assert "PIPELINE_DAGSTER_PORT" in found.next_step
+    assert preflight.check_port("Dagster UI", "PIPELINE_DAGSTER_PORT", "127.0.0.1", port).verdict == "ok"
 
 
 def test_a_full_disk_is_a_failure_and_not_something_else(machine, registry_config, monkeypatch):

@@ -220,7 +220,7 @@ def test_adaptive_finds_the_channels_of_a_tile_itself(platform, tmp_path):
 
 def test_adaptive_says_when_there_are_no_channels_or_those_of_several_images(mosaic, tmp_path, capsys):
     assert run(["photometry", "adaptive", "--image", str(mosaic.parent), "--output", "s.csv"]) == 2
-    assert "dsa110 image --channels 4" in capsys.readouterr().err
+    assert "dsa110 image --ms MS --imagename NAME --channels 4" in capsys.readouterr().err
     for name in ("a", "b"):
         (tmp_path / f"{name}-ch00-image.fits").touch()
     assert run(["photometry", "adaptive", "--image", str(tmp_path), "--output", "s.csv"]) == 2

@@ -74,7 +74,11 @@ def _tables(caltables: Sequence[Path]) -> list[Path]:
     for path in caltables:
         inside = [path] if (path / "table.dat").is_file() else tables_in(path)
         if not inside:
-            raise ConfigurationError(path, "is neither a calibration table nor a directory of them", "give what `dsa110 calibrate` wrote")
+            raise ConfigurationError(
+                path,
+                "is neither a calibration table nor a directory of them",
+                "give what `dsa110 calibrate --ms MS --output DIRECTORY` wrote",
+            )
         found += inside
     return found
 

@@ -123,7 +123,7 @@ def load_plan(platform: Platform, name: str) -> MosaicPlan:
     path = platform.paths.mosaic_plan(name)
     if not path.is_file():
         raise MosaicError(
-            f"mosaic {name}", "there is no plan of this name", f"make one: `dsa110 mosaic plan --name {name} --since ... --until ...`"
+            f"mosaic {name}", "there is no plan of this name", f"make one: `dsa110 mosaic plan --name {name} --since START --until END`"
         )
     content: dict[str, Any] = json.loads(path.read_text())
     return MosaicPlan(**{**content, "tiles": tuple(content["tiles"])})  # pyright: ignore[reportArgumentType]

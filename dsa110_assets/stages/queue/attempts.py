@@ -54,7 +54,7 @@ def attempt(platform: Platform, run: TileRun) -> Iterator[int]:
 def cancelled(group_id: str) -> NonRetriableError:
     """Why an observation whose run was cancelled is left alone."""
     return NonRetriableError(
-        group_id, "its run was cancelled by a person", "re-execute the run, or `dsa110 ingest retry`, to make it after all"
+        group_id, "its run was cancelled by a person", f"to make it after all, re-execute the run, or `dsa110 ingest retry {group_id}`"
     )
 
 

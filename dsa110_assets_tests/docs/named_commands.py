@@ -1,0 +1,118 @@
+"""Every command line that a message of the package, a help text or a page of the documentation names."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "dsa110_assets"
+PROGRAMS = ("dsa110", "make", "dagster", "dg", "python")
+_NAMES_ONLY = ("docs/migration.md", "docs/decisions/", "CHANGELOG.md")
+"""Pages that speak about commands rather than tell a person to run them."""
+
+
+@dataclass(frozen=True, order=True)
+class NamedCommand:
+    """One command line. ``where``: file and line; ``instruction``: a person is told to run it, so it must be complete."""
+
+    program: str
+    arguments: tuple[str, ...]
+    where: str
+    instruction: bool
+
+    @property
+    def line(self) -> str:
+        """As a person types it."""
+        return shlex.join((self.program, *self.arguments))
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of text that people read. ``help``: the help text of a command or a message, not a developer's docstring."""
+
+    content: str
+    where: str
+    help: bool
+
+
+def texts_of_the_package() -> Iterator[Text]:
+    """All strings of the package; an f-string has ``{name}`` where it has a value."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        in_cli = path.parent.name == "cli"
+        docstrings = {
+            id(node.body[0].value): in_cli and not isinstance(node, ast.Module)
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and ast.get_docstring(node) is not None
+            and isinstance(node.body[0], ast.Expr)
+        }
+        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                content = "".join(_text_of(part) for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+                content = node.value
+            else:
+                continue
+            yield Text(content, f"{path.relative_to(ROOT)}:{node.lineno}", docstrings.get(id(node), True))
+
+
+def pages() -> list[Path]:
+    """The pages of the documentation."""
+    top = [path for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md") if (path := ROOT / name).is_file()]
+    return [*top, *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def named_commands() -> list[NamedCommand]:
+    """All of them, each with the first place that names it."""
+    found: dict[tuple[str, tuple[str, ...], bool], NamedCommand] = {}
+    for text in texts_of_the_package():
+        for code in re.findall(r"`([^`]+)`", text.content):
+            for one in commands_in(code, text.where, instruction=text.help):
+                found.setdefault((one.program, one.arguments, one.instruction), one)
+    for page in pages():
+        name = str(page.relative_to(ROOT))
+        for code in code_of_page(page.read_text()):
+            for one in commands_in(code, name, instruction=not name.startswith(_NAMES_ONLY)):
+                found.setdefault((one.program, one.arguments, one.instruction), one)
+    return sorted(found.values())
+
+
+def code_of_page(markdown: str) -> Iterator[str]:
+    """Lines of code blocks, and what stands in backticks."""
+    fence = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    for language, block in fence.findall(markdown):
+        if language != "mermaid":
+            yield from block.replace("\\\n", " ").splitlines()
+    yield from re.findall(r"`([^`]+)`", fence.sub("", markdown))
+
+
+def commands_in(code: str, where: str, *, instruction: bool) -> Iterator[NamedCommand]:
+    """The command lines in a piece of code: parts between ``&&``, without settings in front; ``a|b`` names two, ``[a]`` is an option."""
+    for part in re.split(r"&&|;|\|\|", " ".join(code.split())):
+        words = part.strip()
+        while re.match(r"[A-Z][A-Z0-9_]*=\S+ ", words):
+            words = words.split(" ", 1)[1]
+        if not words.startswith(tuple(f"{program} " for program in PROGRAMS)):
+            continue
+        words = re.sub(r"\$\([^)]*\)", "value", words)
+        tokens = shlex.split(words, comments=True)
+        choices = [[token] if " " in token else token.strip("[]").split("|") for token in tokens[1:]]
+        for arguments in itertools.product(*choices):
+            yield NamedCommand(tokens[0], arguments, where, instruction)
+
+
+def _text_of(part: ast.expr) -> str:
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    assert isinstance(part, ast.FormattedValue)
+    inside = part.value
+    name = inside.attr if isinstance(inside, ast.Attribute) else inside.id if isinstance(inside, ast.Name) else "value"
+    return "{" + name + "}"
