@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.folders import Folder
 
 _RAW_NAME = re.compile(r"(?P<stamp>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(?P<subband>\d{2})\.hdf5")
 IMAGE_SUFFIXES = ("dirty", "psf", "model", "residual", "image", "image-pb", "pb", "weight", "noise")
@@ -57,55 +58,52 @@ class ProductPaths:
         """Paths for a configuration, made absolute."""
         return cls(config.output_dir.absolute(), config.scratch_dir.absolute(), config.state_dir.absolute())
 
+    def folder(self, folder: Folder) -> Path:
+        """Where the products of one folder are."""
+        if folder is Folder.MEASUREMENT_SETS:
+            return self.output_dir
+        return (self.state_dir if folder is Folder.CATALOGS else self.scratch_dir) / folder
+
     def measurement_set(self, group_id: str) -> Path:
         """Flagged, uncalibrated Measurement Set of a tile."""
-        return self.output_dir / group_id[:10] / f"{group_id}.ms"
+        return self.folder(Folder.MEASUREMENT_SETS) / group_id[:10] / f"{group_id}.ms"
 
     def calibrated_ms(self, group_id: str) -> Path:
         """Calibrated, frequency-averaged Measurement Set of a tile (DATA holds calibrated data in Jy)."""
-        return self.output_dir / group_id[:10] / f"{group_id}.cal.ms"
+        return self.folder(Folder.MEASUREMENT_SETS) / group_id[:10] / f"{group_id}.cal.ms"
 
     def calibration_dir(self, group_id: str) -> Path:
         """Directory of the tables solved on the calibrator in this observation (``bandpass.cal``, ``gain.cal``, plots)."""
-        return self.scratch_dir / "caltables" / group_id[:10] / group_id
+        return self.folder(Folder.CALIBRATION) / group_id[:10] / group_id
 
     def image_dir(self, group_id: str) -> Path:
         """Directory of a tile's images, ``<group>-<suffix>.fits`` with the suffixes of `IMAGE_SUFFIXES`, and previews."""
-        return self.scratch_dir / "images" / group_id[:10] / group_id
+        return self.folder(Folder.IMAGES) / group_id[:10] / group_id
 
     def mosaic_dir(self, name: str) -> Path:
         """Directory of a mosaic: ``<name>-image.fits``, ``-noise``, ``-weight``, ``-coverage``, preview."""
-        return self.scratch_dir / "mosaics" / name
+        return self.folder(Folder.MOSAICS) / name
 
     def mosaic_plan(self, name: str) -> Path:
         """Which tiles a mosaic on demand would be made from (JSON)."""
-        return self.scratch_dir / "mosaics" / "plans" / f"{name}.json"
+        return self.folder(Folder.MOSAICS) / "plans" / f"{name}.json"
 
     def injection_dir(self, night: str) -> Path:
         """What became of a night's artificial sources: ``recovery.parquet``, ``completeness.csv``, ``recovery.png``."""
-        return self.scratch_dir / "injections" / night
+        return self.folder(Folder.INJECTIONS) / night
 
     def candidate_dir(self, night: str, source_id: int) -> Path:
         """Pictures and tables of an ESE candidate as of a night: ``light_curve.png``, ``cutouts.png``, ``neighbours.csv``."""
-        return self.scratch_dir / "candidates" / night / str(source_id)
+        return self.folder(Folder.CANDIDATES) / night / str(source_id)
 
     @property
     def catalogs_dir(self) -> Path:
         """Read-only reference catalogues."""
-        return self.state_dir / "catalogs"
+        return self.folder(Folder.CATALOGS)
 
     def staging_roots(self) -> tuple[Path, ...]:
         """Every directory in which `publish` may have left a ``.staging`` folder."""
-        roots = (
-            self.output_dir,
-            self.scratch_dir / "caltables",
-            self.scratch_dir / "images",
-            self.scratch_dir / "mosaics",
-            self.scratch_dir / "injections",
-            self.scratch_dir / "candidates",
-            self.catalogs_dir,
-        )
-        return tuple(root for root in roots if root.is_dir())
+        return tuple(root for root in map(self.folder, Folder) if root.is_dir())
 
 
 def image_path(directory: Path, name: str, suffix: str) -> Path:

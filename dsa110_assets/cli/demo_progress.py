@@ -9,11 +9,29 @@ from sqlalchemy import func, select
 
 from dsa110_assets.ingest import ledger
 from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion, SubbandFile, TileStage
+from dsa110_assets.stages.product import Product
+from dsa110_assets.stages.table import (
+    CALIBRATED_MS,
+    CALIBRATION_TABLES,
+    ESE_CANDIDATES,
+    FORCED_PHOTOMETRY,
+    HOURLY_MOSAIC,
+    MEASUREMENT_SET,
+    TILE_IMAGE,
+)
 
 if TYPE_CHECKING:
     from dsa110_assets.stages.platform import Platform
 
-_COUNTED = ("measurement_set", "calibration_tables", "calibrated_ms", "tile_image", "hourly_mosaic", "forced_photometry", "ese_candidates")
+_COUNTED = (
+    MEASUREMENT_SET.name,
+    CALIBRATION_TABLES.name,
+    CALIBRATED_MS.name,
+    TILE_IMAGE.name,
+    HOURLY_MOSAIC.name,
+    FORCED_PHOTOMETRY.name,
+    ESE_CANDIDATES.name,
+)
 
 
 @dataclass(frozen=True)
@@ -33,14 +51,18 @@ class Progress:
 
     def line(self, expected: int) -> str:
         """One line for people."""
-        made = dict(self.products)
+        numbers = dict(self.products)
+
+        def made(row: Product) -> int:
+            return numbers.get(row.name, 0)
+
         waiting = f", {self.awaiting} waiting for a calibrator" if self.awaiting else ""
         failed = f", [red]{self.failed} failed[/]" if self.failed else ""
         return (
             f"{self.files:4d} files ({self.rejected} rejected) | observations: {self.pending - self.awaiting} pending{waiting}, "
             f"{self.in_progress} running, {self.completed}/{expected} done{failed} | "
-            f"MS {made.get('measurement_set', 0)}, tables {made.get('calibration_tables', 0)}, images {made.get('tile_image', 0)}, "
-            f"mosaics {made.get('hourly_mosaic', 0)}, photometry {made.get('forced_photometry', 0)}, candidates {made.get('ese_candidates', 0)}"
+            f"MS {made(MEASUREMENT_SET)}, tables {made(CALIBRATION_TABLES)}, images {made(TILE_IMAGE)}, "
+            f"mosaics {made(HOURLY_MOSAIC)}, photometry {made(FORCED_PHOTOMETRY)}, candidates {made(ESE_CANDIDATES)}"
         )
 
 
@@ -54,7 +76,7 @@ def read_progress(platform: Platform, last_night: str) -> Progress:
         )
         query = select(ProductVersion.product, func.count(ProductVersion.key.distinct())).where(ProductVersion.product.in_(_COUNTED))
         products = session.execute(query.group_by(ProductVersion.product)).tuples().all()
-        ranked = session.scalar(select(func.count()).where(ProductVersion.product == "ese_candidates", ProductVersion.key == last_night))
+        ranked = session.scalar(select(func.count()).where(ProductVersion.product == ESE_CANDIDATES.name, ProductVersion.key == last_night))
     return Progress(
         files=files.get("accepted", 0),
         rejected=files.get("rejected", 0),

@@ -144,10 +144,11 @@ def _make(
     from dsa110_assets.quality.image import ImageLimits, judge_tile, read_tile
     from dsa110_assets.registry.provenance import release
     from dsa110_assets.stages.provenance.recipes import recipe_of
+    from dsa110_assets.stages.table import TILE_IMAGE
 
     assert isinstance(options, ImagingOptions)
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    recipe = recipe_of("tile_image", config)
+    recipe = recipe_of(TILE_IMAGE.name, config)
     provenance = {"DSACODE": f"{release()} {recipe.code_version}", "inputs": str(ms), "options": str(options)}
     with tempfile.TemporaryDirectory(prefix=".image-", dir=prefix.parent) as scratch:
         staged = Path(scratch)

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from dsa110_assets.orchestration.panel import FRESHNESS
+from dsa110_assets.orchestration.panel import watched
 from dsa110_assets.orchestration.private import FreshnessState, freshness_states
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
@@ -43,7 +43,7 @@ def alerts(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
 def not_fresh(instance: dg.DagsterInstance) -> list[Alert]:
     """Assets that have not been made for longer than their policy allows, as the freshness daemon judged them."""
     found: list[Alert] = []
-    for name, state in freshness_states(instance, FRESHNESS).items():
+    for name, state in freshness_states(instance, watched()).items():
         if state in (FreshnessState.FAIL, FreshnessState.WARN):
             level = "error" if state == FreshnessState.FAIL else "warning"
             title = f"{name} has not been made for longer than its freshness policy allows ({state.value.lower()})"

@@ -16,7 +16,7 @@ from dsa110_assets.orchestration.partitions import Partitions
 from dsa110_assets.orchestration.private import add_backfill, partitions_in_backfills
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import explained_failures
-from dsa110_assets.stages.queue.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
+from dsa110_assets.stages.table import TABLE
 
 if TYPE_CHECKING:
     from dsa110_assets.stages.operations.backfill import Backfill
@@ -82,13 +82,10 @@ JOBS = (backfill_job, backfill_stale_job, backfill_failed_job)
 
 def launch(instance: dg.DagsterInstance, partitions: Partitions, chosen: "Backfill", title: str) -> str:
     """Ask the daemon for a backfill; returns its identifier."""
-    definitions = {
-        **dict.fromkeys(TILE_STAGES, partitions.tile),
-        **dict.fromkeys(HOUR_ASSETS, partitions.hour),
-        **dict.fromkeys(NIGHT_ASSETS, partitions.night_live),
-        "nightly_mosaic": partitions.night,
-    }
-    subsets = {asset: definitions[asset].subset_with_partition_keys(keys) if keys else None for asset, keys in chosen.partitions.items()}
+    subsets: dict[str, dg.PartitionsSubset | None] = {}
+    for asset, keys in chosen.partitions.items():
+        definition = partitions.of(TABLE[asset])
+        subsets[asset] = definition.subset_with_partition_keys(keys) if definition is not None and keys else None
     tags = {"dagster/max_retries": "0", "dsa110/because": f"backfill of {title}"}
     return add_backfill(instance, subsets, title=f"{title}: {chosen.size} products", tags=tags)
 

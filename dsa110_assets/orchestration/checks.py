@@ -14,11 +14,12 @@ from dsa110_assets.orchestration.partitions import Partitions
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import explained_failures, observations_of
 from dsa110_assets.quality import gate
+from dsa110_assets.stages.table import TILE_IMAGE
 
 if TYPE_CHECKING:
     from dsa110_assets.quality.verdict import Verdict
 
-IMAGE = dg.AssetKey("tile_image")
+IMAGE = dg.AssetKey(TILE_IMAGE.name)
 
 
 def build(partitions: Partitions) -> dg.AssetChecksDefinition:

@@ -36,9 +36,6 @@ def clean(context: dg.OpExecutionContext, config: CleanRequest, platform: Platfo
 housekeeping_job = dg.GraphDefinition(
     name="cleaning", node_defs=[clean], description="Removes what the retention rules allow; a dry run only shows it."
 ).to_job(name="housekeeping")
-stale_job = dg.define_asset_job(
-    "look_for_stale", selection=dg.AssetSelection.assets("stale_products"), description="Look for stale products."
-)
 SCHEDULES = (
     dg.ScheduleDefinition(
         name="housekeeping_at_1500_utc",
@@ -50,7 +47,7 @@ SCHEDULES = (
     ),
     dg.ScheduleDefinition(
         name="stale_products_hourly",
-        job=stale_job,
+        job_name="look_for_stale",
         cron_schedule="40 * * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,

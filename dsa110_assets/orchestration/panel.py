@@ -1,7 +1,4 @@
-"""What every asset shows in the control panel, in one pass: code version, freshness policy, tags, links to documentation, data, source.
-
-What only one asset knows (its description, its runtime) stays in its own file. What does not belong here: sensors, checks.
-"""
+"""What every asset shows in the control panel, in one pass: code version, freshness policy, tags, links to documentation and data."""
 
 from __future__ import annotations
 
@@ -12,30 +9,25 @@ import dagster as dg
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.products import ProductPaths
-from dsa110_assets.stages.provenance.recipes import INGREDIENTS, code_of
-from dsa110_assets.stages.queue.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
+from dsa110_assets.stages.product import EachDay, Level, Product, Within
+from dsa110_assets.stages.provenance.recipes import code_of
+from dsa110_assets.stages.table import TABLE
 
 
-def _within(warn_hours: float, fail_hours: float) -> dg.FreshnessPolicy:
-    return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=fail_hours), warn_window=timedelta(hours=warn_hours))
+def freshness_of(row: Product) -> dg.FreshnessPolicy | None:
+    """When the UI and the alerts call a product overdue; None for never."""
+    match row.freshness:
+        case Within(warn_hours, fail_hours):
+            return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=fail_hours), warn_window=timedelta(hours=warn_hours))
+        case EachDay(cron, hours):
+            return dg.FreshnessPolicy.cron(deadline_cron=cron, lower_bound_delta=timedelta(hours=hours))
+        case None:
+            return None
 
 
-FRESHNESS: dict[str, dg.FreshnessPolicy] = {
-    "raw_subbands": _within(2, 24),  # the telescope observes all day; a pause of hours is worth a look, one of a day an alarm
-    **dict.fromkeys(TILE_STAGES, _within(4, 26)),
-    **dict.fromkeys(HOUR_ASSETS, _within(6, 28)),
-    "calibration_tables": _within(30, 54),  # one transit a day, and one may be missed
-    "nightly_mosaic": dg.FreshnessPolicy.cron(deadline_cron="0 6 * * *", lower_bound_delta=timedelta(hours=3)),
-    **dict.fromkeys(("light_curves", "variability_metrics", "ese_candidates"), _within(26, 50)),
-    "injection_recovery": _within(30, 54),
-    "stale_products": _within(2, 6),
-}
-_LEVELS = {
-    **dict.fromkeys(TILE_STAGES, "tile"),
-    **dict.fromkeys(HOUR_ASSETS, "hour"),
-    **dict.fromkeys(NIGHT_ASSETS, "night"),
-    "raw_subbands": "tile",
-}
+def watched() -> list[str]:
+    """Assets with a freshness policy."""
+    return [row.name for row in TABLE if row.freshness is not None]
 
 
 def dressed(asset: dg.AssetsDefinition | dg.AssetSpec, config: PipelineConfig) -> dg.AssetsDefinition | dg.AssetSpec:
@@ -46,41 +38,27 @@ def dressed(asset: dg.AssetsDefinition | dg.AssetSpec, config: PipelineConfig) -
 
 
 def _dress(spec: dg.AssetSpec, config: PipelineConfig) -> dg.AssetSpec:
-    name = spec.key.to_user_string()
+    row = TABLE[spec.key.to_user_string()]
     docs = config.docs_url.rstrip("/")
+    pages = {
+        "what it is": f"reference/products.html#{row.name}",
+        "how it is made": f"{row.page}.html",
+        "what to do when it fails": "playbook.html",
+    }
     metadata: dict[str, Any] = {
         **spec.metadata,
-        "documentation": dg.MetadataValue.md(
-            f"[how it is made]({docs}/architecture.html), [what to do when it fails]({docs}/playbook.html)"
-        ),
+        "documentation": dg.MetadataValue.md(", ".join(f"[{title}]({docs}/{page})" for title, page in pages.items())),
     }
-    if (place := _place(name, ProductPaths.of(config))) is not None:
-        metadata["data"] = dg.MetadataValue.path(place)
-    if name in INGREDIENTS and (settings := INGREDIENTS[name].settings):
-        metadata["settings that it reads"] = ", ".join(f"PIPELINE_{setting.upper()}" for setting in settings)
+    if row.folder is not None:
+        metadata["data"] = dg.MetadataValue.path(str(ProductPaths.of(config).folder(row.folder)))
     changes: dict[str, Any] = {
         "metadata": metadata,
-        "tags": {**spec.tags, "dsa110/level": _LEVELS.get(name, spec.group_name or "reference")},
+        "tags": {**spec.tags, "dsa110/level": row.group if row.level is Level.WHOLE else row.level.value},
     }
-    if name in INGREDIENTS:
-        changes["code_version"] = code_of(name)
-    if name in FRESHNESS:
-        changes["freshness_policy"] = FRESHNESS[name]
+    if row.recipe is not None:
+        if row.recipe.settings:
+            metadata["settings that it reads"] = ", ".join(f"PIPELINE_{setting.upper()}" for setting in row.recipe.settings)
+        changes["code_version"] = code_of(row.name)
+    if (policy := freshness_of(row)) is not None:
+        changes["freshness_policy"] = policy
     return spec.replace_attributes(**changes)
-
-
-def _place(name: str, paths: ProductPaths) -> str | None:
-    """Where an asset's files are; None for rows of the registry."""
-    if name in ("measurement_set", "calibrated_ms"):
-        return str(paths.output_dir)
-    if name in ("calibrator_catalog", "nvss_catalog"):
-        return str(paths.catalogs_dir)
-    folder = {
-        "calibration_tables": "caltables",
-        "tile_image": "images",
-        "hourly_mosaic": "mosaics",
-        "nightly_mosaic": "mosaics",
-        "injection_recovery": "injections",
-        "ese_candidates": "candidates",
-    }.get(name)
-    return None if folder is None else str(paths.scratch_dir / folder)

@@ -12,6 +12,7 @@ from datetime import date
 
 import dagster as dg
 
+from dsa110_assets.stages.product import Level, Product
 from dsa110_assets.times import SLOT_MINUTES
 
 SLOTS = [f"{hour:02d}:{minute:02d}" for hour in range(24) for minute in range(0, 60, SLOT_MINUTES)]
@@ -42,6 +43,11 @@ class Partitions:
             }
         )
         return cls(night_live=night_live, night=night, tile=tile, hour=hour, tile_to_hour=tile_to_hour)
+
+    def of(self, row: Product) -> dg.PartitionsDefinition | None:
+        """Partitions of a product; None for one without."""
+        night = self.night if row.whole_nights_only else self.night_live
+        return {Level.TILE: self.tile, Level.HOUR: self.hour, Level.NIGHT: night, Level.WHOLE: None}[row.level]
 
 
 def tile_key(night: str, slot: str) -> dg.MultiPartitionKey:

@@ -14,8 +14,10 @@ import dagster as dg
 from dsa110_assets.errors import PipelineError, RetriableError
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import dimensions_of
+from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.provenance.recording import StageResult
-from dsa110_assets.stages.queue.work import TILE_STAGES, TileRun
+from dsa110_assets.stages.queue.work import TileRun
+from dsa110_assets.stages.table import TABLE
 from dsa110_assets.times import slot_window
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ def observations_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionCo
 def tile_run(context: dg.AssetExecutionContext, group_id: str) -> TileRun:
     """Who works: the attempt that the sensor leased (its tag), or a run that takes the observation itself."""
     selected = context.run.asset_selection
-    made_here = [name for name in TILE_STAGES if selected is None or dg.AssetKey(name) in selected]
+    made_here = [name for name in TABLE.made(Level.TILE) if selected is None or dg.AssetKey(name) in selected]
     # a re-execution copies the tags of its parent, whose attempt has ended: it takes the observation anew
     attempt = None if context.run.parent_run_id else context.run.tags.get(ATTEMPT_TAG)
 

@@ -4,9 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from dsa110_assets.orchestration.jobs import injection_job, nightly_mosaic_job
 from dsa110_assets.orchestration.partitions import Partitions
-from dsa110_assets.orchestration.private import AssetJob
 from dsa110_assets.orchestration.resources import PlatformResource
 
 
@@ -22,24 +20,24 @@ def build(partitions: Partitions) -> list[dg.ScheduleDefinition]:
         _after_the_night(
             partitions,
             "nightly_mosaic_at_0300_utc",
-            nightly_mosaic_job,
+            "mosaic_of_the_night",
             "0 3 * * *",
             "Mosaic of the night before, at 03:00 UTC; skipped when the night has no images.",
         ),
         _after_the_night(
             partitions,
             "injection_recovery_at_0400_utc",
-            injection_job,
+            "injections",
             "0 4 * * *",
             "Artificial sources through the data of the night before, at 04:00 UTC; skipped when the night has no images.",
         ),
     ]
 
 
-def _after_the_night(partitions: Partitions, name: str, job: AssetJob, cron_schedule: str, description: str) -> dg.ScheduleDefinition:
+def _after_the_night(partitions: Partitions, name: str, job: str, cron_schedule: str, description: str) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=name,
-        job=job,
+        job_name=job,
         cron_schedule=cron_schedule,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,

@@ -4,7 +4,7 @@ Exactly-once is the registry's business (leases, versions in the run keys), not 
 here: deciding what is ready (`stages.queue.intake`, `stages.queue.planning`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,11 @@ import dagster as dg
 from dsa110_assets.orchestration import jobs
 from dsa110_assets.orchestration.backfills import nights_in_backfills
 from dsa110_assets.orchestration.partitions import hour_key, tile_key
+from dsa110_assets.orchestration.private import AssetJob
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG, PASSES
 from dsa110_assets.stages.queue.work import FollowUp, TileWork
+from dsa110_assets.stages.table import RAW_SUBBANDS
 
 if TYPE_CHECKING:
     from dsa110_assets.stages.platform import Platform
@@ -34,13 +36,16 @@ ASK_AGAIN_S = 2.0
 LONGEST_PAUSE_S = 300.0
 """Pause before a second run is asked for, doubled with each further one up to the longest."""
 
+FOLLOWED = ("calibration", "hour", "night", "mosaic_of_the_night", "references")
+"""Jobs that `stages.queue.planning` asks for."""
+
 FOLLOW_UP_PRIORITY = "20"
 """Before any tile (live 10, backfill 0): tables release observations, and a finished hour is what people wait for."""
 
 
 def _raw_subbands(work: TileWork) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
-        "raw_subbands",
+        RAW_SUBBANDS.name,
         partition=tile_key(work.night, work.slot),
         description=f"Observation {work.group_id}, attempt {work.attempt}",
         metadata={
@@ -57,7 +62,7 @@ def _raw_subbands(work: TileWork) -> dg.AssetMaterialization:
 def _tile_request(work: TileWork) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=work.run_key,
-        job_name=jobs.tile_job.name,
+        job_name=jobs.TILE,
         partition_key=tile_key(work.night, work.slot),
         asset_selection=[dg.AssetKey(name) for name in work.stages],
         tags={
@@ -72,7 +77,7 @@ def _tile_request(work: TileWork) -> dg.RunRequest:
 
 @dg.sensor(
     name="raw_files",
-    target=jobs.tile_job,
+    job_name=jobs.TILE,
     minimum_interval_seconds=3,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Watches the input directory, groups subbands into observations, and asks for one run for each. Switch it off to stop ingest.",
@@ -109,7 +114,6 @@ def _follow_up_request(work: FollowUp, failed: int) -> dg.RunRequest:
 
 @dg.sensor(
     name="follow_up",
-    jobs=[jobs.calibration_job, jobs.hour_job, jobs.night_job, jobs.nightly_mosaic_job, jobs.references_job],
     minimum_interval_seconds=4,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for what has become possible: solutions when a calibrator has passed, an hour when its tiles are all there, light curves when an hour was measured.",
@@ -163,7 +167,7 @@ def _failed_for_good(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 @dg.sensor(
     name="dead_runs",
-    target=jobs.tile_job,
+    job_name=jobs.TILE,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Gives an observation back to the queue when its run died without saying why (killed, out of memory) or was never launched; one whose run was cancelled has failed.",
@@ -220,4 +224,6 @@ def _run_of(instance: dg.DagsterInstance, run_id: str | None, run_key: str) -> d
     return next(iter(instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": run_key}), limit=1)), None)
 
 
-SENSORS = (raw_files, follow_up, dead_runs)
+def build(known: Mapping[str, AssetJob]) -> list[dg.SensorDefinition]:
+    """The sensors; `follow_up` targets the jobs that planning may ask for."""
+    return [raw_files, follow_up.with_updated_jobs([known[name] for name in FOLLOWED]), dead_runs]

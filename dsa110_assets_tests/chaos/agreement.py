@@ -29,7 +29,8 @@ from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.schema import GroupState, ImageRow, IngestGroup, MeasurementSetRow, MosaicTile, SubbandFile, TileStage
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.queue.work import TILE_STAGES
+from dsa110_assets.stages.product import Level
+from dsa110_assets.stages.table import TABLE
 from dsa110_assets.times import tile_partition
 from dsa110_assets_tests.chaos.small_night import digests
 
@@ -82,8 +83,10 @@ def _products(session: Session, paths: ProductPaths, night: Night) -> Iterator[s
             yield f"lost: the image of {group_id}"
         else:
             yield from _half_images(Path(images[group_id].directory))
-        versions = [current_version(session, product, group_id) for product in TILE_STAGES]
-        yield from (f"lost: no version of {name} of {group_id}" for name, one in zip(TILE_STAGES, versions, strict=True) if one is None)
+        versions = [current_version(session, product, group_id) for product in TABLE.made(Level.TILE)]
+        yield from (
+            f"lost: no version of {name} of {group_id}" for name, one in zip(TABLE.made(Level.TILE), versions, strict=True) if one is None
+        )
         for made_from, made in itertools.pairwise(versions):
             if made_from is not None and made is not None and made.version_id < made_from.version_id:
                 yield f"old: {made.product} of {group_id} is older than its {made_from.product}"
@@ -132,7 +135,7 @@ def _runs(session: Session, instance: dg.DagsterInstance, night: Night) -> Itera
         for (_, end, one), (start, _, other) in itertools.pairwise(ordered):
             if start < end - 1.0:
                 yield f"twice: runs {one} and {other} worked on {group_id} at the same time"
-    for asset in ("raw_subbands", *TILE_STAGES):
+    for asset in ("raw_subbands", *TABLE.made(Level.TILE)):
         made = {str(key) for key in instance.get_materialized_partitions(dg.AssetKey(asset))}
         for group_id in sorted(night.groups):
             if str(tile_key(*tile_partition(group_id))) not in made:

@@ -1,7 +1,8 @@
-"""Which settings each stage reads, recorded while it runs: truth for what `stages.provenance.recipes` declares."""
+"""Which settings each stage reads, recorded while it runs: truth for what the table of products declares."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,24 +10,11 @@ from typing import Any
 import pytest
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.stages.products import calibrator, hour, night, references, tile
+from dsa110_assets.stages.products import tile
+from dsa110_assets.stages.table import INJECTION_RECOVERY, TABLE
 
-STAGES = {
-    "measurement_set": (tile, "make_measurement_set"),
-    "calibration_tables": (calibrator, "solve_night"),
-    "calibrated_ms": (tile, "calibrate"),
-    "tile_image": (tile, "make_image"),
-    "hourly_mosaic": (hour, "make_mosaic"),
-    "source_catalog": (hour, "find_sources"),
-    "forced_photometry": (hour, "measure"),
-    "light_curves": (night, "update_light_curves"),
-    "variability_metrics": (night, "update_metrics"),
-    "ese_candidates": (night, "rank_candidates"),
-    "calibrator_catalog": (references, "refresh_calibrators"),
-    "nvss_catalog": (references, "refresh_nvss"),
-    "monitored_sources": (references, "refresh_monitored"),
-}
-READ: dict[str, set[str]] = {product: set() for product in STAGES}
+STAGES = [row for row in TABLE if row.is_made and row is not INJECTION_RECOVERY]  # it is made on demand only
+READ: dict[str, set[str]] = {row.name: set() for row in STAGES}
 _making: list[str | None] = [None]
 
 
@@ -55,7 +43,8 @@ def _within(product: str | None, function: Callable[..., Any]) -> Callable[..., 
 def watched_stages() -> Iterator[None]:
     """Attribute what is read to the stage that runs; what a stage does for others afterwards (sending back what is outdated) is not its own."""
     with pytest.MonkeyPatch.context() as patch:
-        for product, (module, name) in STAGES.items():
-            patch.setattr(module, name, _within(product, getattr(module, name)))
+        for row in STAGES:
+            module, _, name = str(row.stage).partition(":")
+            patch.setattr(importlib.import_module(module), name, _within(row.name, row.function()))
         patch.setattr(tile, "recalibrate_outdated", _within(None, tile.recalibrate_outdated))
         yield

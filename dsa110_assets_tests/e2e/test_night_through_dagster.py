@@ -26,9 +26,9 @@ from dsa110_assets.simulation.night import DemoPlan, demo_plan
 from dsa110_assets.stages.operations import backfill
 from dsa110_assets.stages.operations.staleness import stale_partitions
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.provenance.recipes import INGREDIENTS
+from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.queue.attempts import now
-from dsa110_assets.stages.queue.work import HOUR_ASSETS
+from dsa110_assets.stages.table import TABLE
 from dsa110_assets_tests.e2e.reading import READ, WatchedConfig, watched_stages
 from dsa110_assets_tests.notebooks import NOTEBOOKS, run_notebook
 from dsa110_assets_tests.registry_fixture import empty
@@ -166,10 +166,10 @@ def test_a_second_look_asks_for_nothing(night: Any) -> None:
 
 
 def test_each_stage_has_read_exactly_the_settings_that_are_declared_for_its_product(night: Any) -> None:
-    scientific = {name for parts in INGREDIENTS.values() for name in parts.settings}
+    scientific = {name for row in TABLE.with_recipe() for name in row.recipe.settings}
     read = {product: names & scientific for product, names in READ.items()}
     of_an_option = {"calibrated_ms": {"cal_model_min_jy", "cal_model_radius_deg", "correct_smearing"}}  # read by tile_phase_solution only
-    assert read == {product: set(INGREDIENTS[product].settings) - of_an_option.get(product, set()) for product in READ}
+    assert read == {product: set(TABLE[product].recipe.settings) - of_an_option.get(product, set()) for product in READ}
 
 
 def _newest_versions(platform: Platform) -> dict[tuple[str, str], int]:
@@ -198,7 +198,7 @@ def test_after_one_imaging_setting_changed_a_backfill_makes_only_images_and_what
     before, files = _newest_versions(changed), _ages(platform)
 
     again = Night(changed.config, one.instance)
-    for job, assets in (("tile", ("tile_image",)), ("hour", HOUR_ASSETS), ("night", FROM_LIGHT_CURVES)):
+    for job, assets in (("tile", ("tile_image",)), ("hour", TABLE.made(Level.HOUR)), ("night", FROM_LIGHT_CURVES)):
         for partition in chosen.partitions[assets[0]]:
             again._execute(dg.RunRequest(job_name=job, partition_key=partition, asset_selection=[dg.AssetKey(name) for name in assets]))
 

@@ -16,8 +16,7 @@ from dagster._core.execution.backfill import BulkActionStatus
 from dsa110_assets.definitions import build_defs
 from dsa110_assets.errors import CalibrationQualityError, MosaicError, NoCalibrationError, RegistryError
 from dsa110_assets.ingest import ledger
-from dsa110_assets.orchestration import alerting, backfills, running, sensors
-from dsa110_assets.orchestration.assets import hourly_mosaic
+from dsa110_assets.orchestration import alerting, assets, backfills, running, sensors
 from dsa110_assets.orchestration.partitions import Partitions, hour_key, tile_key
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.registry.provenance import Recipe, record_version
@@ -158,7 +157,7 @@ def test_an_error_is_retried_by_its_type(platform, instance, monkeypatch, error,
         raise error
 
     assert running.RETRY.max_retries == 2
-    monkeypatch.setattr(hourly_mosaic, "RETRY", dg.RetryPolicy(max_retries=running.RETRY.max_retries))
+    monkeypatch.setattr(assets, "RETRY", dg.RetryPolicy(max_retries=running.RETRY.max_retries))
     monkeypatch.setattr(hour, "make_mosaic", fail)
     job = build_defs(platform.config).resolve_job_def("hour")
     result = job.execute_in_process(

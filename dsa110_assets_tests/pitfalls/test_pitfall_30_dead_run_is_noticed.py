@@ -47,7 +47,7 @@ def launcher(instance: dg.DagsterInstance) -> WatchedRunLauncher:
 
 
 def a_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, **tags: str) -> dg.DagsterRun:
-    @dg.job(name=jobs.tile_job.name)
+    @dg.job(name=jobs.TILE)
     def tile() -> None:
         """Stands for the tile's job."""
 
@@ -145,7 +145,7 @@ def test_pitfall_30_an_observation_whose_run_died_between_the_registry_and_dagst
         assert error is not None
         raise error
 
-    @dg.job(name=jobs.tile_job.name)
+    @dg.job(name=jobs.TILE)
     def tile() -> None:
         gate()
 

@@ -12,7 +12,8 @@ from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.schema import GroupState
 from dsa110_assets.stages.operations import backfill, staleness
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.provenance.recipes import INGREDIENTS, recipe_of
+from dsa110_assets.stages.provenance.recipes import recipe_of
+from dsa110_assets.stages.table import TABLE
 from dsa110_assets_tests.registry_fixture import add_group
 
 NIGHT, NEXT = date(2026, 3, 12), date(2026, 3, 13)
@@ -140,7 +141,7 @@ def test_every_product_has_a_partition_key_of_its_asset() -> None:
     keys = {"tile": TILES[0], "hour": "2026-03-12T04", "night": "2026-03-12", "reference": "all"}
     for node in graph.asset_nodes:
         name = node.key.to_user_string()
-        if name in INGREDIENTS:
+        if TABLE[name].recipe is not None:
             partition = staleness.partition_of(name, TILES[0] if name == "calibration_tables" else keys[node.tags["dsa110/level"]])
             assert (partition is None) == (node.partitions_def is None), name
             assert partition is None or node.partitions_def.has_partition_key(partition), name

@@ -17,6 +17,7 @@ from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates, hour
 from dsa110_assets.stages.queue.planning import hours_due
+from dsa110_assets.stages.table import HOURLY_MOSAIC
 from dsa110_assets_tests.registry_fixture import add_group
 
 GROUPS = ["2026-03-01T05:00:00", "2026-03-01T05:05:10", "2026-03-01T05:10:20"]
@@ -70,7 +71,7 @@ def test_a_mosaic_of_bad_tiles_is_refused_and_says_why(database: Database, platf
     with database.session() as session:
         tiles = tiles_in_window(session, 0, 1e6)
     with pytest.raises(MosaicError, match=r"none of its 1 tiles is good.*position_offset_arcsec"):
-        hour.combine(platform, "hand", "hourly", "2026-03-01T05", tiles, 16.0, "run")
+        hour.combine(platform, "hand", HOURLY_MOSAIC, "2026-03-01T05", tiles, 16.0, "run")
 
 
 def test_judging_an_image_that_does_not_exist_says_what_to_do(database: Database, platform: Platform):

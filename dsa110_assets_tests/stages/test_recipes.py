@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from collections.abc import Iterator
@@ -13,43 +14,28 @@ import pytest
 import dsa110_assets
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.stages.provenance import recipes, source_digest
-from dsa110_assets.stages.provenance.recipes import INGREDIENTS
+from dsa110_assets.stages.table import CALIBRATION_TABLES, HOURLY_MOSAIC, TABLE
 
-MADE_BY = {
-    "measurement_set": ("tile", "make_measurement_set"),
-    "calibration_tables": ("calibrator", "solve_transit"),
-    "calibrated_ms": ("tile", "calibrate"),
-    "tile_image": ("tile", "make_image"),
-    "hourly_mosaic": ("hour", "combine"),
-    "nightly_mosaic": ("night", "make_mosaic"),
-    "custom_mosaic": ("mosaics", "build_mosaic"),
-    "injection_recovery": ("injection", "recover_injections"),
-    "source_catalog": ("hour", "find_sources"),
-    "forced_photometry": ("hour", "measure"),
-    "light_curves": ("night", "update_light_curves"),
-    "variability_metrics": ("night", "update_metrics"),
-    "ese_candidates": ("night", "rank_candidates"),
-    "calibrator_catalog": ("references", "refresh_calibrators"),
-    "nvss_catalog": ("references", "refresh_nvss"),
-    "monitored_sources": ("references", "refresh_monitored"),
-}
 DOWNSTREAM_OF_CLEAN = {"tile_image", "injection_recovery"}
-ON_DEMAND = {"custom_mosaic"}
+PRODUCTS = [row.name for row in TABLE.with_recipe()]
+COMPUTED_BY = {CALIBRATION_TABLES: "solve_transit", HOURLY_MOSAIC: "combine"}
+"""Where the stage itself leaves the work to another function of its module."""
 
 
 @pytest.fixture
 def edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Edit a module's source, as far as recipes are concerned; gives the code versions of all products afterwards."""
     modules = dict(source_digest._modules())
-    caches = (source_digest._digest_of, source_digest._imported, source_digest._compiled, recipes.code_of)
+    caches = (source_digest._source, recipes._code)
 
     def edit(name: str, change) -> dict[str, str]:
         copy = tmp_path / f"{name}.py"
         copy.write_text(change(modules[name].read_text()))
-        monkeypatch.setattr(source_digest, "_modules", lambda: modules | {name: copy})
+        modules[name] = copy
+        monkeypatch.setattr(source_digest, "_modules", lambda: modules)
         for cache in caches:
             cache.cache_clear()
-        return {product: recipes.code_of(product) for product in INGREDIENTS}
+        return {product: recipes.code_of(product) for product in PRODUCTS}
 
     yield edit
     monkeypatch.undo()
@@ -58,7 +44,7 @@ def edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 def _versions() -> dict[str, str]:
-    return {product: recipes.code_of(product) for product in INGREDIENTS}
+    return {product: recipes.code_of(product) for product in PRODUCTS}
 
 
 def test_comments_docstrings_and_formatting_change_no_code_version(edited) -> None:
@@ -69,6 +55,45 @@ def test_comments_docstrings_and_formatting_change_no_code_version(edited) -> No
         return '"""Another docstring, of another length.\n' + source[3:].replace("\n    return", "\n# why\n\n    return")
 
     assert edited("dsa110_assets.imaging.clean", rewritten) == before
+
+
+def test_the_digest_does_not_depend_on_the_interpreters_byte_code(edited) -> None:
+    """A string that stands below a constant is documentation; a number in it decides."""
+    before = _versions()
+    assert edited("dsa110_assets.imaging.clean", lambda source: source + '\n"""More about the last constant."""\n') == before
+    tree = ast.parse("def f(a: int) -> int:\n    '''One.'''\n    return a + 1  # why\n")
+    assert list(source_digest._walk(source_digest._without_docstrings(tree))) == list(
+        source_digest._walk(ast.parse("def f(a: int) -> int:\n\n\n    return (a +\n 1)"))
+    )
+
+
+def test_one_constant_changes_the_products_that_it_decides(edited) -> None:
+    before = _versions()
+
+    def changed(source: str) -> str:
+        assert "CHANNEL_TEST_SIGMA = 3.5" in source
+        return source.replace("CHANNEL_TEST_SIGMA = 3.5", "CHANNEL_TEST_SIGMA = 3.6")
+
+    after = edited("dsa110_assets.variability.ese", changed)
+    assert {product for product in before if before[product] != after[product]} == {"variability_metrics", "ese_candidates"}
+
+
+def test_engines_are_what_the_modules_import(edited) -> None:
+    """An engine that is no longer imported leaves the list; mosaics do not claim one that they do not use."""
+    engines = {row.name: set(source_digest.engines(row.recipe.modules)) for row in TABLE.with_recipe()}
+    assert {"ducc0", "radler", "numba", "numpy"} <= engines["tile_image"]
+    assert {"aoflagger", "python-casacore"} <= engines["measurement_set"], "the flagger is a child program"
+    assert {"casatasks", "casatools"} <= engines["calibration_tables"]
+    assert "AegeanTools" in engines["source_catalog"]
+    assert all("matplotlib" not in names and "reproject" not in names for names in engines.values())
+    users = [
+        name for name in source_digest.closure(TABLE["tile_image"].recipe.modules) if "radler" in str(source_digest._source(name).names)
+    ]
+    before = _versions()
+    for user in users:
+        after = edited(user, lambda source: source.replace("import radler", "import math as radler").replace("from radler", "from math"))
+    assert "radler" not in source_digest.engines(TABLE["tile_image"].recipe.modules)
+    assert before["tile_image"] != after["tile_image"]
 
 
 def test_a_change_of_code_changes_the_products_that_use_it_and_no_other(edited) -> None:
@@ -90,28 +115,24 @@ def test_children_and_data_files_of_the_flagger_count() -> None:
     strategy = Path(dsa110_assets.__file__).parent / "flagging" / "dsa110.lua"
     before = source_digest.digest(["flagging"])
     original = strategy.read_bytes()
-    source_digest._digest_of.cache_clear()
     real = Path.read_bytes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "read_bytes", lambda path: original + b"-- changed" if path == strategy else real(path))
         assert source_digest.digest(["flagging"]) != before
-    source_digest._digest_of.cache_clear()
 
 
 def test_every_function_of_a_stage_that_computes_belongs_to_the_declared_code() -> None:
     """What a stage's own function names from the domain is within the modules declared for its product."""
-    for product, (module, function) in MADE_BY.items():
-        declared = source_digest.closure(INGREDIENTS[product].modules)
-        stage = importlib.import_module(f"dsa110_assets.stages.products.{module}")
-        used = {name for name in _domain_modules(stage, getattr(stage, function)) if not name.endswith((".verdict", ".gate"))}
-        assert used <= declared, f"{product}: declare {sorted(used - declared)}"
+    for row in TABLE.with_recipe():
+        declared = source_digest.closure(row.recipe.modules)
+        stage = importlib.import_module(row.function().__module__)
+        function = getattr(stage, COMPUTED_BY.get(row, row.function().__name__))
+        used = {name for name in _domain_modules(stage, function) if not name.endswith((".verdict", ".gate", ".times"))}
+        assert used <= declared, f"{row.name}: declare {sorted(used - declared)}"
 
 
-def test_the_declaration_names_every_product_that_has_an_asset() -> None:
-    from dsa110_assets.definitions import PARTITIONED, REFERENCES
-
-    assets = {module.__name__.rsplit(".", 1)[-1] for module in (*PARTITIONED, *REFERENCES)} - {"raw_subbands"}
-    assert set(INGREDIENTS) == set(MADE_BY) == assets | ON_DEMAND
+def test_every_product_that_a_stage_makes_has_a_recipe() -> None:
+    assert {row.name for row in TABLE if row.stage is not None} == set(PRODUCTS)
 
 
 def test_every_scientific_setting_is_read_by_some_stage_and_only_those_are_declared() -> None:
@@ -120,7 +141,7 @@ def test_every_scientific_setting_is_read_by_some_stage_and_only_those_are_decla
         for name, field in PipelineConfig.model_fields.items()
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("science")
     }
-    declared = {name for parts in INGREDIENTS.values() for name in parts.settings}
+    declared = {name for row in TABLE.with_recipe() for name in row.recipe.settings}
     assert declared == scientific
 
 

@@ -13,6 +13,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.registry.provenance import release
 from dsa110_assets.stages.provenance.recipes import recipe_of
+from dsa110_assets.stages.table import CALIBRATED_MS
 
 if TYPE_CHECKING:
     from dsa110_assets.calibration.apply import ApplyReport
@@ -47,7 +48,7 @@ def apply_by_hand(
     tables = _tables(caltables)
     if output.absolute() == ms.absolute() or (output.exists() and not _is_calibrated(output)):
         raise ConfigurationError(output, "exists and is no calibrated Measurement Set", "give another --output")
-    recipe = recipe_of("calibrated_ms", config)
+    recipe = recipe_of(CALIBRATED_MS.name, config)
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
     with publication.publish(output.absolute()) as staged:
         report = apply_calibration(

@@ -238,8 +238,9 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
     from dsa110_assets.flagging.picture import plot_flags
     from dsa110_assets.registry.provenance import release
     from dsa110_assets.stages.provenance.recipes import recipe_of
+    from dsa110_assets.stages.table import MEASUREMENT_SET
 
-    recipe = recipe_of("measurement_set", config)
+    recipe = recipe_of(MEASUREMENT_SET.name, config)
     with publication.publish(step.destination) as staged:
         report = convert_group(
             step.observation.files,

@@ -17,10 +17,9 @@ from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion
 from dsa110_assets.stages.operations.staleness import partition_of, stale_partitions
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.queue.work import HOUR_ASSETS, MAKING_ORDER, TILE_STAGES
-
-_CUMULATIVE = ("light_curves", "variability_metrics", "ese_candidates")
-"""They hold all epochs; the newest night's must be made last."""
+from dsa110_assets.stages.product import Level
+from dsa110_assets.stages.table import CALIBRATION_TABLES, TABLE
+from dsa110_assets.times import SLOT_MINUTES
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class _Chosen:
         self.partitions.setdefault(asset, set()).update(partitions)
 
     def ordered(self) -> Backfill:
-        chosen = {asset: tuple(sorted(self.partitions[asset])) for asset in MAKING_ORDER if asset in self.partitions}
+        chosen = {asset: tuple(sorted(self.partitions[asset])) for asset in TABLE.made() if asset in self.partitions}
         return Backfill(chosen, tuple(self.left_out))
 
 
@@ -77,8 +76,9 @@ def plan(
     Raises:
         NonRetriableError: the question contradicts itself.
     """
-    if start is not None and start not in MAKING_ORDER:
-        raise NonRetriableError(start, "is not an asset that a backfill makes", f"choose one of {', '.join(MAKING_ORDER)}")
+    order = TABLE.made()
+    if start is not None and start not in order:
+        raise NonRetriableError(start, "is not an asset that a backfill makes", f"choose one of {', '.join(order)}")
     if only_failed and only_stale:
         raise NonRetriableError("backfill", "only failed and only stale exclude each other", "ask for one, then for the other")
     if first is None and not (only_stale or only_failed):
@@ -86,7 +86,7 @@ def plan(
     last = last or first
     if first is not None and last is not None and last < first:
         raise NonRetriableError("backfill", f"the range {first} .. {last} ends before it begins", "exchange the two nights")
-    wanted = MAKING_ORDER[MAKING_ORDER.index(start) :] if start else MAKING_ORDER
+    wanted = order[order.index(start) :] if start else order
     chosen = _Chosen()
     if only_stale:
         for one in stale_partitions(platform):
@@ -112,23 +112,24 @@ def _choose(session: Session, chosen: _Chosen, first: date, last: date, wanted: 
             hint = "`--only-failed` takes them" if other == GroupState.FAILED else "they are or will be made as they are"
             chosen.left_out.append(f"{number} observations are {other.value}: {hint}")
     for asset in wanted:
-        if asset in TILE_STAGES and taken:
+        if TABLE[asset].level is Level.TILE and taken:
             chosen.add(asset, (f"{group.night.isoformat()}|{group.slot}" for group in taken))
     if only_failed:
         return
     calibrated = {group.night.isoformat() for group in taken if group.calibrator}
-    if "calibration_tables" in wanted and calibrated:
-        chosen.add("calibration_tables", calibrated)
+    if CALIBRATION_TABLES.name in wanted and calibrated:
+        chosen.add(CALIBRATION_TABLES.name, calibrated)
     for asset in wanted:
-        if asset not in (*TILE_STAGES, "calibration_tables"):
+        if TABLE[asset].level is not Level.TILE and asset != CALIBRATION_TABLES.name:
             inside = [part for part in _existing(session, asset) if first <= date.fromisoformat(part[:10]) <= last]
             if inside:
                 chosen.add(asset, inside)
 
 
 def _add_newest_night(session: Session, chosen: _Chosen) -> None:
-    for asset in _CUMULATIVE:
-        if asset in chosen.partitions and (existing := _existing(session, asset)):
+    """Cumulative products hold all epochs, so the newest night's must be made last."""
+    for asset in chosen.partitions:
+        if TABLE[asset].is_cumulative and (existing := _existing(session, asset)):
             chosen.add(asset, [max(existing)])
 
 
@@ -140,7 +141,7 @@ def _existing(session: Session, asset: str) -> set[str]:
 
 def consecutive(asset: str, partitions: Iterable[str]) -> list[tuple[str, str]]:
     """Partitions as ranges (first, last) that hold those and no others; a range stays within its night."""
-    step = 5 if asset in TILE_STAGES else 60 if asset in HOUR_ASSETS else None
+    step = {Level.TILE: SLOT_MINUTES, Level.HOUR: 60}.get(TABLE[asset].level)
     ranges: list[tuple[str, str]] = []
     for partition in sorted(partitions):
         if step is not None and ranges and ranges[-1][1][:10] == partition[:10] and _minute(partition) - _minute(ranges[-1][1]) == step:

@@ -16,8 +16,9 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry import provenance
 from dsa110_assets.registry.queries.calibration import observations_with_other_tables
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.provenance.recipes import recipes
-from dsa110_assets.stages.queue.work import HOUR_ASSETS, NIGHT_ASSETS, TILE_STAGES
+from dsa110_assets.stages.table import TABLE
 from dsa110_assets.times import tile_partition
 
 
@@ -42,11 +43,12 @@ class StalePartition:
 
 def partition_of(asset: str, key: str) -> str | None:
     """Dagster's partition key of a product: ``2026-03-01|05:10``, ``2026-03-01|05``, ``2026-03-01`` or None."""
-    if asset in TILE_STAGES:
+    level = TABLE[asset].level
+    if level is Level.TILE:
         return "|".join(tile_partition(key))
-    if asset in HOUR_ASSETS:
+    if level is Level.HOUR:
         return f"{key[:10]}|{key[11:13]}"
-    return key[:10] if asset in NIGHT_ASSETS else None
+    return key[:10] if level is Level.NIGHT else None
 
 
 def stale_partitions(platform: Platform) -> list[StalePartition]:

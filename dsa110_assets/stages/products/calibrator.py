@@ -29,6 +29,7 @@ from dsa110_assets.stages.products.references import CALIBRATORS_FILE, REFERENCE
 from dsa110_assets.stages.provenance.recording import Figure, StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
 from dsa110_assets.stages.queue.attempts import now
+from dsa110_assets.stages.table import CALIBRATION_TABLES, CALIBRATOR_CATALOG, MEASUREMENT_SET, NVSS_CATALOG
 
 if TYPE_CHECKING:
     from dsa110_assets.calibration.solve import Progress, SolveReport
@@ -97,8 +98,8 @@ def solve_transit(
     source, destination = platform.paths.measurement_set(group_id), platform.paths.calibration_dir(group_id)
     star = calibrators.find(_catalog(platform.paths), calibrator)
     with platform.database.session() as session:
-        inputs = versions_of(session, "measurement_set", [group_id])
-        for catalogue in ("calibrator_catalog", "nvss_catalog"):
+        inputs = versions_of(session, MEASUREMENT_SET.name, [group_id])
+        for catalogue in (CALIBRATOR_CATALOG.name, NVSS_CATALOG.name):
             inputs |= versions_of(session, catalogue, ["all"])
     with ExitStack() as stack:
         with measured() as cost, publication.publish(destination) as staged:
@@ -254,7 +255,7 @@ def _result(group_id: str, calibrator: str, report: SolveReport, destination: Pa
     placed = report.moved(destination)
     titles = list(placed.plots)
     return StageResult(
-        "calibration_tables",
+        CALIBRATION_TABLES.name,
         group_id,
         figures={
             "calibrator": calibrator,

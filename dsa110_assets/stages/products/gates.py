@@ -18,8 +18,10 @@ from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import image_of
 from dsa110_assets.registry.queries.quality import qa_metrics, upsert_qa_metric, verdicts_of
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.products.references import reference_path
+from dsa110_assets.stages.table import TILE_IMAGE
 
-PRODUCT = "tile_image"
+PRODUCT = TILE_IMAGE.name
 FIELD_RADIUS_DEG = 3.0
 """Catalogue sources this close to a tile's centre can lie inside its primary beam (20 % at 1.9 deg)."""
 
@@ -52,7 +54,6 @@ def judge_again(platform: Platform, group_id: str) -> list[Verdict]:
         ProductVerificationError: its files cannot be read.
     """
     from dsa110_assets.quality.image import ImageLimits, judge_tile, read_tile
-    from dsa110_assets.stages.products.references import reference_path  # it imports the planning, which asks this module
 
     with platform.database.session() as session:
         row = image_of(session, group_id)

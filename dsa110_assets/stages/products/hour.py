@@ -22,10 +22,20 @@ from dsa110_assets.registry.queries.measurements import replace_channel_photomet
 from dsa110_assets.registry.queries.sources import replace_detections, source_table
 from dsa110_assets.registry.schema import ImageRow, MosaicRow
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.product import Product
 from dsa110_assets.stages.products.gates import good_tiles, refused_tiles
 from dsa110_assets.stages.products.references import reference_path
 from dsa110_assets.stages.provenance.recording import StageResult, measured, median
 from dsa110_assets.stages.provenance.versions import provenance, register, versions_of
+from dsa110_assets.stages.table import (
+    FORCED_PHOTOMETRY,
+    HOURLY_MOSAIC,
+    MONITORED_SOURCES,
+    NIGHTLY_MOSAIC,
+    NVSS_CATALOG,
+    SOURCE_CATALOG,
+    TILE_IMAGE,
+)
 from dsa110_assets.strips import in_strip, main_strip
 from dsa110_assets.times import datetime_to_mjd, group_time, hour_window
 
@@ -43,13 +53,13 @@ def make_mosaic(platform: Platform, night: str, hour: str, run_id: str) -> Stage
     if not own:
         return None
     strip = main_strip([tile.pointing_dec_deg for tile in own], platform.config.mosaic_declination_tolerance_deg)
-    return combine(platform, products.hourly_mosaic_name(night, hour), "hourly", f"{night}T{hour}", session_tiles, strip, run_id)
+    return combine(platform, products.hourly_mosaic_name(night, hour), HOURLY_MOSAIC, f"{night}T{hour}", session_tiles, strip, run_id)
 
 
 def combine(
     platform: Platform,
     name: str,
-    kind: str,
+    product: Product,
     key: str,
     tiles: Sequence[ImageRow],
     declination_deg: float,
@@ -78,18 +88,17 @@ def combine(
             f"none of its {len(of_strip)} tiles is good; the first: {next(iter(refused.values()))}",
             "look at the checks of tile_image",
         )
-    product = f"{kind}_mosaic"
     destination = platform.paths.mosaic_dir(name) if destination is None else destination
     groups = [tile.group_id for tile in chosen]
     with platform.database.session() as session:
-        inputs = versions_of(session, "tile_image", groups)
+        inputs = versions_of(session, TILE_IMAGE.name, groups)
     with measured() as cost, publication.publish(destination) as staged:
         images = [TileImage.of(Path(tile.directory), tile.group_id) for tile in chosen]
-        history = provenance(platform, product, inputs)
+        history = provenance(platform, product.name, inputs)
         report = make_mosaic(images, staged, name, provenance=history, declination_tolerance_deg=tolerance, threads=platform.threads)
         channels: tuple[ChannelMosaic, ...] = ()
         without_channels = ""
-        if kind != "nightly":
+        if product is not NIGHTLY_MOSAIC:
             channels, without_channels = make_channel_mosaics(
                 [image for image in images if image.group_id in report.tiles],
                 staged,
@@ -102,7 +111,7 @@ def combine(
         "snr_scatter", report.snr_scatter, 0.85, 1.15, "robust scatter of image over noise map; 1 when the map tells the truth"
     )
     result = StageResult(
-        product,
+        product.name,
         key,
         figures={
             "name": name,
@@ -144,7 +153,7 @@ def combine(
         upsert_mosaic(
             session,
             name=name,
-            kind=kind,
+            kind=product.name.removesuffix("_mosaic"),
             directory=str(destination),
             start_mjd=report.start_mjd,
             mid_mjd=report.mid_mjd,
@@ -164,7 +173,7 @@ def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> Stag
     name, key = products.hourly_mosaic_name(night, hour), f"{night}T{hour}"
     with platform.database.session() as session:
         mosaic = session.get(MosaicRow, name)
-        inputs = versions_of(session, "hourly_mosaic", [key]) | versions_of(session, "nvss_catalog", ["all"])
+        inputs = versions_of(session, HOURLY_MOSAIC.name, [key]) | versions_of(session, NVSS_CATALOG.name, ["all"])
     if mosaic is None:
         return None
     directory = Path(mosaic.directory)
@@ -183,7 +192,7 @@ def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> Stag
     table["matched_name"] = pd.Series(table.index.map(matched["catalog_name"].to_dict()), dtype=object)
     table["separation_arcsec"] = table.index.map(matched["separation_arcsec"].to_dict()).astype(float)
     result = StageResult(
-        "source_catalog",
+        SOURCE_CATALOG.name,
         key,
         figures={
             "found": len(table),
@@ -225,7 +234,7 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
         mosaic = session.get(MosaicRow, name)
         if mosaic is None:
             return None
-        inputs = versions_of(session, "hourly_mosaic", [key]) | versions_of(session, "monitored_sources", ["all"])
+        inputs = versions_of(session, HOURLY_MOSAIC.name, [key]) | versions_of(session, MONITORED_SOURCES.name, ["all"])
         used = mosaic_tiles(session, name)
         tolerance = platform.config.mosaic_declination_tolerance_deg
         declination = main_strip([tile.pointing_dec_deg for tile in used], tolerance)
@@ -244,7 +253,7 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
         in_channels = measure_channels(Path(mosaic.directory), name, own)
     detected = measured_rows[~measured_rows["is_limit"].astype(bool)]
     result = StageResult(
-        "forced_photometry",
+        FORCED_PHOTOMETRY.name,
         key,
         figures={
             "positions": len(own),

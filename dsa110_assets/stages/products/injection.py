@@ -29,9 +29,10 @@ from dsa110_assets.stages.products.gates import refused_tiles
 from dsa110_assets.stages.products.references import reference_path
 from dsa110_assets.stages.provenance.recording import StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
+from dsa110_assets.stages.table import CALIBRATED_MS, INJECTION_RECOVERY
 from dsa110_assets.times import datetime_to_mjd, slot_window
 
-PRODUCT = "injection_recovery"
+PRODUCT = INJECTION_RECOVERY.name
 BRIGHT_SNR = 20.0
 MOST_BIAS = 0.01
 MOST_OFFSET_ARCSEC = 0.3
@@ -54,7 +55,7 @@ def recover_injections(platform: Platform, night: str, run_id: str) -> StageResu
         chosen = (
             [tiles[i] for i in np.unique(np.linspace(0, len(tiles) - 1, config.injection_tiles + 2)[1:-1].astype(int))] if tiles else []
         )
-        inputs = versions_of(session, "calibrated_ms", [t.group_id for t in chosen])
+        inputs = versions_of(session, CALIBRATED_MS.name, [t.group_id for t in chosen])
     if not chosen:
         return None
     destination = platform.paths.injection_dir(night)

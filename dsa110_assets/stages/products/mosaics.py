@@ -23,6 +23,7 @@ from dsa110_assets.stages.products.gates import refused_tiles
 from dsa110_assets.stages.products.hour import combine
 from dsa110_assets.stages.products.references import calibrators_path
 from dsa110_assets.stages.provenance.recording import StageResult
+from dsa110_assets.stages.table import CUSTOM_MOSAIC
 from dsa110_assets.strips import in_strip, main_strip
 from dsa110_assets.times import datetime_to_mjd, mjd_to_datetime
 
@@ -144,7 +145,7 @@ def build_mosaic(platform: Platform, plan: MosaicPlan, run_id: str, *, destinati
             f"mosaic {plan.name}", f"tiles without an image: {', '.join(gone)}", "make their `tile_image`, or plan the mosaic again"
         )
     tiles = [there[group] for group in plan.tiles]
-    return combine(platform, plan.name, "custom", plan.name, tiles, plan.declination_deg, run_id, destination=destination)
+    return combine(platform, plan.name, CUSTOM_MOSAIC, plan.name, tiles, plan.declination_deg, run_id, destination=destination)
 
 
 def plan_around_calibrator(

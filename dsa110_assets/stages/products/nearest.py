@@ -23,6 +23,7 @@ from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.queries.calibration import lock_caltables
 from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup, MeasurementSetRow
 from dsa110_assets.stages.queue.attempts import now
+from dsa110_assets.stages.table import CALIBRATION_TABLES
 
 
 def nearest_tables(session: Session, config: PipelineConfig, group: IngestGroup) -> CalChoice:
@@ -51,7 +52,7 @@ def read_registered(session: Session, directory: Path) -> list[CalTable]:
         CalibrationMismatchError: the files were changed since.
         NonRetriableError: they are gone.
     """
-    version = current_version(session, "calibration_tables", directory.name)
+    version = current_version(session, CALIBRATION_TABLES.name, directory.name)
     tables = tables_in(directory)
     if not tables:
         raise NonRetriableError(

@@ -33,6 +33,7 @@ from dsa110_assets.stages.products.gates import good_tiles
 from dsa110_assets.stages.products.hour import combine
 from dsa110_assets.stages.provenance.recording import Measured, StageResult, measured, median
 from dsa110_assets.stages.provenance.versions import register, versions_of
+from dsa110_assets.stages.table import ESE_CANDIDATES, FORCED_PHOTOMETRY, LIGHT_CURVES, NIGHTLY_MOSAIC, VARIABILITY_METRICS
 from dsa110_assets.strips import main_strip
 from dsa110_assets.times import datetime_to_mjd, slot_window
 
@@ -57,7 +58,7 @@ def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | No
     if not tiles:
         return None
     strip = main_strip([tile.pointing_dec_deg for tile in tiles], platform.config.mosaic_declination_tolerance_deg)
-    return combine(platform, products.nightly_mosaic_name(night), "nightly", night, tiles, strip, run_id)
+    return combine(platform, products.nightly_mosaic_name(night), NIGHTLY_MOSAIC, night, tiles, strip, run_id)
 
 
 def update_light_curves(platform: Platform, night: str, run_id: str) -> StageResult:
@@ -74,12 +75,14 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
         excluded = excluded_epochs(session)
         sources = source_table(session, active_only=False)
         epochs = set(_hourly_mosaics(session, end)) - set(excluded["mosaic_name"])
-        inputs = versions_of(session, "forced_photometry", sorted(name.removeprefix("hourly_") for name in epochs))
+        inputs = versions_of(session, FORCED_PHOTOMETRY.name, sorted(name.removeprefix("hourly_") for name in epochs))
         parts = _parts_of(sources["source_id"].to_numpy(), len(epochs))
         sample = None if len(parts) < 2 else _sample_of(sources)
         fluxes = photometry(session, end_mjd=end, mosaic_kind="hourly", without_excluded=True, source_ids=sample)
         if fluxes.empty or int(fluxes["source_id"].value_counts().max()) < 2:
-            empty = StageResult("light_curves", night, figures={"sources": 0, "note": "no source has two epochs yet: nothing to compare"})
+            empty = StageResult(
+                LIGHT_CURVES.name, night, figures={"sources": 0, "note": "no source has two epochs yet: nothing to compare"}
+            )
             return register(session, platform, empty, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
         with measured() as cost:
             curves = LightCurves.from_table(fluxes)
@@ -107,7 +110,7 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
 def _light_curve_result(night: str, curves: LightCurves, scale: Normalisation, excluded: int, n_sources: int, n_points: int) -> StageResult:
     usable = scale.factor[scale.usable]
     return StageResult(
-        "light_curves",
+        LIGHT_CURVES.name,
         night,
         figures={
             "sources": n_sources,
@@ -145,12 +148,12 @@ def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
     with platform.database.session() as session:
         lock_light_curves(session)
         with measured() as cost:
-            inputs = versions_of(session, "light_curves", [night])
+            inputs = versions_of(session, LIGHT_CURVES.name, [night])
             for curves in _light_curves(session):
                 tables.append(metrics(curves))
                 search.add(curves)
             if not tables:
-                nothing = StageResult("variability_metrics", night, figures={"sources": 0})
+                nothing = StageResult(VARIABILITY_METRICS.name, night, figures={"sources": 0})
                 return register(session, platform, nothing, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
             table = pd.concat(tables, ignore_index=True)
             events = search.scores(_event_channels(session, search.strongest(MOST_CHANNEL_TESTS), _end_of(night)))
@@ -163,7 +166,7 @@ def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
             judged = table[table["n_epochs"] > 1]
             replace_variability(session, night, table)
         result = StageResult(
-            "variability_metrics",
+            VARIABILITY_METRICS.name,
             night,
             figures={
                 "sources": len(judged),
@@ -184,9 +187,9 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
     path = _events_path(platform, night)
     with platform.database.session() as session:
         lock_light_curves(session)
-        inputs = versions_of(session, "light_curves", [night]) | versions_of(session, "variability_metrics", [night])
+        inputs = versions_of(session, LIGHT_CURVES.name, [night]) | versions_of(session, VARIABILITY_METRICS.name, [night])
         if session.scalar(select(func.count()).select_from(LightCurvePoint)) == 0:
-            nothing = StageResult("ese_candidates", night, figures={"candidates": 0})
+            nothing = StageResult(ESE_CANDIDATES.name, night, figures={"candidates": 0})
             return register(session, platform, nothing, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
         if not path.is_file():
             raise LightCurveError(path, "the events of this night are not there", "make its asset `variability_metrics` first")
@@ -207,7 +210,7 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
                 _write(preview, png)
         replace_candidates(session, night, found)
         result = StageResult(
-            "ese_candidates",
+            ESE_CANDIDATES.name,
             night,
             figures={
                 "candidates": len(found),
@@ -240,7 +243,7 @@ def recompute(platform: Platform, run_id: str, *, night: str | None = None) -> l
     """Light curves, variability and candidates again, as of a night (the newest with photometry when None)."""
     if night is None:
         with platform.database.session() as session:
-            key = session.scalar(select(func.max(ProductVersion.key)).where(ProductVersion.product == "forced_photometry"))
+            key = session.scalar(select(func.max(ProductVersion.key)).where(ProductVersion.product == FORCED_PHOTOMETRY.name))
         if key is None:
             raise LightCurveError("light curves", "there is no photometry yet", "wait for the first hour, or run the job `hour`")
         night = key[:10]

@@ -12,13 +12,15 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.catalogs import calibrators, sky, surveys
 from dsa110_assets.common.directions import angular_separation_rad
+from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, NonRetriableError
 from dsa110_assets.registry.queries.quality import upsert_reference_catalog
 from dsa110_assets.registry.queries.sources import retire_sources, upsert_sources
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.product import Product
 from dsa110_assets.stages.provenance.recording import StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
-from dsa110_assets.stages.queue.planning import REFERENCE_SETTINGS
+from dsa110_assets.stages.table import CALIBRATOR_CATALOG, MONITORED_SOURCES, NVSS_CATALOG
 
 CALIBRATORS_FILE = "vla_calibrators.sqlite3"
 REFERENCE_FILE = "nvss.parquet"
@@ -38,12 +40,12 @@ def reference_path(platform: Platform) -> Path:
 
 def refresh_calibrators(platform: Platform, run_id: str) -> StageResult:
     """Parse the VLA calibrator manual into the calibrator catalogue."""
-    source = _source(platform, "calibrator_catalog")
+    source = _source(platform, CALIBRATOR_CATALOG)
     path = calibrators_path(platform)
     with measured() as cost:
         number = calibrators.build_calibrator_db(source, path)
         usable = sum(one.flux_jy is not None for one in calibrators.load(path))
-    result = StageResult("calibrator_catalog", "all", figures={"entries": number, "with_20cm_flux": usable, "source": str(source)})
+    result = StageResult(CALIBRATOR_CATALOG.name, "all", figures={"entries": number, "with_20cm_flux": usable, "source": str(source)})
     with platform.database.session() as session:
         _remember(session, result.product, path, source, number)
         return register(session, platform, result, path=path, inputs={}, cost=cost, run_id=run_id)
@@ -51,11 +53,11 @@ def refresh_calibrators(platform: Platform, run_id: str) -> StageResult:
 
 def refresh_nvss(platform: Platform, run_id: str) -> StageResult:
     """Make the reference sky from NVSS."""
-    source = _source(platform, "nvss_catalog")
+    source = _source(platform, NVSS_CATALOG)
     path = reference_path(platform)
     with measured() as cost:
         number = sky.build_reference(source, path)
-    result = StageResult("nvss_catalog", "all", figures={"sources": number, "source": str(source)})
+    result = StageResult(NVSS_CATALOG.name, "all", figures={"sources": number, "source": str(source)})
     with platform.database.session() as session:
         _remember(session, result.product, path, source, number)
         return register(session, platform, result, path=path, inputs={}, cost=cost, run_id=run_id)
@@ -80,7 +82,7 @@ def refresh_nvss_online(
     with measured() as cost:
         table = surveys.fetch(survey, strips, min_mjy=min_mjy, server=platform.config.vizier_server, progress=progress)
         surveys.save(table, path)
-    result = StageResult("nvss_catalog", "all", figures={"sources": len(table), "source": survey.vizier})
+    result = StageResult(NVSS_CATALOG.name, "all", figures={"sources": len(table), "source": survey.vizier})
     with platform.database.session() as session:
         upsert_reference_catalog(session, name=result.product, path=str(path), origin=survey.vizier, n_rows=len(table))
         return register(session, platform, result, path=path, inputs={}, cost=cost, run_id=run_id)
@@ -101,23 +103,29 @@ def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
         for origin, positions in (("nvss", bright), ("monitored", own)):
             upsert_sources(session, positions, origin=origin)
             retire_sources(session, origin=origin, keep=list(positions["name"]))
-        result = StageResult("monitored_sources", "all", figures={"positions": len(bright) + len(own), "own_positions": len(own)})
+        result = StageResult(MONITORED_SOURCES.name, "all", figures={"positions": len(bright) + len(own), "own_positions": len(own)})
         _remember(
             session, result.product, platform.paths.catalogs_dir / "monitored", source or reference_path(platform), len(bright) + len(own)
         )
     listed = pd.DataFrame(pd.concat([bright, own]), columns=["name", "ra_deg", "dec_deg"]).sort_values(by="name")
     digest = hashlib.sha256(listed.to_csv(index=False).encode()).hexdigest()
     with platform.database.session() as session:
-        inputs = versions_of(session, "nvss_catalog", ["all"])
+        inputs = versions_of(session, NVSS_CATALOG.name, ["all"])
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id, checksum=digest)
 
 
-def _source(platform: Platform, name: str) -> Path:
-    setting = REFERENCE_SETTINGS[name]
-    source: Path | None = getattr(platform.config, setting)
+def source_of(product: Product, config: PipelineConfig) -> Path | None:
+    """The file from which a product is made, as configured; None where none is set, and for what is made from other products."""
+    return None if product.source_setting is None else getattr(config, product.source_setting)
+
+
+def _source(platform: Platform, product: Product) -> Path:
+    source = source_of(product, platform.config)
     if source is None:
         raise ConfigurationError(
-            f"PIPELINE_{setting.upper()}", f"not set, so {name} cannot be made", "set it to the catalogue's source file"
+            f"PIPELINE_{(product.source_setting or '').upper()}",
+            f"not set, so {product.name} cannot be made",
+            "set it to the catalogue's source file",
         )
     return source
 

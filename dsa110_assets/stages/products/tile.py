@@ -24,6 +24,7 @@ from dsa110_assets.stages.provenance.recording import Figure, StageResult, measu
 from dsa110_assets.stages.provenance.versions import provenance, register, versions_of
 from dsa110_assets.stages.queue.attempts import attempt, end_stage, now
 from dsa110_assets.stages.queue.work import TileRun
+from dsa110_assets.stages.table import CALIBRATED_MS, CALIBRATION_TABLES, MEASUREMENT_SET, NVSS_CATALOG, TILE_IMAGE
 
 
 def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
@@ -51,12 +52,14 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 field_name=calibrator,
                 telescope_name=config.telescope_name,
                 threads=platform.threads,
-                history=[f"{name} = {value}" for name, value in provenance(platform, "measurement_set", {}, observation=group_id).items()],
+                history=[
+                    f"{name} = {value}" for name, value in provenance(platform, MEASUREMENT_SET.name, {}, observation=group_id).items()
+                ],
             )
             verify_ms(staged)
             plot_flags(report.flags, staged / products.FLAG_PICTURE, title=group_id)
         result = StageResult(
-            "measurement_set",
+            MEASUREMENT_SET.name,
             group_id,
             figures={
                 "calibrator": calibrator or "none",
@@ -123,9 +126,11 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                     ledger.await_calibration(session, group_id, number, now())
                 return None
             directory = choice.candidate.path
-            inputs = versions_of(session, "measurement_set", [group_id]) | versions_of(session, "calibration_tables", [directory.name])
+            inputs = versions_of(session, MEASUREMENT_SET.name, [group_id]) | versions_of(
+                session, CALIBRATION_TABLES.name, [directory.name]
+            )
             if config.tile_phase_solution:
-                inputs |= versions_of(session, "nvss_catalog", ["all"])
+                inputs |= versions_of(session, NVSS_CATALOG.name, ["all"])
             tables = read_registered(session, directory)  # inside of the transaction that chose them: nobody replaces them meanwhile
         phases: dict[str, Figure] = {}
         with measured() as cost, publication.publish(destination) as staged:
@@ -139,11 +144,11 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 max_smearing=config.max_smearing,
                 declination_tolerance_deg=config.cal_declination_tolerance_deg,
                 provenance=provenance(
-                    platform, "calibrated_ms", inputs, observation=group_id, **{name: str(value) for name, value in phases.items()}
+                    platform, CALIBRATED_MS.name, inputs, observation=group_id, **{name: str(value) for name, value in phases.items()}
                 ),
             )
         result = StageResult(
-            "calibrated_ms",
+            CALIBRATED_MS.name,
             group_id,
             figures={
                 "tables": str(directory),
@@ -219,7 +224,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
             raw = session.get(MeasurementSetRow, str(platform.paths.calibrated_ms(group_id)))
             if raw is None:
                 raise NonRetriableError(group_id, "it has no calibrated Measurement Set", "make `calibrated_ms` first")
-            inputs = versions_of(session, "calibrated_ms", [group_id]) | versions_of(session, "nvss_catalog", ["all"])
+            inputs = versions_of(session, CALIBRATED_MS.name, [group_id]) | versions_of(session, NVSS_CATALOG.name, ["all"])
         options = ImagingOptions.from_config(platform.config)
         near = sky.cone(reference, raw.ra_deg, raw.dec_deg, 0.75 * options.image_size * options.cell_arcsec / 3600)
         with measured() as cost, publication.publish(destination) as staged:
@@ -230,11 +235,11 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 group_id,
                 options,
                 mask_sky=near,
-                provenance=provenance(platform, "tile_image", inputs, DSAGROUP=group_id),
+                provenance=provenance(platform, TILE_IMAGE.name, inputs, DSAGROUP=group_id),
             )
             verdicts = judge_tile(read_tile(staged, group_id), near, ImageLimits.from_config(platform.config))
         result = StageResult(
-            "tile_image",
+            TILE_IMAGE.name,
             group_id,
             figures={
                 "verdict": gate.summary((verdict.name, verdict.passed, verdict.reason) for verdict in verdicts),

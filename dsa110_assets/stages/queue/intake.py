@@ -22,9 +22,11 @@ from dsa110_assets.ingest.watch import Watcher
 from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.queue import planning
 from dsa110_assets.stages.queue.attempts import cancelled, now
-from dsa110_assets.stages.queue.work import TILE_STAGES, TileWork
+from dsa110_assets.stages.queue.work import TileWork
+from dsa110_assets.stages.table import TABLE
 
 REQUEST_LEASE_S = 600.0
 """A leased observation whose run has not started after this long is leased anew; while Dagster has the run in its queue, the lease is renewed."""
@@ -134,7 +136,7 @@ def _work(platform: Platform, lease: ledger.Lease) -> TileWork:
         run_key=lease.run_key,
         night=lease.night.isoformat(),
         slot=lease.slot,
-        stages=TILE_STAGES[made:],
+        stages=TABLE.made(Level.TILE)[made:],
         n_subbands=lease.n_subbands,
         missing_subbands=lease.missing_subbands,
         dec_deg=lease.dec_deg,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -26,15 +25,13 @@ from dsa110_assets.registry.schema import (
     RefreshableCatalog,
 )
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.products.gates import good_tiles
+from dsa110_assets.stages.products.references import source_of
 from dsa110_assets.stages.queue.work import FollowUp
+from dsa110_assets.stages.table import ESE_CANDIDATES, FORCED_PHOTOMETRY, MEASUREMENT_SET, NIGHTLY_MOSAIC, TABLE, TILE_IMAGE
 from dsa110_assets.times import datetime_to_mjd, group_time, hour_partition, hour_window
 
-REFERENCE_SETTINGS = {
-    "calibrator_catalog": "vla_calibrators_file",
-    "nvss_catalog": "nvss_file",
-    "monitored_sources": "monitored_sources_file",
-}
 _UNFINISHED = (GroupState.COLLECTING.value, GroupState.PENDING.value, GroupState.IN_PROGRESS.value)
 _LOOK_BACK = timedelta(days=7)
 """Products made longer ago have had their follow-ups; keeps the questions cheap with years of history."""
@@ -61,8 +58,8 @@ def references_due(session: Session, config: PipelineConfig) -> list[FollowUp]:
     stamps: list[str] = []
     due: list[str] = []
     known = {row.name: row for row in session.scalars(select(RefreshableCatalog))}
-    for name, setting in REFERENCE_SETTINGS.items():
-        source: Path | None = getattr(config, setting)
+    for product in TABLE:
+        name, source = product.name, source_of(product, config)
         if source is None or not source.is_file():
             continue
         modified = datetime.fromtimestamp(source.stat().st_mtime, UTC)
@@ -79,7 +76,8 @@ def references_due(session: Session, config: PipelineConfig) -> list[FollowUp]:
 def references_missing(session: Session) -> list[str]:
     """Reference catalogues that must exist before observations are processed, and do not."""
     known = set(session.scalars(select(RefreshableCatalog.name)))
-    return [name for name in ("calibrator_catalog", "nvss_catalog") if name not in known]
+    needed = {one for product in TABLE if product.level is Level.TILE for one in product.inputs if one.level is Level.WHOLE}
+    return [product.name for product in TABLE if product in needed and product.name not in known]
 
 
 def calibrations_due(session: Session) -> list[FollowUp]:
@@ -87,7 +85,7 @@ def calibrations_due(session: Session) -> list[FollowUp]:
     query = (
         select(IngestGroup.group_id, IngestGroup.calibrator, func.max(ProductVersion.version_id))
         .join(MeasurementSetRow, (MeasurementSetRow.group_id == IngestGroup.group_id) & (MeasurementSetRow.kind == "raw"))
-        .join(ProductVersion, (ProductVersion.product == "measurement_set") & (ProductVersion.key == IngestGroup.group_id))
+        .join(ProductVersion, (ProductVersion.product == MEASUREMENT_SET.name) & (ProductVersion.key == IngestGroup.group_id))
         .outerjoin(CaltableRow, (CaltableRow.group_id == IngestGroup.group_id) & (CaltableRow.created_at > MeasurementSetRow.created_at))
         .where(
             IngestGroup.calibrator.is_not(None),
@@ -110,10 +108,10 @@ def hours_due(session: Session, config: PipelineConfig, now: datetime) -> list[F
     observation exists or nothing has arrived for ``hour_settle_s``.
     """
     overlap = timedelta(minutes=config.mosaic_overlap_minutes)
-    images = _recent_versions(session, "tile_image", now)
+    images = _recent_versions(session, TILE_IMAGE.name, now)
     if not images:
         return []
-    measured = _latest_versions(session, "forced_photometry")
+    measured = _latest_versions(session, FORCED_PHOTOMETRY.name)
     last_start, last_arrival = session.execute(select(func.max(IngestGroup.start_mjd), func.max(IngestGroup.last_file_at))).one()
     quiet = last_arrival is None or (now - last_arrival).total_seconds() > config.hour_settle_s
     due: list[FollowUp] = []
@@ -141,11 +139,11 @@ def hours_due(session: Session, config: PipelineConfig, now: datetime) -> list[F
 def nights_due(session: Session) -> list[FollowUp]:
     """Nights with photometry newer than their candidates; a re-made older night also brings the newest one up to date."""
     measured: dict[str, int] = {}
-    for key, version in _recent_versions(session, "forced_photometry", datetime.now(UTC)).items():
+    for key, version in _recent_versions(session, FORCED_PHOTOMETRY.name, datetime.now(UTC)).items():
         measured[key[:10]] = max(version, measured.get(key[:10], 0))
     if not measured:
         return []
-    ranked = _latest_versions(session, "ese_candidates")
+    ranked = _latest_versions(session, ESE_CANDIDATES.name)
     newest = max([*measured, *ranked])
     wanted = {**measured, newest: max(measured.values())}
     return [
@@ -157,9 +155,9 @@ def nights_due(session: Session) -> list[FollowUp]:
 
 def nightly_mosaics_due(session: Session) -> list[FollowUp]:
     """Nights whose mosaic is older than one of their images, which was made again or came late; first mosaics are the schedule's."""
-    made = _latest_versions(session, "nightly_mosaic")
+    made = _latest_versions(session, NIGHTLY_MOSAIC.name)
     newest: dict[str, int] = {}
-    for group_id, version in _recent_versions(session, "tile_image", datetime.now(UTC)).items():
+    for group_id, version in _recent_versions(session, TILE_IMAGE.name, datetime.now(UTC)).items():
         newest[group_id[:10]] = max(version, newest.get(group_id[:10], 0))
     unfinished = {
         night.isoformat() for night in session.scalars(select(IngestGroup.night).where(IngestGroup.state.in_(_UNFINISHED)).distinct())

@@ -8,25 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-TILE_STAGES = ("measurement_set", "calibrated_ms", "tile_image")
-"""The assets of a tile's run, in order."""
-HOUR_ASSETS = ("hourly_mosaic", "source_catalog", "forced_photometry")
-"""The assets of an hour's run, in order."""
-NIGHT_ASSETS = ("calibration_tables", "nightly_mosaic", "light_curves", "variability_metrics", "ese_candidates", "injection_recovery")
-"""The assets whose partition is a night."""
-MAKING_ORDER = (
-    "calibrator_catalog",
-    "nvss_catalog",
-    "monitored_sources",
-    "measurement_set",
-    "calibration_tables",
-    "calibrated_ms",
-    "tile_image",
-    *HOUR_ASSETS,
-    *NIGHT_ASSETS[1:],
-)
-"""All computed assets, upstream first."""
-
 
 @dataclass(frozen=True)
 class TileRun:

@@ -1,16 +1,14 @@
-"""What would come out differently today: partitions made by other code, with other settings, or from inputs that were made again.
-
-Materialize it to look again (a schedule does so every hour). The job `backfill_stale` makes exactly these again;
-`dsa110 stale` prints the same table.
-"""
+"""The asset `stale_products`: a look at the registry, with a check."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
+from dsa110_assets.orchestration.assets import OWNERS
 from dsa110_assets.orchestration.metadata import table
 from dsa110_assets.orchestration.resources import PlatformResource
+from dsa110_assets.stages.table import STALE_PRODUCTS
 
 MOST_ROWS = 200
 
@@ -19,11 +17,12 @@ def build() -> dg.AssetsDefinition:
     """The asset."""
 
     @dg.asset(
-        description=__doc__,
-        group_name="operations",
-        kinds={"postgres"},
-        owners=["team:dsa110"],
-        check_specs=[dg.AssetCheckSpec("nothing_is_stale", asset="stale_products", description="No product is out of date")],
+        name=STALE_PRODUCTS.name,
+        description=STALE_PRODUCTS.description(),
+        group_name=STALE_PRODUCTS.group,
+        kinds=set(STALE_PRODUCTS.kinds),
+        owners=OWNERS,
+        check_specs=[dg.AssetCheckSpec("nothing_is_stale", asset=STALE_PRODUCTS.name, description="No product is out of date")],
     )
     def stale_products(platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
         from dsa110_assets.stages.operations.staleness import stale_partitions, summary
