@@ -6,8 +6,6 @@ of the instrument (`common.instrument`), names of products (`products`), secrets
 
 from __future__ import annotations
 
-import hashlib
-import json
 from datetime import date
 from pathlib import Path
 from typing import Literal, Self
@@ -261,12 +259,3 @@ class PipelineConfig(BaseSettings):
                         f"PIPELINE_{name.upper()}", f"{path} cannot be created ({error.strerror})", "set it to a writable directory"
                     ) from error
         return config
-
-    def science_hash(self) -> str:
-        """Short hash of the settings that change products (12 hex digits); written into every product."""
-        values = {
-            name: str(getattr(self, name))
-            for name, field in type(self).model_fields.items()
-            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("science")
-        }
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

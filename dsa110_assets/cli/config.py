@@ -59,7 +59,8 @@ def show(*, json: Annotated[bool, typer.Option("--json", help="For scripts.")] =
 
     The source is the environment, `.env`, or the default.
 
-    Settings marked with * change the content of products; together they make the configuration hash.
+    Settings marked with * change the content of products. With --json, also the configuration hash of each product:
+    over the settings that its stage reads, as it is recorded with the product.
 
     Example: `PIPELINE_BRIGGS_ROBUST=0 dsa110 config show`
     """
@@ -67,15 +68,17 @@ def show(*, json: Annotated[bool, typer.Option("--json", help="For scripts.")] =
 
     from dsa110_assets.cli.output import emit_json, emit_table
     from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.stages.provenance.recipes import configuration_of
+    from dsa110_assets.stages.table import TABLE
 
     config = PipelineConfig.from_env(validate_paths=False)
     rows = settings(config)
+    hashes = {row.name: configuration_of(row.name, config) for row in TABLE.with_recipe()}
     if json:
-        emit_json({"settings": [asdict(row) for row in rows], "config_hash": config.science_hash()})
+        emit_json({"settings": [asdict(row) for row in rows], "configuration_of_products": hashes})
         return
     emit_table(
         ["setting", "value", "source", "meaning"],
         [(row.variable + ("*" if row.science else ""), row.value, row.source, row.meaning) for row in rows],
         wrap=True,
     )
-    typer.echo(f"configuration hash (settings with *): {config.science_hash()}")

@@ -1,4 +1,4 @@
-"""Reference pages of the documentation, made from the code itself: commands, settings, tables of the registry.
+"""Reference pages of the documentation, made from the code itself: commands, settings, products, tables of the registry.
 
 A hook of mkdocs (`mkdocs.yml`): the pages exist in the built documentation only, so they cannot be out of date.
 """
@@ -31,6 +31,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "deployment.md": (root / "deploy/README.md").read_text(encoding="utf-8"),
         "reference/commands.md": commands(),
         "reference/settings.md": settings(),
+        "reference/products.md": products(),
         "reference/tables.md": tables(),
     }
     for name, content in pages.items():
@@ -73,6 +74,24 @@ def settings() -> str:
             "",
         ]
     )
+
+
+def products() -> str:
+    """The table of products, and what each one is, as Markdown."""
+    from dsa110_assets.stages.table import TABLE
+
+    head = ["# Products", "", "| product | one for each | from | job | pool | folder |", "|---|---|---|---|---|---|"]
+    parts: list[str] = []
+    for row in TABLE:
+        inputs = ", ".join(f"[{one.name}](#{one.name})" for one in row.inputs)
+        made_by = "the sensor `raw_files`" if row.stage is None and row.job is None else f"`{row.job}`" if row.job else "command"
+        folder = "" if row.folder is None else row.folder.value
+        head.append(f"| [{row.name}](#{row.name}) | {row.level.value} | {inputs} | {made_by} | {row.pool or ''} | {folder} |")
+        parts += [f"## {row.name}", "", row.description(), ""]
+        if row.recipe is not None and row.recipe.settings:
+            parts += [f"Settings that decide: {', '.join(f'`PIPELINE_{name.upper()}`' for name in row.recipe.settings)}.", ""]
+        parts += [f"[How it is made](../{row.page}.md).", ""]
+    return "\n".join([*head, "", *parts])
 
 
 def tables() -> str:

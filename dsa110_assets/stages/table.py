@@ -157,7 +157,9 @@ HOURLY_MOSAIC = TABLE.add(
         "hour",
         f"{_STAGES}.hour:make_mosaic",
         inputs=(TILE_IMAGE,),
-        recipe=Recipe(("mosaicking.mosaic", "mosaicking.tiles", "mosaicking.channels"), ("mosaic_overlap_minutes", *_STRIP)),
+        recipe=Recipe(
+            ("mosaicking.mosaic", "mosaicking.tiles", "mosaicking.channels", "strips", "times"), ("mosaic_overlap_minutes", *_STRIP)
+        ),
         job="hour",
         pool="cpu",
         folder=Folder.MOSAICS,
@@ -190,7 +192,7 @@ FORCED_PHOTOMETRY = TABLE.add(
         "hour",
         f"{_STAGES}.hour:measure",
         inputs=(HOURLY_MOSAIC, NVSS_CATALOG, MONITORED_SOURCES),
-        recipe=Recipe(("photometry.images",), ("mosaic_overlap_minutes", *_STRIP)),
+        recipe=Recipe(("photometry.images", "strips", "times"), ("mosaic_overlap_minutes", *_STRIP)),
         job="hour",
         pool="cpu",
         kinds=frozenset({"numba"}),
@@ -208,7 +210,7 @@ NIGHTLY_MOSAIC = TABLE.add(
         "night",
         f"{_STAGES}.night:make_mosaic",
         inputs=(TILE_IMAGE,),
-        recipe=Recipe(("mosaicking.mosaic", "mosaicking.tiles"), _STRIP),
+        recipe=Recipe(("mosaicking.mosaic", "mosaicking.tiles", "strips", "times"), _STRIP),
         job="mosaic_of_the_night",
         pool="cpu",
         folder=Folder.MOSAICS,
@@ -226,7 +228,7 @@ CUSTOM_MOSAIC = TABLE.add(
         "mosaics on demand",
         f"{_STAGES}.mosaics:build_mosaic",
         inputs=(TILE_IMAGE,),
-        recipe=Recipe(("mosaicking.mosaic", "mosaicking.tiles", "mosaicking.channels"), _STRIP),
+        recipe=Recipe(("mosaicking.mosaic", "mosaicking.tiles", "mosaicking.channels", "strips", "times"), _STRIP),
         folder=Folder.MOSAICS,
         is_asset=False,  # `dsa110 mosaic build`
         page="science/mosaics",
