@@ -1,46 +1,93 @@
-"""The operator's playbook knows every alert, error, state, reason and message that an operator can meet."""
+"""The operator's playbook explains everything that an operator can meet, and nothing that does not exist.
+
+Each section's table is compared with the code in both directions: what the code has and the table lacks fails, and the reverse.
+"""
 
 from __future__ import annotations
 
+import ast
 import inspect
+import json
 import re
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 import pytest
 
-import dsa110_assets
 from dsa110_assets import errors
-from dsa110_assets.cli import preflight
+from dsa110_assets.cli import main
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.ingest.arrivals import Reason
+from dsa110_assets.quality import gate
+from dsa110_assets.registry import provenance
 from dsa110_assets.registry.schema import GroupState, TileStage
 from dsa110_assets.stages.operations import alerts, housekeeping
+from dsa110_assets_tests.docs.named_commands import PACKAGE, ROOT
 
-PAGE = (Path(dsa110_assets.__file__).parents[1] / "docs" / "playbook.md").read_text()
-ERRORS = [
-    one
-    for _, one in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(one, errors.PipelineError) and one not in (errors.PipelineError, errors.RetriableError, errors.NonRetriableError)
-]
+PAGE = (ROOT / "docs/playbook.md").read_text()
+BASES = {errors.PipelineError, errors.RetriableError, errors.NonRetriableError}
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
-def test_each_error_has_a_row_that_says_whether_it_may_pass(error) -> None:
-    may_pass = "yes" if issubclass(error, errors.RetriableError) else "no"
-    assert re.search(rf"^\| `{error.__name__}` \| {may_pass} \| \S.* \| \S.* \|$", PAGE, re.MULTILINE), error.__name__
+def rows(title: str) -> dict[str, list[str]]:
+    """The table of a section: the other cells of each row by its first, which stands in backticks. No cell is empty."""
+    section = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert section is not None, title
+    found: dict[str, list[str]] = {}
+    for line in section[1].splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        if (name := re.fullmatch(r"`([^`]+)`", cells[0])) is not None:
+            assert name[1] not in found, f"{name[1]} has two rows"
+            assert all(cells), line
+            found[name[1]] = cells[1:]
+    return found
 
 
-@pytest.mark.parametrize("name", [*alerts.KINDS, *GroupState, *Reason, *housekeeping.RULES])
-def test_each_alert_state_refusal_and_rule_has_a_row(name) -> None:
-    assert re.search(rf"^\| `{name}` \| \S.* \| \S.* \|$", PAGE, re.MULTILINE), name
+def classes_of_errors() -> dict[str, type]:
+    return {name: one for name, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, Exception)}
+
+
+def test_errors_are_explained_and_say_whether_they_may_pass() -> None:
+    table = rows("Errors")
+    raised = {name: one for name, one in classes_of_errors().items() if one not in BASES}
+    assert set(table) == set(raised)
+    for name, one in raised.items():
+        assert table[name][0] == ("yes" if issubclass(one, errors.RetriableError) else "no"), name
+    for base in BASES - {errors.PipelineError}:
+        assert f"`{base.__name__}`" in PAGE
+
+
+def test_all_errors_of_the_package_are_in_one_module() -> None:
+    known = set(classes_of_errors())
+    elsewhere = [
+        f"{path.name}: {node.name}"
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "errors.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(base).split(".")[-1] in known or ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases)
+    ]
+    assert elsewhere == []
+
+
+@pytest.mark.parametrize(
+    ("title", "names"),
+    [
+        ("Alerts", alerts.KINDS),
+        ("States of an observation", [*GroupState]),
+        ("Refused files", [*Reason]),
+        ("Checks of tile images", gate.TILE_CHECKS),
+        ("Housekeeping", housekeeping.RULES),
+        ("Reasons of `dsa110 stale`", re.findall(r"THEN '(\w+)' END", inspect.getsource(provenance))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_section_explains_exactly_what_exists(title: str, names: Iterable[str]) -> None:
+    assert len(list(names)) > 1
+    assert sorted(rows(title)) == sorted(str(name) for name in names)
 
 
 def test_each_alert_that_the_code_raises_is_of_a_known_kind() -> None:
-    package = Path(dsa110_assets.__file__).parent
     raised = {
-        kind
-        for module in ("stages/operations/alerts.py", "orchestration/alerting.py")
-        for kind in re.findall(r'Alert\(\s*f?"([a-z-]+)/', (package / module).read_text())
+        template(call.args[0]).split("/")[0] for path in PACKAGE.rglob("*.py") for call in calls(ast.parse(path.read_text()), "Alert")
     }
     assert raised == set(alerts.KINDS)
 
@@ -49,23 +96,97 @@ def test_the_stage_that_waits_is_explained() -> None:
     assert f"`{TileStage.AWAITING_CALIBRATION}`" in PAGE
 
 
-def test_each_line_of_preflight_is_named() -> None:
-    source = inspect.getsource(preflight)
-    subjects = set(re.findall(r'Finding\(\s*"([^"{]+)", "(?:ok|warning|failed)"', source)) | set(
-        re.findall(r'check_port\("([^"]+)"', source)
-    )
-    assert {"machine", "database", "CASA", "Dagster UI"} <= subjects
-    for subject in {*subjects, "output directory", "scratch directory", "state directory", "calibrator catalogue", "reference sky"}:
-        assert f"`{subject}`" in PAGE, subject
+def test_each_line_of_preflight_is_explained(registry_config, monkeypatch, tmp_path, capsys) -> None:
+    for name in ("input_dir", "output_dir", "scratch_dir", "state_dir"):
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}", str(getattr(registry_config, name)))
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", registry_config.database_url.get_secret_value())
+    monkeypatch.setenv("PIPELINE_GRIDDER", "wsclean")  # whose line is shown with this engine only
+    monkeypatch.chdir(tmp_path)
+    main.run(["preflight", "--json"])
+    shown = [finding["subject"] for finding in json.loads(capsys.readouterr().out)["findings"]]
+    assert sorted(rows("Lines of `dsa110 preflight`")) == sorted(shown)
 
 
-def test_each_message_of_an_idle_sensor_is_explained() -> None:
-    package = Path(dsa110_assets.__file__).parent
-    text = "".join(
-        (package / name).read_text() for name in ("stages/queue/intake.py", "orchestration/sensors.py", "orchestration/alerting.py")
-    )
-    for message in re.findall(r"^\| `([^`]+)` \| [^|]+ \|$", PAGE.split("## Messages of sensors")[1].split("##")[0], re.MULTILINE):
-        assert message.removesuffix(": ...") in text or message.startswith("paused"), message
+def test_each_message_of_a_sensor_or_schedule_is_explained() -> None:
+    said = {
+        message
+        for path in (*PACKAGE.glob("orchestration/*.py"), *PACKAGE.glob("stages/queue/*.py"), PACKAGE / "stages/operations/disk.py")
+        for message in messages_of(ast.parse(path.read_text()))
+    }
+    explained = set(rows("Messages of sensors and schedules"))
+    assert {one for one in said if not any(covers(row, one) for row in explained)} == set()
+    assert {row for row in explained if not any(covers(row, one) for one in said)} == set()
+
+
+def covers(row: str, message: str) -> bool:
+    """Whether a row of the page is the message, or its beginning followed by ``...``."""
+    return row == message or (row.endswith("...") and message.startswith(row.removesuffix("...")))
+
+
+def calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == name:
+            yield node
+
+
+def template(node: ast.expr) -> str:
+    """A string with ``...`` where it has a value."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else "..."
+
+
+def messages_of(tree: ast.AST) -> Iterator[str]:
+    """What a module tells as the outcome of a tick: strings in `SkipReason`, `TickReport`, ``skip_reason=``, and those that are assigned to
+    names used there; and what says why no work may begin."""
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        told: list[ast.expr] = [
+            argument for name in ("SkipReason", "TickReport") for call in calls(function, name) for argument in call.args
+        ]
+        told += [word.value for call in calls(function, "SensorResult") for word in call.keywords if word.arg == "skip_reason"]
+        if function.name == "shortage":
+            told += [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
+        names = {node.id for one in told for node in ast.walk(one) if isinstance(node, ast.Name)}
+        told += [
+            node.value
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id in names for target in node.targets)
+        ]
+        told += [
+            argument
+            for call in calls(function, "append")
+            if isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) in names
+            for argument in call.args
+        ]
+        yield from {text for one in told for text in sentences(one) if re.search(r"[a-z]{3,} \S", text)}
+
+
+def sentences(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, (ast.Constant, ast.JoinedStr)):
+        if isinstance(node, ast.JoinedStr) or isinstance(node.value, str):
+            yield template(node)
+        return
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            yield from sentences(child)
+
+
+def test_what_the_playbook_looks_up_in_the_ui_exists() -> None:
+    from dsa110_assets.definitions import defs
+
+    repository = defs.get_repository_def()
+    known = {
+        "Jobs": set(repository.job_names),
+        "Automation": {one.name for one in (*repository.sensor_defs, *repository.schedule_defs)},
+        "Catalog": {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()},
+    }
+    operations = (ROOT / "docs/operations.md").read_text()
+    named = [(place, name) for place, name in re.findall(r"(Jobs|Automation|Catalog|Assets) > `(\w+)`", PAGE + operations)]
+    assert {place for place, _ in named} >= {"Jobs", "Automation", "Catalog"}
+    for place, name in named:
+        assert name in known["Catalog" if place == "Assets" else place], (place, name)
+    who_speaks = {name for row in rows("Messages of sensors and schedules").values() for name in re.findall(r"`(\w+)`", row[0])}
+    assert who_speaks <= known["Automation"]
 
 
 def test_each_setting_that_the_playbook_names_exists() -> None:
