@@ -42,8 +42,10 @@ def apply_by_hand(
         ConfigurationError: a table does not exist, or ``output`` is something else.
         CalibrationMismatchError: a table is of another declination strip, band or array.
         CalibrationQualityError: nothing unflagged would be left.
+        ProductVerificationError: what was written does not read back.
     """
     from dsa110_assets.calibration.apply import apply_calibration
+    from dsa110_assets.calibration.verification import verify_calibrated
 
     tables = _tables(caltables)
     if output.absolute() == ms.absolute() or (output.exists() and not _is_calibrated(output)):
@@ -66,6 +68,7 @@ def apply_by_hand(
             },
             progress=progress,
         )
+        verify_calibrated(staged, report)
     return replace(report, out=output)
 
 

@@ -56,7 +56,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                     f"{name} = {value}" for name, value in provenance(platform, MEASUREMENT_SET.name, {}, observation=group_id).items()
                 ],
             )
-            verify_ms(staged)
+            verify_ms(staged, report)
             plot_flags(report.flags, staged / products.FLAG_PICTURE, title=group_id)
         result = StageResult(
             MEASUREMENT_SET.name,
@@ -110,6 +110,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
 def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
     """Apply the nearest valid solutions; None when there are none yet, and the observation then waits for them."""
     from dsa110_assets.calibration.apply import apply_calibration
+    from dsa110_assets.calibration.verification import verify_calibrated
 
     group_id, config = run.group_id, platform.config
     with attempt(platform, run) as number:
@@ -147,6 +148,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                     platform, CALIBRATED_MS.name, inputs, observation=group_id, **{name: str(value) for name, value in phases.items()}
                 ),
             )
+            verify_calibrated(staged, report)
         result = StageResult(
             CALIBRATED_MS.name,
             group_id,

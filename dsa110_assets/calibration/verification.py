@@ -1,0 +1,90 @@
+"""Re-opening a calibrated Measurement Set that was just written, before it is published (pitfall 29).
+
+`verify_calibrated` reads back what imaging relies on: the keyword that says the data are calibrated, rows and channels, and
+every visibility. It does not judge the calibration; that is `quality`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsa110_assets.calibration.apply import ApplyReport
+from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD
+from dsa110_assets.errors import ProductVerificationError
+
+_SUBTABLES = ("ANTENNA", "DATA_DESCRIPTION", "FEED", "FIELD", "HISTORY", "OBSERVATION", "POLARIZATION", "SPECTRAL_WINDOW")
+_BLOCK_BYTES = 64 << 20
+
+
+def verify_calibrated(path: Path, report: ApplyReport) -> None:
+    """Check that a calibrated Measurement Set is whole and is what its report says.
+
+    Args:
+        path: the Measurement Set; every visibility is read.
+        report: of `apply_calibration`.
+
+    Raises:
+        ProductVerificationError: with the first thing that is wrong.
+    """
+    try:
+        _verify(path, report)
+    except (RuntimeError, OSError, KeyError, IndexError, ValueError) as error:
+        raise _bad(path, f"cannot be read back ({error})") from error
+
+
+def _bad(path: Path, cause: str) -> ProductVerificationError:
+    return ProductVerificationError(path, cause, "the product is not published; retry the calibration, look at the disk")
+
+
+def _verify(path: Path, report: ApplyReport) -> None:
+    from casacore.tables import table
+
+    missing = [name for name in _SUBTABLES if not (path / name / "table.dat").is_file()]
+    if missing or not (path / "table.dat").is_file():
+        raise _bad(path, f"incomplete: {missing or 'the main table'} missing")
+    with table(os.fspath(path / "SPECTRAL_WINDOW"), ack=False) as window:
+        frequency = np.asarray(window.getcell("CHAN_FREQ", 0))
+    if frequency.shape != (report.n_channels,) or np.any(np.diff(frequency) <= 0):
+        raise _bad(path, f"has {frequency.size} channels, expected {report.n_channels} in ascending order")
+    for name in ("ANTENNA", "FIELD", "OBSERVATION", "HISTORY"):
+        with table(os.fspath(path / name), ack=False) as subtable:
+            if subtable.nrows() == 0:
+                raise _bad(path, f"{name} has no rows")
+    with table(os.fspath(path), ack=False) as ms:
+        if CALIBRATED_KEYWORD not in ms.keywordnames():
+            raise _bad(path, f"does not say that it is calibrated (keyword {CALIBRATED_KEYWORD})")
+        averaged = json.loads(ms.getkeyword(CALIBRATED_KEYWORD))["channels_averaged"]
+        if averaged != report.channels_averaged:
+            raise _bad(path, f"says that {averaged} channels were averaged, expected {report.channels_averaged}")
+        if ms.nrows() != report.n_rows:
+            raise _bad(path, f"has {ms.nrows()} rows, expected {report.n_rows}")
+        if not np.all(np.isfinite(ms.getcol("UVW"))):
+            raise _bad(path, "UVW holds values that are not finite")
+        if np.any(np.asarray(ms.getcol("ANTENNA1")) == np.asarray(ms.getcol("ANTENNA2"))):
+            raise _bad(path, "has autocorrelations")
+        unflagged = _read_all(path, ms, report.n_channels)
+    expected = round((1 - report.flagged_fraction) * report.n_rows * report.n_channels * 2)
+    if unflagged != expected:
+        raise _bad(path, f"has {unflagged} unflagged visibilities, expected {expected}")
+
+
+def _read_all(path: Path, ms: Any, n_channels: int) -> int:
+    """Read all visibilities; returns how many are not flagged. Holes of a broken write read as zeros: they contradict the other columns."""
+    unflagged = 0
+    step = max(1, _BLOCK_BYTES // (n_channels * 2 * 8))
+    for row in range(0, ms.nrows(), step):
+        data, flag, weight = (np.asarray(ms.getcol(name, row, step)) for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM"))
+        if data.shape[1:] != (n_channels, 2) or flag.shape != data.shape or weight.shape != data.shape:
+            raise _bad(path, f"cells have shapes {data.shape[1:]}, {flag.shape[1:]}, {weight.shape[1:]}, expected {(n_channels, 2)}")
+        if not np.all(np.isfinite(data)) or not np.all(np.isfinite(weight)):
+            raise _bad(path, f"DATA or WEIGHT_SPECTRUM hold values that are not finite, in rows from {row}")
+        empty_rows = (data == 0).all(axis=(1, 2)) & ~flag.all(axis=(1, 2))
+        if np.any((weight > 0) == flag) or empty_rows.any():
+            raise _bad(path, f"DATA, FLAG and WEIGHT_SPECTRUM contradict one another, in rows from {row}")
+        unflagged += int(np.count_nonzero(~flag))
+    return unflagged
