@@ -1,6 +1,5 @@
 """Plots that people expect, small enough for the UI."""
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from PIL import Image
 from dsa110_assets.calibration.plots import LIMIT_BYTES, plot_solutions
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.stages.provenance.recording import StageResult
-from dsa110_assets_tests.calibration.test_quality import REAL, real
+from dsa110_assets_tests.reference_data import reference_data, unpack
 
 
 def colours(png: Path) -> int:
@@ -42,11 +41,8 @@ def test_a_dead_receptor_is_seen_in_the_map_of_flags(solved):
     assert right < 0.2
 
 
-@real
 def test_the_real_bandpass_fits_into_the_ui(tmp_path):
-    with tarfile.open(REAL / "2025-10-13T13-28-03_all_bpcal.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    (path,) = tmp_path.iterdir()
+    path = unpack(reference_data("caltables/2025-10-13T13-28-03_all_bpcal.tar.gz"), tmp_path)
     (tmp_path / "plots").mkdir()
     for png in plot_solutions([path], tmp_path / "plots").values():
         assert png.stat().st_size <= LIMIT_BYTES

@@ -1,32 +1,21 @@
 """Real tables: the good one is accepted with the figures that were recorded for it, junk is refused and the reason said."""
 
-import tarfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 from casacore.tables import table
 
 from dsa110_assets.calibration.quality import assess
 from dsa110_assets.errors import NonRetriableError
-
-REAL = Path(__file__).parents[2] / "../shared/data/caltables"
-real = pytest.mark.skipif(not REAL.is_dir(), reason="the real calibration tables are not beside the checkout")
+from dsa110_assets_tests.reference_data import reference_data, unpack
 
 
 @pytest.fixture
-def unpack(tmp_path):
-    def one(name):
-        with tarfile.open(REAL / name) as archive:
-            archive.extractall(tmp_path, filter="data")
-        return next(p for p in tmp_path.iterdir() if p.is_dir())
-
-    return one
+def unpacked(tmp_path):
+    return lambda name: unpack(reference_data(f"caltables/{name}"), tmp_path)
 
 
-@real
-def test_the_real_bandpass_is_accepted(unpack):
-    quality = assess(unpack("2025-10-13T13-28-03_all_bpcal.tar.gz"))
+def test_the_real_bandpass_is_accepted(unpacked):
+    quality = assess(unpacked("2025-10-13T13-28-03_all_bpcal.tar.gz"))
     assert quality.accepted, quality.reasons
     assert quality.flagged_fraction == pytest.approx(0.2942, abs=1e-4)
     assert len(quality.dead_antennas) == 25
@@ -36,25 +25,22 @@ def test_the_real_bandpass_is_accepted(unpack):
     assert len(quality.flagged_per_channel) == 768
 
 
-@real
-def test_the_real_gains_are_accepted(unpack):
-    quality = assess(unpack("2025-10-13T13-28-03_all_gpcal.tar.gz"))
+def test_the_real_gains_are_accepted(unpacked):
+    quality = assess(unpacked("2025-10-13T13-28-03_all_gpcal.tar.gz"))
     assert quality.accepted, quality.reasons
     assert quality.phase_step_deg is None
 
 
-@real
 @pytest.mark.parametrize("name", ["test_calibration_bandpass.table.tar.gz", "test_calibration_final_gain.table.tar.gz"])
-def test_junk_is_refused(unpack, name):
-    quality = assess(unpack(name))
+def test_junk_is_refused(unpacked, name):
+    quality = assess(unpacked(name))
     assert not quality.accepted
     assert any("S/N" in reason for reason in quality.reasons)
 
 
-@real
-def test_random_phases_are_told_from_solutions(unpack):
+def test_random_phases_are_told_from_solutions(unpacked):
     """Independent random phases differ by 104 deg rms: pi / sqrt(3)."""
-    quality = assess(unpack("test_calibration_bandpass.table.tar.gz"))
+    quality = assess(unpacked("test_calibration_bandpass.table.tar.gz"))
     assert quality.phase_step_deg == pytest.approx(np.degrees(np.pi / np.sqrt(3)), abs=5)
 
 

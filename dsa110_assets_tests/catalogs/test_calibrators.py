@@ -1,7 +1,5 @@
 """The calibrator manual is read completely, kept as it is, and searched by where a tile looked."""
 
-from pathlib import Path
-
 import astropy.units as u
 import numpy as np
 import pytest
@@ -12,8 +10,8 @@ from dsa110_assets.catalogs import calibrators
 from dsa110_assets.common.directions import Site, TilePointing, meridian_icrs
 from dsa110_assets.errors import NoCalibratorError, NonRetriableError
 from dsa110_assets_tests.catalogs.manual import MANUAL
+from dsa110_assets_tests.reference_data import reference_data
 
-REAL = Path(__file__).parents[2] / "../shared/data/vla_calibrators.txt"
 SITE = Site(np.radians(37.2334051), -2.064427799136453, 1188.0519)
 
 
@@ -69,9 +67,8 @@ def test_something_else_is_not_loaded_as_a_catalogue(tmp_path):
         calibrators.load(tmp_path / "junk.sqlite3")
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the VLA calibrator manual is not beside the checkout")
 def test_the_real_manual_is_read_whole():
-    entries = calibrators.parse_manual(REAL.read_text())
+    entries = calibrators.parse_manual(reference_data("vla_calibrators.txt").read_text())
     assert len(entries) == 1865
     # 1041 have a figure at 20 cm; 13 of those figures are 0.00 (3C279, 0927+390 ...), which is no flux density
     assert sum(c.flux_jy is not None for c in entries) == 1041 - 13

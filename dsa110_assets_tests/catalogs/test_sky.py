@@ -1,7 +1,5 @@
 """Searches of the catalogue sky equal astropy's, across 0h and near the pole; calibrators replace their counterparts once."""
 
-from pathlib import Path
-
 import astropy.units as u
 import numpy as np
 import pandas as pd
@@ -11,8 +9,7 @@ from astropy.coordinates import SkyCoord
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.errors import FluxScaleError, NonRetriableError
 from dsa110_assets_tests.catalogs.manual import MANUAL
-
-REAL = Path(__file__).parents[2] / "../shared/data/nvss_above_50mJy.parquet"
+from dsa110_assets_tests.reference_data import reference_data
 
 
 @pytest.fixture
@@ -94,9 +91,8 @@ def test_a_calibrator_without_flux_is_not_merged():
         sky.with_calibrators(pd.DataFrame(columns=list(sky.COLUMNS)), [star])
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="NVSS is not beside the checkout")
 def test_the_real_nvss_becomes_the_reference(tmp_path):
-    assert sky.build_reference(REAL, tmp_path / "reference.parquet") == 125_309
+    assert sky.build_reference(reference_data("nvss_above_50mJy.parquet"), tmp_path / "reference.parquet") == 125_309
     reference = sky.load_reference(tmp_path / "reference.parquet")
     brightest = sky.cone(reference, 128.7288, 55.5725, 0.02)
     assert brightest.flux_jy[0] == pytest.approx(8.62, abs=0.01)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -18,8 +17,8 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.catalogs.vizier import ANSWERS, served
 from dsa110_assets_tests.conversion.minimal_raw import SITE_ALT_M, SITE_LAT_DEG, SITE_LON_DEG, write_raw
+from dsa110_assets_tests.reference_data import reference_data
 
-SHARED = Path(__file__).parents[2] / "../shared/data"
 SITE = EarthLocation.from_geodetic(SITE_LON_DEG * u.deg, SITE_LAT_DEG * u.deg, SITE_ALT_M * u.m)
 
 
@@ -47,15 +46,14 @@ def answer(capsys, *arguments, code=0):
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the VLA calibrator manual and NVSS are not beside the checkout")
 def test_the_real_manual_and_nvss_become_registered_tables(capsys, monkeypatch, state, database):
     from dsa110_assets.registry.schema import ProductVersion
 
     monkeypatch.setenv("PIPELINE_DATABASE_URL", database.url)
-    made = answer(capsys, "refresh", "calibrators", "--file", SHARED / "vla_calibrators.txt")
+    made = answer(capsys, "refresh", "calibrators", "--file", reference_data("vla_calibrators.txt"))
     assert made["entries"] == 1865
     assert made["with_20cm_flux"] == 1041 - 13  # 13 of the 1041 figures are 0.00, which is no flux density
-    assert answer(capsys, "refresh", "nvss", "--file", SHARED / "nvss_above_50mJy.parquet")["sources"] == 125_309
+    assert answer(capsys, "refresh", "nvss", "--file", reference_data("nvss_above_50mJy.parquet"))["sources"] == 125_309
     with database.session() as session:
         assert {row.product for row in session.query(ProductVersion)} == {"calibrator_catalog", "nvss_catalog"}
     listed = {row["name"]: row for row in answer(capsys, "list")}

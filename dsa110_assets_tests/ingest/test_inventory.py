@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from dsa110_assets.ingest import arrivals
 from dsa110_assets.registry.database import Database
 from dsa110_assets_tests.chaos.replay import files_of, replay, verdict
-
-INVENTORY = Path(__file__).parents[2] / "../shared/data/inventory.csv"
-pytestmark = pytest.mark.skipif(not INVENTORY.exists(), reason="the telescope's file listing is not beside the checkout")
+from dsa110_assets_tests.reference_data import reference_data
 
 
 def test_the_real_listing_gives_2389_complete_observations_where_names_give_three_percent(database: Database) -> None:
-    found = replay(database, files_of(INVENTORY))
+    found = replay(database, files_of(reference_data("inventory.csv")))
     assert verdict(found) == []
     assert found.complete >= 2389
     assert (found.observations, found.complete_by_name < 0.1 * 2413) == (2413, True)
@@ -27,7 +24,7 @@ def test_the_real_listing_gives_2389_complete_observations_where_names_give_thre
 
 def test_the_replay_notices_merged_observations(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: the ledger takes every second observation for the one before it."""
-    files = files_of(INVENTORY)[16:640]  # the first one lies a year before the others
+    files = files_of(reference_data("inventory.csv"))[16:640]  # the first one lies a year before the others
     real = arrivals.FileFacts.group_id.fget  # type: ignore[attr-defined]
     first = files[0][1].start_jd
 

@@ -12,9 +12,7 @@ from dsa110_assets.simulation.band import BandPlan, demo_band, full_band
 from dsa110_assets.simulation.receivers import Receivers
 from dsa110_assets.simulation.sky import point_sources
 from dsa110_assets.simulation.tile import NameJitter, simulate_tile
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="reference data (../shared/data) are not here")
+from dsa110_assets_tests.reference_data import reference_data
 
 HEADER_TYPES = {
     "latitude": "f8", "longitude": "f8", "altitude": "f8", "phase_center_app_dec": "f8", "channel_width": "f8",
@@ -140,11 +138,10 @@ def test_pyuvdata_reads_the_files(tiny_raw_tile):
         assert data.check()
 
 
-@needs_shared
 def test_header_agrees_with_that_of_a_real_file(tmp_path):
     import pandas as pd
 
-    real = pd.read_parquet(SHARED / "reference_header.parquet").iloc[0]
+    real = pd.read_parquet(reference_data("reference_header.parquet")).iloc[0]
     start_mjd = float(np.unique(real["time_array_mjd"])[0] - 2_400_000.5)
     array = ArrayLayout(full_array().antenna_order)
     header, extra = read(one_subband(tmp_path, start_mjd=start_mjd, array=array, band=full_band(), n_integrations=1))
@@ -161,23 +158,21 @@ def test_header_agrees_with_that_of_a_real_file(tmp_path):
     assert len(extra["applied_delays_ns"].split()) == len(real["extra_keywords_applied_delays_ns"].split())
 
 
-@needs_shared
 def test_site_longitude_gives_the_sidereal_times_of_a_real_file():
     """The real header's LST decide between published longitudes: pyuvdata computed them from the header's own site."""
     import pandas as pd
 
     from dsa110_assets.simulation.directions import local_sidereal_time_deg
 
-    real = pd.read_parquet(SHARED / "reference_header.parquet").iloc[0]
+    real = pd.read_parquet(reference_data("reference_header.parquet")).iloc[0]
     difference_arcsec = 3600 * (
         local_sidereal_time_deg(float(real["time_array_mjd"][0]) - 2_400_000.5) - np.degrees(real["lst_array_rad"][0])
     )
     assert abs(difference_arcsec) < 0.05
 
 
-@needs_shared
 def test_station_positions_are_the_published_ones():
-    rows = [line.split(",") for line in (SHARED / "DSA110_Station_Coordinates.csv").read_text().splitlines()]
+    rows = [line.split(",") for line in reference_data("DSA110_Station_Coordinates.csv").read_text().splitlines()]
     published = {int(row[1][4:]): row[2:5] for row in rows if len(row) > 4 and re.fullmatch(r"DSA-\d{3}", row[1]) and row[2].strip()}
     assert sorted(published) == list(range(1, 118))
     ours = station_geodetic()

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,9 +23,7 @@ from dsa110_assets.simulation.sky import (
     point_sources,
     sources_per_square_degree,
 )
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="reference data (../shared/data) are not here")
+from dsa110_assets_tests.reference_data import reference_data
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +33,11 @@ def strip():
     )
 
 
-@needs_shared
 def test_counts_are_those_observed():
     rows = [
-        line.split() for line in (SHARED / "de_zotti_1p4.txt").read_text().splitlines() if line.strip() and line.strip()[0] in "-0123456789"
+        line.split()
+        for line in reference_data("de_zotti_1p4.txt").read_text().splitlines()
+        if line.strip() and line.strip()[0] in "-0123456789"
     ]
     observed = np.array([[float(value) for value in row[:3]] for row in rows])
     observed = observed[(observed[:, 0] > -1.45) & (observed[:, 0] < 0.4) & (observed[:, 2] < 0.15 * observed[:, 1])]
@@ -51,9 +49,8 @@ def test_counts_are_those_observed():
     assert slopes[1] == pytest.approx(slopes[0], abs=0.07)
 
 
-@needs_shared
 def test_density_is_that_of_the_nvss():
-    nvss = pd.read_parquet(SHARED / "nvss_above_50mJy.parquet")
+    nvss = pd.read_parquet(reference_data("nvss_above_50mJy.parquet"))
     cap = nvss[(nvss["dec_deg"] > 40) & (nvss["dec_deg"] < 70)]
     area = 360 * np.degrees(np.sin(np.radians(70)) - np.sin(np.radians(40)))
     observed = ((cap["peak_jy_per_beam"] > 0.12) & (cap["peak_jy_per_beam"] < 2.5)).sum() / area
@@ -117,12 +114,11 @@ def test_names_are_truncated_as_the_iau_wants():
     assert iau_name(0.001, -0.51) == "J000000-003036"
 
 
-@needs_shared
 def test_calibrator_entry_is_that_of_the_manual(tmp_path, strip):
     """The lines written equal those of the real manual for 0834+555, except for the B1950 line and other bands."""
     files = write_reference_catalogs(strip, tmp_path)
     ours = files.vla_calibrators.read_text().splitlines()
-    real = (SHARED / "vla_calibrators.txt").read_text().splitlines()
+    real = reference_data("vla_calibrators.txt").read_text().splitlines()
     start = next(i for i, line in enumerate(real) if line.startswith(CALIBRATOR_NAME))
     entry = [line.rstrip() for line in real[start : start + 12]]
     assert ours[:2] == real[:2]
