@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from dsa110_assets.config import PipelineConfig
 
 app = typer.Typer(no_args_is_help=True)
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 
 
 @app.callback()
@@ -40,13 +38,15 @@ def settings(config: PipelineConfig) -> list[Setting]:
     from dotenv import dotenv_values
     from pydantic import SecretStr
 
+    from dsa110_assets.registry.server import without_password
+
     environment = {name.upper() for name in os.environ}
     env_file = {name.upper() for name, value in dotenv_values(".env").items() if value is not None}
     found: list[Setting] = []
     for name, field in type(config).model_fields.items():
         variable = f"PIPELINE_{name.upper()}"
         value = getattr(config, name)
-        text = _PASSWORD.sub(r"\1***@", value.get_secret_value()) if isinstance(value, SecretStr) else None if value is None else str(value)
+        text = without_password(value.get_secret_value()) if isinstance(value, SecretStr) else None if value is None else str(value)
         source = "environment" if variable in environment else ".env" if variable in env_file else "default"
         science = isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("science"))
         found.append(Setting(variable, text, source, science, field.description or ""))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import yaml
 
 from dsa110_assets.cli.logs import rotate
 from dsa110_assets.common.child_process import Child, run_child
@@ -82,11 +83,10 @@ def dagster_home(config: PipelineConfig) -> Path:
     """Dagster's home in the state directory, with the project's ``dagster.yaml`` and the number of runs set."""
     home = config.state_dir.absolute() / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    runs = worker_count(config)
-    text = project_file("dagster.yaml").read_text()
-    lines = [f"    max_concurrent_runs: {runs}" if line.strip().startswith("max_concurrent_runs:") else line for line in text.splitlines()]
+    instance = yaml.safe_load(project_file("dagster.yaml").read_text())
+    instance["concurrency"]["runs"]["max_concurrent_runs"] = worker_count(config)
     with publish(home / "dagster.yaml") as staged:
-        staged.write_text("\n".join(lines) + "\n")
+        staged.write_text(yaml.safe_dump(instance, sort_keys=False))
     return home
 
 

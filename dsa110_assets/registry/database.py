@@ -6,7 +6,6 @@ What belongs here: how a process gets a `Session`. What does not: statements (`q
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -23,13 +22,12 @@ from sqlalchemy.orm import Session
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, RegistryError
 from dsa110_assets.registry.migrations import HEAD_REVISION
-from dsa110_assets.registry.server import ensure_server
+from dsa110_assets.registry.server import ensure_server, without_password
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 _MIGRATION_LOCK = 0x0D5A_0110  # any fixed number; advisory locks are numbers
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 
 for _scalar in (np.float64, np.float32, np.int64, np.int32, np.int16, np.bool_):  # psycopg2 would send their repr
     register_adapter(_scalar, lambda value: adapt(value.item()))
@@ -118,7 +116,7 @@ class Database:
 
 
 @contextmanager
-def reachable(subject: str) -> Generator[None]:
+def reachable(url: str) -> Generator[None]:
     """Turn the driver's operational errors into a retriable `RegistryError` that says what to do."""
     try:
         yield
@@ -126,7 +124,7 @@ def reachable(subject: str) -> Generator[None]:
         if not (isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated):
             raise  # the statement's fault; a server that dies in the middle of one is reported as any DatabaseError
         raise RegistryError(
-            "registry " + _PASSWORD.sub(r"\1***@", subject),
+            "registry " + without_password(url),
             f"cannot be used ({str(error.orig).strip()})",
             "look at `dsa110 db status`; the next attempt may succeed",
         ) from error

@@ -332,6 +332,17 @@ def stop_server(config: PipelineConfig) -> bool:
     return config.database_url is None and embedded_server(config).stop()
 
 
+def without_password(url: str) -> str:
+    """A database's URL to show to people: SQLAlchemy writes ``***`` for the password. What is no URL is hidden as a whole."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "***"
+
+
 def _database_url(config: PipelineConfig, database: str | None) -> str:
     if config.database_url is None:
         address = embedded_server(config).ensure()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from sqlalchemy import text
@@ -10,7 +9,7 @@ from sqlalchemy import text
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.migrations import HEAD_REVISION
-from dsa110_assets.registry.server import DATABASE, embedded_server, ensure_server
+from dsa110_assets.registry.server import DATABASE, embedded_server, ensure_server, without_password
 
 _TABLES = text("""
 SELECT c.relname, s.rows, s.bytes FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
@@ -55,7 +54,7 @@ def registry_status(config: PipelineConfig) -> RegistryStatus:
         url = address.url(DATABASE)
     else:
         url = ensure_server(config)
-        name = re.sub(r"(://[^:/@\s]*:)[^@\s]+@", r"\1***@", url)
+        name = without_password(url)
     database = Database(url)
     schema = database.revision()
     with database.session() as session:
