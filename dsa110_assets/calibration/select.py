@@ -10,12 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
 
 from dsa110_assets.errors import NoCalibrationError
 from dsa110_assets.strips import TOLERANCE_DEG, in_strip
 
 SAME_NIGHT_DAYS = 0.5
+
+
+class Rung(StrEnum):
+    """Rungs of the ladder on which tables are found."""
+
+    SAME_NIGHT = "same-night"
+    BORROWED = "borrowed"
 
 
 @dataclass(frozen=True)
@@ -31,10 +39,10 @@ class CalCandidate:
 
 @dataclass(frozen=True)
 class CalChoice:
-    """The tables for an observation. ``rung``: ``same-night`` or ``borrowed``; ``nights_away`` and ``hours_away`` are signed (positive: later)."""
+    """The tables for an observation. ``nights_away`` and ``hours_away`` are signed (positive: later)."""
 
     candidate: CalCandidate
-    rung: str
+    rung: Rung
     nights_away: int
     hours_away: float
 
@@ -88,4 +96,4 @@ def select_tables(
         return away(c) == 0 or abs(c.mid_mjd - mid_mjd) <= SAME_NIGHT_DAYS
 
     best = min(near, key=lambda c: (abs(c.mid_mjd - mid_mjd), c.mid_mjd, str(c.path)))
-    return CalChoice(best, "same-night" if same_night(best) else "borrowed", away(best), (best.mid_mjd - mid_mjd) * 24.0)
+    return CalChoice(best, Rung.SAME_NIGHT if same_night(best) else Rung.BORROWED, away(best), (best.mid_mjd - mid_mjd) * 24.0)

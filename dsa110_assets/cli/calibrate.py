@@ -155,11 +155,11 @@ def _run_id() -> str:
 
 def _observation(platform: Platform, ms: Path) -> str:
     from dsa110_assets.errors import UnknownGroupError
-    from dsa110_assets.registry.schema import MeasurementSetRow
+    from dsa110_assets.registry.schema import MeasurementSetKind, MeasurementSetRow
 
     with platform.database.session() as session:
         row = session.get(MeasurementSetRow, str(ms.absolute()))
-    if row is None or row.kind != "raw":
+    if row is None or row.kind != MeasurementSetKind.RAW:
         raise UnknownGroupError(
             ms, "is not a registered, uncalibrated Measurement Set", "give --output (and --caltable) to work without registry"
         )

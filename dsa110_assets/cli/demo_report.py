@@ -20,7 +20,7 @@ from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.ingest import status
 from dsa110_assets.registry.bulk import read_frame
 from dsa110_assets.registry.queries.variability import candidates
-from dsa110_assets.registry.schema import Detection, ImageRow, MosaicRow, Photometry, Source
+from dsa110_assets.registry.schema import Detection, ImageRow, MosaicKind, MosaicRow, Photometry, Source
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,7 +100,7 @@ def compare(platform: Platform, truth_dir: Path, plan: DemoPlan) -> DemoReport:
             ).join(Source, Source.source_id == Photometry.source_id),
         )
         detections = read_frame(session, select(Detection.mosaic_name, Detection.ra_deg, Detection.dec_deg))
-        mosaics = read_frame(session, select(MosaicRow.name, MosaicRow.directory).where(MosaicRow.kind == "hourly"))
+        mosaics = read_frame(session, select(MosaicRow.name, MosaicRow.directory).where(MosaicRow.kind == MosaicKind.HOURLY))
         images = read_frame(session, select(ImageRow.noise_jy_per_beam, ImageRow.thermal_jy_per_beam))
         ranked = candidates(session, plan.nights[-1].date)
     return DemoReport(

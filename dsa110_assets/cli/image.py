@@ -198,10 +198,12 @@ def _show(report: ImageReport, verdicts: list[Verdict], reason: str | None, *, j
         )
         return
     emit_table(("figure", "value"), [(name, _short(value)) for name, value in figures.items()], title=str(report.images["image"]))
-    words = {True: "good", False: "BAD", None: "not measured"}
     emit_table(
         ("check", "verdict", "value", "lowest", "highest", "how"),
-        [(v.name, words[v.passed], _short(v.value), _short(v.low), _short(v.high), v.reason) for v in verdicts],
+        [
+            (v.name, v.outcome.upper() if v.passed is False else v.outcome.value, _short(v.value), _short(v.low), _short(v.high), v.reason)
+            for v in verdicts
+        ],
         wrap=True,
     )
 

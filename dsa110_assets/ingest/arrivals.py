@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.ingest.transitions import reopen
 from dsa110_assets.rawfile import RawHeader
-from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile, TileStage
+from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile, TileStage
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd, group_id_of, tile_partition
 
 LIVE_PRIORITY = 10
@@ -153,10 +153,10 @@ def accept_files(session: Session, arrived: Sequence[FileFacts], now: datetime) 
     for facts in by_path.values():
         row = before.get(facts.path)
         if row is None:
-            row = SubbandFile(path=facts.path, state="superseded", first_seen_at=now)
+            row = SubbandFile(path=facts.path, state=FileState.SUPERSEDED.value, first_seen_at=now)
         elif row.group_id is not None and row.group_id != facts.group_id:
             files[row.group_id].pop(row.path, None)
-        if row.state == "accepted" and row.size_bytes != facts.size_bytes:
+        if row.state == FileState.ACCEPTED and row.size_bytes != facts.size_bytes:
             rewritten.add(facts.group_id)
         _book(row, facts, now)
         files[facts.group_id][row.path] = row
@@ -183,7 +183,7 @@ def reject_files(session: Session, rejections: Sequence[Rejection], now: datetim
             session.add(row)
         row.group_id = None
         row.subband = rejection.subband
-        row.state = "rejected"
+        row.state = FileState.REJECTED.value
         row.reason = rejection.reason
         row.size_bytes = rejection.size_bytes
         row.mtime_ns = rejection.mtime_ns
@@ -211,14 +211,14 @@ def mark_gone(session: Session, paths: Sequence[str], now: datetime) -> None:
     groups = _locked_groups(session, waiting)
     for chunk in _chunks(paths):
         session.execute(
-            update(SubbandFile).where(SubbandFile.path.in_(chunk)).values(state="gone", reason="deleted", judged_at=now),
+            update(SubbandFile).where(SubbandFile.path.in_(chunk)).values(state=FileState.GONE.value, reason="deleted", judged_at=now),
             execution_options={"synchronize_session": False},
         )
     _settle_groups(session, groups, _files_of(session, groups), {}, now, set())
 
 
 # --- the rule -------------------------------------------------------------------------------------------------------
-def _settle(group: IngestGroup, files: dict[str, SubbandFile], arrived: Iterable[FileFacts]) -> dict[str, tuple[str, str | None]]:
+def _settle(group: IngestGroup, files: dict[str, SubbandFile], arrived: Iterable[FileFacts]) -> dict[str, tuple[FileState, str | None]]:
     """State and reason of each valid file of a group; changes the group's times when another start has the majority."""
     support: dict[float, set[int]] = defaultdict(set)
     for row in files.values():
@@ -232,21 +232,21 @@ def _settle(group: IngestGroup, files: dict[str, SubbandFile], arrived: Iterable
     for facts in facts_of_start.values():
         if facts.start_mjd == group.start_mjd and facts.end_mjd > group.end_mjd:
             _set_times(group, facts)
-    verdicts: dict[str, tuple[str, str | None]] = {}
+    verdicts: dict[str, tuple[FileState, str | None]] = {}
     holder: dict[int, str] = {}
-    for row in sorted(files.values(), key=lambda r: (r.state != "accepted", r.first_seen_at, r.path)):
+    for row in sorted(files.values(), key=lambda r: (r.state != FileState.ACCEPTED, r.first_seen_at, r.path)):
         if row.start_mjd != group.start_mjd:
             offset_ms = ((row.start_mjd or 0.0) - group.start_mjd) * _SECONDS_PER_DAY * 1e3
             verdicts[row.path] = (
-                "rejected",
+                FileState.REJECTED,
                 f"{Reason.START}: {offset_ms:+.1f} ms from the other subbands of {group.group_id}: not the same observation",
             )
         elif row.subband in holder:
-            verdicts[row.path] = ("superseded", f"second file of sb{row.subband:02d}; {holder[row.subband]} is used")
+            verdicts[row.path] = (FileState.SUPERSEDED, f"second file of sb{row.subband:02d}; {holder[row.subband]} is used")
         else:
             assert row.subband is not None
             holder[row.subband] = row.path
-            verdicts[row.path] = ("accepted", None)
+            verdicts[row.path] = (FileState.ACCEPTED, None)
     return verdicts
 
 
@@ -265,13 +265,13 @@ def _settle_groups(
         for group_id, of_group in verdicts.items():
             for path, (state, reason) in of_group.items():
                 row = files[group_id][path]
-                if (state == "accepted") == accepted and (row.state, row.reason) != (state, reason):
-                    row.state, row.reason = state, reason
+                if (state == FileState.ACCEPTED) == accepted and (row.state, row.reason) != (state, reason):
+                    row.state, row.reason = state.value, reason
                     promoted.update([group_id] if accepted else [])
         session.flush()
     for group_id, group in groups.items():
         session.add_all(files[group_id].values())
-        n_accepted = sum(row.state == "accepted" for row in files[group_id].values())
+        n_accepted = sum(row.state == FileState.ACCEPTED for row in files[group_id].values())
         _update_group(group, n_accepted, now, promoted=group_id in promoted, rewritten=group_id in rewritten)
     session.flush()
 
@@ -329,7 +329,7 @@ def _files_of(session: Session, group_ids: Iterable[str]) -> dict[str, dict[str,
     for chunk in _chunks(sorted(files)):
         query = (
             select(SubbandFile)
-            .where(SubbandFile.group_id.in_(chunk), SubbandFile.state != "gone")
+            .where(SubbandFile.group_id.in_(chunk), SubbandFile.state != FileState.GONE)
             .execution_options(populate_existing=True)
         )
         for row in session.scalars(query):
@@ -372,8 +372,8 @@ def _set_times(group: IngestGroup, facts: FileFacts) -> None:
 
 
 def _book(row: SubbandFile, facts: FileFacts, now: datetime) -> None:
-    if (row.group_id, row.subband) != (facts.group_id, facts.subband) or row.state not in ("accepted", "superseded"):
-        row.state = "superseded"  # until the group is settled
+    if (row.group_id, row.subband) != (facts.group_id, facts.subband) or row.state not in (FileState.ACCEPTED, FileState.SUPERSEDED):
+        row.state = FileState.SUPERSEDED.value  # until the group is settled
         row.reason = None
     row.group_id = facts.group_id
     row.subband = facts.subband

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import GroupBusyError, IncompleteGroupError, LeaseLostError, NonRetriableError, RetriableError, UnknownGroupError
 from dsa110_assets.ingest.transitions import accepted_subbands, release, reopen, set_failed, set_pending
-from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile, TileStage
+from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile, TileStage
 from dsa110_assets.strips import in_strip
 
 FIRST_RETRY_DELAY_S = 30.0
@@ -367,7 +367,7 @@ def counts(session: Session) -> dict[GroupState, int]:
 
 def group_files(session: Session, group_id: str) -> dict[int, Path]:
     """Raw file of each subband of a group that was accepted and is on disk."""
-    query = select(SubbandFile.subband, SubbandFile.path).where(SubbandFile.group_id == group_id, SubbandFile.state == "accepted")
+    query = select(SubbandFile.subband, SubbandFile.path).where(SubbandFile.group_id == group_id, SubbandFile.state == FileState.ACCEPTED)
     return {subband: Path(path) for subband, path in session.execute(query.order_by(SubbandFile.subband)).tuples() if subband is not None}
 
 

@@ -21,6 +21,7 @@ from dsa110_assets.ingest.arrivals import Booked, FileFacts, Reason, Rejection
 from dsa110_assets.ingest.sweep import Listed, Sweep, hinted, newest_first, news
 from dsa110_assets.rawfile import is_future_dated, validate_raw_file
 from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.schema import FileState
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd
 
 MAX_NEW = 320
@@ -59,7 +60,7 @@ class ScanReport:
     @property
     def accepted(self) -> tuple[str, ...]:
         """Paths of the files that are now the accepted file of their subband."""
-        return tuple(one.path for one in self.booked if one.state == "accepted")
+        return tuple(one.path for one in self.booked if one.state == FileState.ACCEPTED)
 
     @property
     def groups_changed(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.ingest import ledger
-from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile, TileStage
+from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile, TileStage
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class FileRow:
     @property
     def kind(self) -> str | None:
         """Kind of a rejection, None for other files."""
-        return self.reason.partition(":")[0] if self.state == "rejected" and self.reason else None
+        return self.reason.partition(":")[0] if self.state == FileState.REJECTED and self.reason else None
 
     @classmethod
     def of(cls, row: SubbandFile) -> FileRow:
@@ -138,7 +138,7 @@ def backlog(session: Session, now: datetime) -> Backlog:
         oldest_pending_s=None if oldest is None else max((now - oldest) / timedelta(seconds=1), 0.0),
         newest_start_mjd=newest,
         last_file_at=last_file_at,
-        n_rejected=session.scalar(select(func.count()).select_from(SubbandFile).where(SubbandFile.state == "rejected")) or 0,
+        n_rejected=session.scalar(select(func.count()).select_from(SubbandFile).where(SubbandFile.state == FileState.REJECTED)) or 0,
         n_expired=session.scalar(
             select(func.count())
             .select_from(IngestGroup)
@@ -173,14 +173,16 @@ def groups(
 
 def rejected_files(session: Session, *, limit: int = 100, offset: int = 0) -> list[FileRow]:
     """Rejected files with their reasons, last judged first."""
-    query = select(SubbandFile).where(SubbandFile.state == "rejected").order_by(SubbandFile.judged_at.desc(), SubbandFile.path)
+    query = select(SubbandFile).where(SubbandFile.state == FileState.REJECTED).order_by(SubbandFile.judged_at.desc(), SubbandFile.path)
     return [FileRow.of(row) for row in session.scalars(query.limit(limit).offset(offset).execution_options(populate_existing=True))]
 
 
 def rejected_by_kind(session: Session) -> dict[str, int]:
     """Number of rejected files of each kind (`arrivals.Reason`)."""
     kind = func.split_part(SubbandFile.reason, ":", 1)
-    found = session.execute(select(kind, func.count()).where(SubbandFile.state == "rejected").group_by(kind).order_by(kind)).tuples()
+    found = session.execute(
+        select(kind, func.count()).where(SubbandFile.state == FileState.REJECTED).group_by(kind).order_by(kind)
+    ).tuples()
     return {str(name): number for name, number in found}
 
 
@@ -191,5 +193,5 @@ def group_details(session: Session, group_id: str, *, expected_subbands: int = 1
         return None
     query = select(SubbandFile).where(SubbandFile.group_id == group_id).order_by(SubbandFile.subband, SubbandFile.state, SubbandFile.path)
     files = tuple(FileRow.of(row) for row in session.scalars(query.execution_options(populate_existing=True)))
-    have = {file.subband for file in files if file.state == "accepted"}
+    have = {file.subband for file in files if file.state == FileState.ACCEPTED}
     return GroupDetails(GroupRow.of(group), files, tuple(sorted(set(range(expected_subbands)) - have)))

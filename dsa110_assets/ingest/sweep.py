@@ -22,7 +22,7 @@ from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.ingest.arrivals import Reason
 from dsa110_assets.products import RawName, parse_raw_name
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.schema import SubbandFile
+from dsa110_assets.registry.schema import FileState, SubbandFile
 
 BEING_WRITTEN = "_incomplete.hdf5"
 """End of the name of a file that its node still writes; such files are not even listed."""
@@ -87,7 +87,7 @@ _NEWS = text(
     SELECT seen.path
     FROM unnest(CAST(:paths AS text[]), CAST(:sizes AS bigint[]), CAST(:mtimes AS bigint[]), CAST(:troubles AS boolean[]))
         AS seen(path, size_bytes, mtime_ns, trouble)
-    LEFT JOIN {SubbandFile.__tablename__} AS known ON known.path = seen.path AND known.state <> 'gone'
+    LEFT JOIN {SubbandFile.__tablename__} AS known ON known.path = seen.path AND known.state <> '{FileState.GONE}'
     WHERE known.path IS NULL
         OR NOT seen.trouble AND (
             (known.size_bytes, known.mtime_ns) <> (seen.size_bytes, seen.mtime_ns)
@@ -169,7 +169,7 @@ class Sweep:
         """Some of the ledger's rows, in the ledger's own order: those whose files the listing did not show."""
         query = (
             select(SubbandFile.path)
-            .where(SubbandFile.path.startswith(f"{self.directory}{os.sep}", autoescape=True), SubbandFile.state != "gone")
+            .where(SubbandFile.path.startswith(f"{self.directory}{os.sep}", autoescape=True), SubbandFile.state != FileState.GONE)
             .where(SubbandFile.path > self._rows_from)
             .order_by(SubbandFile.path)
             .limit(ROWS)

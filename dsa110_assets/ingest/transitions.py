@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile, TileStage
+from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile, TileStage
 
 
 def set_pending(group: IngestGroup, not_before: datetime) -> None:
@@ -48,7 +48,7 @@ def reopen(group: IngestGroup, n_accepted: int) -> None:
 def accepted_subbands(session: Session, group_ids: Iterable[str]) -> dict[str, set[int]]:
     """Subbands of which each group has an accepted file on disk; groups without any are absent."""
     query = select(SubbandFile.group_id, func.array_agg(SubbandFile.subband)).where(
-        SubbandFile.group_id.in_(list(group_ids)), SubbandFile.state == "accepted", SubbandFile.subband.is_not(None)
+        SubbandFile.group_id.in_(list(group_ids)), SubbandFile.state == FileState.ACCEPTED, SubbandFile.subband.is_not(None)
     )
     found = session.execute(query.group_by(SubbandFile.group_id)).tuples()
     return {group_id: {subband for subband in subbands if subband is not None} for group_id, subbands in found if group_id}

@@ -76,7 +76,7 @@ def check_result(name: str, judged: dict[str, "Sequence[Verdict]"]) -> dg.AssetC
         metadata={
             **{label: dg.MetadataValue.float(float(number)) for label, number in numbers.items() if number is not None},
             "observation": ranked[-1],
-            "verdict": "good" if passed else "bad" if worst is not None and worst.passed is False else "not measured",
+            "verdict": "not measured" if worst is None else worst.outcome.value,
         },
     )
 

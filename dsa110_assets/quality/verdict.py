@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What became of a judgement, as people read it."""
+
+    GOOD = "good"
+    BAD = "bad"
+    NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,11 @@ class Verdict:
     low: float | None
     high: float | None
     reason: str
+
+    @property
+    def outcome(self) -> Outcome:
+        """``passed`` as a word."""
+        return Outcome.NOT_MEASURED if self.passed is None else Outcome.GOOD if self.passed else Outcome.BAD
 
     @property
     def limit(self) -> tuple[float | None, float | None]:

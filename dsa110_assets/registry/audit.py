@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -23,14 +24,22 @@ SETTLING_S = 3600.0
 """Products younger than this may be on their way into the registry."""
 
 
+class Difference(StrEnum):
+    """How registry and disk differ: `MISSING` is registered and not there, `UNREGISTERED` there and not registered."""
+
+    MISSING = "missing"
+    UNREGISTERED = "unregistered"
+    CHANGED = "changed"
+
+
 @dataclass(frozen=True)
 class Disagreement:
-    """One difference. ``kind``: ``missing`` (registered, not there), ``unregistered`` (there, not registered) or ``changed``.
+    """One difference between registry and disk.
 
     product: table or asset. path: file or directory. next_step: what to do about it.
     """
 
-    kind: Literal["missing", "unregistered", "changed"]
+    kind: Difference
     product: str
     path: str
     next_step: str
@@ -57,7 +66,7 @@ def audit(
         ),  # rows only
     }
     found = [
-        Disagreement("missing", product, path, "make it again with `dsa110 backfill`, or restore it")
+        Disagreement(Difference.MISSING, product, path, "make it again with `dsa110 backfill`, or restore it")
         for product, known in registered.items()
         for path in sorted(known)
         if not Path(path).exists()
@@ -66,7 +75,9 @@ def audit(
     for product, path in _on_disk(paths):
         if str(path) not in registered[product] and path.stat().st_mtime < youngest:
             found.append(
-                Disagreement("unregistered", product, str(path), "make it again with `dsa110 backfill`, which registers it, or remove it")
+                Disagreement(
+                    Difference.UNREGISTERED, product, str(path), "make it again with `dsa110 backfill`, which registers it, or remove it"
+                )
             )
     if contents != "none":
         found += _changed(session, deep=contents == "checksum")
@@ -104,7 +115,10 @@ def _changed(session: Session, *, deep: bool) -> list[Disagreement]:
             what = "its size" if resized else "its checksum"
             found.append(
                 Disagreement(
-                    "changed", version.product, str(path), f"{what} is not what was registered; make it again with `dsa110 backfill`"
+                    Difference.CHANGED,
+                    version.product,
+                    str(path),
+                    f"{what} is not what was registered; make it again with `dsa110 backfill`",
                 )
             )
     return found

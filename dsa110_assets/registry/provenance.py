@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,21 @@ from sqlalchemy.orm import Session
 import dsa110_assets
 from dsa110_assets.registry.schema import ProductVersion
 
-_STALE = text("""
+
+class StaleReason(StrEnum):
+    """Why a product would come out differently today.
+
+    `TABLES`: nearer calibration tables exist now, or those applied were refused. `INPUTS`: an input was made again since and came out
+    differently, or is stale itself.
+    """
+
+    CODE = "code"
+    CONFIGURATION = "configuration"
+    TABLES = "tables"
+    INPUTS = "inputs"
+
+
+_STALE = text(f"""
 WITH RECURSIVE recipes AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:products AS text[]), CAST(:codes AS text[]), CAST(:configs AS text[])) AS r(product, code, config)
 ), current AS MATERIALIZED (
@@ -44,11 +59,11 @@ WITH RECURSIVE recipes AS MATERIALIZED (
     SELECT e.version_id FROM reached r JOIN edges e ON e.newest = r.version_id
 )
 SELECT c.product, c.key, c.version_id, c.path, c.created_at,
-    array_remove(ARRAY[CASE WHEN o.code THEN 'code' END, CASE WHEN o.config THEN 'configuration' END,
-        CASE WHEN o.tables THEN 'tables' END, CASE WHEN o.inputs OR NOT (o.code OR o.config OR o.tables) THEN 'inputs' END], NULL) AS reasons
+    array_remove(ARRAY[CASE WHEN o.code THEN '{StaleReason.CODE}' END, CASE WHEN o.config THEN '{StaleReason.CONFIGURATION}' END,
+        CASE WHEN o.tables THEN '{StaleReason.TABLES}' END, CASE WHEN o.inputs OR NOT (o.code OR o.config OR o.tables) THEN '{StaleReason.INPUTS}' END], NULL) AS reasons
 FROM current c JOIN own o USING (version_id) JOIN reached USING (version_id)
 ORDER BY c.product, c.key
-""")
+""")  # noqa: S608 - words of our own
 
 
 @dataclass(frozen=True)
@@ -63,9 +78,7 @@ class Recipe:
 class StaleProduct:
     """A product that would come out differently today.
 
-    product: asset's name. key: observation, hour or night. version_id, path, made_at: its current version. reasons: any of
-    ``code``, ``configuration``, ``tables`` (nearer calibration tables exist now, or those applied were refused), ``inputs`` (an input was
-    made again since and came out differently, or is stale itself).
+    product: asset's name. key: observation, hour or night. version_id, path, made_at: its current version. reasons: one or more.
     """
 
     product: str
@@ -73,7 +86,7 @@ class StaleProduct:
     version_id: int
     path: str | None
     made_at: datetime
-    reasons: tuple[str, ...]
+    reasons: tuple[StaleReason, ...]
 
 
 @cache
@@ -175,4 +188,7 @@ def stale(session: Session, today: Mapping[str, Recipe], *, other_tables: Collec
             "other_tables": list(other_tables),
         },
     )
-    return [StaleProduct(row.product, row.key, row.version_id, row.path, row.created_at, tuple(row.reasons)) for row in rows]
+    return [
+        StaleProduct(row.product, row.key, row.version_id, row.path, row.created_at, tuple(StaleReason(reason) for reason in row.reasons))
+        for row in rows
+    ]

@@ -26,6 +26,37 @@ class GroupState(StrEnum):
     FAILED = "failed"
 
 
+class FileState(StrEnum):
+    """States of a raw file in `subband_files`: `SUPERSEDED` is a second file of the same subband, `GONE` was deleted."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    SUPERSEDED = "superseded"
+    GONE = "gone"
+
+
+class MeasurementSetKind(StrEnum):
+    """Kinds of Measurement Set in `ms_index`."""
+
+    RAW = "raw"
+    CALIBRATED = "calibrated"
+
+
+class MeasurementSetStatus(StrEnum):
+    """What was done to a Measurement Set last."""
+
+    FLAGGED = "flagged"
+    CALIBRATED = "calibrated"
+
+
+class MosaicKind(StrEnum):
+    """Kinds of mosaic: of an hour, of a night, on demand."""
+
+    HOURLY = "hourly"
+    NIGHTLY = "nightly"
+    CUSTOM = "custom"
+
+
 class TileStage(StrEnum):
     """How far an observation's newest attempt has come; `AWAITING_CALIBRATION` is a Measurement Set without valid tables."""
 
@@ -34,6 +65,10 @@ class TileStage(StrEnum):
     AWAITING_CALIBRATION = "awaiting_calibration"
     CALIBRATED = "calibrated_ms"
     IMAGED = "tile_image"
+
+
+def _one_of(column: str, states: type[StrEnum]) -> str:
+    return f"{column} in ({', '.join(repr(state.value) for state in states)})"
 
 
 class Base(DeclarativeBase):
@@ -61,7 +96,7 @@ class Base(DeclarativeBase):
 class SubbandFile(Base):
     """A raw file that was seen in the input directory; never moved, renamed or written.
 
-    ``state``: ``accepted``, ``rejected`` (with ``reason``), ``superseded`` (a second file of the same subband) or ``gone``.
+    ``state``: see `FileState`; ``reason`` of a rejection.
     ``size_bytes`` and ``mtime_ns`` tell whether the file has changed since it was judged.
     """
 
@@ -78,10 +113,10 @@ class SubbandFile(Base):
     first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     judged_at: Mapped[datetime] = mapped_column(server_default=func.now())
     __table_args__ = (
-        CheckConstraint("state in ('accepted', 'rejected', 'superseded', 'gone')", name="state"),
-        Index("uq_subband_files_accepted", "group_id", "subband", unique=True, postgresql_where="state = 'accepted'"),
+        CheckConstraint(_one_of("state", FileState), name="state"),
+        Index("uq_subband_files_accepted", "group_id", "subband", unique=True, postgresql_where=f"state = '{FileState.ACCEPTED}'"),
         Index(
-            "ix_subband_files_present", "path", postgresql_where="state <> 'gone'"
+            "ix_subband_files_present", "path", postgresql_where=f"state <> '{FileState.GONE}'"
         ),  # a sweep must not wade through years of deleted files
     )
 
@@ -124,7 +159,7 @@ class IngestGroup(Base):
     completed_at: Mapped[datetime | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
     __table_args__ = (
-        CheckConstraint("state in ('collecting', 'pending', 'in_progress', 'completed', 'failed')", name="state"),
+        CheckConstraint(_one_of("state", GroupState), name="state"),
         CheckConstraint("(state = 'in_progress') = (lease_owner is not null)", name="lease"),
         Index("ix_ingest_queue_state_priority", "state", "priority", "start_mjd"),
         Index("ix_ingest_queue_night_slot", "night", "slot"),
@@ -151,7 +186,7 @@ class MeasurementSetRow(Base):
     flagged_fraction: Mapped[float]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    __table_args__ = (CheckConstraint("kind in ('raw', 'calibrated')", name="kind"),)
+    __table_args__ = (CheckConstraint(_one_of("kind", MeasurementSetKind), name="kind"),)
 
 
 class CaltableRow(Base):
@@ -218,7 +253,7 @@ class MosaicRow(Base):
     n_tiles: Mapped[int]
     noise_jy_per_beam: Mapped[float]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    __table_args__ = (CheckConstraint("kind in ('hourly', 'nightly', 'custom')", name="kind"),)
+    __table_args__ = (CheckConstraint(_one_of("kind", MosaicKind), name="kind"),)
 
 
 class MosaicTile(Base):

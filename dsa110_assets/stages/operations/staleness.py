@@ -26,13 +26,13 @@ from dsa110_assets.times import tile_partition
 class StalePartition:
     """A product that is out of date. ``partition``: the asset's partition key in Dagster, None for one without partitions.
 
-    ``key``: observation, hour or night. ``reasons``: any of ``code``, ``configuration``, ``tables``, ``inputs``.
+    ``key``: observation, hour or night. ``reasons``: one or more.
     """
 
     asset: str
     partition: str | None
     key: str
-    reasons: tuple[str, ...]
+    reasons: tuple[provenance.StaleReason, ...]
     made_at: datetime
 
     @property

@@ -22,7 +22,7 @@ from dsa110_assets.ingest import ledger
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.calibration import lock_caltables, upsert_caltables
-from dsa110_assets.registry.schema import CaltableRow, IngestGroup, MeasurementSetRow
+from dsa110_assets.registry.schema import CaltableRow, IngestGroup, MeasurementSetKind, MeasurementSetRow
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.nearest import observations_near, recalibrate_outdated
 from dsa110_assets.stages.products.references import CALIBRATORS_FILE, REFERENCE_FILE
@@ -64,7 +64,9 @@ def solve_night(platform: Platform, night: str, run_id: str) -> StageResult | No
     with platform.database.session() as session:
         query = (
             select(IngestGroup.group_id, IngestGroup.calibrator, MeasurementSetRow.created_at, CaltableRow.created_at)
-            .join(MeasurementSetRow, (MeasurementSetRow.group_id == IngestGroup.group_id) & (MeasurementSetRow.kind == "raw"))
+            .join(
+                MeasurementSetRow, (MeasurementSetRow.group_id == IngestGroup.group_id) & (MeasurementSetRow.kind == MeasurementSetKind.RAW)
+            )
             .outerjoin(CaltableRow, CaltableRow.group_id == IngestGroup.group_id)
             .where(IngestGroup.night == date.fromisoformat(night), IngestGroup.calibrator.is_not(None))
             .order_by(IngestGroup.group_id)

@@ -20,7 +20,7 @@ from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import mosaic_tiles, tiles_in_window, upsert_mosaic
 from dsa110_assets.registry.queries.measurements import replace_channel_photometry, replace_photometry
 from dsa110_assets.registry.queries.sources import replace_detections, source_table
-from dsa110_assets.registry.schema import ImageRow, MosaicRow
+from dsa110_assets.registry.schema import ImageRow, MosaicKind, MosaicRow
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Product
 from dsa110_assets.stages.products.gates import good_tiles, refused_tiles
@@ -153,7 +153,7 @@ def combine(
         upsert_mosaic(
             session,
             name=name,
-            kind=product.name.removesuffix("_mosaic"),
+            kind=MosaicKind(product.name.removesuffix("_mosaic")),
             directory=str(destination),
             start_mjd=report.start_mjd,
             mid_mjd=report.mid_mjd,

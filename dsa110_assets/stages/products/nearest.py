@@ -21,7 +21,7 @@ from dsa110_assets.errors import CalibrationMismatchError, NoCalibrationError, N
 from dsa110_assets.ingest import ledger
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.queries.calibration import lock_caltables
-from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup, MeasurementSetRow
+from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup, MeasurementSetKind, MeasurementSetRow
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.stages.table import CALIBRATION_TABLES
 
@@ -85,7 +85,7 @@ def recalibrate_outdated(session: Session, config: PipelineConfig, group_ids: Se
 
 def _has_measurement_set(session: Session, group_id: str) -> bool:
     """Whether it can be calibrated again; housekeeping may have removed what that needs."""
-    query = select(MeasurementSetRow.path).where(MeasurementSetRow.group_id == group_id, MeasurementSetRow.kind == "raw")
+    query = select(MeasurementSetRow.path).where(MeasurementSetRow.group_id == group_id, MeasurementSetRow.kind == MeasurementSetKind.RAW)
     return session.scalar(query) is not None
 
 

@@ -26,7 +26,7 @@ from dsa110_assets.registry.queries.measurements import (
 )
 from dsa110_assets.registry.queries.sources import source_table
 from dsa110_assets.registry.queries.variability import replace_candidates, replace_variability
-from dsa110_assets.registry.schema import LightCurvePoint, MosaicRow, Photometry, ProductVersion, Source
+from dsa110_assets.registry.schema import LightCurvePoint, MosaicKind, MosaicRow, Photometry, ProductVersion, Source
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.candidates import describe_candidates
 from dsa110_assets.stages.products.gates import good_tiles
@@ -78,7 +78,7 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
         inputs = versions_of(session, FORCED_PHOTOMETRY.name, sorted(name.removeprefix("hourly_") for name in epochs))
         parts = _parts_of(sources["source_id"].to_numpy(), len(epochs))
         sample = None if len(parts) < 2 else _sample_of(sources)
-        fluxes = photometry(session, end_mjd=end, mosaic_kind="hourly", without_excluded=True, source_ids=sample)
+        fluxes = photometry(session, end_mjd=end, mosaic_kind=MosaicKind.HOURLY, without_excluded=True, source_ids=sample)
         if fluxes.empty or int(fluxes["source_id"].value_counts().max()) < 2:
             empty = StageResult(
                 LIGHT_CURVES.name, night, figures={"sources": 0, "note": "no source has two epochs yet: nothing to compare"}
@@ -92,7 +92,7 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
             n_sources = n_points = 0
             for part in parts:
                 if sample is not None:
-                    some = photometry(session, end_mjd=end, mosaic_kind="hourly", without_excluded=True, source_range=part)
+                    some = photometry(session, end_mjd=end, mosaic_kind=MosaicKind.HOURLY, without_excluded=True, source_range=part)
                     if some.empty:
                         continue
                     normalised = apply_normalisation(LightCurves.from_table(some), scale)
@@ -258,7 +258,7 @@ def epoch_table(platform: Platform) -> pd.DataFrame:
     measured_epochs = (
         select(Photometry.mosaic_name, func.min(Photometry.time_mjd).label("time_mjd"), func.count().label("sources"))
         .join(MosaicRow, MosaicRow.name == Photometry.mosaic_name)
-        .where(MosaicRow.kind == "hourly")
+        .where(MosaicRow.kind == MosaicKind.HOURLY)
         .group_by(Photometry.mosaic_name)
         .subquery()
     )
@@ -314,14 +314,14 @@ def _event_channels(session: Session, events: Sequence[object], end_mjd: float) 
     from dsa110_assets.variability import normalised_channels
 
     numbers = [int(str(one)) for one in events]
-    own = channel_photometry(session, source_ids=numbers, end_mjd=end_mjd, mosaic_kind="hourly", without_excluded=True)
+    own = channel_photometry(session, source_ids=numbers, end_mjd=end_mjd, mosaic_kind=MosaicKind.HOURLY, without_excluded=True)
     if own.empty:
         return None
     brightest = select(Source.source_id).where(Source.reference_flux_jy.is_not(None)).order_by(Source.reference_flux_jy.desc())
     most = min(CHANNEL_REFERENCES, POINTS_AT_ONCE // (len(set(own["mosaic_name"])) * len(set(own["channel"]))))
     references = session.scalars(brightest.limit(most)).all()
     others = sorted(set(references) - set(numbers))
-    rest = channel_photometry(session, source_ids=others, end_mjd=end_mjd, mosaic_kind="hourly", without_excluded=True)
+    rest = channel_photometry(session, source_ids=others, end_mjd=end_mjd, mosaic_kind=MosaicKind.HOURLY, without_excluded=True)
     table = pd.concat([own.astype({"mosaic_name": str}), rest.astype({"mosaic_name": str})], ignore_index=True)
     normalised = normalised_channels(table, np.array(references))
     return normalised.loc[normalised["source_id"].isin(numbers)]
@@ -345,7 +345,7 @@ def _light_curves(session: Session, source_ids: Sequence[int] | None = None) -> 
 
 
 def _hourly_mosaics(session: Session, end_mjd: float = 1e9) -> Sequence[str]:
-    return session.scalars(select(MosaicRow.name).where(MosaicRow.kind == "hourly", MosaicRow.mid_mjd < end_mjd)).all()
+    return session.scalars(select(MosaicRow.name).where(MosaicRow.kind == MosaicKind.HOURLY, MosaicRow.mid_mjd < end_mjd)).all()
 
 
 def _parts_of(source_ids: np.ndarray, n_epochs: int) -> list[tuple[int, int]]:

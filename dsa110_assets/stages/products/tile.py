@@ -16,7 +16,7 @@ from dsa110_assets.rawfile import pointing_of, read_raw_header
 from dsa110_assets.registry.queries.calibration import lock_caltables, record_calibration_applied
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
-from dsa110_assets.registry.schema import GroupState, IngestGroup, MeasurementSetRow, TileStage
+from dsa110_assets.registry.schema import GroupState, IngestGroup, MeasurementSetKind, MeasurementSetRow, MeasurementSetStatus, TileStage
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.nearest import nearest_tables, read_registered, recalibrate_outdated
 from dsa110_assets.stages.products.references import calibrators_path, reference_path
@@ -90,8 +90,8 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 session,
                 path=str(destination),
                 group_id=group_id,
-                kind="raw",
-                status="flagged",
+                kind=MeasurementSetKind.RAW,
+                status=MeasurementSetStatus.FLAGGED,
                 start_mjd=report.start_mjd,
                 mid_mjd=report.mid_mjd,
                 end_mjd=report.end_mjd,
@@ -154,7 +154,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
             group_id,
             figures={
                 "tables": str(directory),
-                "borrowed_from": choice.rung,
+                "borrowed_from": choice.rung.value,
                 "hours_away": choice.hours_away,
                 "channels": report.n_channels,
                 "channels_averaged": report.channels_averaged,
@@ -172,8 +172,8 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 session,
                 path=str(destination),
                 group_id=group_id,
-                kind="calibrated",
-                status="calibrated",
+                kind=MeasurementSetKind.CALIBRATED,
+                status=MeasurementSetStatus.CALIBRATED,
                 start_mjd=raw.start_mjd,
                 mid_mjd=raw.mid_mjd,
                 end_mjd=raw.end_mjd,
@@ -309,12 +309,11 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
 
 
 def _row_of(verdict: Verdict) -> Mapping[str, float | str | None]:
-    word = "not measured" if verdict.passed is None else "good" if verdict.passed else "bad"
     return {
         "metric": verdict.name,
         "value": verdict.value,
         "lowest": verdict.low,
         "highest": verdict.high,
-        "verdict": word,
+        "verdict": verdict.outcome.value,
         "reason": verdict.reason,
     }

@@ -20,6 +20,7 @@ from dsa110_assets.registry.schema import (
     GroupState,
     ImageRow,
     IngestGroup,
+    MeasurementSetKind,
     MeasurementSetRow,
     ProductVersion,
     RefreshableCatalog,
@@ -84,7 +85,7 @@ def calibrations_due(session: Session) -> list[FollowUp]:
     """Nights with a calibrator transit whose Measurement Set is newer than its solutions."""
     query = (
         select(IngestGroup.group_id, IngestGroup.calibrator, func.max(ProductVersion.version_id))
-        .join(MeasurementSetRow, (MeasurementSetRow.group_id == IngestGroup.group_id) & (MeasurementSetRow.kind == "raw"))
+        .join(MeasurementSetRow, (MeasurementSetRow.group_id == IngestGroup.group_id) & (MeasurementSetRow.kind == MeasurementSetKind.RAW))
         .join(ProductVersion, (ProductVersion.product == MEASUREMENT_SET.name) & (ProductVersion.key == IngestGroup.group_id))
         .outerjoin(CaltableRow, (CaltableRow.group_id == IngestGroup.group_id) & (CaltableRow.created_at > MeasurementSetRow.created_at))
         .where(
