@@ -19,13 +19,26 @@ SIDEREAL_DAY_DAYS = 0.997_269_566_329_08
 """Mean sidereal day in days of UT1 (Aoki et al. 1982)."""
 
 
-def direction_cosines(ra_rad: NDArray[np.float64], dec_rad: NDArray[np.float64], ra0_rad: float, dec0_rad: float) -> NDArray[np.float64]:
+def direction_cosines(
+    ra_rad: NDArray[np.float64], dec_rad: NDArray[np.float64], ra0_rad: float, dec0_rad: float, *, by_products: bool = False
+) -> NDArray[np.float64]:
     """(l, m, n - 1) of directions relative to a phase centre, shape (3, N); l to the east, m to the north.
 
-    (Thompson, Moran & Swenson 2017, equation 3.11; n - 1 without cancellation near the centre.)
+    (Thompson, Moran & Swenson 2017, equation 3.11.)
+
+    Args:
+        ra_rad, dec_rad: directions, shape (N,).
+        ra0_rad, dec0_rad: phase centre.
+        by_products: take m and n as the equation has them, as sums of products, and subtract 1: the absolute error of n - 1 is 1e-16.
+            The imager does, because its images would otherwise change in their last bits (by less than the order of its threads
+            changes them). False, for models of calibrators: n - 1 without cancellation near the centre.
     """
     d_ra = ra_rad - ra0_rad
     east = np.cos(dec_rad) * np.sin(d_ra)
+    if by_products:
+        north = np.sin(dec_rad) * np.cos(dec0_rad) - np.cos(dec_rad) * np.sin(dec0_rad) * np.cos(d_ra)
+        n = np.sin(dec_rad) * np.sin(dec0_rad) + np.cos(dec_rad) * np.cos(dec0_rad) * np.cos(d_ra)
+        return np.stack([east, north, n - 1.0])
     half = np.sin(d_ra / 2) ** 2
     north = np.sin(dec_rad - dec0_rad) + 2 * half * np.cos(dec_rad) * np.sin(dec0_rad)
     squared = east**2 + north**2

@@ -200,7 +200,7 @@ def _start_turns(path, first, step, real, imaginary):  # pragma: no cover (compi
 def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, band, vis):  # pragma: no cover (compiled)
     """Subtract point sources from visibilities in place.
 
-    ``uvw`` and ``rate`` (change of uvw during an integration) (nrow, 3) metres, ``lmn`` (nsrc, 3) and ``pointing`` (ntime, 3) direction cosines
+    ``uvw`` and ``rate`` (change of uvw during an integration) (nrow, 3) metres, ``lmn`` (3, nsrc) and ``pointing`` (3, ntime) direction cosines
     (l, m, n - 1), ``amplitude`` (nsrc, ntime, nblock, LANES) Jy, the channels filled up with zeros, ``band`` channel width over c (0: no smearing),
     ``vis`` (nrow, nchan) complex64. Channels are evenly spaced.
     """
@@ -214,11 +214,11 @@ def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, b
         t = time_index[row]
         u, v, w = uvw[row]
         du, dv, dw = rate[row]
-        fringe0 = du * pointing[t, 0] + dv * pointing[t, 1] + dw * pointing[t, 2]
+        fringe0 = du * pointing[0, t] + dv * pointing[1, t] + dw * pointing[2, t]
         sum_real[:] = 0
         sum_imaginary[:] = 0
-        for source in range(lmn.shape[0]):
-            east, north, depth = lmn[source]
+        for source in range(lmn.shape[1]):
+            east, north, depth = lmn[0, source], lmn[1, source], lmn[2, source]
             path = u * east + v * north + w * depth
             fringe = du * east + dv * north + dw * depth - fringe0
             loss = _sinc(path * band)
@@ -247,11 +247,11 @@ def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, b
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compiled)
-    """Sum of ``w Re(V exp(-2 pi i f/c (u l + v m + w (n - 1))))`` at directions ``lmn`` (nsrc, 3): the dirty image there, (nsrc,)."""
+    """Sum of ``w Re(V exp(-2 pi i f/c (u l + v m + w (n - 1))))`` at directions ``lmn`` (3, nsrc): the dirty image there, (nsrc,)."""
     n_chan = f_over_c.size
     n_block = (n_chan + LANES - 1) // LANES
     step = (f_over_c[n_chan - 1] - f_over_c[0]) / max(n_chan - 1, 1)
-    total = np.zeros(lmn.shape[0])
+    total = np.zeros(lmn.shape[1])
     real, imaginary, part = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
     vis_real, vis_imaginary = np.zeros((n_block, LANES), dtype=np.float32), np.zeros((n_block, LANES), dtype=np.float32)
     for row in range(uvw.shape[0]):
@@ -260,8 +260,8 @@ def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compile
             block, k = divmod(channel, LANES)
             vis_real[block, k] = weight[row, channel] * vis[row, channel].real
             vis_imaginary[block, k] = weight[row, channel] * vis[row, channel].imag
-        for source in range(lmn.shape[0]):
-            path = u * lmn[source, 0] + v * lmn[source, 1] + w * lmn[source, 2]
+        for source in range(lmn.shape[1]):
+            path = u * lmn[0, source] + v * lmn[1, source] + w * lmn[2, source]
             turn_real, turn_imaginary = _start_turns(path, f_over_c[0], step, real, imaginary)
             part[:] = 0
             for block in range(n_block):

@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 
 from dsa110_assets.common.directions import TilePointing, angular_separation_rad
 from dsa110_assets.common.instrument import airy_power_beam
-from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate
+from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate, direction_cosines
 from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD, read_tile_pointing
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.primary_beam import direction_cosines
 from dsa110_assets.imaging.visibilities import read_spectral_setup
 
 _BLOCK_BYTES = 200e6
-_AXIS = np.array([0.0, 0.0, 1.0])
 INJECTED_KEYWORD = "DSA110_INJECTED"
 
 
@@ -105,8 +103,8 @@ def point_source_visibilities(
         baseline_rate(uvw_m, dec0) * integration_s * smeared,
         time_index,
         frequency_hz / SPEED_OF_LIGHT_M_PER_S,
-        direction_cosines(ra, dec, ra0, dec0) - _AXIS,
-        direction_cosines(axis_ra, axis_dec, ra0, dec0) - _AXIS,
+        direction_cosines(ra, dec, ra0, dec0, by_products=True),
+        direction_cosines(axis_ra, axis_dec, ra0, dec0, by_products=True),
         amplitude.reshape(*separation.shape, n_block, _kernels.LANES),
         channel_width_hz / SPEED_OF_LIGHT_M_PER_S * smeared,
         minus_signal,

@@ -20,12 +20,12 @@ from scipy.spatial import cKDTree
 
 from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.common.instrument import airy_power_beam
-from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate
+from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate, direction_cosines
 from dsa110_assets.common.restoring_beam import FWHM_PER_SIGMA, RestoringBeam, quadratic_form
 from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.primary_beam import beam_sampling, direction_cosines, effective_beam, smearing_loss
+from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam, smearing_loss
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
 
@@ -82,7 +82,7 @@ def subtract_point_sources(
     if not len(sources):
         return rest
     ra, dec = grid.sky_of(sources.y, sources.x)
-    lmn = direction_cosines(ra, dec, grid.ra_rad, grid.dec_rad) - np.array([0.0, 0.0, 1.0])
+    lmn = direction_cosines(ra, dec, grid.ra_rad, grid.dec_rad, by_products=True)
     sampling = beam_sampling(vis, weights)
     index = np.full(len(sources), options.spectral_index) if sources.spectral_index is None else sources.spectral_index
     response = effective_beam(sampling, ra, dec, options.reference_frequency_hz, index)
@@ -93,7 +93,7 @@ def subtract_point_sources(
     amplitude = airy_power_beam(separation[:, :, None], vis.frequency_hz) * spectrum[:, None, :]
     band = float(np.median(vis.channel_width_hz)) / SPEED_OF_LIGHT_M_PER_S if options.correct_smearing else 0.0
     integration = vis.integration_s if options.correct_smearing else 0.0
-    pointing = direction_cosines(sampling.pointing_ra_rad, sampling.pointing_dec_rad, grid.ra_rad, grid.dec_rad) - np.array([0.0, 0.0, 1.0])
+    pointing = direction_cosines(sampling.pointing_ra_rad, sampling.pointing_dec_rad, grid.ra_rad, grid.dec_rad, by_products=True)
     f_over_c = vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S
     n_block = -(-f_over_c.size // _kernels.LANES)
     filled = np.zeros((*amplitude.shape[:2], n_block * _kernels.LANES), dtype=np.float32)
@@ -124,7 +124,7 @@ def dirty_values(
 
     if not y.size:
         return np.zeros(0)
-    lmn = direction_cosines(*grid.sky_of(y, x), grid.ra_rad, grid.dec_rad) - np.array([0.0, 0.0, 1.0])
+    lmn = direction_cosines(*grid.sky_of(y, x), grid.ra_rad, grid.dec_rad, by_products=True)
     f_over_c = vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S
 
     def block(rows: slice) -> NDArray[np.float64]:

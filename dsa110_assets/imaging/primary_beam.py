@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
 from dsa110_assets.common.instrument import drift_averaged_power_beam
-from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate
+from dsa110_assets.common.interferometry import direction_cosines
+from dsa110_assets.common.smearing import image_response
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.visibilities import Visibilities
@@ -81,11 +82,7 @@ def effective_beam(
 def smearing_loss(
     vis: Visibilities, weights: ImagingWeights, ra_rad: NDArray[np.float64], dec_rad: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Peak of a point source relative to one without averaging in time and frequency, from a sample of the visibilities.
-
-    The phase ``2 pi f/c b.(s - s0)`` runs by ``2 pi b.(s - s0) dnu/c`` across a channel, s0 being the tile's phase centre to which
-    the channels were averaged, and by ``2 pi f/c (db/dt).(s - s_t) tau`` over an integration, s_t being that integration's meridian point, to which
-    the correlator stops the fringes. Each loses ``sinc`` (Thompson, Moran & Swenson 2017, eqs. 6.66 and 6.80).
+    """Peak of a point source relative to one without averaging in time and frequency (`common.smearing.image_response`), from a sample of the visibilities.
 
     Args:
         vis, weights: the visibilities and their imaging weights.
@@ -97,19 +94,17 @@ def smearing_loss(
     cumulative = np.cumsum(weights.weight.sum(axis=1, dtype=np.float64))
     n_sample = min(_SMEARING_ROWS, cumulative.size)  # systematic sampling: each row in proportion to its weight
     rows = np.searchsorted(cumulative, (np.arange(n_sample) + 0.5) / n_sample * cumulative[-1])
-    frequency = float(weights.effective_frequency_hz)
     ra0, dec0 = np.radians(vis.pointing.phase_ra_deg), np.radians(vis.pointing.phase_dec_deg)
-    s0_lmn = direction_cosines(ra_rad, dec_rad, ra0, dec0) - np.array([0.0, 0.0, 1.0])
-    uvw = vis.uvw_m[rows]
-    width_hz = float(np.median(vis.channel_width_hz))
-    loss = np.sinc(uvw @ s0_lmn.T * (width_hz / SPEED_OF_LIGHT_M_PER_S))
-    rate = baseline_rate(uvw, dec0)
-    pointing_lmn = direction_cosines(np.radians(vis.pointing.ra_deg), np.radians(vis.pointing.dec_deg), ra0, dec0) - np.array(
-        [0.0, 0.0, 1.0]
+    pointing_lmn = direction_cosines(np.radians(vis.pointing.ra_deg), np.radians(vis.pointing.dec_deg), ra0, dec0, by_products=True)
+    return image_response(
+        vis.uvw_m[rows],
+        direction_cosines(ra_rad, dec_rad, ra0, dec0, by_products=True),
+        pointing_lmn[:, vis.time_index[rows]],
+        dec0,
+        float(weights.effective_frequency_hz),
+        channel_hz=float(np.median(vis.channel_width_hz)),
+        integration_s=vis.integration_s,
     )
-    fringe_m = rate @ s0_lmn.T - np.einsum("rc,rc->r", rate, pointing_lmn[vis.time_index[rows]])[:, None]
-    loss *= np.sinc(fringe_m * frequency / SPEED_OF_LIGHT_M_PER_S * vis.integration_s)
-    return loss.mean(axis=0)
 
 
 def primary_beam_image(vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions) -> NDArray[np.float32]:
@@ -127,16 +122,3 @@ def primary_beam_image(vis: Visibilities, weights: ImagingWeights, grid: ImageGr
         coarse *= RectBivariateSpline(few, few, loss)(knots, knots)
     pixels = np.arange(grid.size, dtype=np.float64)
     return RectBivariateSpline(knots, knots, coarse)(pixels, pixels).astype(np.float32)
-
-
-def direction_cosines(ra: NDArray[np.float64], dec: NDArray[np.float64], ra0: float, dec0: float) -> NDArray[np.float64]:
-    """(l, m, n) of directions about (ra0, dec0), shape (..., 3)."""
-    d_ra = ra - ra0
-    return np.stack(
-        [
-            np.cos(dec) * np.sin(d_ra),
-            np.sin(dec) * np.cos(dec0) - np.cos(dec) * np.sin(dec0) * np.cos(d_ra),
-            np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * np.cos(d_ra),
-        ],
-        axis=-1,
-    )

@@ -29,12 +29,13 @@ def test_constants_are_astropys_and_erfas():
     assert 2 * np.pi / (SIDEREAL_DAY_DAYS * 86_400) == pytest.approx(EARTH_ROTATION_RAD_PER_S, rel=1e-9)
 
 
-def test_direction_cosines_equal_astropys_offset_frame():
+@pytest.mark.parametrize("by_products", [False, True])
+def test_direction_cosines_equal_astropys_offset_frame(by_products):
     rng = np.random.default_rng(4)
     ra, dec = rng.uniform(0, 2 * np.pi, 50), rng.uniform(-1.5, 1.5, 50)
     centre = SkyCoord(10 * u.deg, 54.6 * u.deg)
     offset = SkyCoord(ra * u.rad, dec * u.rad).transform_to(centre.skyoffset_frame()).cartesian
-    l_, m, n_minus_1 = direction_cosines(ra, dec, np.radians(10), np.radians(54.6))
+    l_, m, n_minus_1 = direction_cosines(ra, dec, np.radians(10), np.radians(54.6), by_products=by_products)
     np.testing.assert_allclose(l_, offset.y.value, atol=1e-12)
     np.testing.assert_allclose(m, offset.z.value, atol=1e-12)
     np.testing.assert_allclose(n_minus_1, offset.x.value - 1, atol=1e-12)
