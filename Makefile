@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test lint types layers format check bench docs lock snapshot clean distclean same replay fuzz chaos soak month
+.PHONY: help demo test lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz chaos soak month
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -42,7 +42,11 @@ types: $(VENV)/.installed ## Strict type checking of the package
 layers: $(VENV)/.installed ## Imports go downwards only
 	$(BIN)/lint-imports
 
-check: lint types layers ## Lint, types and layers
+deps: $(VENV)/.installed ## What is imported is declared in pyproject.toml, and the reverse
+	$(BIN)/deptry --no-ansi dsa110_assets
+	$(BIN)/deptry --no-ansi --ignore DEP002,DEP004 dsa110_assets_tests benchmarks notebooks
+
+check: lint types layers deps ## Lint, types, layers and dependencies
 
 bench: $(VENV)/.installed ## One full-size tile from raw files to photometry: time and peak memory of each stage (10 GB of disk)
 	$(BIN)/python -m benchmarks.full_tile $(ARGS)
