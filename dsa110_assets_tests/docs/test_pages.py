@@ -1,0 +1,52 @@
+"""The pages of the documentation: lines that fit, links that lead somewhere, one word for one thing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dsa110_assets_tests.docs.named_commands import PACKAGE, ROOT, pages
+
+LONGEST = 120
+PAGES = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages()]
+
+
+def prose(markdown: str) -> list[tuple[int, str]]:
+    """Numbered lines outside of code blocks and tables; the targets of links do not count."""
+    lines, in_code = [], False
+    for number, line in enumerate(markdown.splitlines(), start=1):
+        if line.lstrip().startswith("```"):
+            in_code = not in_code
+        elif not in_code and not line.startswith("|"):
+            lines.append((number, re.sub(r"\]\([^)]*\)|<https?://[^>]*>", "]", line)))
+    return lines
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_lines_of_prose_fit_into_120_columns(page: Path) -> None:
+    assert [f"{page.name}:{number}" for number, line in prose(page.read_text()) if len(line) > LONGEST] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_link_to_a_file_leads_to_one(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_glossary_has_one_word_for_one_thing() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (ROOT / "docs/glossary.md").read_text().splitlines()
+        if line.startswith("| ") and not line.startswith("| term |")
+    ]
+    terms = [row[0].strip("`") for row in rows]
+    assert len(terms) == len(set(terms)) <= 40
+    assert all(len(row) == 4 and row[1].endswith(".") for row in rows)
+    code = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    for term, _, where, avoided in rows:
+        for name in re.findall(r"`([\w/.]+)`", where):
+            assert name in code or (PACKAGE / name).exists(), (term, name)
+        assert not set(terms) & {word.strip() for word in avoided.split(",")}, (term, avoided)
