@@ -165,22 +165,19 @@ def _night(mosaic: str) -> str:
 
 def _noise_at(noise_path: Path, positions: pd.DataFrame) -> np.ndarray:
     """Noise in Jy/beam of a mosaic at each position; NaN outside, and closer than one beam to the rim of the 20 % beam level."""
-    from astropy.io import fits
-    from astropy.wcs import WCS
     from scipy.ndimage import binary_erosion
 
+    from dsa110_assets.common.fits_planes import celestial_wcs, pixel_positions, read_plane
     from dsa110_assets.common.restoring_beam import RestoringBeam
 
-    with fits.open(noise_path) as hdus:
-        header = hdus[0].header  # pyright: ignore[reportAttributeAccessIssue]
-        noise = np.array(hdus[0].data, dtype=float).squeeze()  # pyright: ignore[reportAttributeAccessIssue]
-    wcs = WCS(header).celestial
+    noise, header = read_plane(noise_path)
+    wcs = celestial_wcs(header)
     beam_px = int(np.ceil(RestoringBeam.from_header(header).major_deg / abs(wcs.wcs.cdelt[0])))
     inside = binary_erosion(np.isfinite(noise), iterations=beam_px)
-    x, y = (np.round(axis) for axis in wcs.all_world2pix(positions["ra_deg"], positions["dec_deg"], 0))
+    x, y = (np.round(axis) for axis in pixel_positions(wcs, positions["ra_deg"], positions["dec_deg"]))
     on_map = (x >= 0) & (y >= 0) & (x < noise.shape[1]) & (y < noise.shape[0])
     column, row = np.where(on_map, x, 0).astype(int), np.where(on_map, y, 0).astype(int)
-    return np.where(on_map & inside[row, column], noise[row, column], np.nan)
+    return np.where(on_map & inside[row, column], noise[row, column].astype(float), np.nan)
 
 
 def show(console: Console, report: DemoReport, platform: Platform, places: DemoPlaces, port: int | None, elapsed_s: float) -> None:

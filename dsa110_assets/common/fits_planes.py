@@ -1,17 +1,177 @@
-"""Celestial planes of FITS images: headers and coordinates."""
+"""Celestial planes of FITS images: reading, writing, coordinates, units.
+
+An image is one plane of pixels, y north and x west. Its file may have degenerate axes of frequency and polarization, and
+its pixels are big-endian: readers get two axes and native numbers (pitfall 9).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
 import numpy as np
 from astropy.io import fits
+from astropy.nddata import Cutout2D
 from astropy.wcs import WCS
 from numpy.typing import ArrayLike, NDArray
+
+from dsa110_assets.errors import ProductVerificationError
+
+JY_PER_BEAM = "Jy/beam"
+JY_PER_PIXEL = "Jy/pixel"
+BEAM2_PER_JY2 = "Jy-2 beam2"
+"""Inverse variance. These are BUNIT's values as the FITS standard writes units, which astropy reads."""
+_FITS_BLOCK = 2880
+_BITPIX = {">f4": -32, ">i2": 16}
+
+
+def read_plane(path: Path, *, memmap: bool = False) -> tuple[NDArray[np.float32], fits.Header]:
+    """Pixels of a FITS image as a native array of shape (ny, nx), and its header.
+
+    Args:
+        path: image of two axes, or of more whose length is 1.
+        memmap: map the file instead of reading it; takes half the memory, and refuses scaled integers.
+
+    Raises:
+        ProductVerificationError: the file cannot be read, or is not one plane.
+    """
+    with _opened(path, memmap=memmap) as (pixels, header):
+        return np.array(pixels, dtype=np.float32, order="C"), header
+
+
+@contextmanager
+def mapped_plane(path: Path) -> Generator[tuple[NDArray[Any], fits.Header]]:
+    """Pixels of a FITS image, shape (ny, nx), mapped from the file while the context is open: big-endian, nothing is read yet.
+
+    Raises:
+        ProductVerificationError: the file cannot be read, or is not one plane.
+    """
+    with _opened(path, memmap=True) as plane:
+        yield plane
+
+
+@contextmanager
+def _opened(path: Path, *, memmap: bool) -> Generator[tuple[NDArray[Any], fits.Header]]:
+    try:
+        hdus = fits.open(path, memmap=memmap)
+    except OSError as error:
+        raise ProductVerificationError(path, f"cannot be read ({error})", "make the image again") from error
+    with hdus:
+        primary: Any = hdus[0]
+        try:
+            data = primary.data
+        except (OSError, ValueError, TypeError) as error:  # cut short, or not what its header says
+            raise ProductVerificationError(path, f"cannot be read ({error})", "make the image again") from error
+        if data is None or data.ndim < 2 or data.size != data.shape[-1] * data.shape[-2]:
+            found = None if data is None else data.shape
+            raise ProductVerificationError(path, f"not one image plane ({found})", "make the image again; cubes are not read")
+        yield data.reshape(data.shape[-2:]), primary.header
+
+
+def read_header(path: Path) -> fits.Header:
+    """Header of a FITS image; reads no pixels.
+
+    Raises:
+        ProductVerificationError: the file cannot be read.
+    """
+    try:
+        return fits.getheader(path)
+    except OSError as error:
+        raise ProductVerificationError(path, f"cannot be read ({error})", "make the image again") from error
+
+
+def write_plane(path: Path, pixels: NDArray[Any], header: fits.Header | None = None) -> None:
+    """Write pixels of shape (ny, nx) as a FITS image of float32 with four axes in CASA's order (RA, Dec, FREQ, STOKES)."""
+    fits.PrimaryHDU(pixels[None, None].astype(np.float32, copy=False), header=header).writeto(path, overwrite=True)
+
+
+@dataclass
+class RowWriter:
+    """A FITS image of two axes written in blocks of rows from the first to the last: memory does not grow with its size.
+
+    ``path``: file to write. ``header``: complete, with its NAXIS. ``unit``: BUNIT. ``dtype``: big-endian type of the pixels.
+    """
+
+    path: Path
+    header: fits.Header
+    unit: str
+    dtype: str = ">f4"
+    _rows: int = field(default=0, init=False)
+
+    def __enter__(self) -> Self:
+        header = self.header.copy()
+        header["BITPIX"] = _BITPIX[self.dtype]
+        header["BUNIT"] = self.unit
+        self._stream = self.path.open("wb")
+        self._stream.write(header.tostring().encode("ascii"))
+        return self
+
+    def write(self, rows: NDArray[Any]) -> None:
+        """Append rows, shape (n, NAXIS1)."""
+        self._stream.write(np.ascontiguousarray(rows, dtype=self.dtype).tobytes())
+        self._rows += len(rows)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        size = self._rows * int(number(self.header, "NAXIS1")) * np.dtype(self.dtype).itemsize
+        self._stream.write(bytes(-size % _FITS_BLOCK))
+        self._stream.close()
+        if kind is None and self._rows != number(self.header, "NAXIS2"):
+            raise ProductVerificationError(self.path, f"{self._rows} rows written of {self.header['NAXIS2']}", "make the image again")
+
+
+def verify_planes(paths: Iterable[Path], shape: tuple[int, int]) -> None:
+    """Read back what was written: every file opens, keeps the standard, and its image has the shape.
+
+    Raises:
+        ProductVerificationError: names the first that does not.
+    """
+    for path in paths:
+        with fits.open(path, memmap=True) as hdus:
+            hdus.verify("exception")
+        with mapped_plane(path) as (pixels, _):
+            if pixels.shape != shape:
+                raise ProductVerificationError(path, f"shape {pixels.shape}, expected {shape}", "make the image again")
+            _ = pixels[-1, -1]
+
+
+def cutout(path: Path, ra_deg: float, dec_deg: float, size_arcsec: float) -> NDArray[np.float32] | None:
+    """Square part of an image around an ICRS position, of odd size, in the image's unit; NaN beyond the image's edge.
+
+    Reads no more than that. None where the position lies outside of the image.
+
+    Raises:
+        ProductVerificationError: the file cannot be read, or is not one plane.
+    """
+    with mapped_plane(path) as (pixels, header):
+        x, y = (round(float(value)) for value in celestial_wcs(header).wcs_world2pix(ra_deg, dec_deg, 0))
+        if not (0 <= x < pixels.shape[1] and 0 <= y < pixels.shape[0]):
+            return None
+        half = max(1, round(size_arcsec / 7200.0 / abs(number(header, "CDELT2"))))
+        part = Cutout2D(pixels, (x, y), 2 * half + 1, mode="partial", fill_value=np.nan)
+        return np.array(part.data, dtype=np.float32)
 
 
 def number(header: fits.Header, key: str, default: float = np.nan) -> float:
     """Numerical value of a header's keyword; ``default`` when it is absent or not a number."""
     value = header.get(key)
     return float(value) if isinstance(value, int | float) else default
+
+
+def frequency_hz(header: fits.Header) -> float:
+    """Frequency of an image: its FREQ axis, else RESTFRQ; NaN when the header has none."""
+    for axis in range(1, int(number(header, "NAXIS", 0)) + 1):
+        if str(header.get(f"CTYPE{axis}", "")).strip() == "FREQ":
+            return number(header, f"CRVAL{axis}")
+    return number(header, "RESTFRQ")
+
+
+def is_jy_per_beam(header: fits.Header) -> bool:
+    """Whether BUNIT is Jy/beam in any spelling of case and blanks; files of earlier versions say JY/BEAM."""
+    return str(header.get("BUNIT", "")).upper().replace(" ", "") == JY_PER_BEAM.upper()
 
 
 def celestial_wcs(header: fits.Header) -> WCS:

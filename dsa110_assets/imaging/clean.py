@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.fits_planes import write_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.imaging.noise import dilate, local_rms_map
@@ -255,7 +256,5 @@ class Cleaner:
 
 def _write_mask(path: Path, mask: NDArray[np.bool_]) -> Path:
     """Radler takes masks as files only; 4-D, as it expects."""
-    from astropy.io import fits
-
-    fits.PrimaryHDU(mask.astype(np.float32)[None, None]).writeto(path)
+    write_plane(path, mask)
     return path

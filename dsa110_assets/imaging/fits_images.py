@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.io import fits
 from astropy.time import Time
 from numpy.typing import NDArray
 
+from dsa110_assets.common.fits_planes import BEAM2_PER_JY2, JY_PER_BEAM, JY_PER_PIXEL, celestial_wcs, read_plane, write_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ImagingError, ProductVerificationError
 from dsa110_assets.imaging.grid import ImageGrid
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
 
 UNITS = {
-    "dirty": "JY/BEAM",
-    "psf": "JY/BEAM",
-    "model": "JY/PIXEL",
-    "residual": "JY/BEAM",
-    "image": "JY/BEAM",
-    "image-pb": "JY/BEAM",
+    "dirty": JY_PER_BEAM,
+    "psf": JY_PER_BEAM,
+    "model": JY_PER_PIXEL,
+    "residual": JY_PER_BEAM,
+    "image": JY_PER_BEAM,
+    "image-pb": JY_PER_BEAM,
     "pb": "",
-    "weight": "BEAM2/JY2",
-    "noise": "JY/BEAM",
+    "weight": BEAM2_PER_JY2,
+    "noise": JY_PER_BEAM,
     "alpha": "",
     "alpha-error": "",
 }
@@ -124,21 +125,7 @@ def image_header(meta: ImageMetadata, suffix: str) -> Header:
 
 def write_image(path: Path, pixels: NDArray[np.float32], meta: ImageMetadata, suffix: str) -> None:
     """Write (N, N) pixels, y north and x west, as a 4-D FITS image."""
-    fits.PrimaryHDU(pixels[None, None].astype(np.float32, copy=False), header=image_header(meta, suffix)).writeto(path, overwrite=True)
-
-
-def read_plane(path: Path) -> tuple[NDArray[np.float32], Any]:
-    """Pixels of a 2-D or degenerate 4-D image as a native-endian 2-D array, and the header (pitfall 9).
-
-    Raises:
-        ProductVerificationError: the file holds more than one plane.
-    """
-    with fits.open(path, memmap=False) as hdus:
-        primary: Any = hdus[0]
-        data, header = primary.data, primary.header
-    if data is None or data.size != data.shape[-1] * data.shape[-2]:
-        raise ProductVerificationError(path, f"not one image plane ({None if data is None else data.shape})", "make the image again")
-    return np.ascontiguousarray(data.reshape(data.shape[-2:]), dtype=np.float32), header
+    write_plane(path, pixels, image_header(meta, suffix))
 
 
 def read_mask(path: Path, grid: ImageGrid) -> NDArray[np.bool_]:
@@ -147,18 +134,16 @@ def read_mask(path: Path, grid: ImageGrid) -> NDArray[np.bool_]:
     Raises:
         ImagingError: it cannot be read, or lies elsewhere.
     """
-    from astropy.wcs import WCS
-
     try:
         pixels, header = read_plane(path)
-    except OSError as error:
-        raise ImagingError(path, f"is not a FITS image ({error})", "give a mask that was made from an image of this tile") from error
+    except ProductVerificationError as error:
+        raise ImagingError(path, f"is not a FITS image: {error.cause}", "give a mask that was made from an image of this tile") from error
     if pixels.shape != (grid.size, grid.size):
         raise ImagingError(
             path, f"has {pixels.shape} pixels, the image {grid.size} x {grid.size}", "make the mask from an image of this tile"
         )
     corner = np.array([0.0, grid.size - 1.0])
-    y, x = grid.pixel_of(*np.radians(WCS(header).celestial.pixel_to_world_values(corner, corner)))
+    y, x = grid.pixel_of(*np.radians(celestial_wcs(header).wcs_pix2world(corner, corner, 0)))
     if not np.allclose(y, corner, atol=0.5) or not np.allclose(x, corner, atol=0.5):
         raise ImagingError(path, "lies elsewhere on the sky than the image", "make the mask from an image of this tile")
     return pixels != 0

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.common.child_process import Child, run_child
+from dsa110_assets.common.fits_planes import number, read_plane, write_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ChildFailedError, ImagingError
 from dsa110_assets.imaging.engine import ChannelImages, EngineImages
-from dsa110_assets.imaging.fits_images import read_plane
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources
 from dsa110_assets.imaging.restoring import convolve_with_beam, fit_beam
@@ -165,13 +165,11 @@ def _read(prefix: Path, options: ImagingOptions) -> _Images:
         model=planes.get("model", np.zeros_like(dirty)),
         residual=planes.get("residual", dirty),
         beam=fit_beam(psf, options.cell_arcsec),
-        major_cycles=int(header.get("WSCMAJOR", 0)),
-        minor_iterations=int(header.get("WSCMINOR", 0)),
+        major_cycles=int(number(header, "WSCMAJOR", 0)),
+        minor_iterations=int(number(header, "WSCMINOR", 0)),
     )
 
 
 def _write_mask(path: Path, mask: NDArray[np.bool_]) -> Path:
-    from astropy.io import fits
-
-    fits.PrimaryHDU(mask.astype(np.float32)[None, None]).writeto(path)
+    write_plane(path, mask)
     return path

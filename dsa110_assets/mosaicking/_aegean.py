@@ -16,6 +16,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from dsa110_assets.common.fits_planes import celestial_wcs, mapped_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
 
 FIELDS = ("ra", "dec", "peak_flux", "int_flux", "a", "b", "pa", "flags")
@@ -27,10 +28,8 @@ def search(image_path: Path, noise_path: Path, sigma: float, window_px: int, mar
     Aegean reads files only (2.3.5 fails on the HDU lists that its documentation allows), so windows go through ``scratch``.
     """
     found: list[dict[str, float]] = []
-    with fits.open(image_path, memmap=True) as image_file, fits.open(noise_path, memmap=True) as noise_file:
-        header: fits.Header = image_file[0].header  # pyright: ignore[reportAttributeAccessIssue]
-        image, noise = image_file[0].data, noise_file[0].data  # pyright: ignore[reportAttributeAccessIssue]
-        wcs = WCS(header, naxis=2, fix=False)
+    with mapped_plane(image_path) as (image, header), mapped_plane(noise_path) as (noise, _):
+        wcs = celestial_wcs(header)
         height, width = image.shape
         for y in range(0, height, window_px):
             for x in range(0, width, window_px):

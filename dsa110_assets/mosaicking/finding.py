@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from astropy.coordinates import Angle
-from astropy.io import fits
 from astropy.wcs import WCS
 from scipy.spatial import KDTree
 
 from dsa110_assets.common.child_process import Child, run_child
+from dsa110_assets.common.fits_planes import celestial_wcs, mapped_plane
 from dsa110_assets.common.restoring_beam import FWHM_PER_SIGMA, RestoringBeam
 from dsa110_assets.mosaicking._aegean import north_in_pixels
 
@@ -67,10 +67,8 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
     """
     with tempfile.TemporaryDirectory(prefix="aegean-") as scratch:
         request, result = Path(scratch) / "request.json", Path(scratch) / "result.json"
-        with fits.open(image_path, memmap=True) as hdus:
-            header: fits.Header = hdus[0].header.copy()  # pyright: ignore[reportAttributeAccessIssue]
-            image = np.asarray(hdus[0].data)  # pyright: ignore[reportAttributeAccessIssue]
-            wcs = WCS(header, naxis=2, fix=False)
+        with mapped_plane(image_path) as (image, header):
+            wcs = celestial_wcs(header)
             beam = RestoringBeam.from_header(header)
             cell_deg = 1.0 / north_in_pixels(wcs, *_middle(wcs, image.shape))[0]
             margin = int(np.ceil(8.0 * beam.major_deg / cell_deg))
@@ -94,8 +92,7 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
             )
             ended.raise_if_failed(image_path, "read the run's log", result=result)
             raw = json.loads(result.read_text())
-            with fits.open(noise_path, memmap=True) as noise_hdus:
-                noise = np.asarray(noise_hdus[0].data)  # pyright: ignore[reportAttributeAccessIssue]
+            with mapped_plane(noise_path) as (noise, _):
                 rows = [row for row in (_judge(source, image, noise, wcs, beam, sigma) for source in raw) if row is not None]
     table = pd.DataFrame(rows, columns=list(SOURCE_COLUMNS))
     return table.sort_values("peak_jy_per_beam", ascending=False, ignore_index=True)

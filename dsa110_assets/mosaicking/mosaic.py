@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.fits_planes import BEAM2_PER_JY2, JY_PER_BEAM, RowWriter, verify_planes
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam, common_beam, largest_difference, mean_beam
 from dsa110_assets.common.robust import robust_sigma
@@ -30,7 +31,7 @@ from dsa110_assets.errors import MosaicError
 from dsa110_assets.mosaicking.convolution import convolve_to_beam
 from dsa110_assets.mosaicking.grid import MosaicGrid, choose_grid, pixel_map, windows_of
 from dsa110_assets.mosaicking.tiles import TileImage, check_one_strip
-from dsa110_assets.mosaicking.writing import PreviewPixels, RowWriter, mosaic_header, verify_fits, write_previews
+from dsa110_assets.mosaicking.writing import PreviewPixels, mosaic_header, write_previews
 from dsa110_assets.products import image_path
 from dsa110_assets.strips import TOLERANCE_DEG
 
@@ -261,9 +262,9 @@ def _write(
     pixels, max_coverage = 0, 0
     block = max(stride, (1 << 24) // shape[1] // stride * stride)
     with (
-        RowWriter(paths["image"], header, "Jy/beam") as image_file,
-        RowWriter(paths["noise"], header, "Jy/beam") as noise_file,
-        RowWriter(paths["weight"], header, "Jy-2 beam2") as weight_file,
+        RowWriter(paths["image"], header, JY_PER_BEAM) as image_file,
+        RowWriter(paths["noise"], header, JY_PER_BEAM) as noise_file,
+        RowWriter(paths["weight"], header, BEAM2_PER_JY2) as weight_file,
         RowWriter(paths["coverage"], header, "", ">i2") as coverage_file,
     ):
         for row in range(y0, y1, block):
@@ -284,7 +285,7 @@ def _write(
             few = (slice(None, None, stride), slice(None, None, stride))
             noise_sample.append(noise[few][covered[few]])
             snr_sample.append(snr[few][covered[few]])
-    verify_fits(paths.values(), shape)
+    verify_planes(paths.values(), shape)
     pngs = out_dir / f"{name}-preview.png", out_dir / f"{name}-preview-small.png"
     title = f"{name}: {len(used)} tiles, S/N"
     write_previews(preview.pixels(), grid, (y0, x0), preview.factor, title, *pngs)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from astropy.io import fits
 from astropy.wcs import WCS
 
-from dsa110_assets.common.fits_planes import celestial_wcs, number
+from dsa110_assets.common.fits_planes import celestial_wcs, frequency_hz, number, read_header, read_plane
 from dsa110_assets.common.restoring_beam import BEAM_KEYWORDS, RestoringBeam
-from dsa110_assets.errors import MosaicError, RestoringBeamError
+from dsa110_assets.errors import MosaicError, ProductVerificationError, RestoringBeamError
 from dsa110_assets.products import image_path
 from dsa110_assets.strips import is_one_strip
 
@@ -60,9 +59,9 @@ class TileImage:
                 raise MosaicError(image_path(directory, name, suffix), "the file does not exist", "make the tile's image again")
         path = image_path(directory, name, "image")
         try:
-            header = fits.getheader(path)
-        except OSError as error:
-            raise MosaicError(path, f"not a FITS file ({error})", "make the tile's image again") from error
+            header = read_header(path)
+        except ProductVerificationError as error:
+            raise MosaicError(path, f"not a FITS file: it {error.cause}", "make the tile's image again") from error
         missing = [
             key
             for key in (*BEAM_KEYWORDS, "DSANOISE", "MJD-BEG", "MJD-END", "CRVAL1", "CRVAL2", "CDELT1", "CDELT2")
@@ -96,13 +95,8 @@ class TileImage:
             cell_arcsec=abs(number(header, "CDELT2")) * 3600.0,
             beam=beam,
             noise_jy_per_beam=noise,
-            frequency_hz=_frequency(header),
+            frequency_hz=number(header, "DSAREFHZ") if "DSAREFHZ" in header else frequency_hz(header),
         )
-
-    @classmethod
-    def open(cls, directory: Path, name: str) -> Self:
-        """Another name of `of`."""
-        return cls.of(directory, name)
 
     def path(self, suffix: str) -> Path:
         """File of one of the tile's images."""
@@ -110,30 +104,19 @@ class TileImage:
 
     def wcs(self) -> WCS:
         """Celestial coordinates of the images' last two axes."""
-        return celestial_wcs(fits.getheader(self.path("image")))
+        return celestial_wcs(read_header(self.path("image")))
 
     def plane(self, suffix: str) -> np.ndarray:
         """Pixels of one image, shape (rows, columns), native float32 (pitfall 9).
 
         Raises:
             MosaicError: the image has not the shape of the restored image.
+            ProductVerificationError: the file cannot be read, or is not one plane.
         """
-        with fits.open(self.path(suffix), memmap=True) as hdus:
-            data = hdus[0].data  # pyright: ignore[reportAttributeAccessIssue]
-            if data is None or data.shape[-2:] != self.shape or data.size != self.shape[0] * self.shape[1]:
-                found = None if data is None else data.shape
-                raise MosaicError(self.path(suffix), f"shape {found}, expected {self.shape}", "make the tile's image again")
-            return np.array(data.reshape(self.shape), dtype=np.float32, order="C")
-
-
-def _frequency(header: fits.Header) -> float:
-    """Frequency in Hz at which fluxes are quoted: DSAREFHZ, else the FREQ axis, else RESTFRQ; NaN when the header has none."""
-    if "DSAREFHZ" in header:
-        return number(header, "DSAREFHZ")
-    for axis in range(1, int(number(header, "NAXIS", 0)) + 1):
-        if str(header.get(f"CTYPE{axis}", "")).strip() == "FREQ":
-            return number(header, f"CRVAL{axis}")
-    return number(header, "RESTFRQ")
+        pixels, _ = read_plane(self.path(suffix), memmap=True)
+        if pixels.shape != self.shape:
+            raise MosaicError(self.path(suffix), f"shape {pixels.shape}, expected {self.shape}", "make the tile's image again")
+        return pixels
 
 
 def check_one_strip(tiles: Sequence[TileImage], declination_tolerance_deg: float) -> None:

@@ -1,26 +1,20 @@
-"""Writing a mosaic's files: headers, FITS files in blocks of rows, previews. What does not belong here: computing pixels."""
+"""Headers and previews of a mosaic."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from dsa110_assets.common.fits_planes import number
 from dsa110_assets.common.restoring_beam import RestoringBeam
-from dsa110_assets.errors import ProductVerificationError
 from dsa110_assets.mosaicking.grid import MosaicGrid
 from dsa110_assets.mosaicking.tiles import TileImage
 from dsa110_assets.times import mjd_to_datetime
 
-_FITS_BLOCK = 2880
 _KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")
 _PROVENANCE_KEYWORDS = {"code_version": "DSACODE", "config_hash": "DSACONF"}
 SMALL_PREVIEW_BYTES = 50_000
@@ -75,57 +69,6 @@ def mosaic_header(
     for tile in tiles:
         header.add_history(f"TILE {tile.group_id} mid_mjd={tile.mid_mjd:.6f} noise_jy_per_beam={tile.noise_jy_per_beam:.6g}")
     return header
-
-
-@dataclass
-class RowWriter:
-    """A FITS image written in blocks of rows from the first to the last, so that memory does not grow with its size.
-
-    ``path``: file to write. ``header``: complete, with its NAXIS. ``unit``: BUNIT. ``dtype``: big-endian type of the pixels.
-    """
-
-    path: Path
-    header: fits.Header
-    unit: str
-    dtype: str = ">f4"
-    _rows: int = field(default=0, init=False)
-
-    def __enter__(self) -> Self:
-        header = self.header.copy()
-        header["BITPIX"] = {">f4": -32, ">i2": 16}[self.dtype]
-        header["BUNIT"] = self.unit
-        self._stream = self.path.open("wb")
-        self._stream.write(header.tostring().encode("ascii"))
-        return self
-
-    def write(self, rows: NDArray) -> None:
-        """Append rows, shape (n, NAXIS1)."""
-        self._stream.write(np.ascontiguousarray(rows, dtype=self.dtype).tobytes())
-        self._rows += len(rows)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        size = self._rows * int(number(self.header, "NAXIS1")) * np.dtype(self.dtype).itemsize
-        self._stream.write(bytes(-size % _FITS_BLOCK))
-        self._stream.close()
-        if kind is None and self._rows != number(self.header, "NAXIS2"):
-            raise ProductVerificationError(self.path, f"{self._rows} rows written of {self.header['NAXIS2']}", "make the mosaic again")
-
-
-def verify_fits(paths: Iterable[Path], shape: tuple[int, int]) -> None:
-    """Read back what was written: every file opens, and its image has the shape.
-
-    Raises:
-        ProductVerificationError: names the first that does not.
-    """
-    for path in paths:
-        with fits.open(path, memmap=True) as hdus:
-            hdus.verify("exception")
-            data = hdus[0].data  # pyright: ignore[reportAttributeAccessIssue]
-            if data is None or data.shape != shape:
-                raise ProductVerificationError(
-                    path, f"shape {None if data is None else data.shape}, expected {shape}", "make the mosaic again"
-                )
-            _ = data[-1, -1]
 
 
 class PreviewPixels:

@@ -8,7 +8,6 @@ from dsa110_assets.photometry.adaptive import ChannelImage, adaptive
 from dsa110_assets.photometry.forced import PhotometryOptions, measure, measured_error_factor
 from dsa110_assets.photometry.images import (
     channel_images,
-    cutout,
     measure_channels,
     measure_file,
     measure_mosaic,
@@ -22,7 +21,6 @@ __all__ = [
     "PhotometryOptions",
     "adaptive",
     "channel_images",
-    "cutout",
     "measure",
     "measure_channels",
     "measure_file",

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
 from astropy.io import fits
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from dsa110_assets.common.fits_planes import JY_PER_BEAM, celestial_wcs, frequency_hz, is_jy_per_beam, number, read_header, read_plane
 from dsa110_assets.common.restoring_beam import BEAM_KEYWORDS, RestoringBeam
-from dsa110_assets.errors import PhotometryError
+from dsa110_assets.errors import PhotometryError, ProductVerificationError
 from dsa110_assets.photometry.adaptive import ChannelImage
 from dsa110_assets.photometry.forced import PhotometryOptions, measure, measured_error_factor
 from dsa110_assets.products import channels_of, image_path, parse_image_name
@@ -116,7 +115,7 @@ def measure_channels(
     tables = []
     for channel, path in channels_of(directory, name).items():
         table = measure_file(path, positions, options=options, measure_errors=measure_errors)
-        table["channel"], table["frequency_hz"], table["mosaic_name"] = channel, _frequency(fits.getheader(path), path), name
+        table["channel"], table["frequency_hz"], table["mosaic_name"] = channel, _frequency(read_header(path), path), name
         tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else nothing
 
@@ -193,36 +192,13 @@ def read_channel(path: Path, noise_path: Path | None = None) -> ChannelImage:
     frequency = _frequency(header, path)
     noise = noise_of(path, image.shape) if noise_path is None else _read_map(noise_path)[0]
     beam = RestoringBeam.from_header(header)
-    return ChannelImage(image, noise, WCS(header).celestial, beam, frequency, "image" if path.name.endswith("-image-pb.fits") else None)
-
-
-def cutout(path: Path, ra_deg: float, dec_deg: float, size_arcsec: float) -> NDArray[np.float32] | None:
-    """Square part of an image around a position, Jy/beam, NaN beyond the image's edge; None where it lies outside. Reads no more than that.
-
-    Raises:
-        PhotometryError: the file cannot be read.
-    """
-    try:
-        with fits.open(path, memmap=True) as hdus:
-            header, data = hdus[0].header, hdus[0].data
-            wcs = WCS(header).celestial
-            x, y = (round(float(value)) for value in wcs.wcs_world2pix(ra_deg, dec_deg, 0))
-            half = max(1, round(size_arcsec / 7200.0 / abs(_number(header, "CDELT2"))))
-            ny, nx = data.shape[-2:]
-            if not (0 <= x < nx and 0 <= y < ny):
-                return None
-            stamp = np.full((2 * half + 1, 2 * half + 1), np.nan, dtype=np.float32)
-            y0, y1, x0, x1 = max(y - half, 0), min(y + half + 1, ny), max(x - half, 0), min(x + half + 1, nx)
-            stamp[y0 - y + half : y1 - y + half, x0 - x + half : x1 - x + half] = data[..., y0:y1, x0:x1].reshape(y1 - y0, x1 - x0)
-            return stamp
-    except OSError as error:
-        raise PhotometryError(path, f"cannot be read ({error})", "make the image again") from error
+    return ChannelImage(image, noise, celestial_wcs(header), beam, frequency, "image" if path.name.endswith("-image-pb.fits") else None)
 
 
 def _check_header(header: fits.Header, path: Path, keys: tuple[str, ...]) -> None:
-    unit = str(header.get("BUNIT", "")).upper().replace(" ", "")
-    if unit != "JY/BEAM":
-        raise PhotometryError(path, f"BUNIT is {header.get('BUNIT')!r}, Jy/beam was expected", "convert the image; fluxes here are Jy only")
+    if not is_jy_per_beam(header):
+        cause = f"BUNIT is {header.get('BUNIT')!r}, {JY_PER_BEAM} was expected"
+        raise PhotometryError(path, cause, "convert the image; fluxes here are Jy only")
     absent = [key for key in keys if key not in header]
     if absent:
         raise PhotometryError(path, f"header lacks {', '.join(absent)}", "make the image again with its full header")
@@ -231,28 +207,18 @@ def _check_header(header: fits.Header, path: Path, keys: tuple[str, ...]) -> Non
 def _read_map(path: Path) -> tuple[NDArray[np.float32], fits.Header]:
     """The celestial plane of a FITS image as native float32 of shape (ny, nx), and its header."""
     try:
-        with fits.open(path, memmap=False) as hdus:
-            data, header = hdus[0].data, hdus[0].header
-    except OSError as error:
-        raise PhotometryError(path, f"cannot be read ({error})", "make the image again, then its photometry") from error
-    if data is None or data.ndim < 2 or int(np.prod(data.shape[:-2])) != 1:
-        raise PhotometryError(path, "one image plane was expected", "give a continuum image, not a cube")
-    return np.ascontiguousarray(data.reshape(data.shape[-2:]), dtype=np.float32), header
+        return read_plane(path)
+    except ProductVerificationError as error:
+        raise PhotometryError(path, error.cause, "make the image again, then its photometry; cubes are not measured") from error
 
 
 def _frequency(header: fits.Header, path: Path) -> float:
     """Frequency of an image, Hz."""
-    axis = next((k for k in range(1, 5) if str(header.get(f"CTYPE{k}", "")).strip() == "FREQ"), None)
-    frequency = header.get("RESTFRQ") if axis is None else header.get(f"CRVAL{axis}")
-    if not isinstance(frequency, int | float):
-        raise PhotometryError(
-            path, "its header has no frequency (FREQ axis or RESTFRQ)", "give images of single channels with full headers"
-        )
-    return float(frequency)
-
-
-def _number(header: fits.Header, key: str) -> float:
-    return float(cast("float", header[key]))
+    frequency = frequency_hz(header)
+    if not np.isfinite(frequency):
+        cause = "its header has no frequency (FREQ axis or RESTFRQ)"
+        raise PhotometryError(path, cause, "give images of single channels with full headers")
+    return frequency
 
 
 def _measure_maps(
@@ -270,7 +236,7 @@ def _measure_maps(
     missing = [column for column in ("name", "ra_deg", "dec_deg") if column not in positions.columns]
     if missing:
         raise PhotometryError("positions", f"columns {', '.join(missing)} are missing", "give a table with name, ra_deg and dec_deg")
-    wcs = WCS(header).celestial
+    wcs = celestial_wcs(header)
     beam = RestoringBeam.from_header(header)
     chosen = options or PhotometryOptions()
     if measure_errors:
@@ -283,7 +249,7 @@ def _measure_maps(
         [positions.loc[inside].reset_index(drop=True), fluxes.loc[inside].drop(columns=["ra_deg", "dec_deg"]).reset_index(drop=True)],
         axis=1,
     )
-    table["time_mjd"] = 0.5 * (_number(header, "MJD-BEG") + _number(header, "MJD-END"))
+    table["time_mjd"] = 0.5 * (number(header, "MJD-BEG") + number(header, "MJD-END"))
     table["mosaic_name"] = name
     table["error_scale"] = chosen.error_scale
     return table

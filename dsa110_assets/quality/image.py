@@ -8,21 +8,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from astropy.io import fits
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import optimize
 
 from dsa110_assets import products
+from dsa110_assets.common.fits_planes import celestial_wcs, number, pixel_positions, read_plane
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam, quadratic_form
 from dsa110_assets.common.robust import MEDIAN_ERROR, robust_sigma, robust_sigma_along
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import ProductVerificationError, RestoringBeamError
+from dsa110_assets.errors import RestoringBeamError
 from dsa110_assets.quality.verdict import Verdict
 
 MIN_SOURCES = 5
@@ -83,7 +83,7 @@ class TilePlanes:
     image: NDArray[np.float32]
     residual: NDArray[np.float32]
     primary_beam: NDArray[np.float32]
-    header: Any
+    header: fits.Header
 
 
 @dataclass(frozen=True)
@@ -111,18 +111,9 @@ def read_tile(directory: Path, name: str) -> TilePlanes:
         ProductVerificationError: a file is missing or is not one plane.
     """
     planes: dict[str, NDArray[np.float32]] = {}
-    header: Any = fits.Header()
+    header = fits.Header()
     for suffix in ("residual", "pb", "image"):
-        path = products.image_path(directory, name, suffix)
-        try:
-            with fits.open(path, memmap=False) as hdus:
-                primary: Any = hdus[0]
-                data, header = primary.data, primary.header
-        except OSError as error:
-            raise ProductVerificationError(path, f"cannot be read ({error})", "make the tile image again") from error
-        if data is None or data.size != data.shape[-1] * data.shape[-2]:
-            raise ProductVerificationError(path, "is not one image plane", "make the tile image again")
-        planes[suffix] = np.ascontiguousarray(data.reshape(data.shape[-2:]), dtype=np.float32)  # native byte order (pitfall 9)
+        planes[suffix], header = read_plane(products.image_path(directory, name, suffix))
     return TilePlanes(planes["image"], planes["residual"], planes["pb"], header)
 
 
@@ -139,7 +130,7 @@ def judge_tile(planes: TilePlanes, sky: pd.DataFrame | None, limits: ImageLimits
     rest = planes.residual[inside].astype(np.float64)
     rest = rest[np.isfinite(rest)]
     noise = robust_sigma(rest)
-    thermal = float(planes.header.get("DSATHERM", float("nan")))
+    thermal = number(planes.header, "DSATHERM")
     bright = planes.image[inside]
     bright = bright[np.isfinite(bright)]
     peak = float(bright.max()) if bright.size else float("nan")
@@ -266,8 +257,7 @@ def _position_offset(compared: CatalogComparison) -> tuple[float, float]:
 def _expected(planes: TilePlanes, sky: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Pixels (y, x) and apparent fluxes (Jy) of the catalogue's sources inside the primary beam, each (Nsource,)."""
     size = planes.image.shape[0]
-    pixel = WCS(planes.header).celestial.world_to_pixel_values(sky["ra_deg"].to_numpy(dtype=float), sky["dec_deg"].to_numpy(dtype=float))
-    x, y = np.asarray(pixel[0]), np.asarray(pixel[1])
+    x, y = pixel_positions(celestial_wcs(planes.header), sky["ra_deg"].to_numpy(dtype=float), sky["dec_deg"].to_numpy(dtype=float))
     with np.errstate(invalid="ignore"):
         inside = (x >= 0) & (y >= 0) & (x <= size - 1) & (y <= size - 1)
     x, y, flux = x[inside], y[inside], sky["flux_jy"].to_numpy(dtype=float)[inside]
@@ -280,7 +270,7 @@ def _found_of_expected(planes: TilePlanes, sky: pd.DataFrame, noise: float, beam
     """How many sources the catalogue lets expect above 10 sigma, and how many of them are there."""
     y, x, apparent = _expected(planes, sky)
     bright = apparent > _COMPLETENESS_SNR * noise
-    reach = max(1, round(0.5 * beam_arcsec / (abs(float(planes.header["CDELT2"])) * 3600)))
+    reach = max(1, round(0.5 * beam_arcsec / (abs(number(planes.header, "CDELT2")) * 3600)))
     found = 0
     for row, column in zip(np.round(y[bright]).astype(int), np.round(x[bright]).astype(int), strict=True):
         box = planes.image[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
@@ -295,12 +285,11 @@ def compare_with_catalog(planes: TilePlanes, sky: pd.DataFrame, noise_jy_per_bea
     """
     header = planes.header
     size = planes.image.shape[0]
-    cell_arcsec = abs(float(header["CDELT2"])) * 3600
+    cell_arcsec = abs(number(header, "CDELT2")) * 3600
     restoring_beam = RestoringBeam.from_header(header)
     inverse = restoring_beam.inverse_covariance_px(cell_arcsec)
     beam_px = restoring_beam.major_arcsec / cell_arcsec
-    pixel = WCS(header).celestial.world_to_pixel_values(sky["ra_deg"].to_numpy(dtype=float), sky["dec_deg"].to_numpy(dtype=float))
-    x, y = np.asarray(pixel[0]), np.asarray(pixel[1])
+    x, y = pixel_positions(celestial_wcs(header), sky["ra_deg"].to_numpy(dtype=float), sky["dec_deg"].to_numpy(dtype=float))
     reach = max(3, math.ceil(beam_px))
     with np.errstate(invalid="ignore"):
         inside = (x > reach + 1) & (y > reach + 1) & (x < size - reach - 2) & (y < size - reach - 2)

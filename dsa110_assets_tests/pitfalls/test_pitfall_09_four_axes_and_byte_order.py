@@ -9,9 +9,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from dsa110_assets import products
+from dsa110_assets.common.fits_planes import read_plane
 from dsa110_assets.errors import ProductVerificationError
 from dsa110_assets.imaging import ImagingOptions, image_tile
-from dsa110_assets.imaging.fits_images import read_plane
 from dsa110_assets.quality.image import read_tile
 from dsa110_assets_tests.imaging.synthetic_ms import offset_position, write_tile
 

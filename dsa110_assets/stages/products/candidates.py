@@ -97,15 +97,13 @@ def _describe(
 
 
 def _stamp(directory: Path | None, name: str, ra_deg: float, dec_deg: float) -> NDArray[np.float32] | None:
-    from astropy.io import fits
-
+    from dsa110_assets.common.fits_planes import cutout, read_header
     from dsa110_assets.common.restoring_beam import RestoringBeam
-    from dsa110_assets.photometry import cutout
 
     path = None if directory is None else products.image_path(directory, name, "image")
     if path is None or not path.is_file():  # mosaics of long ago may have been cleared away
         return None
-    size_arcsec = CUTOUT_BEAMS * RestoringBeam.from_header(fits.getheader(path)).major_arcsec
+    size_arcsec = CUTOUT_BEAMS * RestoringBeam.from_header(read_header(path)).major_arcsec
     return cutout(path, ra_deg, dec_deg, size_arcsec)
 
 

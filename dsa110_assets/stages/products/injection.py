@@ -119,9 +119,6 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
     """What went into one tile and what came out; intermediate products go to ``work`` and are removed."""
     import shutil
 
-    from astropy.io import fits
-
-    from dsa110_assets.common.fits_planes import celestial_wcs
     from dsa110_assets.imaging import ImagingOptions, image_tile
     from dsa110_assets.imaging.injection import inject_sources
     from dsa110_assets.mosaicking import TileImage, crossmatch, find_sources, make_mosaic
@@ -137,7 +134,7 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
         np.random.default_rng(zlib.crc32(f"{night} {group}".encode())),
         original.plane("weight"),
         original.plane("pb"),
-        celestial_wcs(fits.getheader(original.path("image"))),
+        original.wcs(),
         reference,
         config.injection_sources,
         original.beam.major_arcsec / original.cell_arcsec,
