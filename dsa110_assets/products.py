@@ -21,6 +21,10 @@ _IMAGE_NAME = re.compile(
 )
 NAME_JITTER_S = 120.0
 """The time in a raw file's name is at most this far from its observation's start (82 s is the most that was seen)."""
+EVENTS = "events.parquet"
+"""Rows of `variability.ese_scores` that stand out, as of a night."""
+ETA_V_PICTURE = "eta_v.png"
+TOP_CANDIDATE_PICTURE = "top_candidate.png"
 FLAG_PICTURE = "flags.png"
 """Inside a Measurement Set: picture of what was flagged (programs that read the set ignore it)."""
 
@@ -92,9 +96,17 @@ class ProductPaths:
         """What became of a night's artificial sources: ``recovery.parquet``, ``completeness.csv``, ``recovery.png``."""
         return self.folder(Folder.INJECTIONS) / night
 
+    def variability_dir(self, night: str) -> Path:
+        """What the variability metrics of a night leave for its candidates: `EVENTS`, and the preview `ETA_V_PICTURE`."""
+        return self.folder(Folder.VARIABILITY) / night
+
+    def candidates_dir(self, night: str) -> Path:
+        """Directory of a night's ESE candidates: one folder for each of the best, and the preview `TOP_CANDIDATE_PICTURE`."""
+        return self.folder(Folder.CANDIDATES) / night
+
     def candidate_dir(self, night: str, source_id: int) -> Path:
         """Pictures and tables of an ESE candidate as of a night: ``light_curve.png``, ``cutouts.png``, ``neighbours.csv``."""
-        return self.folder(Folder.CANDIDATES) / night / str(source_id)
+        return self.candidates_dir(night) / str(source_id)
 
     @property
     def catalogs_dir(self) -> Path:

@@ -13,7 +13,9 @@ from astropy.io.votable.ucd import parse_ucd
 from dsa110_assets.catalogs.calibrators import build_calibrator_db
 from dsa110_assets.cli.main import run
 from dsa110_assets.photometry.tables import _UCDS
+from dsa110_assets.publication import checksum
 from dsa110_assets.quality import gate
+from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.queries import (
     candidates,
     replace_photometry,
@@ -411,6 +413,15 @@ def test_light_curves_are_searched_once_for_figures_and_candidates(epochs, datab
     assert candidate["source"] == table.set_index("source_id")["name"][faded]
     assert candidate["kind"] == "dip"
     assert "no channel images" in candidate["reasons"]
+    events, folder = platform.paths.variability_dir("2026-03-15"), platform.paths.candidates_dir("2026-03-15")
+    assert candidate["folder"] == str(folder / str(faded))
+    assert {file.name for file in folder.iterdir()} == {str(faded), "top_candidate.png"}
+    assert {file.name for file in events.iterdir()} == {"events.parquet", "eta_v.png"}
+    with platform.database.session() as session:
+        for product, path in (("variability_metrics", events), ("ese_candidates", folder)):
+            version = current_version(session, product, "2026-03-15")
+            assert (version.path, version.checksum) == (str(path), checksum(path)), f"{product} is registered where it is"
+        assert str(events) in version.inputs
 
 
 def test_an_event_is_tested_between_the_channels_that_the_night_has(epochs, database, capsys):
@@ -455,7 +466,7 @@ def test_an_event_is_tested_between_the_channels_that_the_night_has(epochs, data
         ranked = candidates(session)
     assert ranked["source_id"].tolist() == [lens]
     assert "refraction as lambda^2" in ranked["reasons"].iloc[0]
-    events = pd.read_parquet(next(Path(Platform.open().paths.scratch_dir).glob("variability/events_*.parquet"))).set_index("source_id")
+    events = pd.read_parquet(next(Path(Platform.open().paths.scratch_dir).glob("variability/*/events.parquet"))).set_index("source_id")
     assert events.loc[gain_error, "chromaticity"] == "achromatic"
     assert events.loc[gain_error, "band_significance"] > 8
     assert "no lens but a gain error" in events.loc[gain_error, "reasons"]

@@ -158,6 +158,6 @@ def test_staging_is_swept_in_every_folder_that_holds_products(tmp_path: Path) ->
     group = f"{NIGHT}T05:03:21"
     places = [
         paths.measurement_set(group), paths.calibrated_ms(group), paths.calibration_dir(group), paths.image_dir(group), paths.mosaic_dir("m"),
-        paths.mosaic_plan("m"), paths.injection_dir(NIGHT), paths.candidate_dir(NIGHT, 1), paths.catalogs_dir / "nvss.parquet",
+        paths.mosaic_plan("m"), paths.injection_dir(NIGHT), paths.candidate_dir(NIGHT, 1), paths.variability_dir(NIGHT), paths.catalogs_dir / "nvss.parquet",
     ]  # fmt: skip
     assert all(any(place.is_relative_to(root) for root in roots) for place in places)

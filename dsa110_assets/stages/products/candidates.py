@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from dsa110_assets import products, publication
+from dsa110_assets import products
 from dsa110_assets.catalogs import sky
 from dsa110_assets.registry.schema import MosaicRow
 from dsa110_assets.stages.platform import Platform
@@ -35,28 +35,27 @@ _MOST_STAMPS = 24
 _NEIGHBOUR_RADIUS_DEG = 0.1
 
 
-def describe_candidates(platform: Platform, night: str, found: pd.DataFrame, curves: LightCurves, sources: pd.DataFrame) -> dict[int, Path]:
-    """Make the folders of a night's best candidates; returns them by source.
+def describe_candidates(platform: Platform, directory: Path, found: pd.DataFrame, curves: LightCurves, sources: pd.DataFrame) -> list[int]:
+    """Make the folders of a night's best candidates, each called by its source's number; returns these numbers.
 
     Args:
         platform: the platform.
-        night: UTC date.
+        directory: where the folders go.
         found: of `ese_candidates`.
         curves: normalised light curves.
         sources: ``source_id`` (index), ``name, ra_deg, dec_deg``.
     """
-    folders: dict[int, Path] = {}
+    described: list[int] = []
     with platform.database.session() as session:
         mosaics = {name: Path(directory) for name, directory in session.execute(select(MosaicRow.name, MosaicRow.directory))}
     reference = sky.load_reference(reference_path(platform)) if reference_path(platform).is_file() else None
     for row in found.head(MOST_CANDIDATES).to_dict("records"):
         number = int(row["source_id"])
-        folder = platform.paths.candidate_dir(night, number)
-        with publication.publish(folder) as staged:
-            staged.mkdir()
-            _describe(staged, row, sources.loc[number], curves, sources, reference, mosaics)
-        folders[number] = folder
-    return folders
+        folder = directory / str(number)
+        folder.mkdir()
+        _describe(folder, row, sources.loc[number], curves, sources, reference, mosaics)
+        described.append(number)
+    return described
 
 
 def _describe(

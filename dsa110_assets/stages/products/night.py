@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,6 +144,7 @@ def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
     from dsa110_assets.variability import EventSearch, eta_v_png, metrics
 
     search, tables = EventSearch(), []
+    destination = platform.paths.variability_dir(night)
     with platform.database.session() as session:
         lock_light_curves(session)
         with measured() as cost:
@@ -159,10 +159,10 @@ def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
             events = search.scores(_event_channels(session, search.strongest(MOST_CHANNEL_TESTS), _end_of(night)))
             table["ese_score"] = events["score"].to_numpy()
             table["source_id"] = table["source_id"].astype("int64")
-            with publication.publish(_events_path(platform, night)) as staged:
-                events[events["reasons"] != ""].to_parquet(staged, index=False)
-            preview = platform.paths.scratch_dir / "variability" / f"eta_v_{night}.png"
-            _write(preview, eta_v_png(table, small=True))
+            with publication.publish(destination) as staged:
+                staged.mkdir()
+                events[events["reasons"] != ""].to_parquet(staged / products.EVENTS, index=False)
+                (staged / products.ETA_V_PICTURE).write_bytes(eta_v_png(table, small=True))
             judged = table[table["n_epochs"] > 1]
             replace_variability(session, night, table)
         result = StageResult(
@@ -175,16 +175,16 @@ def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
                 "largest_eta": float(np.nanmax(judged["eta"].to_numpy())) if len(judged) else None,
                 "events_tested_between_channels": int((events["n_channels"].to_numpy() > 0).sum()),
             },
-            preview=preview,
+            preview=destination / products.ETA_V_PICTURE,
         )
-        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+        return register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run_id)
 
 
 def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
     """Rank the ESE candidates among the events that `update_metrics` has found."""
     from dsa110_assets.variability import ese_candidates, light_curve_png
 
-    path = _events_path(platform, night)
+    path, destination = platform.paths.variability_dir(night) / products.EVENTS, platform.paths.candidates_dir(night)
     with platform.database.session() as session:
         lock_light_curves(session)
         inputs = versions_of(session, LIGHT_CURVES.name, [night]) | versions_of(session, VARIABILITY_METRICS.name, [night])
@@ -193,21 +193,20 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
             return register(session, platform, nothing, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
         if not path.is_file():
             raise LightCurveError(path, "the events of this night are not there", "make its asset `variability_metrics` first")
-        with measured() as cost:
+        with measured() as cost, publication.publish(destination) as staged:
+            staged.mkdir()
             found = ese_candidates(pd.read_parquet(path), min_score=platform.config.ese_threshold_sigma)
             curves = next(_light_curves(session, found["source_id"].tolist()), None) if len(found) else None
             sources = source_table(session, active_only=False).set_index("source_id")
             names = sources["name"]
-            preview: Path | None = None
-            folders: dict[int, Path] = {}
+            described: list[int] = []
             if curves is not None:
-                folders = describe_candidates(platform, night, found, curves, sources)
+                described = describe_candidates(platform, staged, found, curves, sources)
                 best = found.iloc[0]
-                preview = platform.paths.scratch_dir / "variability" / f"top_candidate_{night}.png"
                 title = f"{names.get(best['source_id'], best['source_id'])}: score {best['score']:.1f}"
                 baseline, event = float(best["baseline_jy"]), float(best["epoch_mjd"])
                 png = light_curve_png(curves, best["source_id"], title=title, baseline_jy=baseline, event_mjd=event, small=True)
-                _write(preview, png)
+                (staged / products.TOP_CANDIDATE_PICTURE).write_bytes(png)
         replace_candidates(session, night, found)
         result = StageResult(
             ESE_CANDIDATES.name,
@@ -218,7 +217,7 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
                 "top_source": str(names.get(found["source_id"].iloc[0], "")) if len(found) else None,
                 "threshold": platform.config.ese_threshold_sigma,
             },
-            preview=preview,
+            preview=destination / products.TOP_CANDIDATE_PICTURE if described else None,
             tables={
                 "candidates": [
                     {
@@ -230,13 +229,13 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
                         "chromaticity": str(row["chromaticity"]),
                         "false_alarm_probability": float(row["false_alarm_probability"]),
                         "reasons": str(row["reasons"]),
-                        "folder": str(folders.get(int(row["source_id"]), "")),
+                        "folder": str(destination / str(row["source_id"])) if row["source_id"] in described else "",
                     }
                     for row in found.head(20).to_dict("records")
                 ]
             },
         )
-        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+        return register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run_id)
 
 
 def recompute(platform: Platform, run_id: str, *, night: str | None = None) -> list[StageResult]:
@@ -304,11 +303,6 @@ def source_light_curve(platform: Platform, source_id: int) -> LightCurves:
     return LightCurves.from_table(table, normalised=normalised)
 
 
-def _events_path(platform: Platform, night: str) -> Path:
-    """Rows of `variability.ese_scores` that stand out, as of a night."""
-    return platform.paths.scratch_dir / "variability" / f"events_{night}.parquet"
-
-
 def _event_channels(session: Session, events: Sequence[object], end_mjd: float) -> pd.DataFrame | None:
     """Normalised channel fluxes of sources with events; None where no channel was measured."""
     from dsa110_assets.variability import normalised_channels
@@ -363,9 +357,3 @@ def _sample_of(sources: pd.DataFrame) -> list[int]:
 
 def _end_of(night: str) -> float:
     return datetime_to_mjd(datetime.fromisoformat(f"{night}T00:00:00+00:00") + timedelta(days=1))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with publication.publish(path) as staged:
-        staged.write_bytes(content)
