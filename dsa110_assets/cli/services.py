@@ -29,7 +29,7 @@ RESTART_PAUSE_S = 2.0
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 RUN_MEMORY_BYTES = 7 << 30
-"""A full-size tile needs up to this much (`docs/performance.md`)."""
+"""A full-size tile needs up to this much (`docs/developers/performance.md`)."""
 POOLS = ("disk", "cpu", "casa")
 """Pools of the assets (`orchestration.assets`); a run takes a place in the pool of the asset that it makes."""
 

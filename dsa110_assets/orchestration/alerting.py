@@ -1,7 +1,7 @@
 """Alerts: a sensor that tells log and webhook what needs a person, once when it appears and once when it has passed.
 
 Disk and registry are asked by `stages.operations.alerts`; here are added what only Dagster knows: products that are not fresh, failed runs.
-What does not belong here: what a person does about it (`docs/playbook.md`).
+What does not belong here: what a person does about it (`docs/operators/playbook.md`).
 """
 
 from __future__ import annotations

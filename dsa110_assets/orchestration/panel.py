@@ -43,7 +43,7 @@ def _dress(spec: dg.AssetSpec, config: PipelineConfig) -> dg.AssetSpec:
     pages = {
         "what it is": f"reference/products.html#{row.name}",
         "how it is made": f"{row.page}.html",
-        "what to do when it fails": "playbook.html",
+        "what to do when it fails": "operators/playbook.html",
     }
     metadata: dict[str, Any] = {
         **spec.metadata,

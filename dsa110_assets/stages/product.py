@@ -87,7 +87,7 @@ class Product:
     whole_nights_only: bool = False
     is_cumulative: bool = False
     source_setting: str | None = None
-    page: str = "architecture"
+    page: str = "developers/architecture"
     described_in: Path = field(default=DESCRIPTIONS, repr=False)
 
     @property

@@ -145,7 +145,7 @@ TILE_IMAGE = TABLE.add(
         freshness=Within(4, 26),
         runtime_s=90,
         retried=False,
-        page="science/imaging",
+        page="astronomers/imaging",
     )
 )
 
@@ -166,7 +166,7 @@ HOURLY_MOSAIC = TABLE.add(
         kinds=frozenset({"numba"}),
         freshness=Within(6, 28),
         runtime_s=60,
-        page="science/mosaics",
+        page="astronomers/mosaics",
     )
 )
 SOURCE_CATALOG = TABLE.add(
@@ -182,7 +182,7 @@ SOURCE_CATALOG = TABLE.add(
         kinds=frozenset({"aegean"}),
         freshness=Within(6, 28),
         runtime_s=30,
-        page="science/mosaics",
+        page="astronomers/mosaics",
     )
 )
 FORCED_PHOTOMETRY = TABLE.add(
@@ -198,7 +198,7 @@ FORCED_PHOTOMETRY = TABLE.add(
         kinds=frozenset({"numba"}),
         freshness=Within(6, 28),
         runtime_s=5,
-        page="science/variability",
+        page="astronomers/variability",
     )
 )
 
@@ -218,7 +218,7 @@ NIGHTLY_MOSAIC = TABLE.add(
         freshness=EachDay("0 6 * * *", 3),
         runtime_s=600,
         whole_nights_only=True,
-        page="science/mosaics",
+        page="astronomers/mosaics",
     )
 )
 CUSTOM_MOSAIC = TABLE.add(
@@ -231,7 +231,7 @@ CUSTOM_MOSAIC = TABLE.add(
         recipe=Recipe(("mosaicking.mosaic", "mosaicking.tiles", "mosaicking.channels", "strips", "times"), _STRIP),
         folder=Folder.MOSAICS,
         is_asset=False,  # `dsa110 mosaic build`
-        page="science/mosaics",
+        page="astronomers/mosaics",
     )
 )
 LIGHT_CURVES = TABLE.add(
@@ -250,7 +250,7 @@ LIGHT_CURVES = TABLE.add(
         freshness=Within(26, 50),
         runtime_s=20,
         is_cumulative=True,
-        page="science/variability",
+        page="astronomers/variability",
     )
 )
 VARIABILITY_METRICS = TABLE.add(
@@ -268,7 +268,7 @@ VARIABILITY_METRICS = TABLE.add(
         freshness=Within(26, 50),
         runtime_s=20,
         is_cumulative=True,
-        page="science/variability",
+        page="astronomers/variability",
     )
 )
 ESE_CANDIDATES = TABLE.add(
@@ -289,7 +289,7 @@ ESE_CANDIDATES = TABLE.add(
         freshness=Within(26, 50),
         runtime_s=10,
         is_cumulative=True,
-        page="science/variability",
+        page="astronomers/variability",
     )
 )
 INJECTION_RECOVERY = TABLE.add(
@@ -313,7 +313,7 @@ INJECTION_RECOVERY = TABLE.add(
         freshness=Within(30, 54),
         runtime_s=180,
         retried=False,
-        page="science/imaging",
+        page="astronomers/imaging",
     )
 )  # fmt: skip
 
@@ -328,6 +328,6 @@ STALE_PRODUCTS = TABLE.add(
         kinds=frozenset({"postgres"}),
         freshness=Within(2, 6),
         retried=False,
-        page="operations",
+        page="operators/operations",
     )
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "dsa110_assets"
 PROGRAMS = ("dsa110", "make", "dagster", "dg", "python")
-_NAMES_ONLY = ("docs/migration.md", "docs/decisions/", "CHANGELOG.md")
+_NAMES_ONLY = ("docs/operators/migration.md", "docs/decisions/", "CHANGELOG.md")
 """Pages that speak about commands rather than tell a person to run them."""
 
 

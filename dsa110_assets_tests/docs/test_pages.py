@@ -50,3 +50,21 @@ def test_the_glossary_has_one_word_for_one_thing() -> None:
         for name in re.findall(r"`([\w/.]+)`", where):
             assert name in code or (PACKAGE / name).exists(), (term, name)
         assert not set(terms) & {word.strip() for word in avoided.split(",")}, (term, avoided)
+
+
+DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
+
+
+def test_decisions_are_numbered_without_a_gap_and_have_one_form() -> None:
+    assert [int(path.name[:4]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+    for path in DECISIONS:
+        text = path.read_text()
+        assert text.startswith(f"# {int(path.name[:4])}. "), path.name
+        assert re.search(r"^Status: (accepted|superseded by decision \d+)\.$", text, re.MULTILINE), path.name
+        assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"], path.name
+
+
+def test_each_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert f" {page.relative_to(ROOT / 'docs')}\n" in navigation, page.name

@@ -1,7 +1,7 @@
 """What somebody should be told: conditions of the platform that need a person, and their delivery to the log and a webhook.
 
 Each alert has a key; it is sent once when it appears and once when it has passed (`changes`). What to do about each is in
-`docs/playbook.md`. What does not belong here: when to look (`orchestration.sensors`), freshness and failed runs (Dagster knows).
+`docs/operators/playbook.md`. What does not belong here: when to look (`orchestration.sensors`), freshness and failed runs (Dagster knows).
 """
 
 from __future__ import annotations

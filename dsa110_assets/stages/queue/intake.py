@@ -76,7 +76,7 @@ def look(platform: Platform) -> ScanReport:
     """Bring the queue up to date with the input directory: what the watcher saw, and everything in each scan interval.
 
     A sweep over a large directory takes several calls of about `LOOK_LIMIT_S`, newest files first. So a file of which the
-    watcher has said nothing is found at the latest after the interval and two sweeps (100 000 files: figures in docs/reliability.md).
+    watcher has said nothing is found at the latest after the interval and two sweeps (100 000 files: figures in docs/developers/reliability.md).
     """
     began = time.monotonic()
     config = platform.config
