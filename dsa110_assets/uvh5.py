@@ -22,7 +22,7 @@ from dsa110_assets.errors import InvalidRawFileError
 
 LEAVE_ALONE = "the file is left where it is and listed as rejected; ask the correlator's operator if more follow"
 MERIDIAN_KINDS = frozenset({"unprojected", "driftscan"})
-"""Types of phase centre that fit data which are fringe-stopped to the meridian."""
+"""Types of phase center that fit data which are fringe-stopped to the meridian."""
 POINTING_TOLERANCE_RAD = 1e-8
 """2 milliarcseconds: pyuvdata computes apparent places for each integration, and rounds."""
 _BASELINE_TOLERANCE_RAD = 1e-4
@@ -98,7 +98,7 @@ class HeaderItems:
 class Rows:
     """Order of a file's rows.
 
-    ``times_jd``: centre of each integration, increasing, (Ntimes,). ``ant_1``/``ant_2``: antenna numbers of each
+    ``times_jd``: center of each integration, increasing, (Ntimes,). ``ant_1``/``ant_2``: antenna numbers of each
     baseline, (Nbls,). ``place``: where each row of the file belongs, ``integration * Nbls + baseline``, (Nblts,); None
     when the rows run by integration, then baseline, as the correlator writes them.
     """

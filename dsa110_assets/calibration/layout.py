@@ -41,6 +41,7 @@ def create_like(main: Any, out: Path, *, n_rows: int, n_channels: int, columns: 
             ]
         )
     )
+    description["FLAG_CATEGORY"]["keywords"] = {"CATEGORY": np.array(["baddata"])}  # CASA's tasks refuse a set without it
     cell_bytes = {**dict.fromkeys(columns, 8), "FLAG": 1, "WEIGHT_SPECTRUM": 4, "WEIGHT": 4, "SIGMA": 4, "UVW": 8}
     cell_shape = {**dict.fromkeys(cell_bytes, shape), "WEIGHT": [2], "SIGMA": [2], "UVW": [3]}
     managers: dict[str, Any] = {}

@@ -23,6 +23,7 @@ from dsa110_assets.cli import (
     convert,
     db,
     demo,
+    export,
     image,
     ingest,
     lightcurve,
@@ -59,6 +60,7 @@ app.command("down")(up.down)
 app.command("demo")(demo.demo)
 app.command("calibrate")(calibrate.calibrate)
 app.command("apply")(calibrate.apply)
+app.command("export")(export.export)
 app.command("stale")(stale.stale)
 app.command("backfill")(backfill.backfill)
 app.command("clean")(clean.clean)

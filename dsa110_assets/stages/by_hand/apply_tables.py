@@ -48,7 +48,7 @@ def apply_by_hand(
     from dsa110_assets.calibration.verification import verify_calibrated
 
     tables = _tables(caltables)
-    if output.absolute() == ms.absolute() or (output.exists() and not _is_calibrated(output)):
+    if output.absolute() == ms.absolute() or (output.exists() and not is_calibrated(output)):
         raise ConfigurationError(output, "exists and is no calibrated Measurement Set", "give another --output")
     recipe = recipe_of(CALIBRATED_MS.name, config)
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,8 @@ def _tables(caltables: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _is_calibrated(path: Path) -> bool:
+def is_calibrated(path: Path) -> bool:
+    """Whether a path is a Measurement Set that holds calibrated data."""
     from casacore.tables import table, tableexists
 
     from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD

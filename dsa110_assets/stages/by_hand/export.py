@@ -1,0 +1,115 @@
+"""A tile as a file for other software, asked for by a person: which product it is made from, and where it may go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsa110_assets.conversion.export import ExportFormat
+from dsa110_assets.errors import ConfigurationError
+from dsa110_assets.products import ProductPaths
+from dsa110_assets.publication import publish
+from dsa110_assets.registry.provenance import release
+from dsa110_assets.stages.by_hand.apply_tables import is_calibrated
+from dsa110_assets.times import group_time
+
+if TYPE_CHECKING:
+    from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.conversion.export import ExportReport
+
+
+class Kind(StrEnum):
+    """Which Measurement Set of an observation: flagged and in correlator units, or calibrated in Jy."""
+
+    RAW = "raw"
+    CALIBRATED = "calibrated"
+
+
+def source_of(config: PipelineConfig, observation: str, kind: Kind) -> Path:
+    """Measurement Set of an observation of the platform.
+
+    Raises:
+        NonRetriableError: it is no identifier of an observation.
+        ConfigurationError: the product does not exist.
+    """
+    group_time(observation)
+    paths = ProductPaths.of(config)
+    ms = paths.measurement_set(observation) if kind is Kind.RAW else paths.calibrated_ms(observation)
+    if not (ms / "table.dat").is_file():
+        raise ConfigurationError(
+            ms,
+            f"there is no {kind} Measurement Set of {observation}",
+            "look at `dsa110 ingest status`, or give --ms with a set that exists",
+        )
+    return ms
+
+
+def export_tile(
+    config: PipelineConfig,
+    ms: Path,
+    kind: Kind | None,
+    file_format: ExportFormat,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[str, float], None] | None = None,
+) -> ExportReport:
+    """Export a Measurement Set; the result is written beside its place, read back, and moved there when it is whole.
+
+    Args:
+        config: settings.
+        ms: Measurement Set, only read.
+        kind: what the caller takes it for; None: whatever it is.
+        file_format: of the output.
+        output: file, or Measurement Set, to make.
+        overwrite: replace an output that exists, if it is of the same nature.
+        progress: called with what is done and the fraction.
+
+    Raises:
+        ConfigurationError: the source is of the other kind, or the output exists, or belongs to the source or the platform.
+        ProductVerificationError: the export could not be read back.
+        StorageError: the disk is full, read-only or failing.
+    """
+    from dsa110_assets.conversion.export import export_visibilities
+
+    if not (ms / "table.dat").is_file():
+        raise ConfigurationError(ms, "is not a Measurement Set", "give the path of one, made by conversion")
+    calibrated = is_calibrated(ms)
+    found = Kind.CALIBRATED if calibrated else Kind.RAW
+    if kind is not None and kind is not found:
+        raise ConfigurationError(ms, f"is a {found} Measurement Set, not a {kind} one", f"give --kind {found}, or another --ms")
+    output = output.absolute()
+    _check_output(config, ms, output, file_format, overwrite=overwrite)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with publish(output) as staged:
+        report = export_visibilities(
+            ms,
+            staged,
+            file_format,
+            vis_units="Jy" if calibrated else "uncalib",
+            history=[f"dsa110_assets {release()}: {ms.name} ({found}) exported as {file_format}"],
+            progress=progress,
+        )
+    return replace(report, path=output)
+
+
+def _check_output(config: PipelineConfig, ms: Path, output: Path, file_format: ExportFormat, *, overwrite: bool) -> None:
+    """An export never replaces its source, a product of the platform, or something that is no export."""
+    target, source = output.resolve(), ms.resolve()
+    if target == source or source in target.parents or target in source.parents:
+        raise ConfigurationError(output, f"is, holds or lies inside the source {ms}", "give another --output")
+    if config.output_dir.resolve() in target.parents:
+        raise ConfigurationError(
+            output, "lies in the platform's own directory of Measurement Sets (PIPELINE_OUTPUT_DIR)", "give another --output"
+        )
+    if not output.exists():
+        return
+    if not overwrite:
+        raise ConfigurationError(output, "exists", "give --overwrite to replace it, or another --output")
+    same_nature = (output / "table.dat").is_file() if file_format is ExportFormat.MS else output.is_file()
+    if not same_nature:
+        wanted = "Measurement Set" if file_format is ExportFormat.MS else "file"
+        raise ConfigurationError(output, f"exists and is no {wanted}; it is not replaced", "give another --output")
