@@ -7,7 +7,6 @@ that decide anything (`quality`).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
+from dsa110_assets.common.previews import canvas, few_colours, first_below_limit, png_of
 
-LIMIT_BYTES = 50_000
 _COLOURS = ("tab:blue", "tab:orange")
 _COLUMNS = 12
 _POINTS = 96
@@ -55,22 +54,11 @@ def plot_solutions(tables: Sequence[Path], directory: Path, *, in_data: Collecti
 
 def _save(png: Path, draw: Callable[[Any], None]) -> Path:
     """Draw a figure and write it with few colours, made smaller as long as it is too large for the UI."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    figure = Figure(figsize=(12, 9), dpi=90)
-    canvas = FigureCanvasAgg(figure)
+    figure = canvas(12, 9, dpi=90)
     draw(figure)
-    canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    for scale, n_colours in ((1.0, 32), (1.0, 12), (0.8, 12), (0.6, 12), (0.4, 12)):
-        size = (round(picture.width * scale), round(picture.height * scale))
-        buffer = BytesIO()
-        picture.resize(size, Image.Resampling.LANCZOS).quantize(n_colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-        if buffer.tell() <= LIMIT_BYTES:
-            break
-    png.write_bytes(buffer.getvalue())
+    full = png_of(figure)
+    smaller = ((1.0, 32), (1.0, 12), (0.8, 12), (0.6, 12), (0.4, 12))
+    png.write_bytes(first_below_limit(few_colours(full, colours, scale) for scale, colours in smaller))
     return png
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
+from dsa110_assets.common.previews import canvas, few_colours, png_of
 from dsa110_assets.flagging.flag import FlagReport
 
 _PLACES = {"left": 0.13, "right": 0.985, "bottom": 0.085, "top": 0.93, "wspace": 0.17, "hspace": 0.3}
@@ -14,12 +14,7 @@ _PLACES = {"left": 0.13, "right": 0.985, "bottom": 0.085, "top": 0.93, "wspace":
 
 def plot_flags(report: FlagReport, png: Path, *, title: str = "") -> None:
     """Flagged per cent of the cross-correlations by reason, antenna, channel and baseline length, as a PNG of 10 to 20 kB."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    figure = Figure(figsize=(10, 6))
-    FigureCanvasAgg(figure)
+    figure = canvas(10, 6, dpi=80)
     (reasons, lengths), (antennas, channels) = figure.subplots(2, 2, gridspec_kw=_PLACES)
     figure.suptitle(f"{title}  {100 * report.fraction:.2f} % flagged".strip(), fontsize=10)
 
@@ -41,6 +36,4 @@ def plot_flags(report: FlagReport, png: Path, *, title: str = "") -> None:
     for axes in (lengths, antennas, channels):
         axes.set_ylabel("% flagged")
         axes.set_ylim(bottom=0)
-    with BytesIO() as full:
-        figure.savefig(full, dpi=80)
-        Image.open(full).convert("RGB").quantize(32).save(png, optimize=True)
+    png.write_bytes(few_colours(png_of(figure), 32))

@@ -5,7 +5,6 @@ What does not belong here: measurements; a picture is never an input of anything
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets.common.instrument import BEAM_CUTOFF
+from dsa110_assets.common.previews import canvas, few_colours, first_below_limit, noise_stretch, png_of, show_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.imaging.grid import ImageGrid
 
-SMALL_LIMIT_BYTES = 50_000
 _MOST_CIRCLES = 60
-_RANGE_SIGMA = (-3.0, 30.0)
+_HIGHEST_SIGMA = 30.0
 _TICKS_SIGMA = (-3, 0, 3, 5, 10, 20, 30)
-_LINEAR_SIGMA = 3.0
-"""The grey scale is linear up to about here, so that noise is seen as noise, and logarithmic above (asinh)."""
 _STANDS_OUT_SIGMA = 5.0
 
 
@@ -35,7 +32,7 @@ def write_previews(
     noise_jy_per_beam: float,
     sky: pd.DataFrame | None,
 ) -> tuple[Path, Path]:
-    """Write ``<name>-preview.png`` (below 50 kB) and ``<name>-preview-large.png``; returns both paths.
+    """Write ``<name>-preview.png`` (at most `LIMIT_BYTES`) and ``<name>-preview-large.png``; returns both paths.
 
     Args:
         directory: where to.
@@ -49,22 +46,10 @@ def write_previews(
     """
     small, large = directory / f"{name}-preview.png", directory / f"{name}-preview-large.png"
     drawing = (name, image, primary_beam, grid, beam, noise_jy_per_beam, sky)
-    large.write_bytes(_reduce_colours(_draw(*drawing, inches=9.0, dots_per_inch=100, pixels=700), 128))
-    for pixels, colours in ((300, 32), (220, 16), (150, 12), (100, 8)):
-        content = _reduce_colours(_draw(*drawing, inches=4.6, dots_per_inch=100, pixels=pixels), colours)
-        if len(content) <= SMALL_LIMIT_BYTES:
-            break
-    small.write_bytes(content)
+    large.write_bytes(few_colours(_draw(*drawing, inches=9.0, pixels=700), 128))
+    smaller = ((300, 32), (220, 16), (150, 12), (100, 8))
+    small.write_bytes(first_below_limit(few_colours(_draw(*drawing, inches=4.6, pixels=pixels), colours) for pixels, colours in smaller))
     return small, large
-
-
-def _reduce_colours(png: bytes, colours: int) -> bytes:
-    from PIL import Image
-
-    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    out = io.BytesIO()
-    picture.save(out, format="PNG", optimize=True)
-    return out.getvalue()
 
 
 def _shrink(image: NDArray[np.float32], pixels: int, threshold: float) -> NDArray[np.float32]:
@@ -86,23 +71,17 @@ def _draw(
     sky: pd.DataFrame | None,
     *,
     inches: float,
-    dots_per_inch: int,
     pixels: int,
 ) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import AsinhNorm
-    from matplotlib.figure import Figure
     from matplotlib.patches import Ellipse
 
     sigma = noise if np.isfinite(noise) and noise > 0 else 1e-3
     shown = _shrink(np.nan_to_num(image), pixels, _STANDS_OUT_SIGMA * sigma) / sigma
     half_deg = float(np.degrees(grid.size / 2 * grid.cell_rad))
     extent = (half_deg, -half_deg, -half_deg, half_deg)
-    figure = Figure(figsize=(inches, inches * 0.87), dpi=dots_per_inch)
-    FigureCanvasAgg(figure)
+    figure = canvas(inches, inches * 0.87, dpi=100)
     axes = figure.add_axes((0.13, 0.11, 0.7, 0.77))
-    norm = AsinhNorm(_LINEAR_SIGMA, *_RANGE_SIGMA)
-    picture = axes.imshow(shown, origin="lower", extent=extent, cmap="magma", norm=norm, interpolation="nearest")
+    picture = show_plane(axes, shown, extent=extent, norm=noise_stretch(_HIGHEST_SIGMA))
     bar = figure.colorbar(picture, cax=figure.add_axes((0.845, 0.15, 0.025, 0.69)), ticks=list(_TICKS_SIGMA), extend="both")
     bar.ax.set_yticklabels([f"{n}$\\sigma$  {n * sigma * 1e3:.3g}" for n in _TICKS_SIGMA], fontsize=7)
     bar.ax.minorticks_off()
@@ -152,6 +131,4 @@ def _draw(
     axes.set_ylabel("north offset (deg)")
     axes.set_xlim(half_deg, -half_deg)
     axes.set_ylim(-half_deg, half_deg)
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
-    return out.getvalue()
+    return png_of(figure)

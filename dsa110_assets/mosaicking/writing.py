@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from dsa110_assets.common.previews import canvas, first_below_limit, noise_stretch, png_of, png_of_pixels, show_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.mosaicking.grid import MosaicGrid
 from dsa110_assets.mosaicking.tiles import TileImage
 from dsa110_assets.times import mjd_to_datetime
 
+_HIGHEST_SIGMA = 10.0
+"""White of a preview, or what 0.3 % of the pixels exceed."""
 _KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")
 _PROVENANCE_KEYWORDS = {"code_version": "DSACODE", "config_hash": "DSACONF"}
-SMALL_PREVIEW_BYTES = 50_000
 
 
 def mosaic_header(
@@ -107,33 +110,24 @@ class PreviewPixels:
 def write_previews(
     pixels: NDArray[np.float32], grid: MosaicGrid, corner: tuple[int, int], factor: int, title: str, path: Path, small: Path
 ) -> None:
-    """Draw a shrunken S/N map with coordinates to ``path``, and bare and below `SMALL_PREVIEW_BYTES` to ``small``."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-    from matplotlib.image import imsave
-
+    """Draw a shrunken S/N map with coordinates to ``path``, and bare and of at most `LIMIT_BYTES` to ``small``."""
     finite = pixels[np.isfinite(pixels)]
-    low, high = (float(np.percentile(finite, 5)), max(float(np.percentile(finite, 99.7)), 10.0)) if finite.size else (0.0, 1.0)
-    stretched = np.arcsinh(np.clip((pixels - low) / (high - low), 0.0, 1.0) * 10.0) / np.arcsinh(10.0)
-    colours = colormaps["inferno"].with_extremes(bad="white")
+    norm = noise_stretch(max(float(np.percentile(finite, 99.7)), _HIGHEST_SIGMA) if finite.size else _HIGHEST_SIGMA)
     height, width = pixels.shape
-    figure = Figure(figsize=(12.0, float(np.clip(12.0 * height / width + 1.2, 2.5, 14.0))), dpi=110, layout="constrained")
+    figure = canvas(12.0, float(np.clip(12.0 * height / width + 1.2, 2.5, 14.0)), dpi=110, constrained=True)
     wcs = grid.wcs.deepcopy()
     wcs.wcs.crpix = [
         (wcs.wcs.crpix[0] - corner[1] - 0.5) / factor + 0.5,
         (wcs.wcs.crpix[1] - corner[0] - 0.5) / factor + 0.5,
     ]
     wcs.wcs.cdelt = np.asarray(wcs.wcs.cdelt) * factor
-    axes = figure.add_subplot(projection=wcs)
-    axes.imshow(stretched, origin="lower", cmap=colours, vmin=0.0, vmax=1.0, interpolation="nearest")
+    axes: Any = figure.add_subplot(projection=wcs)
+    show_plane(axes, pixels, norm=norm)
     axes.coords.grid(color="grey", alpha=0.4, linewidth=0.5)
     axes.set_xlabel("right ascension (ICRS)")
     axes.set_ylabel("declination (ICRS)")
     axes.set_title(title, fontsize=10)
-    figure.savefig(path)
-    for longest in (480, 360, 240, 160):
-        step = max(1, int(np.ceil(max(pixels.shape) / longest)))
-        few = np.round(stretched[::step, ::step] * 15.0) / 15.0  # few levels compress well
-        imsave(small, few, origin="lower", cmap=colours, vmin=0.0, vmax=1.0)
-        if small.stat().st_size < SMALL_PREVIEW_BYTES:
-            break
+    path.write_bytes(png_of(figure))
+    levels = np.round(np.clip(np.ma.filled(norm(pixels), np.nan), 0.0, 1.0) * 15.0) / 15.0  # few levels compress well
+    steps = (max(1, int(np.ceil(max(pixels.shape) / longest))) for longest in (480, 360, 240, 160))
+    small.write_bytes(first_below_limit(png_of_pixels(levels[::step, ::step]) for step in steps))

@@ -10,18 +10,16 @@ from typing import Any
 
 import dagster as dg
 
+from dsa110_assets.common.previews import LIMIT_BYTES
 from dsa110_assets.stages.provenance.recording import Figure, StageResult
 
 AnyMetadata = dg.MetadataValue[Any]
 
-PREVIEW_LIMIT_BYTES = 50_000
-"""Larger pictures make the event log slow; the full-size one is given by its path."""
-
 
 def preview_markdown(png: Path) -> str:
     """A PNG as a data address inside Markdown, which the UI's sanitizer lets through; a note when it is too large."""
-    if png.stat().st_size > PREVIEW_LIMIT_BYTES:
-        return f"The preview is larger than {PREVIEW_LIMIT_BYTES // 1000} kB: `{png}`"
+    if png.stat().st_size > LIMIT_BYTES:
+        return f"The preview is larger than {LIMIT_BYTES // 1000} kB: `{png}`"
     return f"![preview](data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()})"
 
 

@@ -8,7 +8,6 @@ Works on tables and arrays. What does not belong here: putting sources into visi
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +18,12 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from dsa110_assets.common.previews import ACCENT, INK, QUIET, SMALL_DPI, canvas, png_of
+
 SNR_EDGES = (3.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0)
 LOWEST_BEAM = 0.25
 _CLEARANCE_BEAMS = 5.0
 _DRAWS_PER_SOURCE = 200
-_INK, _ACCENT, _QUIET = "#1f2a44", "#c8442b", "#8a94a6"
 
 
 @dataclass(frozen=True)
@@ -173,35 +173,29 @@ def recovery_png(bins: Sequence[RecoveryBin], trend: pd.DataFrame, title: str) -
         trend: ``night, flux_bias, flux_bias_err`` of the nights so far, in order.
         title: above the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, 6.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(9.0, 6.0, dpi=SMALL_DPI, constrained=True)
     axes = figure.subplots(2, 2)
     middle = [np.sqrt(one.snr_low * one.snr_high) for one in bins]
-    axes[0, 0].errorbar(middle, [b.completeness for b in bins], [b.completeness_err for b in bins], fmt="o-", color=_INK)
+    axes[0, 0].errorbar(middle, [b.completeness for b in bins], [b.completeness_err for b in bins], fmt="o-", color=INK)
     axes[0, 0].set_ylabel("completeness of the blind search")
     axes[0, 0].set_ylim(-0.05, 1.1)
-    axes[0, 1].errorbar(middle, [100 * b.flux_bias for b in bins], [100 * b.flux_bias_err for b in bins], fmt="o", color=_INK)
+    axes[0, 1].errorbar(middle, [100 * b.flux_bias for b in bins], [100 * b.flux_bias_err for b in bins], fmt="o", color=INK)
     axes[0, 1].set_ylabel("flux bias (%)")
     error = [b.position_err_arcsec for b in bins]
-    axes[1, 0].errorbar(middle, [b.east_arcsec for b in bins], error, fmt="o", color=_INK, label="east")
-    axes[1, 0].errorbar(np.array(middle) * 1.05, [b.north_arcsec for b in bins], error, fmt="s", color=_ACCENT, label="north")
+    axes[1, 0].errorbar(middle, [b.east_arcsec for b in bins], error, fmt="o", color=INK, label="east")
+    axes[1, 0].errorbar(np.array(middle) * 1.05, [b.north_arcsec for b in bins], error, fmt="s", color=ACCENT, label="north")
     axes[1, 0].set_ylabel("position bias (arcsec)")
     axes[1, 0].legend()
     for one in (axes[0, 0], axes[0, 1], axes[1, 0]):
         one.set_xscale("log")
         one.set_xlabel("expected S/N")
     for one in (axes[0, 1], axes[1, 0]):
-        one.axhline(0.0, color=_QUIET, linestyle="--", linewidth=1)
+        one.axhline(0.0, color=QUIET, linestyle="--", linewidth=1)
     number = np.arange(len(trend))
-    axes[1, 1].errorbar(number, 100 * trend["flux_bias"], 100 * trend["flux_bias_err"], fmt="o", color=_INK)
-    axes[1, 1].axhline(0.0, color=_QUIET, linestyle="--", linewidth=1)
+    axes[1, 1].errorbar(number, 100 * trend["flux_bias"], 100 * trend["flux_bias_err"], fmt="o", color=INK)
+    axes[1, 1].axhline(0.0, color=QUIET, linestyle="--", linewidth=1)
     step = max(1, len(trend) // 6)
     axes[1, 1].set_xticks(number[::step], list(trend["night"])[::step], rotation=30, fontsize=7)
     axes[1, 1].set_ylabel("flux bias above S/N 20 (%)")
     figure.suptitle(title, fontsize=10)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=70, metadata={"Software": None}, pil_kwargs={"optimize": True})
-    return stream.getvalue()
+    return png_of(figure)

@@ -1,36 +1,15 @@
-"""Pictures of light curves and of the population, as PNG bytes.
-
-Belongs here: matplotlib (Agg, without pyplot's global state). Does not belong here: where a picture is kept or shown.
-"""
+"""Pictures of light curves and of the population, as PNG bytes."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dsa110_assets.common.previews import ACCENT, INK, QUIET, SMALL_DPI, canvas, png_of, show_plane
 from dsa110_assets.variability.lightcurves import LightCurves
-
-_INK, _ACCENT, _QUIET = "#1f2a44", "#c8442b", "#8a94a6"
-
-
-def _figure(width_inch: float, height_inch: float) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_inch, height_inch), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def _png(figure: Any, *, small: bool) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=70 if small else 130, metadata={"Software": None}, pil_kwargs={"optimize": True})
-    return stream.getvalue()
 
 
 def light_curve_png(
@@ -65,22 +44,23 @@ def light_curve_png(
         light_curves.flux_err_jy[part],
         light_curves.is_limit[part],
     )
-    figure, axes = _figure(5.0, 2.6) if small else _figure(8.0, 4.0)
+    figure = canvas(5.0, 2.6, dpi=SMALL_DPI, constrained=True) if small else canvas(8.0, 4.0, constrained=True)
+    axes = figure.add_subplot()
     origin = float(np.floor(time.min())) if time.size else 0.0
     if event_mjd is not None:
-        axes.axvline(event_mjd - origin, color=_ACCENT, alpha=0.25, linewidth=6)
+        axes.axvline(event_mjd - origin, color=ACCENT, alpha=0.25, linewidth=6)
     if baseline_jy is not None:
-        axes.axhline(1e3 * baseline_jy, color=_QUIET, linestyle="--", linewidth=1)
+        axes.axhline(1e3 * baseline_jy, color=QUIET, linestyle="--", linewidth=1)
     seen = ~limit
-    axes.errorbar(time[seen] - origin, 1e3 * flux[seen], 1e3 * error[seen], fmt="o", color=_INK, markersize=4, linewidth=1, capsize=2)
+    axes.errorbar(time[seen] - origin, 1e3 * flux[seen], 1e3 * error[seen], fmt="o", color=INK, markersize=4, linewidth=1, capsize=2)
     if limit.any():
         height = 1e3 * limit_sigma * error[limit]
-        axes.errorbar(time[limit] - origin, height, 0.15 * height, uplims=True, fmt="_", color=_ACCENT, markersize=6, linewidth=1)
+        axes.errorbar(time[limit] - origin, height, 0.15 * height, uplims=True, fmt="_", color=ACCENT, markersize=6, linewidth=1)
     axes.set_xlabel(f"MJD - {origin:.0f} (UTC)")
     axes.set_ylabel(f"{'normalised' if light_curves.normalised else 'measured'} flux density (mJy)")
     axes.set_title(title or f"source {source_id}", fontsize=10)
     axes.grid(alpha=0.2)
-    return _png(figure, small=small)
+    return png_of(figure)
 
 
 def cutouts_png(
@@ -97,34 +77,29 @@ def cutouts_png(
     """
     columns = min(8, max(len(stamps), 1))
     rows = -(-max(len(stamps), 1) // columns)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1.5 * columns, 1.75 * rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(1.5 * columns, 1.75 * rows + 0.5, constrained=True)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
     for axes, (label, pixels) in zip(grid.ravel(), stamps, strict=False):
-        axes.imshow(
-            pixels, origin="lower", cmap="inferno", vmin=-3.0 * noise_jy, vmax=max(peak_jy, 5.0 * noise_jy), interpolation="nearest"
-        )
-        axes.set_title(label, fontsize=7, color=_ACCENT if label in highlight else _INK)
+        show_plane(axes, pixels, vmin=-3.0 * noise_jy, vmax=max(peak_jy, 5.0 * noise_jy))
+        axes.set_title(label, fontsize=7, color=ACCENT if label in highlight else INK)
     figure.suptitle(title, fontsize=9)
-    return _png(figure, small=False)
+    return png_of(figure)
 
 
 def eta_v_png(metrics: pd.DataFrame, *, highlight: object = None, small: bool = False) -> bytes:
     """The population in the eta-V plane (logarithmic), one source highlighted; rows without positive eta and V are left out."""
     positive = metrics.loc[(metrics["eta"] > 0) & (metrics["v"] > 0)]
-    figure, axes = _figure(4.0, 3.2) if small else _figure(6.0, 5.0)
-    axes.loglog(positive["eta"], positive["v"], ".", color=_QUIET, markersize=4, alpha=0.6, rasterized=True)
+    figure = canvas(4.0, 3.2, dpi=SMALL_DPI, constrained=True) if small else canvas(6.0, 5.0, constrained=True)
+    axes = figure.add_subplot()
+    axes.loglog(positive["eta"], positive["v"], ".", color=QUIET, markersize=4, alpha=0.6, rasterized=True)
     chosen = positive.loc[positive["source_id"] == highlight] if highlight is not None else positive.iloc[:0]
     if len(chosen):
-        axes.loglog(chosen["eta"], chosen["v"], "*", color=_ACCENT, markersize=14)
-    axes.axvline(1.0, color=_QUIET, linewidth=1, linestyle="--")
+        axes.loglog(chosen["eta"], chosen["v"], "*", color=ACCENT, markersize=14)
+    axes.axvline(1.0, color=QUIET, linewidth=1, linestyle="--")
     axes.set_xlabel(r"$\eta$ (reduced $\chi^2$ of a constant)")
     axes.set_ylabel("$V$ (standard deviation / mean)")
     axes.set_title(f"{len(positive)} sources", fontsize=10)
     axes.grid(alpha=0.2)
-    return _png(figure, small=small)
+    return png_of(figure)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dsa110_assets.calibration.plots import LIMIT_BYTES, plot_solutions
+from dsa110_assets.calibration.plots import plot_solutions
+from dsa110_assets.common.previews import LIMIT_BYTES
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.stages.provenance.recording import StageResult
 from dsa110_assets_tests.reference_data import reference_data, unpack

@@ -1,0 +1,107 @@
+"""Pictures for people: canvas, palette, stretch, PNG, and the limit of what the Dagster UI shows in place.
+
+Figures are drawn by matplotlib's Agg, without pyplot's global state. A picture is never an input of anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.colors import AsinhNorm
+    from matplotlib.figure import Figure
+
+LIMIT_BYTES = 50_000
+"""Largest picture that the Dagster UI shows in place."""
+INK, ACCENT, QUIET = "#1f2a44", "#c8442b", "#8a94a6"
+"""Colours of plots: data, what to look at, lines of reference."""
+IMAGE_COLOURS = "inferno"
+"""Colour map of image planes."""
+SMALL_DPI, LARGE_DPI = 70, 130
+"""Dots per inch of plots: for the Dagster UI, and for a person who opens the file."""
+_LOWEST_SIGMA = -3.0
+_LINEAR_SIGMA = 3.0
+
+
+def canvas(width_inch: float, height_inch: float, *, dpi: int = LARGE_DPI, constrained: bool = False) -> Figure:
+    """An empty figure. ``constrained``: matplotlib's layout that leaves room for labels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_inch, height_inch), dpi=dpi, layout="constrained" if constrained else None)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png_of(figure: Figure) -> bytes:
+    """A figure as PNG; equal figures give equal bytes."""
+    stream = BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+    return stream.getvalue()
+
+
+def png_of_pixels(values: NDArray[np.floating]) -> bytes:
+    """Values of shape (ny, nx) from 0 to 1, y upwards, as a bare PNG of one pixel each; white where there is nothing."""
+    from matplotlib import colormaps
+    from matplotlib.image import imsave
+
+    stream = BytesIO()
+    colours = colormaps[IMAGE_COLOURS].with_extremes(bad="white")
+    imsave(stream, values, format="png", origin="lower", cmap=colours, vmin=0.0, vmax=1.0)
+    return stream.getvalue()
+
+
+def few_colours(png: bytes, colours: int, scale: float = 1.0) -> bytes:
+    """The picture with at most so many colours, and ``scale`` times as large: a fraction of the bytes."""
+    from PIL import Image
+
+    with Image.open(BytesIO(png)) as opened:
+        picture = opened.convert("RGB")
+    if scale != 1.0:
+        size = (round(picture.width * scale), round(picture.height * scale))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    stream = BytesIO()
+    quantized = picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    quantized.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def first_below_limit(pictures: Iterable[bytes]) -> bytes:
+    """The first picture of at most `LIMIT_BYTES`, else the last; give them from the best to the smallest, made one by one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    picture: bytes | None = None
+    for picture in pictures:
+        if len(picture) <= LIMIT_BYTES:
+            break
+    if picture is None:
+        raise ValueError("no picture was given")
+    return picture
+
+
+def noise_stretch(highest_sigma: float) -> AsinhNorm:
+    """Scale of an image in units of its noise, from -3 to ``highest_sigma``.
+
+    It is linear up to about 3, so that noise is seen as noise, and logarithmic above (asinh).
+    """
+    from matplotlib.colors import AsinhNorm
+
+    return AsinhNorm(_LINEAR_SIGMA, _LOWEST_SIGMA, highest_sigma)
+
+
+def show_plane(axes: Any, values: NDArray[np.floating], **settings: Any) -> Any:
+    """Draw an image plane, y upwards, one colour for each pixel, white where there is nothing; returns matplotlib's image.
+
+    ``settings``: of matplotlib's imshow, such as ``norm``, ``vmin``, ``vmax``, ``extent``.
+    """
+    from matplotlib import colormaps
+
+    colours = colormaps[IMAGE_COLOURS].with_extremes(bad="white")
+    return axes.imshow(values, origin="lower", cmap=colours, interpolation="nearest", **settings)
