@@ -77,14 +77,6 @@ class SolveReport:
         plots = {title: directory / png.name for title, png in self.plots.items()}
         return replace(self, delay=delay, bandpass=bandpass, gain=gain, plots=plots)
 
-    def raise_if_refused(self) -> None:
-        """Raise CalibrationQualityError with the reasons when a table was refused."""
-        if not self.accepted:
-            reasons = "; ".join(f"{name}: {', '.join(q.reasons)}" for name, q in self.quality.items() if q.reasons)
-            raise CalibrationQualityError(
-                self.tables[0].parent, reasons, "look at the plots beside the tables; calibrate on another tile or flag what is broken"
-            )
-
 
 def solve(
     ms: Path,

@@ -4,11 +4,10 @@ An observation is the header's start time (pitfall 25): `accept_files` puts a fi
 whatever its name says. After each booking the group's files are settled anew by one rule, `_settle`, so that the order
 in which files come, change, vanish or come back does not matter:
 
-* Start times of one observation are bit-identical. Files whose start differs, but rounds to the same identifier, are never
-  mixed: the start that most subbands share is the observation's, the others are rejected with that reason, and change
-  sides when the majority does, as long as the group is collecting. (A start that rounds to another identifier is another group; if it was a stray
-  node's, that group fails as incomplete and does no harm.)
-* One file for each subband: the first one, others are ``superseded`` and step in when the first vanishes.
+* The start that most subbands share is the observation's (`grouping`); it changes when the majority does, as long as the group is
+  collecting. (A start that rounds to another identifier is another group; if it was a stray node's, that group fails as incomplete
+  and does no harm.)
+* A second file of a subband is ``superseded`` and steps in when the first vanishes.
 
 Raw files are never opened for writing, moved or renamed here or anywhere (pitfall 28). All bookings are serialised by one
 advisory lock, so that two scanners cannot hurt one another; each function is one transaction, which the caller's session
@@ -21,12 +20,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from enum import StrEnum
 from math import degrees
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from dsa110_assets.ingest.grouping import Member, judge, subbands_by_start
 from dsa110_assets.ingest.transitions import reopen
 from dsa110_assets.rawfile import RawHeader
 from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile, TileStage
@@ -38,20 +37,7 @@ LIVE_FOR = timedelta(days=1)
 """Observations that are older than this when their first file is seen are backfill."""
 
 _ARRIVALS_LOCK = 0x44534131_31300001
-_SECONDS_PER_DAY = 86_400.0
 _CHUNK = 10_000
-
-
-class Reason(StrEnum):
-    """Kinds of rejection; a file's ``reason`` starts with one of them and a colon."""
-
-    NAME = "name"
-    CONTENT = "content"
-    SUBBAND = "subband"
-    BEFORE_START = "before partition start"
-    FUTURE = "future"
-    UNREADABLE = "unreadable"
-    START = "start"
 
 
 @dataclass(frozen=True)
@@ -121,11 +107,6 @@ class Booked:
     group_id: str | None
     state: str
     reason: str | None
-
-
-def accept_file(session: Session, facts: FileFacts, now: datetime) -> Booked:
-    """Book one valid file; see `accept_files`."""
-    return accept_files(session, [facts], now)[0]
 
 
 def accept_files(session: Session, arrived: Sequence[FileFacts], now: datetime) -> list[Booked]:
@@ -220,34 +201,18 @@ def mark_gone(session: Session, paths: Sequence[str], now: datetime) -> None:
 # --- the rule -------------------------------------------------------------------------------------------------------
 def _settle(group: IngestGroup, files: dict[str, SubbandFile], arrived: Iterable[FileFacts]) -> dict[str, tuple[FileState, str | None]]:
     """State and reason of each valid file of a group; changes the group's times when another start has the majority."""
-    support: dict[float, set[int]] = defaultdict(set)
-    for row in files.values():
-        if row.start_mjd is not None and row.subband is not None:
-            support[row.start_mjd].add(row.subband)
+    rows = sorted(files.values(), key=lambda r: (r.state != FileState.ACCEPTED, r.first_seen_at, r.path))
+    members = [Member(row.path, row.subband, row.start_mjd) for row in rows if row.subband is not None and row.start_mjd is not None]
+    support = subbands_by_start(members)
     facts_of_start = {facts.start_mjd: facts for facts in arrived}
     if group.state == GroupState.COLLECTING and group.attempt == 0:
         for start, facts in facts_of_start.items():
-            if len(support[start]) > len(support[group.start_mjd]):
+            if len(support.get(start, ())) > len(support.get(group.start_mjd, ())):
                 _set_times(group, facts)
     for facts in facts_of_start.values():
         if facts.start_mjd == group.start_mjd and facts.end_mjd > group.end_mjd:
             _set_times(group, facts)
-    verdicts: dict[str, tuple[FileState, str | None]] = {}
-    holder: dict[int, str] = {}
-    for row in sorted(files.values(), key=lambda r: (r.state != FileState.ACCEPTED, r.first_seen_at, r.path)):
-        if row.start_mjd != group.start_mjd:
-            offset_ms = ((row.start_mjd or 0.0) - group.start_mjd) * _SECONDS_PER_DAY * 1e3
-            verdicts[row.path] = (
-                FileState.REJECTED,
-                f"{Reason.START}: {offset_ms:+.1f} ms from the other subbands of {group.group_id}: not the same observation",
-            )
-        elif row.subband in holder:
-            verdicts[row.path] = (FileState.SUPERSEDED, f"second file of sb{row.subband:02d}; {holder[row.subband]} is used")
-        else:
-            assert row.subband is not None
-            holder[row.subband] = row.path
-            verdicts[row.path] = (FileState.ACCEPTED, None)
-    return verdicts
+    return judge(group.group_id, group.start_mjd, members)
 
 
 def _settle_groups(

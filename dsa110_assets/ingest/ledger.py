@@ -22,7 +22,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import GroupBusyError, IncompleteGroupError, LeaseLostError, NonRetriableError, RetriableError, UnknownGroupError
+from dsa110_assets.errors import GroupBusyError, IncompleteGroupError, LeaseLostError, RetriableError, UnknownGroupError
 from dsa110_assets.ingest.transitions import accepted_subbands, release, reopen, set_failed, set_pending
 from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile, TileStage
 from dsa110_assets.strips import in_strip
@@ -68,18 +68,6 @@ class Released:
 
     pending: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
-
-
-def parse_run_key(run_key: str) -> tuple[str, int]:
-    """``(group_id, attempt)`` of a run key.
-
-    Raises:
-        NonRetriableError: when it is none.
-    """
-    group_id, slash, attempt = run_key.rpartition("/")
-    if not slash or not attempt.isdecimal():
-        raise NonRetriableError(run_key, "not a run key (<group>/<attempt>)", "list the attempts with `dsa110 ingest status`")
-    return group_id, int(attempt)
 
 
 # --- leases ---------------------------------------------------------------------------------------------------------
@@ -369,12 +357,6 @@ def group_files(session: Session, group_id: str) -> dict[int, Path]:
     """Raw file of each subband of a group that was accepted and is on disk."""
     query = select(SubbandFile.subband, SubbandFile.path).where(SubbandFile.group_id == group_id, SubbandFile.state == FileState.ACCEPTED)
     return {subband: Path(path) for subband, path in session.execute(query.order_by(SubbandFile.subband)).tuples() if subband is not None}
-
-
-def groups_of_slot(session: Session, night: date, slot: str) -> list[str]:
-    """Observations of one tile partition, in the order of time: none, one, or more after a restart of the correlator."""
-    query = select(IngestGroup.group_id).where(IngestGroup.night == night, IngestGroup.slot == slot)
-    return list(session.scalars(query.order_by(IngestGroup.start_mjd)))
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from pathlib import Path
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import InvalidRawFileError
 from dsa110_assets.ingest import arrivals, closing
-from dsa110_assets.ingest.arrivals import Booked, FileFacts, Reason, Rejection
+from dsa110_assets.ingest.arrivals import Booked, FileFacts, Rejection
+from dsa110_assets.ingest.grouping import Reason
 from dsa110_assets.ingest.sweep import Listed, Sweep, hinted, newest_first, news
 from dsa110_assets.rawfile import is_future_dated, validate_raw_file
 from dsa110_assets.registry.database import Database
@@ -61,11 +62,6 @@ class ScanReport:
     def accepted(self) -> tuple[str, ...]:
         """Paths of the files that are now the accepted file of their subband."""
         return tuple(one.path for one in self.booked if one.state == FileState.ACCEPTED)
-
-    @property
-    def groups_changed(self) -> tuple[str, ...]:
-        """Groups that got a file or were closed."""
-        return tuple(sorted({one.group_id for one in self.booked if one.group_id is not None} | set(self.pending) | set(self.failed)))
 
 
 def scan_directory(

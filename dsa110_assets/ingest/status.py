@@ -91,7 +91,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class FileRow:
-    """One raw file in a table; fields as in `SubbandFile`. ``kind``: first word of a rejection's reason (`arrivals.Reason`)."""
+    """One raw file in a table; fields as in `SubbandFile`. ``kind``: first word of a rejection's reason (`grouping.Reason`)."""
 
     path: str
     group_id: str | None
@@ -178,7 +178,7 @@ def rejected_files(session: Session, *, limit: int = 100, offset: int = 0) -> li
 
 
 def rejected_by_kind(session: Session) -> dict[str, int]:
-    """Number of rejected files of each kind (`arrivals.Reason`)."""
+    """Number of rejected files of each kind (`grouping.Reason`)."""
     kind = func.split_part(SubbandFile.reason, ":", 1)
     found = session.execute(
         select(kind, func.count()).where(SubbandFile.state == FileState.REJECTED).group_by(kind).order_by(kind)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from sqlalchemy import select, text
 
 from dsa110_assets.errors import ConfigurationError
-from dsa110_assets.ingest.arrivals import Reason
+from dsa110_assets.ingest.grouping import Reason
 from dsa110_assets.products import RawName, parse_raw_name
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import FileState, SubbandFile

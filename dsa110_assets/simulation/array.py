@@ -108,11 +108,6 @@ class ArrayLayout:
         return len(self.antenna_order)
 
     @property
-    def n_baselines(self) -> int:
-        """Baselines in the data, autocorrelations included."""
-        return self.n_antennas * (self.n_antennas + 1) // 2
-
-    @property
     def enu_m(self) -> NDArray[np.float64]:
         """East, north, up (m) of all 117 stations at the site; shape (117, 3)."""
         sin_lat, cos_lat = np.sin(np.radians(SITE_LATITUDE_DEG)), np.cos(np.radians(SITE_LATITUDE_DEG))

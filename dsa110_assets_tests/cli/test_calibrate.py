@@ -207,9 +207,8 @@ def test_a_directory_of_other_things_is_never_replaced(workplace, tmp_path, caps
 
 def test_the_platforms_own_tile_is_solved_registered_and_calibrated(workplace, database, tmp_path, monkeypatch, capsys):
     """Without --output and --caltable the commands do what the assets do."""
-    from dsa110_assets.registry.queries.calibration import applied_caltables
     from dsa110_assets.registry.queries.observations import upsert_measurement_set
-    from dsa110_assets.registry.schema import GroupState, TileStage
+    from dsa110_assets.registry.schema import CalibrationApplied, GroupState, TileStage
     from dsa110_assets.stages.queue.attempts import now
     from dsa110_assets.times import JD_MINUS_MJD, group_id_of
     from dsa110_assets_tests.registry_fixture import add_group
@@ -243,6 +242,4 @@ def test_the_platforms_own_tile_is_solved_registered_and_calibrated(workplace, d
     assert done["channels_averaged"] == 1  # channels of 2.9 MHz are wider than the budget allows already
     assert Path(done["output"]).is_dir()
     with database.session() as session:
-        found = applied_caltables(session, group_id)
-        assert found is not None
-        assert found[1].directory == str(tables)
+        assert session.get_one(CalibrationApplied, group_id).caltable_directory == str(tables)

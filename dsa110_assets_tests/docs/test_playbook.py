@@ -16,7 +16,7 @@ import pytest
 from dsa110_assets import errors
 from dsa110_assets.cli import main
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.ingest.arrivals import Reason
+from dsa110_assets.ingest.grouping import Reason
 from dsa110_assets.quality import gate
 from dsa110_assets.registry.provenance import StaleReason
 from dsa110_assets.registry.schema import GroupState, TileStage

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from sqlalchemy.orm import Session
+
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.ingest.arrivals import FileFacts
+from dsa110_assets.ingest.arrivals import Booked, FileFacts, accept_files
 
 START = datetime(2026, 3, 1, 5, 10, 11, tzinfo=UTC)
 INTEGRATION_DAYS = 12.884901888 / 86400
@@ -49,3 +51,8 @@ def settings(**changes: object) -> PipelineConfig:
         "max_attempts": 3,
     }
     return PipelineConfig(_env_file=None, **(values | changes))  # type: ignore[arg-type, call-arg]
+
+
+def accept_file(session: Session, one: FileFacts, now: datetime) -> Booked:
+    """Book one file."""
+    return accept_files(session, [one], now)[0]

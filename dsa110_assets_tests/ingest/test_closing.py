@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import select
 
 from dsa110_assets.ingest import ledger
-from dsa110_assets.ingest.arrivals import accept_file, accept_files
+from dsa110_assets.ingest.arrivals import accept_files
 from dsa110_assets.ingest.closing import close_ready_groups
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState, IngestGroup
-from dsa110_assets_tests.ingest.bookkeeping import START, facts, observation, settings
+from dsa110_assets_tests.ingest.bookkeeping import START, accept_file, facts, observation, settings
 
 NOW = START + timedelta(seconds=320)
 GROUP = "2026-03-01T05:10:11"

@@ -14,7 +14,6 @@ from dsa110_assets.errors import (
     ImagingError,
     IncompleteGroupError,
     LeaseLostError,
-    NonRetriableError,
     UnknownGroupError,
 )
 from dsa110_assets.ingest import ledger
@@ -96,14 +95,6 @@ def test_workers_in_parallel_never_share_an_observation(database: Database) -> N
     with database.session() as session:
         owners = dict(session.execute(select(IngestGroup.group_id, IngestGroup.lease_owner)).tuples().all())
     assert owners == {lease.group_id: lease.owner for lease in everything}
-
-
-def test_run_keys_can_be_read_back(database: Database) -> None:
-    fill(database, 1)
-    assert ledger.parse_run_key(lease_one(database).run_key) == (GROUP, 1)
-    for wrong in ("", "2026-03-01T05:10:11", "a/b", "/x"):
-        with pytest.raises(NonRetriableError, match="run key"):
-            ledger.parse_run_key(wrong)
 
 
 def test_an_attempt_goes_through_its_stages(database: Database) -> None:

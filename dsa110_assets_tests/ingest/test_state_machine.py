@@ -12,12 +12,12 @@ from sqlalchemy import delete, select
 
 from dsa110_assets.errors import GroupBusyError, IncompleteGroupError, LeaseLostError
 from dsa110_assets.ingest import ledger
-from dsa110_assets.ingest.arrivals import Rejection, accept_file, mark_gone, reject_files
+from dsa110_assets.ingest.arrivals import Rejection, mark_gone, reject_files
 from dsa110_assets.ingest.closing import close_ready_groups
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile
 from dsa110_assets_tests.ingest import bookkeeping
-from dsa110_assets_tests.ingest.bookkeeping import START, facts
+from dsa110_assets_tests.ingest.bookkeeping import START, accept_file, facts
 
 N_SUBBANDS, N_NEEDED, N_TRIES, LEASE_S, DEADLINE_S = 4, 3, 2, 100.0, 60.0
 STARTS = (START, START + timedelta(seconds=60))

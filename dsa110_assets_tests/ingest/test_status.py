@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from dsa110_assets.ingest import ledger, status
-from dsa110_assets.ingest.arrivals import Rejection, accept_file, accept_files, reject_files
+from dsa110_assets.ingest.arrivals import Rejection, accept_files, reject_files
 from dsa110_assets.ingest.closing import close_ready_groups
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState
-from dsa110_assets_tests.ingest.bookkeeping import START, facts, julian_date, observation, settings
+from dsa110_assets_tests.ingest.bookkeeping import START, accept_file, facts, julian_date, observation, settings
 
 NOW = START + timedelta(seconds=320)
 GROUP = "2026-03-01T05:10:11"

@@ -10,7 +10,15 @@ from sqlalchemy import select, text
 
 from dsa110_assets.errors import NonRetriableError, UnknownGroupError
 from dsa110_assets.registry import queries
-from dsa110_assets.registry.schema import GroupState, ImageRow, LightCurvePoint, MosaicTile
+from dsa110_assets.registry.schema import (
+    CalibrationApplied,
+    Detection,
+    ImageRow,
+    LightCurvePoint,
+    MeasurementSetRow,
+    MosaicRow,
+    MosaicTile,
+)
 from dsa110_assets_tests.registry_fixture import add_group
 
 FIRST, SECOND, THIRD = "2026-03-01T05:10:00", "2026-03-01T05:15:09", "2026-03-01T06:00:00"
@@ -44,29 +52,12 @@ def _fluxes(source_ids, *, seed=1, **changes):
 
 
 # --- observations
-def test_observations_are_found_by_slot_hour_and_night(database):
+def test_an_observation_that_does_not_exist_is_named(database):
     with database.session() as session:
-        for group_id in (SECOND, FIRST, THIRD, "2026-03-01T05:14:59", "2026-03-02T05:10:00"):
-            add_group(session, group_id)
-    with database.session() as session:
-        assert [g.group_id for g in queries.groups_of_slot(session, "2026-03-01", "05:10")] == [FIRST, "2026-03-01T05:14:59"]
-        assert [g.group_id for g in queries.groups_of_hour(session, date(2026, 3, 1), "05")] == [FIRST, "2026-03-01T05:14:59", SECOND]
-        assert [g.group_id for g in queries.groups_of_night(session, "2026-03-01")] == [FIRST, "2026-03-01T05:14:59", SECOND, THIRD]
-        assert queries.groups_of_slot(session, "2026-03-01", "07:00") == []
+        add_group(session, FIRST)
         assert queries.group(session, FIRST).slot == "05:10"
         with pytest.raises(UnknownGroupError):
             queries.group(session, "2026-03-01T23:00:00")
-
-
-def test_counts_name_every_state(database):
-    with database.session() as session:
-        add_group(session, FIRST)
-        add_group(session, SECOND, state=GroupState.FAILED)
-        add_group(session, "2026-03-02T00:00:00", state=GroupState.FAILED)
-        assert queries.counts_by_state(session) == {
-            GroupState.COLLECTING: 0, GroupState.PENDING: 0, GroupState.IN_PROGRESS: 0, GroupState.COMPLETED: 1, GroupState.FAILED: 2,
-        }  # fmt: skip
-        assert queries.counts_by_state(session, since="2026-03-02")[GroupState.FAILED] == 1
 
 
 def test_a_measurement_set_that_is_made_again_has_one_row(database):
@@ -77,39 +68,14 @@ def test_a_measurement_set_that_is_made_again_has_one_row(database):
                 session, path="/ms/a.ms", group_id=FIRST, kind="raw", status="ok", start_mjd=61100.0, mid_mjd=61100.1, end_mjd=61100.2, ra_deg=1.0,
                 dec_deg=16.0, pointing_dec_deg=16.0, n_channels=768, flagged_fraction=fraction, size_bytes=4_000_000_000,
             )  # fmt: skip
-        rows = queries.measurement_sets(session, 61100.0, 61101.0, kind="raw")
+        rows = session.scalars(select(MeasurementSetRow)).all()
         assert [(row.flagged_fraction, row.size_bytes) for row in rows] == [(0.2, 4_000_000_000)]
-        assert queries.measurement_sets(session, 61100.0, 61100.1) == []
-        assert queries.measurement_sets(session, 61100.0, 61101.0, kind="calibrated") == []
 
 
 # --- calibration
-def test_tables_are_the_nearest_in_observation_time_of_the_same_strip(database):
-    with database.session() as session:
-        add_group(session, FIRST)
-        for name, mid, dec, accepted, validity in [
-            ("before", 61100.0, 16.0, True, 3),
-            ("after", 61101.0, 16.1, True, 3),
-            ("refused", 61100.6, 16.0, False, 3),
-            ("other strip", 61100.6, 17.0, True, 3),
-            ("expired", 61099.9, 16.0, True, 0.1),
-            ("far", 61098.0, 16.0, True, 3),
-        ]:
-            queries.upsert_caltables(
-                session, directory=f"/cal/{name}", group_id=FIRST, night="2026-03-01", calibrator="3C48", refant="103", mid_mjd=mid,
-                valid_from_mjd=mid - validity, valid_to_mjd=mid + validity, pointing_dec_deg=dec, accepted=accepted, reasons=["r"], quality={"snr": 12.0},
-            )  # fmt: skip
-        found = queries.caltable_candidates(session, 61100.6, 16.0, tolerance_deg=0.5)
-        assert [row.directory for row in found] == ["/cal/after", "/cal/before", "/cal/far"]
-        assert found[0].quality == {"snr": 12.0}
-        near = queries.caltable_candidates(session, 61100.6, 16.0, tolerance_deg=0.5, max_days=1)
-        assert [row.directory for row in near] == ["/cal/after", "/cal/before"]
-
-
 def test_what_was_applied_is_recorded_with_its_distance(database):
     with database.session() as session:
         add_group(session, FIRST)
-        assert queries.applied_caltables(session, FIRST) is None
         for name in ("a", "b"):
             queries.upsert_caltables(
                 session, directory=f"/cal/{name}", group_id=FIRST, night=date(2026, 3, 1), calibrator="3C48", refant="103", mid_mjd=61100.0,
@@ -118,8 +84,8 @@ def test_what_was_applied_is_recorded_with_its_distance(database):
             queries.record_calibration_applied(
                 session, group_id=FIRST, caltable_directory=f"/cal/{name}", rung="same night", hours_away=-2.5
             )
-        applied, tables = queries.applied_caltables(session, FIRST)
-        assert (applied.rung, applied.hours_away, tables.directory) == ("same night", -2.5, "/cal/b")
+        (applied,) = session.scalars(select(CalibrationApplied))
+        assert (applied.rung, applied.hours_away, applied.caltable_directory) == ("same night", -2.5, "/cal/b")
 
 
 # --- images and mosaics
@@ -152,11 +118,8 @@ def test_a_mosaic_that_is_made_again_has_its_new_tiles_only(database):
         _mosaic(session, group_ids=[FIRST, SECOND])
         _mosaic(session, group_ids=[THIRD, SECOND])
         assert [row.group_id for row in queries.mosaic_tiles(session, "m1")] == [SECOND, THIRD]
-        assert queries.mosaic(session, "m1").n_tiles == 2
-        assert queries.mosaic(session, "m2") is None
+        assert session.get_one(MosaicRow, "m1").n_tiles == 2
         assert len(session.scalars(select(MosaicTile)).all()) == 2
-        assert [row.name for row in queries.mosaics_in_window(session, 61100.0, 61101.0, kind="hourly")] == ["m1"]
-        assert queries.mosaics_in_window(session, 61100.0, 61101.0, kind="nightly") == []
 
 
 # --- sources and detections
@@ -230,10 +193,8 @@ def test_detections_of_a_mosaic_are_replaced(database):
         _mosaic(session)
         assert queries.replace_detections(session, "m1", frame.iloc[[1, 0, 1]]) == 3
         assert queries.replace_detections(session, "m1", frame) == 2
-        found = queries.detections(session, "m1")
-    assert found["number"].tolist() == [1, 2]
-    assert found["peak_jy_per_beam"].tolist() == [3.0, 2.0]
-    assert found["matched_name"].isna().tolist() == [False, True]
+        found = session.scalars(select(Detection).where(Detection.mosaic_name == "m1").order_by(Detection.number)).all()
+    assert [(row.number, row.peak_jy_per_beam, row.matched_name) for row in found] == [(1, 3.0, "NVSS J1"), (2, 2.0, None)]
 
 
 # --- measurements

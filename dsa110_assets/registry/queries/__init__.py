@@ -4,12 +4,10 @@ What belongs here: everything that stages, commands and pages ask of the tables,
 ingest queue (`ingest`), provenance (`registry.provenance`), and decisions on what to do with an answer.
 """
 
-from dsa110_assets.registry.queries.calibration import applied_caltables, caltable_candidates, record_calibration_applied, upsert_caltables
+from dsa110_assets.registry.queries.calibration import record_calibration_applied, upsert_caltables
 from dsa110_assets.registry.queries.images import (
     image_of,
-    mosaic,
     mosaic_tiles,
-    mosaics_in_window,
     tiles_in_window,
     upsert_image,
     upsert_mosaic,
@@ -26,16 +24,11 @@ from dsa110_assets.registry.queries.measurements import (
     replace_photometry,
 )
 from dsa110_assets.registry.queries.observations import (
-    counts_by_state,
     group,
-    groups_of_hour,
-    groups_of_night,
-    groups_of_slot,
-    measurement_sets,
     upsert_measurement_set,
 )
 from dsa110_assets.registry.queries.quality import qa_metrics, upsert_qa_metric, upsert_reference_catalog
-from dsa110_assets.registry.queries.sources import detections, replace_detections, retire_sources, source_table, upsert_sources
+from dsa110_assets.registry.queries.sources import replace_detections, retire_sources, source_table, upsert_sources
 from dsa110_assets.registry.queries.variability import (
     candidates,
     label_candidate,
@@ -45,26 +38,16 @@ from dsa110_assets.registry.queries.variability import (
 )
 
 __all__ = [
-    "applied_caltables",
-    "caltable_candidates",
     "candidates",
     "channel_photometry",
-    "counts_by_state",
-    "detections",
     "exclude_epoch",
     "excluded_epochs",
     "group",
-    "groups_of_hour",
-    "groups_of_night",
-    "groups_of_slot",
     "image_of",
     "include_epoch",
     "label_candidate",
     "light_curve",
-    "measurement_sets",
-    "mosaic",
     "mosaic_tiles",
-    "mosaics_in_window",
     "photometry",
     "qa_metrics",
     "record_calibration_applied",

@@ -56,30 +56,6 @@ def upsert_caltables(
     )  # fmt: skip
 
 
-def caltable_candidates(
-    session: Session, mid_mjd: float, pointing_dec_deg: float, *, tolerance_deg: float, max_days: float | None = None
-) -> list[CaltableRow]:
-    """Accepted tables that are valid at ``mid_mjd`` for this declination strip, nearest in observation time first (pitfall 14).
-
-    Args:
-        session: open transaction.
-        mid_mjd: middle of the observation to calibrate (UTC MJD); before or after the calibrator's.
-        pointing_dec_deg: its pointing; tables within ``tolerance_deg`` of it qualify.
-        tolerance_deg: half width of the declination strip.
-        max_days: farthest in time, besides each table's own validity interval.
-    """
-    away = func.abs(CaltableRow.mid_mjd - mid_mjd)
-    statement = select(CaltableRow).where(
-        CaltableRow.accepted,
-        CaltableRow.valid_from_mjd <= mid_mjd,
-        CaltableRow.valid_to_mjd >= mid_mjd,
-        in_strip(CaltableRow.pointing_dec_deg, pointing_dec_deg, tolerance_deg),
-    )
-    if max_days is not None:
-        statement = statement.where(away <= max_days)
-    return list(session.scalars(statement.order_by(away, CaltableRow.mid_mjd)))
-
-
 def observations_with_other_tables(session: Session, *, borrow_days: int, tolerance_deg: float) -> list[str]:
     """Observations whose applied tables are not what they would get today: nearer ones were registered, or those were refused since."""
     used, nearer = aliased(CaltableRow), aliased(CaltableRow)
@@ -107,13 +83,3 @@ def record_calibration_applied(session: Session, *, group_id: str, caltable_dire
         {"group_id": group_id, "caltable_directory": str(caltable_directory), "rung": rung, "hours_away": hours_away},
         refresh=["applied_at"],
     )
-
-
-def applied_caltables(session: Session, group_id: str) -> tuple[CalibrationApplied, CaltableRow] | None:
-    """What an observation was calibrated with; None when it was not."""
-    found = session.execute(
-        select(CalibrationApplied, CaltableRow)
-        .join(CaltableRow, CaltableRow.directory == CalibrationApplied.caltable_directory)
-        .where(CalibrationApplied.group_id == group_id)
-    ).one_or_none()
-    return None if found is None else (found[0], found[1])

@@ -86,11 +86,6 @@ def upsert_mosaic(
         session.execute(insert(MosaicTile), [{"mosaic_name": name, "group_id": group_id} for group_id in group_ids])
 
 
-def mosaic(session: Session, name: str) -> MosaicRow | None:
-    """A mosaic by its name."""
-    return session.get(MosaicRow, name)
-
-
 def mosaic_tiles(session: Session, name: str) -> list[ImageRow]:
     """Images of the tiles that a mosaic was made from, in order of time."""
     return list(
@@ -101,11 +96,3 @@ def mosaic_tiles(session: Session, name: str) -> list[ImageRow]:
             .order_by(ImageRow.mid_mjd)
         )
     )
-
-
-def mosaics_in_window(session: Session, start_mjd: float, end_mjd: float, *, kind: str | None = None) -> list[MosaicRow]:
-    """Mosaics whose mid-time lies in [start, end) UTC MJD, in order of time."""
-    statement = select(MosaicRow).where(MosaicRow.mid_mjd >= start_mjd, MosaicRow.mid_mjd < end_mjd)
-    if kind is not None:
-        statement = statement.where(MosaicRow.kind == kind)
-    return list(session.scalars(statement.order_by(MosaicRow.mid_mjd)))

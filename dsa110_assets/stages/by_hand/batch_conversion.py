@@ -7,7 +7,7 @@ that the registry knows them; `convert_through_queue` does that. What does not b
 from __future__ import annotations
 
 import uuid
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,8 +28,10 @@ from dsa110_assets.errors import (
     ProductVerificationError,
     StorageError,
 )
+from dsa110_assets.ingest.grouping import Member, judge, subbands_by_start
 from dsa110_assets.products import NAME_JITTER_S, ProductPaths
 from dsa110_assets.rawfile import RawHeader, any_site, pointing_of, raw_names, validate_raw_file
+from dsa110_assets.registry.schema import FileState
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd, group_id_of, mjd_to_datetime
 
 
@@ -88,8 +90,8 @@ def observations_between(
     """Observations that start in ``[start_mjd, end_mjd)``, in order, and the files near the window that none takes.
 
     Files are grouped by the start time in their headers (pitfall 25); the name only says which files are worth opening. One
-    file for each subband: the first by name; a file with another subband's frequencies is refused (pitfall 26). Of start
-    times that round to the same second, the one of most files is the observation's.
+    file for each subband: the first by name; a file with another subband's frequencies is refused (pitfall 26). Files whose starts
+    round to the same second are judged by the queue's own rule (`ingest.grouping`).
 
     Raises:
         ConfigurationError: the directory cannot be listed.
@@ -111,19 +113,12 @@ def observations_between(
             found[group_id_of(header.start_jd)].append(header)
     observations: list[Observation] = []
     for group_id, headers in sorted(found.items()):
-        start_jd, _ = Counter(header.start_jd for header in headers).most_common(1)[0]
-        files: dict[int, Path] = {}
-        mine: list[RawHeader] = []
-        for header in headers:
-            if header.start_jd != start_jd:
-                refused.append(Refused(header.path, f"starts at JD {header.start_jd!r}, the others of {group_id} at {start_jd!r}"))
-            elif header.subband in files:
-                refused.append(
-                    Refused(header.path, f"a second file of sb{header.subband:02d} of {group_id}; {files[header.subband].name} is used")
-                )
-            else:
-                files[header.subband] = header.path
-                mine.append(header)
+        members = [Member(str(header.path), header.subband, header.start_mjd) for header in headers]
+        support = subbands_by_start(members)
+        verdicts = judge(group_id, max(support, key=lambda start: len(support[start])), members)
+        mine = [header for header in headers if verdicts[str(header.path)][0] is FileState.ACCEPTED]
+        files = {header.subband: header.path for header in mine}
+        refused += [Refused(header.path, reason) for header in headers if (reason := verdicts[str(header.path)][1]) is not None]
         longest = max(mine, key=lambda header: header.n_times)
         half = 0.5 * longest.integration_s / 86_400
         last_mjd = float(longest.times_jd[-1]) - JD_MINUS_MJD
