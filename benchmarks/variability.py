@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from dsa110_assets.stages.products.night import POINTS_AT_ONCE
 from dsa110_assets.variability import EventSearch, LightCurves, apply_normalisation, ese_candidates, ese_scores, fit_normalisation, metrics
 from dsa110_assets.variability.ese import trials_corrected
 from dsa110_assets.variability.lens import core_half_width, gain
+from dsa110_assets.variability.lightcurves import POINTS_AT_ONCE
 
 CHANNELS_HZ = np.array([1.335e9, 1.381e9, 1.428e9, 1.475e9])
 

@@ -122,6 +122,11 @@ class ImagingOptions:
             words += f", {self.uv_min_lambda:g} to {self.uv_max_lambda or float('inf'):g} wavelengths"
         return words
 
+    @property
+    def field_radius_deg(self) -> float:
+        """Catalogue sources this close to the centre can lie in the image, in its corners too."""
+        return 0.75 * self.image_size * self.cell_arcsec / 3600
+
     @classmethod
     def from_config(cls, config: PipelineConfig) -> Self:
         """Options that the configuration asks for."""

@@ -43,6 +43,7 @@ SOURCE_COLUMNS = (
 _WINDOW_PX = 2048
 _PIXEL_AGREEMENT = 0.25
 """Largest relative difference between a fitted peak and the mosaic's own pixels there."""
+MATCH_RADIUS_ARCSEC = 10.0
 
 
 def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, timeout_s: float = 900.0) -> pd.DataFrame:
@@ -195,6 +196,11 @@ def source_name(ra_deg: float, dec_deg: float) -> str:
     ra = Angle(hours + 1e-9, unit="hourangle").to_string(sep="", precision=1, pad=True)
     dec = Angle(degrees + np.copysign(1e-8, dec_deg), unit="deg").to_string(sep="", precision=0, pad=True, alwayssign=True)
     return f"DSA J{ra}{dec}"
+
+
+def match_radius_arcsec(beam_major_deg: float = 0.0) -> float:
+    """Radius within which a found source is a catalogue's: 10 arcsec, or half of the beam's major axis where that is more."""
+    return max(MATCH_RADIUS_ARCSEC, beam_major_deg * 1800.0)
 
 
 def crossmatch(found: pd.DataFrame, catalog: pd.DataFrame, radius_arcsec: float) -> pd.DataFrame:

@@ -33,6 +33,7 @@ from dsa110_assets.mosaicking.grid import MosaicGrid, choose_grid, pixel_map, wi
 from dsa110_assets.mosaicking.tiles import TileImage, check_one_strip
 from dsa110_assets.mosaicking.writing import PreviewPixels, mosaic_header, write_previews
 from dsa110_assets.products import image_path
+from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.strips import TOLERANCE_DEG
 
 MOSAIC_SUFFIXES = ("image", "noise", "weight", "coverage")
@@ -46,6 +47,7 @@ SUMS_IN_MEMORY_BYTES = 2 << 30
 _MAP_STEP_PX = 16
 _ROWS_PER_TASK = 128
 _SAMPLE_PIXELS = 2_000_000
+SNR_SCATTER_LIMITS = (0.85, 1.15)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,25 @@ class MosaicReport:
     area_deg2: float
     max_coverage: int
     duration_s: float
+
+    def figures(self) -> dict[str, float | int | str]:
+        """Named numbers and words, units in the names."""
+        return {
+            "declination_deg": self.dec_deg,
+            "area_deg2": self.area_deg2,
+            "noise_min_mjy_per_beam": self.noise_min_jy_per_beam * 1e3,
+            "noise_median_mjy_per_beam": self.noise_median_jy_per_beam * 1e3,
+            "snr_scatter": self.snr_scatter,
+            "most_tiles_on_a_pixel": self.max_coverage,
+            "beam_major_arcsec": self.beam.major_deg * 3600,
+            "beam_minor_arcsec": self.beam.minor_deg * 3600,
+            "projection": self.projection,
+        }
+
+    def verdicts(self) -> list[Verdict]:
+        """Whether the noise map tells the truth."""
+        reason = "robust scatter of image over noise map; 1 when the map tells the truth"
+        return [Verdict.judge("snr_scatter", self.snr_scatter, *SNR_SCATTER_LIMITS, reason)]
 
 
 @dataclass(frozen=True)

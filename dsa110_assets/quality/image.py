@@ -27,6 +27,8 @@ from dsa110_assets.quality.verdict import Verdict
 
 MIN_SOURCES = 5
 """Fewest sources for a statement about fluxes or positions."""
+FIELD_RADIUS_DEG = 3.0
+"""Catalogue sources this close to a tile's centre can lie inside its primary beam (20 % at 1.9 deg)."""
 _FLUX_SNR = 20.0
 _ISOLATION_BEAMS = 3.0
 _MOST_SOURCES = 200

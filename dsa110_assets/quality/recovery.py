@@ -19,9 +19,17 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from dsa110_assets.common.previews import ACCENT, INK, QUIET, SMALL_DPI, canvas, png_of
+from dsa110_assets.quality.verdict import Verdict
 
 SNR_EDGES = (3.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0)
 LOWEST_BEAM = 0.25
+BRIGHT_SNR = 20.0
+SURE_IN_THRESHOLDS = 1.5
+"""A source so many times above the search's threshold must be found."""
+MOST_BIAS = 0.01
+MOST_OFFSET_ARCSEC = 0.3
+MOST_OFFSET_BEAMS = 0.05
+LEAST_COMPLETENESS = 0.95
 _CLEARANCE_BEAMS = 5.0
 _DRAWS_PER_SOURCE = 200
 
@@ -157,6 +165,71 @@ def one_bin(table: pd.DataFrame, low: float, high: float) -> RecoveryBin:
         east_arcsec=float(np.mean(east[here])) if here.any() else np.nan,
         north_arcsec=float(np.mean(north[here])) if here.any() else np.nan,
         position_err_arcsec=spread / np.sqrt(int(here.sum())) if here.sum() > 1 else np.nan,
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a night's artificial sources say.
+
+    ``bright``: sources above S/N `BRIGHT_SNR`, for biases. ``sure``: those that the blind search must find, for completeness.
+    """
+
+    bright: RecoveryBin
+    sure: RecoveryBin
+
+    @property
+    def offset_arcsec(self) -> float:
+        """Length of the mean offset of blind positions."""
+        return float(np.hypot(self.bright.east_arcsec, self.bright.north_arcsec))
+
+    def figures(self) -> dict[str, float]:
+        """Named numbers, units in the names."""
+        return {
+            "completeness_above_threshold": self.sure.completeness,
+            "flux_bias": self.bright.flux_bias,
+            "flux_bias_err": self.bright.flux_bias_err,
+            "position_offset_arcsec": self.offset_arcsec,
+            "position_bias_east_arcsec": self.bright.east_arcsec,
+            "position_bias_north_arcsec": self.bright.north_arcsec,
+        }
+
+    def verdicts(self, *, beam_arcsec: float) -> list[Verdict]:
+        """Against the limits; chance widens them. ``beam_arcsec``: major axis of the widest restoring beam among the tiles."""
+        bright, sure = self.bright, self.sure
+        chance = 2.0 * bright.flux_bias_err
+        allowed = max(MOST_OFFSET_ARCSEC, MOST_OFFSET_BEAMS * beam_arcsec)
+        return [
+            Verdict.judge(
+                "flux_bias",
+                bright.flux_bias,
+                -MOST_BIAS - chance,
+                MOST_BIAS + chance,
+                f"{bright.n} sources above S/N {BRIGHT_SNR:g}; limits widened by two errors",
+            ),
+            Verdict.judge("flux_bias_err", bright.flux_bias_err, None, None, "error of flux_bias"),
+            Verdict.judge(
+                "position_offset_arcsec",
+                self.offset_arcsec,
+                None,
+                allowed,
+                f"mean offset of {bright.found} blind positions above S/N {BRIGHT_SNR:g}",
+            ),
+            Verdict.judge(
+                "completeness",
+                sure.completeness,
+                LEAST_COMPLETENESS - 2.0 * sure.completeness_err,
+                None,
+                f"of {sure.n} sources above {SURE_IN_THRESHOLDS:g} times the search's threshold",
+            ),
+        ]
+
+
+def outcome(table: pd.DataFrame, search_sigma: float) -> Outcome:
+    """Sum up a night. ``table``: of `recovery`. ``search_sigma``: threshold of the blind search."""
+    sure = SURE_IN_THRESHOLDS * search_sigma
+    return Outcome(
+        bright=one_bin(table[table["snr"] >= BRIGHT_SNR], BRIGHT_SNR, np.inf), sure=one_bin(table[table["snr"] >= sure], sure, np.inf)
     )
 
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from dsa110_assets.errors import LightCurveError
+from dsa110_assets.variability import lightcurves
 from dsa110_assets.variability.lens import core_half_width, gain
 from dsa110_assets.variability.lightcurves import LightCurves
 from dsa110_assets.variability.normalisation import apply_normalisation, fit_normalisation
@@ -47,6 +48,9 @@ _FIT_SIZES = (0.2, 0.5, 1.0)
 _MOST_FITS = 4
 _MOST_EPOCHS = 300
 _SAME_EPOCH_D = 0.01
+MOST_CHANNEL_TESTS = 200
+"""Sources with the strongest events of a night, which are compared between channels."""
+CHANNEL_REFERENCES = 500
 
 
 @dataclass(frozen=True)
@@ -230,6 +234,14 @@ def _refined(alpha: float, size: float, centre: float, width: float, time: F64, 
     found = least_squares(residuals, np.zeros(2), bounds=([-1.0, -0.7], [1.0, 0.7]), diff_step=1e-3, max_nfev=25)
     chi2, amplitude = _amplitudes(shape(found.x), flux, weight)
     return Lens(alpha, size, centre + width * float(found.x[0]), width * float(np.exp(found.x[1])), float(amplitude), float(chi2))
+
+
+def references_for(n_images: int) -> int:
+    """How many of the brightest catalogued sources normalise the channel fluxes of events, so that their measurements fit into memory.
+
+    ``n_images``: epochs times channels.
+    """
+    return min(CHANNEL_REFERENCES, lightcurves.POINTS_AT_ONCE // n_images)
 
 
 def normalised_channels(channels: pd.DataFrame, references: NDArray[np.generic]) -> pd.DataFrame:

@@ -15,6 +15,16 @@ from numpy.typing import NDArray
 
 from dsa110_assets.errors import LightCurveError
 
+POINTS_AT_ONCE = 4_000_000
+"""Measurements that are in memory at a time: about 1 GB."""
+
+
+def parts_of(source_ids: NDArray[np.integer], n_epochs: int) -> list[tuple[int, int]]:
+    """First and last identifier of runs of sources with at most `POINTS_AT_ONCE` measurements."""
+    step = max(1, POINTS_AT_ONCE // max(n_epochs, 1))
+    ordered = np.sort(source_ids)
+    return [(int(ordered[i]), int(ordered[min(i + step, ordered.size) - 1])) for i in range(0, ordered.size, step)]
+
 
 @dataclass(frozen=True)
 class LightCurves:

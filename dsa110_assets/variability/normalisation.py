@@ -36,6 +36,9 @@ _FEW_REFERENCES = 10
 _BLOCK = 4_000_000
 _NOISE_SOURCES = 5000
 
+SAMPLED_SOURCES = 2500
+"""Of each kind in the sample from which the epochs of many light curves are normalised."""
+
 
 @dataclass(frozen=True)
 class NormalisationOptions:
@@ -89,6 +92,18 @@ class Normalisation:
     epoch_name: NDArray[np.generic]
     own: OwnFactors
     noise_scale: float = 1.0
+
+
+def sample_of(sources: pd.DataFrame) -> list[int]:
+    """Sources that a fit to many light curves is made from.
+
+    The brightest catalogued ones, which may become references, and an even sample of all, which shows the noise between epochs.
+
+    Args:
+        sources: ``source_id, reference_flux_jy`` (Jy, NaN for one that is in no catalogue).
+    """
+    bright = sources.sort_values("reference_flux_jy", ascending=False, na_position="last")["source_id"].head(SAMPLED_SOURCES)
+    return sorted({*bright.tolist(), *sources["source_id"].iloc[:: max(1, len(sources) // SAMPLED_SOURCES)].tolist()})
 
 
 def normalise(

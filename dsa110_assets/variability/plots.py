@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 from dsa110_assets.common.previews import ACCENT, INK, QUIET, SMALL_DPI, canvas, png_of, show_plane
 from dsa110_assets.variability.lightcurves import LightCurves
 
+MOST_CANDIDATES = 20
+"""Folders of a night; a list that is longer has another problem than too few pictures."""
+MOST_STAMPS = 24
+CUTOUT_BEAMS = 12.0
+"""Width of a cut-out in beams."""
+NEIGHBOUR_RADIUS_DEG = 0.1
+
 
 def light_curve_png(
     light_curves: LightCurves,

@@ -27,6 +27,7 @@ from dsa110_assets.registry.queries import (
 )
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.times import datetime_to_mjd, group_time
+from dsa110_assets.variability import lightcurves
 from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile
 from dsa110_assets_tests.notebooks import NOTEBOOKS, run_notebook
@@ -488,8 +489,6 @@ def test_a_light_curve_is_shown_written_and_drawn(epochs, tmp_path, capsys):
 def test_light_curves_made_part_by_part_are_the_same(epochs, database, monkeypatch):
     from sqlalchemy import text
 
-    from dsa110_assets.stages.products import night
-
     def everything():
         with database.session() as session:
             points = session.execute(text("SELECT source_id, mosaic_name, flux_jy, flux_err_jy FROM light_curves ORDER BY 1, 2")).all()
@@ -498,7 +497,7 @@ def test_light_curves_made_part_by_part_are_the_same(epochs, database, monkeypat
 
     assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
     whole = everything()
-    monkeypatch.setattr(night, "POINTS_AT_ONCE", 42)  # seven sources of six epochs
+    monkeypatch.setattr(lightcurves, "POINTS_AT_ONCE", 42)  # seven sources of six epochs
     assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
     for parts, once in zip(everything(), whole, strict=True):
         np.testing.assert_allclose(parts, once, rtol=1e-9)

@@ -141,6 +141,27 @@ def test_a_products_name_stands_as_a_literal_in_few_files() -> None:
     assert {name: files for name, files in found.items() if len(files) > MOST_FILES} == {}
 
 
+NOT_IN_A_PRODUCT = {
+    "_TREND_NIGHTS": "rows shown in the UI",
+    "_HALF_TILE_DEG": "planning by hand",
+    "_CREDIBLE_DECLINATION_DEG": "planning by hand",
+}
+
+
+def test_no_number_that_decides_a_product_stands_in_its_stage() -> None:
+    """Stages are left out of the code's digest; such numbers live in the domain, whose digest makes products stale."""
+    found = {
+        target.id
+        for file in (PACKAGE / "stages" / "products").glob("*.py")
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.Assign)
+        and any(isinstance(part, ast.Constant) and type(part.value) in (int, float) for part in ast.walk(node.value))
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    assert found == set(NOT_IN_A_PRODUCT)
+
+
 def test_the_table_imports_the_standard_library_only() -> None:
     code = (
         "import json, sys; import dsa110_assets.stages.table; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"

@@ -28,12 +28,6 @@ from dsa110_assets.times import mjd_to_datetime
 if TYPE_CHECKING:
     from dsa110_assets.variability import LightCurves
 
-MOST_CANDIDATES = 20
-"""Folders of a night; a list that is longer has another problem than too few pictures."""
-CUTOUT_BEAMS = 12.0
-_MOST_STAMPS = 24
-_NEIGHBOUR_RADIUS_DEG = 0.1
-
 
 def describe_candidates(platform: Platform, directory: Path, found: pd.DataFrame, curves: LightCurves, sources: pd.DataFrame) -> list[int]:
     """Make the folders of a night's best candidates, each called by its source's number; returns these numbers.
@@ -45,6 +39,8 @@ def describe_candidates(platform: Platform, directory: Path, found: pd.DataFrame
         curves: normalised light curves.
         sources: ``source_id`` (index), ``name, ra_deg, dec_deg``.
     """
+    from dsa110_assets.variability.plots import MOST_CANDIDATES
+
     described: list[int] = []
     with platform.database.session() as session:
         mosaics = {name: Path(directory) for name, directory in session.execute(select(MosaicRow.name, MosaicRow.directory))}
@@ -69,6 +65,7 @@ def _describe(
 ) -> None:
     from dsa110_assets.photometry import save_table
     from dsa110_assets.variability import cutouts_png, light_curve_png
+    from dsa110_assets.variability.plots import MOST_STAMPS
 
     title = f"{source['name']}: {row['kind']}, score {row['score']:.1f}"
     png = light_curve_png(curves, row["source_id"], title=title, baseline_jy=float(row["baseline_jy"]), event_mjd=float(row["epoch_mjd"]))
@@ -76,7 +73,7 @@ def _describe(
     s = curves.index_of(row["source_id"])
     epochs = curves.epoch[curves.offsets[s] : curves.offsets[s + 1]]
     event = abs(curves.epoch_mjd[epochs] - row["epoch_mjd"])
-    nearest = np.sort(np.argsort(event, kind="stable")[:_MOST_STAMPS])  # around the event, in order of time
+    nearest = np.sort(np.argsort(event, kind="stable")[:MOST_STAMPS])  # around the event, in order of time
     stamps: list[tuple[str, NDArray[np.float32]]] = []
     during: list[str] = []
     for epoch in epochs[nearest]:
@@ -98,6 +95,7 @@ def _describe(
 def _stamp(directory: Path | None, name: str, ra_deg: float, dec_deg: float) -> NDArray[np.float32] | None:
     from dsa110_assets.common.fits_planes import cutout, read_header
     from dsa110_assets.common.restoring_beam import RestoringBeam
+    from dsa110_assets.variability.plots import CUTOUT_BEAMS
 
     path = None if directory is None else products.image_path(directory, name, "image")
     if path is None or not path.is_file():  # mosaics of long ago may have been cleared away
@@ -108,13 +106,15 @@ def _stamp(directory: Path | None, name: str, ra_deg: float, dec_deg: float) -> 
 
 def neighbours(source: pd.Series, sources: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
     """Nearest entries of the reference sky and of the measured positions: ``catalogue, name, ra_deg, dec_deg, flux_jy, separation_arcsec``."""
+    from dsa110_assets.variability.plots import NEIGHBOUR_RADIUS_DEG
+
     ra, dec = float(source["ra_deg"]), float(source["dec_deg"])
     tables: list[pd.DataFrame] = []
     measured = sources.rename(columns={"reference_flux_jy": "flux_jy"})
     for label, table in (("reference sky", reference), ("measured positions", measured)):
         if table is None:
             continue
-        near = sky.cone(table, ra, dec, _NEIGHBOUR_RADIUS_DEG)
+        near = sky.cone(table, ra, dec, NEIGHBOUR_RADIUS_DEG)
         separation = 3600.0 * sky.separation_deg(near, ra, dec)
         tables.append(
             near.assign(catalogue=label, separation_arcsec=separation)[

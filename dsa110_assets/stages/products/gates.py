@@ -22,8 +22,6 @@ from dsa110_assets.stages.products.references import reference_path
 from dsa110_assets.stages.table import TILE_IMAGE
 
 PRODUCT = TILE_IMAGE.name
-FIELD_RADIUS_DEG = 3.0
-"""Catalogue sources this close to a tile's centre can lie inside its primary beam (20 % at 1.9 deg)."""
 
 
 def refused_tiles(session: Session, group_ids: Iterable[str]) -> dict[str, str]:
@@ -53,7 +51,7 @@ def judge_again(platform: Platform, group_id: str) -> list[Verdict]:
         NonRetriableError: the observation has no image.
         ProductVerificationError: its files cannot be read.
     """
-    from dsa110_assets.quality.image import ImageLimits, judge_tile, read_tile
+    from dsa110_assets.quality.image import FIELD_RADIUS_DEG, ImageLimits, judge_tile, read_tile
 
     with platform.database.session() as session:
         row = image_of(session, group_id)

@@ -14,9 +14,7 @@ import pandas as pd
 
 from dsa110_assets import products, publication
 from dsa110_assets.catalogs import sky
-from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.errors import MosaicError
-from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import mosaic_tiles, tiles_in_window, upsert_mosaic
 from dsa110_assets.registry.queries.measurements import replace_channel_photometry, replace_photometry
 from dsa110_assets.registry.queries.sources import replace_detections, source_table
@@ -38,8 +36,6 @@ from dsa110_assets.stages.table import (
 )
 from dsa110_assets.strips import in_strip, main_strip
 from dsa110_assets.times import datetime_to_mjd, group_time, hour_window
-
-MATCH_RADIUS_ARCSEC = 10.0
 
 
 def make_mosaic(platform: Platform, night: str, hour: str, run_id: str) -> StageResult | None:
@@ -107,9 +103,6 @@ def combine(
                 declination_tolerance_deg=tolerance,
                 threads=platform.threads,
             )
-    verdict = Verdict.judge(
-        "snr_scatter", report.snr_scatter, 0.85, 1.15, "robust scatter of image over noise map; 1 when the map tells the truth"
-    )
     result = StageResult(
         product.name,
         key,
@@ -119,19 +112,11 @@ def combine(
             "tiles_of_other_declinations": len(tiles) - len(of_strip),
             "tiles_judged_bad": len(refused),
             "tiles_rejected": len(report.rejected),
-            "declination_deg": report.dec_deg,
-            "area_deg2": report.area_deg2,
-            "noise_min_mjy_per_beam": report.noise_min_jy_per_beam * 1e3,
-            "noise_median_mjy_per_beam": report.noise_median_jy_per_beam * 1e3,
-            "snr_scatter": report.snr_scatter,
-            "most_tiles_on_a_pixel": report.max_coverage,
-            "beam_major_arcsec": report.beam.major_arcsec,
-            "beam_minor_arcsec": report.beam.minor_arcsec,
-            "projection": report.projection,
+            **report.figures(),
             "channel_mosaics": len(channels),
             **({"without_channels": without_channels} if without_channels else {}),
         },
-        verdicts=[verdict],
+        verdicts=report.verdicts(),
         preview=destination / report.small_preview.name,
         tables={
             "tiles": [
@@ -168,7 +153,7 @@ def combine(
 
 def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> StageResult | None:
     """Search the hour's mosaic blindly and match what is found with the reference sky; None without a mosaic."""
-    from dsa110_assets.mosaicking.finding import crossmatch, find_sources
+    from dsa110_assets.mosaicking.finding import crossmatch, find_sources, match_radius_arcsec
 
     name, key = products.hourly_mosaic_name(night, hour), f"{night}T{hour}"
     with platform.database.session() as session:
@@ -184,7 +169,7 @@ def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> Stag
             products.image_path(directory, name, "noise"),
             sigma=platform.config.source_find_sigma,
         )
-        pairs = crossmatch(found, reference, MATCH_RADIUS_ARCSEC)
+        pairs = crossmatch(found, reference, match_radius_arcsec())
     table = found.reset_index(drop=True)
     table["number"] = np.arange(1, len(table) + 1)
     table["ra_err_arcsec"], table["dec_err_arcsec"] = table["ra_err_deg"] * 3600, table["dec_err_deg"] * 3600
@@ -226,10 +211,11 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
     although neighbouring hours' mosaics share tiles.
     """
     from dsa110_assets.photometry import measure_channels, measure_mosaic
+    from dsa110_assets.photometry.positions import HALF_HEIGHT_DEG, REACH_IN_OVERLAPS, nearest_tile
 
     name, key = products.hourly_mosaic_name(night, hour), f"{night}T{hour}"
     start, end = hour_window(night, hour)
-    reach = timedelta(minutes=platform.config.mosaic_overlap_minutes) * 2
+    reach = timedelta(minutes=platform.config.mosaic_overlap_minutes) * REACH_IN_OVERLAPS
     with platform.database.session() as session:
         mosaic = session.get(MosaicRow, name)
         if mosaic is None:
@@ -245,9 +231,10 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
             pointing_dec_deg=declination,
             tolerance_deg=tolerance,
         )
-        positions = source_table(session, dec_min_deg=declination - 4.0, dec_max_deg=declination + 4.0)
+        positions = source_table(session, dec_min_deg=declination - HALF_HEIGHT_DEG, dec_max_deg=declination + HALF_HEIGHT_DEG)
     with measured() as cost:
-        own = positions[_belongs(positions, around, start, end)]
+        nearest = nearest_tile(positions, [tile.ra_deg for tile in around], [tile.dec_deg for tile in around])
+        own = positions[np.array([start <= group_time(tile.group_id) < end for tile in around])[nearest]]
         fluxes = measure_mosaic(Path(mosaic.directory), name, own)
         measured_rows = fluxes[np.isfinite(fluxes["flux_jy"])]
         in_channels = measure_channels(Path(mosaic.directory), name, own)
@@ -271,15 +258,6 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
         replace_photometry(session, name, measured_rows)
         replace_channel_photometry(session, name, in_channels)
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
-
-
-def _belongs(positions: pd.DataFrame, tiles: Sequence[ImageRow], start: datetime, end: datetime) -> np.ndarray:
-    """Whether the tile whose centre is nearest to a position starts in the window; shape (Npositions,)."""
-    ra, dec = np.radians(positions["ra_deg"].to_numpy()), np.radians(positions["dec_deg"].to_numpy())
-    centres = np.radians([[tile.ra_deg, tile.dec_deg] for tile in tiles])
-    separation = angular_separation_rad(ra[:, None], dec[:, None], centres[None, :, 0], centres[None, :, 1])
-    inside = np.array([start <= group_time(tile.group_id) < end for tile in tiles])
-    return inside[np.argmin(separation, axis=1)]
 
 
 def _tiles_starting(tiles: Sequence[ImageRow], start: datetime, end: datetime) -> list[ImageRow]:

@@ -21,7 +21,6 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets import products, publication
 from dsa110_assets.catalogs import sky
-from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import tiles_in_window
 from dsa110_assets.registry.schema import ImageRow, QaMetric
 from dsa110_assets.stages.platform import Platform
@@ -33,18 +32,13 @@ from dsa110_assets.stages.table import CALIBRATED_MS, INJECTION_RECOVERY
 from dsa110_assets.times import datetime_to_mjd, slot_window
 
 PRODUCT = INJECTION_RECOVERY.name
-BRIGHT_SNR = 20.0
-MOST_BIAS = 0.01
-MOST_OFFSET_ARCSEC = 0.3
-MOST_OFFSET_BEAMS = 0.05
-LEAST_COMPLETENESS = 0.95
 _TREND_NIGHTS = 60
 
 
 def recover_injections(platform: Platform, night: str, run_id: str) -> StageResult | None:
     """Inject, recover, judge; None when the night has no tile with an image and calibrated visibilities."""
     from dsa110_assets.photometry import save_table
-    from dsa110_assets.quality.recovery import binned, one_bin, recovery_png, rows_of
+    from dsa110_assets.quality.recovery import binned, outcome, recovery_png, rows_of
 
     config = platform.config
     low = datetime_to_mjd(slot_window(night, "00:00")[0])
@@ -62,52 +56,18 @@ def recover_injections(platform: Platform, night: str, run_id: str) -> StageResu
     with measured() as cost, publication.publish(destination) as staged:
         staged.mkdir()
         table = pd.concat([_recover_tile(platform, tile, staged, night) for tile in chosen], ignore_index=True)
-        bins, bright = binned(table), one_bin(table[table["snr"] >= BRIGHT_SNR], BRIGHT_SNR, np.inf)
-        sure = one_bin(table[table["snr"] >= 1.5 * config.source_find_sigma], 1.5 * config.source_find_sigma, np.inf)
+        bins, found = binned(table), outcome(table, config.source_find_sigma)
         with platform.database.session() as session:
-            trend = _trend(session, night, bright.flux_bias, bright.flux_bias_err)
+            trend = _trend(session, night, found.bright.flux_bias, found.bright.flux_bias_err)
         save_table(table, staged / "recovery.parquet")
         save_table(rows_of(bins), staged / "completeness.csv")
         title = f"{night}: {len(table)} sources injected into the visibilities of {len(chosen)} tile(s)"
         (staged / "recovery.png").write_bytes(recovery_png(bins, trend, title))
-    beam_arcsec = max(float(tile.bmaj_arcsec) for tile in chosen)
-    offset = float(np.hypot(bright.east_arcsec, bright.north_arcsec))
-    allowed = max(MOST_OFFSET_ARCSEC, MOST_OFFSET_BEAMS * beam_arcsec)
-    chance = 2.0 * bright.flux_bias_err
     result = StageResult(
         PRODUCT,
         night,
-        figures={
-            "tiles": len(chosen),
-            "injected": len(table),
-            "found": int(table["found"].sum()),
-            "completeness_above_threshold": sure.completeness,
-            "flux_bias": bright.flux_bias,
-            "flux_bias_err": bright.flux_bias_err,
-            "position_offset_arcsec": offset,
-            "position_bias_east_arcsec": bright.east_arcsec,
-            "position_bias_north_arcsec": bright.north_arcsec,
-        },
-        verdicts=[
-            Verdict.judge(
-                "flux_bias",
-                bright.flux_bias,
-                -MOST_BIAS - chance,
-                MOST_BIAS + chance,
-                f"{bright.n} sources above S/N {BRIGHT_SNR:g}; limits widened by two errors",
-            ),
-            Verdict.judge("flux_bias_err", bright.flux_bias_err, None, None, "error of flux_bias"),
-            Verdict.judge(
-                "position_offset_arcsec", offset, None, allowed, f"mean offset of {bright.found} blind positions above S/N {BRIGHT_SNR:g}"
-            ),
-            Verdict.judge(
-                "completeness",
-                sure.completeness,
-                LEAST_COMPLETENESS - 2.0 * sure.completeness_err,
-                None,
-                f"of {sure.n} sources above 1.5 times the search's threshold",
-            ),
-        ],
+        figures={"tiles": len(chosen), "injected": len(table), "found": int(table["found"].sum()), **found.figures()},
+        verdicts=found.verdicts(beam_arcsec=max(float(tile.bmaj_arcsec) for tile in chosen)),
         preview=destination / "recovery.png",
         tables={"against S/N": [asdict(one) for one in bins], "nights": trend.tail(_TREND_NIGHTS).to_dict("records")},
     )
@@ -122,14 +82,14 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
     from dsa110_assets.imaging import ImagingOptions, image_tile
     from dsa110_assets.imaging.injection import inject_sources
     from dsa110_assets.mosaicking import TileImage, crossmatch, find_sources, make_mosaic
+    from dsa110_assets.mosaicking.finding import match_radius_arcsec
     from dsa110_assets.photometry import measure_mosaic
     from dsa110_assets.quality.recovery import draw_injections, recovery
 
     config, group = platform.config, tile.group_id
+    options = ImagingOptions.from_config(config)
     original = TileImage.of(Path(tile.directory), group)
-    reference = sky.cone(
-        sky.load_reference(reference_path(platform)), tile.ra_deg, tile.dec_deg, 0.75 * config.image_size * config.cell_arcsec / 3600
-    )
+    reference = sky.cone(sky.load_reference(reference_path(platform)), tile.ra_deg, tile.dec_deg, options.field_radius_deg)
     injected = draw_injections(
         np.random.default_rng(zlib.crc32(f"{night} {group}".encode())),
         original.plane("weight"),
@@ -139,7 +99,6 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
         config.injection_sources,
         original.beam.major_arcsec / original.cell_arcsec,
     )
-    options = ImagingOptions.from_config(config)
     scratch = work / ".tile"
     scratch.mkdir()
     inject_sources(platform.paths.calibrated_ms(group), scratch / "injected.ms", injected, options)
@@ -155,7 +114,7 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
     found = find_sources(
         *(products.image_path(scratch / "mosaic", "injected", kind) for kind in ("image", "noise")), sigma=config.source_find_sigma
     )
-    pairs = crossmatch(found, injected, max(10.0, original.beam.major_deg * 1800.0))
+    pairs = crossmatch(found, injected, match_radius_arcsec(original.beam.major_deg))
     fluxes = measure_mosaic(scratch / "mosaic", "injected", injected[["name", "ra_deg", "dec_deg"]])
     shutil.rmtree(scratch)
     return recovery(injected, fluxes, pairs).assign(observation=group)

@@ -39,13 +39,6 @@ from dsa110_assets.times import datetime_to_mjd, slot_window
 if TYPE_CHECKING:
     from dsa110_assets.variability import LightCurves, Normalisation
 
-POINTS_AT_ONCE = 4_000_000
-"""Measurements that are in memory at a time: about 1 GB."""
-SAMPLED_SOURCES = 2500
-MOST_CHANNEL_TESTS = 200
-CHANNEL_REFERENCES = 500
-"""Brightest catalogued sources whose channel fluxes normalise those of events."""
-
 
 def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | None:
     """Mosaic of all tiles of a night, of the strip with most tiles; None when the night has no good image."""
@@ -67,6 +60,8 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
     part by part, so that memory does not grow with their number.
     """
     from dsa110_assets.variability import LightCurves, apply_normalisation, fit_normalisation
+    from dsa110_assets.variability.lightcurves import parts_of
+    from dsa110_assets.variability.normalisation import sample_of
 
     end = _end_of(night)
     with platform.database.session() as session:
@@ -75,8 +70,8 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
         sources = source_table(session, active_only=False)
         epochs = set(_hourly_mosaics(session, end)) - set(excluded["mosaic_name"])
         inputs = versions_of(session, FORCED_PHOTOMETRY.name, sorted(name.removeprefix("hourly_") for name in epochs))
-        parts = _parts_of(sources["source_id"].to_numpy(), len(epochs))
-        sample = None if len(parts) < 2 else _sample_of(sources)
+        parts = parts_of(sources["source_id"].to_numpy(), len(epochs))
+        sample = None if len(parts) < 2 else sample_of(sources)
         fluxes = photometry(session, end_mjd=end, mosaic_kind=MosaicKind.HOURLY, without_excluded=True, source_ids=sample)
         if fluxes.empty or int(fluxes["source_id"].value_counts().max()) < 2:
             empty = StageResult(
@@ -142,6 +137,7 @@ def _light_curve_result(night: str, curves: LightCurves, scale: Normalisation, e
 def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
     """Variability indices and ESE scores of all normalised light curves; `rank_candidates` goes on with the events found here."""
     from dsa110_assets.variability import EventSearch, eta_v_png, metrics
+    from dsa110_assets.variability.chromatic import MOST_CHANNEL_TESTS
 
     search, tables = EventSearch(), []
     destination = platform.paths.variability_dir(night)
@@ -306,13 +302,14 @@ def source_light_curve(platform: Platform, source_id: int) -> LightCurves:
 def _event_channels(session: Session, events: Sequence[object], end_mjd: float) -> pd.DataFrame | None:
     """Normalised channel fluxes of sources with events; None where no channel was measured."""
     from dsa110_assets.variability import normalised_channels
+    from dsa110_assets.variability.chromatic import references_for
 
     numbers = [int(str(one)) for one in events]
     own = channel_photometry(session, source_ids=numbers, end_mjd=end_mjd, mosaic_kind=MosaicKind.HOURLY, without_excluded=True)
     if own.empty:
         return None
     brightest = select(Source.source_id).where(Source.reference_flux_jy.is_not(None)).order_by(Source.reference_flux_jy.desc())
-    most = min(CHANNEL_REFERENCES, POINTS_AT_ONCE // (len(set(own["mosaic_name"])) * len(set(own["channel"]))))
+    most = references_for(len(set(own["mosaic_name"])) * len(set(own["channel"])))
     references = session.scalars(brightest.limit(most)).all()
     others = sorted(set(references) - set(numbers))
     rest = channel_photometry(session, source_ids=others, end_mjd=end_mjd, mosaic_kind=MosaicKind.HOURLY, without_excluded=True)
@@ -324,6 +321,7 @@ def _event_channels(session: Session, events: Sequence[object], end_mjd: float) 
 def _light_curves(session: Session, source_ids: Sequence[int] | None = None) -> Iterator[LightCurves]:
     """Normalised light curves of some sources, or of all part by part."""
     from dsa110_assets.variability import LightCurves
+    from dsa110_assets.variability.lightcurves import parts_of
 
     columns = ("source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "is_limit")
     query = select(*[getattr(LightCurvePoint, name) for name in columns])
@@ -331,7 +329,7 @@ def _light_curves(session: Session, source_ids: Sequence[int] | None = None) -> 
         conditions = [LightCurvePoint.source_id.in_(list(source_ids))]
     else:
         known = np.array(session.scalars(select(Source.source_id).order_by(Source.source_id)).all())
-        conditions = [LightCurvePoint.source_id.between(*part) for part in _parts_of(known, len(_hourly_mosaics(session)))]
+        conditions = [LightCurvePoint.source_id.between(*part) for part in parts_of(known, len(_hourly_mosaics(session)))]
     for condition in conditions:
         points = read_frame_bulk(session, query.where(condition), categories=["mosaic_name"])
         if len(points):
@@ -340,19 +338,6 @@ def _light_curves(session: Session, source_ids: Sequence[int] | None = None) -> 
 
 def _hourly_mosaics(session: Session, end_mjd: float = 1e9) -> Sequence[str]:
     return session.scalars(select(MosaicRow.name).where(MosaicRow.kind == MosaicKind.HOURLY, MosaicRow.mid_mjd < end_mjd)).all()
-
-
-def _parts_of(source_ids: np.ndarray, n_epochs: int) -> list[tuple[int, int]]:
-    """First and last identifier of runs of sources with at most `POINTS_AT_ONCE` measurements."""
-    step = max(1, POINTS_AT_ONCE // max(n_epochs, 1))
-    ordered = np.sort(source_ids)
-    return [(int(ordered[i]), int(ordered[min(i + step, ordered.size) - 1])) for i in range(0, ordered.size, step)]
-
-
-def _sample_of(sources: pd.DataFrame) -> list[int]:
-    """The brightest catalogued sources, which may become references, and an even sample of all, which shows the noise between epochs."""
-    bright = sources.sort_values("reference_flux_jy", ascending=False, na_position="last")["source_id"].head(SAMPLED_SOURCES)
-    return sorted({*bright.tolist(), *sources["source_id"].iloc[:: max(1, len(sources) // SAMPLED_SOURCES)].tolist()})
 
 
 def _end_of(night: str) -> float:

@@ -6,14 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from dsa110_assets.catalogs import calibrators, sky, surveys
-from dsa110_assets.common.directions import angular_separation_rad
+from dsa110_assets.catalogs import calibrators, observers, sky, surveys
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import ConfigurationError, NonRetriableError
+from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.registry.queries.quality import upsert_reference_catalog
 from dsa110_assets.registry.queries.sources import retire_sources, upsert_sources
 from dsa110_assets.stages.platform import Platform
@@ -24,8 +22,6 @@ from dsa110_assets.stages.table import CALIBRATOR_CATALOG, MONITORED_SOURCES, NV
 
 CALIBRATORS_FILE = "vla_calibrators.sqlite3"
 REFERENCE_FILE = "nvss.parquet"
-SAME_POSITION_ARCSEC = 5.0
-"""NVSS positions are good to 1 arcsec for sources that matter here; its beam is 45 arcsec."""
 
 
 def calibrators_path(platform: Platform) -> Path:
@@ -97,8 +93,8 @@ def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
     bright = pd.DataFrame(reference.loc[reference["flux_jy"] >= platform.config.photometry_min_catalog_jy])
     bright = bright.rename(columns={"flux_jy": "reference_flux_jy"})
     source = platform.config.monitored_sources_file
-    own = _read_monitored(source) if source is not None else bright.iloc[:0]
-    bright, own = _named_by_observer(bright, own)
+    own = observers.read_list(source) if source is not None else bright.iloc[:0]
+    bright, own = observers.named_by_observer(bright, own)
     with measured() as cost, platform.database.session() as session:
         for origin, positions in (("nvss", bright), ("monitored", own)):
             upsert_sources(session, positions, origin=origin)
@@ -132,35 +128,3 @@ def _source(platform: Platform, product: Product) -> Path:
 
 def _remember(session: Session, name: str, path: Path, source: Path, number: int) -> None:
     upsert_reference_catalog(session, name=name, path=str(path), origin=str(source), n_rows=number)
-
-
-def _read_monitored(source: Path) -> pd.DataFrame:
-    """An observer's list: CSV with name, ra_deg, dec_deg (ICRS)."""
-    try:
-        table = pd.read_csv(source)
-    except (OSError, ValueError) as error:
-        raise NonRetriableError(
-            source, f"cannot be read as CSV ({error})", "mend the file or set PIPELINE_MONITORED_SOURCES_FILE"
-        ) from error
-    if not {"name", "ra_deg", "dec_deg"} <= set(table.columns):
-        raise NonRetriableError(source, f"columns are {list(table.columns)}, expected name, ra_deg, dec_deg", "mend the header line")
-    return table
-
-
-def _named_by_observer(bright: pd.DataFrame, own: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A catalogue source on the observer's list is measured once, under the observer's name and with the catalogue's flux."""
-    own = own.reset_index(drop=True).assign(reference_flux_jy=float("nan"))
-    if own.empty or bright.empty:
-        return bright, own
-    separation = np.degrees(
-        angular_separation_rad(
-            np.radians(own["ra_deg"].to_numpy())[:, None],
-            np.radians(own["dec_deg"].to_numpy())[:, None],
-            np.radians(bright["ra_deg"].to_numpy())[None, :],
-            np.radians(bright["dec_deg"].to_numpy())[None, :],
-        )
-    )
-    nearest = separation.argmin(axis=1)
-    same = separation.min(axis=1) * 3600 < SAME_POSITION_ARCSEC
-    own.loc[same, "reference_flux_jy"] = bright["reference_flux_jy"].to_numpy()[nearest[same]]
-    return bright.drop(index=bright.index[nearest[same]]), own

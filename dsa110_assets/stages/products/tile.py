@@ -228,7 +228,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 raise NonRetriableError(group_id, "it has no calibrated Measurement Set", "make `calibrated_ms` first")
             inputs = versions_of(session, CALIBRATED_MS.name, [group_id]) | versions_of(session, NVSS_CATALOG.name, ["all"])
         options = ImagingOptions.from_config(platform.config)
-        near = sky.cone(reference, raw.ra_deg, raw.dec_deg, 0.75 * options.image_size * options.cell_arcsec / 3600)
+        near = sky.cone(reference, raw.ra_deg, raw.dec_deg, options.field_radius_deg)
         with measured() as cost, publication.publish(destination) as staged:
             staged.mkdir()
             report = image_tile(
