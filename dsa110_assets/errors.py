@@ -50,6 +50,10 @@ class LeaseLostError(NonRetriableError):
     """The observation belongs to another attempt by now; what this one still does must not be recorded."""
 
 
+class MeasurementSetError(NonRetriableError):
+    """A path is not a Measurement Set, or one with another layout than this platform writes, or one that is not calibrated."""
+
+
 class NoCalibratorError(NonRetriableError):
     """No catalogued calibrator with a flux at 20 cm transits in the data."""
 

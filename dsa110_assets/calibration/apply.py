@@ -7,7 +7,6 @@ pitfall 13), the keyword ``DSA110_CALIBRATED``, and weights in 1/Jy**2. What doe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,16 @@ from numpy.typing import NDArray
 
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
 from dsa110_assets.calibration.layout import create_like, set_channels
-from dsa110_assets.calibration.model import read_frequency_hz, row_blocks
 from dsa110_assets.common.instrument import cutoff_radius_rad
-from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD, read_apparent_scale
+from dsa110_assets.common.measurement_sets import (
+    Summary,
+    integrations,
+    mark_calibrated,
+    open_table,
+    read_apparent_scale,
+    read_summary,
+    row_blocks,
+)
 from dsa110_assets.common.smearing import largest_bandwidth_loss
 from dsa110_assets.errors import CalibrationMismatchError, CalibrationQualityError, ConfigurationError
 from dsa110_assets.strips import TOLERANCE_DEG, in_strip
@@ -79,30 +85,25 @@ def apply_calibration(
         CalibrationMismatchError: a table is of another declination strip, band or array.
         ConfigurationError: ``chan_avg`` does not divide the number of channels, no tables, or an unknown interpolation.
     """
-    from casacore.tables import table
-
     if not tables:
         raise ConfigurationError("apply", "no calibration tables are given", "give a bandpass and a gain table")
     if interpolation not in ("linear", "nearest"):
         raise ConfigurationError("apply", f"unknown interpolation {interpolation!r}", "use linear or nearest")
     if out.exists():
         raise ConfigurationError(out, "already exists", "give a staging path; publication replaces the product")
-    frequency = read_frequency_hz(ms)
-    with table(f"{ms}::ANTENNA", ack=False) as antenna:
-        names = tuple(str(n) for n in antenna.getcol("NAME"))
-    with table(f"{ms}::SPECTRAL_WINDOW", ack=False) as window:
-        width = np.abs(np.asarray(window.getcell("CHAN_WIDTH", 0), dtype=np.float64))
+    about = read_summary(ms)
+    names, frequency, width = about.antenna_names, about.frequency_hz, about.channel_width_hz
     read = [one if isinstance(one, CalTable) else read_caltable(one) for one in tables]
     paths = tuple(one.path for one in read)
-    _check_strip(ms, read, declination_tolerance_deg)
+    _check_strip(ms, about, read, declination_tolerance_deg)
     solutions = [fit_to_data(one, names, frequency, width) for one in read]
-    with table(str(ms), ack=False) as main:
+    with open_table(ms) as main:
         factor, loss = _factor(main, frequency, width, max_smearing, chan_avg)
         rows = np.flatnonzero(main.getcol("ANTENNA1") != main.getcol("ANTENNA2"))
         if rows.size == 0:
             raise CalibrationQualityError(ms, "has no cross-correlations", "convert the observation again")
         create_like(main, out, n_rows=rows.size, n_channels=frequency.size // factor)
-        with table(str(out), readonly=False, ack=False) as new:
+        with open_table(out, writable=True) as new:
             totals = _transform(main, new, solutions, factor, sefd_jy, float(width[0]), interpolation, progress)
             if totals.unflagged_after == 0 or not totals.amplitudes or np.median(totals.amplitudes) == 0:
                 raise CalibrationQualityError(
@@ -116,7 +117,7 @@ def apply_calibration(
                 "interpolation": interpolation,
                 "provenance": dict(provenance or {}),
             }
-            new.putkeyword(CALIBRATED_KEYWORD, json.dumps(record, sort_keys=True))
+            mark_calibrated(new, record)
     set_channels(out, frequency.reshape(-1, factor).mean(axis=1), width.reshape(-1, factor).sum(axis=1))
     _append_history(out, record)
     n_after = rows.size * (frequency.size // factor) * 2
@@ -220,12 +221,9 @@ def fit_to_data(solutions: CalTable, names: Sequence[str], frequency: NDArray[np
     return SolutionsOnData(solutions.time_s, gain, flag)
 
 
-def _check_strip(ms: Path, tables: Sequence[CalTable], tolerance_deg: float) -> None:
+def _check_strip(ms: Path, about: Summary, tables: Sequence[CalTable], tolerance_deg: float) -> None:
     """Refuse tables of another declination strip. Both are phase centres in ICRS: apparent strips differ by up to 0.1 deg more."""
-    from casacore.tables import table
-
-    with table(f"{ms}::FIELD", ack=False) as field:
-        declination_deg = float(np.degrees(np.asarray(field.getcell("PHASE_DIR", 0))[0, 1]))
+    declination_deg = float(np.degrees(about.phase_dec_rad))
     for one in tables:
         if one.declination_deg is not None and not in_strip(one.declination_deg, declination_deg, tolerance_deg):
             raise CalibrationMismatchError(
@@ -264,8 +262,7 @@ def _transform(
     gain_flag: NDArray[np.bool_] = np.zeros(0, dtype=bool)
     gain_time = np.nan
     written = 0
-    starts = np.append(np.flatnonzero(np.diff(time_column, prepend=np.nan) != 0), time_column.size)
-    for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+    for first, last in integrations(time_column):
         for offset, count in row_blocks(last - first, n_chan):
             start = first + offset
             if progress is not None:
@@ -348,12 +345,10 @@ def _write_block(
 
 def _append_history(out: Path, record: Mapping[str, Any]) -> None:
     """One line of HISTORY for each fact, so that a person who opens the file sees what was applied."""
-    from casacore.tables import table
-
     lines = [f"{key} = {value}" for key, value in record.items()]
-    with table(str(out), ack=False) as main:
+    with open_table(out) as main:
         last_s = float(np.max(main.getcol("TIME")))
-    with table(f"{out}::HISTORY", readonly=False, ack=False) as history:
+    with open_table(out, "HISTORY", writable=True) as history:
         first = history.nrows()
         history.addrows(len(lines))
         for i, line in enumerate(lines):

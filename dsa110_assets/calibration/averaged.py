@@ -16,8 +16,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dsa110_assets.calibration.model import ModelReport, TileModel, build_model, read_frequency_hz
-from dsa110_assets.common.measurement_sets import read_apparent_scale, read_averaging, read_tile_pointing
+from dsa110_assets.calibration.model import ModelReport, TileModel, build_model
+from dsa110_assets.common.measurement_sets import (
+    integrations,
+    open_table,
+    read_apparent_scale,
+    read_averaging,
+    read_summary,
+    read_tile_pointing,
+)
 from dsa110_assets.errors import CalibrationQualityError, NonRetriableError
 
 
@@ -65,9 +72,8 @@ def average_for_solving(
         NonRetriableError: ``sky`` is None and ``ms`` has no MODEL_DATA.
         CalibrationQualityError: nothing is unflagged, or the model is zero (pitfall 11).
     """
-    from casacore.tables import table
-
-    frequency = read_frequency_hz(ms)
+    about = read_summary(ms)
+    names, frequency = about.antenna_names, about.frequency_hz
     model = (
         None
         if sky is None
@@ -80,9 +86,7 @@ def average_for_solving(
             averaging=read_averaging(ms) if smearing else None,
         )
     )
-    with table(f"{ms}::ANTENNA", ack=False) as antenna:
-        names = tuple(str(n) for n in antenna.getcol("NAME"))
-    with table(str(ms), ack=False) as main:
+    with open_table(ms) as main:
         if model is None and "MODEL_DATA" not in main.colnames():
             raise NonRetriableError(ms, "has no MODEL_DATA", "give the catalogue sky, or predict the model first")
         sums = _Sums.empty(main, frequency.size, integrations)
@@ -93,16 +97,14 @@ def average_for_solving(
         if not np.any(sums.model):
             raise CalibrationQualityError(ms, "the calibrator's model is zero everywhere", "predict the model (it must not be zero)")
         _write(main, out, sums)
-        time_s = np.unique(main.getcol("TIME"))
-        interval = float(main.getcell("INTERVAL", 0))
     return AveragedTile(
         path=out,
         flagged_fraction=flagged,
         antenna_names=names,
         n_times=sums.n_slots_in_time,
         n_channels=frequency.size,
-        centre_mjd=float(time_s.min() + time_s.max()) / 2 / 86400.0,
-        duration_s=float(np.ptp(time_s)) + interval,
+        centre_mjd=about.middle_mjd,
+        duration_s=about.duration_s,
         model=None if model is None else model.report(),
     )
 
@@ -161,15 +163,15 @@ def _fill(main: Any, model: TileModel | None, sums: _Sums, progress: Callable[[f
     n_bl = sums.ant1.size
     key = {(int(i), int(j)): k for k, (i, j) in enumerate(zip(sums.ant1, sums.ant2, strict=True))}
     time_column = np.asarray(main.getcol("TIME"))
-    starts = np.flatnonzero(np.diff(time_column, prepend=np.nan) != 0)
-    if starts.size != len(sums.bin_of_time):
+    runs = integrations(time_column)
+    if len(runs) != len(sums.bin_of_time):
         msg = "rows are not ordered by time; conversion writes them so"
         raise NonRetriableError(main.name(), msg, "convert the observation again")
-    counts = np.diff(np.append(starts, time_column.size))
     scale = read_apparent_scale(main)
-    for number, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
+    for number, (start, end) in enumerate(runs):
+        count = end - start
         if progress is not None:
-            progress(number / starts.size)
+            progress(number / len(runs))
         a1, a2 = main.getcol("ANTENNA1", start, count), main.getcol("ANTENNA2", start, count)
         bin_ = sums.bin_of_time[float(time_column[start])]
         slot = np.array([-1 if i == j else bin_ * n_bl + key[(int(i), int(j))] for i, j in zip(a1, a2, strict=True)], dtype=np.int64)
@@ -192,8 +194,6 @@ def _fill(main: Any, model: TileModel | None, sums: _Sums, progress: Callable[[f
 
 
 def _write(main: Any, out: Path, sums: _Sums) -> None:
-    from casacore.tables import table
-
     from dsa110_assets.calibration.layout import create_like
 
     has = sums.weight > 0
@@ -202,7 +202,7 @@ def _write(main: Any, out: Path, sums: _Sums) -> None:
     n_slots, n_chan, _ = sums.data.shape
     count = sums.rows[present].astype(np.float64)
     create_like(main, out, n_rows=present.size, n_channels=n_chan, columns=("DATA", "MODEL_DATA"))
-    with table(str(out), readonly=False, ack=False) as ms:
+    with open_table(out, writable=True) as ms:
         ms.putcol("DATA", (sums.data / safe)[present])
         ms.putcol("MODEL_DATA", (sums.model / safe)[present])
         ms.putcol("FLAG", ~has[present])

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.measurement_sets import open_table
+
 _TILE_BYTES = 1 << 20
 _SUBTABLES = (
     "ANTENNA", "DATA_DESCRIPTION", "FEED", "FIELD", "FLAG_CMD", "HISTORY", "OBSERVATION", "POINTING", "POLARIZATION", "PROCESSOR",
@@ -65,11 +67,9 @@ def create_like(main: Any, out: Path, *, n_rows: int, n_channels: int, columns: 
 
 def _fill_feed(out: Path) -> None:
     """Two linear receptors per antenna where FEED is empty: without them CASA's solvers abort the process."""
-    from casacore.tables import table
-
-    with table(f"{out}::ANTENNA", ack=False) as antenna:
+    with open_table(out, "ANTENNA") as antenna:
         n = antenna.nrows()
-    with table(f"{out}::FEED", readonly=False, ack=False) as feed:
+    with open_table(out, "FEED", writable=True) as feed:
         if feed.nrows() > 0:
             return
         feed.addrows(n)
@@ -96,9 +96,7 @@ def _tiled(name: str, shape: Sequence[int]) -> dict[str, Any]:
 
 def set_channels(ms: Path, frequency_hz: NDArray[np.float64], width_hz: NDArray[np.float64]) -> None:
     """Rewrite the channels of the one spectral window."""
-    from casacore.tables import table
-
-    with table(f"{ms}::SPECTRAL_WINDOW", readonly=False, ack=False) as window:
+    with open_table(ms, "SPECTRAL_WINDOW", writable=True) as window:
         window.putcell("NUM_CHAN", 0, int(frequency_hz.size))
         window.putcell("CHAN_FREQ", 0, frequency_hz)
         for name in ("CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):

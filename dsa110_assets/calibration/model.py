@@ -8,7 +8,6 @@ unpolarised: XX = YY = I, each in Jy. What does not belong here: where fluxes co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,15 @@ from numpy.typing import NDArray
 from dsa110_assets.common.directions import TilePointing, angular_separation_rad
 from dsa110_assets.common.instrument import airy_power_beam
 from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, direction_cosines
-from dsa110_assets.common.measurement_sets import read_apparent_scale, read_averaging, read_tile_pointing
+from dsa110_assets.common.measurement_sets import (
+    SECONDS_PER_DAY,
+    open_table,
+    read_apparent_scale,
+    read_averaging,
+    read_channels,
+    read_tile_pointing,
+    row_blocks,
+)
 from dsa110_assets.common.smearing import Averaging
 from dsa110_assets.errors import FluxScaleError, NonRetriableError
 
@@ -28,7 +35,6 @@ REFERENCE_FREQUENCY_HZ = 1.4e9
 DEFAULT_SPECTRAL_INDEX = -0.7
 PART_OF = "part_of"
 """Optional column of a sky: name of the source that a row is a component of."""
-SECONDS_PER_DAY = 86400.0
 
 
 @dataclass(frozen=True)
@@ -167,27 +173,6 @@ def build_model(
     )
 
 
-def read_frequency_hz(ms: Path) -> NDArray[np.float64]:
-    """Channel centres of the one spectral window, shape (Nchan,).
-
-    Raises:
-        NonRetriableError: not exactly one spectral window.
-    """
-    from casacore.tables import table
-
-    with table(f"{ms}::SPECTRAL_WINDOW", ack=False) as window:
-        if window.nrows() != 1:
-            raise NonRetriableError(ms, f"has {window.nrows()} spectral windows, expected 1", "convert the observation again")
-        return np.asarray(window.getcell("CHAN_FREQ", 0), dtype=np.float64)
-
-
-def row_blocks(n_rows: int, n_chan: int, *, bytes_per_block: int = 256 << 20) -> Iterator[tuple[int, int]]:
-    """(first row, number of rows) of blocks whose visibilities of two polarizations take about ``bytes_per_block``."""
-    step = max(1, bytes_per_block // (n_chan * 2 * 8))
-    for start in range(0, n_rows, step):
-        yield start, min(step, n_rows - start)
-
-
 def predict_model(
     ms: Path, sky: pd.DataFrame, *, min_apparent_jy: float = 0.05, radius_deg: float = 3.0, smearing: bool = True
 ) -> ModelReport:
@@ -204,17 +189,15 @@ def predict_model(
         FluxScaleError: a source in the field has no flux.
         NonRetriableError: no source is bright enough: MODEL_DATA is never left at zero (pitfall 11).
     """
-    from casacore.tables import table
-
     model = build_model(
         sky,
         read_tile_pointing(ms),
-        read_frequency_hz(ms),
+        read_channels(ms)[0],
         min_apparent_jy=min_apparent_jy,
         radius_deg=radius_deg,
         averaging=read_averaging(ms) if smearing else None,
     )
-    with table(str(ms), readonly=False, ack=False) as main:
+    with open_table(ms, writable=True) as main:
         _add_model_column(main)
         n_pol = main.getcell("DATA", 0).shape[1]
         for start, count in row_blocks(main.nrows(), model.frequency_hz.size):

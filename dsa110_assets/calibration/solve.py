@@ -24,6 +24,7 @@ from dsa110_assets.calibration.caltable import read_caltable
 from dsa110_assets.calibration.casa_child import run_tasks
 from dsa110_assets.calibration.model import ModelReport
 from dsa110_assets.calibration.quality import CaltableQuality, assess
+from dsa110_assets.common.measurement_sets import read_summary
 from dsa110_assets.errors import CalibrationQualityError, ChildFailedError, ConfigurationError, NonRetriableError
 
 DELAY_TABLE = "delay.cal"
@@ -217,11 +218,8 @@ def refant_order(tile: AveragedTile, wanted: str, *, max_flagged: float = MAX_RE
 
 def _integrations(ms: Path, solint: str) -> int:
     """How many integrations the solver's copy may average for a solution interval."""
-    from casacore.tables import table
-
-    with table(str(ms), ack=False) as main:
-        n_times = int(np.unique(main.getcol("TIME")).size)
-        interval_s = float(main.getcell("INTERVAL", 0))
+    about = read_summary(ms)
+    n_times, interval_s = about.time_s.size, about.integration_s
     if solint == "inf":
         return max(1, -(-n_times // _INF_BINS))
     if solint == "int":

@@ -19,8 +19,16 @@ from numpy.typing import NDArray
 
 from dsa110_assets.calibration.apply import SolutionsOnData, combined, fit_to_data
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
-from dsa110_assets.calibration.model import build_model, read_frequency_hz, row_blocks
-from dsa110_assets.common.measurement_sets import read_apparent_scale, read_averaging, read_tile_pointing
+from dsa110_assets.calibration.model import build_model
+from dsa110_assets.common.measurement_sets import (
+    integrations,
+    open_table,
+    read_apparent_scale,
+    read_averaging,
+    read_summary,
+    read_tile_pointing,
+    row_blocks,
+)
 
 MIN_SIGNIFICANCE = 5.0
 MAX_PHASE_ERROR_DEG = 10.0
@@ -70,9 +78,8 @@ def solve_tile_phases(
         NonRetriableError: no catalogue source is in the tile.
         CalibrationMismatchError: a table does not fit the data.
     """
-    from casacore.tables import table
-
-    frequency = read_frequency_hz(ms)
+    about = read_summary(ms)
+    names, frequency = about.antenna_names, about.frequency_hz
     averaging = read_averaging(ms)
     model = build_model(
         sky,
@@ -82,11 +89,9 @@ def solve_tile_phases(
         radius_deg=radius_deg,
         averaging=averaging if smearing else None,
     )
-    with table(f"{ms}::ANTENNA", ack=False) as antenna:
-        names = tuple(str(n) for n in antenna.getcol("NAME"))
     width = np.full(frequency.size, averaging.channel_hz * averaging.channels)
     solutions = [fit_to_data(one if isinstance(one, CalTable) else read_caltable(one), names, frequency, width) for one in tables]
-    with table(str(ms), ack=False) as main:
+    with open_table(ms) as main:
         correlation, power = _correlate(main, model.predict, solutions, len(names), frequency.size, progress)
         time_s = float(np.mean(main.getcol("TIME")))
         power *= 2.0 * float(width[0]) * float(main.getcell("INTERVAL", 0)) / sefd_jy**2
@@ -129,8 +134,7 @@ def _correlate(
     q = np.zeros((2, 2, n_ants, n_ants))
     time_column = np.asarray(main.getcol("TIME"))
     scale = read_apparent_scale(main)
-    starts = np.append(np.flatnonzero(np.diff(time_column, prepend=np.nan) != 0), time_column.size)
-    for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+    for first, last in integrations(time_column):
         if progress is not None:
             progress(first / time_column.size)
         gain, gain_flag = combined(solutions, float(time_column[first]), "linear", n_chan)

@@ -6,16 +6,14 @@ every visibility. It does not judge the calibration; that is `quality`.
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dsa110_assets.calibration.apply import ApplyReport
-from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD
-from dsa110_assets.errors import ProductVerificationError
+from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD, calibration_of, open_table, row_blocks
+from dsa110_assets.errors import MeasurementSetError, ProductVerificationError, StorageError
 
 _SUBTABLES = ("ANTENNA", "DATA_DESCRIPTION", "FEED", "FIELD", "HISTORY", "OBSERVATION", "POLARIZATION", "SPECTRAL_WINDOW")
 _BLOCK_BYTES = 64 << 20
@@ -33,7 +31,7 @@ def verify_calibrated(path: Path, report: ApplyReport) -> None:
     """
     try:
         _verify(path, report)
-    except (RuntimeError, OSError, KeyError, IndexError, ValueError) as error:
+    except (RuntimeError, OSError, KeyError, IndexError, ValueError, MeasurementSetError, StorageError) as error:
         raise _bad(path, f"cannot be read back ({error})") from error
 
 
@@ -42,23 +40,22 @@ def _bad(path: Path, cause: str) -> ProductVerificationError:
 
 
 def _verify(path: Path, report: ApplyReport) -> None:
-    from casacore.tables import table
-
     missing = [name for name in _SUBTABLES if not (path / name / "table.dat").is_file()]
     if missing or not (path / "table.dat").is_file():
         raise _bad(path, f"incomplete: {missing or 'the main table'} missing")
-    with table(os.fspath(path / "SPECTRAL_WINDOW"), ack=False) as window:
+    with open_table(path, "SPECTRAL_WINDOW") as window:
         frequency = np.asarray(window.getcell("CHAN_FREQ", 0))
     if frequency.shape != (report.n_channels,) or np.any(np.diff(frequency) <= 0):
         raise _bad(path, f"has {frequency.size} channels, expected {report.n_channels} in ascending order")
     for name in ("ANTENNA", "FIELD", "OBSERVATION", "HISTORY"):
-        with table(os.fspath(path / name), ack=False) as subtable:
+        with open_table(path, name) as subtable:
             if subtable.nrows() == 0:
                 raise _bad(path, f"{name} has no rows")
-    with table(os.fspath(path), ack=False) as ms:
-        if CALIBRATED_KEYWORD not in ms.keywordnames():
+    record = calibration_of(path)
+    with open_table(path) as ms:
+        if record is None:
             raise _bad(path, f"does not say that it is calibrated (keyword {CALIBRATED_KEYWORD})")
-        averaged = json.loads(ms.getkeyword(CALIBRATED_KEYWORD))["channels_averaged"]
+        averaged = record["channels_averaged"]
         if averaged != report.channels_averaged:
             raise _bad(path, f"says that {averaged} channels were averaged, expected {report.channels_averaged}")
         if ms.nrows() != report.n_rows:
@@ -76,9 +73,8 @@ def _verify(path: Path, report: ApplyReport) -> None:
 def _read_all(path: Path, ms: Any, n_channels: int) -> int:
     """Read all visibilities; returns how many are not flagged. Holes of a broken write read as zeros: they contradict the other columns."""
     unflagged = 0
-    step = max(1, _BLOCK_BYTES // (n_channels * 2 * 8))
-    for row in range(0, ms.nrows(), step):
-        data, flag, weight = (np.asarray(ms.getcol(name, row, step)) for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM"))
+    for row, count in row_blocks(ms.nrows(), n_channels, bytes_per_block=_BLOCK_BYTES):
+        data, flag, weight = (np.asarray(ms.getcol(name, row, count)) for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM"))
         if data.shape[1:] != (n_channels, 2) or flag.shape != data.shape or weight.shape != data.shape:
             raise _bad(path, f"cells have shapes {data.shape[1:]}, {flag.shape[1:]}, {weight.shape[1:]}, expected {(n_channels, 2)}")
         if not np.all(np.isfinite(data)) or not np.all(np.isfinite(weight)):

@@ -140,9 +140,10 @@ def apply(
 
 
 def _must_exist(ms: Path) -> None:
+    from dsa110_assets.common.measurement_sets import is_measurement_set
     from dsa110_assets.errors import ConfigurationError
 
-    if not (ms / "table.dat").is_file():
+    if not is_measurement_set(ms):
         raise ConfigurationError(ms, "is not a Measurement Set", "give the path of one, made by conversion")
 
 

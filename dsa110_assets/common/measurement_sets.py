@@ -1,39 +1,146 @@
-"""Measurement Sets of the platform: what each says about itself, read in one way."""
+"""Measurement Sets of the platform: how they are opened, what they say about themselves, in which portions they are read.
+
+A Measurement Set is *calibrated* if its main table carries the keyword `CALIBRATED_KEYWORD`: then DATA are in Jy, and there
+is no CORRECTED_DATA that could be absent or empty (pitfall 13). Nothing else counts as calibrated. Rows are ordered by
+time; there is one field, and one spectral window with ascending channels.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsa110_assets.common.directions import TilePointing
 from dsa110_assets.common.smearing import Averaging
+from dsa110_assets.errors import MeasurementSetError, StorageError
 
 CALIBRATED_KEYWORD = "DSA110_CALIBRATED"
 """Keyword of a calibrated Measurement Set: JSON that says, among others, how many channels were averaged."""
 SCALE_KEYWORD = "DSA110_APPARENT_SCALE"
-"""Keyword of a Measurement Set with geometric baselines: apparent over ICRS angle at its phase centre (`apparent_scale`)."""
+"""Keyword of a Measurement Set with geometric baselines: apparent over ICRS angle at its phase centre (`directions.apparent_scale`)."""
+SECONDS_PER_DAY = 86400.0
+_AGAIN = "make the measurement_set of this observation again"
 
 
-def read_apparent_scale(main: Any) -> float:
-    """Factor that turns an open Measurement Set's UVW into baselines for ICRS directions.
+# --- opening --------------------------------------------------------------------------------------------------------
+def is_measurement_set(path: Path) -> bool:
+    """Whether there is a main table."""
+    return (path / "table.dat").is_file()
 
-    1 where the keyword is absent: other programs' data, and calibrated data, whose UVW carry the factor already.
+
+def open_table(ms: Path, subtable: str = "", *, writable: bool = False) -> Any:
+    """Open the main table or a subtable; a context manager that closes it.
+
+    Args:
+        ms: the Measurement Set.
+        subtable: name of a subtable; empty for the main table.
+        writable: False does not let anything be written.
+
+    Raises:
+        MeasurementSetError: there is no such table.
+        StorageError: it is there and cannot be opened.
     """
-    return float(main.getkeyword(SCALE_KEYWORD)) if SCALE_KEYWORD in main.keywordnames() else 1.0
+    from casacore.tables import table
+
+    if not is_measurement_set(ms):
+        raise MeasurementSetError(ms, "is not a Measurement Set", "give the path of one; the calibrated_ms asset makes calibrated ones")
+    if not (ms / subtable / "table.dat").is_file():
+        raise MeasurementSetError(ms, f"has no table {subtable}", _AGAIN)
+    try:
+        return table(str(ms / subtable), readonly=not writable, ack=False)
+    except RuntimeError as error:
+        raise StorageError(ms, f"{subtable or 'the main table'} cannot be opened ({error})", "look at the disk, then retry") from error
+
+
+# --- what it says about itself --------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Summary:
+    """What the visibilities of a Measurement Set belong to.
+
+    ``time_s``: middles of the integrations, MJD seconds, UTC, ascending, (Ntimes,). ``integration_s``: length of one. ``frequency_hz``,
+    ``channel_width_hz``: of the channels, (Nchan,). ``phase_ra_rad``, ``phase_dec_rad``: ICRS phase centre. ``antenna_names``: in
+    order of their numbers. ``field_name``. ``telescope_name``: as CASA knows it (pitfall 6).
+    """
+
+    time_s: NDArray[np.float64]
+    integration_s: float
+    frequency_hz: NDArray[np.float64]
+    channel_width_hz: NDArray[np.float64]
+    phase_ra_rad: float
+    phase_dec_rad: float
+    antenna_names: tuple[str, ...]
+    field_name: str
+    telescope_name: str
+
+    @property
+    def middle_mjd(self) -> float:
+        """UTC MJD of the middle between the first and the last integration."""
+        return float(self.time_s.min() + self.time_s.max()) / 2 / SECONDS_PER_DAY
+
+    @property
+    def duration_s(self) -> float:
+        """From the beginning of the first integration to the end of the last."""
+        return float(np.ptp(self.time_s)) + self.integration_s
+
+
+def read_summary(ms: Path) -> Summary:
+    """Summary of a Measurement Set; no visibility is read.
+
+    Raises:
+        MeasurementSetError: it is not one, has no rows, or not exactly one spectral window.
+    """
+    frequency_hz, channel_width_hz = read_channels(ms)
+    with open_table(ms) as main:
+        if main.nrows() == 0:
+            raise MeasurementSetError(ms, "has no rows", _AGAIN)
+        time_s = np.unique(np.asarray(main.getcol("TIME"), dtype=np.float64))
+        integration_s = float(main.getcell("INTERVAL", 0))
+    with open_table(ms, "FIELD") as field:
+        phase = np.asarray(field.getcell("PHASE_DIR", 0), dtype=np.float64)[0]
+        field_name = str(field.getcell("NAME", 0))
+    with open_table(ms, "ANTENNA") as antenna:
+        names = tuple(str(name) for name in antenna.getcol("NAME"))
+    with open_table(ms, "OBSERVATION") as observation:
+        telescope = str(observation.getcell("TELESCOPE_NAME", 0)) if observation.nrows() else ""
+    return Summary(
+        time_s=time_s,
+        integration_s=integration_s,
+        frequency_hz=frequency_hz,
+        channel_width_hz=channel_width_hz,
+        phase_ra_rad=float(phase[0]),
+        phase_dec_rad=float(phase[1]),
+        antenna_names=names,
+        field_name=field_name,
+        telescope_name=telescope,
+    )
+
+
+def read_channels(ms: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres and widths (positive) of the channels of the one spectral window, Hz, (Nchan,) each.
+
+    Raises:
+        MeasurementSetError: not exactly one spectral window.
+    """
+    with open_table(ms, "SPECTRAL_WINDOW") as window:
+        if window.nrows() != 1:
+            raise MeasurementSetError(ms, f"has {window.nrows()} spectral windows, expected 1", _AGAIN)
+        frequency_hz = np.asarray(window.getcell("CHAN_FREQ", 0), dtype=np.float64)
+        return frequency_hz, np.abs(np.atleast_1d(np.asarray(window.getcell("CHAN_WIDTH", 0), dtype=np.float64)))
 
 
 def read_tile_pointing(ms: Path) -> TilePointing:
-    """Read where a tile looked from its Measurement Set (POINTING and FIELD tables, written by `conversion`)."""
-    from casacore.tables import table
-
-    with table(f"{ms}::FIELD", ack=False) as field:
+    """Where a tile looked (POINTING and FIELD tables, written by `conversion`)."""
+    with open_table(ms, "FIELD") as field:
         phase = np.asarray(field.getcell("PHASE_DIR", 0), dtype=np.float64)[0]
-    with table(f"{ms}::POINTING", ack=False) as pointing:
+    with open_table(ms, "POINTING") as pointing:
         first = pointing.query("ANTENNA_ID == 0", sortlist="TIME", columns="TIME, DIRECTION")
-        time_mjd = np.asarray(first.getcol("TIME"), dtype=np.float64) / 86400.0
+        time_mjd = np.asarray(first.getcol("TIME"), dtype=np.float64) / SECONDS_PER_DAY
         direction = np.asarray(first.getcol("DIRECTION"), dtype=np.float64)[:, 0, :]
         first.close()
     degrees = np.degrees(direction)
@@ -46,14 +153,62 @@ def read_tile_pointing(ms: Path) -> TilePointing:
     )
 
 
+def read_apparent_scale(main: Any) -> float:
+    """Factor that turns an open Measurement Set's UVW into baselines for ICRS directions.
+
+    1 where the keyword is absent: other programs' data, and calibrated data, whose UVW carry the factor already.
+    """
+    return float(main.getkeyword(SCALE_KEYWORD)) if SCALE_KEYWORD in main.keywordnames() else 1.0
+
+
 def read_averaging(ms: Path) -> Averaging:
     """What the visibilities of a Measurement Set of the platform are means over; a calibrated one says how many channels."""
-    from casacore.tables import table
-
-    with table(f"{ms}::SPECTRAL_WINDOW", ack=False) as window:
-        width_hz = abs(float(np.atleast_1d(window.getcell("CHAN_WIDTH", 0))[0]))
-    with table(str(ms), ack=False) as main:
+    _, width_hz = read_channels(ms)
+    with open_table(ms) as main:
         integration_s = float(main.getcell("INTERVAL", 0))
-        record = json.loads(main.getkeyword(CALIBRATED_KEYWORD)) if CALIBRATED_KEYWORD in main.keywordnames() else {}
-    channels = int(record.get("channels_averaged", 1))
-    return Averaging(width_hz / channels, integration_s, channels)
+    channels = int((calibration_of(ms) or {}).get("channels_averaged", 1))
+    return Averaging(float(width_hz[0]) / channels, integration_s, channels)
+
+
+# --- calibrated or not ----------------------------------------------------------------------------------------------
+def mark_calibrated(main: Any, record: Mapping[str, Any]) -> None:
+    """Declare an open Measurement Set calibrated, with what was done (JSON types)."""
+    main.putkeyword(CALIBRATED_KEYWORD, json.dumps(record, sort_keys=True))
+
+
+def calibration_of(ms: Path) -> dict[str, Any] | None:
+    """What the calibration recorded about itself; None if the Measurement Set is not calibrated."""
+    with open_table(ms) as main:
+        return json.loads(main.getkeyword(CALIBRATED_KEYWORD)) if CALIBRATED_KEYWORD in main.keywordnames() else None
+
+
+def is_calibrated(path: Path) -> bool:
+    """Whether a path, which need not exist, is a Measurement Set that holds calibrated data."""
+    return is_measurement_set(path) and calibration_of(path) is not None
+
+
+def require_calibrated(ms: Path) -> dict[str, Any]:
+    """What the calibration recorded about itself.
+
+    Raises:
+        MeasurementSetError: not calibrated by this platform; nothing falls back to raw data (pitfall 13).
+    """
+    record = calibration_of(ms)
+    if record is None:
+        cause = f"is not calibrated (no keyword {CALIBRATED_KEYWORD})"
+        raise MeasurementSetError(ms, cause, "materialize calibrated_ms, or run `dsa110 apply --ms MS`, first")
+    return record
+
+
+# --- in portions ----------------------------------------------------------------------------------------------------
+def integrations(time_s: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """(first row, one past the last) of each run of equal times in a TIME column; rows are ordered by time."""
+    starts = np.append(np.flatnonzero(np.diff(time_s, prepend=np.nan) != 0), time_s.size)
+    return list(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True))
+
+
+def row_blocks(n_rows: int, n_chan: int, *, bytes_per_visibility: int = 8, bytes_per_block: int = 256 << 20) -> Iterator[tuple[int, int]]:
+    """(first row, number of rows) of blocks whose visibilities of two polarizations take about ``bytes_per_block``."""
+    step = max(1, bytes_per_block // (n_chan * 2 * bytes_per_visibility))
+    for start in range(0, n_rows, step):
+        yield start, min(step, n_rows - start)

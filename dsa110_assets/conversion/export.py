@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_assets.common.measurement_sets import SCALE_KEYWORD
-from dsa110_assets.errors import ProductVerificationError
+from dsa110_assets.common.measurement_sets import SCALE_KEYWORD, open_table
+from dsa110_assets.errors import MeasurementSetError, ProductVerificationError, StorageError
 
 FEED_ANGLE_RAD = (0.0, np.pi / 2)
 """Position angles of X and Y. The raw headers do not state them; X to north is assumed, as the IAU and CASA have it."""
@@ -129,14 +129,12 @@ def export_visibilities(
 
 def _complete(uvd: Any, ms: Path, vis_units: str, history: Sequence[str]) -> None:
     """Set what `UVData.read_ms` does not find in a Measurement Set, or takes for something else."""
-    from casacore.tables import table
-
     uvd.vis_units = vis_units
     uvd.telescope.instrument = "DSA"
     uvd.telescope.feed_angle = np.tile(np.array(FEED_ANGLE_RAD), (uvd.telescope.Nants, 1))
-    with table(os.fspath(ms), ack=False) as main:
+    with open_table(ms) as main:
         own = {name: main.getkeyword(name) for name in main.keywordnames() if name.startswith(OWN_KEYWORDS)}
-    with table(f"{ms}::HISTORY", ack=False) as past:
+    with open_table(ms, "HISTORY") as past:
         lines = [str(line) for line in past.getcol("MESSAGE")] if past.nrows() else []
     lines += [f"{name} {value}" for name, value in own.items()]
     uvd.history = "\n".join([*lines, *history, uvd.pyuvdata_version_str.strip()])
@@ -165,15 +163,13 @@ def _write_uvfits(uvd: Any, out: Path) -> None:
 
 def _complete_ms(ms: Path, out: Path) -> None:
     """Copy what pyuvdata does not carry: the dishes' directions, weights of rows and the platform's own keywords."""
-    from casacore.tables import table
-
-    with table(os.fspath(ms), ack=False) as old, table(os.fspath(out), readonly=False, ack=False) as new:
+    with open_table(ms) as old, open_table(out, writable=True) as new:
         for name in _COPIED:
             new.putcol(name, old.getcol(name))
         for name in old.keywordnames():
             if name.startswith(OWN_KEYWORDS):
                 new.putkeyword(name, old.getkeyword(name))
-    with table(f"{ms}::POINTING", ack=False) as old, table(f"{out}::POINTING", readonly=False, ack=False) as new:
+    with open_table(ms, "POINTING") as old, open_table(out, "POINTING", writable=True) as new:
         new.removerows(list(range(new.nrows())))
         new.addrows(old.nrows())
         for name in ("DIRECTION", "TARGET"):
@@ -190,7 +186,7 @@ def _verify(uvd: Any, ms: Path, out: Path, file_format: ExportFormat) -> None:
     """
     try:
         equal = _equal_ms(ms, out) if file_format is ExportFormat.MS else _equal_file(uvd, out, file_format)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, MeasurementSetError, StorageError) as error:
         raise ProductVerificationError(out, f"the export cannot be read back ({error})", _NEXT) from error
     if different := [what for what, same in equal.items() if not same]:
         raise ProductVerificationError(out, f"{', '.join(different)} differ from the source's", _NEXT)
@@ -214,16 +210,14 @@ def _equal_file(uvd: Any, out: Path, file_format: ExportFormat) -> dict[str, boo
 
 
 def _equal_ms(ms: Path, out: Path) -> dict[str, bool]:
-    from casacore.tables import table
-
     equal: dict[str, bool] = {}
-    with table(os.fspath(ms), ack=False) as old, table(os.fspath(out), ack=False) as new:
+    with open_table(ms) as old, open_table(out) as new:
         equal["numbers of rows"] = old.nrows() == new.nrows()
         rows = int(np.count_nonzero(np.asarray(old.getcol("TIME")) == old.getcell("TIME", 0)))
         for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM", "UVW", "TIME", "ANTENNA1", "ANTENNA2"):
             equal[name] = np.array_equal(old.getcol(name, 0, rows), new.getcol(name, 0, rows), equal_nan=name == "DATA")
     for subtable, name in (("FIELD", "PHASE_DIR"), ("SPECTRAL_WINDOW", "CHAN_FREQ"), ("ANTENNA", "NAME")):
-        with table(f"{ms}::{subtable}", ack=False) as old, table(f"{out}::{subtable}", ack=False) as new:
+        with open_table(ms, subtable) as old, open_table(out, subtable) as new:
             mine, theirs = np.asarray(old.getcol(name)), np.asarray(new.getcol(name))
             equal[f"{subtable}::{name}"] = mine.shape == theirs.shape and bool(np.all(mine == theirs))
     return equal

@@ -6,15 +6,15 @@ of the observation, readable cells at both ends. It does not look for bad data; 
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.measurement_sets import open_table
 from dsa110_assets.conversion.convert import ConversionReport
-from dsa110_assets.errors import ProductVerificationError
+from dsa110_assets.errors import MeasurementSetError, ProductVerificationError, StorageError
 
 _TIME_TOLERANCE_S = 0.001
 _INPUT = re.compile(r"input sb(\d+) (.+)")
@@ -36,7 +36,7 @@ def verify_ms(path: Path, report: ConversionReport | None = None, *, thorough: b
         _verify(path, report)
         if thorough:
             _read_all(path)
-    except (RuntimeError, OSError, KeyError, IndexError) as error:
+    except (RuntimeError, OSError, KeyError, IndexError, MeasurementSetError, StorageError) as error:
         raise _bad(path, f"cannot be read back ({error})") from error
 
 
@@ -46,12 +46,10 @@ def inputs_of(path: Path) -> list[str]:
     Raises:
         ProductVerificationError: there is no HISTORY to read.
     """
-    from casacore.tables import table
-
     try:
-        with table(os.fspath(path / "HISTORY"), ack=False) as history:
+        with open_table(path, "HISTORY") as history:
             lines = list(history.getcol("MESSAGE")) if history.nrows() else []
-    except RuntimeError as error:
+    except (RuntimeError, MeasurementSetError, StorageError) as error:
         raise _bad(path, f"its HISTORY cannot be read ({error})") from error
     found = [match for line in lines if (match := _INPUT.fullmatch(line)) is not None]
     return [match[2] for match in sorted(found, key=lambda match: int(match[1]))]
@@ -59,9 +57,7 @@ def inputs_of(path: Path) -> list[str]:
 
 def _read_all(path: Path) -> None:
     """What is not flagged has a weight and a value: holes in any of the three columns contradict the other two."""
-    from casacore.tables import table
-
-    with table(os.fspath(path), ack=False) as ms:
+    with open_table(path) as ms:
         n_bls = int(np.count_nonzero(np.asarray(ms.getcol("TIME")) == ms.getcell("TIME", 0)))
         for row in range(0, ms.nrows(), n_bls):
             data, flag, weight = (np.asarray(ms.getcol(name, row, n_bls)) for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM"))
@@ -74,12 +70,10 @@ def _bad(path: Path, cause: str) -> ProductVerificationError:
 
 
 def _verify(path: Path, report: ConversionReport | None) -> None:
-    from casacore.tables import table
-
     missing = [name for name in _SUBTABLES if not (path / name / "table.dat").is_file()]
     if missing or not (path / "table.dat").is_file():
         raise _bad(path, f"incomplete: {missing or 'the main table'} missing")
-    with table(os.fspath(path), ack=False) as ms:
+    with open_table(path) as ms:
         n_rows = ms.nrows()
         times = np.asarray(ms.getcol("TIME"))
         baselines = np.stack([ms.getcol("ANTENNA1"), ms.getcol("ANTENNA2")], axis=1)
@@ -118,15 +112,13 @@ def _check_rows(path: Path, times: NDArray[np.float64], baselines: NDArray[np.in
 
 def _check_subtables(path: Path) -> int:
     """One ascending spectral window, one field with three equal directions; returns the number of channels."""
-    from casacore.tables import table
-
-    with table(os.fspath(path / "SPECTRAL_WINDOW"), ack=False) as spw:
+    with open_table(path, "SPECTRAL_WINDOW") as spw:
         if spw.nrows() != 1:
             raise _bad(path, f"has {spw.nrows()} spectral windows, expected 1")
         freq, width = np.asarray(spw.getcell("CHAN_FREQ", 0)), np.asarray(spw.getcell("CHAN_WIDTH", 0))
     if np.any(np.diff(freq) <= 0) or np.any(width <= 0):
         raise _bad(path, "channels do not ascend")
-    with table(os.fspath(path / "FIELD"), ack=False) as field:
+    with open_table(path, "FIELD") as field:
         if field.nrows() != 1:
             raise _bad(path, f"has {field.nrows()} fields, expected 1")
         directions = [np.asarray(field.getcell(name, 0)) for name in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")]
@@ -134,7 +126,7 @@ def _check_subtables(path: Path) -> int:
     if any(not np.array_equal(directions[0], other) for other in directions[1:]) or frames != {"ICRS"}:
         raise _bad(path, "PHASE_DIR, DELAY_DIR and REFERENCE_DIR differ or are not ICRS (pitfall 4)")
     for name in ("ANTENNA", "OBSERVATION", "POINTING", "POLARIZATION", "FEED"):
-        with table(os.fspath(path / name), ack=False) as subtable:
+        with open_table(path, name) as subtable:
             if subtable.nrows() == 0:
                 raise _bad(path, f"{name} has no rows")
     return freq.size

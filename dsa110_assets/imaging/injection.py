@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from dsa110_assets.common.directions import TilePointing, angular_separation_rad
 from dsa110_assets.common.instrument import airy_power_beam
 from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate, direction_cosines
-from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD, read_tile_pointing
-from dsa110_assets.errors import ImagingError
+from dsa110_assets.common.measurement_sets import open_table, read_tile_pointing, require_calibrated, row_blocks
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.visibilities import read_spectral_setup
 
-_BLOCK_BYTES = 200e6
+_BLOCK_BYTES = 200_000_000
 INJECTED_KEYWORD = "DSA110_INJECTED"
 
 
@@ -35,27 +34,19 @@ def inject_sources(source: Path, destination: Path, sources: pd.DataFrame, optio
         options: ``reference_frequency_hz``, ``spectral_index`` of the sources, ``correct_smearing``: whether they are smeared.
 
     Raises:
-        ImagingError: not a calibrated Measurement Set.
+        MeasurementSetError: not a calibrated Measurement Set.
     """
-    from casacore.tables import table
-
-    if not (source / "table.dat").is_file():
-        raise ImagingError(source, "not a Measurement Set", "make it with the calibrated_ms asset")
-    with table(str(source), ack=False) as main:
-        if CALIBRATED_KEYWORD not in main.keywordnames():
-            raise ImagingError(source, "not calibrated; an injected source would not be in Jy", "run the calibrated_ms asset first")
+    require_calibrated(source)  # else an injected source would not be in Jy
     shutil.copytree(source, destination)
     frequency_hz, channel_width_hz = read_spectral_setup(destination)
     pointing = read_tile_pointing(destination)
-    with table(str(destination), readonly=False, ack=False) as main:
+    with open_table(destination, writable=True) as main:
         time_mjd = np.asarray(main.getcol("TIME"), dtype=np.float64) / 86400.0
         time_index = np.abs(pointing.time_mjd[None, :] - np.unique(time_mjd)[:, None]).argmin(axis=1)[
             np.unique(time_mjd, return_inverse=True)[1]
         ]
         integration_s = float(np.median(main.getcol("EXPOSURE"))) if main.nrows() else 0.0
-        step = max(1, int(_BLOCK_BYTES / (frequency_hz.size * 2 * 8)))
-        for start in range(0, main.nrows(), step):
-            count = min(step, main.nrows() - start)
+        for start, count in row_blocks(main.nrows(), frequency_hz.size, bytes_per_block=_BLOCK_BYTES):
             signal = point_source_visibilities(
                 np.asarray(main.getcol("UVW", start, count), dtype=np.float64),
                 time_index[start : start + count].astype(np.int32),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dsa110_assets import products
 from dsa110_assets.common.instrument import BEAM_CUTOFF
+from dsa110_assets.common.measurement_sets import read_summary
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.errors import ImagingError
@@ -109,7 +110,8 @@ def image_tile(
         provenance: written into the headers; see `fits_images.ImageMetadata`.
 
     Raises:
-        ImagingError: not calibrated, all flagged, or no usable PSF; or the engine is not available.
+        MeasurementSetError: not calibrated.
+        ImagingError: all flagged, or no usable PSF; or the engine is not available.
         ChildFailedError: an engine that runs as a child process failed or ran out of time.
     """
     clock = _Clock()
@@ -284,10 +286,6 @@ def _metadata(
     name: str,
     provenance: Mapping[str, str],
 ) -> ImageMetadata:
-    from casacore.tables import table
-
-    with table(f"{ms}::OBSERVATION", ack=False) as observation:
-        telescope = str(observation.getcell("TELESCOPE_NAME", 0))
     facts = {
         "weighting": options.weighting_words,
         "calibration": ", ".join(str(t) for t in _caltables(vis)),
@@ -304,7 +302,7 @@ def _metadata(
         end_mjd=vis.end_mjd,
         noise_jy_per_beam=noise,
         thermal_jy_per_beam=weights.thermal_jy_per_beam,
-        telescope=telescope,
+        telescope=read_summary(ms).telescope_name,
         engine=options.engine,
         name=name,
         provenance={**facts, **provenance},

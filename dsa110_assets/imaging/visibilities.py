@@ -6,7 +6,6 @@ cosines (l, m) has ``V = S exp(+2 pi i f/c (u l + v m + w (n - 1)))``. What does
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.common.directions import TilePointing
-from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD, read_tile_pointing
+from dsa110_assets.common.measurement_sets import open_table, read_channels, read_tile_pointing, require_calibrated, row_blocks
 from dsa110_assets.errors import ImagingError
 
-_BLOCK_BYTES = 200e6
+_BLOCK_BYTES = 200_000_000
+_VISIBILITY_BYTES = 13
+"""DATA, WEIGHT_SPECTRUM and FLAG of one visibility."""
 _XX_YY = [9, 12]
 
 
@@ -75,13 +76,8 @@ def blocks_of_rows(ms: Path, n_chan: int) -> Iterator[tuple[int, NDArray[np.comp
     Raises:
         ImagingError: DATA has another shape than `calibration` writes.
     """
-    from casacore.tables import table
-
-    with table(str(ms), ack=False) as main:
-        n_row = main.nrows()
-        step = max(1, int(_BLOCK_BYTES / (n_chan * 2 * 13)))
-        for start in range(0, n_row, step):
-            count = min(step, n_row - start)
+    with open_table(ms) as main:
+        for start, count in row_blocks(main.nrows(), n_chan, bytes_per_visibility=_VISIBILITY_BYTES, bytes_per_block=_BLOCK_BYTES):
             data = main.getcol("DATA", start, count)
             if data.shape[1:] != (n_chan, 2):
                 raise ImagingError(ms, f"DATA has shape {data.shape[1:]}, not ({n_chan}, 2)", "make the calibrated_ms asset again")
@@ -92,23 +88,15 @@ def read_visibilities(ms: Path, gains: AntennaGains | None = None) -> Visibiliti
     """Read a calibrated Measurement Set block by block, with ``gains`` taken out; rows without any usable sample are dropped.
 
     Raises:
-        ImagingError: the set is missing, was not calibrated by this pipeline (pitfall 13: nothing falls back to raw data),
-            has another layout than `calibration` writes, or has no unflagged sample.
+        MeasurementSetError: the set is missing, or was not calibrated by this platform (pitfall 13: nothing falls back to raw data).
+        ImagingError: it has another layout than `calibration` writes, or no unflagged sample.
     """
-    from casacore.tables import table
-
     from dsa110_assets.imaging import _kernels
 
-    if not (ms / "table.dat").is_file():
-        raise ImagingError(ms, "not a Measurement Set", "make it with the calibrated_ms asset")
-    with table(str(ms), ack=False) as main:
-        if CALIBRATED_KEYWORD not in main.keywordnames():
-            raise ImagingError(
-                ms, f"not calibrated (no keyword {CALIBRATED_KEYWORD})", "materialize calibrated_ms, or run `dsa110 apply --ms MS`, first"
-            )
+    calibration = require_calibrated(ms)
+    with open_table(ms) as main:
         if "WEIGHT_SPECTRUM" not in main.colnames():
             raise ImagingError(ms, "no column WEIGHT_SPECTRUM, so the noise is unknown", "make the calibrated_ms asset again")
-        calibration = json.loads(main.getkeyword(CALIBRATED_KEYWORD))
         frequency_hz, channel_width_hz = read_spectral_setup(ms)
         pointing = read_tile_pointing(ms)
         antenna1, antenna2 = (np.asarray(main.getcol(name), dtype=np.int32) for name in ("ANTENNA1", "ANTENNA2"))
@@ -159,16 +147,10 @@ def read_visibilities(ms: Path, gains: AntennaGains | None = None) -> Visibiliti
 
 def read_spectral_setup(ms: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Channel centres (ascending) and widths of the one spectral window, Hz, (nchan,) each."""
-    from casacore.tables import table
-
-    with table(f"{ms}::SPECTRAL_WINDOW", ack=False) as window:
-        if window.nrows() != 1:
-            raise ImagingError(ms, f"{window.nrows()} spectral windows instead of one", "make the measurement_set asset again")
-        frequency_hz = np.asarray(window.getcell("CHAN_FREQ", 0), dtype=np.float64)
-        width_hz = np.abs(np.asarray(window.getcell("CHAN_WIDTH", 0), dtype=np.float64))
+    frequency_hz, width_hz = read_channels(ms)
     if frequency_hz.size > 1 and np.ptp(np.diff(frequency_hz)) > 1e-3 * width_hz[0]:
         raise ImagingError(ms, "the channels are not evenly spaced and ascending", "make the calibrated_ms asset again")
-    with table(f"{ms}::POLARIZATION", ack=False) as polarization:
+    with open_table(ms, "POLARIZATION") as polarization:
         products = [int(c) for c in polarization.getcell("CORR_TYPE", 0)]
     if products != _XX_YY:
         raise ImagingError(ms, f"polarization products {products} instead of XX, YY {_XX_YY}", "make the measurement_set asset again")

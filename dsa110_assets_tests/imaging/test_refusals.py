@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import ConfigurationError, ImagingError
+from dsa110_assets.errors import ConfigurationError, ImagingError, MeasurementSetError
 from dsa110_assets.imaging import ImagingOptions, image_tile
 from dsa110_assets.quality.image import compare_with_catalog, judge_tile, read_tile
 from dsa110_assets_tests.imaging.synthetic_ms import Tile, offset_position, write_tile
@@ -30,13 +30,13 @@ def altered(tile: Tile, path: Path) -> Path:
 
 def test_an_uncalibrated_set_is_refused(tmp_path):
     tile = write_tile(tmp_path / "raw.ms", [], n_antenna=6, n_time=2, n_channel=4, calibrated=False)
-    with pytest.raises(ImagingError, match="not calibrated"):
+    with pytest.raises(MeasurementSetError, match="not calibrated"):
         image(tile.ms, tmp_path)
     assert list(tmp_path.glob("*.fits")) == []
 
 
 def test_a_missing_set_is_refused(tmp_path):
-    with pytest.raises(ImagingError, match="not a Measurement Set"):
+    with pytest.raises(MeasurementSetError, match="not a Measurement Set"):
         image(tmp_path / "nothing.ms", tmp_path)
 
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from dsa110_assets.errors import ImagingError
+from dsa110_assets.errors import ImagingError, MeasurementSetError
 from dsa110_assets.imaging import ImagingOptions, image_tile
 from dsa110_assets_tests.imaging.synthetic_ms import write_tile
 
@@ -20,7 +20,7 @@ def test_pitfall_13_every_engine_refuses_data_without_the_calibration_mark(tmp_p
     with table(str(raw), readonly=False, ack=False) as main:
         main.removekeyword("DSA110_CALIBRATED")
     for engine in ("wgridder", "wproject", "wsclean"):
-        with pytest.raises(ImagingError, match="not calibrated"):
+        with pytest.raises(MeasurementSetError, match="not calibrated"):
             image_tile(raw, tmp_path, "t", ImagingOptions(engine=engine, image_size=64, cell_arcsec=10.0), mask_sky=None, provenance={})
     assert list(tmp_path.glob("*.fits")) == []
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from casacore.tables import table
 
-from dsa110_assets.errors import ImagingError
+from dsa110_assets.errors import MeasurementSetError
 from dsa110_assets.imaging import ImagingOptions, image_tile
 from dsa110_assets.imaging.injection import INJECTED_KEYWORD, inject_sources
 from dsa110_assets.quality import gate
@@ -44,7 +44,7 @@ def test_an_injected_source_is_the_difference_of_two_independent_simulations(tmp
 
 def test_data_that_are_not_calibrated_take_no_source(tmp_path):
     raw = write_tile(tmp_path / "raw.ms", [], n_antenna=8, n_time=2, n_channel=4, calibrated=False)
-    with pytest.raises(ImagingError, match="not calibrated"):
+    with pytest.raises(MeasurementSetError, match="not calibrated"):
         inject_sources(raw.ms, tmp_path / "c.ms", pd.DataFrame({"ra_deg": [], "dec_deg": [], "flux_jy": []}), ImagingOptions())
     assert not (tmp_path / "c.ms").exists()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dsa110_assets import publication
 from dsa110_assets.calibration.solve import tables_in
+from dsa110_assets.common.measurement_sets import is_calibrated
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.registry.provenance import release
@@ -85,15 +86,3 @@ def _tables(caltables: Sequence[Path]) -> list[Path]:
             )
         found += inside
     return found
-
-
-def is_calibrated(path: Path) -> bool:
-    """Whether a path is a Measurement Set that holds calibrated data."""
-    from casacore.tables import table, tableexists
-
-    from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD
-
-    if not tableexists(str(path)):
-        return False
-    with table(str(path), ack=False) as main:
-        return CALIBRATED_KEYWORD in main.keywordnames()

@@ -8,12 +8,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsa110_assets.common.measurement_sets import is_calibrated
 from dsa110_assets.conversion.export import ExportFormat
 from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.publication import publish
 from dsa110_assets.registry.provenance import release
-from dsa110_assets.stages.by_hand.apply_tables import is_calibrated
 from dsa110_assets.times import group_time
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
 
 from dsa110_assets import publication
+from dsa110_assets.common.measurement_sets import open_table
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.schema import GroupState, ImageRow, IngestGroup, MeasurementSetRow, ProductVersion
 from dsa110_assets.stages.platform import Platform
@@ -117,29 +118,23 @@ def _model_columns(session: Session, config: PipelineConfig, now: datetime) -> I
 
 
 def _columns_of(path: Path) -> list[str]:
-    from casacore.tables import table
-
     if not path.is_dir():
         return []
-    with table(str(path), ack=False) as main:
+    with open_table(path) as main:
         return [name for name in MODEL_COLUMNS if name in main.colnames()]
 
 
 def _size_of_columns(path: Path, columns: list[str]) -> int:
     """Bytes of the values; they are complex numbers of eight bytes."""
-    from casacore.tables import table
-
-    with table(str(path), ack=False) as main:
+    with open_table(path) as main:
         if not main.nrows():
             return 0
         return sum(main.nrows() * main.getcell(name, 0).size * 8 for name in columns if main.iscelldefined(name, 0))
 
 
 def _drop_columns(path: Path) -> None:
-    from casacore.tables import table
-
     if columns := _columns_of(path):
-        with table(str(path), ack=False, readonly=False) as main:
+        with open_table(path, writable=True) as main:
             main.removecols(columns)
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from dsa110_assets import publication
 from dsa110_assets.calibration.quality import CaltableQuality
 from dsa110_assets.catalogs import calibrators, sky
-from dsa110_assets.common.measurement_sets import read_tile_pointing
+from dsa110_assets.common.measurement_sets import read_summary, read_tile_pointing
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import CalibrationQualityError, ConfigurationError, NoCalibratorError
 from dsa110_assets.ingest import ledger
@@ -191,12 +191,8 @@ def calibrator_of(paths: ProductPaths, ms: Path, field: str | None = None) -> ca
         NoCalibratorError: unknown, or not in the tile.
         FluxScaleError: its flux density is not known or varies (pitfall 10).
     """
-    from casacore.tables import table
-
     catalog, pointing = _catalog(paths), read_tile_pointing(ms)
-    with table(f"{ms}::FIELD", ack=False) as fields:
-        own = str(fields.getcell("NAME", 0))
-    if field in (None, "0", own, "meridian"):
+    if field in (None, "0", read_summary(ms).field_name, "meridian"):
         return calibrators.require_in_tile(catalog, pointing, subject=ms)
     star = calibrators.find(catalog, str(field))
     star.flux_at_jy()
