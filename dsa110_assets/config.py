@@ -259,3 +259,13 @@ class PipelineConfig(BaseSettings):
                         f"PIPELINE_{name.upper()}", f"{path} cannot be created ({error.strerror})", "set it to a writable directory"
                     ) from error
         return config
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's home under `dsa110 up`: its settings and what it keeps in files."""
+        return self.state_dir.absolute() / "dagster"
+
+    @property
+    def run_output_dir(self) -> Path:
+        """Captured output of Dagster's runs, one folder for each."""
+        return self.dagster_home / "storage"

@@ -6,6 +6,7 @@ not belong here: deployments on several machines (`deploy/`).
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -30,6 +31,8 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 RUN_MEMORY_BYTES = 7 << 30
 """A full-size tile needs up to this much (`docs/developers/performance.md`)."""
+LOCATION = "dsa110_assets"
+"""Name of the code location; ``pyproject.toml`` and ``workspace.yaml`` give the same one to Dagster's own commands."""
 POOLS = ("disk", "cpu", "casa")
 """Pools of the assets (`orchestration.assets`); a run takes a place in the pool of the asset that it makes."""
 
@@ -81,7 +84,7 @@ def project_file(name: str) -> Path:
 
 def dagster_home(config: PipelineConfig) -> Path:
     """Dagster's home in the state directory, with the project's ``dagster.yaml`` and the number of runs set."""
-    home = config.state_dir.absolute() / "dagster"
+    home = config.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     instance = yaml.safe_load(project_file("dagster.yaml").read_text())
     instance["concurrency"]["runs"]["max_concurrent_runs"] = worker_count(config)
@@ -90,8 +93,19 @@ def dagster_home(config: PipelineConfig) -> Path:
     return home
 
 
-def environment(config: PipelineConfig, dagster_url: str, code_port: int) -> dict[str, str]:
-    """Environment of the services: the configuration's own variables, and what ``dagster.yaml`` and ``workspace.yaml`` read."""
+def workspace(config: PipelineConfig, code_port: int) -> Path:
+    """Workspace file of webserver and daemon in Dagster's home: both use the one code server at ``code_port``.
+
+    Each would start its own otherwise, and each would watch the input directory.
+    """
+    server = {"host": "127.0.0.1", "port": code_port, "location_name": LOCATION}
+    path = config.dagster_home / "workspace.yaml"
+    path.write_text(json.dumps({"load_from": [{"grpc_server": server}]}, indent=2) + "\n")  # JSON is YAML
+    return path
+
+
+def environment(config: PipelineConfig) -> dict[str, str]:
+    """Environment of the services: the configuration's directories, absolute, and Dagster's home."""
     return {
         **os.environ,
         "PIPELINE_INPUT_DIR": str(config.input_dir.absolute()),
@@ -99,8 +113,6 @@ def environment(config: PipelineConfig, dagster_url: str, code_port: int) -> dic
         "PIPELINE_SCRATCH_DIR": str(config.scratch_dir.absolute()),
         "PIPELINE_STATE_DIR": str(config.state_dir.absolute()),
         "DAGSTER_HOME": str(dagster_home(config)),
-        "DSA110_DAGSTER_URL": dagster_url,
-        "DSA110_CODE_SERVER_PORT": str(code_port),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -108,7 +120,7 @@ def environment(config: PipelineConfig, dagster_url: str, code_port: int) -> dic
 def services(config: PipelineConfig, code_port: int) -> list[Service]:
     """Code server, webserver and daemon, in the order in which they must start."""
     bin_dir = Path(sys.executable).parent
-    workspace = str(project_file("workspace.yaml"))
+    targets = ["-w", str(workspace(config, code_port))]
     return [
         Service(
             "code-server",
@@ -118,10 +130,10 @@ def services(config: PipelineConfig, code_port: int) -> list[Service]:
         ),
         Service(
             "webserver",
-            [str(bin_dir / "dagster-webserver"), "-w", workspace, "-h", config.api_host, "-p", str(config.dagster_port)],
+            [str(bin_dir / "dagster-webserver"), *targets, "-h", config.api_host, "-p", str(config.dagster_port)],
             config.dagster_port,
         ),
-        Service("daemon", [str(bin_dir / "dagster-daemon"), "run", "-w", workspace]),
+        Service("daemon", [str(bin_dir / "dagster-daemon"), "run", *targets]),
     ]
 
 

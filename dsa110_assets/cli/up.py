@@ -44,7 +44,7 @@ def up() -> None:
     from dsa110_assets.products import ProductPaths
     from dsa110_assets.publication import sweep_staging
     from dsa110_assets.registry.database import Database
-    from dsa110_assets.registry.server import dagster_url, ensure_alive
+    from dsa110_assets.registry.server import ensure_alive
 
     console = Console(highlight=False)
     config = PipelineConfig.from_env()
@@ -56,7 +56,7 @@ def up() -> None:
     for leftover in sweep_staging(ProductPaths.of(config).staging_roots()):
         console.print(f"removed what a crashed stage left: {leftover}")
     code_port = services.free_port()
-    env = services.environment(config, dagster_url(config), code_port)
+    env = services.environment(config)
     services.set_pool_limits(config, env)
     supervisor = services.Supervisor(
         services.services(config, code_port), env, config.state_dir.absolute() / "logs", log_limit_mb=config.log_limit_mb

@@ -31,6 +31,8 @@ def alerts(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
     from dsa110_assets.stages.operations import alerts as messages
     from dsa110_assets.stages.queue.attempts import now
 
+    if (why := platform.unconfigured()) is not None:
+        return dg.SensorResult(skip_reason=why, cursor=context.cursor)
     opened = platform.open()
     before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
     present = [*messages.conditions(opened, now()), *not_fresh(context.instance), *failed_runs(context.instance)]

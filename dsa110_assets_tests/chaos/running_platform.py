@@ -84,7 +84,6 @@ def running(root: Path, settings: Mapping[str, str], port: int) -> Iterator[Runn
             if server.poll() is not None or time.monotonic() > limit:
                 raise RuntimeError(f"the platform did not start: {log.read_text()[-2000:]}")
             time.sleep(0.5)
-        os.environ["DSA110_DAGSTER_URL"] = _dagster_url(config)
         with dg.DagsterInstance.from_config(str(root / "state" / "dagster")) as instance:
             platform = Platform.open(config)
             yield RunningPlatform(root, config, platform, instance)
@@ -92,9 +91,3 @@ def running(root: Path, settings: Mapping[str, str], port: int) -> Iterator[Runn
     finally:
         up.stop(config)
         server.wait(60)
-
-
-def _dagster_url(config: PipelineConfig) -> str:
-    from dsa110_assets.registry.server import dagster_url
-
-    return dagster_url(config)

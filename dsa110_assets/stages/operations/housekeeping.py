@@ -93,8 +93,8 @@ def _staging(platform: Platform) -> Iterator[Removal]:
 
 def _run_logs(config: PipelineConfig) -> Iterator[Removal]:
     limit = time.time() - config.keep_run_logs_days * _DAY_S
-    storage = config.state_dir.absolute() / "dagster" / "storage"
-    for folder in sorted(storage.iterdir()) if storage.is_dir() else []:
+    outputs = config.run_output_dir
+    for folder in sorted(outputs.iterdir()) if outputs.is_dir() else []:
         if (folder / "compute_logs").is_dir() and _newest(folder) < limit:
             yield Removal(
                 "run_logs", str(folder), publication.size_bytes(folder), f"output of a run, older than {config.keep_run_logs_days:g} days"

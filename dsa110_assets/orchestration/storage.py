@@ -1,0 +1,75 @@
+"""Where Dagster keeps its history: on the platform's database server, for every command that reads ``dagster.yaml``.
+
+The settings are the platform's own (`PipelineConfig`), so `dsa110 up` and a plain `dagster dev` in the checkout find the
+same runs. When such a command has started the embedded server, the last process that uses it stops it again.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Self
+
+from dagster import Field
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.auth import PgTokenProvider
+
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.registry.server import dagster_url, ensure_alive, stop_unused_server
+
+
+class PlatformStorage(DagsterPostgresStorage):
+    """Runs, events and schedules in the database ``dagster`` beside the registry; both are made if need be."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Field]:
+        """No settings of its own."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        """Dagster's way to make one from ``dagster.yaml``.
+
+        Raises:
+            ConfigurationError: the server cannot be set up here, or the settings are wrong.
+            RegistryError: the server does not come up or cannot be reached.
+        """
+        config = PipelineConfig.from_env(validate_paths=False)
+        if config.database_url is not None:
+            return cls(dagster_url(config), inst_data=inst_data)
+        _stop_unused_at_exit(config)
+        return cls(dagster_url(config, until_unused=True), inst_data=inst_data, token_provider=_LiveServer(config))
+
+
+class PlatformLogManager(LocalComputeLogManager):
+    """Captured output of runs in the state directory, wherever Dagster's home is; `dsa110 clean` removes old ones."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Field]:
+        """No settings of its own."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        """Dagster's way to make one from ``dagster.yaml``."""
+        return cls(str(PipelineConfig.from_env(validate_paths=False).run_output_dir), inst_data=inst_data)
+
+
+@cache
+def _stop_unused_at_exit(config: PipelineConfig) -> None:
+    atexit.register(stop_unused_server, config)
+
+
+class _LiveServer(PgTokenProvider):
+    """Starts the embedded server again if it has died: dagster-postgres asks for a password before each new connection."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        super().__init__()
+        self._config = config
+
+    def _fetch_token(self) -> tuple[str, float]:
+        ensure_alive(self._config)
+        return "", 0.0  # no password on the socket; expired, so that it is asked for each time
