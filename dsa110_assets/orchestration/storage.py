@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Mapping
-from functools import cache
+from pathlib import Path
 from typing import Any, Self
 
 from dagster import Field
@@ -19,6 +19,9 @@ from dagster_postgres.auth import PgTokenProvider
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.server import dagster_url, ensure_alive, stop_unused_server
+
+_stopped_at_exit: set[Path] = set()
+"""State directories whose server this process stops at its end if it is the last that uses it."""
 
 
 class PlatformStorage(DagsterPostgresStorage):
@@ -40,7 +43,9 @@ class PlatformStorage(DagsterPostgresStorage):
         config = PipelineConfig.from_env(validate_paths=False)
         if config.database_url is not None:
             return cls(dagster_url(config), inst_data=inst_data)
-        _stop_unused_at_exit(config)
+        if config.state_dir.absolute() not in _stopped_at_exit:
+            _stopped_at_exit.add(config.state_dir.absolute())
+            atexit.register(stop_unused_server, config)
         return cls(dagster_url(config, until_unused=True), inst_data=inst_data, token_provider=_LiveServer(config))
 
 
@@ -56,11 +61,6 @@ class PlatformLogManager(LocalComputeLogManager):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """Dagster's way to make one from ``dagster.yaml``."""
         return cls(str(PipelineConfig.from_env(validate_paths=False).run_output_dir), inst_data=inst_data)
-
-
-@cache
-def _stop_unused_at_exit(config: PipelineConfig) -> None:
-    atexit.register(stop_unused_server, config)
 
 
 class _LiveServer(PgTokenProvider):
