@@ -17,6 +17,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.utils import make_new_backfill_id
 from dagster._serdes import ConfigurableClassData
@@ -27,6 +28,7 @@ __all__ = [
     "CheckRunHealthResult",
     "ConfigurableClassData",
     "FreshnessState",
+    "LocalComputeLogManager",
     "WorkerStatus",
     "add_backfill",
     "freshness_states",

@@ -7,19 +7,21 @@ same runs. When such a command has started the embedded server, the last process
 from __future__ import annotations
 
 import atexit
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from dagster import Field
-from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
-from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.auth import PgTokenProvider
 
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import RegistryError
+from dsa110_assets.orchestration.private import ConfigurableClassData, LocalComputeLogManager
 from dsa110_assets.registry.server import dagster_url, ensure_alive, stop_unused_server
 
+_log = logging.getLogger(__name__)
 _stopped_at_exit: set[Path] = set()
 """State directories whose server this process stops at its end if it is the last that uses it."""
 
@@ -71,5 +73,8 @@ class _LiveServer(PgTokenProvider):
         self._config = config
 
     def _fetch_token(self) -> tuple[str, float]:
-        ensure_alive(self._config)
+        try:
+            ensure_alive(self._config)
+        except RegistryError as error:  # the connection fails then, as Dagster expects it to, and is tried again
+            _log.warning("%s", error)
         return "", 0.0  # no password on the socket; expired, so that it is asked for each time

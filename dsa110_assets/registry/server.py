@@ -247,7 +247,8 @@ class EmbeddedServer:
         configuration.write_text("# written by dsa110 at each start; put your own settings into local.conf\n" + "".join(lines))
         if account is not None:
             os.chown(configuration, account.pw_uid, account.pw_gid)
-        self._remove_stale_pid()
+        self._remove_stale_pid(self.data_dir / "postmaster.pid")
+        self._remove_stale_pid(socket_dir / f".s.PGSQL.{PORT}.lock")
         log = str(self.data_dir / "start.log")
         started = self._run("pg_ctl", "start", "-D", str(self.data_dir), "-l", log, "-w", "-t", str(int(START_LIMIT_S)))
         if started.returncode == 0:
@@ -260,9 +261,11 @@ class EmbeddedServer:
         time.sleep(0.5)
         return None
 
-    def _remove_stale_pid(self) -> None:
-        """After a crash the number in postmaster.pid may belong to another program; PostgreSQL would then refuse to start."""
-        pid_file = self.data_dir / "postmaster.pid"
+    def _remove_stale_pid(self, pid_file: Path) -> None:
+        """After a crash the number in a lock file may belong to another program, or to a process that is not yet buried.
+
+        PostgreSQL would then refuse to start.
+        """
         try:
             pid = int(pid_file.read_text().split()[0])
         except (FileNotFoundError, IndexError, ValueError):
