@@ -6,7 +6,6 @@ not belong here: deployments on several machines (`deploy/`).
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -100,7 +99,8 @@ def workspace(config: PipelineConfig, code_port: int) -> Path:
     """
     server = {"host": "127.0.0.1", "port": code_port, "location_name": LOCATION}
     path = config.dagster_home / "workspace.yaml"
-    path.write_text(json.dumps({"load_from": [{"grpc_server": server}]}, indent=2) + "\n")  # JSON is YAML
+    with publish(path) as staged:
+        staged.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}, sort_keys=False))
     return path
 
 
