@@ -25,6 +25,9 @@ MERIDIAN_KINDS = frozenset({"unprojected", "driftscan"})
 """Types of phase center that fit data which are fringe-stopped to the meridian."""
 POINTING_TOLERANCE_RAD = 1e-8
 """2 milliarcseconds: pyuvdata computes apparent places for each integration, and rounds."""
+SIDEREAL_DAYS_PER_DAY = 1.00273781191135448
+_LST_TOLERANCE_RAD = 1e-5
+_UVW_TOLERANCE_M = 0.1
 _BASELINE_TOLERANCE_RAD = 1e-4
 """Baselines in single precision give the declination to a few 1e-8 rad; a stale value is off by degrees."""
 
@@ -110,7 +113,10 @@ class Rows:
 
 
 def read_rows(items: HeaderItems, n_times: int, n_bls: int) -> Rows:
-    """Read times and baselines of the rows, in whatever order they run.
+    """Read times and baselines of the rows.
+
+    The correlator's layout has one order: by integration, then baseline. In the newer layout rows may run in any order,
+    if ``lst_array`` bears out the times: damage to the header must not pass for another order.
 
     Raises:
         InvalidRawFileError: the rows do not make a full table of Ntimes integrations of the same Nbls baselines.
@@ -119,24 +125,38 @@ def read_rows(items: HeaderItems, n_times: int, n_bls: int) -> Rows:
     time = items.numbers("time_array", n_rows)
     first, second = (items.integers(name, n_rows) for name in ("ant_1_array", "ant_2_array"))
     place: NDArray[np.int64] | None = None
-    times, ants = time.reshape(n_times, n_bls), (first.reshape(n_times, n_bls), second.reshape(n_times, n_bls))
-    by_integration = not np.any(times != times[:, :1]) and not np.any(np.diff(times[:, 0]) <= 0)
-    if not by_integration or any(np.any(values != values[0]) for values in ants):
+    if items.phase_centers() and not _is_by_integration(time.reshape(n_times, n_bls), first, second):
+        _check_sidereal_times(items, time)
         order = np.lexsort((np.maximum(first, second), np.minimum(first, second), time))
-        times = time[order].reshape(n_times, n_bls)
-        ants = (first[order].reshape(n_times, n_bls), second[order].reshape(n_times, n_bls))
+        time, first, second = time[order], first[order], second[order]
         place = np.empty(n_rows, dtype=np.int64)
         place[order] = np.arange(n_rows)
+    table = time.reshape(n_times, n_bls)
+    times = np.ascontiguousarray(table[:, 0])
+    if np.any(table != times[:, None]):
+        raise invalid(items.path, "rows are not ordered by integration, then baseline")
+    if np.any(np.diff(times) <= 0):
+        raise invalid(items.path, "time_array does not increase")
+    for name, values in (("ant_1_array", first), ("ant_2_array", second)):
+        if np.any(values.reshape(n_times, n_bls) != values[:n_bls]):
+            raise invalid(items.path, f"{name} is not the same in each integration")
+    return Rows(times, np.ascontiguousarray(first[:n_bls]), np.ascontiguousarray(second[:n_bls]), place)
+
+
+def _is_by_integration(times: NDArray[np.float64], first: NDArray[np.int64], second: NDArray[np.int64]) -> bool:
+    """Whether rows run by integration, then baseline, with the same baselines each time."""
     if np.any(times != times[:, :1]) or np.any(np.diff(times[:, 0]) <= 0):
-        found = np.unique(time).size
-        raise invalid(
-            items.path,
-            f"time_array: the rows are no table of {n_times} integrations of {n_bls} rows each; {found} different times",
-        )
-    for name, values in zip(("ant_1_array", "ant_2_array"), ants, strict=True):
-        if np.any(values != values[0]):
-            raise invalid(items.path, f"{name}: baselines, or their sense, are not the same in each integration")
-    return Rows(np.ascontiguousarray(times[:, 0]), np.ascontiguousarray(ants[0][0]), np.ascontiguousarray(ants[1][0]), place)
+        return False
+    return not any(np.any(values.reshape(times.shape) != values[: times.shape[1]]) for values in (first, second))
+
+
+def _check_sidereal_times(items: HeaderItems, time_jd: NDArray[np.float64]) -> None:
+    """Refuse rows whose times and sidereal times do not belong together."""
+    lst = items.numbers("lst_array", time_jd.size)
+    turned = 2 * np.pi * SIDEREAL_DAYS_PER_DAY * (time_jd - time_jd[0])
+    off = np.mod(lst - lst[0] - turned + np.pi, 2 * np.pi) - np.pi
+    if np.max(np.abs(off)) > _LST_TOLERANCE_RAD:
+        raise invalid(items.path, "rows are not ordered by integration, and time_array and lst_array do not belong to the same rows")
 
 
 def read_channel_width_hz(items: HeaderItems, n_freqs: int) -> float:
@@ -169,14 +189,12 @@ def read_site_deg(items: HeaderItems) -> tuple[float, float, float]:
     return latitude, longitude, altitude
 
 
-def read_pointing_dec_rad(
-    items: HeaderItems, rows: Rows, antenna_numbers: NDArray[np.int64], antenna_positions_m: NDArray[np.float64]
-) -> tuple[float, tuple[str, ...]]:
+def read_pointing_dec_rad(items: HeaderItems, declination_of_baselines_rad: float | None) -> tuple[float, tuple[str, ...]]:
     """Apparent declination of the meridian points to which the correlator stopped the fringes, and notes on it.
 
     It is ``phase_center_app_dec``. When pyuvdata has read a file of the correlator and written it again, the file is
     called unprojected, this item is the zenith's, and only ``extra_keywords/phase_center_dec`` is left. It can be stale; the
-    baselines in ``uvw_array`` show whether it is.
+    baselines in ``uvw_array`` (see `declination_of_baselines_rad`) show whether it is.
 
     Raises:
         InvalidRawFileError: the data are not phased to the meridian, or the declination is impossible.
@@ -196,40 +214,41 @@ def read_pointing_dec_rad(
         why = "is the zenith's (unprojected)" if unprojected else "is missing"
         pointing = float(items.numbers("extra_keywords/phase_center_dec", 1)[0])
         notes = (f"pointing declination from extra_keywords/phase_center_dec, which may be stale: phase_center_app_dec {why}",)
-        if unprojected:
-            measured = _declination_of_baselines(items, rows, antenna_numbers, antenna_positions_m)
-            zenith = np.radians(items.numbers("latitude", 1)[0])
-            known = (pointing, zenith)  # baselines towards the zenith say nothing about the dishes
-            if measured is not None and all(abs(measured - one) > _BASELINE_TOLERANCE_RAD for one in known):
-                notes = (f"pointing declination from uvw_array: extra_keywords/phase_center_dec ({pointing:.6f} rad) is stale",)
-                pointing = measured
+        measured = declination_of_baselines_rad if unprojected else None
+        zenith = np.radians(items.numbers("latitude", 1)[0])  # baselines towards the zenith say nothing about the dishes
+        if measured is not None and all(abs(measured - one) > _BASELINE_TOLERANCE_RAD for one in (pointing, zenith)):
+            notes = (f"pointing declination from uvw_array: extra_keywords/phase_center_dec ({pointing:.6f} rad) is stale",)
+            pointing = measured
     if abs(pointing) > np.pi / 2:
         raise invalid(items.path, f"pointing declination {pointing} rad")
     return pointing, notes
 
 
-def _declination_of_baselines(
+def declination_of_baselines_rad(
     items: HeaderItems, rows: Rows, antenna_numbers: NDArray[np.int64], antenna_positions_m: NDArray[np.float64]
 ) -> float | None:
-    """Declination on the meridian towards which ``uvw_array`` projects the antennas; None if no direction fits.
+    """Declination on the meridian towards which ``uvw_array`` projects the baselines; None if it does not fit them all.
 
-    X is the part of a baseline towards the meridian in the plane of the equator, Z the part towards the pole:
-    ``v = -X sin d + Z cos d``, ``w = X cos d + Z sin d`` (Thompson, Moran & Swenson 2017, eq. 4.1); d by least squares.
+    E is the part of a baseline towards the east, X towards the meridian in the plane of the equator, Z towards the pole:
+    ``u = E``, ``v = -X sin d + Z cos d``, ``w = X cos d + Z sin d`` (Thompson, Moran & Swenson 2017, eq. 4.1). Least
+    squares give d. A fit confirms which antennas a row belongs to, and the sense of the baseline.
     """
-    if not items.has("uvw_array"):
+    item = items.group.get("uvw_array")
+    n_times, n_bls = rows.times_jd.size, rows.ant_1.size
+    if not isinstance(item, h5py.Dataset) or item.shape != (n_times * n_bls, 3) or item.dtype.kind != "f":
         return None
-    n_rows = rows.times_jd.size * rows.ant_1.size
-    first = np.arange(rows.ant_1.size) if rows.place is None else np.argsort(rows.place)[: rows.ant_1.size]
-    v, w = items.numbers("uvw_array", 3 * n_rows).reshape(n_rows, 3)[first, 1:].T
+    baseline_of_row = np.arange(n_bls) if rows.place is None else rows.place % n_bls
+    u, v, w = np.asarray(item[: baseline_of_row.size], dtype=np.float64).T
     row_of = {int(number): row for row, number in enumerate(antenna_numbers)}
-    position = [antenna_positions_m[[row_of[int(n)] for n in numbers]] for numbers in (rows.ant_1, rows.ant_2)]
-    baseline = position[1] - position[0]
+    first, second = ([row_of[int(number)] for number in numbers] for numbers in (rows.ant_1, rows.ant_2))
+    x_itrf, y_itrf, z = (antenna_positions_m[second] - antenna_positions_m[first])[baseline_of_row].T
     longitude = np.radians(items.numbers("longitude", 1)[0])
-    x, z = baseline[:, 0] * np.cos(longitude) + baseline[:, 1] * np.sin(longitude), baseline[:, 2]
-    cos_d, sin_d = float(np.sum(w * x + v * z)), float(np.sum(w * z - v * x))
-    if not np.hypot(cos_d, sin_d) > 0.999 * float(np.sum(x**2 + z**2)) > 0:
-        return None
-    return float(np.arctan2(sin_d, cos_d))
+    east = y_itrf * np.cos(longitude) - x_itrf * np.sin(longitude)
+    x = x_itrf * np.cos(longitude) + y_itrf * np.sin(longitude)
+    d = float(np.arctan2(np.sum(w * z - v * x), np.sum(w * x + v * z)))
+    residual = np.stack([u - east, v + x * np.sin(d) - z * np.cos(d), w - x * np.cos(d) - z * np.sin(d)])
+    fits = np.all(np.abs(residual) <= _UVW_TOLERANCE_M) and np.any(np.abs(x) + np.abs(z) > _UVW_TOLERANCE_M)
+    return d if fits and abs(d) <= np.pi / 2 else None
 
 
 def check_filters(path: Path, dataset: h5py.Dataset) -> None:

@@ -98,9 +98,9 @@ N_BLTS = 4 * correlator_pairs((2, 0, 5, 1))[0].size
         (
             "Header/time_array",
             np.linspace(START_JD, START_JD + 1, N_BLTS),
-            "rows are no table of 4 integrations of 10 rows each; 40 different times",
+            "rows are not ordered",
         ),
-        ("Header/time_array", np.full(N_BLTS, START_JD), "1 different times"),
+        ("Header/time_array", np.full(N_BLTS, START_JD), "does not increase"),
         ("Header/time_array", np.repeat(60000.0 + np.arange(4), N_BLTS // 4), "not a Julian date"),
         ("Header/polarization_array", np.array([-5, -7]), "polarizations"),
         ("Header/phase_center_app_dec", 54.6, "pointing declination 54.6 rad"),

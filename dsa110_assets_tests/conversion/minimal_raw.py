@@ -38,6 +38,14 @@ def correlator_pairs(order: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
 
 
+def meridian_uvw(baseline_m: np.ndarray, dec_rad: float, longitude_deg: float) -> np.ndarray:
+    """(u, v, w) at hour angle 0 of ITRF baselines, shape (n, 3)."""
+    lon = np.radians(longitude_deg)
+    east = np.array([-np.sin(lon), np.cos(lon), 0.0])
+    towards = np.array([np.cos(dec_rad) * np.cos(lon), np.cos(dec_rad) * np.sin(lon), np.sin(dec_rad)])
+    return baseline_m @ np.stack([east, np.cross(towards, east), towards], axis=1)
+
+
 def subband_frequencies(subband: int, n_channels: int) -> np.ndarray:
     """Descending channel centres, Hz."""
     top_edge = TOP_HZ + FINE_WIDTH_HZ / 2 - subband * 48 * FINE_WIDTH_HZ
@@ -96,7 +104,7 @@ def write_raw(
         header["antenna_numbers"] = np.arange(n_antennas)
         header["Nbls"], header["Nblts"], header["Nfreqs"], header["Npols"] = n_bls, n_blts, n_channels, 2
         header["Ntimes"], header["Nspws"] = n_times, 1
-        header["uvw_array"] = np.zeros((n_blts, 3), dtype=np.float32)
+        header["uvw_array"] = np.tile(meridian_uvw(offsets[ant_2] - offsets[ant_1], dec_rad, site[1]), (n_times, 1)).astype(np.float32)
         header["time_array"] = np.repeat(times, n_bls)
         header["integration_time"] = np.full(n_blts, INTEGRATION_S)
         header["freq_array"] = freq[None, :]

@@ -170,6 +170,20 @@ def lacks_a_row(uvd: Any) -> None:
     uvd.time_array[3] = uvd.time_array[-1]
 
 
+def times_without_sidereal_times(uvd: Any) -> None:
+    """The header says that rows are swapped, and nothing else has moved."""
+    uvd.time_array[:] = uvd.time_array[::-1]
+
+
+def antennas_without_baselines(uvd: Any) -> None:
+    """The same for the antennas: a damage that gives the conjugate of each visibility."""
+    uvd.ant_1_array, uvd.ant_2_array = uvd.ant_2_array, uvd.ant_1_array
+
+
+def all_rows_lack_a_time(uvd: Any) -> None:
+    uvd.time_array[3], uvd.lst_array[3] = uvd.time_array[-1], uvd.lst_array[-1]
+
+
 def all_nan(uvd: Any) -> None:
     uvd.data_array[:] = np.nan
 
@@ -187,7 +201,10 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "two spectral windows": (two_windows, "several spectral windows"),
     "uneven channels": (uneven_channels, "channel_width runs from"),
     "sense changes": (one_baseline_turned, "not the same in each integration"),
-    "rows are missing": (lacks_a_row, "no table of 6 integrations"),
+    "rows are missing": (lacks_a_row, "time_array and lst_array do not belong"),
+    "rows of one integration in another": (all_rows_lack_a_time, "rows are not ordered by integration"),
+    "times moved alone": (times_without_sidereal_times, "time_array and lst_array do not belong"),
+    "antennas swapped alone": (antennas_without_baselines, "baselines differ"),
     "NaN": (all_nan, "pitfall 24"),
     "another array": (other_antennas_position, "antennas differ"),
     "channels ascend": (upward, "no .descending. subband"),
