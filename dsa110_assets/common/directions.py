@@ -139,6 +139,12 @@ def angular_separation_rad(ra1_rad: ArrayLike, dec1_rad: ArrayLike, ra2_rad: Arr
     return 2.0 * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0)))
 
 
+def unit_vectors(ra_deg: ArrayLike, dec_deg: ArrayLike) -> NDArray[np.float64]:
+    """Directions as unit vectors, shape (N, 3); a chord of length d spans an angle of ``2 arcsin(d / 2)``. Arguments in degrees, shape (N,)."""
+    ra, dec = np.radians(np.asarray(ra_deg, dtype=np.float64)), np.radians(np.asarray(dec_deg, dtype=np.float64))
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+
+
 def circular_mean_rad(angle_rad: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Mean direction of angles, in [0, 2 pi); right ascensions are never averaged arithmetically (pitfall 8)."""
     angle = np.asarray(angle_rad, dtype=np.float64)

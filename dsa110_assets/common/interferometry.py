@@ -22,12 +22,12 @@ SIDEREAL_DAY_DAYS = 0.997_269_566_329_08
 def direction_cosines(
     ra_rad: NDArray[np.float64], dec_rad: NDArray[np.float64], ra0_rad: float, dec0_rad: float, *, by_products: bool = False
 ) -> NDArray[np.float64]:
-    """(l, m, n - 1) of directions relative to a phase centre, shape (3, N); l to the east, m to the north.
+    """(l, m, n - 1) of directions relative to a phase centre, shape (3, ...); l to the east, m to the north.
 
     (Thompson, Moran & Swenson 2017, equation 3.11.)
 
     Args:
-        ra_rad, dec_rad: directions, shape (N,).
+        ra_rad, dec_rad: directions, of any equal shape.
         ra0_rad, dec0_rad: phase centre.
         by_products: take m and n as the equation has them, as sums of products, and subtract 1: the absolute error of n - 1 is 1e-16.
             The imager does, because its images would otherwise change in their last bits (by less than the order of its threads

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dsa110_assets.common.interferometry import direction_cosines
+
 
 @dataclass(frozen=True)
 class ImageGrid:
@@ -33,11 +35,8 @@ class ImageGrid:
     def pixel_of(self, ra_rad: ArrayLike, dec_rad: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Pixel (y, x), zero-based, of ICRS directions; NaN in the hemisphere behind the phase centre."""
         ra, dec = np.asarray(ra_rad, dtype=np.float64), np.asarray(dec_rad, dtype=np.float64)
-        sin0, cos0 = np.sin(self.dec_rad), np.cos(self.dec_rad)
-        d_ra = ra - self.ra_rad
-        l = np.cos(dec) * np.sin(d_ra)  # noqa: E741
-        m = np.sin(dec) * cos0 - np.cos(dec) * sin0 * np.cos(d_ra)
-        in_front = np.sin(dec) * sin0 + np.cos(dec) * cos0 * np.cos(d_ra) > 0
+        l, m, n_minus_1 = direction_cosines(ra, dec, self.ra_rad, self.dec_rad, by_products=True)  # noqa: E741
+        in_front = n_minus_1 > -1.0
         half = self.size / 2
         return np.where(in_front, half + m / self.cell_rad, np.nan), np.where(in_front, half - l / self.cell_rad, np.nan)
 

@@ -19,6 +19,7 @@ from astropy.wcs import WCS
 from scipy.spatial import KDTree
 
 from dsa110_assets.common.child_process import Child, run_child
+from dsa110_assets.common.directions import unit_vectors
 from dsa110_assets.common.fits_planes import celestial_wcs, mapped_plane
 from dsa110_assets.common.restoring_beam import FWHM_PER_SIGMA, RestoringBeam
 from dsa110_assets.mosaicking._aegean import north_in_pixels
@@ -227,7 +228,7 @@ def crossmatch(found: pd.DataFrame, catalog: pd.DataFrame, radius_arcsec: float)
     ]
     if found.empty or catalog.empty:
         return pd.DataFrame(columns=columns)
-    ours, theirs = _unit_vectors(found), _unit_vectors(catalog)
+    ours, theirs = (unit_vectors(table["ra_deg"], table["dec_deg"]) for table in (found, catalog))
     limit = 2.0 * np.sin(np.radians(radius_arcsec / 3600.0) / 2.0)
     distance, nearest = (np.atleast_1d(a) for a in KDTree(theirs).query(ours, distance_upper_bound=limit))
     back = np.atleast_1d(KDTree(ours).query(theirs)[1])
@@ -247,9 +248,3 @@ def crossmatch(found: pd.DataFrame, catalog: pd.DataFrame, radius_arcsec: float)
         a["flux_jy"].to_numpy() / b["flux_jy"].to_numpy(),
     )
     return pd.DataFrame(dict(zip(columns, values, strict=True)))
-
-
-def _unit_vectors(table: pd.DataFrame) -> np.ndarray:
-    """Directions as unit vectors, shape (rows, 3)."""
-    ra, dec = np.radians(table["ra_deg"].to_numpy(dtype=np.float64)), np.radians(table["dec_deg"].to_numpy(dtype=np.float64))
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)

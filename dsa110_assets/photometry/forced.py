@@ -31,6 +31,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from dsa110_assets.common.directions import unit_vectors
 from dsa110_assets.common.fits_planes import pixel_positions
 from dsa110_assets.common.restoring_beam import AREA_PER_FWHM2, FWHM_PER_SIGMA, BeamFrame, RestoringBeam, pixel_forms
 from dsa110_assets.common.robust import MEDIAN_ERROR
@@ -201,17 +202,12 @@ def _interpolated(array: NDArray[np.float32], x: NDArray[np.float64], y: NDArray
     return np.where(np.isfinite(value) & (value > 0.0), value, np.nan)
 
 
-def _unit_vectors(ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> NDArray[np.float64]:
-    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
-
-
 def _linked(ra: NDArray[np.float64], dec: NDArray[np.float64], radius_deg: float) -> NDArray[np.intp]:
     """Label of the chain of neighbours (closer than ``radius_deg``) that each position belongs to, shape (Npos,)."""
     n = ra.size
     if n == 0:
         return np.zeros(0, dtype=np.intp)
-    pairs = cKDTree(_unit_vectors(ra, dec)).query_pairs(2.0 * np.sin(np.radians(radius_deg) / 2.0), output_type="ndarray")
+    pairs = cKDTree(unit_vectors(ra, dec)).query_pairs(2.0 * np.sin(np.radians(radius_deg) / 2.0), output_type="ndarray")
     graph = coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     return connected_components(graph, directed=False)[1].astype(np.intp)
 

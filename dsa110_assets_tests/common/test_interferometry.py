@@ -8,7 +8,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 
-from dsa110_assets.common.directions import Site, angular_separation_rad, circular_mean_rad, local_apparent_sidereal_time_rad
+from dsa110_assets.common.directions import Site, angular_separation_rad, circular_mean_rad, local_apparent_sidereal_time_rad, unit_vectors
 from dsa110_assets.common.interferometry import (
     EARTH_ROTATION_RAD_PER_S,
     SIDEREAL_DAY_DAYS,
@@ -56,6 +56,13 @@ def test_separations_equal_astropys():
     np.testing.assert_allclose(angular_separation_rad(ra1, dec1, ra2, dec2), expected, atol=1e-8)
     near = angular_separation_rad(ra1, dec1, ra1 + 1e-9, dec1)
     np.testing.assert_allclose(near, 1e-9 * np.cos(dec1), rtol=1e-6)
+
+
+def test_unit_vectors_are_astropys():
+    rng = np.random.default_rng(7)
+    ra, dec = rng.uniform(0, 360, 50), rng.uniform(-90, 90, 50)
+    expected = SkyCoord(ra * u.deg, dec * u.deg).cartesian.xyz.value.T
+    np.testing.assert_allclose(unit_vectors(ra, dec), expected, atol=1e-15)
 
 
 def test_baselines_turn_as_pyuvdatas_do():
