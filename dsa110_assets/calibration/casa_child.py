@@ -61,7 +61,7 @@ def run_tasks(
             ),
             subject=subject,
             timeout_s=timeout_s,
-            if_late="look at the machine's load; raise the limit if it is too tight",
+            timeout_advice="look at the machine's load; raise the limit if it is too tight",
             while_waiting=tasks_done.tell,
         )
         log = (here / _LOG).read_text(encoding="utf-8", errors="replace") if (here / _LOG).exists() else ""
@@ -70,7 +70,7 @@ def run_tasks(
             complaints = [line.split("\t")[-1].strip() for line in log.splitlines() if "SEVERE" in line and "dUTC" not in line][-3:]
             reason = outcome.get("error") or ended.reason
             raise ChildFailedError(
-                subject, "; ".join([reason, *(complaints or ended.last_words)]), "read the cause; run again if the machine was the reason"
+                subject, "; ".join([reason, *(complaints or ended.last_lines)]), "read the cause; run again if the machine was the reason"
             )
         return log
 

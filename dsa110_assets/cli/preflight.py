@@ -102,12 +102,15 @@ def check_casa() -> Finding:
     remedy = "reinstall casatools and casadata; unset CASASITECONFIG"
     try:
         child = run_child(
-            Child("the import of CASA", [sys.executable, "-c", _CASA_PROGRAM]), subject="CASA", timeout_s=CASA_LIMIT_S, if_late=remedy
+            Child("the import of CASA", [sys.executable, "-c", _CASA_PROGRAM]),
+            subject="CASA",
+            timeout_s=CASA_LIMIT_S,
+            timeout_advice=remedy,
         )
     except ChildFailedError as error:
         return Finding("CASA", "failed", error.cause, remedy)
     if child.code != 0:
-        return Finding("CASA", "failed", (child.last_words or [child.reason])[-1], remedy)
+        return Finding("CASA", "failed", (child.last_lines or [child.reason])[-1], remedy)
     return Finding("CASA", "ok", f"casatools {child.stdout.split()[-1]} with its data, off-line, in {time.monotonic() - begun:.0f} s")
 
 

@@ -148,7 +148,7 @@ def set_pool_limits(config: PipelineConfig, env: Mapping[str, str]) -> None:
     for pool in POOLS:
         command = [str(Path(sys.executable).parent / "dagster"), "instance", "concurrency", "set", pool, str(worker_count(config))]
         setting = Child("`dagster instance concurrency set`", command, environment=env)
-        ended = run_child(setting, subject=f"pool {pool}", timeout_s=START_TIMEOUT_S, if_late="look at `dsa110 db status`")
+        ended = run_child(setting, subject=f"pool {pool}", timeout_s=START_TIMEOUT_S, timeout_advice="look at `dsa110 db status`")
         ended.raise_if_failed(f"pool {pool}", "look at `dsa110 db status`")
 
 

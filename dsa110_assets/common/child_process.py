@@ -1,8 +1,8 @@
-"""Run a program as a child process and see it end: within its time, with its last words, and all that it started with it.
+"""Run a program as a child process, with a time limit, and kill everything it started when it ends.
 
-CASA, AOFlagger, WSClean and Aegean may crash, hang or leak; none of that may reach the process that asks for the work
-(pitfall 32). Each child leads a process group of its own, so that its own children end with it. Its output goes to files
-and not to pipes, so that a child that prints much cannot block.
+CASA, AOFlagger, WSClean and Aegean may crash, hang or leak. None of that may reach the process that needs the work
+(pitfall 32). Each child leads its own process group, so its children end with it. Its output goes to files, not pipes,
+so a child that prints a lot cannot block.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _LAST_LINES = 3
 class Child:
     """A program to run.
 
-    ``name``: as messages call it. ``command``: program and arguments. ``cwd``: its working directory, None for the parent's.
-    ``environment``: variables on top of the parent's. ``stdin``: text that it reads. ``pass_fds``: descriptors that it inherits.
+    ``name``: its name in messages. ``command``: program and arguments. ``cwd``: working directory, None for the
+    parent's. ``environment``: variables added to the parent's. ``stdin``: text for its standard input. ``pass_fds``:
+    file descriptors that it inherits.
     """
 
     name: str
@@ -44,8 +45,9 @@ class Child:
 class ChildEnd:
     """How a child ended.
 
-    ``code``: its exit code, or minus the number of the signal that killed it. ``stdout``, ``stderr``: what it printed.
-    ``peak_bytes``: largest resident memory of the process, seen up to 0.1 s before its end; 0 if it ended before the first look.
+    ``code``: exit code, or minus the number of the signal that killed it. ``stdout``, ``stderr``: what it printed.
+    ``peak_bytes``: largest resident memory of the process, measured until at most 0.1 s before its end; 0 if it ended
+    before the first measurement.
     """
 
     name: str
@@ -56,37 +58,38 @@ class ChildEnd:
 
     @property
     def reason(self) -> str:
-        """In words: ``CASA ended with code 1``, or ``CASA was killed by signal 9 (it held up to 6.2 GB)``."""
+        """Description, such as ``CASA ended with code 1`` or ``CASA was killed by signal 9 (it used up to 6.2 GB)``."""
         if self.code < 0:
-            return f"{self.name} was killed by signal {-self.code} (it held up to {self.peak_bytes / 1e9:.1f} GB)"
+            return f"{self.name} was killed by signal {-self.code} (it used up to {self.peak_bytes / 1e9:.1f} GB)"
         return f"{self.name} ended with code {self.code}"
 
     @property
-    def last_words(self) -> list[str]:
-        """Last lines that it printed, those of the error stream last; at most three."""
+    def last_lines(self) -> list[str]:
+        """Last lines that it printed, at most three; those of the error stream come last."""
         return (self.stdout + self.stderr).strip().splitlines()[-_LAST_LINES:]
 
     def raise_if_failed(self, subject: object, next_step: str, *, result: Path | None = None) -> None:
-        """Do nothing if the child ended with code 0 and left its result.
+        """Raise unless the child ended with code 0 and wrote its result.
 
         Args:
             subject: file or product that the error is about.
-            next_step: what a person does about it.
+            next_step: what a person should do about it.
             result: file that the child writes last.
 
         Raises:
-            ChildFailedError: it ended in another way; the cause carries its last words.
+            ChildFailedError: it failed; the cause contains its last lines.
         """
         if self.code != 0 or (result is not None and not result.exists()):
             without = f" without {result.name}" if result is not None and self.code == 0 else ""
-            raise ChildFailedError(subject, ": ".join([self.reason + without, " | ".join(self.last_words)]), next_step)
+            raise ChildFailedError(subject, ": ".join([self.reason + without, " | ".join(self.last_lines)]), next_step)
 
 
 def run_child(
-    child: Child, *, subject: object, timeout_s: float, if_late: str, while_waiting: Callable[[], None] | None = None
+    child: Child, *, subject: object, timeout_s: float, timeout_advice: str, while_waiting: Callable[[], None] | None = None
 ) -> ChildEnd:
-    """Run one child to its end; see `run_children`. A code other than 0 is returned, not raised."""
-    return run_children([child], subject=subject, timeout_s=timeout_s, if_late=if_late, while_waiting=while_waiting)[0]
+    """Run one child to its end; see `run_children`. An exit code other than 0 does not raise."""
+    ends = run_children([child], subject=subject, timeout_s=timeout_s, timeout_advice=timeout_advice, while_waiting=while_waiting)
+    return ends[0]
 
 
 def run_children(
@@ -94,20 +97,20 @@ def run_children(
     *,
     subject: object,
     timeout_s: float,
-    if_late: str,
+    timeout_advice: str,
     while_waiting: Callable[[], None] | None = None,
 ) -> list[ChildEnd]:
-    """Run children side by side until all have ended or one has failed. When this returns or raises, none of them lives.
+    """Run children in parallel until all have ended or one has failed. No child is left running on return or error.
 
     Args:
         children: the programs.
         subject: file or product that an error is about.
-        timeout_s: wall-clock limit of all together.
-        if_late: what a person does when the limit is reached.
-        while_waiting: called between two looks at the children, at most 0.1 s apart; what it raises ends the children.
+        timeout_s: wall-clock limit for all of them together.
+        timeout_advice: what a person should do when the limit is reached.
+        while_waiting: called at least every 0.1 s while children run; an exception from it ends the children.
 
     Returns:
-        The children that ended, in that order. After a failure the failed one is the last, and the others were killed.
+        The children in the order in which they ended. After a failure the failed one is last; the rest were killed.
 
     Raises:
         ChildFailedError: a program did not start, or the time ran out.
@@ -115,16 +118,16 @@ def run_children(
     deadline = time.monotonic() + timeout_s
     ends: list[ChildEnd] = []
     with ExitStack() as stack:
-        running = [stack.enter_context(_Running(child, subject)) for child in children]
+        running = [stack.enter_context(_RunningChild(child, subject)) for child in children]
         pause_s = _SHORTEST_POLL_S
         while running:
-            for one in [one for one in running if one.has_ended()]:
-                running.remove(one)
-                ends.append(one.end())
+            for ended in [child for child in running if child.has_ended()]:
+                running.remove(ended)
+                ends.append(ended.end())
                 if ends[-1].code != 0:
                     return ends
             if running and time.monotonic() >= deadline:
-                raise ChildFailedError(subject, f"{running[0].child.name} did not end within {timeout_s:g} s", if_late)
+                raise ChildFailedError(subject, f"{running[0].child.name} did not end within {timeout_s:g} s", timeout_advice)
             if while_waiting is not None:
                 while_waiting()
             if running:
@@ -133,8 +136,8 @@ def run_children(
     return ends
 
 
-class _Running:
-    """A child that was started; leaving the context kills its process group."""
+class _RunningChild:
+    """A started child. Leaving the context kills its process group."""
 
     def __init__(self, child: Child, subject: object) -> None:
         self.child = child
@@ -156,7 +159,7 @@ class _Running:
             self._files.close()
             raise ChildFailedError(subject, f"{child.name} did not start: {error}", "run `dsa110 preflight`") from error
 
-    def __enter__(self) -> _Running:
+    def __enter__(self) -> _RunningChild:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,14 +167,14 @@ class _Running:
         self._files.close()
 
     def has_ended(self) -> bool:
-        """Whether the process has ended. It is not reaped yet: its number, and so its group's, cannot go to another process."""
+        """Whether the process has ended. It is not reaped here, so its number cannot go to another process or group."""
         if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             return True
         self._peak_bytes = max(self._peak_bytes, _high_water_bytes(self._process.pid))
         return False
 
     def end(self) -> ChildEnd:
-        """How it ended; what it started and left behind is killed."""
+        """Kill what the child left running and return how it ended."""
         self._kill_group()
         return ChildEnd(self.child.name, self._process.returncode, _text(self._stdout), _text(self._stderr), self._peak_bytes)
 
@@ -190,7 +193,7 @@ class _Running:
         return stdin
 
     def _file(self) -> IO[str]:
-        """A file without a name, which vanishes even if this process is killed."""
+        """Open an unnamed file, which disappears even if this process is killed."""
         return self._files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
 
 
@@ -200,10 +203,10 @@ def _text(stream: IO[str]) -> str:
 
 
 def _high_water_bytes(pid: int) -> int:
-    """The process's own high-water mark. The resource usage of `wait4` is no use: it begins with what the parent held."""
+    """Largest resident memory of a process so far. Do not use `wait4`: its figure starts with the parent's memory."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:  # it ended meanwhile, or the system has no /proc
+    except OSError:  # the process has ended, or the system has no /proc
         return 0
     line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
     return int(line.split()[1]) * 1024 if line else 0

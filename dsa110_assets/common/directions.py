@@ -1,8 +1,9 @@
-"""Directions on the sky, of date and ICRS: where the telescope looked, and the angles between directions.
+"""Directions on the sky, apparent and ICRS: where the telescope pointed, and angles between directions.
 
 The DSA-110 does not track. The correlator fringe-stops each integration to the meridian: right ascension = apparent
-local sidereal time, declination = the pointing declination, both *of date*. Everything after conversion works in ICRS, so
-the one place where apparent coordinates become ICRS is here. The site is always an argument: it comes from the raw header.
+local sidereal time, declination = the pointing declination, both *of date*. Everything after conversion uses ICRS, so
+this is the one place that converts apparent coordinates to ICRS. The site is always an argument: it comes from the raw
+header.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ class Site:
 
 @dataclass(frozen=True)
 class TilePointing:
-    """Where one tile looked, all ICRS.
+    """Where the telescope pointed during one tile; all ICRS.
 
-    ``time_mjd``: centre of each integration, UTC, shape (Ntimes,). ``ra_deg``/``dec_deg``: meridian point of each
-    integration, shape (Ntimes,). ``phase_ra_deg``/``phase_dec_deg``: the one phase centre of the Measurement Set.
+    ``time_mjd``: center of each integration, UTC, shape (Ntimes,). ``ra_deg``/``dec_deg``: meridian point of each
+    integration, shape (Ntimes,). ``phase_ra_deg``/``phase_dec_deg``: the phase center of the Measurement Set.
     """
 
     time_mjd: NDArray[np.float64]
@@ -54,10 +55,10 @@ def local_apparent_sidereal_time_rad(time_jd_utc: ArrayLike, site: Site) -> NDAr
 def apparent_to_icrs(
     app_ra_rad: ArrayLike, app_dec_rad: ArrayLike, time_jd_utc: ArrayLike, site: Site
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Topocentric apparent place (true equator and equinox of date) to ICRS; radians, arguments broadcast.
+    """Convert topocentric apparent places (true equator and equinox of date) to ICRS; radians, arguments broadcast.
 
-    The inverse of the transformation that pyuvdata uses for its apparent coordinates: observed place without
-    refraction (`erfa.atoc13` with zero pressure), right ascension counted from the true equinox.
+    This inverts the transformation that pyuvdata uses for its apparent coordinates: observed place without refraction
+    (`erfa.atoc13` with zero pressure), with right ascension measured from the true equinox.
     """
     t = Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
     eo = erfa.eo06a(t.tt.jd1, t.tt.jd2)
@@ -85,7 +86,7 @@ def apparent_to_icrs(
 def icrs_to_apparent(
     ra_rad: ArrayLike, dec_rad: ArrayLike, time_jd_utc: ArrayLike, site: Site
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """ICRS to topocentric apparent place, the inverse of `apparent_to_icrs` (`erfa.atco13`, no refraction); radians."""
+    """Convert ICRS to topocentric apparent places, the inverse of `apparent_to_icrs` (`erfa.atco13`); radians."""
     t = Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
     xp, yp = iers.earth_orientation_table.get().pm_xy(t)
     _, _, _, app_dec, intermediate_ra, eo = erfa.atco13(
@@ -112,11 +113,12 @@ def icrs_to_apparent(
 
 
 def apparent_scale(ra_rad: float, dec_rad: float, time_jd_utc: float) -> float:
-    """Apparent over ICRS angle between neighbours of a direction: ``1 - v.s / c``, of the Earth's barycentric velocity v.
+    """Ratio of apparent to ICRS angles near a direction: ``1 - v.s / c``, with the Earth's barycentric velocity v.
 
-    Annual aberration is conformal: it scales a field by up to 1e-4, which is 0.5 arcsec at the edge of a tile. Baselines of
-    a Measurement Set are geometric, so an imager that grids them with cells of ``apparent_scale`` times the ICRS cell
-    puts sources at their ICRS places (first order of Lorentz's formula, Explanatory Supplement 2013, eq. 7.40).
+    Annual aberration is conformal: it scales a field by up to 1e-4, which is 0.5 arcsec at the edge of a tile. The
+    baselines of a Measurement Set are geometric, so an imager that grids them with cells of ``apparent_scale`` times
+    the ICRS cell puts sources at their ICRS positions (first order of Lorentz's formula, Explanatory Supplement 2013,
+    eq. 7.40).
     """
     t = Time(time_jd_utc, format="jd", scale="utc")
     _, barycentric = erfa.epv00(t.tdb.jd1, t.tdb.jd2)
@@ -126,14 +128,14 @@ def apparent_scale(ra_rad: float, dec_rad: float, time_jd_utc: float) -> float:
 
 
 def meridian_icrs(time_jd_utc: ArrayLike, app_dec_rad: ArrayLike, site: Site) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """ICRS (ra, dec) in radians of the meridian point at apparent declination ``app_dec_rad``, for each time."""
+    """ICRS (ra, dec), radians, of the meridian point at apparent declination ``app_dec_rad`` at each time."""
     time_jd = np.atleast_1d(np.asarray(time_jd_utc, dtype=np.float64))
     lst = local_apparent_sidereal_time_rad(time_jd, site)
     return apparent_to_icrs(lst, np.broadcast_to(app_dec_rad, time_jd.shape), time_jd, site)
 
 
 def angular_separation_rad(ra1_rad: ArrayLike, dec1_rad: ArrayLike, ra2_rad: ArrayLike, dec2_rad: ArrayLike) -> NDArray[np.float64]:
-    """Great-circle distance (haversine formula, exact to rounding at the degree scale of a beam); all arguments broadcast."""
+    """Great-circle distance; all arguments broadcast. The haversine formula is exact to rounding at degree scales."""
     ra1, dec1, ra2, dec2 = (np.asarray(a, dtype=np.float64) for a in (ra1_rad, dec1_rad, ra2_rad, dec2_rad))
     h = np.sin((dec2 - dec1) / 2) ** 2 + np.cos(dec1) * np.cos(dec2) * np.sin((ra2 - ra1) / 2) ** 2
     return 2.0 * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0)))
@@ -146,7 +148,7 @@ def unit_vectors(ra_deg: ArrayLike, dec_deg: ArrayLike) -> NDArray[np.float64]:
 
 
 def circular_mean_rad(angle_rad: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """Mean direction of angles, in [0, 2 pi); right ascensions are never averaged arithmetically (pitfall 8)."""
+    """Mean direction of angles, in [0, 2 pi). Never average right ascensions arithmetically (pitfall 8)."""
     angle = np.asarray(angle_rad, dtype=np.float64)
     w = np.ones(angle.shape) if weight is None else np.asarray(weight, dtype=np.float64)
     return float(np.mod(np.arctan2(np.sum(w * np.sin(angle)), np.sum(w * np.cos(angle))), 2 * np.pi))

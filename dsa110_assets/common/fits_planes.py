@@ -1,7 +1,7 @@
 """Celestial planes of FITS images: reading, writing, coordinates, units.
 
-An image is one plane of pixels, y north and x west. Its file may have degenerate axes of frequency and polarization, and
-its pixels are big-endian: readers get two axes and native numbers (pitfall 9).
+An image is one plane of pixels, y north and x west. Its file may have degenerate axes of frequency and polarization,
+and its pixels are big-endian. Readers get two axes and native numbers (pitfall 9).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dsa110_assets.errors import ProductVerificationError
 JY_PER_BEAM = "Jy/beam"
 JY_PER_PIXEL = "Jy/pixel"
 BEAM2_PER_JY2 = "Jy-2 beam2"
-"""Inverse variance. These are BUNIT's values as the FITS standard writes units, which astropy reads."""
+"""Inverse variance. These values of BUNIT follow the FITS standard, and astropy reads them."""
 _FITS_BLOCK = 2880
 _BITPIX = {">f4": -32, ">i2": 16}
 
@@ -34,7 +34,7 @@ def read_plane(path: Path, *, memmap: bool = False) -> tuple[NDArray[np.float32]
 
     Args:
         path: image of two axes, or of more whose length is 1.
-        memmap: map the file instead of reading it; takes half the memory, and refuses scaled integers.
+        memmap: map the file instead of reading it; this takes half the memory but fails for scaled integers.
 
     Raises:
         ProductVerificationError: the file cannot be read, or is not one plane.
@@ -45,7 +45,7 @@ def read_plane(path: Path, *, memmap: bool = False) -> tuple[NDArray[np.float32]
 
 @contextmanager
 def mapped_plane(path: Path) -> Generator[tuple[NDArray[Any], fits.Header]]:
-    """Pixels of a FITS image, shape (ny, nx), mapped from the file while the context is open: big-endian, nothing is read yet.
+    """Map the pixels of a FITS image, shape (ny, nx), big-endian, while the context is open. Nothing is read yet.
 
     Raises:
         ProductVerificationError: the file cannot be read, or is not one plane.
@@ -64,16 +64,16 @@ def _opened(path: Path, *, memmap: bool) -> Generator[tuple[NDArray[Any], fits.H
         primary: Any = hdus[0]
         try:
             data = primary.data
-        except (OSError, ValueError, TypeError) as error:  # cut short, or not what its header says
+        except (OSError, ValueError, TypeError) as error:  # truncated, or not what its header describes
             raise ProductVerificationError(path, f"cannot be read ({error})", "make the image again") from error
         if data is None or data.ndim < 2 or data.size != data.shape[-1] * data.shape[-2]:
             found = None if data is None else data.shape
-            raise ProductVerificationError(path, f"not one image plane ({found})", "make the image again; cubes are not read")
+            raise ProductVerificationError(path, f"not one image plane ({found})", "make the image again; cubes are not supported")
         yield data.reshape(data.shape[-2:]), primary.header
 
 
 def read_header(path: Path) -> fits.Header:
-    """Header of a FITS image; reads no pixels.
+    """Read the header of a FITS image, but no pixels.
 
     Raises:
         ProductVerificationError: the file cannot be read.
@@ -85,15 +85,15 @@ def read_header(path: Path) -> fits.Header:
 
 
 def write_plane(path: Path, pixels: NDArray[Any], header: fits.Header | None = None) -> None:
-    """Write pixels of shape (ny, nx) as a FITS image of float32 with four axes in CASA's order (RA, Dec, FREQ, STOKES)."""
+    """Write pixels of shape (ny, nx) as a float32 FITS image with four axes in CASA's order (RA, Dec, FREQ, STOKES)."""
     fits.PrimaryHDU(pixels[None, None].astype(np.float32, copy=False), header=header).writeto(path, overwrite=True)
 
 
 @dataclass
 class RowWriter:
-    """A FITS image of two axes written in blocks of rows from the first to the last: memory does not grow with its size.
+    """Writer of a two-axis FITS image in blocks of rows, first to last, so that memory does not grow with the image.
 
-    ``path``: file to write. ``header``: complete, with its NAXIS. ``unit``: BUNIT. ``dtype``: big-endian type of the pixels.
+    ``path``: file to write. ``header``: complete, with its NAXIS. ``unit``: BUNIT. ``dtype``: big-endian pixel type.
     """
 
     path: Path
@@ -124,10 +124,10 @@ class RowWriter:
 
 
 def verify_planes(paths: Iterable[Path], shape: tuple[int, int]) -> None:
-    """Read back what was written: every file opens, keeps the standard, and its image has the shape.
+    """Read files back: each must open, follow the FITS standard and hold an image of this shape.
 
     Raises:
-        ProductVerificationError: names the first that does not.
+        ProductVerificationError: a file does not; names the first.
     """
     for path in paths:
         with fits.open(path, memmap=True) as hdus:
@@ -139,9 +139,9 @@ def verify_planes(paths: Iterable[Path], shape: tuple[int, int]) -> None:
 
 
 def cutout(path: Path, ra_deg: float, dec_deg: float, size_arcsec: float) -> NDArray[np.float32] | None:
-    """Square part of an image around an ICRS position, of odd size, in the image's unit; NaN beyond the image's edge.
+    """Read a square part of an image around an ICRS position: odd size, the image's unit, NaN beyond its edge.
 
-    Reads no more than that. None where the position lies outside of the image.
+    Reads nothing else. Returns None if the position lies outside the image.
 
     Raises:
         ProductVerificationError: the file cannot be read, or is not one plane.
@@ -156,13 +156,13 @@ def cutout(path: Path, ra_deg: float, dec_deg: float, size_arcsec: float) -> NDA
 
 
 def number(header: fits.Header, key: str, default: float = np.nan) -> float:
-    """Numerical value of a header's keyword; ``default`` when it is absent or not a number."""
+    """Numerical value of a header keyword; ``default`` if it is absent or not a number."""
     value = header.get(key)
     return float(value) if isinstance(value, int | float) else default
 
 
 def frequency_hz(header: fits.Header) -> float:
-    """Frequency of an image: its FREQ axis, else RESTFRQ; NaN when the header has none."""
+    """Frequency of an image: its FREQ axis, else RESTFRQ; NaN if the header has neither."""
     for axis in range(1, int(number(header, "NAXIS", 0)) + 1):
         if str(header.get(f"CTYPE{axis}", "")).strip() == "FREQ":
             return number(header, f"CRVAL{axis}")
@@ -170,13 +170,13 @@ def frequency_hz(header: fits.Header) -> float:
 
 
 def is_jy_per_beam(header: fits.Header) -> bool:
-    """Whether BUNIT is Jy/beam in any spelling of case and blanks; files of earlier versions say JY/BEAM."""
+    """Whether BUNIT is Jy/beam, whatever its case and blanks; files of earlier versions have JY/BEAM."""
     return str(header.get("BUNIT", "")).upper().replace(" ", "") == JY_PER_BEAM.upper()
 
 
 def celestial_wcs(header: fits.Header) -> WCS:
-    """Two-dimensional celestial coordinates of a header of any number of axes (pitfall 9)."""
-    return WCS(header, naxis=2, fix=False)  # times in the header are read by us, not guessed
+    """Two-dimensional celestial coordinates of a header with any number of axes (pitfall 9)."""
+    return WCS(header, naxis=2, fix=False)  # we read times from the header ourselves; do not let astropy guess
 
 
 def pixel_positions(wcs: WCS, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,8 +1,8 @@
-"""Facts of the DSA-110 that no file header carries: dish, primary beam, frequency plan.
+"""Facts about the DSA-110 that no file header has: dish, primary beam, frequency plan.
 
-Positions, site and pointing are *not* here: they come from the raw header of each observation and from nowhere else
-(pitfall 3). The drift of the sky through the beam is here because images, mosaics, sky models and photometry must all use
-the same beam (pitfalls 7 and 37). The simulator has its own independent implementation on purpose.
+Positions, site and pointing are *not* here: they come only from the raw header of each observation (pitfall 3). The
+drift of the sky through the beam is here because images, mosaics, sky models and photometry must all use the same beam
+(pitfalls 7 and 37). The simulator has its own independent implementation on purpose.
 """
 
 from __future__ import annotations
@@ -15,35 +15,34 @@ from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S
 
 DISH_DIAMETER_M = 4.65
-"""Diameter of a dish; with it the Airy power beam has a FWHM of 2.7 deg at 1.4 GHz."""
+"""Diameter of a dish. The Airy power beam then has a FWHM of 2.7 deg at 1.4 GHz."""
 
 N_SUBBANDS = 16
 CHANNELS_PER_SUBBAND = 48
 CHANNEL_WIDTH_HZ = 244_140.625
 TOP_CHANNEL_HZ = 1_498_643_188.4766
-"""Centre of the highest channel, the first of sb00. Frequency falls with subband number and inside a file (pitfall 1)."""
+"""Center of the highest channel (the first of sb00). Frequency falls with subband number and in a file (pitfall 1)."""
 
 INTEGRATIONS_PER_TILE = 24
 INTEGRATION_S = 12.884901888
-TILE_DURATION_S = INTEGRATIONS_PER_TILE * INTEGRATION_S
 BAND_CENTRE_HZ = TOP_CHANNEL_HZ - (N_SUBBANDS * CHANNELS_PER_SUBBAND - 1) / 2 * CHANNEL_WIDTH_HZ
 
 LARGEST_CREDIBLE_VALUE = 1e15
-"""Correlator units are of order 0.1; anything above this is not a visibility (uninitialised memory shows up as 1e37)."""
+"""Correlator units are of order 0.1. Anything above this is not a visibility: uninitialized memory appears as 1e37."""
 
 BEAM_CUTOFF = 0.2
-"""Images and mosaics are cut where the (drift-averaged) power beam falls below this level."""
+"""Level of the drift-averaged power beam below which images and mosaics are blank."""
 
 
 def airy_power_beam(separation_rad: ArrayLike, frequency_hz: ArrayLike) -> NDArray[np.float64]:
     """Power beam of a uniformly illuminated dish: ``(2 J1(x) / x)**2`` with ``x = pi D sin(theta) / lambda``.
 
     Args:
-        separation_rad: angle from the pointing centre; any shape that broadcasts with ``frequency_hz``.
+        separation_rad: angle from the pointing center; any shape that broadcasts with ``frequency_hz``.
         frequency_hz: frequency.
 
     Returns:
-        Power response relative to the axis, 1 at the centre, in [0, 1]. (Born & Wolf, Principles of Optics, 8.5.2.)
+        Power response relative to the axis, in [0, 1]; 1 at the center. (Born & Wolf, Principles of Optics, 8.5.2.)
     """
     x = (np.pi * DISH_DIAMETER_M / SPEED_OF_LIGHT_M_PER_S) * np.sin(np.asarray(separation_rad)) * np.asarray(frequency_hz)
     x = np.abs(np.asarray(x, dtype=np.float64))
@@ -68,13 +67,13 @@ def drift_averaged_power_beam(
     frequency_hz: float,
     time_weight: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    """Effective power beam of a tile: the mean over its integrations of the Airy beam at each meridian point (pitfall 37).
+    """Effective power beam of a tile: the mean of the Airy beams at its integrations' meridian points (pitfall 37).
 
     Args:
         ra_rad, dec_rad: ICRS directions, any (equal) shape.
         pointing_ra_rad, pointing_dec_rad: ICRS meridian point of each integration, shape ``(Ntimes,)``.
-        frequency_hz: frequency at which the beam is evaluated.
-        time_weight: weight of each integration, shape ``(Ntimes,)``; equal when None.
+        frequency_hz: frequency of the beam.
+        time_weight: weight of each integration, shape ``(Ntimes,)``; equal if None.
 
     Returns:
         Mean power response, shape of ``ra_rad``.

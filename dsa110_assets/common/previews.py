@@ -1,6 +1,6 @@
-"""Pictures for people: canvas, palette, stretch, PNG, and the limit of what the Dagster UI shows in place.
+"""Pictures for people: canvas, palette, stretch, PNG, and the size limit of the Dagster UI.
 
-Figures are drawn by matplotlib's Agg, without pyplot's global state. A picture is never an input of anything.
+Matplotlib's Agg draws the figures, without pyplot's global state. No product is made from a picture.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LIMIT_BYTES = 50_000
-"""Largest picture that the Dagster UI shows in place."""
+"""Largest picture that the Dagster UI shows inline."""
 INK, ACCENT, QUIET = "#1f2a44", "#c8442b", "#8a94a6"
-"""Colours of plots: data, what to look at, lines of reference."""
+"""Colors of plots: data, highlights, reference lines."""
 IMAGE_COLOURS = "inferno"
-"""Colour map of image planes."""
+"""Color map of image planes."""
 SMALL_DPI, LARGE_DPI = 70, 130
-"""Dots per inch of plots: for the Dagster UI, and for a person who opens the file."""
+"""Dots per inch of plots: in the Dagster UI, and for a person who opens the file."""
 _LOWEST_SIGMA = -3.0
 _LINEAR_SIGMA = 3.0
 
 
 def canvas(width_inch: float, height_inch: float, *, dpi: int = LARGE_DPI, constrained: bool = False) -> Figure:
-    """An empty figure. ``constrained``: matplotlib's layout that leaves room for labels."""
+    """Create an empty figure. ``constrained``: use matplotlib's layout that leaves room for labels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -39,14 +39,14 @@ def canvas(width_inch: float, height_inch: float, *, dpi: int = LARGE_DPI, const
 
 
 def png_of(figure: Figure) -> bytes:
-    """A figure as PNG; equal figures give equal bytes."""
+    """Encode a figure as PNG; equal figures give equal bytes."""
     stream = BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
     return stream.getvalue()
 
 
 def png_of_pixels(values: NDArray[np.floating]) -> bytes:
-    """Values of shape (ny, nx) from 0 to 1, y upwards, as a bare PNG of one pixel each; white where there is nothing."""
+    """Encode values from 0 to 1, shape (ny, nx), y upward, as a PNG with one pixel each and no axes; NaN is white."""
     from matplotlib import colormaps
     from matplotlib.image import imsave
 
@@ -57,7 +57,7 @@ def png_of_pixels(values: NDArray[np.floating]) -> bytes:
 
 
 def few_colours(png: bytes, colours: int, scale: float = 1.0) -> bytes:
-    """The picture with at most so many colours, and ``scale`` times as large: a fraction of the bytes."""
+    """Reduce a PNG to at most this many colors and scale it, to save bytes."""
     from PIL import Image
 
     with Image.open(BytesIO(png)) as opened:
@@ -72,10 +72,13 @@ def few_colours(png: bytes, colours: int, scale: float = 1.0) -> bytes:
 
 
 def first_below_limit(pictures: Iterable[bytes]) -> bytes:
-    """The first picture of at most `LIMIT_BYTES`, else the last; give them from the best to the smallest, made one by one.
+    """Return the first picture of at most `LIMIT_BYTES`, else the last.
+
+    Args:
+        pictures: from the best to the smallest; a generator makes no more than needed.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no picture.
     """
     picture: bytes | None = None
     for picture in pictures:
@@ -87,9 +90,9 @@ def first_below_limit(pictures: Iterable[bytes]) -> bytes:
 
 
 def noise_stretch(highest_sigma: float) -> AsinhNorm:
-    """Scale of an image in units of its noise, from -3 to ``highest_sigma``.
+    """Color stretch of an image in units of its noise, from -3 to ``highest_sigma``.
 
-    It is linear up to about 3, so that noise is seen as noise, and logarithmic above (asinh).
+    It is linear up to about 3, so that noise looks like noise, and logarithmic above (asinh).
     """
     from matplotlib.colors import AsinhNorm
 
@@ -97,9 +100,9 @@ def noise_stretch(highest_sigma: float) -> AsinhNorm:
 
 
 def show_plane(axes: Any, values: NDArray[np.floating], **settings: Any) -> Any:
-    """Draw an image plane, y upwards, one colour for each pixel, white where there is nothing; returns matplotlib's image.
+    """Draw an image plane, y upward, without interpolation, NaN in white; return matplotlib's image.
 
-    ``settings``: of matplotlib's imshow, such as ``norm``, ``vmin``, ``vmax``, ``extent``.
+    ``settings``: arguments of matplotlib's imshow, such as ``norm``, ``vmin``, ``vmax``, ``extent``.
     """
     from matplotlib import colormaps
 

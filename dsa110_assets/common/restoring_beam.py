@@ -1,10 +1,10 @@
-"""The restoring beam: an elliptical Gaussian, its FITS keywords, its arithmetic, and its shape in an image's pixels.
+"""The restoring beam: an elliptical Gaussian, its FITS keywords, its arithmetic, and its shape in image pixels.
 
 The covariance matrix describes the Gaussian in (north, east); the convolution of two Gaussians adds their matrices.
 Position angles run from north through east, as BPA does.
 
-In a wide zenithal projection celestial north turns with position, and a pixel's solid angle changes. `pixel_forms` gives
-the beam's shape in pixels at each position.
+In a wide zenithal projection, the direction of celestial north and the solid angle of a pixel depend on position.
+`pixel_forms` gives the shape of the beam in pixels at each position.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _STEP_DEG = 1.0 / 3600.0
 class RestoringBeam:
     """Elliptical Gaussian restoring beam of peak 1, in the units of the FITS keywords.
 
-    ``major_deg``, ``minor_deg``: full widths at half maximum of the axes (BMAJ, BMIN). ``pa_deg``: position angle of the
-    major axis, from celestial north through east (BPA).
+    ``major_deg``, ``minor_deg``: full widths at half maximum of the axes (BMAJ, BMIN). ``pa_deg``: position angle of
+    the major axis, from celestial north through east (BPA).
 
     Raises:
-        RestoringBeamError: the axes are not finite and positive, or the minor axis is the longer one.
+        RestoringBeamError: the axes are not finite and positive, or the minor axis is longer than the major axis.
     """
 
     major_deg: float
@@ -55,12 +55,12 @@ class RestoringBeam:
 
     @classmethod
     def from_arcsec(cls, major_arcsec: float, minor_arcsec: float, pa_deg: float) -> Self:
-        """The beam with these axes (FWHM, arcsec) and position angle (degrees)."""
+        """Make a beam from its axes (FWHM, arcsec) and position angle (degrees)."""
         return cls(major_arcsec / 3600.0, minor_arcsec / 3600.0, pa_deg)
 
     @classmethod
     def from_header(cls, header: fits.Header) -> Self:
-        """The beam that BMAJ, BMIN and BPA of a FITS header describe.
+        """Read a beam from BMAJ, BMIN and BPA of a FITS header.
 
         Raises:
             RestoringBeamError: a keyword is absent or not a number, or the beam is impossible.
@@ -69,7 +69,7 @@ class RestoringBeam:
 
     @classmethod
     def from_covariance(cls, covariance_deg2: NDArray[np.float64]) -> Self:
-        """The inverse of `covariance_deg2`; the position angle is in [-90, 90)."""
+        """Make a beam from its covariance matrix (see `covariance_deg2`); the position angle is in [-90, 90)."""
         values, vectors = np.linalg.eigh(covariance_deg2)
         minor, major = FWHM_PER_SIGMA * np.sqrt(values)
         north, east = vectors[:, 1]
@@ -104,16 +104,16 @@ class RestoringBeam:
         return axes @ np.diag([self.major_deg**2, self.minor_deg**2]) @ axes.T / FWHM_PER_SIGMA**2
 
     def inverse_covariance_px(self, cell_arcsec: float) -> NDArray[np.float64]:
-        """Inverse covariance matrix in an image's (y, x), shape (2, 2), pixels^-2; y is north, x is west."""
+        """Inverse covariance matrix in image pixels (y, x), shape (2, 2), pixels^-2; y is north, x is west."""
         pa = np.radians(self.pa_deg)
         major, minor = (axis_arcsec / cell_arcsec / FWHM_PER_SIGMA for axis_arcsec in (self.major_arcsec, self.minor_arcsec))
         axes = np.array([[np.cos(pa), -np.sin(pa)], [np.sin(pa), np.cos(pa)]])  # rows: major, minor; columns: y, x
         return axes.T @ np.diag([major**-2, minor**-2]) @ axes
 
     def deconvolve(self, beam: RestoringBeam) -> NDArray[np.float64]:
-        """Covariance of the Gaussian that brings ``beam`` to this one, (north, east), shape (2, 2), degrees squared.
+        """Covariance of the Gaussian that convolves ``beam`` to this one, (north, east), shape (2, 2), degrees squared.
 
-        Directions in which ``beam`` is the wider one get no width, so the matrix is positive semi-definite.
+        Directions in which ``beam`` is wider get zero width, so the matrix is positive semi-definite.
         """
         values, vectors = np.linalg.eigh(self.covariance_deg2() - beam.covariance_deg2())
         return vectors @ np.diag(np.maximum(values, 0.0)) @ vectors.T
@@ -128,23 +128,23 @@ def quadratic_form(matrix: NDArray[np.floating], first: NDArray[np.floating], se
 
 
 def largest_difference(beams: Sequence[RestoringBeam], reference: RestoringBeam) -> float:
-    """Largest relative difference of width between a beam and the reference, over all directions and beams."""
+    """Largest relative difference in width between a beam and the reference, over all directions and beams."""
     inverse = np.linalg.inv(reference.covariance_deg2())
     ratios = np.concatenate([np.linalg.eigvals(inverse @ beam.covariance_deg2()).real for beam in beams])
     return float(np.max(np.abs(np.sqrt(ratios) - 1.0)))
 
 
 def mean_beam(beams: Sequence[RestoringBeam]) -> RestoringBeam:
-    """Beam of the mean covariance matrix."""
+    """Beam with the mean covariance matrix."""
     return RestoringBeam.from_covariance(np.mean([beam.covariance_deg2() for beam in beams], axis=0))
 
 
 def common_beam(beams: Sequence[RestoringBeam]) -> RestoringBeam:
     """Smallest beam to which every given beam can be convolved.
 
-    The convolution exists when the difference of the covariance matrices is positive semi-definite, which is when the
-    ellipse of the common beam contains the other's; so this is the smallest ellipse around all of them (Khachiyan's
-    algorithm on points of their rims, centred), widened to contain them exactly.
+    The convolution exists if the difference of the covariance matrices is positive semi-definite, that is, if the
+    ellipse of the common beam contains the other ellipse. So this is the smallest centered ellipse around all of them
+    (Khachiyan's algorithm on points of their rims), widened to contain them exactly.
     """
     angle = np.linspace(0.0, np.pi, 90, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)])
@@ -165,8 +165,8 @@ def common_beam(beams: Sequence[RestoringBeam]) -> RestoringBeam:
 def pixel_matrix(wcs: WCS, ra_deg: ArrayLike, dec_deg: ArrayLike) -> NDArray[np.float64]:
     """Local pixel matrix at each position: ``(dx, dy) = J (east, north)``, shape (Npos, 2, 2), pixels per degree.
 
-    ``east`` and ``north`` are offsets along great circles in the tangent plane of the position itself. J comes from
-    central differences of 1 arcsec, so it contains any projection, rotation and distortion that the WCS knows.
+    ``east`` and ``north`` are offsets in the tangent plane at the position. J comes from central differences of 1
+    arcsec, so it includes every projection, rotation and distortion in the WCS.
     """
     ra = np.radians(np.atleast_1d(ra_deg)).astype(np.float64)
     dec = np.radians(np.atleast_1d(dec_deg)).astype(np.float64)
@@ -190,9 +190,9 @@ def _pixels_of_vectors(wcs: WCS, vector: NDArray[np.float64]) -> NDArray[np.floa
 def pixel_forms(beam: RestoringBeam, wcs: WCS, ra_deg: ArrayLike, dec_deg: ArrayLike, frame: BeamFrame) -> NDArray[np.float64]:
     """Coefficients (a, b, c) of the beam in pixels at each position, shape (Npos, 3).
 
-    The beam is ``exp(-(a dx^2 + 2 b dx dy + c dy^2) / 2)``. ``frame`` says in which frame the beam is the same everywhere:
-    ``sky``, relative to celestial north (a mosaic of many phase centres), or ``image``, relative to the pixel grid at the
-    reference pixel (one tile, where the restoring beam is a property of the uv coverage and of the image plane).
+    The beam is ``exp(-(a dx^2 + 2 b dx dy + c dy^2) / 2)``. ``frame`` is the frame in which the beam is the same
+    everywhere: ``sky``, relative to celestial north (a mosaic of many phase centers), or ``image``, relative to the
+    pixel grid at the reference pixel (one tile, whose restoring beam follows from the uv coverage and image plane).
     """
     ra, dec = np.atleast_1d(np.asarray(ra_deg, dtype=np.float64)), np.atleast_1d(np.asarray(dec_deg, dtype=np.float64))
     if frame == "image":
@@ -209,7 +209,7 @@ def pixel_forms(beam: RestoringBeam, wcs: WCS, ra_deg: ArrayLike, dec_deg: Array
 
 
 def _inverse_covariance_east_north(beam: RestoringBeam) -> NDArray[np.float64]:
-    """Inverse covariance in the (east, north) of `pixel_matrix`, shape (2, 2), deg^-2."""
+    """Inverse covariance in (east, north), as in `pixel_matrix`, shape (2, 2), deg^-2."""
     pa = np.radians(beam.pa_deg)
     axes = np.array([[np.sin(pa), np.cos(pa)], [np.cos(pa), -np.sin(pa)]])  # rows: along the major, the minor axis
     inverse_variance = (FWHM_PER_SIGMA / np.array([beam.major_deg, beam.minor_deg])) ** 2

@@ -1,7 +1,7 @@
-"""Robust scatter: the standard deviation of the noise, whatever sources and outliers do.
+"""Robust scatter: the standard deviation of the noise in spite of sources and outliers.
 
-`robust_sigma` takes the median absolute deviation about the median, times the factor that makes it the standard deviation
-of a normal distribution. Compiled kernels keep loops of their own and take the factor from here.
+`robust_sigma` is the median absolute deviation about the median, times the factor that makes it the standard deviation
+of a normal distribution. Compiled kernels have their own loops and take the factor from here.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAD_TO_SIGMA = 1.4826022185056018
-"""Standard deviation of a normal distribution per median absolute deviation: 1 / (normal quantile of 3/4)."""
+"""Standard deviation of a normal distribution over its median absolute deviation: 1 / (normal quantile of 3/4)."""
 MAD_TO_SIGMA_ROUNDED = 1.4826
-"""The same to four decimals, for limits and errors that were defined with it: another digit would change their results."""
+"""The same to four decimals, for limits and errors defined with it: more digits would change their results."""
 MEDIAN_ERROR = 1.2533
-"""Standard error of a median in units of that of a mean, for a normal distribution: sqrt(pi / 2)."""
+"""Standard error of a median over that of a mean, for a normal distribution: sqrt(pi / 2)."""
 
 
 def robust_sigma(values: NDArray[np.floating]) -> float:
-    """Scatter of all finite values, of any shape; in their units. NaN when there is none."""
+    """Scatter of all finite values of an array of any shape, in their units; NaN if there are none."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return float("nan")
@@ -26,9 +26,9 @@ def robust_sigma(values: NDArray[np.floating]) -> float:
 
 
 def robust_sigma_along(values: NDArray[np.floating], axis: int, *, mad_to_sigma: float = MAD_TO_SIGMA) -> NDArray[np.float64]:
-    """Scatter along one axis; NaN are left out, infinities count. The shape is that of ``values`` without the axis.
+    """Scatter along one axis, without NaN but with infinities; shape of ``values`` without the axis.
 
-    A line without a number gives NaN and numpy's RuntimeWarning.
+    Where all values are NaN, the result is NaN and numpy issues a RuntimeWarning.
     """
     middle = np.nanmedian(values, axis=axis, keepdims=True)
     return np.asarray(mad_to_sigma * np.nanmedian(np.abs(values - middle), axis=axis))

@@ -1,7 +1,7 @@
-"""What averaging over channels and integrations takes from a source.
+"""Loss of signal of a source by averaging over channels and integrations.
 
-Two kinds: what the correlator did to every visibility (`Averaging`, for models of data), and what averaging does to an image
-(`image_response`, `largest_bandwidth_loss`).
+`Averaging` is what the correlator did to every visibility, for models of data. `image_response` and
+`largest_bandwidth_loss` are what averaging does to an image.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ _AZIMUTHS = 12
 
 @dataclass(frozen=True)
 class Averaging:
-    """What one visibility of a Measurement Set is a mean over.
+    """The averaging in one visibility of a Measurement Set.
 
-    ``channel_hz``: width of the correlator's channel, over which it averaged with the fringes stopped at the meridian point of the integration.
-    ``integration_s``: likewise in time. ``channels``: how many of its channels were averaged afterwards, about the phase centre.
+    ``channel_hz``: width of a correlator channel; the correlator averaged over it with fringes stopped at the meridian
+    point of the integration. ``integration_s``: the same in time. ``channels``: how many correlator channels were
+    averaged afterward, about the phase center.
     """
 
     channel_hz: float
@@ -36,17 +37,18 @@ class Averaging:
         dec_rad: float,
         frequency_hz: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """Amplitude that is left of a source of unit amplitude, (Nrows, Nsources, Nfreqs).
+        """Remaining amplitude of a source of unit amplitude, shape (Nrows, Nsources, Nfreqs).
 
-        The correlator's phase ``2 pi f tau``, ``tau = b.(s - s_t)/c``, runs by ``2 pi tau dnu`` across a channel and by ``2 pi f (dtau/dt) T`` over
-        an integration; each leaves a ``sinc`` (Thompson, Moran & Swenson 2017, eqs. 6.66 and 6.80). The mean of N channels
-        leaves ``sin(N x) / (N sin x)``, ``x = pi dnu b.(s - s0)/c``.
+        The correlator's phase ``2 pi f tau``, ``tau = b.(s - s_t)/c``, changes by ``2 pi tau dnu`` across a channel and
+        by ``2 pi f (dtau/dt) T`` over an integration. Each multiplies the amplitude by a ``sinc`` (Thompson, Moran &
+        Swenson 2017, eqs. 6.66 and 6.80). The mean of N channels multiplies it by ``sin(N x) / (N sin x)``,
+        ``x = pi dnu b.(s - s0)/c``.
 
         Args:
-            uvw_m: (Nrows, 3).
-            lmn: (3, Nsources) direction cosines l, m, n - 1 from the phase centre s0.
-            pointing_lmn: (3, Nrows): those of the row's meridian point s_t.
-            dec_rad: of the phase centre.
+            uvw_m: (Nrows, 3), meters.
+            lmn: direction cosines (l, m, n - 1) from the phase center s0, (3, Nsources).
+            pointing_lmn: direction cosines of each row's meridian point s_t, (3, Nrows).
+            dec_rad: declination of the phase center.
             frequency_hz: (Nfreqs,).
         """
         delay_s = (uvw_m @ lmn - np.einsum("rc,cr->r", uvw_m, pointing_lmn)[:, None]) / SPEED_OF_LIGHT_M_PER_S
@@ -69,17 +71,19 @@ def image_response(
     channel_hz: float,
     integration_s: float,
 ) -> NDArray[np.float64]:
-    """Peak of a point source in an image relative to one without averaging: the mean over a sample of the visibilities, (Nsources,).
+    """Peak of a point source in an image relative to one without averaging, shape (Nsources,).
 
-    The phase ``2 pi f/c b.(s - s0)`` runs by ``2 pi b.(s - s0) dnu/c`` across a channel, s0 being the tile's phase centre to which
-    the channels were averaged, and by ``2 pi f/c (db/dt).(s - s_t) tau`` over an integration, s_t being that integration's meridian point, to which
-    the correlator stops the fringes. Each loses ``sinc`` (Thompson, Moran & Swenson 2017, eqs. 6.66 and 6.80).
+    It is the mean over a sample of the visibilities. The phase ``2 pi f/c b.(s - s0)`` changes by
+    ``2 pi b.(s - s0) dnu/c`` across a channel, where s0 is the tile's phase center, about which channels were averaged.
+    It changes by ``2 pi f/c (db/dt).(s - s_t) tau`` over an integration, where s_t is the meridian point of that
+    integration, at which the correlator stops the fringes. Each multiplies the amplitude by a ``sinc`` (Thompson, Moran
+    & Swenson 2017, eqs. 6.66 and 6.80).
 
     Args:
-        uvw_m: (Nrows, 3).
-        lmn: (3, Nsources) direction cosines l, m, n - 1 from the phase centre.
-        pointing_lmn: (3, Nrows): those of the row's meridian point.
-        dec_rad: of the phase centre.
+        uvw_m: (Nrows, 3), meters.
+        lmn: direction cosines (l, m, n - 1) from the phase center, (3, Nsources).
+        pointing_lmn: direction cosines of each row's meridian point, (3, Nrows).
+        dec_rad: declination of the phase center.
         frequency_hz: effective frequency of the image.
         channel_hz: width of an averaged channel.
         integration_s: length of an integration.
@@ -94,16 +98,16 @@ def image_response(
 def largest_bandwidth_loss(
     uvw_m: NDArray[np.float64], bandwidth_hz: float, radius_rad: float, weight: NDArray[np.float64] | None = None
 ) -> float:
-    """Fractional loss of peak flux of a point source ``radius_rad`` from the phase centre, natural weights, worst position angle.
+    """Largest fractional loss of peak flux of a point source at ``radius_rad``, over position angles.
 
-    A channel of width B loses ``1 - sinc(B tau)`` with ``tau = (u l + v m + w (n - 1)) / c`` (Thompson, Moran & Swenson 2017, section 6.3.1);
-    the image's peak loses the weighted mean over visibilities.
+    A channel of width B loses ``1 - sinc(B tau)`` with ``tau = (u l + v m + w (n - 1)) / c`` (Thompson, Moran & Swenson
+    2017, section 6.3.1). The peak in an image loses the weighted mean over visibilities.
 
     Args:
-        uvw_m: (Nrows, 3), metres; a sample of rows suffices.
-        bandwidth_hz: of an averaged channel.
-        radius_rad: distance from the phase centre.
-        weight: (Nrows,); equal when None.
+        uvw_m: (Nrows, 3), meters; a sample of rows suffices.
+        bandwidth_hz: width of an averaged channel.
+        radius_rad: distance from the phase center.
+        weight: natural weights, (Nrows,); equal if None.
     """
     angle = np.linspace(0.0, 2 * np.pi, _AZIMUTHS, endpoint=False)
     n_minus_1 = np.sqrt(1 - np.sin(radius_rad) ** 2) - 1

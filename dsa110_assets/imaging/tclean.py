@@ -59,7 +59,7 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
             Child("tclean", [sys.executable, "-m", "dsa110_assets.imaging.tclean", scratch], cwd=Path(scratch)),
             subject=ms,
             timeout_s=options.child_timeout_s,
-            if_late="retry, or raise its time limit",
+            timeout_advice="retry, or raise its time limit",
         )
         result_file = Path(scratch) / "result.json"
         ended.raise_if_failed(ms, "read its message; retry once", result=result_file)

@@ -35,7 +35,9 @@ def find_wsclean() -> str:
             "wsclean", "not on PATH", "install Debian's package `wsclean` (never with pip), or set PIPELINE_GRIDDER=wgridder"
         )
     try:
-        answer = run_child(Child("wsclean", [program, "--version"]), subject=program, timeout_s=60, if_late="look at the machine's load")
+        answer = run_child(
+            Child("wsclean", [program, "--version"]), subject=program, timeout_s=60, timeout_advice="look at the machine's load"
+        )
     except ChildFailedError as error:
         raise ImagingError(program, f"does not run ({error.cause})", "reinstall the package, or set PIPELINE_GRIDDER=wgridder") from error
     if "WSClean version" not in answer.stdout:
@@ -115,7 +117,7 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
             Child("wsclean", [*command, str(ms)]),
             subject=ms,
             timeout_s=options.child_timeout_s,
-            if_late="retry, or raise its time limit",
+            timeout_advice="retry, or raise its time limit",
         )
         ended.raise_if_failed(ms, "read its message; image with PIPELINE_GRIDDER=wgridder")
         joined = options.channels > 1

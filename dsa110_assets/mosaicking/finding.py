@@ -90,7 +90,7 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
                 Child("Aegean", [sys.executable, "-m", "dsa110_assets.mosaicking._aegean", str(request)]),
                 subject=image_path,
                 timeout_s=timeout_s,
-                if_late="raise the threshold, or look for artefacts in the mosaic",
+                timeout_advice="raise the threshold, or look for artefacts in the mosaic",
             )
             ended.raise_if_failed(image_path, "read the run's log", result=result)
             raw = json.loads(result.read_text())

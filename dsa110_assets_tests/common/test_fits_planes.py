@@ -1,4 +1,4 @@
-"""Celestial planes: what is written is read by us and by astropy alike, cut-outs are the image's own pixels, other files are refused."""
+"""Celestial planes: we and astropy read what was written, cutouts are pixels of the image, other files raise errors."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def image(tmp_path, pixels):
 
 
 @pytest.mark.parametrize("memmap", [False, True])
-def test_a_plane_is_written_with_four_axes_and_read_back_with_two_and_native(image, pixels, memmap):
+def test_a_plane_is_written_with_four_axes_and_read_back_as_two_native_axes(image, pixels, memmap):
     assert fits.getdata(image).shape == (1, 1, 40, 60)
-    got, header = fits_planes.read_plane(image, memmap=memmap)
-    np.testing.assert_array_equal(got, pixels)
-    assert got.dtype == np.float32
-    assert got.dtype.isnative
-    assert got.flags.writeable
+    plane, header = fits_planes.read_plane(image, memmap=memmap)
+    np.testing.assert_array_equal(plane, pixels)
+    assert plane.dtype == np.float32
+    assert plane.dtype.isnative
+    assert plane.flags.writeable
     assert header["NAXIS"] == 4
     with fits_planes.mapped_plane(image) as (mapped, _):
         np.testing.assert_array_equal(mapped[7:9], pixels[7:9])
 
 
-def test_an_image_in_blocks_of_rows_is_what_astropy_writes(tmp_path, pixels):
+def test_an_image_written_in_blocks_of_rows_is_what_astropy_writes(tmp_path, pixels):
     header = header_of(40, 60)
     with fits_planes.RowWriter(tmp_path / "rows.fits", header, fits_planes.JY_PER_BEAM) as file:
         file.write(pixels[:15])
@@ -64,27 +64,27 @@ def test_an_image_in_blocks_of_rows_is_what_astropy_writes(tmp_path, pixels):
     assert (tmp_path / "rows.fits").stat().st_size == (tmp_path / "whole.fits").stat().st_size
 
 
-def test_an_image_with_missing_rows_or_of_another_shape_does_not_pass(tmp_path, pixels):
-    def too_few() -> None:
+def test_an_image_with_missing_rows_or_another_shape_raises_an_error(tmp_path, pixels):
+    def write_too_few_rows() -> None:
         with fits_planes.RowWriter(tmp_path / "rows.fits", header_of(40, 60), "") as file:
             file.write(pixels[:15])
 
     with pytest.raises(ProductVerificationError, match="15 rows written of 40"):
-        too_few()
+        write_too_few_rows()
     fits_planes.write_plane(tmp_path / "other.fits", pixels[:20])
     with pytest.raises(ProductVerificationError, match="expected"):
         fits_planes.verify_planes([tmp_path / "other.fits"], (40, 60))
 
 
 @pytest.mark.parametrize("read", [fits_planes.read_plane, fits_planes.read_header])
-def test_what_is_not_a_fits_file_is_refused(tmp_path, read):
+def test_a_file_that_is_not_fits_raises_an_error(tmp_path, read):
     (tmp_path / "text.fits").write_text("no image")
     for name in ("text.fits", "absent.fits"):
         with pytest.raises(ProductVerificationError, match=f"{name}.*cannot be read"):
             read(tmp_path / name)
 
 
-def test_a_file_that_was_cut_short_and_a_cube_are_refused(tmp_path, image):
+def test_a_truncated_file_and_a_cube_raise_an_error(tmp_path, image):
     image.write_bytes(image.read_bytes()[: 2880 + 500])
     with pytest.warns(Warning, match="truncated"), pytest.raises(ProductVerificationError, match="cannot be read"):
         fits_planes.read_plane(image)
@@ -94,7 +94,7 @@ def test_a_file_that_was_cut_short_and_a_cube_are_refused(tmp_path, image):
 
 
 @pytest.mark.parametrize(("x", "y"), [(30, 20), (2, 1), (59, 39)])
-def test_a_cut_out_is_centred_on_its_position_and_blank_beyond_the_edge(image, pixels, x, y):
+def test_a_cutout_is_centered_on_its_position_and_blank_beyond_the_edge(image, pixels, x, y):
     ra, dec = WCS(header_of(40, 60)).wcs_pix2world(x, y, 0)
     part = fits_planes.cutout(image, float(ra), float(dec), 60.0)
     assert part is not None
@@ -105,11 +105,11 @@ def test_a_cut_out_is_centred_on_its_position_and_blank_beyond_the_edge(image, p
     np.testing.assert_array_equal(part, around[y + 5 : y + 16, x + 5 : x + 16])
 
 
-def test_a_position_off_the_image_has_no_cut_out(image):
+def test_a_position_off_the_image_has_no_cutout(image):
     assert fits_planes.cutout(image, 150.0, 56.0, 60.0) is None
 
 
-def test_positions_are_astropys_and_nan_behind_the_sky(image):
+def test_pixel_positions_are_those_of_astropy_and_nan_behind_the_sky(image):
     header = fits_planes.read_header(image)
     wcs = fits_planes.celestial_wcs(header)
     x, y = fits_planes.pixel_positions(wcs, [150.01, 330.0], [55.01, -55.0])
@@ -118,7 +118,7 @@ def test_positions_are_astropys_and_nan_behind_the_sky(image):
     assert np.isnan([x[1], y[1]]).all()
 
 
-def test_units_are_the_fits_standards():
+def test_units_follow_the_fits_standard():
     assert u.Unit(fits_planes.JY_PER_BEAM, format="fits") == u.Jy / u.beam
     assert u.Unit(fits_planes.JY_PER_PIXEL, format="fits") == u.Jy / u.pixel
     assert u.Unit(fits_planes.BEAM2_PER_JY2, format="fits") == u.beam**2 / u.Jy**2
@@ -131,7 +131,7 @@ def test_older_spellings_of_jy_per_beam_are_accepted(unit, accepted):
     assert fits_planes.is_jy_per_beam(fits.Header([("BUNIT", unit)])) is accepted
 
 
-def test_the_frequency_is_that_of_the_axis_or_else_the_rest_frequency():
+def test_the_frequency_comes_from_the_axis_or_else_from_the_rest_frequency():
     header = fits.Header([("NAXIS", 4), ("CTYPE3", "FREQ"), ("CRVAL3", 1.4e9), ("RESTFRQ", 1.3e9)])
     assert fits_planes.frequency_hz(header) == 1.4e9
     del header["CTYPE3"]

@@ -1,4 +1,4 @@
-"""Directions and baselines agree with astropy, erfa and pyuvdata."""
+"""Directions and baselines agree with astropy, ERFA and pyuvdata."""
 
 import astropy.constants
 import astropy.units as u
@@ -20,7 +20,7 @@ from dsa110_assets.common.interferometry import (
 OVRO = Site(np.radians(37.2339), np.radians(-118.2834), 1188.0)
 
 
-def test_constants_are_astropys_and_erfas():
+def test_constants_agree_with_astropy_and_erfa():
     assert astropy.constants.c.to_value("m/s") == SPEED_OF_LIGHT_M_PER_S
     t = Time(61_100.0, format="mjd", scale="utc")
     first, second = (float(erfa.gmst06(one.ut1.jd1, one.ut1.jd2, one.tt.jd1, one.tt.jd2)) for one in (t, t + 1 * u.day))
@@ -30,25 +30,25 @@ def test_constants_are_astropys_and_erfas():
 
 
 @pytest.mark.parametrize("by_products", [False, True])
-def test_direction_cosines_equal_astropys_offset_frame(by_products):
+def test_direction_cosines_equal_those_of_the_astropy_offset_frame(by_products):
     rng = np.random.default_rng(4)
     ra, dec = rng.uniform(0, 2 * np.pi, 50), rng.uniform(-1.5, 1.5, 50)
-    centre = SkyCoord(10 * u.deg, 54.6 * u.deg)
-    offset = SkyCoord(ra * u.rad, dec * u.rad).transform_to(centre.skyoffset_frame()).cartesian
+    center = SkyCoord(10 * u.deg, 54.6 * u.deg)
+    offset = SkyCoord(ra * u.rad, dec * u.rad).transform_to(center.skyoffset_frame()).cartesian
     l_, m, n_minus_1 = direction_cosines(ra, dec, np.radians(10), np.radians(54.6), by_products=by_products)
     np.testing.assert_allclose(l_, offset.y.value, atol=1e-12)
     np.testing.assert_allclose(m, offset.z.value, atol=1e-12)
     np.testing.assert_allclose(n_minus_1, offset.x.value - 1, atol=1e-12)
 
 
-def test_n_keeps_its_digits_near_the_phase_centre():
-    """A source 1 arcsec away: n - 1 is -theta^2 / 2 = -1.2e-11, which 1 - cos(theta) would know to five digits."""
+def test_n_minus_1_keeps_its_digits_near_the_phase_center():
+    """At 1 arcsec, n - 1 is -theta^2 / 2 = -1.2e-11; 1 - cos(theta) would have five digits of it."""
     theta = np.radians(1 / 3600)
     n_minus_1 = direction_cosines(np.array([0.0]), np.array([0.5 + theta]), 0.0, 0.5)[2, 0]
     assert n_minus_1 == pytest.approx(-2 * np.sin(theta / 2) ** 2, rel=1e-9)
 
 
-def test_separations_equal_astropys():
+def test_separations_equal_those_of_astropy():
     rng = np.random.default_rng(5)
     ra1, ra2 = rng.uniform(0, 2 * np.pi, (2, 200))
     dec1, dec2 = rng.uniform(-1.57, 1.57, (2, 200))
@@ -58,15 +58,15 @@ def test_separations_equal_astropys():
     np.testing.assert_allclose(near, 1e-9 * np.cos(dec1), rtol=1e-6)
 
 
-def test_unit_vectors_are_astropys():
+def test_unit_vectors_equal_those_of_astropy():
     rng = np.random.default_rng(7)
     ra, dec = rng.uniform(0, 360, 50), rng.uniform(-90, 90, 50)
     expected = SkyCoord(ra * u.deg, dec * u.deg).cartesian.xyz.value.T
     np.testing.assert_allclose(unit_vectors(ra, dec), expected, atol=1e-15)
 
 
-def test_baselines_turn_as_pyuvdatas_do():
-    """Two sets of pyuvdata's uvw, a second of time apart either way, for a fixed apparent direction."""
+def test_baselines_rotate_as_in_pyuvdata():
+    """Difference pyuvdata's uvw 30 s before and after, for a fixed apparent direction."""
     from pyuvdata.utils.phasing import calc_uvw
 
     rng = np.random.default_rng(6)
@@ -98,5 +98,5 @@ def test_baselines_turn_as_pyuvdatas_do():
     np.testing.assert_allclose(found, expected, atol=3e-6 * np.abs(expected).max())
 
 
-def test_a_mean_right_ascension_across_zero_hours_is_on_the_right_side():
+def test_the_mean_right_ascension_across_0h_is_near_0h():
     assert circular_mean_rad(np.radians([350.0, 5.0, 10.0])) == pytest.approx(np.radians(1.7), abs=np.radians(0.1))

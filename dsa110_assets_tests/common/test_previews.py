@@ -1,4 +1,4 @@
-"""Pictures: north is up, missing pixels are white, sizes keep the limit, equal figures give equal bytes."""
+"""Pictures: north is up, missing pixels are white, sizes are within the limit, equal figures give equal bytes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from PIL import Image
 from dsa110_assets.common import previews
 
 
-def opened(png: bytes) -> np.ndarray:
+def rgb_of(png: bytes) -> np.ndarray:
     with Image.open(BytesIO(png)) as picture:
         assert picture.format == "PNG"
         return np.asarray(picture.convert("RGB")).astype(int)
 
 
-def line() -> bytes:
+def plot_of_a_line() -> bytes:
     figure = previews.canvas(4.0, 3.0, dpi=previews.SMALL_DPI, constrained=True)
     figure.add_subplot().plot([0, 1, 4], color=previews.ACCENT)
     return previews.png_of(figure)
 
 
-def test_equal_figures_are_equal_bytes_of_the_size_that_was_asked_for():
-    assert line() == line()
-    assert opened(line()).shape == (210, 280, 3)
+def test_equal_figures_give_equal_bytes_of_the_requested_size():
+    assert plot_of_a_line() == plot_of_a_line()
+    assert rgb_of(plot_of_a_line()).shape == (210, 280, 3)
 
 
 def test_north_is_up_and_missing_pixels_are_white():
     values = np.zeros((20, 30))
     values[18, 3] = 1.0
     values[0, :] = np.nan
-    pixels = opened(previews.png_of_pixels(values))
+    pixels = rgb_of(previews.png_of_pixels(values))
     assert pixels.shape == (20, 30, 3)
     assert np.unravel_index(pixels[:-1].sum(axis=2).argmax(), (19, 30)) == (1, 3)
     assert (pixels[-1] == 255).all()
@@ -42,22 +42,22 @@ def test_north_is_up_and_missing_pixels_are_white():
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     previews.show_plane(axes, values, vmin=0.0, vmax=1.0, aspect="auto")
-    drawn = opened(previews.png_of(figure))
+    drawn = rgb_of(previews.png_of(figure))
     assert (drawn[-2] == 255).all()
     assert drawn[7, 12].sum() > drawn[7, 50].sum()
 
 
-def test_few_colours_make_a_picture_smaller_and_keep_what_it_shows():
+def test_few_colors_make_a_picture_smaller_and_keep_its_content():
     noise = np.random.default_rng(1).uniform(0, 1, (200, 200))
     full = previews.png_of_pixels(noise)
     few = previews.few_colours(full, 8)
     assert len(few) < 0.6 * len(full)
-    assert len(np.unique(opened(few).reshape(-1, 3), axis=0)) <= 8
-    assert np.corrcoef(opened(few).sum(axis=2).ravel(), opened(full).sum(axis=2).ravel())[0, 1] > 0.9
-    assert opened(previews.few_colours(full, 8, 0.5)).shape == (100, 100, 3)
+    assert len(np.unique(rgb_of(few).reshape(-1, 3), axis=0)) <= 8
+    assert np.corrcoef(rgb_of(few).sum(axis=2).ravel(), rgb_of(full).sum(axis=2).ravel())[0, 1] > 0.9
+    assert rgb_of(previews.few_colours(full, 8, 0.5)).shape == (100, 100, 3)
 
 
-def test_the_best_picture_below_the_limit_is_taken_and_no_more_are_made():
+def test_the_best_picture_below_the_limit_is_returned_and_no_more_are_made():
     made = []
 
     def picture(size: int) -> bytes:
@@ -72,7 +72,7 @@ def test_the_best_picture_below_the_limit_is_taken_and_no_more_are_made():
         previews.first_below_limit([])
 
 
-def test_noise_takes_a_visible_part_of_the_stretch_and_the_ends_are_its_ends():
+def test_noise_takes_a_visible_part_of_the_stretch_from_minus_3_to_the_highest_sigma():
     norm = previews.noise_stretch(30.0)
     low, zero, noise, bright = (float(norm(value)) for value in (-3.0, 0.0, 1.0, 30.0))
     assert (low, bright) == pytest.approx((0.0, 1.0))

@@ -1,4 +1,4 @@
-"""What averaging takes from a source equals averages of its fringe."""
+"""The loss by averaging equals explicit averages of the fringe of a source."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline
 from dsa110_assets.common.smearing import Averaging, image_response, largest_bandwidth_loss
 
 
-def test_loss_equals_the_average_over_a_fine_band():
-    """Against a brute-force average of the fringe over frequency."""
+def test_the_loss_equals_an_explicit_average_over_the_band():
+    """Average the fringe over a fine grid of frequencies."""
     rng = np.random.default_rng(1)
     uvw = rng.normal(0, 400, (50, 3)) * [1, 1, 0]
     bandwidth, radius = 4e6, 0.03
@@ -21,7 +21,7 @@ def test_loss_equals_the_average_over_a_fine_band():
 
 
 def test_the_response_of_an_image_is_the_mean_of_fringes_averaged_in_frequency_and_time():
-    """Brute force: the fringe of each visibility over a fine grid of frequencies and times, stopped at the meridian point in time."""
+    """Average the fringe of each visibility over fine grids of frequency and time, stopped at the meridian in time."""
     rng = np.random.default_rng(3)
     uvw, dec = rng.normal(0, 700, (40, 3)), np.radians(54.6)
     lmn = direction_cosines(np.radians([0.8, -1.5]), np.radians([54.9, 53.6]), 0.0, dec)
@@ -38,10 +38,10 @@ def test_the_response_of_an_image_is_the_mean_of_fringes_averaged_in_frequency_a
             expected[source] += (across_band * np.exp(2j * np.pi * fringe_hz * t).mean()).real / 40
     found = image_response(uvw, lmn, pointing, dec, frequency, channel_hz=width, integration_s=duration)
     assert found == pytest.approx(expected, abs=1e-4)
-    assert found.max() < 0.999  # there is something to lose
+    assert found.max() < 0.999  # otherwise the test would pass without any loss
 
 
-def test_the_response_of_a_visibility_is_its_fringe_averaged_where_the_correlator_stopped_it():
+def test_the_response_of_a_visibility_is_its_averaged_fringe_stopped_at_the_meridian_point():
     rng = np.random.default_rng(4)
     uvw, dec = rng.normal(0, 900, (30, 3)), np.radians(54.6)
     lmn = direction_cosines(np.radians([0.8, -1.5]), np.radians([54.9, 53.6]), 0.0, dec)
@@ -62,7 +62,7 @@ def test_the_response_of_a_visibility_is_its_fringe_averaged_where_the_correlato
     assert found.min() < 0.99
 
 
-def test_averaging_channels_about_the_phase_centre_takes_what_a_sum_of_channels_takes():
+def test_averaging_channels_about_the_phase_center_loses_as_much_as_an_explicit_sum():
     uvw = np.array([[1200.0, -300.0, 40.0]])
     dec = np.radians(54.6)
     lmn = direction_cosines(np.radians([1.2]), np.radians([55.4]), 0.0, dec)
