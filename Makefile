@@ -4,11 +4,12 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON_OLDEST ?= /usr/bin/python3.11
 UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz chaos soak month
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz chaos soak month
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -27,6 +28,10 @@ demo: $(VENV)/.installed ## A simulated night from raw files to light curves thr
 
 test: $(VENV)/.installed ## The default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-oldest: ## The quick part of the suite on Debian's own Python 3.11; as root: as nobody, from a fresh clone of the last commit
+	@$(MAKE) --no-print-directory VENV=.venv-oldest PYTHON=$(PYTHON_OLDEST) .venv-oldest/.installed
+	.ci/oldest $(ARGS)
 
 lint: $(VENV)/.installed ## Format and lint
 	$(BIN)/ruff format --check .
@@ -84,7 +89,7 @@ lock: $(VENV)/.installed ## Resolve requirements.lock anew from pyproject.toml (
 clean: ## Remove what the demo and the tests made
 	@if [ -x $(BIN)/dsa110 ]; then $(BIN)/dsa110 demo --stop >/dev/null 2>&1 || true; fi
 	rm -rf demo chaos soak orchestration-benchmark .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean ## And the virtual environment
-	rm -rf $(VENV) *.egg-info
+	rm -rf $(VENV) .venv-oldest *.egg-info
