@@ -18,7 +18,7 @@ from dsa110_assets import strips
 from dsa110_assets.errors import ConfigurationError
 
 _SCIENCE: JsonDict = {"science": True}
-"""Marks settings that change the content of a product; their values make up the configuration hash."""
+"""Marks settings that change the content of a product; the recipe of each product that reads one declares it."""
 
 
 class PipelineConfig(BaseSettings):
