@@ -13,22 +13,29 @@ if TYPE_CHECKING:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the reference pages, the README as first page and that of deploy/ to what mkdocs found under docs/."""
+    """Add the reference pages, and the pages that are not under docs/, to what mkdocs found there."""
     from pathlib import Path
 
     from mkdocs.structure.files import File
 
     root = Path(config.config_file_path).parent
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    for here, there in (
-        ("](docs/decisions/)", "](decisions/0001-stages-between-domain-and-orchestration.md)"),
-        ("](docs/", "]("),
-        ("](deploy/README.md)", "](deployment.md)"),
-    ):
-        readme = readme.replace(here, there)
-    pages = {
-        "index.md": readme,
-        "deployment.md": (root / "deploy/README.md").read_text(encoding="utf-8"),
+    elsewhere = {
+        "index.md": "README.md",
+        "contributing.md": "CONTRIBUTING.md",
+        "changelog.md": "CHANGELOG.md",
+        "deployment.md": "deploy/README.md",
+    }
+    links = {
+        "](docs/decisions/)": "](decisions/0001-stages-between-domain-and-orchestration.md)",
+        "](docs/": "](",
+        **{f"]({here})": f"]({there})" for there, here in elsewhere.items()},
+    }
+    pages: dict[str, str] = {}
+    for there, here in elsewhere.items():
+        pages[there] = (root / here).read_text(encoding="utf-8")
+        for old, new in links.items():
+            pages[there] = pages[there].replace(old, new)
+    pages |= {
         "reference/commands.md": commands(),
         "reference/settings.md": settings(),
         "reference/products.md": products(),

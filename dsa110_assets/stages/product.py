@@ -133,8 +133,9 @@ class Table:
     @contextmanager
     def also(self, row: Product) -> Iterator[Product]:
         """The table with another row, for as long as the block lasts."""
+        self.add(row)
         try:
-            yield self.add(row)
+            yield row
         finally:
             del self._rows[row.name]
 

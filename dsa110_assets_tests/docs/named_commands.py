@@ -87,7 +87,7 @@ def named_commands() -> list[NamedCommand]:
 
 def code_of_page(markdown: str) -> Iterator[str]:
     """Lines of code blocks, and what stands in backticks."""
-    fence = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    fence = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
     for language, block in fence.findall(markdown):
         if language != "mermaid":
             yield from block.replace("\\\n", " ").splitlines()
