@@ -35,7 +35,7 @@ def export(
             help="raw: flagged, one phase center, correlator units. calibrated: Jy, averaged channels. Default: calibrated, or what --ms is."
         ),
     ] = None,
-    ms: Annotated[Path | None, typer.Option("--ms", help="Measurement Set of `dsa110 convert` or `dsa110 apply`; only read.")] = None,
+    ms: Annotated[Path | None, typer.Option("--ms", help="Measurement Set, made by hand or by the platform; only read.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:

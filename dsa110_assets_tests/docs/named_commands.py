@@ -91,7 +91,9 @@ def code_of_page(markdown: str) -> Iterator[str]:
     for language, block in fence.findall(markdown):
         if language != "mermaid":
             yield from block.replace("\\\n", " ").splitlines()
-    yield from re.findall(r"`([^`]+)`", fence.sub("", markdown))
+    rest = fence.sub("", markdown)
+    yield from re.findall(r"^    (\w.*)$", rest, re.MULTILINE)
+    yield from re.findall(r"`([^`]+)`", rest)
 
 
 def commands_in(code: str, where: str, *, instruction: bool) -> Iterator[NamedCommand]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -125,15 +126,15 @@ def test_pitfall_49_each_module_and_script_that_is_to_be_run_exists_and_knows_it
 
 
 @pytest.mark.parametrize("one", [one for one in ALL if one.program in ("dagster", "dg")], ids=lambda one: one.line)
-def test_pitfall_49_each_command_of_dagster_exists(one):
+def test_pitfall_49_each_command_of_dagster_exists_and_knows_its_options(one):
     words = list(one.arguments)
-    first_option = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
     program = Path(sys.executable).parent / one.program
-    done = subprocess.run([program, *words[:first_option], "--help"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, *words, "--help"], capture_output=True, text=True, check=False
+    )  # options are parsed before help is shown
     assert done.returncode == 0, (one.where, one.line, done.stderr)
-    assert f"Usage: {' '.join((one.program, *words[:first_option]))}" in " ".join(done.stdout.split()), (one.where, one.line)
-    for option in (word.split("=")[0] for word in words[first_option:] if word.startswith("-")):
-        assert option in done.stdout, (one.where, one.line, option)
+    path = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    assert f"Usage: {' '.join((one.program, *path))}" in " ".join(done.stdout.split()), (one.where, one.line)
 
 
 def test_pitfall_49_each_setting_that_a_message_or_page_names_exists_and_is_read():
