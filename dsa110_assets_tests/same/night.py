@@ -83,6 +83,8 @@ def make(root: Path, url: str) -> dict[str, Mapping[str, Any]]:
         refresh(platform, RUN) for refresh in (references.refresh_calibrators, references.refresh_nvss, references.refresh_monitored)
     ]
     intake.look(platform)
+    while not intake.sweep_is_done(platform):  # one look takes as long as it may; on a busy machine it leaves files to the next
+        intake.look(platform)
     results += [tile.make_measurement_set(platform, TileRun(group, RUN)) for group in groups]
     results.append(calibrator.solve_transit(platform, groups[0], CALIBRATOR, RUN))
     results += [tile.calibrate(platform, TileRun(group, RUN)) for group in groups]
