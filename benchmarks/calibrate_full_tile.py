@@ -30,7 +30,7 @@ BUDGET = {"solve": (60.0, None), "apply": (12.0, 2.0)}
 
 def prepare(directory: Path, n_sources: int) -> None:
     """Raw files, Measurement Set and the sky table."""
-    from dsa110_assets.conversion import convert_group
+    from dsa110_assets.conversion import convert_observation
     from dsa110_assets.simulation.array import full_array
     from dsa110_assets.simulation.band import full_band
     from dsa110_assets.simulation.directions import local_sidereal_time_deg
@@ -55,7 +55,7 @@ def prepare(directory: Path, n_sources: int) -> None:
         receivers=Receivers(seed=3),
         smearing=True,
     )
-    convert_group(dict(enumerate(files)), directory / "tile.ms", flag_rfi=False)
+    convert_observation(dict(enumerate(files)), directory / "tile.ms", flag_rfi=False)
     shutil.rmtree(directory / "raw")
     columns = {
         "name": sky.names,

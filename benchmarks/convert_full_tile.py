@@ -25,11 +25,11 @@ def files_of(raw: Path) -> dict[int, Path]:
 
 def mine(raw: Path, work: Path, flag_rfi: bool) -> dict[str, object]:
     """Convert, verify, report."""
-    from dsa110_assets.conversion import convert_group, verify_ms
+    from dsa110_assets.conversion import convert_observation, verify_ms
 
     out = work / "mine.ms"
     started = time.perf_counter()
-    report = convert_group(files_of(raw), out, flag_rfi=flag_rfi)
+    report = convert_observation(files_of(raw), out, flag_rfi=flag_rfi)
     seconds = time.perf_counter() - started
     verify_ms(out, report)
     return {"seconds": seconds, "steps": dict(report.seconds), "flagged": report.flags.fraction, "ms_gb": report.ms_bytes / 1e9}

@@ -32,7 +32,7 @@ SEFD_JY = 6500.0
 
 def make_tile(directory: Path, *, demo: bool, n_sources: int) -> tuple[Path, Path]:
     """Calibrated Measurement Set and true catalogue of a simulated tile."""
-    from dsa110_assets.conversion import convert_group
+    from dsa110_assets.conversion import convert_observation
     from dsa110_assets.simulation.array import demo_array, full_array
     from dsa110_assets.simulation.band import demo_band, full_band
     from dsa110_assets.simulation.directions import local_sidereal_time_deg
@@ -65,7 +65,7 @@ def make_tile(directory: Path, *, demo: bool, n_sources: int) -> tuple[Path, Pat
             smearing=True,
         )
         numbers = {int(path.name.split("_sb")[1][:2]): path for path in files}
-        convert_group(numbers, Path(scratch) / "raw.ms", flag_rfi=False)
+        convert_observation(numbers, Path(scratch) / "raw.ms", flag_rfi=False)
         average(Path(scratch) / "raw.ms", out, 1 if demo else 4)
     return out, catalog
 

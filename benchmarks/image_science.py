@@ -106,7 +106,7 @@ def draw(rng: np.random.Generator, ra0_deg: float, dec0_deg: float, noise_jy: fl
 
 def observe(dec_deg: float, start_mjd: float, setup: Setup, seed: int) -> Measured:
     """Simulate, convert, image and measure one field."""
-    from dsa110_assets.conversion import convert_group
+    from dsa110_assets.conversion import convert_observation
 
     rng = np.random.default_rng(seed)
     meridian = SkyCoord(
@@ -120,7 +120,7 @@ def observe(dec_deg: float, start_mjd: float, setup: Setup, seed: int) -> Measur
             sky=point_sources(list(truth["ra_deg"]), list(truth["dec_deg"]), list(truth["flux_jy"])),
             receivers=Receivers.perfect(), sefd_jy=SEFD_JY, smearing=True,
         )  # fmt: skip
-        convert_group({int(path.name.split("_sb")[1][:2]): path for path in files}, directory / "raw.ms", flag_rfi=False)
+        convert_observation({int(path.name.split("_sb")[1][:2]): path for path in files}, directory / "raw.ms", flag_rfi=False)
         average(directory / "raw.ms", directory / "tile.cal.ms", setup.average)
         known = truth[rng.uniform(size=len(truth)) < 0.8]
         catalog = known.assign(flux_jy=known["flux_jy"] * (1 + 0.1 * rng.standard_normal(len(known))))

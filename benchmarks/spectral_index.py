@@ -46,7 +46,7 @@ def plane(path: Path) -> NDArray[np.float64]:
 
 def simulate(directory: Path, seed: int, n_sources: int) -> tuple[Path, pd.DataFrame]:
     """A calibrated set and its true sources."""
-    from dsa110_assets.conversion import convert_group
+    from dsa110_assets.conversion import convert_observation
 
     setup, rng = Setup.demo(), np.random.default_rng(seed)
     _, dec_deg, start_mjd = fields()[0]
@@ -61,7 +61,7 @@ def simulate(directory: Path, seed: int, n_sources: int) -> tuple[Path, pd.DataF
         sky=point_sources(list(truth["ra_deg"]), list(truth["dec_deg"]), list(truth["flux_jy"]), spectral_index=list(truth["index"])),
         receivers=Receivers.perfect(), sefd_jy=SEFD_JY, smearing=True,
     )  # fmt: skip
-    convert_group({int(path.name.split("_sb")[1][:2]): path for path in files}, directory / "raw.ms", flag_rfi=False)
+    convert_observation({int(path.name.split("_sb")[1][:2]): path for path in files}, directory / "raw.ms", flag_rfi=False)
     average(directory / "raw.ms", directory / "tile.cal.ms", setup.average)
     return directory / "tile.cal.ms", truth
 

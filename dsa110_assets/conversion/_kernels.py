@@ -1,7 +1,7 @@
-"""Compiled loops of the conversion: from the chunks of a raw file to rows of the tile, phased and in ascending frequency.
+"""Compiled loops that turn the chunks of a raw file into rows of the tile, phased and in ascending frequency.
 
-Imported only when a conversion runs. The loops read HDF5 chunks where they lie in the file's bytes, so that nothing is
-copied twice. Each loop takes a range of chunks and releases the interpreter's lock; chunks are independent, so
+Imported only when a conversion runs. The loops read HDF5 chunks in place from the file's bytes, so nothing is copied
+twice. Each loop takes a range of chunks and releases the interpreter's lock; chunks are independent, so
 `flagging.threads.over_range` runs the ranges on all cores.
 """
 
@@ -36,7 +36,7 @@ def phase_chunks(
     reasons,  # (Ntimes, Nbls, Nchan, 2) uint8, written where a value is bad
     channel_0,  # first (lowest) channel of the subband in the output
 ):
-    """Apply ``exp(-2 pi i f/c delta_w)``, conjugate, reverse the channels; zero and mark what is no visibility."""
+    """Apply ``exp(-2 pi i f/c delta_w)``, conjugate, reverse the channels; zero and mark impossible values."""
     n_rows = delta_w_m.shape[0] * n_bls
     n_pols = vis.shape[3]
     for c in range(first, last):
@@ -72,7 +72,7 @@ def phase_chunks(
 def check_samples(
     first, last, values, starts, origins, chunk_shape, row_place, n_rows, n_bls, n_freqs, largest, code, row_of, reasons, channel_0
 ):
-    """Mark visibilities whose number of samples is not positive and finite; returns how many valid ones differ from 1."""
+    """Mark visibilities whose number of samples is not positive and finite; count the valid ones that differ from 1."""
     n_pols = reasons.shape[3]
     unusual = 0
     for c in range(first, last):
@@ -98,7 +98,10 @@ def check_samples(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def copy_samples(first, last, values, starts, origins, chunk_shape, row_place, n_rows, n_bls, n_freqs, largest, row_of, weights):
-    """Credible numbers of samples of one subband into ``weights`` (Ntimes, Nbls, Nfreqs, 2) float32, ascending; others stay."""
+    """Copy the credible numbers of samples of one subband into ``weights``; leave the others as they are.
+
+    ``weights``: (Ntimes, Nbls, Nfreqs, 2) float32, ascending in frequency.
+    """
     n_pols = weights.shape[3]
     for c in range(first, last):
         row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]

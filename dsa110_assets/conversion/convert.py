@@ -1,7 +1,6 @@
-"""Raw subband files of one observation to one flagged Measurement Set.
+"""Conversion of the raw subband files of one observation to one flagged Measurement Set.
 
-Orchestrates reading (`tile`), flagging (`dsa110_assets.flagging`) and writing (`measurement_set`). Deciding which files
-make an observation belongs to `ingest`; moving the product into place to `products`.
+Runs the reading (`tile`), the flagging (`dsa110_assets.flagging`) and the writing (`measurement_set`).
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from dsa110_assets.times import JD_MINUS_MJD
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion made.
+    """Result of a conversion.
 
-    ``n_rows`` of the main table, ``n_times``, ``n_baselines``, ``n_channels``. ``missing_subbands``: flagged throughout.
-    ``phase_ra_deg``/``phase_dec_deg``: ICRS phase centre. ``pointing_dec_deg``: apparent declination of the dishes.
-    ``start_mjd``/``mid_mjd``/``end_mjd``: UTC, beginning of the first integration, middle, end of the last.
-    ``flags``: what was flagged and why. ``seconds``: wall-clock time per step. ``raw_bytes``/``ms_bytes``: sizes.
-    ``notes``: what was unusual but acceptable in the raw headers.
+    ``n_rows`` of the main table, ``n_times``, ``n_baselines``, ``n_channels``. ``missing_subbands``: flagged
+    throughout. ``phase_ra_deg``/``phase_dec_deg``: ICRS phase center. ``pointing_dec_deg``: apparent declination of the
+    dishes. ``start_mjd``/``mid_mjd``/``end_mjd``: UTC of the beginning of the first integration, the middle, the end of
+    the last. ``flags``: what was flagged and why. ``seconds``: wall-clock time per step. ``raw_bytes``/``ms_bytes``:
+    sizes. ``notes``: unusual but acceptable things in the raw headers.
     """
 
     path: Path
@@ -52,7 +51,7 @@ class ConversionReport:
     notes: tuple[str, ...] = ()
 
 
-def convert_group(
+def convert_observation(
     files: Mapping[int, Path],
     out: Path,
     *,
@@ -68,9 +67,9 @@ def convert_group(
     Args:
         files: raw file of each present subband; only ever read.
         out: path of the Measurement Set, which must not exist (the staging path of a publication).
-        expected_subbands: subbands of the full band; absent ones are written as zeros, flagged.
-        flag_rfi: run AOFlagger and the residual clip; checks of values and dead receptors always run.
-        field_name: name of the calibrator that transits in the tile, else the field is called ``meridian``.
+        expected_subbands: subbands of the full band; absent ones are written as flagged zeros.
+        flag_rfi: run AOFlagger and the residual clip; the checks of values and dead receptors always run.
+        field_name: name of the calibrator that transits in the tile; None names the field ``meridian``.
         telescope_name: OBSERVATION::TELESCOPE_NAME, a name that CASA knows (pitfall 6).
         history: provenance lines for the HISTORY table.
         threads: processes of the flagger; 0 means one per core.

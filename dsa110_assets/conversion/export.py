@@ -1,15 +1,15 @@
-"""A tile as a file for other software: UVH5, UVFITS or a Measurement Set, written by pyuvdata from one of ours.
+"""Export of a tile for other software: UVH5, UVFITS or a Measurement Set, which pyuvdata writes from one of ours.
 
-The source is a Measurement Set of the platform and not the raw files: raw files are phased to 24 meridian points, carry
-single-precision uvw and no flags, and are UVH5 already. Values are handed on as they are: DATA, FLAG, UVW, TIME, and
-WEIGHT_SPECTRUM as ``nsamples``. What pyuvdata cannot know is set here: the orientation of the feeds, the instrument, and,
-in a Measurement Set, where the dishes looked (pyuvdata writes the zenith).
+The source is a Measurement Set of the platform, not the raw files: raw files are phased to 24 meridian points, carry
+single-precision uvw and no flags, and are UVH5 already. DATA, FLAG, UVW and TIME keep their values; WEIGHT_SPECTRUM
+becomes ``nsamples``. This module sets what pyuvdata cannot know: the orientation of the feeds, the instrument, and, in
+a Measurement Set, where the dishes pointed (pyuvdata writes the zenith).
 
-Values are those of the source, bit for bit. Exceptions: times are Julian dates in UVH5 and UVFITS (40 microseconds), and
-UVFITS splits dates and uvw into single-precision halves. CASA's importuvfits reads the first half of uvw only (0.1 mm),
-calls the frame J2000 whatever the file says (the numbers are ICRS, which differs by up to 23 milliarcseconds), and does not
-turn the stations back from the local meridian (AIPS memo 117): images are right, positions of antennas are not. For CASA,
-export a Measurement Set.
+Values equal those of the source bit for bit. Exceptions: times are Julian dates in UVH5 and UVFITS (40 microseconds),
+and UVFITS splits dates and uvw into single-precision halves. CASA's importuvfits has three faults. It reads only the
+first half of uvw (0.1 mm). It calls the frame J2000 whatever the file declares (the numbers are ICRS, which differs by
+up to 23 milliarcseconds). It does not rotate the stations back from the local meridian (AIPS memo 117), so images are
+right and antenna positions are not. For CASA, export a Measurement Set.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from dsa110_assets.common.measurement_sets import SCALE_KEYWORD, open_table
 from dsa110_assets.errors import MeasurementSetError, ProductVerificationError, StorageError
 
 FEED_ANGLE_RAD = (0.0, np.pi / 2)
-"""Position angles of X and Y. The raw headers do not state them; X to north is assumed, as the IAU and CASA have it."""
+"""Position angles of X and Y. The raw headers do not state them; we assume X to the north, as the IAU and CASA do."""
 OWN_KEYWORDS = "DSA110_"
-"""Keywords of a Measurement Set that begin so are the platform's own: calibration, and the scale of aberration."""
+"""Prefix of the platform's own keywords in a Measurement Set: calibration, and the scale of aberration."""
 _COPIED = ("WEIGHT", "SIGMA", "TIME", "TIME_CENTROID")
-"""Columns that pyuvdata derives anew, with uninitialised values in flagged rows of SIGMA."""
-_NEXT = "nothing is published; look at the disk, then try again"
+"""Columns that pyuvdata recomputes; it leaves uninitialized values in flagged rows of SIGMA."""
+_NEXT_STEP = "nothing is published; check the disk, then try again"
 _UVW_TOLERANCE_M = 1e-3
 _TIME_TOLERANCE_DAYS = 1e-9
 
@@ -48,10 +48,10 @@ class ExportFormat(StrEnum):
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written.
+    """Result of an export.
 
-    ``format``; ``vis_units``: ``Jy`` or ``uncalib``. ``n_times``, ``n_baselines``, ``n_channels``: sizes. ``n_bytes`` on
-    disk. ``flagged_fraction``: of the visibilities. ``phase_ra_deg``, ``phase_dec_deg``: the ICRS phase center.
+    ``format``; ``vis_units``: ``Jy`` or ``uncalib``. ``n_times``, ``n_baselines``, ``n_channels``: sizes. ``n_bytes``
+    on disk. ``flagged_fraction``: of the visibilities. ``phase_ra_deg``, ``phase_dec_deg``: the ICRS phase center.
     """
 
     path: Path
@@ -75,10 +75,10 @@ def export_visibilities(
     history: Sequence[str] = (),
     progress: Callable[[str, float], None] | None = None,
 ) -> ExportReport:
-    """Write a tile's Measurement Set in another format and read back what was written.
+    """Write a tile's Measurement Set in another format, then read it back.
 
-    The whole tile is in memory. Per visibility pyuvdata takes some 24 bytes, 68 for UVFITS: 4 GB and 12 GB for a raw tile
-    of full size (``benchmarks/export_tile.py``), a third of it after averaging three channels.
+    The whole tile is in memory. pyuvdata takes about 24 bytes per visibility, 68 for UVFITS: 4 GB and 12 GB for a raw
+    tile of full size (``benchmarks/export_tile.py``), a third of that after averaging three channels.
 
     Args:
         ms: raw or calibrated Measurement Set of the platform; only read.
@@ -86,32 +86,32 @@ def export_visibilities(
         file_format: what to write.
         vis_units: ``Jy`` for calibrated data, ``uncalib`` for the correlator's units.
         history: lines to add to the history.
-        progress: called with what is done and the fraction.
+        progress: called with the current step and the fraction done.
 
     Raises:
-        ProductVerificationError: what was written cannot be read back, or says something else than the source.
+        ProductVerificationError: the output cannot be read back, or differs from the source.
     """
     from pyuvdata import UVData
 
-    tell = progress or (lambda _what, _fraction: None)
+    report_progress = progress or (lambda _step, _fraction: None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # remarks on units and unknown telescopes
-        tell("reading", 0.0)
+        report_progress("reading", 0.0)
         uvd: Any = UVData()
         uvd.read_ms(os.fspath(ms), ignore_single_chan=False, run_check=False, fix_autos=False)
-        _complete(uvd, ms, vis_units, history)
+        _add_metadata(uvd, ms, vis_units, history)
         uvd.check(check_autos=False)
-        tell("writing", 0.3)
+        report_progress("writing", 0.3)
         if file_format is ExportFormat.UVH5:
             uvd.write_uvh5(os.fspath(out), run_check=False)
         elif file_format is ExportFormat.UVFITS:
             _write_uvfits(uvd, out)
         else:
             uvd.write_ms(os.fspath(out), run_check=False)
-            _complete_ms(ms, out)
-        tell("reading back", 0.8)
+            _restore_ms_columns(ms, out)
+        report_progress("reading back", 0.8)
         _verify(uvd, ms, out, file_format)
-    tell("done", 1.0)
+    report_progress("done", 1.0)
     center = next(iter(uvd.phase_center_catalog.values()))
     return ExportReport(
         path=out,
@@ -127,8 +127,8 @@ def export_visibilities(
     )
 
 
-def _complete(uvd: Any, ms: Path, vis_units: str, history: Sequence[str]) -> None:
-    """Set what `UVData.read_ms` does not find in a Measurement Set, or takes for something else."""
+def _add_metadata(uvd: Any, ms: Path, vis_units: str, history: Sequence[str]) -> None:
+    """Set what `UVData.read_ms` does not find in a Measurement Set, or misreads."""
     uvd.vis_units = vis_units
     uvd.telescope.instrument = "DSA"
     uvd.telescope.feed_angle = np.tile(np.array(FEED_ANGLE_RAD), (uvd.telescope.Nants, 1))
@@ -138,7 +138,7 @@ def _complete(uvd: Any, ms: Path, vis_units: str, history: Sequence[str]) -> Non
         lines = [str(line) for line in past.getcol("MESSAGE")] if past.nrows() else []
     lines += [f"{name} {value}" for name, value in own.items()]
     uvd.history = "\n".join([*lines, *history, uvd.pyuvdata_version_str.strip()])
-    keywords: dict[str, str | float] = {"observer": "DSA-110"}  # names of 8 letters: UVFITS has no longer ones
+    keywords: dict[str, str | float] = {"observer": "DSA-110"}  # UVFITS allows names of at most 8 letters
     if SCALE_KEYWORD in own:
         keywords["UVSCALE"] = float(own[SCALE_KEYWORD])
     uvd.extra_keywords = keywords
@@ -147,22 +147,22 @@ def _complete(uvd: Any, ms: Path, vis_units: str, history: Sequence[str]) -> Non
 def _write_uvfits(uvd: Any, out: Path) -> None:
     """Write UVFITS with the keywords that other readers look for, and antennas counted from 1, as AIPS and CASA expect.
 
-    pyuvdata says VELTYP = LSR, so that CASA takes topocentric frequencies for LSRK and images differ by 0.3 %. Without
-    TIMSYS (the older spelling of TIMESYS) CASA takes times for TAI, which is 37 s off (pitfall 5). The FITS standard writes
-    RADESYS in capitals, which pyuvdata does not read.
+    pyuvdata writes VELTYP = LSR, so CASA would treat topocentric frequencies as LSRK and images would differ by 0.3 %.
+    Without TIMSYS (the older spelling of TIMESYS) CASA treats times as TAI, which is 37 s off (pitfall 5). The FITS
+    standard writes RADESYS in capitals, which pyuvdata does not read.
     """
     from astropy.io import fits
 
-    uvd.extra_keywords |= {"PHSFRAME": "icrs", "SPECSYS": "TOPOCENT"}  # PHSFRAME is where pyuvdata looks first
+    uvd.extra_keywords |= {"PHSFRAME": "icrs", "SPECSYS": "TOPOCENT"}  # pyuvdata looks at PHSFRAME first
     uvd.write_uvfits(os.fspath(out), run_check=False, use_miriad_convention=True)
-    with fits.open(out, mode="update", memmap=True) as hdus:  # the data stay where they are
+    with fits.open(out, mode="update", memmap=True) as hdus:  # updates the headers, does not copy the data
         hdus[0].header["RADESYS"] = "ICRS"
         hdus["AIPS AN"].header["TIMSYS"] = "UTC"
         hdus["AIPS SU"].header["VELTYP"] = "TOPOCENT"
 
 
-def _complete_ms(ms: Path, out: Path) -> None:
-    """Copy what pyuvdata does not carry: the dishes' directions, weights of rows and the platform's own keywords."""
+def _restore_ms_columns(ms: Path, out: Path) -> None:
+    """Copy what pyuvdata drops: the dishes' directions, the weights of rows, and the platform's own keywords."""
     with open_table(ms) as old, open_table(out, writable=True) as new:
         for name in _COPIED:
             new.putcol(name, old.getcol(name))
@@ -179,20 +179,20 @@ def _complete_ms(ms: Path, out: Path) -> None:
 
 
 def _verify(uvd: Any, ms: Path, out: Path, file_format: ExportFormat) -> None:
-    """Read back the first integration of what was written, with the axes, and compare it with the source.
+    """Read back the axes and the first integration of the output, and compare them with the source.
 
     Raises:
-        ProductVerificationError: it cannot be read, or differs.
+        ProductVerificationError: the output cannot be read, or differs.
     """
     try:
-        equal = _equal_ms(ms, out) if file_format is ExportFormat.MS else _equal_file(uvd, out, file_format)
+        equal = _compare_ms(ms, out) if file_format is ExportFormat.MS else _compare_file(uvd, out, file_format)
     except (OSError, RuntimeError, KeyError, ValueError, MeasurementSetError, StorageError) as error:
-        raise ProductVerificationError(out, f"the export cannot be read back ({error})", _NEXT) from error
+        raise ProductVerificationError(out, f"the export cannot be read back ({error})", _NEXT_STEP) from error
     if different := [what for what, same in equal.items() if not same]:
-        raise ProductVerificationError(out, f"{', '.join(different)} differ from the source's", _NEXT)
+        raise ProductVerificationError(out, f"{', '.join(different)} differ from the source's", _NEXT_STEP)
 
 
-def _equal_file(uvd: Any, out: Path, file_format: ExportFormat) -> dict[str, bool]:
+def _compare_file(uvd: Any, out: Path, file_format: ExportFormat) -> dict[str, bool]:
     from pyuvdata import UVData
 
     first = float(uvd.time_array[0])
@@ -209,7 +209,7 @@ def _equal_file(uvd: Any, out: Path, file_format: ExportFormat) -> dict[str, boo
     }
 
 
-def _equal_ms(ms: Path, out: Path) -> dict[str, bool]:
+def _compare_ms(ms: Path, out: Path) -> dict[str, bool]:
     equal: dict[str, bool] = {}
     with open_table(ms) as old, open_table(out) as new:
         equal["numbers of rows"] = old.nrows() == new.nrows()

@@ -1,9 +1,9 @@
-"""Writing a tile as a Measurement Set: main table and tile shapes. The subtables are in `subtables`.
+"""Writing a tile as a Measurement Set: the main table and its storage tiles. `subtables` writes the subtables.
 
 Rows run by integration, then baseline. Every integration holds all baselines, so a reader may take any block of whole
-integrations as an array (Ntimes, Nbls, Nchan, Npols). Tiles hold 48 channels (a subband) of about 200 baselines of one
-integration: 146 kB, so reading blocks of rows, of channels or single baselines touches little else. Measured by
-``benchmarks/tile_shapes.py``.
+integrations as an array (Ntimes, Nbls, Nchan, Npols). A storage tile holds 48 channels (a subband) of about 200
+baselines of one integration: 146 kB, so reading blocks of rows, blocks of channels or single baselines touches little
+else. Measured by ``benchmarks/tile_shapes.py``.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _INCREMENTAL = (
     "ARRAY_ID", "DATA_DESC_ID", "EXPOSURE", "FEED1", "FEED2", "FIELD_ID", "FLAG_ROW", "INTERVAL", "OBSERVATION_ID", "PROCESSOR_ID",
     "SCAN_NUMBER", "STATE_ID", "TIME", "TIME_CENTROID",
 )  # fmt: skip
-"""Columns that are the same over many rows."""
+"""Columns that stay the same over many rows."""
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what casacore and the system say about a full, read-only or failing disk into a `StorageError` for ``path``.
+    """Turn casacore's and the system's errors about a full, read-only or failing disk into a `StorageError`.
 
     casacore reports everything as RuntimeError; its text names the file and the cause.
     """
@@ -54,7 +54,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 def write_measurement_set(
     tile: Tile, out: Path, *, field_name: str | None, telescope_name: str, history: Sequence[str], dish_diameter_m: float
 ) -> int:
-    """Write a tile; returns the bytes on disk.
+    """Write a tile and return the bytes on disk.
 
     Raises:
         StorageError: the disk is full, read-only or failing; the message names the path.
@@ -81,7 +81,7 @@ def rows_per_tile(n_bls: int) -> int:
 
 
 def _tiled(name: str, shape: Sequence[int], tile_shape: Sequence[int]) -> dict[str, Any]:
-    """Data manager of one tiled column; tile shape in casacore's (Fortran) order, rows last."""
+    """Describe the data manager of one tiled column; tile shape in casacore's (Fortran) order, rows last."""
     return {"TYPE": "TiledColumnStMan", "NAME": f"Tiled{name}", "COLUMNS": [name], "SPEC": {"DEFAULTTILESHAPE": list(tile_shape)}}
 
 

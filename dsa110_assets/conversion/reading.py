@@ -1,8 +1,8 @@
-"""Reading one raw file's data: where its chunks lie, and their bytes, with as few copies as possible.
+"""Reading the data of one raw file with as few copies as possible: the file's bytes, and where its chunks lie in them.
 
-The correlator writes very small chunks (12 kB). HDF5 would copy each one twice; instead the file is read once, in one
-piece, and the compiled loops take the chunks from its bytes. Data that are compressed, contiguous or oddly aligned go
-through h5py. Headers are read by `rawfile`; both layouts of UVH5 (see `dsa110_assets.uvh5`) are read here.
+The correlator writes very small chunks (12 kB). HDF5 would copy each one twice; instead we read the file once, in one
+piece, and the compiled loops take the chunks from its bytes. h5py reads data that are compressed, contiguous or oddly
+aligned. Both layouts of UVH5 (see `dsa110_assets.uvh5`) are read here; `rawfile` reads the headers.
 """
 
 # h5py's stubs call every item a group, a dataset or a data type:
@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 
 from dsa110_assets.errors import InvalidRawFileError
 
-_ROWS_PER_PIECE = 1024
+_ROWS_PER_CHUNK = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """A dataset (Nblts, 1, Nfreqs, Npols) or (Nblts, Nfreqs, Npols) as pieces of one float32 buffer.
+    """A dataset (Nblts, 1, Nfreqs, Npols) or (Nblts, Nfreqs, Npols) as chunks in one float32 buffer.
 
-    ``values``: the buffer, shape (N,) float32. ``starts``: index of each piece's first value. ``origins``: first (row,
-    channel, polarization) of each piece, shape (Nchunks, 3). ``shape``: (rows, channels, polarizations) of a piece;
-    pieces at the end of an axis may reach beyond it.
+    ``values``: the buffer, shape (N,) float32. ``starts``: index of each chunk's first value. ``origins``: first (row,
+    channel, polarization) of each chunk, shape (Nchunks, 3). ``shape``: (rows, channels, polarizations) of a chunk;
+    chunks at the end of an axis may reach beyond it.
     """
 
     values: NDArray[np.float32]
@@ -39,9 +39,9 @@ class Chunks:
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """Visibilities, numbers of samples, and the writer's own flags (None when no flag is set) of one raw file.
+    """Visibilities, numbers of samples, and the writer's own flags of one raw file.
 
-    ``flags`` has shape (Nblts, Nfreqs, Npols).
+    ``flags``: shape (Nblts, Nfreqs, Npols); None when no flag is set.
     """
 
     visibilities: Chunks
@@ -50,13 +50,13 @@ class RawData:
 
 
 class FileBuffer:
-    """Memory for the bytes of one file, used again for the next: fresh pages cost more than reading does."""
+    """Memory for the bytes of one file, reused for the next: fresh pages take longer than reading does."""
 
     def __init__(self) -> None:
         self._memory: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
 
     def load(self, path: Path) -> NDArray[np.uint8]:
-        """Bytes of a file, valid until the next call; the length is cut to a multiple of four."""
+        """Return the bytes of a file, cut to a multiple of four; valid until the next call."""
         size = path.stat().st_size // 4 * 4
         if self._memory.size < size:
             self._memory = np.empty(size, dtype=np.uint8)
@@ -79,7 +79,7 @@ def read_raw_data(path: Path, buffer: FileBuffer) -> RawData:
         buffer: holds its bytes; the result is valid until the buffer is used again.
 
     Raises:
-        InvalidRawFileError: the file became unreadable since.
+        InvalidRawFileError: the file has become unreadable.
     """
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -113,10 +113,10 @@ def _chunks(dataset: h5py.Dataset, dtype: type, contents: NDArray[np.uint8] | No
     values = np.empty(dataset.shape, dtype=dtype)
     dataset.read_direct(values)
     n_rows, *_, channels, pols = dataset.shape
-    rows = np.arange(0, n_rows, _ROWS_PER_PIECE)
+    rows = np.arange(0, n_rows, _ROWS_PER_CHUNK)
     flat = values.reshape(-1).view(np.float32)
     origins = np.stack([rows, np.zeros_like(rows), np.zeros_like(rows)], axis=1)
-    return Chunks(flat, rows * (flat.size // n_rows), origins, np.array([_ROWS_PER_PIECE, channels, pols]))
+    return Chunks(flat, rows * (flat.size // n_rows), origins, np.array([_ROWS_PER_CHUNK, channels, pols]))
 
 
 def _flags(dataset: h5py.Dataset, contents: NDArray[np.uint8] | None) -> NDArray[np.bool_] | None:

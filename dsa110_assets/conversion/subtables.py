@@ -1,6 +1,6 @@
-"""Subtables of a Measurement Set: antennas, frequencies, the one field, where the dishes looked, history.
+"""Subtables of a Measurement Set: antennas, frequencies, the one field, where the dishes pointed, history.
 
-Every value comes from the raw header (pitfall 3). What does not belong here: visibilities.
+Every value comes from the raw header (pitfall 3).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ TOPOCENTRIC = 5
 
 
 def site_itrf_m(header: RawHeader) -> np.ndarray:
-    """Geocentric ITRF position of the header's reference point (WGS84), metres, shape (3,)."""
+    """Geocentric ITRF position of the header's reference point (WGS84), meters, shape (3,)."""
     site = header.site
     location = EarthLocation.from_geodetic(site.longitude_rad * u.rad, site.latitude_rad * u.rad, site.altitude_m * u.m, ellipsoid="WGS84")
     return np.array([location.x.to_value("m"), location.y.to_value("m"), location.z.to_value("m")])
 
 
 def write_subtables(tile: Tile, out: Path, *, field_name: str, telescope_name: str, history: Sequence[str], dish_diameter_m: float) -> None:
-    """Fill the subtables that `casacore.tables.default_ms` made empty."""
+    """Fill the empty subtables that `casacore.tables.default_ms` made."""
     header, geometry = tile.header, tile.geometry
     time_s = (header.times_jd - JD_MINUS_MJD) * SECONDS_PER_DAY
     half = 0.5 * header.integration_s
@@ -150,7 +150,7 @@ def _write_spectral_window(tile: Tile, out: Path) -> None:
 
 
 def _add_site(out: Path, header: RawHeader) -> None:
-    """The array's reference point beside its name, where pyuvdata looks for it; without it, it asks the internet."""
+    """Write the array's reference point where pyuvdata looks for it; without it, pyuvdata queries the internet."""
     from casacore import tables
 
     with tables.table(os.fspath(out / "OBSERVATION"), readonly=False, ack=False) as observation:
@@ -159,7 +159,7 @@ def _add_site(out: Path, header: RawHeader) -> None:
 
 
 def _signed(angle_rad: Any) -> Any:
-    """Right ascension in (-pi, pi], as casacore writes directions."""
+    """Bring a right ascension into (-pi, pi], as casacore writes directions."""
     return np.pi - np.mod(np.pi - np.asarray(angle_rad), 2 * np.pi)
 
 

@@ -1,10 +1,9 @@
-"""The tile in memory: all subbands of an observation, phased to one centre, ascending in frequency.
+"""The tile in memory: all subbands of an observation, phased to one center, ascending in frequency.
 
-`read_tile` streams subband by subband, so that the group is held once. Writing the Measurement Set belongs to
-`measurement_set`, finding interference to `flagging`.
+`read_tile` streams subband by subband, so that memory holds the observation only once.
 """
 
-# the flagger's shared arrays are of a type that is known when they are made:
+# the type of the flagger's shared arrays is known only at run time:
 # pyright: reportArgumentType=false
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from dsa110_assets.flagging.threads import over_range
 from dsa110_assets.rawfile import POLARIZATIONS, RawHeader, subband_edges_hz, validate_raw_file
 
 LARGEST_CREDIBLE_SAMPLES = 6e4
-"""Numbers of samples above are uninitialised memory (and would not fit into float16)."""
+"""Larger numbers of samples are uninitialized memory (and would not fit into float16)."""
 Allocate = Callable[[tuple[int, ...], type], NDArray[np.generic]]
 
 
@@ -34,8 +33,8 @@ Allocate = Callable[[tuple[int, ...], type], NDArray[np.generic]]
 class Tile:
     """One observation in memory; baselines are sorted with ``ant_1 <= ant_2``.
 
-    ``header``: of the longest file. ``geometry``: with baselines in the correlator's order. ``ant_1``/``ant_2``: rows of
-    the ANTENNA table, shape (Nbls,). ``uvw_m``: CASA's sense (see `order_baselines`), shape (Ntimes, Nbls, 3).
+    ``header``: of the longest file. ``geometry``: with baselines in the correlator's order. ``ant_1``/``ant_2``: rows
+    of the ANTENNA table, shape (Nbls,). ``uvw_m``: CASA's sign (see `order_baselines`), shape (Ntimes, Nbls, 3).
     ``freq_hz``: ascending, shape (Nchan,). ``vis``: complex64 (Ntimes, Nbls, Nchan, Npols), zero where absurd.
     ``reasons``: uint8, same shape, a `FlagReason`. ``weights``: float16 numbers of samples, None when all are 1.
     """
@@ -57,8 +56,8 @@ class Tile:
 class BaselineOrder:
     """Where each of the correlator's baselines goes.
 
-    ``row_of``: place in the output of the correlator's baseline, shape (Nbls,). ``conjugate``: whether its data are
-    conjugated and its uvw negated. ``ant_1``/``ant_2``: antenna rows of each output baseline.
+    ``row_of``: output position of each of the correlator's baselines, shape (Nbls,). ``conjugate``: whether its data
+    are conjugated and its uvw negated. ``ant_1``/``ant_2``: antenna rows of each output baseline.
     """
 
     row_of: NDArray[np.int64]
@@ -68,11 +67,11 @@ class BaselineOrder:
 
 
 def order_baselines(header: RawHeader) -> BaselineOrder:
-    """Sort baselines by antenna with ANTENNA1 <= ANTENNA2, in the sense that CASA and pyuvdata give a Measurement Set.
+    """Sort baselines by antenna with ANTENNA1 <= ANTENNA2, with the sign that CASA and pyuvdata give a Measurement Set.
 
-    The correlator's pair (a, b) has baseline ``r_b - r_a`` and ``V ~ exp(+2 pi i (r_b - r_a).s)``. A Measurement Set with
-    ANTENNA1 < ANTENNA2 holds ``UVW = r(ANTENNA1) - r(ANTENNA2)`` and ``DATA ~ exp(+2 pi i UVW.s)``. So a pair with a < b is
-    conjugated and its uvw negated, and a pair with a > b only changes its name.
+    The correlator's pair (a, b) has baseline ``r_b - r_a`` and ``V ~ exp(+2 pi i (r_b - r_a).s)``. A Measurement Set
+    with ANTENNA1 < ANTENNA2 holds ``UVW = r(ANTENNA1) - r(ANTENNA2)`` and ``DATA ~ exp(+2 pi i UVW.s)``. So a pair with
+    a < b is conjugated and its uvw negated, and a pair with a > b only changes its name.
     """
     rank = np.argsort(np.argsort(header.antenna_numbers))
     row_of_number = {int(number): int(row) for number, row in zip(header.antenna_numbers, rank, strict=True)}
@@ -91,11 +90,11 @@ def read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Alloc
     Args:
         files: raw file of each present subband.
         expected_subbands: subbands 0 .. n-1 make up the band; absent ones are flagged.
-        allocate: makes zero-filled arrays of a shape and type (shared with child processes where flagging needs that).
+        allocate: makes zero-filled arrays of a shape and type (shared with child processes where flagging needs it).
 
     Raises:
         InvalidRawFileError: a file is damaged or belongs to another observation.
-        IncompleteGroupError: no file at all, or a subband outside the band.
+        IncompleteGroupError: no file, or a subband outside the band.
     """
     headers = _validated(files, expected_subbands)
     longest = max(headers.values(), key=lambda h: h.n_times)
@@ -108,14 +107,15 @@ def read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Alloc
     freq_hz = np.empty(n_chan)
     for subband in range(expected_subbands):
         band = _channels(subband, expected_subbands, n_freqs)
-        freq_hz[band] = _plan(subband, n_freqs)
+        freq_hz[band] = _nominal_frequencies_hz(subband, n_freqs)
         if subband not in headers:
             reasons[:, :, band] = FlagReason.MISSING_SUBBAND
-    for header, data in _data_of(list(headers.values())):
+    for header, data in _read_ahead(list(headers.values())):
         band = _channels(header.subband, expected_subbands, n_freqs)
         freq_hz[band] = header.freq_hz[::-1]
         reasons[header.n_times :, :, band] = FlagReason.MISSING_INTEGRATION
-        weights = _place(header, data, _file_rows(header, longest, order, geometry), vis, reasons, weights, band.start)
+        rows = _file_rows(header, longest, order, geometry)
+        weights = _fill_subband(header, data, rows, vis, reasons, weights, band.start)
     uvw = np.empty_like(geometry.uvw_m)
     uvw[:, order.row_of] = np.where(order.conjugate[None, :, None], -geometry.uvw_m, geometry.uvw_m)
     return Tile(
@@ -135,7 +135,7 @@ def read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Alloc
 
 def _validated(files: Mapping[int, Path], expected_subbands: int) -> dict[int, RawHeader]:
     if not files:
-        raise IncompleteGroupError("observation", "no raw file was given", "look at `dsa110 ingest status`")
+        raise IncompleteGroupError("observation", "no raw file was given", "run `dsa110 ingest status`")
     outside = sorted(s for s in files if not 0 <= s < expected_subbands)
     if outside:
         raise IncompleteGroupError(
@@ -150,13 +150,13 @@ def _validated(files: Mapping[int, Path], expected_subbands: int) -> dict[int, R
 
 
 def _channels(subband: int, expected_subbands: int, n_freqs: int) -> slice:
-    """Channels of a subband in the tile: frequency falls with the number, and ascends in the tile."""
+    """Channels of a subband in the tile: the highest subband number has the lowest frequency and comes first."""
     first = (expected_subbands - 1 - subband) * n_freqs
     return slice(first, first + n_freqs)
 
 
-def _data_of(headers: Sequence[RawHeader]) -> Iterator[tuple[RawHeader, RawData]]:
-    """Each file's data, valid until the next; the next file is read while this one is worked on."""
+def _read_ahead(headers: Sequence[RawHeader]) -> Iterator[tuple[RawHeader, RawData]]:
+    """Yield the data of each file, valid until the next one; read the next file while the caller works on this one."""
     buffers = (FileBuffer(), FileBuffer())
     with ThreadPoolExecutor(1, thread_name_prefix="raw-reader") as reader:
         upcoming = reader.submit(read_raw_data, headers[0].path, buffers[0])
@@ -167,7 +167,7 @@ def _data_of(headers: Sequence[RawHeader]) -> Iterator[tuple[RawHeader, RawData]
             yield header, data
 
 
-def _plan(subband: int, n_freqs: int) -> NDArray[np.float64]:
+def _nominal_frequencies_hz(subband: int, n_freqs: int) -> NDArray[np.float64]:
     lower, upper = subband_edges_hz(subband)
     return lower + (np.arange(n_freqs) + 0.5) * (upper - lower) / n_freqs
 
@@ -176,8 +176,8 @@ def _plan(subband: int, n_freqs: int) -> NDArray[np.float64]:
 class _FileRows:
     """Where the rows of one file go.
 
-    ``place``: see `RawHeader`, empty for None. ``order``: of the file's own baselines. ``delta_w_m``: (Ntimes, Nbls), in
-    the file's own order and sense.
+    ``place``: `RawHeader.row_place`, empty for None. ``order``: of the file's own baselines. ``delta_w_m``: (Ntimes,
+    Nbls), in the file's own order and sign.
     """
 
     place: NDArray[np.int64]
@@ -186,17 +186,18 @@ class _FileRows:
 
 
 def _file_rows(header: RawHeader, longest: RawHeader, order: BaselineOrder, geometry: TileGeometry) -> _FileRows:
-    """Rows of a file; its baselines may differ in order and sense from those that the geometry was made for."""
+    """Find where the rows of a file go; its baselines may differ in order and sign from those of the geometry."""
     place = np.empty(0, dtype=np.int64) if header.row_place is None else header.row_place
     delta_w = geometry.delta_w_m[: header.n_times]
     if np.array_equal(header.ant_1, longest.ant_1) and np.array_equal(header.ant_2, longest.ant_2):
         return _FileRows(place, order, delta_w)
     own = order_baselines(header)
-    here = np.argsort(order.row_of)[own.row_of]
-    return _FileRows(place, own, delta_w[:, here] * np.where(own.conjugate == order.conjugate[here], 1.0, -1.0))
+    in_geometry = np.argsort(order.row_of)[own.row_of]
+    same_sign = own.conjugate == order.conjugate[in_geometry]
+    return _FileRows(place, own, delta_w[:, in_geometry] * np.where(same_sign, 1.0, -1.0))
 
 
-def _place(
+def _fill_subband(
     header: RawHeader,
     data: RawData,
     rows: _FileRows,
@@ -205,7 +206,7 @@ def _place(
     weights: NDArray[np.float16] | None,
     first_channel: int,
 ) -> NDArray[np.float16] | None:
-    """Phase one subband into its channels of the tile; returns the weights, allocated when first needed."""
+    """Phase one subband into its channels of the tile; return the weights, allocated when first needed."""
     from dsa110_assets.conversion import _kernels
 
     n_rows, n_freqs = header.n_times * header.n_bls, header.n_freqs
@@ -261,7 +262,7 @@ def _place(
     if unusual and weights is None:
         weights = np.ones(vis.shape, dtype=np.float16)
     if unusual and weights is not None:
-        mine = np.zeros((header.n_times, header.n_bls, n_freqs, len(POLARIZATIONS)), dtype=np.float32)
+        own_weights = np.zeros((header.n_times, header.n_bls, n_freqs, len(POLARIZATIONS)), dtype=np.float32)
         over_range(
             _kernels.copy_samples,
             s.starts.size,
@@ -275,7 +276,7 @@ def _place(
             n_freqs,
             LARGEST_CREDIBLE_SAMPLES,
             rows.order.row_of,
-            mine,
+            own_weights,
         )
-        weights[: header.n_times, :, first_channel : first_channel + n_freqs] = mine
+        weights[: header.n_times, :, first_channel : first_channel + n_freqs] = own_weights
     return weights

@@ -1,7 +1,7 @@
-"""Re-opening a Measurement Set that was just written, before it is published (pitfall 29).
+"""Verification of a new Measurement Set before it is published (pitfall 29).
 
-`verify_ms` reads back what readers rely on: shapes, order of rows and channels, one field with three equal directions, times
-of the observation, readable cells at both ends. It does not look for bad data; that is `flagging`.
+`verify_ms` reads back what readers rely on: shapes, order of rows and channels, one field with three equal directions,
+times of the observation, readable cells at both ends. It does not look for bad data; `flagging` does.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ _SUBTABLES = ("ANTENNA", "DATA_DESCRIPTION", "FEED", "FIELD", "HISTORY", "OBSERV
 
 
 def verify_ms(path: Path, report: ConversionReport | None = None, *, thorough: bool = False) -> None:
-    """Check that a Measurement Set is whole and is what its report says.
+    """Check that a Measurement Set is complete and agrees with its report.
 
     Args:
         path: the Measurement Set.
         report: of its conversion; without it only inner consistency is checked.
-        thorough: read every visibility: a copy that was broken off in the middle has holes that read as zeros.
+        thorough: read every visibility: an interrupted copy has holes that read as zeros.
 
     Raises:
-        ProductVerificationError: with the first thing that is wrong.
+        ProductVerificationError: names the first thing that is wrong.
     """
     try:
         _verify(path, report)
         if thorough:
-            _read_all(path)
+            _check_visibilities(path)
     except (RuntimeError, OSError, KeyError, IndexError, MeasurementSetError, StorageError) as error:
-        raise _bad(path, f"cannot be read back ({error})") from error
+        raise _verification_error(path, f"cannot be read back ({error})") from error
 
 
 def inputs_of(path: Path) -> list[str]:
-    """Names of the raw files that a Measurement Set says it was made of (HISTORY), in order of subband.
+    """Names of the raw files from which a Measurement Set was made (from HISTORY), in order of subband.
 
     Raises:
         ProductVerificationError: there is no HISTORY to read.
@@ -50,29 +50,29 @@ def inputs_of(path: Path) -> list[str]:
         with open_table(path, "HISTORY") as history:
             lines = list(history.getcol("MESSAGE")) if history.nrows() else []
     except (RuntimeError, MeasurementSetError, StorageError) as error:
-        raise _bad(path, f"its HISTORY cannot be read ({error})") from error
+        raise _verification_error(path, f"its HISTORY cannot be read ({error})") from error
     found = [match for line in lines if (match := _INPUT.fullmatch(line)) is not None]
     return [match[2] for match in sorted(found, key=lambda match: int(match[1]))]
 
 
-def _read_all(path: Path) -> None:
-    """What is not flagged has a weight and a value: holes in any of the three columns contradict the other two."""
+def _check_visibilities(path: Path) -> None:
+    """Check that unflagged data have a weight and a value: a hole in one of the columns contradicts the others."""
     with open_table(path) as ms:
         n_bls = int(np.count_nonzero(np.asarray(ms.getcol("TIME")) == ms.getcell("TIME", 0)))
         for row in range(0, ms.nrows(), n_bls):
             data, flag, weight = (np.asarray(ms.getcol(name, row, n_bls)) for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM"))
             if np.any((weight > 0) == flag) or np.any((data == 0) & ~flag) or not np.all(np.isfinite(data)):
-                raise _bad(path, f"DATA, FLAG and WEIGHT_SPECTRUM contradict one another in integration {row // n_bls}")
+                raise _verification_error(path, f"DATA, FLAG and WEIGHT_SPECTRUM contradict one another in integration {row // n_bls}")
 
 
-def _bad(path: Path, cause: str) -> ProductVerificationError:
-    return ProductVerificationError(path, cause, "the product is not published; retry the conversion, look at the disk")
+def _verification_error(path: Path, cause: str) -> ProductVerificationError:
+    return ProductVerificationError(path, cause, "the product is not published; check the disk, retry the conversion")
 
 
 def _verify(path: Path, report: ConversionReport | None) -> None:
     missing = [name for name in _SUBTABLES if not (path / name / "table.dat").is_file()]
     if missing or not (path / "table.dat").is_file():
-        raise _bad(path, f"incomplete: {missing or 'the main table'} missing")
+        raise _verification_error(path, f"incomplete: {missing or 'the main table'} missing")
     with open_table(path) as ms:
         n_rows = ms.nrows()
         times = np.asarray(ms.getcol("TIME"))
@@ -82,51 +82,51 @@ def _verify(path: Path, report: ConversionReport | None) -> None:
         ends = np.concatenate([ms.getcol("DATA", 0, 1), ms.getcol("DATA", n_rows - 1, 1)])
     n_times = _check_rows(path, times, baselines)
     if not uvw_ok or not np.all(np.isfinite(ends)):
-        raise _bad(path, "UVW or DATA hold values that are not finite")
+        raise _verification_error(path, "UVW or DATA hold values that are not finite")
     n_chan = _check_subtables(path)
     if set(shapes.values()) != {(n_chan, 2)}:
-        raise _bad(path, f"cells have shapes {shapes}, expected {(n_chan, 2)}")
+        raise _verification_error(path, f"cells have shapes {shapes}, expected {(n_chan, 2)}")
     if report is not None:
         found, expected = (n_rows, n_times, n_chan), (report.n_rows, report.n_times, report.n_channels)
         if found != expected:
-            raise _bad(path, f"has (rows, integrations, channels) {found}, expected {expected}")
+            raise _verification_error(path, f"has (rows, integrations, channels) {found}, expected {expected}")
         middle = 0.5 * (times[0] + times[-1])
         if abs(middle - report.mid_mjd * 86400.0) > _TIME_TOLERANCE_S:
-            raise _bad(path, f"is centred on MJD {middle / 86400.0:.6f}, expected {report.mid_mjd:.6f}")
+            raise _verification_error(path, f"is centered on MJD {middle / 86400.0:.6f}, expected {report.mid_mjd:.6f}")
 
 
 def _check_rows(path: Path, times: NDArray[np.float64], baselines: NDArray[np.int32]) -> int:
-    """Rows run by time, then baseline, with all baselines in each integration; returns the number of integrations."""
+    """Check that rows run by time, then baseline, with all baselines in each integration; return Ntimes."""
     if times.size == 0:
-        raise _bad(path, "has no rows")
+        raise _verification_error(path, "has no rows")
     steps = np.flatnonzero(np.diff(times) != 0) + 1
     n_times = steps.size + 1
     n_bls = times.size // n_times
     if n_bls * n_times != times.size or np.any(steps != n_bls * np.arange(1, n_times)) or np.any(np.diff(times) < 0):
-        raise _bad(path, "rows are not ordered by integration")
+        raise _verification_error(path, "rows are not ordered by integration")
     blocks = baselines.reshape(n_times, n_bls, 2)
     if np.any(blocks != blocks[0]) or np.any(blocks[0, :, 0] > blocks[0, :, 1]):
-        raise _bad(path, "integrations differ in their baselines, or ANTENNA1 > ANTENNA2")
+        raise _verification_error(path, "integrations differ in their baselines, or ANTENNA1 > ANTENNA2")
     return n_times
 
 
 def _check_subtables(path: Path) -> int:
-    """One ascending spectral window, one field with three equal directions; returns the number of channels."""
+    """Check for one ascending spectral window and one field with equal directions; return the number of channels."""
     with open_table(path, "SPECTRAL_WINDOW") as spw:
         if spw.nrows() != 1:
-            raise _bad(path, f"has {spw.nrows()} spectral windows, expected 1")
+            raise _verification_error(path, f"has {spw.nrows()} spectral windows, expected 1")
         freq, width = np.asarray(spw.getcell("CHAN_FREQ", 0)), np.asarray(spw.getcell("CHAN_WIDTH", 0))
     if np.any(np.diff(freq) <= 0) or np.any(width <= 0):
-        raise _bad(path, "channels do not ascend")
+        raise _verification_error(path, "channels do not ascend")
     with open_table(path, "FIELD") as field:
         if field.nrows() != 1:
-            raise _bad(path, f"has {field.nrows()} fields, expected 1")
+            raise _verification_error(path, f"has {field.nrows()} fields, expected 1")
         directions = [np.asarray(field.getcell(name, 0)) for name in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")]
         frames = {field.getcolkeyword(name, "MEASINFO")["Ref"] for name in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")}
     if any(not np.array_equal(directions[0], other) for other in directions[1:]) or frames != {"ICRS"}:
-        raise _bad(path, "PHASE_DIR, DELAY_DIR and REFERENCE_DIR differ or are not ICRS (pitfall 4)")
+        raise _verification_error(path, "PHASE_DIR, DELAY_DIR and REFERENCE_DIR differ or are not ICRS (pitfall 4)")
     for name in ("ANTENNA", "OBSERVATION", "POINTING", "POLARIZATION", "FEED"):
         with open_table(path, name) as subtable:
             if subtable.nrows() == 0:
-                raise _bad(path, f"{name} has no rows")
+                raise _verification_error(path, f"{name} has no rows")
     return freq.size

@@ -8,7 +8,7 @@ from casacore.tables import table
 from dsa110_assets.calibration.model import build_model, predict_model
 from dsa110_assets.common.directions import TilePointing
 from dsa110_assets.common.smearing import Averaging
-from dsa110_assets.conversion import convert_group
+from dsa110_assets.conversion import convert_observation
 from dsa110_assets.simulation.array import tiny_array
 from dsa110_assets.simulation.band import BandPlan
 from dsa110_assets.simulation.receivers import Receivers
@@ -29,7 +29,7 @@ def off_axis(tmp_path_factory):
         directory / "raw", array=tiny_array(), band=BandPlan(4), n_integrations=4, sky=truth, receivers=Receivers.perfect(),
         noise=False, smearing=True,
     )  # fmt: skip
-    convert_group(dict(enumerate(raw.files)), directory / "tile.ms", flag_rfi=False)
+    convert_observation(dict(enumerate(raw.files)), directory / "tile.ms", flag_rfi=False)
     columns = {n: getattr(truth, n) for n in ("ra_deg", "dec_deg", "flux_jy", "spectral_index")}
     return directory / "tile.ms", pd.DataFrame({"name": truth.names, **columns})
 

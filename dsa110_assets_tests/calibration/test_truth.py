@@ -9,14 +9,14 @@ from dsa110_assets.calibration.apply import apply_calibration
 from dsa110_assets.calibration.caltable import read_caltable
 from dsa110_assets.calibration.model import predict_model
 from dsa110_assets.calibration.solve import solve
-from dsa110_assets.conversion import convert_group
+from dsa110_assets.conversion import convert_observation
 
 
 @pytest.fixture(scope="module")
 def calibrated(tiny_raw_tile, tmp_path_factory):
     directory = tmp_path_factory.mktemp("truth")
     raw = tiny_raw_tile
-    convert_group(dict(enumerate(raw.files)), directory / "tile.ms", flag_rfi=False)
+    convert_observation(dict(enumerate(raw.files)), directory / "tile.ms", flag_rfi=False)
     sky = pd.DataFrame(
         {
             "name": raw.sky.names,

@@ -14,7 +14,7 @@ from dsa110_assets.calibration.caltable import read_caltable
 from dsa110_assets.calibration.resolved import components
 from dsa110_assets.catalogs import calibrators, perley_butler_2017, sky
 from dsa110_assets.cli import main
-from dsa110_assets.conversion import convert_group
+from dsa110_assets.conversion import convert_observation
 from dsa110_assets.simulation.array import tiny_array
 from dsa110_assets.simulation.band import BandPlan
 from dsa110_assets.simulation.sky import Sky
@@ -53,7 +53,7 @@ def workplace(tmp_path_factory) -> Workplace:
         directory / "raw", array=tiny_array(), band=BandPlan(4), n_integrations=8, start_mjd=start, declination_deg=DEC_DEG - 0.3, sky=truth,
         smearing=SMEARED,
     )  # fmt: skip
-    convert_group(dict(enumerate(raw.files)), directory / "tile.ms", flag_rfi=False)
+    convert_observation(dict(enumerate(raw.files)), directory / "tile.ms", flag_rfi=False)
     (directory / "manual.txt").write_text(MANUAL)
     catalogs = directory / "state" / "catalogs"
     calibrators.build_calibrator_db(directory / "manual.txt", catalogs / "vla_calibrators.sqlite3")

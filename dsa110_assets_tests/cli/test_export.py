@@ -9,7 +9,7 @@ import pytest
 
 from dsa110_assets.cli import export as command
 from dsa110_assets.cli import main
-from dsa110_assets.conversion import convert_group
+from dsa110_assets.conversion import convert_observation
 from dsa110_assets.conversion.export import ExportFormat
 from dsa110_assets.stages.by_hand import export as by_hand
 
@@ -19,7 +19,7 @@ OBSERVATION = "2026-03-01T04:47:54"
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory, tiny_raw_tile) -> Path:
     ms = tmp_path_factory.mktemp("converted") / "tile.ms"
-    convert_group(dict(enumerate(tiny_raw_tile.files)), ms, flag_rfi=False)
+    convert_observation(dict(enumerate(tiny_raw_tile.files)), ms, flag_rfi=False)
     return ms
 
 

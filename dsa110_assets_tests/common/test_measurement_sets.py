@@ -22,7 +22,7 @@ from dsa110_assets.common.measurement_sets import (
     require_calibrated,
     row_blocks,
 )
-from dsa110_assets.conversion import convert_group
+from dsa110_assets.conversion import convert_observation
 from dsa110_assets.errors import MeasurementSetError, NonRetriableError, RetriableError, StorageError
 from dsa110_assets_tests.conversion.test_convert import raw_files
 
@@ -30,7 +30,7 @@ from dsa110_assets_tests.conversion.test_convert import raw_files
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("converted")
-    convert_group(raw_files(place / "raw", 3), place / "a.ms", expected_subbands=3, flag_rfi=False)
+    convert_observation(raw_files(place / "raw", 3), place / "a.ms", expected_subbands=3, flag_rfi=False)
     return place / "a.ms"
 
 

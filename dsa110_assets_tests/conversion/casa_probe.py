@@ -1,7 +1,7 @@
-"""What CASA itself says about a Measurement Set; run as a program, in a process of its own, it prints one line of JSON.
+"""How CASA itself reads a Measurement Set. Run as a program, in its own process, it prints one line of JSON.
 
-``python -m dsa110_assets_tests.conversion.casa_probe MS [ra_deg dec_deg]``: with a position, CASA's `ft` predicts a 10 Jy
-point source there and the phases of DATA relative to it are summarised.
+``python -m dsa110_assets_tests.conversion.casa_probe MS [ra_deg dec_deg]``: with a position, CASA's `ft` predicts a 10
+Jy point source there, and the output summarizes the phases of DATA relative to it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 
-def ask_casa(ms: Path, *position: float) -> dict:
+def inspect_with_casa(ms: Path, *position: float) -> dict:
     result = subprocess.run(
         [sys.executable, "-W", "ignore", __file__, str(ms), *map(str, position)],
         capture_output=True,
@@ -23,8 +23,8 @@ def ask_casa(ms: Path, *position: float) -> dict:
     )
     answer = json.loads(result.stdout.strip().splitlines()[-1])
     lines = [line for line in result.stderr.splitlines() if "SEVERE" in line or "WARN" in line]
-    # the age of CASA's own tables and its remarks on closing tools do not concern the data
-    answer["complaints"] = [line for line in lines if not any(known in line for known in ("MeasTable", "out-of-date", "TAI_UTC", "closed"))]
+    # warnings about the age of CASA's own tables and about closing tools do not concern the data
+    answer["warnings"] = [line for line in lines if not any(known in line for known in ("MeasTable", "out-of-date", "TAI_UTC", "closed"))]
     return answer
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     from casatools import componentlist, imager, measures, msmetadata, quanta, table
     from casatools import ms as mstool
 
-    import dsa110_assets  # noqa: F401 - names CASA's configuration
+    import dsa110_assets  # noqa: F401 - sets CASA's configuration
 
     path = sys.argv[1]
     md, me, qa, tb, ms = msmetadata(), measures(), quanta(), table(), mstool()

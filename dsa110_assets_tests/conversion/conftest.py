@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsa110_assets.conversion import ConversionReport, convert_group
+from dsa110_assets.conversion import ConversionReport, convert_observation
 from dsa110_assets.simulation.array import tiny_array
 from dsa110_assets.simulation.band import BandPlan
 from dsa110_assets.simulation.directions import local_sidereal_time_deg
@@ -27,7 +27,7 @@ class Converted:
 
 @pytest.fixture(scope="session")
 def one_source(tmp_path_factory: pytest.TempPathFactory) -> Converted:
-    """One noise-free 10 Jy source of spectral index -2, 0.4 deg off the centre, perfect receivers; Jy."""
+    """One noise-free 10 Jy source of spectral index -2, 0.4 deg off the center, perfect receivers; Jy."""
     directory = tmp_path_factory.mktemp("one_source")
     start_mjd = 61_100.2
     lst_deg = local_sidereal_time_deg(float(np.mean(integration_times_mjd(start_mjd, 24))))
@@ -42,7 +42,7 @@ def one_source(tmp_path_factory: pytest.TempPathFactory) -> Converted:
         receivers=Receivers.perfect(),
         noise=False,
     )
-    report = convert_group(dict(enumerate(raw.files)), directory / "one.ms", flag_rfi=False)
+    report = convert_observation(dict(enumerate(raw.files)), directory / "one.ms", flag_rfi=False)
     return Converted(raw, directory / "one.ms", report)
 
 
@@ -50,4 +50,4 @@ def one_source(tmp_path_factory: pytest.TempPathFactory) -> Converted:
 def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_raw_tile: RawTile) -> Converted:
     """The shared tiny observation, converted and flagged."""
     ms = tmp_path_factory.mktemp("tiny_ms") / "tiny.ms"
-    return Converted(tiny_raw_tile, ms, convert_group(dict(enumerate(tiny_raw_tile.files)), ms))
+    return Converted(tiny_raw_tile, ms, convert_observation(dict(enumerate(tiny_raw_tile.files)), ms))

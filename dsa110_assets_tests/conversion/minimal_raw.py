@@ -1,7 +1,4 @@
-"""Smallest credible raw subband files for the tests of this package, written from the format's description alone.
-
-The sky is a list of point sources placed by astropy/pyuvdata, not by the code under test.
-"""
+"""Smallest valid raw subband files for the tests of this package, written from the format's description alone."""
 
 from __future__ import annotations
 
@@ -26,14 +23,14 @@ def enu_to_itrf_offset(enu_m: np.ndarray) -> np.ndarray:
 
 
 def antenna_offsets(n_antennas: int, seed: int = 1) -> np.ndarray:
-    """ITRF offsets of a T-like array of kilometre size, shape (n, 3)."""
+    """ITRF offsets of a T-like array of kilometer size, shape (n, 3)."""
     rng = np.random.default_rng(seed)
     enu = np.stack([rng.uniform(-300, 1300, n_antennas), rng.uniform(-700, 1200, n_antennas), rng.uniform(-5, 5, n_antennas)], axis=1)
     return enu_to_itrf_offset(enu)
 
 
 def correlator_pairs(order: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """For i, for j <= i: (order[j], order[i]), as the correlator writes them."""
+    """Pairs (order[j], order[i]) for each i and each j <= i, as the correlator writes them."""
     pairs = [(order[j], order[i]) for i in range(len(order)) for j in range(i + 1)]
     return np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
 
@@ -42,12 +39,12 @@ def meridian_uvw(baseline_m: np.ndarray, dec_rad: float, longitude_deg: float) -
     """(u, v, w) at hour angle 0 of ITRF baselines, shape (n, 3)."""
     lon = np.radians(longitude_deg)
     east = np.array([-np.sin(lon), np.cos(lon), 0.0])
-    towards = np.array([np.cos(dec_rad) * np.cos(lon), np.cos(dec_rad) * np.sin(lon), np.sin(dec_rad)])
-    return baseline_m @ np.stack([east, np.cross(towards, east), towards], axis=1)
+    source = np.array([np.cos(dec_rad) * np.cos(lon), np.cos(dec_rad) * np.sin(lon), np.sin(dec_rad)])
+    return baseline_m @ np.stack([east, np.cross(source, east), source], axis=1)
 
 
 def subband_frequencies(subband: int, n_channels: int) -> np.ndarray:
-    """Descending channel centres, Hz."""
+    """Descending channel centers, Hz."""
     top_edge = TOP_HZ + FINE_WIDTH_HZ / 2 - subband * 48 * FINE_WIDTH_HZ
     width = 48 * FINE_WIDTH_HZ / n_channels
     return top_edge - (np.arange(n_channels) + 0.5) * width

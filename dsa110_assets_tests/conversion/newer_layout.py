@@ -1,4 +1,4 @@
-"""Raw files in UVH5's newer layout: written by pyuvdata 3 itself, from files of the correlator's layout."""
+"""Raw files in UVH5's newer layout, which pyuvdata 3 itself writes from files of the correlator's layout."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Change = Callable[[Any], None]
 
 
 def rewritten_by_pyuvdata(path: Path, out: Path, change: Change | None = None, **options: Any) -> Path:
-    """Read a raw file with pyuvdata and write it again; ``change`` is applied to the UVData in between.
+    """Read a raw file with pyuvdata, apply ``change`` to the UVData, and write it again.
 
-    The correlator's single-precision uvw do not pass pyuvdata's own check, so it is told not to check.
+    pyuvdata's own check is off, because the correlator's single-precision uvw do not pass it.
     """
     from pyuvdata import UVData
 
@@ -28,7 +28,7 @@ def rewritten_by_pyuvdata(path: Path, out: Path, change: Change | None = None, *
 
 
 def as_drift_scan(declination_rad: float) -> Change:
-    """Say what the correlator did: each integration is phased to the meridian, at this apparent declination."""
+    """Declare what the correlator did: it phased each integration to the meridian, at this apparent declination."""
 
     def change(uvd: Any) -> None:
         number = uvd._add_phase_center(cat_name="meridian", cat_type="driftscan", cat_lon=0.0, cat_lat=1.0, cat_frame="altaz")

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dsa110_assets.conversion import convert_group, verify_ms
+from dsa110_assets.conversion import convert_observation, verify_ms
 from dsa110_assets.errors import IncompleteGroupError, InvalidRawFileError, PipelineError, ProductVerificationError, StorageError
 from dsa110_assets_tests.conversion.conftest import Converted
 from dsa110_assets_tests.conversion.minimal_raw import write_raw
@@ -33,7 +33,7 @@ def columns(ms: Path, *names: str) -> list[np.ndarray]:
         return [t.getcol(name) for name in names]
 
 
-def test_the_report_says_what_was_made(tiny: Converted) -> None:
+def test_the_report_matches_the_measurement_set(tiny: Converted) -> None:
     report, raw = tiny.report, tiny.raw
     data, flag = columns(tiny.ms, "DATA", "FLAG")
     assert data.shape == flag.shape == (report.n_rows, report.n_channels, 2)
@@ -50,11 +50,11 @@ def test_the_report_says_what_was_made(tiny: Converted) -> None:
     verify_ms(tiny.ms, report)
 
 
-def test_history_says_what_went_in(tmp_path: Path) -> None:
+def test_history_lists_the_raw_files(tmp_path: Path) -> None:
     from casacore.tables import table
 
     files = raw_files(tmp_path / "raw")
-    convert_group(files, tmp_path / "a.ms", expected_subbands=3, flag_rfi=False, history=["config 0123"], field_name="3C48")
+    convert_observation(files, tmp_path / "a.ms", expected_subbands=3, flag_rfi=False, history=["config 0123"], field_name="3C48")
     with table(str(tmp_path / "a.ms::HISTORY"), ack=False) as t:
         text = "\n".join(t.getcol("MESSAGE"))
     assert all(path.name in text for path in files.values())
@@ -63,10 +63,10 @@ def test_history_says_what_went_in(tmp_path: Path) -> None:
         assert t.getcol("NAME") == ["3C48"]
 
 
-def test_missing_subbands_are_present_and_flagged_and_the_others_unchanged(tmp_path: Path) -> None:
+def test_missing_subbands_are_written_and_flagged_and_the_others_unchanged(tmp_path: Path) -> None:
     files = raw_files(tmp_path / "raw", 4)
-    whole = convert_group(files, tmp_path / "whole.ms", expected_subbands=4, flag_rfi=False)
-    part = convert_group({s: f for s, f in files.items() if s != 1}, tmp_path / "part.ms", expected_subbands=4, flag_rfi=False)
+    whole = convert_observation(files, tmp_path / "whole.ms", expected_subbands=4, flag_rfi=False)
+    part = convert_observation({s: f for s, f in files.items() if s != 1}, tmp_path / "part.ms", expected_subbands=4, flag_rfi=False)
     assert part.missing_subbands == (1,)
     assert part.n_channels == whole.n_channels
     lost = slice(16, 24)  # sb01 of 4 with 8 channels, ascending
@@ -82,10 +82,10 @@ def test_missing_subbands_are_present_and_flagged_and_the_others_unchanged(tmp_p
     verify_ms(tmp_path / "part.ms", part)
 
 
-def test_integrations_that_one_subband_lacks_are_flagged_there_only(tmp_path: Path) -> None:
+def test_integrations_missing_from_one_subband_are_flagged_only_there(tmp_path: Path) -> None:
     files = raw_files(tmp_path / "raw", 3)
     files[1] = write_raw(tmp_path / "raw" / "2025-11-20T06:00:09_sb01.hdf5", 1, start_jd=START_JD, dec_rad=DEC_RAD, n_times=3)
-    report = convert_group(files, tmp_path / "a.ms", expected_subbands=3, flag_rfi=False)
+    report = convert_observation(files, tmp_path / "a.ms", expected_subbands=3, flag_rfi=False)
     assert report.n_times == 4
     flag = columns(tmp_path / "a.ms", "FLAG")[0].reshape(4, report.n_baselines, 24, 2)
     assert flag[3, :, 8:16].all()
@@ -93,7 +93,7 @@ def test_integrations_that_one_subband_lacks_are_flagged_there_only(tmp_path: Pa
     assert not flag.any()
 
 
-def test_samples_and_the_writers_flags_arrive(tmp_path: Path) -> None:
+def test_numbers_of_samples_and_the_writers_flags_are_kept(tmp_path: Path) -> None:
     files = raw_files(tmp_path / "raw", 2)
     with h5py.File(files[0], "r+") as file:
         ant_1, ant_2 = file["Header/ant_1_array"][:10], file["Header/ant_2_array"][:10]
@@ -101,7 +101,7 @@ def test_samples_and_the_writers_flags_arrive(tmp_path: Path) -> None:
         file["Data/nsamples"][1, 0, 1, 1] = np.nan
         file["Data/nsamples"][2, 0, 7, 0] = 1e37
         file["Data/flags"][3, 0, 2, 1] = True
-    report = convert_group(files, tmp_path / "a.ms", expected_subbands=2, flag_rfi=False)
+    report = convert_observation(files, tmp_path / "a.ms", expected_subbands=2, flag_rfi=False)
     flag, weight, a1, a2 = columns(tmp_path / "a.ms", "FLAG", "WEIGHT_SPECTRUM", "ANTENNA1", "ANTENNA2")
 
     def row(raw_row: int) -> int:
@@ -119,9 +119,9 @@ def test_samples_and_the_writers_flags_arrive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "compressed", "one_chunk"])
-def test_other_ways_to_store_the_same_numbers_give_the_same_set(tmp_path: Path, layout: str) -> None:
+def test_the_storage_layout_of_raw_files_does_not_change_the_result(tmp_path: Path, layout: str) -> None:
     files = raw_files(tmp_path / "raw", 2)
-    convert_group(files, tmp_path / "a.ms", expected_subbands=2, flag_rfi=False)
+    convert_observation(files, tmp_path / "a.ms", expected_subbands=2, flag_rfi=False)
     options = {"contiguous": {}, "compressed": {"chunks": (7, 1, 3, 2), "compression": "gzip"}, "one_chunk": {"chunks": (40, 1, 8, 2)}}[
         layout
     ]
@@ -131,7 +131,7 @@ def test_other_ways_to_store_the_same_numbers_give_the_same_set(tmp_path: Path, 
                 values = file[f"Data/{name}"][()]
                 del file[f"Data/{name}"]
                 file.create_dataset(f"Data/{name}", data=values, **options)
-    convert_group(files, tmp_path / "b.ms", expected_subbands=2, flag_rfi=False)
+    convert_observation(files, tmp_path / "b.ms", expected_subbands=2, flag_rfi=False)
     for one, other in zip(columns(tmp_path / "a.ms", "DATA", "FLAG"), columns(tmp_path / "b.ms", "DATA", "FLAG"), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -149,18 +149,18 @@ def test_subbands_of_two_observations_are_never_mixed(tmp_path: Path) -> None:
     files = raw_files(tmp_path / "raw", 2)
     write_raw(files[1], 1, start_jd=START_JD + 300 / 86400, dec_rad=DEC_RAD)
     with pytest.raises(InvalidRawFileError, match="start time"):
-        convert_group(files, tmp_path / "a.ms", expected_subbands=2, flag_rfi=False)
+        convert_observation(files, tmp_path / "a.ms", expected_subbands=2, flag_rfi=False)
     assert not (tmp_path / "a.ms").exists()
 
 
 def test_no_file_and_a_subband_outside_the_band_are_errors(tmp_path: Path) -> None:
     with pytest.raises(IncompleteGroupError):
-        convert_group({}, tmp_path / "a.ms")
+        convert_observation({}, tmp_path / "a.ms")
     with pytest.raises(IncompleteGroupError, match="outside a band of 2"):
-        convert_group(raw_files(tmp_path / "raw", 3), tmp_path / "a.ms", expected_subbands=2)
+        convert_observation(raw_files(tmp_path / "raw", 3), tmp_path / "a.ms", expected_subbands=2)
 
 
-def test_verification_finds_what_a_crash_leaves(tmp_path: Path, tiny: Converted) -> None:
+def test_verification_finds_the_damage_of_a_crash(tmp_path: Path, tiny: Converted) -> None:
     def damaged(name: str) -> Path:
         return Path(shutil.copytree(tiny.ms, tmp_path / name))
 
@@ -178,7 +178,7 @@ def test_verification_finds_what_a_crash_leaves(tmp_path: Path, tiny: Converted)
 
 def test_verification_compares_with_the_report(tmp_path: Path, tiny: Converted) -> None:
     files = raw_files(tmp_path / "raw", 2)
-    other = convert_group(files, tmp_path / "other.ms", expected_subbands=2, flag_rfi=False)
+    other = convert_observation(files, tmp_path / "other.ms", expected_subbands=2, flag_rfi=False)
     verify_ms(tmp_path / "other.ms", other)
     with pytest.raises(ProductVerificationError, match="expected"):
         verify_ms(tmp_path / "other.ms", tiny.report)

@@ -1,4 +1,4 @@
-"""An exported tile says the same as its source, to pyuvdata, casacore and CASA: values, geometry, metadata, images."""
+"""pyuvdata, casacore and CASA read the same values, geometry, metadata and images from an export as from its source."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from dsa110_assets.calibration.caltable import CalTable
 from dsa110_assets.calibration.casa_child import run_tasks
 from dsa110_assets.conversion.export import ExportFormat, ExportReport, export_visibilities
 from dsa110_assets.errors import ProductVerificationError
-from dsa110_assets_tests.conversion.casa_probe import ask_casa
+from dsa110_assets_tests.conversion.casa_probe import inspect_with_casa
 from dsa110_assets_tests.conversion.conftest import Converted
 
 KINDS = ("raw", "calibrated")
 FILES = (ExportFormat.UVH5, ExportFormat.UVFITS)
 JD_MINUS_MJD = 2_400_000.5
 DATE_TOLERANCE_S = 1e-4
-"""Of Julian dates in double precision (40 microseconds), and of two halves in single precision in UVFITS."""
+"""Error of Julian dates in double precision (40 microseconds), and of UVFITS's two halves in single precision."""
 
 
 def unit_gains(ms: Path) -> CalTable:
-    """A table that changes nothing, so that fluxes stay what they are."""
+    """A table of unit gains, which leaves fluxes unchanged."""
     with table(f"{ms}::ANTENNA", ack=False) as antenna, table(f"{ms}::SPECTRAL_WINDOW", ack=False) as window:
         names = tuple(antenna.getcol("NAME"))
         frequency, width = window.getcell("CHAN_FREQ", 0), window.getcell("CHAN_WIDTH", 0)
@@ -53,8 +53,8 @@ def unit_gains(ms: Path) -> CalTable:
 def sources(tmp_path_factory: pytest.TempPathFactory, tiny: Converted, one_source: Converted) -> dict[str, Path]:
     """A raw Measurement Set with noise and flags, and a calibrated one of a 10 Jy source, with some flags of its own.
 
-    Those are of whole channels and whole spectra. CASA's imager weights rows by WEIGHT, for which pyuvdata takes the median
-    and CASA the sum over the channels; only with such flags all of them stand in one ratio.
+    Its flags cover whole channels and whole spectra. CASA's imager weights rows by WEIGHT, for which pyuvdata takes the
+    median and CASA the sum over the channels. Only with such flags do the two differ by a constant factor.
     """
     calibrated = tmp_path_factory.mktemp("calibrated") / "one.cal.ms"
     apply_calibration(one_source.ms, [unit_gains(one_source.ms)], calibrated, chan_avg=4)
@@ -97,7 +97,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, sources: dict[str, Path])
 
 @pytest.fixture(scope="module")
 def in_casa(exported: dict[tuple[str, ExportFormat], Exported]) -> dict[str, Path]:
-    """What CASA's importuvfits makes of the UVFITS files."""
+    """Measurement Sets that CASA's importuvfits makes from the UVFITS files."""
     made = {kind: exported[kind, ExportFormat.UVFITS].path.with_suffix(".imported.ms") for kind in KINDS}
     tasks = [("importuvfits", {"fitsfile": str(exported[kind, ExportFormat.UVFITS].path), "vis": str(made[kind])}) for kind in KINDS]
     run_tasks(tasks, work_dir=next(iter(made.values())).parent, timeout_s=200)
@@ -151,7 +151,7 @@ def test_pyuvdata_reads_the_values_of_the_source(exported: dict, kind: str, file
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("file_format", FILES)
-def test_the_metadata_are_those_of_the_telescope(exported: dict, kind: str, file_format: ExportFormat) -> None:
+def test_the_metadata_describe_the_telescope(exported: dict, kind: str, file_format: ExportFormat) -> None:
     one = exported[kind, file_format]
     uvd = read_back(one.path)
     telescope = uvd.telescope
@@ -169,10 +169,10 @@ def test_the_metadata_are_those_of_the_telescope(exported: dict, kind: str, file
     assert telescope.get_x_orientation_from_feeds() == "north"
     assert uvd.vis_units == {"raw": "uncalib", "calibrated": "Jy"}[kind]
     assert uvd.Nspws == 1
-    (centre,) = uvd.phase_center_catalog.values()
-    assert (centre["cat_type"], centre["cat_frame"], centre["cat_name"]) == ("sidereal", "icrs", "meridian")
+    (center,) = uvd.phase_center_catalog.values()
+    assert (center["cat_type"], center["cat_frame"], center["cat_name"]) == ("sidereal", "icrs", "meridian")
     phase = first_row_of(one.source, "FIELD", "PHASE_DIR")[0]
-    np.testing.assert_allclose(np.mod([centre["cat_lon"], centre["cat_lat"]], 2 * np.pi), np.mod(phase, 2 * np.pi), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(np.mod([center["cat_lon"], center["cat_lat"]], 2 * np.pi), np.mod(phase, 2 * np.pi), rtol=0, atol=1e-12)
     assert "input sb00" in uvd.history
     assert "exported by a test" in uvd.history
     assert ("UVSCALE" in {key.upper() for key in uvd.extra_keywords}) == (kind == "raw")  # calibrated uvw carry the factor already
@@ -216,7 +216,7 @@ def test_the_measurement_set_equals_its_source_column_by_column(exported: dict, 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_casas_import_of_the_uvfits_has_the_values_of_the_source(exported: dict, in_casa: dict[str, Path], kind: str) -> None:
-    """CASA turns baselines so that ANTENNA1 < ANTENNA2 already; the sign of uvw goes with the data."""
+    """CASA itself orders antennas as ANTENNA1 < ANTENNA2; the sign of uvw goes with the data."""
     source, made = exported[kind, ExportFormat.UVFITS].source, in_casa[kind]
     names = ("DATA", "FLAG", "UVW", "TIME", "ANTENNA1", "ANTENNA2", "WEIGHT_SPECTRUM")
     with table(str(source), ack=False) as mine, table(str(made), ack=False) as theirs:
@@ -234,25 +234,26 @@ def test_casas_import_of_the_uvfits_has_the_values_of_the_source(exported: dict,
             mine, theirs = np.mod(mine, 2 * np.pi), np.mod(theirs, 2 * np.pi)
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-9)
     with table(f"{made}::FIELD", ack=False) as field:
-        assert field.getcolkeyword("PHASE_DIR", "MEASINFO")["Ref"] == "J2000"  # importuvfits knows no ICRS; the numbers are kept
+        # importuvfits does not know ICRS; it keeps the numbers
+        assert field.getcolkeyword("PHASE_DIR", "MEASINFO")["Ref"] == "J2000"
     assert first_row_of(made, "SPECTRAL_WINDOW", "MEAS_FREQ_REF") == first_row_of(source, "SPECTRAL_WINDOW", "MEAS_FREQ_REF")
     with table(str(made), ack=False) as theirs:
         assert theirs.getcolkeyword("TIME", "MEASINFO")["Ref"] == "UTC"
     with table(f"{made}::ANTENNA", ack=False) as antenna, table(f"{source}::ANTENNA", ack=False) as mine:
         used = np.unique(columns["ANTENNA1"][0])
-        # UVFITS turns stations to the local meridian (AIPS memo 117); CASA turns them back for the VLA only
+        # UVFITS rotates stations to the local meridian (AIPS memo 117); CASA rotates them back only for the VLA
         site = first_row_of(source, "OBSERVATION", "TELESCOPE_LOCATION")
         longitude = np.arctan2(site[1], site[0])
         back = np.array([[np.cos(longitude), -np.sin(longitude), 0], [np.sin(longitude), np.cos(longitude), 0], [0, 0, 1]])
-        turned = (antenna.getcol("POSITION")[used] - site) @ back.T
-        np.testing.assert_allclose(turned, mine.getcol("POSITION")[used] - site, rtol=0, atol=1e-3)
+        rotated = (antenna.getcol("POSITION")[used] - site) @ back.T
+        np.testing.assert_allclose(rotated, mine.getcol("POSITION")[used] - site, rtol=0, atol=1e-3)
         assert [antenna.getcol("STATION")[n] for n in used] == [str(n + 1) for n in used]
 
 
-def test_casa_knows_the_measurement_set(exported: dict) -> None:
+def test_casa_reads_the_measurement_set_without_warnings(exported: dict) -> None:
     one = exported["calibrated", ExportFormat.MS]
-    casa = ask_casa(one.path)
-    assert casa["complaints"] == []
+    casa = inspect_with_casa(one.path)
+    assert casa["warnings"] == []
     assert casa["known"]
     assert casa["names"] == [str(n + 1) for n in range(117)]
     assert casa["frame"] == "ICRS"
@@ -262,7 +263,7 @@ def test_casa_knows_the_measurement_set(exported: dict) -> None:
 
 
 def test_images_of_all_exports_have_the_fluxes_of_the_source(exported: dict, in_casa: dict[str, Path], tmp_path: Path) -> None:
-    """CASA's imager on the source, the exported set, the imported UVFITS, and a set that pyuvdata made of the UVH5."""
+    """CASA's imager on the source, the exported set, the imported UVFITS, and a set that pyuvdata made from UVH5."""
     from_uvh5 = tmp_path / "uvh5.ms"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -288,7 +289,7 @@ def test_images_of_all_exports_have_the_fluxes_of_the_source(exported: dict, in_
         assert np.abs(image - images["source"]).max() < 1e-5 * peak, name
 
 
-def test_our_own_software_takes_an_exported_set_for_what_it_is(exported: dict) -> None:
+def test_the_platform_reads_an_exported_set_like_its_source(exported: dict) -> None:
     from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD, read_tile_pointing
 
     one = exported["calibrated", ExportFormat.MS]
@@ -312,18 +313,18 @@ def test_the_report_counts_what_was_written(exported: dict, file_format: ExportF
 def test_an_export_that_reads_back_differently_is_not_accepted(
     sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: ExportFormat
 ) -> None:
-    """The writer is the real one; it is given other uvw after the check."""
+    """Uses the real writer, and changes the uvw just before it writes."""
     from pyuvdata import UVData
 
     name = f"write_{file_format}"
     write = getattr(UVData, name)
 
-    def careless(self: Any, *arguments: Any, **options: Any) -> None:
+    def write_other_uvw(self: Any, *arguments: Any, **options: Any) -> None:
         self.uvw_array = self.uvw_array.copy()
         whole, self.uvw_array = self.uvw_array, -self.uvw_array
         write(self, *arguments, **options)
         self.uvw_array = whole
 
-    monkeypatch.setattr(UVData, name, careless)
+    monkeypatch.setattr(UVData, name, write_other_uvw)
     with pytest.raises(ProductVerificationError, match="uvw differ from the source"):
         export_visibilities(sources["raw"], tmp_path / "out", file_format, vis_units="uncalib")

@@ -1,4 +1,4 @@
-"""Files in UVH5's newer layout, as pyuvdata 3 writes them, give the same Measurement Set as the correlator's own."""
+"""Files in UVH5's newer layout, written by pyuvdata 3, give the same Measurement Set as the correlator's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dsa110_assets.conversion import convert_group
+from dsa110_assets.conversion import convert_observation
 from dsa110_assets.errors import InvalidRawFileError
 from dsa110_assets.rawfile import read_raw_header, validate_raw_file
 from dsa110_assets_tests.conftest import RawTile
@@ -38,7 +38,7 @@ CHANGES: dict[str, Change | None] = {
 
 @pytest.fixture(scope="module")
 def uneven(tmp_path_factory: pytest.TempPathFactory, tiny_raw_tile: RawTile) -> dict[int, Path]:
-    """Three subbands with flags and numbers of samples of their own in single places, so that a misplaced row shows."""
+    """Three subbands with scattered flags and varying numbers of samples, so that a misplaced row shows."""
     directory = tmp_path_factory.mktemp("uneven")
     files: dict[int, Path] = {}
     for subband in SUBBANDS:
@@ -63,7 +63,7 @@ def columns_of(ms: Path) -> dict[str, np.ndarray]:
 
 
 def converted(files: Mapping[int, Path], out: Path) -> dict[str, np.ndarray]:
-    convert_group(files, out, flag_rfi=False)
+    convert_observation(files, out, flag_rfi=False)
     return columns_of(out)
 
 
@@ -90,7 +90,7 @@ def test_a_file_that_pyuvdata_wrote_converts_to_the_same_values_bit_for_bit(
 def test_an_observation_may_have_subbands_of_both_layouts(
     uneven: dict[int, Path], expected: dict[str, np.ndarray], tmp_path: Path, change: str
 ) -> None:
-    for newer in ((0,), (7, 15)):  # the first file of a tile decides on the order of its baselines
+    for newer in ((0,), (7, 15)):  # the first file of a tile sets the order of its baselines
         directory = tmp_path / str(newer[0])
         directory.mkdir()
         mixed = {s: rewritten_by_pyuvdata(p, directory / p.name, CHANGES[change]) if s in newer else p for s, p in uneven.items()}
@@ -128,7 +128,7 @@ def test_the_header_is_that_of_the_old_file(uneven: dict[int, Path], tmp_path: P
     assert "unprojected" in new.notes[0]
 
 
-def test_a_stale_keyword_is_found_out_by_the_baselines(uneven: dict[int, Path], tmp_path: Path) -> None:
+def test_baselines_overrule_a_stale_keyword(uneven: dict[int, Path], tmp_path: Path) -> None:
     """pyuvdata reads the correlator's files as unprojected and writes the zenith's declination for all of them."""
 
     def stale(uvd: Any) -> None:
@@ -140,7 +140,7 @@ def test_a_stale_keyword_is_found_out_by_the_baselines(uneven: dict[int, Path], 
     assert "uvw_array" in header.notes[0]
 
 
-def test_baselines_towards_the_zenith_leave_the_keyword_alone(uneven: dict[int, Path], tmp_path: Path) -> None:
+def test_baselines_toward_the_zenith_do_not_overrule_the_keyword(uneven: dict[int, Path], tmp_path: Path) -> None:
     def zenith(uvd: Any) -> None:
         uvd.set_uvws_from_antenna_positions(update_vis=False)
 
@@ -162,25 +162,25 @@ def uneven_channels(uvd: Any) -> None:
     uvd.channel_width[0] *= 1.5
 
 
-def one_baseline_turned(uvd: Any) -> None:
+def one_baseline_reversed(uvd: Any) -> None:
     uvd.ant_1_array[1], uvd.ant_2_array[1] = uvd.ant_2_array[1], uvd.ant_1_array[1]
 
 
-def lacks_a_row(uvd: Any) -> None:
+def one_row_with_a_wrong_time(uvd: Any) -> None:
     uvd.time_array[3] = uvd.time_array[-1]
 
 
 def times_without_sidereal_times(uvd: Any) -> None:
-    """The header says that rows are swapped, and nothing else has moved."""
+    """Reverse the times only: the header claims another order of rows, and nothing else supports it."""
     uvd.time_array[:] = uvd.time_array[::-1]
 
 
 def antennas_without_baselines(uvd: Any) -> None:
-    """The same for the antennas: a damage that gives the conjugate of each visibility."""
+    """Swap the antennas only: damage that would conjugate each visibility."""
     uvd.ant_1_array, uvd.ant_2_array = uvd.ant_2_array, uvd.ant_1_array
 
 
-def all_rows_lack_a_time(uvd: Any) -> None:
+def one_row_in_another_integration(uvd: Any) -> None:
     uvd.time_array[3], uvd.lst_array[3] = uvd.time_array[-1], uvd.lst_array[-1]
 
 
@@ -200,9 +200,9 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "phased to a source": (to_sidereal, r"phased to '3C1' \(sidereal\), not fringe-stopped"),
     "two spectral windows": (two_windows, "several spectral windows"),
     "uneven channels": (uneven_channels, "channel_width runs from"),
-    "sense changes": (one_baseline_turned, "not the same in each integration"),
-    "rows are missing": (lacks_a_row, "time_array and lst_array do not belong"),
-    "rows of one integration in another": (all_rows_lack_a_time, "rows are not ordered by integration"),
+    "sign changes": (one_baseline_reversed, "not the same in each integration"),
+    "a row has a wrong time": (one_row_with_a_wrong_time, "time_array and lst_array do not belong"),
+    "rows of one integration in another": (one_row_in_another_integration, "rows are not ordered by integration"),
     "times moved alone": (times_without_sidereal_times, "time_array and lst_array do not belong"),
     "antennas swapped alone": (antennas_without_baselines, "baselines differ"),
     "NaN": (all_nan, "pitfall 24"),
@@ -213,7 +213,7 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_wrong_inside_is_refused_with_its_reason(uneven: dict[int, Path], tmp_path: Path, wrong: str) -> None:
+def test_a_file_with_bad_contents_is_rejected_with_the_reason(uneven: dict[int, Path], tmp_path: Path, wrong: str) -> None:
     change, reason = WRONG[wrong]
     path = rewritten_by_pyuvdata(uneven[7], tmp_path / "2026-03-01T04:48:00_sb07.hdf5", change)
     with pytest.raises(InvalidRawFileError, match=reason) as caught:
@@ -222,7 +222,7 @@ def test_what_is_wrong_inside_is_refused_with_its_reason(uneven: dict[int, Path]
 
 
 @pytest.mark.parametrize("name", ["Data/visdata", "Data/flags", "Data/nsamples"])
-def test_the_shape_of_the_data_is_that_of_the_header(uneven: dict[int, Path], tmp_path: Path, name: str) -> None:
+def test_data_of_another_shape_than_the_header_are_rejected(uneven: dict[int, Path], tmp_path: Path, name: str) -> None:
     path = rewritten_by_pyuvdata(uneven[7], tmp_path / "new.hdf5")
     with h5py.File(path, "r+") as file:
         values = file[name][:, :-1]
@@ -232,8 +232,8 @@ def test_the_shape_of_the_data_is_that_of_the_header(uneven: dict[int, Path], tm
         validate_raw_file(path, 7)
 
 
-def test_a_filter_that_is_not_installed_is_named(uneven: dict[int, Path], tmp_path: Path) -> None:
-    """305 is LZO: registered with the HDF Group, and nowhere installed."""
+def test_the_error_names_a_filter_that_is_not_installed(uneven: dict[int, Path], tmp_path: Path) -> None:
+    """305 is LZO: registered with the HDF Group, and not installed."""
     path = rewritten_by_pyuvdata(uneven[7], tmp_path / "new.hdf5")
     with h5py.File(path, "r+") as file:
         values = file["Data/visdata"][()]

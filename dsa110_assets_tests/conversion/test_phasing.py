@@ -1,4 +1,4 @@
-"""Phases and baselines equal pyuvdata's own, at several declinations, across 0h of right ascension and across midnight."""
+"""Phases and baselines equal pyuvdata's own at several declinations, across RA 0h and across midnight."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsa110_assets.conversion import convert_group
+from dsa110_assets.conversion import convert_observation
 from dsa110_assets_tests.conversion.minimal_raw import write_raw
 
-# (start JD, declination): the last two put the tile's centre across RA 0h, and across UTC midnight
+# (start JD, declination): the last two put the tile's center across RA 0h, and across UTC midnight
 CASES = {
     "dec +54.6": (2461000.75, 54.6),
     "dec +16.3": (2461001.10, 16.3),
@@ -23,7 +23,7 @@ CASES = {
 
 
 def as_phased_by_the_correlator(path: Path, dec_rad: float):
-    """The raw file in pyuvdata, told that each integration is phased to (apparent LST, apparent declination)."""
+    """The raw file in pyuvdata, with each integration declared as phased to (apparent LST, apparent declination)."""
     from pyuvdata import UVData
     from pyuvdata.utils import phasing
 
@@ -61,7 +61,7 @@ def test_visibilities_and_baselines_equal_pyuvdatas(tmp_path: Path, case: str) -
     start_jd, dec_deg = CASES[case]
     dec_rad = np.radians(dec_deg)
     path = write_raw(tmp_path / "2025-11-20T06:00:01_sb00.hdf5", 0, start_jd=start_jd, dec_rad=dec_rad, n_times=24, n_channels=12)
-    report = convert_group({0: path}, tmp_path / "mine.ms", expected_subbands=1, flag_rfi=False)
+    report = convert_observation({0: path}, tmp_path / "mine.ms", expected_subbands=1, flag_rfi=False)
 
     if case == "RA 0h":
         assert min(report.phase_ra_deg, 360 - report.phase_ra_deg) < 0.6
@@ -69,7 +69,7 @@ def test_visibilities_and_baselines_equal_pyuvdatas(tmp_path: Path, case: str) -
         assert int(report.start_mjd) + 1 == int(report.end_mjd)
 
     uvd = as_phased_by_the_correlator(path, dec_rad)
-    uvd.vis_units = "Jy"  # only to keep write_ms quiet
+    uvd.vis_units = "Jy"  # only avoids a warning of write_ms
     raw = uvd.data_array.copy()
     uvd.phase(lon=np.radians(report.phase_ra_deg), lat=np.radians(report.phase_dec_deg), phase_frame="icrs", cat_name="tile")
     amplitude = np.abs(raw[uvd.ant_1_array != uvd.ant_2_array]).max()
@@ -87,7 +87,8 @@ def test_visibilities_and_baselines_equal_pyuvdatas(tmp_path: Path, case: str) -
         uvw, theirs = mine.getcol("UVW"), other.getcol("UVW")
         np.testing.assert_allclose(uvw[:, 2], theirs[:, 2], rtol=0, atol=2e-4)
         np.testing.assert_allclose(np.hypot(*uvw.T[:2]), np.hypot(*theirs.T[:2]), rtol=0, atol=2e-4)
-        # pyuvdata takes north half a degree south of the centre: a turn of the field that CASA's measures do not share (test_readers.py)
+        # pyuvdata measures north half a degree south of the center, a rotation that CASA's measures do not share
+        # (test_readers.py)
         np.testing.assert_allclose(uvw, theirs, rtol=0, atol=2e-4 * 3000)
         data, expected = mine.getcol("DATA"), other.getcol("DATA")[:, ::-1]
         assert np.abs(data - expected).max() < 1e-5 * amplitude

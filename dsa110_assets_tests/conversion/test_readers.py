@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from dsa110_assets.common.measurement_sets import read_tile_pointing
-from dsa110_assets_tests.conversion.casa_probe import ask_casa
+from dsa110_assets_tests.conversion.casa_probe import inspect_with_casa
 from dsa110_assets_tests.conversion.conftest import Converted
 
 
 @pytest.fixture(scope="session")
 def casa(one_source: Converted) -> dict:
     sky = one_source.raw.sky
-    return ask_casa(one_source.ms, float(sky.ra_deg[0]), float(sky.dec_deg[0]))
+    return inspect_with_casa(one_source.ms, float(sky.ra_deg[0]), float(sky.dec_deg[0]))
 
 
-def test_casa_opens_it_without_complaint(casa: dict, one_source: Converted) -> None:
-    assert casa["complaints"] == []
+def test_casa_opens_it_without_warnings(casa: dict, one_source: Converted) -> None:
+    assert casa["warnings"] == []
     assert casa["n_antennas"] == 117
     assert casa["names"] == [str(n + 1) for n in range(117)]
     assert casa["corr_types"] == [9, 12]
@@ -41,13 +41,13 @@ def test_baselines_equal_casas_measures_to_a_few_parts_in_a_million(casa: dict) 
 
 
 def test_casas_own_prediction_of_the_source_has_the_phases_of_the_data(casa: dict) -> None:
-    """The sign, the direction of both axes and the epoch at once; what remains is annual aberration (0.1 arcsec here)."""
+    """Tests the sign, the direction of both axes and the epoch at once; annual aberration remains (0.1 arcsec here)."""
     assert casa["model_jy"] == pytest.approx(10.0, rel=0.01)
     assert casa["phase_rms_rad"] < 0.03
     assert casa["conjugate_rms_rad"] > 1.0
 
 
-def test_with_the_scale_of_aberration_the_source_stands_to_a_milliarcsecond(one_source: Converted) -> None:
+def test_with_the_aberration_scale_the_source_position_is_right_to_two_milliarcseconds(one_source: Converted) -> None:
     from casacore.tables import table
 
     from dsa110_assets.common.directions import apparent_scale
@@ -66,7 +66,7 @@ def test_with_the_scale_of_aberration_the_source_stands_to_a_milliarcsecond(one_
     left = np.angle(data * np.exp(-2j * np.pi * (uvw_wavelengths @ lmn)))
     offset_rad = np.linalg.lstsq(2 * np.pi * uvw_wavelengths.reshape(-1, 3)[:, :2], left.ravel(), rcond=None)[0]
     assert np.degrees(np.hypot(*offset_rad)) * 3600 < 0.002
-    assert abs(scale - 1) > 2e-5  # it does something
+    assert abs(scale - 1) > 2e-5  # the scale matters
 
 
 def test_casacores_own_geometry_agrees(one_source: Converted) -> None:
@@ -117,7 +117,7 @@ def test_wsclean_images_the_source_where_it_is(one_source: Converted, tmp_path: 
     assert not [line for line in (done.stdout + done.stderr).splitlines() if "warn" in line.lower() or "error" in line.lower()]
     with fits.open(tmp_path / "sky-dirty.fits") as hdus:
         image, header = hdus[0].data[0, 0], hdus[0].header
-    header.pop("DATE-OBS")  # without it astropy has nothing to comment on
+    header.pop("DATE-OBS")  # astropy warns about it
     y, x = np.unravel_index(image.argmax(), image.shape)
     sky = one_source.raw.sky
     truth = SkyCoord(sky.ra_deg[0], sky.dec_deg[0], unit="deg")
@@ -127,7 +127,7 @@ def test_wsclean_images_the_source_where_it_is(one_source: Converted, tmp_path: 
     assert image.max() == pytest.approx(amplitude, rel=0.05)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # pyuvdata comments on what it does not know of the telescope
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pyuvdata warns about what it does not know of the telescope
 def test_pyuvdata_reads_the_same_visibilities(tiny: Converted) -> None:
     from casacore.tables import table
     from pyuvdata import UVData
@@ -138,9 +138,9 @@ def test_pyuvdata_reads_the_same_visibilities(tiny: Converted) -> None:
     assert (uvd.Ntimes, uvd.Nbls, uvd.Nfreqs, uvd.Npols) == (report.n_times, report.n_baselines, report.n_channels, 2)
     assert list(uvd.polarization_array) == [-5, -6]
     assert np.degrees(uvd.phase_center_app_dec[0]) == pytest.approx(report.pointing_dec_deg, abs=0.01)
-    catalogue = next(iter(uvd.phase_center_catalog.values()))
-    assert catalogue["cat_frame"] == "icrs"
-    assert np.degrees(catalogue["cat_lon"]) % 360 == pytest.approx(report.phase_ra_deg, abs=1e-9)
+    center = next(iter(uvd.phase_center_catalog.values()))
+    assert center["cat_frame"] == "icrs"
+    assert np.degrees(center["cat_lon"]) % 360 == pytest.approx(report.phase_ra_deg, abs=1e-9)
     mine = uvd.uvw_array.copy()
     uvd.set_uvws_from_antenna_positions()
     np.testing.assert_allclose(mine, uvd.uvw_array, atol=0.3)
@@ -149,7 +149,7 @@ def test_pyuvdata_reads_the_same_visibilities(tiny: Converted) -> None:
         np.testing.assert_array_equal(uvd.flag_array, ms.getcol("FLAG"))
 
 
-def test_where_each_integration_looked_is_astropys_meridian_point(one_source: Converted) -> None:
+def test_the_pointing_of_each_integration_is_astropys_meridian_point(one_source: Converted) -> None:
     """ICRS of the horizontal direction of the dishes, from astropy's AltAz frame."""
     from astropy import units as u
     from astropy.coordinates import AltAz, EarthLocation, SkyCoord
@@ -162,5 +162,5 @@ def test_where_each_integration_looked_is_astropys_meridian_point(one_source: Co
     dishes = SkyCoord(az=np.zeros(24) * u.deg, alt=np.full(24, 90 - zenith_deg) * u.deg, frame=frame).icrs
     mine = SkyCoord(pointing.ra_deg * u.deg, pointing.dec_deg * u.deg)
     assert mine.separation(dishes).arcsec.max() < 1.0  # polar motion is half an arcsecond
-    centre = SkyCoord(pointing.phase_ra_deg * u.deg, pointing.phase_dec_deg * u.deg)
-    assert centre.separation(mine[11]).arcsec == pytest.approx(15 * 12.885 / 2 * np.cos(np.radians(54.6)), rel=0.02)
+    center = SkyCoord(pointing.phase_ra_deg * u.deg, pointing.phase_dec_deg * u.deg)
+    assert center.separation(mine[11]).arcsec == pytest.approx(15 * 12.885 / 2 * np.cos(np.radians(54.6)), rel=0.02)

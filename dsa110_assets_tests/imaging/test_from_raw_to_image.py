@@ -17,14 +17,14 @@ from dsa110_assets_tests.conftest import RawTile
 def calibrated(demo_raw_tile: RawTile, tmp_path_factory: pytest.TempPathFactory):
     from dsa110_assets.calibration.apply import apply_calibration
     from dsa110_assets.calibration.solve import solve
-    from dsa110_assets.conversion.convert import convert_group
+    from dsa110_assets.conversion.convert import convert_observation
 
     directory = tmp_path_factory.mktemp("path")
     sky = demo_raw_tile.sky
     catalog = pd.DataFrame(
         {"name": sky.names, "ra_deg": sky.ra_deg, "dec_deg": sky.dec_deg, "flux_jy": sky.flux_jy, "spectral_index": sky.spectral_index}
     )
-    convert_group(dict(enumerate(demo_raw_tile.files)), directory / "raw.ms", flag_rfi=False)
+    convert_observation(dict(enumerate(demo_raw_tile.files)), directory / "raw.ms", flag_rfi=False)
     solved = solve(directory / "raw.ms", directory / "tables", sky=catalog, smearing=False)
     assert solved.bandpass is not None
     assert solved.gain is not None

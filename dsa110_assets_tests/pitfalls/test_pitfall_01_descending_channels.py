@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsa110_assets.conversion import convert_group
+from dsa110_assets.conversion import convert_observation
 from dsa110_assets.simulation.array import tiny_array
 from dsa110_assets.simulation.band import BandPlan
 from dsa110_assets.simulation.directions import local_sidereal_time_deg
@@ -32,7 +32,7 @@ def test_pitfall_01_a_steep_spectrum_falls_along_one_ascending_window(tmp_path: 
         noise=False,
     )
     shuffled = dict(sorted(enumerate(raw.files), key=lambda item: item[0] * 7 % 16))
-    convert_group(shuffled, tmp_path / "a.ms", flag_rfi=False)
+    convert_observation(shuffled, tmp_path / "a.ms", flag_rfi=False)
     with table(str(tmp_path / "a.ms::SPECTRAL_WINDOW"), ack=False) as spw:
         assert spw.nrows() == 1
         freq, width = spw.getcell("CHAN_FREQ", 0), spw.getcell("CHAN_WIDTH", 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from dsa110_assets.conversion import convert_group
+from dsa110_assets.conversion import convert_observation
 from dsa110_assets_tests.conversion.minimal_raw import antenna_offsets, write_raw
 
 
@@ -15,10 +15,10 @@ def test_pitfall_02_baselines_come_from_antenna_positions_in_double_precision(tm
     from casacore.tables import table
 
     path = write_raw(tmp_path / "2025-11-20T06:00:01_sb00.hdf5", 0, start_jd=2461000.75, dec_rad=0.953, n_times=6)
-    convert_group({0: path}, tmp_path / "zeros.ms", expected_subbands=1, flag_rfi=False)
+    convert_observation({0: path}, tmp_path / "zeros.ms", expected_subbands=1, flag_rfi=False)
     with h5py.File(path, "r+") as file:
         file["Header/uvw_array"][...] = 12345.678
-    convert_group({0: path}, tmp_path / "nonsense.ms", expected_subbands=1, flag_rfi=False)
+    convert_observation({0: path}, tmp_path / "nonsense.ms", expected_subbands=1, flag_rfi=False)
     offsets = antenna_offsets(7)
     with table(str(tmp_path / "zeros.ms"), ack=False) as one, table(str(tmp_path / "nonsense.ms"), ack=False) as other:
         for column in ("UVW", "DATA"):
@@ -35,5 +35,5 @@ def test_pitfall_02_a_file_without_uvw_converts(tmp_path: Path) -> None:
     path = write_raw(tmp_path / "2025-11-20T06:00:01_sb00.hdf5", 0, start_jd=2461000.75, dec_rad=0.953)
     with h5py.File(path, "r+") as file:
         del file["Header/uvw_array"]
-    report = convert_group({0: path}, tmp_path / "a.ms", expected_subbands=1, flag_rfi=False)
+    report = convert_observation({0: path}, tmp_path / "a.ms", expected_subbands=1, flag_rfi=False)
     assert report.n_rows == 40

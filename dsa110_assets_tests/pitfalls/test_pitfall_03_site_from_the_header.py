@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dsa110_assets
-from dsa110_assets.conversion import convert_group
+from dsa110_assets.conversion import convert_observation
 from dsa110_assets_tests.conversion.minimal_raw import SITE_ALT_M, SITE_LAT_DEG, SITE_LON_DEG, write_raw
 
 
@@ -21,7 +21,7 @@ def test_pitfall_03_the_phase_centre_follows_the_header(tmp_path: Path) -> None:
         path = write_raw(
             tmp_path / f"{name}.hdf5", 0, start_jd=2461000.75, dec_rad=np.radians(54.6), site=(SITE_LAT_DEG, lon_deg, SITE_ALT_M)
         )
-        report = convert_group({0: path}, tmp_path / f"{name}.ms", expected_subbands=1, flag_rfi=False)
+        report = convert_observation({0: path}, tmp_path / f"{name}.ms", expected_subbands=1, flag_rfi=False)
         centre[name] = report.phase_ra_deg
         with table(str(tmp_path / f"{name}.ms::ANTENNA"), ack=False) as antenna:
             positions[name] = antenna.getcol("POSITION")
@@ -35,7 +35,7 @@ def test_pitfall_03_the_lst_is_astropys_at_the_headers_longitude(tmp_path: Path)
     from astropy.time import Time
 
     path = write_raw(tmp_path / "a.hdf5", 0, start_jd=2461000.75, dec_rad=np.radians(54.6), n_times=1)
-    report = convert_group({0: path}, tmp_path / "a.ms", expected_subbands=1, flag_rfi=False)
+    report = convert_observation({0: path}, tmp_path / "a.ms", expected_subbands=1, flag_rfi=False)
     site = EarthLocation.from_geodetic(SITE_LON_DEG * u.deg, SITE_LAT_DEG * u.deg, SITE_ALT_M * u.m)
     time = Time(2461000.75, format="jd")
     of_date = SkyCoord(report.phase_ra_deg * u.deg, report.phase_dec_deg * u.deg).transform_to(TETE(obstime=time, location=site))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsa110_assets.conversion import convert_group, verify_ms
+from dsa110_assets.conversion import convert_observation, verify_ms
 from dsa110_assets.errors import ProductVerificationError
 from dsa110_assets_tests.conversion.minimal_raw import write_raw
 
@@ -17,7 +17,7 @@ def test_pitfall_04_phase_reference_and_delay_direction_are_one_icrs_direction(t
     from casacore.tables import table
 
     path = write_raw(tmp_path / "2025-11-20T06:00:01_sb00.hdf5", 0, start_jd=2461000.75, dec_rad=0.953)
-    report = convert_group({0: path}, tmp_path / "a.ms", expected_subbands=1, flag_rfi=False)
+    report = convert_observation({0: path}, tmp_path / "a.ms", expected_subbands=1, flag_rfi=False)
     columns = ("PHASE_DIR", "REFERENCE_DIR", "DELAY_DIR")
     with table(str(tmp_path / "a.ms::FIELD"), ack=False) as field:
         assert field.nrows() == 1

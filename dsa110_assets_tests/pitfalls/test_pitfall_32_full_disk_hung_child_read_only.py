@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsa110_assets.conversion import convert_group
+from dsa110_assets.conversion import convert_observation
 from dsa110_assets.errors import ChildFailedError, RetriableError, StorageError
 from dsa110_assets.flagging import interference
 from dsa110_assets_tests.conversion.test_convert import raw_files
@@ -50,7 +50,7 @@ def test_pitfall_32_a_disk_that_fills_while_writing_is_a_storage_error(tmp_path:
 def test_pitfall_32_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(StorageError, match=r"a\.ms") as told:
-        convert_group(raw_files(tmp_path / "raw"), tmp_path / "file" / "a.ms", expected_subbands=3, flag_rfi=False)
+        convert_observation(raw_files(tmp_path / "raw"), tmp_path / "file" / "a.ms", expected_subbands=3, flag_rfi=False)
     assert isinstance(told.value, RetriableError)  # the queue tries again when there is space
 
 

@@ -20,11 +20,11 @@ _CONVERT = (
     + """
 import sys
 from pathlib import Path
-from dsa110_assets.conversion import convert_group, verify_ms
+from dsa110_assets.conversion import convert_observation, verify_ms
 import casacore.tables, h5py
 few, many = ({int(name[-7:-5]): Path(name) for name in text.split(",")} for text in sys.argv[2:4])
 def peak_mb(files, out):
-    convert_group(files, Path(out), expected_subbands=len(files), flag_rfi=False)
+    convert_observation(files, Path(out), expected_subbands=len(files), flag_rfi=False)
     return high_water_mb()
 before = peak_mb(few, sys.argv[1] + "/few.ms")
 print(before, peak_mb(many, sys.argv[1] + "/many.ms"))

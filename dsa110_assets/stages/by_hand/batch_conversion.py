@@ -227,9 +227,9 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
         Figures for people and scripts: path, seconds, flagged fraction, missing subbands, size.
 
     Raises:
-        PipelineError: what `conversion.convert_group` raises; nothing half-made stays.
+        PipelineError: what `conversion.convert_observation` raises; nothing half-made stays.
     """
-    from dsa110_assets.conversion import convert_group, verify_ms
+    from dsa110_assets.conversion import convert_observation, verify_ms
     from dsa110_assets.flagging.picture import plot_flags
     from dsa110_assets.registry.provenance import release
     from dsa110_assets.stages.provenance.recipes import recipe_of
@@ -237,7 +237,7 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
 
     recipe = recipe_of(MEASUREMENT_SET.name, config)
     with publication.publish(step.destination) as staged:
-        report = convert_group(
+        report = convert_observation(
             step.observation.files,
             staged,
             expected_subbands=config.expected_subbands,

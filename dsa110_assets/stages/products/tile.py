@@ -29,7 +29,7 @@ from dsa110_assets.stages.table import CALIBRATED_MS, CALIBRATION_TABLES, MEASUR
 
 def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
     """Convert and flag the accepted raw files of an observation."""
-    from dsa110_assets.conversion import convert_group, verify_ms
+    from dsa110_assets.conversion import convert_observation, verify_ms
     from dsa110_assets.flagging.picture import plot_flags
 
     group_id, config = run.group_id, platform.config
@@ -44,7 +44,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
         calibrator = transiting[0].name if transiting else None
         destination = platform.paths.measurement_set(group_id)
         with measured() as cost, publication.publish(destination) as staged:
-            report = convert_group(
+            report = convert_observation(
                 files,
                 staged,
                 expected_subbands=config.expected_subbands,
