@@ -1,6 +1,6 @@
-"""Finding bad visibilities in a tile in memory: impossible values, dead receptors, interference, outliers.
+"""Flagging of a tile in memory: impossible values, dead receptors, interference, outliers.
 
-`flag_visibilities` marks them and returns a `FlagReport`. Knows nothing of files or Measurement Sets.
+`flag_visibilities` marks them and returns a `FlagReport`. The package does not use files or Measurement Sets.
 """
 
 from dsa110_assets.flagging.flag import FlagReport, flag_visibilities

@@ -1,8 +1,8 @@
 """Compiled loops of flagging: value checks, receptor power, counting. Imported only when they run.
 
-Each loop takes a range of baselines or antennas and releases the interpreter's lock; `threads.over_range` runs the ranges
-on all cores. (Numba's own parallel loops take four times as long to compile, and its default thread pool ends the process
-when two threads use it at once.)
+Each loop takes a range of baselines or antennas and releases the interpreter's lock; `threads.over_range` runs the
+ranges on all cores. (Numba's own parallel loops take four times as long to compile, and its default thread pool ends
+the process when two threads use it at once.)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _median_in_place(values):
-    """Median of a scratch array, which it reorders."""
+    """Return the median of a scratch array; reorders the array."""
     n = values.size
     middle = n // 2
     part = np.partition(values, middle)
@@ -24,7 +24,7 @@ def _median_in_place(values):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def check_values(first, last, vis, reasons, largest, zero_code, absurd_code):
-    """Mark zeros, NaN, infinities and absurd values of (Ntimes, Nbls, Nchan, Npols); absurd ones become 0."""
+    """Mark zeros, NaN, infinities and absurd values of (Ntimes, Nbls, Nchan, Npols); set absurd ones to 0."""
     for row in range(first, last):
         t, b = row // vis.shape[1], row % vis.shape[1]
         for k in range(vis.shape[2]):
@@ -41,7 +41,10 @@ def check_values(first, last, vis, reasons, largest, zero_code, absurd_code):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def auto_power(first, last, vis, reasons, auto_of_antenna, power):
-    """Median over time of each autocorrelation's real part into ``power`` (Nants, Nchan, Npols); NaN where nothing is good."""
+    """Write the median over time of each autocorrelation's real part into ``power`` (Nants, Nchan, Npols).
+
+    NaN where no value is good.
+    """
     n_times, _, n_chan, n_pol = vis.shape
     for a in range(first, last):
         power[a] = np.nan
@@ -62,7 +65,7 @@ def auto_power(first, last, vis, reasons, auto_of_antenna, power):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def count_reasons(first, last, reasons, per_baseline, per_channel):
-    """Count each code per baseline, (Nbls, Ncodes), and the flagged per baseline and channel, (Nbls, Nchan)."""
+    """Count each code per baseline, (Nbls, Ncodes), and flagged values per baseline and channel, (Nbls, Nchan)."""
     n_times, _, n_chan, n_pol = reasons.shape
     for t in range(n_times):
         for b in range(first, last):

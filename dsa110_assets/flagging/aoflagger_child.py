@@ -1,14 +1,15 @@
-"""Child process of the flagger: its share of the baselines. Run by `interference`, never by a person.
+"""Child process of the flagger, which flags some of the baselines. `interference` starts it; do not run it by hand.
 
-Reads one JSON line from standard input: descriptors and shapes of the shared arrays, the baselines, the strategy. For each
-baseline it divides out the bandpass, subtracts the sky, clips the residual, runs AOFlagger on what the clip left, and widens
-what both found; marks the shared ``reasons`` and notes each baseline's level. Each baseline belongs to one child.
+It reads one JSON line from standard input: descriptors and shapes of the shared arrays, the baselines, the strategy.
+For each baseline it divides out the bandpass, subtracts the sky, clips the residual, runs AOFlagger on the rest, and
+widens the flags of both. It marks the shared ``reasons`` and records each baseline's level. Each baseline belongs to
+one child.
 
-The clip goes first, and what it found is shown to AOFlagger as zero, because SumThreshold spreads a burst of 7 to 50 sigma in
-one integration over all of them even when it is masked.
+The clip goes first, and AOFlagger gets zeros where the clip flagged, because SumThreshold spreads a burst of 7 to 50
+sigma in one integration over all of them even when the burst is masked.
 """
 
-# the shared arrays are of a type that the parent names:
+# the parent names the type of the shared arrays:
 # pyright: reportOperatorIssue=false
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def main() -> None:
     images.set(0.0)  # the imaginary parts stay zero
     known = flagger.make_flag_mask(n_times, n_chan, False)
     for b, a1, a2, length_m in task["baselines"]:
-        mine = reasons[:, b]
-        bad = mine != 0
+        reasons_here = reasons[:, b]
+        bad = reasons_here != 0
         if bad.all():
             continue
         scaled = vis[:, b] / (gain[a1] * gain[a2])
@@ -64,8 +65,8 @@ def main() -> None:
             images.set_image_buffer(2 * p, np.ascontiguousarray(excess.T, dtype=np.float64))
         known.set_buffer(np.ascontiguousarray(unused.T))
         found = strategy.run(images, known).get_buffer().T & ~missing
-        mine[clipped[:, :, None] & ~bad] = task["clip_code"]
-        mine[extend(found | clipped, missing)[:, :, None] & (mine == 0)] = task["rfi_code"]
+        reasons_here[clipped[:, :, None] & ~bad] = task["clip_code"]
+        reasons_here[extend(found | clipped, missing)[:, :, None] & (reasons_here == 0)] = task["rfi_code"]
 
 
 if __name__ == "__main__":

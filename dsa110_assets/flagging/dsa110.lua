@@ -1,9 +1,9 @@
 --[[
  AOFlagger strategy of the DSA-110: 24 integrations of 12.9 s, 128 to 768 channels, XX and YY.
 
- The input is what remains of a cross-correlation when its receptors' bandpasses are divided out and the sky is subtracted:
- noise and interference. Its amplitude, less the median amplitude of noise, comes in the real part; the imaginary part is
- zero; what a 7 sigma clip found is masked. So no high-pass filter and no normalize_subbands, which harms these data.
+ The input is a cross-correlation after division by its receptors' bandpasses and subtraction of the sky: noise and
+ interference. The real part holds its amplitude minus the median amplitude of noise; the imaginary part is zero; outliers
+ of a 7 sigma clip are masked. So we need no high-pass filter, and no normalize_subbands, which harms these data.
 ]]
 
 aoflagger.require_min_version("3.0")

@@ -1,7 +1,7 @@
-"""Widening flags: the scale-invariant rank operator of Offringa, van de Gronde & Roerdink (2012, A&A 539, A95).
+"""Widening of flags by the scale-invariant rank operator of Offringa, van de Gronde & Roerdink (2012, A&A 539, A95).
 
-Interference fades out below any threshold. The operator flags each interval of which at least a share ``1 - eta`` is flagged,
-so that long features grow by much and single samples by nothing.
+Interference fades out below any threshold. The operator flags each interval of which at least a fraction ``1 - eta`` is
+flagged. Long features grow a lot, single samples not at all.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ def extend(flags: NDArray[np.bool_], missing: NDArray[np.bool_], eta: float = ET
 
     Args:
         flags: (Ntimes, Nchan).
-        missing: same shape; no data there, so they neither stop nor support an interval.
-        eta: share of unflagged samples that an interval may hold.
+        missing: same shape; samples without data, which neither stop nor support an interval.
+        eta: fraction of unflagged samples that an interval may hold.
 
     Returns:
-        Same shape: the flags and what both directions add; never ``missing``.
+        Same shape: the flags and the additions in both directions; never ``missing``.
     """
     wide = flags.copy()
-    channels = np.flatnonzero(flags.any(axis=0))  # where nothing is flagged nothing grows
+    channels = np.flatnonzero(flags.any(axis=0))  # a channel without flags gains none
     wide[:, channels] |= _along_first(flags[:, channels], missing[:, channels], eta)
     times = np.flatnonzero(flags.any(axis=1))
     wide[times] |= _along_first(flags[times].T, missing[times].T, eta).T
@@ -32,7 +32,7 @@ def extend(flags: NDArray[np.bool_], missing: NDArray[np.bool_], eta: float = ET
 
 
 def _along_first(flags: NDArray[np.bool_], missing: NDArray[np.bool_], eta: float) -> NDArray[np.bool_]:
-    """The operator along axis 0 (eq. 9 to 12): a sample is flagged when an interval around it has a sum that is not negative."""
+    """Apply the operator along axis 0 (eq. 9 to 12): flag a sample if some interval around it has a sum >= 0."""
     score = np.where(missing, 0.0, np.where(flags, eta, eta - 1.0))
     total = np.concatenate([np.zeros((1, score.shape[1])), np.cumsum(score, axis=0)])
     lowest_before = np.minimum.accumulate(total[:-1], axis=0)

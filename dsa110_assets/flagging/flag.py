@@ -1,6 +1,6 @@
-"""The flagging of one tile, in order: values, dead receptors, interference, outliers; and the report of it.
+"""Flagging of one tile and its report. In order: values, dead receptors, interference, outliers.
 
-Works on arrays in memory, before the Measurement Set is written. Flags found while calibrating belong to `calibration`.
+Works on arrays in memory, before the Measurement Set is written.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from dsa110_assets.flagging.threads import over_range
 CLIP_SIGMA = 7.0
 WEAKEST_RECEPTOR = 0.02
 STRONGEST_RECEPTOR = 50.0
-"""A receptor whose autocorrelation lies outside these multiples of the array's median power is dead (or oscillating)."""
+"""Receptors whose autocorrelation lies outside these multiples of the array's median are dead (or oscillating)."""
 BASELINE_BINS_M = (0.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 3000.0)
 
 
 @dataclass(frozen=True)
 class FlagReport:
-    """What was flagged, as fractions of all cross-correlations (autocorrelations do not count).
+    """Flagged data, as fractions of all cross-correlations (autocorrelations do not count).
 
     ``fraction``: flagged for any reason. ``by_reason``: per `FlagReason` name, each visibility counted once.
-    ``by_antenna``: antenna name to fraction, data of missing subbands not counted. ``by_channel``: shape (Nchan,), at ``freq_hz``.
-    ``by_baseline_m``: (shortest, longest, fraction) per bin of length, missing subbands not counted.
-    ``dead_receptors``: (antenna name, "X" or "Y"). ``dead_antennas``: names with no living receptor.
+    ``by_antenna``: antenna name to fraction, missing subbands not counted. ``by_channel``: shape (Nchan,), at
+    ``freq_hz``. ``by_baseline_m``: (shortest, longest, fraction) per bin of length, missing subbands not counted.
+    ``dead_receptors``: (antenna name, "X" or "Y"). ``dead_antennas``: names of antennas with two dead receptors.
     """
 
     fraction: float
@@ -63,15 +63,15 @@ def flag_visibilities(
     """Flag one tile in place.
 
     Args:
-        vis: (Ntimes, Nbls, Nchan, 2) complex64; absurd values are set to 0, nothing else is changed.
-        reasons: same shape, uint8 `FlagReason`; what is already marked stays marked.
+        vis: (Ntimes, Nbls, Nchan, 2) complex64; absurd values are set to 0, nothing else changes.
+        reasons: same shape, uint8 `FlagReason`; existing marks stay.
         ant_1, ant_2: antenna rows of each baseline, shape (Nbls,).
         antenna_names: name of each antenna row.
         baseline_length_m: shape (Nbls,); cross-correlations of length 0 (uvw = 0) are flagged.
-        freq_hz: channel centres, shape (Nchan,).
+        freq_hz: channel centers, shape (Nchan,).
         samples: numbers of samples, same shape as ``vis``; those not positive and finite are flagged.
         integration_s: length of an integration.
-        rfi: run AOFlagger, the residual clip and the search for baselines with pick-up.
+        rfi: run AOFlagger, the residual clip and the search for baselines with pickup.
         threads: processes for AOFlagger; 0 means one per core.
 
     Raises:
@@ -87,8 +87,8 @@ def flag_visibilities(
             reasons[(reasons == FlagReason.GOOD) & ~((samples > 0) & (samples < LARGEST_CREDIBLE_VALUE))] = FlagReason.NO_SAMPLES
     rows = vis.shape[0] * vis.shape[1]
     over_range(_kernels.check_values, rows, vis, reasons, LARGEST_CREDIBLE_VALUE, int(FlagReason.ZERO), int(FlagReason.ABSURD_VALUE))
-    nowhere = (ant_1 != ant_2) & ~(baseline_length_m > 0)  # two antennas in one place, or a position that is no number
-    for baseline in np.flatnonzero(nowhere):
+    no_length = (ant_1 != ant_2) & ~(baseline_length_m > 0)  # two antennas in one place, or a position of NaN
+    for baseline in np.flatnonzero(no_length):
         part = reasons[:, baseline]
         part[part == FlagReason.GOOD] = FlagReason.NO_BASELINE
     n_ant = len(antenna_names)
@@ -106,7 +106,7 @@ def flag_visibilities(
         levels = flag_interference(
             vis,
             reasons,
-            crosses=np.flatnonzero((ant_1 != ant_2) & ~nowhere),
+            crosses=np.flatnonzero((ant_1 != ant_2) & ~no_length),
             ant_1=ant_1,
             ant_2=ant_2,
             baseline_length_m=baseline_length_m,
@@ -119,21 +119,30 @@ def flag_visibilities(
         for baseline, pol in zip(*np.nonzero(loud_baselines(levels, power, ant_1, ant_2)), strict=True):
             part = reasons[:, baseline, :, pol]
             part[part == FlagReason.GOOD] = FlagReason.PICKUP
-    return _report(reasons, crosses, ant_1, ant_2, antenna_names, baseline_length_m, freq_hz, dead)
+    return _report(
+        reasons=reasons,
+        crosses=crosses,
+        ant_1=ant_1,
+        ant_2=ant_2,
+        names=antenna_names,
+        length_m=baseline_length_m,
+        freq_hz=freq_hz,
+        dead=dead,
+    )
 
 
 def dead_receptors(power: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Receptors without credible power, from their autocorrelations.
+    """Find receptors without credible power, from their autocorrelations.
 
     Args:
-        power: (Nants, Nchan, Npols), NaN where nothing is good.
+        power: (Nants, Nchan, Npols), NaN where no value is good.
         present: (Nants,) antennas that are in the data.
 
     Returns:
-        (Nants, Npols); only antennas in the data can be dead. Nobody is when the data hold no autocorrelations at all.
+        (Nants, Npols); only antennas in the data can be dead. All False when the data hold no autocorrelations.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # an all-NaN receptor is what is looked for
+        warnings.simplefilter("ignore", RuntimeWarning)  # receptors of NaN only are expected: they are dead
         level = np.nanmedian(power, axis=1)
         typical = np.nanmedian(np.where(level > 0, level, np.nan), axis=0)
     if not np.any(np.isfinite(typical)):
@@ -146,14 +155,14 @@ def dead_receptors(power: NDArray[np.float64], present: NDArray[np.bool_]) -> ND
 def loud_baselines(
     levels: NDArray[np.float64], power: NDArray[np.float64], ant_1: NDArray[np.int32], ant_2: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
-    """Baselines on which two receptors share a steady broadband signal that the others do not hear.
+    """Find baselines on which two receptors share a steady broadband signal that the others do not receive.
 
-    Steady pick-up between neighbours has no edge in time or frequency, but its correlation coefficient stands far above the
-    array's. The limit, three times the array's median level plus three times the noise (and seven deviations), lies above
-    what sources in the beam do to short baselines.
+    Steady pickup between neighbors has no edge in time or frequency, but its correlation coefficient stands far above
+    the array's. The limit, three times the array's median level plus three times the noise (and seven deviations), lies
+    above the effect of sources in the beam on short baselines.
 
     Args:
-        levels: (Nbls, Npols, 2) median amplitude and noise of each baseline, NaN where unknown.
+        levels: (Nbls, Npols, 2) median amplitude and noise of each baseline, NaN where not measured.
         power: (Nants, Nchan, Npols) autocorrelations.
         ant_1, ant_2: antenna rows.
 
@@ -170,7 +179,7 @@ def loud_baselines(
 
 
 def receptor_gain(power: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Relative amplitude of each receptor and channel, sqrt(power / its median), 1 where unknown; (Nants, Nchan, Npols)."""
+    """Relative amplitude of each receptor and channel, sqrt(power / median), 1 if unknown; (Nants, Nchan, Npols)."""
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
         relative = np.sqrt(power / np.nanmedian(power, axis=1, keepdims=True))
@@ -186,6 +195,7 @@ def _autos(ant_1: NDArray[np.int32], ant_2: NDArray[np.int32], n_ant: int) -> ND
 
 
 def _report(
+    *,
     reasons: NDArray,
     crosses: NDArray[np.int64],
     ant_1: NDArray[np.int32],

@@ -1,11 +1,11 @@
 """Interference: AOFlagger and a residual clip on all cross-correlations, in child processes on shared memory.
 
-The strategy is ``dsa110.lua`` beside this file. Autocorrelations are never flagged by it. Each receptor's bandpass, taken
-from its autocorrelation, is divided out and the sky is subtracted first (`sky_filter`), so that neither is taken for
-interference (pitfall 21); AOFlagger's own ``normalize_subbands`` is not used, it does harm to these data.
+The strategy is ``dsa110.lua`` beside this file. It never flags autocorrelations. First we divide out each receptor's
+bandpass, taken from its autocorrelation, and subtract the sky (`sky_filter`), so that neither looks like interference
+(pitfall 21). We do not use AOFlagger's own ``normalize_subbands``, which harms these data.
 """
 
-# the flagger's shared arrays are of a type that is known when they are made:
+# the type of the flagger's shared arrays is known only at run time:
 # pyright: reportReturnType=false
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def flag_interference(
     """Mark in ``reasons`` what AOFlagger and the clip find.
 
     Args:
-        vis, reasons: (Ntimes, Nbls, Nchan, 2); mapped by the children without a copy when `allocate_shared` made them.
-        crosses: baselines to look at.
+        vis, reasons: (Ntimes, Nbls, Nchan, 2); the children map them without a copy when `allocate_shared` made them.
+        crosses: baselines to search.
         ant_1, ant_2: antenna rows of all baselines.
         baseline_length_m: of all baselines.
-        freq_hz: channel centres, ascending.
+        freq_hz: channel centers, ascending.
         integration_s: length of an integration.
         gain: relative amplitude of each receptor, (Nants, Nchan, 2).
         clip_sigma: residual amplitudes this many (robust) standard deviations above their median are outliers.
@@ -57,7 +57,8 @@ def flag_interference(
 
     Returns:
         (Nbls, 2, 2): median amplitude and rms of the real part, after ``gain``, of each baseline and polarization; NaN
-        where nothing was looked at.
+        for
+        baselines that were not searched.
 
     Raises:
         ChildFailedError: a child died or ran out of time.
@@ -82,10 +83,12 @@ def flag_interference(
         "rfi_code": int(FlagReason.RFI),
         "clip_code": int(FlagReason.OUTLIER),
     }
-    by_length = crosses[np.argsort(baseline_length_m[crosses], kind="stable")]  # the work grows with the length: deal evenly
-    share = [[int(b), int(ant_1[b]), int(ant_2[b]), float(baseline_length_m[b])] for b in by_length]
-    count = max(1, min(processes or os.cpu_count() or 1, -(-len(share) // 50)))
-    _run([json.dumps({**task, "baselines": share[n::count]}) for n in range(count)], list(descriptors.values()), timeout_s)
+    by_length = crosses[np.argsort(baseline_length_m[crosses], kind="stable")]
+    baselines = [[int(b), int(ant_1[b]), int(ant_2[b]), float(baseline_length_m[b])] for b in by_length]
+    count = max(1, min(processes or os.cpu_count() or 1, -(-len(baselines) // 50)))
+    # the work grows with the baseline's length: every child takes each count-th baseline
+    tasks = [json.dumps({**task, "baselines": baselines[n::count]}) for n in range(count)]
+    _run(tasks, list(descriptors.values()), timeout_s)
     if shared_reasons is not reasons:
         reasons[...] = shared_reasons
     return np.array(levels)

@@ -1,4 +1,4 @@
-"""A picture of what was flagged, for a person's eye. What does not belong here: figures that decide anything (`flag`)."""
+"""A plot of the flagged fractions, for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _PLACES = {"left": 0.13, "right": 0.985, "bottom": 0.085, "top": 0.93, "wspace":
 
 
 def plot_flags(report: FlagReport, png: Path, *, title: str = "") -> None:
-    """Flagged per cent of the cross-correlations by reason, antenna, channel and baseline length, as a PNG of 10 to 20 kB."""
+    """Plot the flagged percentage of the cross-correlations by reason, antenna, channel and baseline length.
+
+    Writes a PNG of 10 to 20 kB.
+    """
     figure = canvas(10, 6, dpi=80)
     (reasons, lengths), (antennas, channels) = figure.subplots(2, 2, gridspec_kw=_PLACES)
     figure.suptitle(f"{title}  {100 * report.fraction:.2f} % flagged".strip(), fontsize=10)

@@ -1,7 +1,6 @@
 """Why a visibility is flagged: one small number per visibility, kept until the Measurement Set is written.
 
-The first reason that applies stays, so that the report can say what each step added. What does not belong here: finding
-anything.
+The first reason that applies stays, so that the report can show what each step added.
 """
 
 from __future__ import annotations

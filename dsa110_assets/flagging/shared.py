@@ -1,9 +1,10 @@
-"""Arrays that child processes can map: anonymous files in memory, gone when the last process lets go.
+"""Arrays that child processes can map: anonymous files in memory, freed when the last process closes them.
 
-Why: AOFlagger's Python bindings hold the interpreter's lock, so two cores need two processes, and a tile is too big to copy.
+Why: AOFlagger's Python bindings hold the interpreter's lock, so two cores need two processes, and a tile is too big to
+copy.
 """
 
-# the buffers are None after they were closed:
+# the buffers are None after they are closed:
 # pyright: reportUnnecessaryIsInstance=false
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class _SharedMap(mmap.mmap):
 
 
 def allocate_shared(shape: tuple[int, ...], dtype: type) -> NDArray[np.generic]:
-    """Zero-filled array in memory that children can map; memory is used only where it is written."""
+    """Allocate a zero-filled array that children can map; unwritten parts take no memory."""
     size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("dsa110", os.MFD_CLOEXEC)
@@ -41,7 +42,7 @@ def allocate_shared(shape: tuple[int, ...], dtype: type) -> NDArray[np.generic]:
 
 
 def descriptor_of(array: NDArray[np.generic]) -> int | None:
-    """File descriptor of an array that `allocate_shared` made (the whole of it), None for any other array."""
+    """File descriptor of a whole array that `allocate_shared` made; None for any other array."""
     owner: object = array
     while isinstance(owner, np.ndarray):
         owner = owner.base

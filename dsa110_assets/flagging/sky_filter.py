@@ -1,10 +1,10 @@
-"""Taking the sky out of one baseline's visibilities, so that what remains is noise and interference.
+"""Subtraction of the sky from one baseline's visibilities, which leaves noise and interference.
 
-What the dishes see lies within a degree or two of the phase centre. On a baseline of length b that limits its delay to
-``b sin(theta) / c`` and its fringe rate to ``b omega sin(theta) / lambda``; everything in between is fitted by prolate
-spheroidal sequences (Slepian 1978, Bell Syst. Tech. J. 57, 1371; used for delay filters by Ewall-Wice et al. 2021, MNRAS
-500, 5195) and subtracted. Without this the beats of two bright sources look like interference to a threshold.
-Narrow-band or short-lived signals do not fit into that space and stay.
+The dishes see sources within a degree or two of the phase center. On a baseline of length b, this limits their delay to
+``b sin(theta) / c`` and their fringe rate to ``b omega sin(theta) / lambda``. We fit everything within these limits by
+prolate spheroidal sequences (Slepian 1978, Bell Syst. Tech. J. 57, 1371; used for delay filters by Ewall-Wice et al.
+2021, MNRAS 500, 5195) and subtract it. Otherwise a threshold would flag the beats of two bright sources as
+interference. Narrowband and short-lived signals do not fit into this space and stay.
 """
 
 # numpy's stubs lose the precision of linear algebra:
@@ -22,24 +22,24 @@ from dsa110_assets.common.interferometry import EARTH_ROTATION_RAD_PER_S, SPEED_
 FIELD_RADIUS_RAD = np.radians(1.5)
 RECEIVER_DELAY_S = 30e-9
 """Ripples of the receivers' bandpasses spread each source by about this delay."""
-_LARGEST_SHARE = 0.6
-"""At most this share of the channels (and of the integrations) may be taken by the sky."""
+_MAX_FRACTION = 0.6
+"""The sky may take at most this fraction of the channels, and of the integrations."""
 _MASKS = 3
-"""Times that the mask of outliers is renewed at most."""
+"""Maximum number of times that the mask of outliers is renewed."""
 _SETTLED = 0.002
-"""Share of visibilities whose masking may still change when the fit is taken as done."""
+"""The fit is done when the mask changes for a smaller fraction of the visibilities."""
 _STEPS = 5
 _CONVERGED = 1e-2
 _MASK_SIGMA = 5.0
 _ENOUGH_CHANNELS = 200
-"""Medians need no more channels than about this (noise to 1 %)."""
+"""Medians of about this many channels are good enough (noise to 1 %)."""
 RAYLEIGH_MEDIAN = 1.1774100225154747
 """Median of |z| for a complex Gaussian z whose parts have unit rms: sqrt(2 ln 2)."""
 
 
 @cache
 def _sequences(length: int, half_turns: int) -> NDArray[np.float32]:
-    """Orthonormal sequences that span signals of up to ``half_turns / 2`` turns over ``length`` samples, (length, K)."""
+    """Orthonormal sequences, (length, K), that span signals of up to ``half_turns / 2`` turns over ``length`` samples."""
     from scipy.linalg import eigh_tridiagonal
 
     if half_turns >= length - 1:
@@ -53,7 +53,7 @@ def _sequences(length: int, half_turns: int) -> NDArray[np.float32]:
 
 
 def _round_up(half_turns: float) -> int:
-    """To a whole number in steps of a tenth, so that few sets of sequences serve all baselines."""
+    """Round up to a whole number in steps of a tenth, so that few sets of sequences serve all baselines."""
     step = max(1, int(half_turns / 10))
     return int(np.ceil(half_turns / step)) * step
 
@@ -61,27 +61,27 @@ def _round_up(half_turns: float) -> int:
 def sky_basis(
     baseline_m: float, n_times: int, n_chan: int, *, bandwidth_hz: float, duration_s: float, top_hz: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Sequences in time (Ntimes, Kt) and frequency (Nchan, Kf) that hold the sky on a baseline of this length."""
+    """Sequences in time (Ntimes, Kt) and frequency (Nchan, Kf) that span the sky on a baseline of this length."""
     offset = np.sin(FIELD_RADIUS_RAD)
     delay_s = baseline_m * offset / SPEED_OF_LIGHT_M_PER_S + RECEIVER_DELAY_S
     rate_hz = baseline_m * EARTH_ROTATION_RAD_PER_S * offset * top_hz / SPEED_OF_LIGHT_M_PER_S
-    in_time = min(_round_up(2 * rate_hz * duration_s), int(_LARGEST_SHARE * n_times))
-    in_frequency = min(_round_up(2 * delay_s * bandwidth_hz), int(_LARGEST_SHARE * n_chan))
+    in_time = min(_round_up(2 * rate_hz * duration_s), int(_MAX_FRACTION * n_times))
+    in_frequency = min(_round_up(2 * delay_s * bandwidth_hz), int(_MAX_FRACTION * n_chan))
     return _sequences(n_times, in_time), _sequences(n_chan, in_frequency)
 
 
 def subtract_sky(
     vis: NDArray[np.complex64], bad: NDArray[np.bool_], basis: tuple[NDArray[np.float32], NDArray[np.float32]]
 ) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
-    """Residual of one baseline after the sky is fitted to what is neither bad nor outlying.
+    """Fit the sky to the good visibilities of one baseline, without outliers, and subtract it.
 
     Args:
         vis: (Ntimes, Nchan, Npols).
-        bad: same shape, not to be used.
-        basis: of `sky_basis`.
+        bad: same shape; these visibilities are not used.
+        basis: from `sky_basis`.
 
     Returns:
-        ``vis`` minus the sky, everywhere; and the rms of its real part for each polarization, robustly, shape (Npols,).
+        ``vis`` minus the sky, everywhere; and the robust rms of its real part for each polarization, shape (Npols,).
     """
     n_pol = vis.shape[2]
     thin = max(1, vis.shape[1] // _ENOUGH_CHANNELS)
@@ -111,9 +111,10 @@ def subtract_sky(
 def _fill(
     filled: NDArray[np.complex64], mask: NDArray[np.bool_], basis: tuple[NDArray[np.float32], NDArray[np.float32]]
 ) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
-    """Least-squares fit of the sky to what is not masked: find the masked values that the fit itself returns.
+    """Fit the sky by least squares to the unmasked visibilities: find the masked values that the fit itself returns.
 
-    Solves ``(1 - M P M) f = M P (1 - M) v`` by conjugate gradients, from the values that are there; P is the projection.
+    Solves ``(1 - M P M) f = M P (1 - M) v`` by conjugate gradients, starting from ``filled``; P is the projection, M
+    the mask.
 
     Returns:
         The completed visibilities and the sky, both of the shape of ``filled``.
@@ -125,11 +126,11 @@ def _fill(
     for _ in range(_STEPS):
         if power <= _CONVERGED * first or power == 0.0:
             break
-        turned = _project(step, basis)
-        change = np.where(mask, step - turned, 0)
+        projected = _project(step, basis)
+        change = np.where(mask, step - projected, 0)
         length = np.float32(power / float(np.vdot(step, change).real))
         filled = filled + length * step
-        model = model + length * turned
+        model = model + length * projected
         rest = rest - length * change
         last, power = power, float(np.vdot(rest, rest).real)
         step = rest + np.float32(power / last) * step
@@ -137,7 +138,7 @@ def _fill(
 
 
 def _project(values: NDArray[np.complex64], basis: tuple[NDArray[np.float32], NDArray[np.float32]]) -> NDArray[np.complex64]:
-    """Orthogonal projection of (Ntimes, Nchan, Npols) on the products of the sequences in time and frequency."""
+    """Project (Ntimes, Nchan, Npols) orthogonally onto the products of the sequences in time and frequency."""
     in_time, in_frequency = basis
     n_times, n_chan, n_pol = values.shape
     parts = values.view(np.float32).reshape(n_times, n_chan, 2 * n_pol)

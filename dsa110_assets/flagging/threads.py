@@ -1,4 +1,4 @@
-"""Running a compiled loop over ranges on several cores. Knows nothing of what the loop does."""
+"""Running a compiled loop over ranges on several cores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def over_range(loop: Callable[..., Any], size: int, *arguments: Any, threads: int = 0) -> list[Any]:
-    """Call ``loop(first, last, *arguments)`` on consecutive ranges that cover ``size``, and return what the calls return.
+    """Call ``loop(first, last, *arguments)`` on consecutive ranges that cover ``size``; return the list of results.
 
     The loop must release the interpreter's lock and its ranges must be independent. ``threads`` 0 means one per core.
     """

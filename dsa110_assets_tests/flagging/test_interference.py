@@ -1,4 +1,7 @@
-"""Injected interference is found, the sky and the bandpass are left alone. Truth: the same simulation without interference."""
+"""Injected interference is flagged, the sky and the bandpass are not.
+
+Truth: the same simulation without interference.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def in_memory(raw: RawTile) -> Tile:
 
 
 def flagged(tile: Tile, **options) -> tuple[np.ndarray, FlagReport]:
-    """Flags of the cross-correlations, and the report; the tile's visibilities are not changed."""
+    """Flags of the cross-correlations, and the report; leaves the tile's visibilities unchanged."""
     reasons = tile.reasons.copy()
     report = flag_visibilities(
         tile.vis.copy(),
@@ -109,7 +112,7 @@ def test_a_tile_with_missing_subbands_keeps_its_quality(clean: Tile) -> None:
     present = np.delete(reasons, np.r_[40:48, 96:112], axis=2)
     assert (present != 0).mean() < 0.005
     assert report.by_reason["missing_subband"] == pytest.approx(24 / 128)
-    assert max(report.by_antenna.values()) < 0.01  # what was never observed does not count against an antenna
+    assert max(report.by_antenna.values()) < 0.01  # missing data do not count against an antenna
 
 
 def test_without_rfi_only_impossible_values_are_flagged(clean: Tile) -> None:

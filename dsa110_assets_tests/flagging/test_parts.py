@@ -1,4 +1,4 @@
-"""The parts of the flagger, each against something known."""
+"""Each part of the flagger against a known answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BAND = {"bandwidth_hz": 187.5e6, "duration_s": 309.2, "top_hz": 1.4986e9}
 
 
 def fringes(length_m: float, offset_rad: float, n_chan: int, phase: float) -> np.ndarray:
-    """A unit source at the far end of what the beam sees, along the baseline: delay and rate follow from geometry."""
+    """A unit source at the edge of the beam, along the baseline: delay and rate follow from geometry."""
     freq = 1.3112e9 + (np.arange(n_chan) + 0.5) * 187.5e6 / n_chan
     time = (np.arange(24) - 11.5) * 12.8849
     delay = length_m * offset_rad / 299_792_458.0 * (1 + 7.292e-5 * time)
@@ -34,10 +34,10 @@ def test_sources_in_the_beam_are_subtracted_to_below_the_noise(length_m: float, 
     vis = (noise + sky[:, :, None]).astype(np.complex64)
     residual, sigma = subtract_sky(vis, np.zeros(vis.shape, dtype=bool), sky_basis(length_m, 24, n_chan, **BAND))
     assert np.abs(residual).max() < 6.5  # pure noise of 37 000 samples reaches 4.6
-    assert sigma == pytest.approx([1.0, 1.0], abs=0.25)  # part of the noise goes with the sky
+    assert sigma == pytest.approx([1.0, 1.0], abs=0.25)  # the fit takes part of the noise
 
 
-def test_the_sequences_are_scipys() -> None:
+def test_the_sequences_equal_scipys() -> None:
     from scipy.signal.windows import dpss
 
     mine, theirs = sky_filter._sequences(256, 12), dpss(256, 6, 15).T
@@ -57,7 +57,7 @@ def test_a_burst_does_not_leak_into_other_integrations() -> None:
 
 
 def brute_force_sir(flags: np.ndarray, eta: float) -> np.ndarray:
-    """Definition of the operator: every interval with at least 1 - eta flagged is flagged whole."""
+    """The operator by its definition: flag every interval of which at least 1 - eta is flagged."""
     out = np.zeros_like(flags)
     for first in range(flags.size):
         for last in range(first + 1, flags.size + 1):
@@ -87,7 +87,7 @@ def test_missing_samples_neither_stop_nor_support_the_extension() -> None:
     assert not wide[:, 63:].any()
 
 
-def test_shared_arrays_are_seen_through_their_descriptor() -> None:
+def test_a_shared_array_can_be_mapped_by_its_descriptor() -> None:
     array = allocate_shared((3, 4), np.float32)
     array[1, 2] = 5
     descriptor = descriptor_of(array)
@@ -100,7 +100,7 @@ def test_shared_arrays_are_seen_through_their_descriptor() -> None:
     assert descriptor_of(np.zeros(3)) is None
 
 
-def test_the_memory_of_a_shared_array_is_given_back() -> None:
+def test_shared_arrays_release_their_descriptors() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(6):
         allocate_shared((1000,), np.float64)[0] = 1
@@ -114,7 +114,7 @@ def test_ranges_cover_everything_once() -> None:
             assert [n for piece in pieces for n in piece] == list(range(size))
 
 
-def flag_nothing(**options) -> None:
+def flag_ones(**options) -> None:
     vis = np.ones((4, 2, 16, 2), dtype=np.complex64)
     interference.flag_interference(
         vis,
@@ -131,21 +131,21 @@ def flag_nothing(**options) -> None:
     )
 
 
-def test_a_flagger_that_dies_is_named_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_flagger_that_dies_quotes_its_last_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     strategy = tmp_path / "broken.lua"
     strategy.write_text("function execute(input)\n error('no strategy')\nend\n")
     monkeypatch.setattr(interference, "STRATEGY", strategy)
     with pytest.raises(ChildFailedError, match="no strategy"):
-        flag_nothing()
+        flag_ones()
 
 
-def test_the_picture_shows_what_the_report_says(tmp_path: Path) -> None:
+def test_the_plot_shows_the_report(tmp_path: Path) -> None:
     from matplotlib.image import imread
 
     from dsa110_assets.flagging import FlagReport
     from dsa110_assets.flagging.picture import plot_flags
 
-    def ink(**changes) -> np.ndarray:
+    def plot(**changes) -> np.ndarray:
         values = {
             "fraction": 0.1,
             "by_reason": {"rfi": 0.08, "zero": 0.02, "pickup": 0.0},
@@ -157,17 +157,17 @@ def test_the_picture_shows_what_the_report_says(tmp_path: Path) -> None:
             "dead_antennas": (),
         }
         plot_flags(FlagReport(**(values | changes)), tmp_path / "flags.png", title="2026-03-12T05:09:39")
-        assert (tmp_path / "flags.png").stat().st_size < 50_000  # what fits into Dagster's metadata
+        assert (tmp_path / "flags.png").stat().st_size < 50_000  # the limit of Dagster's metadata
         return imread(tmp_path / "flags.png")[..., :3]
 
-    plain = ink()
+    plain = plot()
     for changes in (
         {"by_reason": {"rfi": 0.02, "zero": 0.08, "pickup": 0.0}},
         {"by_antenna": {str(n): 0.1 * (n != 40) for n in range(1, 97)}},
         {"by_channel": (0.1,) * 400 + (0.9,) * 8 + (0.1,) * 360},
         {"by_baseline_m": ((0.0, 50.0, 0.05), (50.0, 100.0, 0.3))},
     ):
-        changed = np.argwhere(np.abs(ink(**changes) - plain).max(axis=-1) > 0.3)
+        changed = np.argwhere(np.abs(plot(**changes) - plain).max(axis=-1) > 0.3)
         low, high = changed.min(axis=0), changed.max(axis=0)
         assert len(changed) > 20
-        assert np.all(high - low < np.array(plain.shape[:2]) * 0.56)  # one of the four panels, the others as before
+        assert np.all(high - low < np.array(plain.shape[:2]) * 0.56)  # only one of the four panels changes
