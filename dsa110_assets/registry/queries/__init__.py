@@ -28,7 +28,7 @@ from dsa110_assets.registry.queries.observations import (
     upsert_measurement_set,
 )
 from dsa110_assets.registry.queries.quality import qa_metrics, upsert_qa_metric, upsert_reference_catalog
-from dsa110_assets.registry.queries.sources import replace_detections, retire_sources, source_table, upsert_sources
+from dsa110_assets.registry.queries.sources import detections, replace_detections, retire_sources, source_table, upsert_sources
 from dsa110_assets.registry.queries.variability import (
     candidates,
     label_candidate,
@@ -40,6 +40,7 @@ from dsa110_assets.registry.queries.variability import (
 __all__ = [
     "candidates",
     "channel_photometry",
+    "detections",
     "exclude_epoch",
     "excluded_epochs",
     "group",

@@ -107,3 +107,9 @@ def replace_detections(session: Session, mosaic_name: str, found: pd.DataFrame) 
             frame[name] = None
     session.execute(delete(Detection).where(Detection.mosaic_name == mosaic_name))
     return copy_rows(session, "detections", frame, _DETECTION_COLUMNS)
+
+
+def detections(session: Session, mosaic_name: str) -> pd.DataFrame:
+    """Detections of a mosaic, in the order in which the blind finder numbered them."""
+    columns = [getattr(Detection, name) for name in _DETECTION_COLUMNS]
+    return read_frame_bulk(session, select(*columns).where(Detection.mosaic_name == mosaic_name).order_by(Detection.number))
