@@ -1,8 +1,8 @@
-"""Combining the images of tiles into mosaics, and finding sources in them.
+"""Mosaics of tile images, and source finding in them.
 
-`tiles` says what a tile is and which tiles go together, `convolution` brings images to a common beam, `grid` chooses the
-mosaic's projection, `mosaic.make_mosaic` combines, `channels` does so for parts of the band, `finding` searches a finished mosaic. What does not belong here:
-measuring fluxes at known positions (`photometry`), and making tile images (`imaging`).
+`tiles` describes tiles and checks which go together. `convolution` brings images to a common beam. `grid` chooses the
+projection. `mosaic` combines the tiles; `channels` does the same for parts of the band. `finding` searches a finished
+mosaic. What does not belong here: fluxes at known positions (`photometry`), and making tile images (`imaging`).
 """
 
 from dsa110_assets.mosaicking.channels import ChannelMosaic, make_channel_mosaics

@@ -1,7 +1,7 @@
-"""Child process of `finding`: runs AegeanTools on a mosaic, window by window, and prints what it found as JSON.
+"""Child process of `finding`: run AegeanTools on a mosaic, window by window, and write what it found as JSON.
 
-``python -m dsa110_assets.mosaicking._aegean REQUEST`` with ``REQUEST`` a JSON file (image, noise, sigma, window_px, margin_px,
-result). It is a process of its own so that a fit that never ends can be stopped. What does not belong here: judging sources.
+``python -m dsa110_assets.mosaicking._aegean REQUEST`` with ``REQUEST`` a JSON file (image, noise, sigma, window_px,
+margin_px, result). It is a separate process so that a fit that never ends can be stopped.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ FIELDS = ("ra", "dec", "peak_flux", "int_flux", "a", "b", "pa", "flags")
 
 
 def search(image_path: Path, noise_path: Path, sigma: float, window_px: int, margin_px: int, scratch: Path) -> list[dict[str, float]]:
-    """All components above ``sigma`` in windows of the mosaic, each kept by the window in whose core it lies.
+    """All components above ``sigma``, found in overlapping windows of the mosaic.
 
-    Aegean reads files only (2.3.5 fails on the HDU lists that its documentation allows), so windows go through ``scratch``.
+    A component counts only for the window whose core it lies in. Aegean reads files only (2.3.5 fails on the HDU lists
+    that its documentation allows), so windows go through ``scratch``.
     """
     found: list[dict[str, float]] = []
     with mapped_plane(image_path) as (image, header), mapped_plane(noise_path) as (noise, _):
@@ -40,7 +41,7 @@ def search(image_path: Path, noise_path: Path, sigma: float, window_px: int, mar
                 with np.errstate(invalid="ignore"):
                     if not np.any(pixels > sigma * rms):
                         continue
-                from AegeanTools.source_finder import SourceFinder  # seconds of imports, only when there is something to fit
+                from AegeanTools.source_finder import SourceFinder  # takes seconds: only when there is something to fit
 
                 log = logging.getLogger("AegeanTools")
                 log.setLevel(logging.ERROR)
@@ -55,7 +56,7 @@ def search(image_path: Path, noise_path: Path, sigma: float, window_px: int, mar
                     innerclip=sigma,  # pyright: ignore[reportArgumentType]
                     outerclip=min(4.0, sigma - 1.0),  # pyright: ignore[reportArgumentType]
                     nonegative=True,
-                    docov=False,  # the errors are computed by `finding`, and its matrices cost most of the time
+                    docov=False,  # `finding` computes the errors, and Aegean's matrices cost most of the time
                     cores=1,
                     progress=False,
                 )
@@ -69,8 +70,9 @@ def search(image_path: Path, noise_path: Path, sigma: float, window_px: int, mar
 def window_header(header: fits.Header, wcs: WCS, x0: int, y0: int, shape: tuple[int, ...]) -> fits.Header:
     """Header of a window, with the restoring beam that Aegean needs.
 
-    Aegean turns the header's beam into pixels at the reference position and keeps it so all over the image. The beam of a
-    mosaic is constant on the sky; so it is given turned and scaled to have the right pixels at the window's centre.
+    Aegean converts the header's beam to pixels at the reference position and uses that beam all over the image. The
+    beam of a mosaic is constant on the sky. So the header's beam is turned and scaled to be right in pixels at the
+    window's center.
     """
     part = wcs.to_header()
     part["CRPIX1"] = float(wcs.wcs.crpix[0]) - x0
@@ -86,7 +88,7 @@ def window_header(header: fits.Header, wcs: WCS, x0: int, y0: int, shape: tuple[
 
 
 def north_in_pixels(wcs: WCS, ra_deg: float, dec_deg: float) -> tuple[float, float]:
-    """Pixels per degree along the local north, and the angle of north from +y towards -x (as position angles run) in degrees."""
+    """Pixels per degree along the local north, and the angle of north from +y toward -x, degrees."""
     step = 1e-3
     x, y = wcs.wcs_world2pix([ra_deg, ra_deg], [dec_deg - step, dec_deg + step], 0)
     return float(np.hypot(x[1] - x[0], y[1] - y[0]) / (2 * step)), float(np.degrees(np.arctan2(-(x[1] - x[0]), y[1] - y[0])))
@@ -94,7 +96,7 @@ def north_in_pixels(wcs: WCS, ra_deg: float, dec_deg: float) -> tuple[float, flo
 
 def main() -> None:
     """Read the request, search, write the result beside it."""
-    warnings.simplefilter("ignore")  # of AegeanTools and lmfit; errors are not warnings
+    warnings.simplefilter("ignore")  # AegeanTools and lmfit warn about every fit; errors still stop the process
     request = json.loads(Path(sys.argv[1]).read_text())
     result = Path(request["result"])
     found = search(

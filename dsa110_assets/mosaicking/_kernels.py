@@ -1,4 +1,4 @@
-"""Compiled inner loop of the mosaic; imported only when a mosaic is made. What does not belong here: anything but pixels."""
+"""Compiled inner loop of the mosaic, imported only when a mosaic is made."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FRACTIONS = 2048
 def interpolation_table() -> NDArray[np.float32]:
     """Kaiser-windowed sinc at sub-pixel offsets 0..1, shape (FRACTIONS + 1, 2 * HALF_WIDTH), each row summing to 1.
 
-    Along one axis a Gaussian of 4 pixels FWHM is reproduced within 4e-4 of its peak and one of 3 pixels within 2.4e-3 (a
-    Lanczos kernel of the same width: 2.7e-3 and 3.7e-3; cubic splines: 1.4e-3 and 6e-3), and unlike bilinear interpolation
-    it keeps the variance of the noise.
+    Along one axis a Gaussian of 4 pixels FWHM is reproduced within 4e-4 of its peak and one of 3 pixels within 2.4e-3
+    (a Lanczos kernel of the same width: 2.7e-3 and 3.7e-3; cubic splines: 1.4e-3 and 6e-3), and unlike bilinear
+    interpolation it keeps the variance of the noise.
     """
     offset = np.linspace(0.0, 1.0, FRACTIONS + 1)[:, None]
     distance = np.arange(1 - HALF_WIDTH, HALF_WIDTH + 1)[None, :] - offset
@@ -46,10 +46,10 @@ def accumulate_rows(
 ) -> None:
     """Add rows ``first..last`` of a tile's window to the sums.
 
-    Adds ``weight * image / pb`` and ``weight`` at each mosaic pixel: the image is interpolated with the kernel of the table, beam and
-    weight, which are smooth, linearly. A pixel adds nothing where the beam is below ``cutoff``, where the weight is zero,
-    or where the kernel touches a pixel that is missing. Shapes: image, pb, weight (Ny, Nx) float32; map_x, map_y
-    (rows / step + 2, columns / step + 2) tile pixels at the nodes; sum_flux, sum_weight, count: the window.
+    Add ``weight * image / pb`` and ``weight`` at each mosaic pixel. Interpolate the image with the kernel of the table,
+    and beam and weight, which are smooth, linearly. A pixel adds nothing where the beam is below ``cutoff``, where the
+    weight is zero, or where the kernel touches a missing pixel. Shapes: image, pb, weight (Ny, Nx) float32; map_x,
+    map_y (rows / step + 2, columns / step + 2) tile pixels at the nodes; sum_flux, sum_weight, count: the window.
     """
     height, width = image.shape
     taps = table.shape[1]

@@ -1,6 +1,6 @@
 """Mosaics of the channels of tiles that were imaged in parts of the band.
 
-Each is a mosaic like that of the whole band, made after the one before it, so that memory is that of one. What does not belong here: how a mosaic is made (`mosaic`).
+Each is a mosaic like that of the whole band. They are made one after another, so memory is that of one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dsa110_assets.strips import TOLERANCE_DEG
 
 @dataclass(frozen=True)
 class ChannelMosaic:
-    """``number``: of the channel. ``frequency_hz``: at which its fluxes are quoted. ``report``: of its mosaic."""
+    """A channel's mosaic. ``frequency_hz``: frequency at which its fluxes are quoted."""
 
     number: int
     frequency_hz: float
@@ -28,23 +28,24 @@ class ChannelMosaic:
 
 
 def shared_channels(tiles: Sequence[TileImage]) -> tuple[dict[int, list[TileImage]], str]:
-    """Images of the channels that all tiles have, at the same frequency; and why there are none, or why some are missing.
+    """Images of the channels that all tiles have at the same frequency, and the reason if some or all are missing.
 
-    Tiles that were imaged in other channels, or not in channels at all, leave none: a mean over different frequencies would have no frequency.
+    One tile imaged in other channels, or in none, leaves no shared channel: a mean over different frequencies would
+    have no frequency of its own.
     """
-    having = [channels_of(tile.directory, tile.name) for tile in tiles]
-    without = [tile.group_id for tile, channels in zip(tiles, having, strict=True) if not channels]
+    channels_by_tile = [channels_of(tile.directory, tile.name) for tile in tiles]
+    without = [tile.group_id for tile, channels in zip(tiles, channels_by_tile, strict=True) if not channels]
     if len(without) == len(tiles):
         return {}, ""
     if without:
         return {}, f"not imaged in channels: {', '.join(without)}"
-    common = sorted(set.intersection(*(set(channels) for channels in having)))
+    common = sorted(set.intersection(*(set(channels) for channels in channels_by_tile)))
     images = {number: [TileImage.of(tile.directory, channel_name(tile.name, number)) for tile in tiles] for number in common}
     for number, some in images.items():
         frequencies = [tile.frequency_hz for tile in some]
         if not np.ptp(frequencies) < 1e-6 * frequencies[0]:
             return {}, f"channel {number} is at {min(frequencies) / 1e6:.3f} to {max(frequencies) / 1e6:.3f} MHz"
-    lost = sorted(set.union(*(set(channels) for channels in having)) - set(common))
+    lost = sorted(set.union(*(set(channels) for channels in channels_by_tile)) - set(common))
     return images, f"some tile has no data in channel {', '.join(map(str, lost))}" if lost else ""
 
 
@@ -57,14 +58,15 @@ def make_channel_mosaics(
     declination_tolerance_deg: float = TOLERANCE_DEG,
     threads: int = 0,
 ) -> tuple[tuple[ChannelMosaic, ...], str]:
-    """Write ``out_dir/name-chNN-{image,noise,weight,coverage}.fits`` and previews for each channel that the tiles share.
+    """Write ``out_dir/name-chNN-{image,noise,weight,coverage}.fits`` and previews for each channel that all tiles have.
 
     Args:
-        tiles: of the mosaic of the whole band.
+        tiles: the tiles of the whole band's mosaic.
         out_dir, name, provenance, declination_tolerance_deg, threads: as for `make_mosaic`.
 
     Returns:
-        The mosaics, lowest frequency first, none where the tiles were not imaged in channels; and in words what is missing.
+        The mosaics, lowest frequency first (none if the tiles were not imaged in channels), and what is missing, in
+        words.
     """
     images, missing = shared_channels(tiles)
     made: list[ChannelMosaic] = []
@@ -79,7 +81,7 @@ def make_channel_mosaics(
                 declination_tolerance_deg=declination_tolerance_deg,
                 threads=threads,
             )
-        except MosaicError as error:  # the whole band is there: a channel that cannot be combined does not take it away
+        except MosaicError as error:  # a channel that cannot be combined must not cost the whole band's mosaic
             reasons.append(f"channel {number}: {error}")
         else:
             made.append(ChannelMosaic(number, some[0].frequency_hz, report))

@@ -1,4 +1,4 @@
-"""Bringing an image to a wider restoring beam."""
+"""Convolution of an image to a wider restoring beam."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from dsa110_assets.common.restoring_beam import RestoringBeam
 def convolve_to_beam(
     image: NDArray[np.float32], cell_deg: float, beam: RestoringBeam, target: RestoringBeam, *, threads: int = 1
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Bring an image in Jy per ``beam`` to Jy per ``target``: point sources keep their peaks, extended ones their flux.
+    """Convolve an image in Jy per ``beam`` to Jy per ``target``.
 
-    The Gaussian is applied as its exact transform, so it may be much narrower than a pixel. North is up (+y), east left (-x).
+    Point sources keep their peaks, extended ones their flux. The Gaussian is applied as its exact transform, so it may
+    be much narrower than a pixel. North is up (+y), east left (-x).
 
     Args:
-        image: shape (Ny, Nx), Jy/beam; pixels that are not finite spoil their surroundings.
+        image: shape (Ny, Nx), Jy/beam. Pixels that are not finite make their surroundings invalid.
         cell_deg: pixel size.
-        beam, target: beams before and after; ``target`` must contain ``beam``.
-        threads: of the Fourier transforms.
+        beam, target: beams before and after. ``target`` must contain ``beam``.
+        threads: threads of the Fourier transforms.
 
     Returns:
-        The image in Jy per ``target``, and where it is not valid (beside missing pixels and the image's edge).
+        The image in Jy per ``target``, and a mask that is True where it is not valid (near missing pixels and the
+        edge).
     """
     kernel_deg2 = target.deconvolve(beam)
     kernel = kernel_deg2 / cell_deg**2  # pixels squared, (north, east)

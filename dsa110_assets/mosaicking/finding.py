@@ -1,8 +1,8 @@
-"""Blind source finding in a mosaic, and matching what was found with a catalogue.
+"""Blind source finding in a mosaic, and matching detections with a catalog.
 
 AegeanTools (Hancock et al. 2012, 2018) searches with the mosaic's own noise map, in a child process with a wall-clock
-limit. What it returns is judged here: a source at the rim, or one whose fit does not agree with the pixels, does not pass
-as a measurement (pitfall 23). What does not belong here: fluxes at known positions (`photometry`).
+limit. This module judges its results: it drops detections at the rim, and does not take a fit that disagrees with the
+pixels for a measurement (pitfall 23).
 """
 
 from __future__ import annotations
@@ -57,12 +57,13 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
         timeout_s: wall-clock limit of the search.
 
     Returns:
-        One row per source, brightest first, with `SOURCE_COLUMNS`: name (``DSA JHHMMSS.s+DDMMSS``); ICRS position and its
-        errors in degrees on the sky (``ra_err_deg`` is of RA cos(dec)); fitted peak and integrated flux density with errors;
-        noise and ``snr`` = peak / noise; fitted FWHM and position angle (north through east) *not* deconvolved from the beam.
-        The errors are Condon's for the mosaic's own noise. Aegean's position angles keep close to the beam's (its fit hardly
-        moves them); do not derive orientations from them. ``fit_ok`` is False where the fit did not agree with the pixels: position, peak and flux are then those of the
-        brightest pixel. Sources closer to the mosaic's rim than one beam are left out.
+        One row per detection, brightest first, with `SOURCE_COLUMNS`: name (``DSA JHHMMSS.s+DDMMSS``); ICRS position
+        and its errors in degrees on the sky (``ra_err_deg`` is of RA cos(dec)); fitted peak and integrated flux density
+        with errors; noise and ``snr`` = peak / noise; fitted FWHM and position angle (north through east) *not*
+        deconvolved from the beam. The errors are Condon's for the mosaic's own noise. Aegean's fit hardly moves
+        position angles from the beam's; do not derive orientations from them. ``fit_ok`` is False if the fit disagreed
+        with the pixels: position, peak and flux are then those of the brightest pixel. Detections within one beam of
+        the mosaic's rim are left out.
 
     Raises:
         ChildFailedError: the search died or did not end in time.
@@ -90,7 +91,7 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
                 Child("Aegean", [sys.executable, "-m", "dsa110_assets.mosaicking._aegean", str(request)]),
                 subject=image_path,
                 timeout_s=timeout_s,
-                timeout_advice="raise the threshold, or look for artefacts in the mosaic",
+                timeout_advice="raise the threshold, or look for artifacts in the mosaic",
             )
             ended.raise_if_failed(image_path, "read the run's log", result=result)
             raw = json.loads(result.read_text())
@@ -108,7 +109,7 @@ def _middle(wcs: WCS, shape: tuple[int, ...]) -> tuple[float, float]:
 def _judge(
     source: dict[str, float], image: np.ndarray, noise: np.ndarray, wcs: WCS, beam: RestoringBeam, sigma: float
 ) -> dict[str, object] | None:
-    """Row of the catalogue for one of Aegean's components; None at the rim, and for what the noise map does not support."""
+    """Catalog row for one of Aegean's components; None at the rim, or if the noise map does not support it."""
     ra, dec, peak, flux = source["ra"], source["dec"], source["peak_flux"], source["int_flux"]
     if not np.isfinite([ra, dec, peak]).all():
         return None
@@ -133,7 +134,7 @@ def _judge(
         peak = flux = brightest
         major, minor, pa = beam.major_deg, beam.minor_deg, beam.pa_deg
     snr = peak / rms
-    if not snr >= 0.9 * sigma:  # the brightest pixel was above sigma; the peak of a good fit is at most a little below
+    if not snr >= 0.9 * sigma:  # the brightest pixel was above sigma, so a good fit's peak is at most slightly below it
         return None
     peak_err, flux_err, ra_err, dec_err = condon_errors(peak, flux, rms, (major, minor, pa), (beam.major_deg, beam.minor_deg))
     return {
@@ -160,8 +161,8 @@ def condon_errors(
 ) -> tuple[float, float, float, float]:
     """Errors of a fitted elliptical Gaussian in noise that is correlated like the beam (Condon 1997, PASP 109, 166).
 
-    Equations 40-42 with the exponents of eq. 41: 3/2, 3/2 for the amplitude; 5/2, 1/2 along the major and 1/2, 5/2 along the
-    minor axis. A source of the beam's shape has a peak error equal to the noise.
+    Equations 40-42, with the exponents of eq. 41: 3/2, 3/2 for the amplitude; 5/2, 1/2 along the major axis; 1/2, 5/2
+    along the minor axis. A source of the beam's shape has a peak error equal to the noise.
 
     Args:
         peak, noise: Jy/beam. ``flux``: integrated, Jy.
@@ -169,7 +170,8 @@ def condon_errors(
         beam_deg: FWHM of the restoring beam.
 
     Returns:
-        Errors of peak (Jy/beam), integrated flux (Jy), position in right ascension (degrees on the sky) and declination.
+        Errors of peak (Jy/beam), integrated flux (Jy), position in right ascension (degrees on the sky) and
+        declination.
     """
     major, minor, pa = shape_deg
     beam2 = beam_deg[0] * beam_deg[1]
@@ -187,7 +189,7 @@ def condon_errors(
 
 
 def source_name(ra_deg: float, dec_deg: float) -> str:
-    """Name from a position, truncated as the IAU wants.
+    """Name from a position, truncated (not rounded) by the IAU's rule.
 
     >>> source_name(128.72870, 55.57252)
     'DSA J083454.8+553421'
@@ -200,21 +202,22 @@ def source_name(ra_deg: float, dec_deg: float) -> str:
 
 
 def match_radius_arcsec(beam_major_deg: float = 0.0) -> float:
-    """Radius within which a found source is a catalogue's: 10 arcsec, or half of the beam's major axis where that is more."""
+    """Radius for matching detections with a catalog: 10 arcsec, or half the beam's major axis if that is larger."""
     return max(MATCH_RADIUS_ARCSEC, beam_major_deg * 1800.0)
 
 
 def crossmatch(found: pd.DataFrame, catalog: pd.DataFrame, radius_arcsec: float) -> pd.DataFrame:
-    """Pairs of mutual nearest neighbours within a radius.
+    """Pairs of mutual nearest neighbors within a radius.
 
     Args:
-        found: with ``name``, ``ra_deg``, ``dec_deg``, ``flux_jy``.
-        catalog: with the same columns.
+        found: columns ``name``, ``ra_deg``, ``dec_deg``, ``flux_jy``.
+        catalog: the same columns.
         radius_arcsec: largest separation.
 
     Returns:
-        One row per pair: ``found_index``, ``catalog_index`` (row labels), ``name``, ``catalog_name``, ``separation_arcsec``,
-        ``ra_offset_arcsec`` (on the sky), ``dec_offset_arcsec`` (found minus catalogue), ``flux_ratio`` (found / catalogue).
+        One row per pair: ``found_index``, ``catalog_index`` (row labels), ``name``, ``catalog_name``,
+        ``separation_arcsec``, ``ra_offset_arcsec`` (on the sky), ``dec_offset_arcsec`` (found minus catalog),
+        ``flux_ratio`` (found / catalog).
     """
     columns = [
         "found_index",

@@ -1,15 +1,15 @@
-"""The mosaic's pixel grid: projection, centre, size, and the part of it that a tile covers.
+"""The mosaic's pixel grid: projection, center, size, and the part of it that a tile covers.
 
-A strip of constant declination is mapped with the conformal conic projection (FITS ``COO``) whose standard parallel is the
-strip's own declination: the scale is the same along the whole strip and the same in both directions, and 1.7 deg off the
-parallel it is 0.045 % off, whatever the range of right ascension. SIN would squeeze the ends of a strip of 20 deg by 1.5 %
-and turn north by up to 10 deg. North is up in the sense that the position angle of the restoring beam, counted from the
-local north, is the same along the strip, as it is from tile to tile of a drift scan.
+A strip of constant declination is mapped with the conformal conic projection (FITS ``COO``), with the strip's
+declination as the standard parallel. The scale is then the same along the whole strip and in both directions, and 1.7
+deg off the parallel it is off by 0.045 %, whatever the range of right ascension. SIN would squeeze the ends of a strip
+of 20 deg by 1.5 % and turn north by up to 10 deg. The position angle of the restoring beam, counted from the local
+north, is the same along the strip, as it is from tile to tile of a drift scan.
 
-A strip of many hours is a wide fan in that projection, mostly empty; there Mercator (``MER``) is used, also conformal, with
-its nominal scale on the strip's declination: pixels are then larger or smaller by ``tan(dec) * offset`` (4 % at 1.7 deg off
-the centre at declination 54.6) and a reader that needs the beam in pixels must take the local scale.
-What does not belong here: moving pixels (`_kernels`).
+In that projection a strip of many hours is a wide fan, mostly empty. Such strips use Mercator (``MER``), also
+conformal, with its nominal scale on the strip's declination. Pixels are then larger or smaller by ``tan(dec) * offset``
+(4 % at 1.7 deg off the center at declination 54.6), and a reader that needs the beam in pixels must take the local
+scale.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dsa110_assets.common.directions import circular_mean_rad
 from dsa110_assets.mosaicking.tiles import TileImage
 
 MAX_CONIC_SPAN_DEG = 45.0
-"""Widest range of right ascension times sin(declination) that is mapped conically (about 3.7 h at declination 54.6)."""
+"""Widest range of right ascension times sin(declination) for the conic projection (about 3.7 h at declination 54.6)."""
 _MIN_STANDARD_PARALLEL_DEG = 1.0
 _RIM_POINTS = 33
 
@@ -42,7 +42,10 @@ class Window:
 
 @dataclass(frozen=True)
 class MosaicGrid:
-    """A pixel grid. ``wcs``: celestial, two axes. ``shape``: (rows, columns). ``cell_arcsec``: nominal pixel size on the strip."""
+    """A pixel grid.
+
+    ``wcs``: celestial, two axes. ``shape``: (rows, columns). ``cell_arcsec``: nominal pixel size on the strip.
+    """
 
     wcs: WCS
     shape: tuple[int, int]
@@ -51,12 +54,12 @@ class MosaicGrid:
 
     @property
     def turn_px(self) -> float | None:
-        """Columns of a full turn in right ascension where the grid is cylindrical, else None."""
+        """Columns of a full turn in right ascension if the grid is cylindrical, else None."""
         return abs(360.0 / float(self.wcs.wcs.cdelt[0])) if self.projection == "MER" else None
 
 
 def centre_of(ra_deg: Sequence[float], dec_deg: Sequence[float]) -> tuple[float, float]:
-    """Centre of a strip in degrees: circular mean of right ascension (pitfall 8), mid-range declination.
+    """Center of a strip in degrees: circular mean of right ascension (pitfall 8), mid-range declination.
 
     >>> [round(float(value), 2) for value in centre_of([350.0, 5.0, 10.0], [54.0, 54.0, 54.2])]
     [1.73, 54.1]
@@ -97,7 +100,7 @@ def choose_grid(tiles: Sequence[TileImage], cell_arcsec: float) -> MosaicGrid:
 
 
 def windows_of(tile: TileImage, grid: MosaicGrid) -> list[Window]:
-    """The parts of the grid that a tile covers: one, or two where a cylindrical grid is cut at its seam."""
+    """The parts of the grid that a tile covers: one, or two if the tile crosses the seam of a cylindrical grid."""
     x, y = grid.wcs.wcs_world2pix(*_rim(tile), 0)
     y0, y1 = max(int(np.floor(y.min())), 0), min(int(np.ceil(y.max())) + 1, grid.shape[0])
     ranges = [(x.min(), x.max())]
@@ -110,10 +113,10 @@ def windows_of(tile: TileImage, grid: MosaicGrid) -> list[Window]:
 
 
 def pixel_map(grid: MosaicGrid, window: Window, tile_wcs: WCS, step: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Tile pixel coordinates (0-based x, y) at every ``step``-th mosaic pixel of a window, one node beyond its far ends.
+    """Tile pixel coordinates (0-based x, y) at every ``step``-th mosaic pixel of a window, and one node beyond.
 
-    Between nodes the map is interpolated linearly: its second derivative is about tan(dec) * cell, so 16 pixels of 3 arcsec
-    apart the error is below 1e-3 pixel.
+    Interpolate linearly between nodes. The map's second derivative is about tan(dec) * cell, so the error is below 1e-3
+    pixel for nodes 16 pixels of 3 arcsec apart.
     """
     rows = window.y0 + step * np.arange((window.y1 - window.y0 - 1) // step + 2)
     columns = window.x0 + step * np.arange((window.x1 - window.x0 - 1) // step + 2)
@@ -134,7 +137,7 @@ def _rim(tile: TileImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _middle(tiles: Sequence[TileImage]) -> tuple[float, float]:
-    """Mid-point of a strip: the circular mean, then the middle of the range around it, which long nights need."""
+    """Midpoint of a strip: the middle of the range around the circular mean. Long nights need the second step."""
     ra0, dec0 = centre_of([tile.ra_deg for tile in tiles], [tile.dec_deg for tile in tiles])
     offsets = _wrap(np.array([tile.ra_deg for tile in tiles]) - ra0)
     return float(np.mod(ra0 + (offsets.min() + offsets.max()) / 2, 360.0)), dec0

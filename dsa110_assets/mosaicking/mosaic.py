@@ -1,13 +1,13 @@
 """The mosaic of a declination strip: inverse-variance weighted mean of tiles corrected for the primary beam.
 
-At each pixel ``S = sum(w I / P) / sum(w)`` with ``w = P**2 / rms**2`` over the tiles, ``P`` the tile's drift-averaged power
-beam, ``I`` its restored image in apparent flux. The weights are inverse variances and stay so: the noise is
-``1 / sqrt(sum(w))`` (pitfall 15). Each tile is moved straight into the window of the mosaic that it covers and added to two
-sums, so memory is that of one tile and of the sums, which lie on disk above `SUMS_IN_MEMORY_BYTES`.
+At each pixel ``S = sum(w I / P) / sum(w)`` over the tiles, with ``w = P**2 / sigma**2``, ``P`` the tile's
+drift-averaged power beam, ``I`` its restored image in apparent flux and ``sigma`` its noise. The weights stay inverse
+variances: the mosaic's noise is ``1 / sqrt(sum(w))`` (pitfall 15). Each tile is added directly to two sums, in the
+window of the mosaic that it covers. Memory is that of one tile and of the sums; sums above `SUMS_IN_MEMORY_BYTES` lie
+on disk.
 
-The tiles' images are interpolated with a windowed sinc, which keeps noise and peaks; see `_kernels`. Beams and weights are
-smooth and interpolated linearly. Tiles whose restoring beams differ are first convolved to the smallest common one.
-What does not belong here: choosing tiles (`tiles`), publishing and registering the mosaic.
+Tile images are interpolated with a windowed sinc, which keeps noise and peaks; see `_kernels`. Beams and weights are
+smooth and are interpolated linearly. Tiles whose restoring beams differ are first convolved to the smallest common one.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from dsa110_assets.strips import TOLERANCE_DEG
 
 MOSAIC_SUFFIXES = ("image", "noise", "weight", "coverage")
 BEAM_TOLERANCE = 0.005
-"""Restoring beams that differ by less than this fraction of their width are not convolved; their mean is recorded."""
+"""Do not convolve if restoring beams differ by less than this fraction of their width; record their mean."""
 BEAM_OUTLIER = 1.5
-"""A tile whose beam is wider than this many times the median is left out: the whole mosaic would be smeared to it."""
+"""Leave out a tile whose beam is wider than this many times the median: it would smear the whole mosaic."""
 NOISE_OUTLIER = 3.0
-"""A tile whose pixels scatter more than this many times its header's noise is left out: its weights are not to be believed."""
+"""Leave out a tile whose pixels scatter by more than this many times its header's noise: its weights are wrong."""
 SUMS_IN_MEMORY_BYTES = 2 << 30
 _MAP_STEP_PX = 16
 _ROWS_PER_TASK = 128
@@ -52,15 +52,15 @@ SNR_SCATTER_LIMITS = (0.85, 1.15)
 
 @dataclass(frozen=True)
 class MosaicReport:
-    """What was combined and what came out.
+    """A finished mosaic: its inputs, files and figures.
 
     ``name``, ``directory``: the files are ``products.image_path(directory, name, suffix)`` for `MOSAIC_SUFFIXES`.
-    ``preview``, ``small_preview``: PNG files. ``tiles``: observations combined, in order of time. ``rejected``: observation
-    -> why it was left out. ``start_mjd``, ``mid_mjd``, ``end_mjd``: UTC. ``ra_deg``, ``dec_deg``: ICRS centre of the strip.
-    ``shape``: (rows, columns). ``cell_arcsec``, ``projection``: see `grid`. ``beam``: restoring beam of the mosaic.
-    ``convolved``: whether tiles were convolved to it. ``noise_min_jy_per_beam``, ``noise_median_jy_per_beam``: of the noise
-    map. ``snr_scatter``: robust scatter of image / noise, 1 when the noise map tells the truth. ``area_deg2``: area with
-    data. ``max_coverage``: most tiles on one pixel. ``duration_s``: wall-clock time.
+    ``preview``, ``small_preview``: PNG files. ``tiles``: observations combined, in order of time. ``rejected``:
+    observation -> why it was left out. ``start_mjd``, ``mid_mjd``, ``end_mjd``: UTC. ``ra_deg``, ``dec_deg``: ICRS
+    center of the strip. ``shape``: (rows, columns). ``cell_arcsec``, ``projection``: see `grid`. ``beam``: restoring
+    beam of the mosaic. ``convolved``: whether tiles were convolved to it. ``noise_min_jy_per_beam``,
+    ``noise_median_jy_per_beam``: of the noise map. ``snr_scatter``: robust scatter of image / noise, 1 if the noise map
+    is right. ``area_deg2``: area with data. ``max_coverage``: most tiles on one pixel. ``duration_s``: wall-clock time.
     """
 
     name: str
@@ -87,7 +87,7 @@ class MosaicReport:
     duration_s: float
 
     def figures(self) -> dict[str, float | int | str]:
-        """Named numbers and words, units in the names."""
+        """Named figures of the mosaic, units in the names."""
         return {
             "declination_deg": self.dec_deg,
             "area_deg2": self.area_deg2,
@@ -101,8 +101,8 @@ class MosaicReport:
         }
 
     def verdicts(self) -> list[Verdict]:
-        """Whether the noise map tells the truth."""
-        reason = "robust scatter of image over noise map; 1 when the map tells the truth"
+        """Verdict on the noise map."""
+        reason = "robust scatter of image over noise map; 1 if the noise map is right"
         return [Verdict.judge("snr_scatter", self.snr_scatter, *SNR_SCATTER_LIMITS, reason)]
 
 
@@ -130,18 +130,18 @@ def make_mosaic(
     """Combine the tiles of one declination strip into ``out_dir/name-{image,noise,weight,coverage}.fits`` and previews.
 
     Args:
-        tiles: of one strip, each observation once, any order.
-        out_dir: directory to write into, made when it does not exist; the caller publishes it.
+        tiles: tiles of one strip, each observation once, in any order.
+        out_dir: directory to write into, created if missing. The caller publishes it.
         name: name of the mosaic.
         provenance: ``code_version``, ``config_hash`` and further entries for the headers; see `writing.mosaic_header`.
         cell_arcsec: pixel size; None takes the tiles' own (the median).
-        declination_tolerance_deg: largest distance of a tile's centre from the strip's declination.
+        declination_tolerance_deg: largest distance of a tile's center from the strip's declination.
         threads: 0 means all cores.
-        beam_cutoff: tiles add nothing where their drift-averaged beam is below this; a pixel without any tile is NaN.
+        beam_cutoff: tiles add nothing where their drift-averaged beam is below this. A pixel without any tile is NaN.
         sums_in_memory_bytes: a larger mosaic keeps its sums in files of ``out_dir`` while it is made.
 
     Raises:
-        MosaicError: no tile or tiles of several strips, a tile that cannot be read, or nothing left to combine.
+        MosaicError: no tiles, tiles of several strips, a tile that cannot be read, or nothing left to combine.
     """
     began = time.perf_counter()
     check_one_strip(tiles, declination_tolerance_deg)
@@ -165,13 +165,24 @@ def make_mosaic(
             else:
                 rejected[tile.group_id] = reason
         if not used:
-            reasons = "; ".join(f"{group}: {reason}" for group, reason in rejected.items())
+            reasons = "; ".join(f"{group_id}: {reason}" for group_id, reason in rejected.items())
             raise MosaicError(name, f"no tile could be used ({reasons})", "make the tiles' images again")
-        return _write(name, out_dir, used, rejected, grid, sums, beam, convolved, provenance, began)
+        return _write(
+            name,
+            out_dir,
+            used,
+            rejected,
+            grid=grid,
+            sums=sums,
+            beam=beam,
+            convolved=convolved,
+            provenance=provenance,
+            began=began,
+        )
 
 
 def _without_beam_outliers(tiles: Sequence[TileImage]) -> tuple[list[TileImage], dict[str, str]]:
-    """Leave out tiles whose beam is much wider than the others'."""
+    """Tiles without those whose beam is much wider than the others', and why those were left out."""
     typical = float(np.median([tile.beam.major_deg for tile in tiles]))
     rejected = {
         tile.group_id: f"restoring beam of {tile.beam.major_deg * 3600:.1f} arcsec, median {typical * 3600:.1f} arcsec"
@@ -189,7 +200,7 @@ def _target_beam(beams: Sequence[RestoringBeam]) -> tuple[RestoringBeam, bool]:
 
 @contextmanager
 def _sums_for(grid: MosaicGrid, out_dir: Path, in_memory_bytes: int) -> Generator[_Sums]:
-    """Sums of the grid's shape, zero; in memory while they are small, else in files that are removed at the end."""
+    """Sums of the grid's shape, set to zero: in memory if they are small, else in files that are removed at the end."""
     if grid.shape[0] * grid.shape[1] * 10 <= in_memory_bytes:
         yield _Sums(np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.uint16))
         return
@@ -206,7 +217,7 @@ def _sums_for(grid: MosaicGrid, out_dir: Path, in_memory_bytes: int) -> Generato
 
 
 def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: RestoringBeam, cutoff: float, threads: int) -> str | None:
-    """Add one tile to the sums; returns why it was not added, None when it was."""
+    """Add one tile to the sums. Return None, or the reason why it was not added."""
     from dsa110_assets.mosaicking._kernels import accumulate_rows, interpolation_table
 
     image, pb, weight = (tile.plane(suffix) for suffix in ("image", "pb", "weight"))
@@ -223,12 +234,13 @@ def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: RestoringB
     if not 0.5 < weight_noise / tile.noise_jy_per_beam < 2.0:
         raise MosaicError(
             tile.path("weight"),
-            f"weights say a noise of {weight_noise:.3g} Jy/beam, the header {tile.noise_jy_per_beam:.3g}: they are not inverse variances",
+            f"the weights imply a noise of {weight_noise:.3g} Jy/beam, the header has {tile.noise_jy_per_beam:.3g}: "
+            "the weights are not inverse variances",
             "make the tile's image again",
         )
     scatter = robust_sigma(image[sample][seen])
     if scatter > NOISE_OUTLIER * weight_noise:
-        return f"pixels scatter by {scatter:.3g} Jy/beam, the weights say {weight_noise:.3g}"
+        return f"pixels scatter by {scatter:.3g} Jy/beam, the weights imply {weight_noise:.3g}"
     if largest_difference([tile.beam], target) > 1e-4:
         image, invalid = convolve_to_beam(image, tile.cell_arcsec / 3600.0, tile.beam, target, threads=threads)
         weight[invalid] = 0.0
@@ -236,7 +248,7 @@ def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: RestoringB
         if not seen.any():
             return "no pixel with data after the convolution to the common beam"
         after = robust_sigma(image[sample][seen])
-        if scatter > 0 and after > 0:  # noise in Jy/beam changes with the beam, by a factor that only the image knows
+        if scatter > 0 and after > 0:  # noise in Jy/beam changes with the beam; only the image gives the factor
             weight *= np.float32((scatter / after) ** 2)
     table, tile_wcs = interpolation_table(), tile.wcs()
     for window in windows_of(tile, grid):
@@ -260,6 +272,7 @@ def _write(
     out_dir: Path,
     used: Sequence[TileImage],
     rejected: Mapping[str, str],
+    *,
     grid: MosaicGrid,
     sums: _Sums,
     beam: RestoringBeam,
@@ -267,14 +280,14 @@ def _write(
     provenance: Mapping[str, str],
     began: float,
 ) -> MosaicReport:
-    """Turn the sums into files, cut to the part with data."""
+    """Write the mosaic's files from the sums, cut to the part with data."""
     y0, y1, x0, x1 = _box_with_data(sums.weight)
     if y1 <= y0:
         raise MosaicError(name, "no pixel with data", "make the tiles' images again")
     shape = (y1 - y0, x1 - x0)
     header = mosaic_header(grid, (y0, x0), shape, beam, used, provenance)
-    for group, reason in rejected.items():
-        header.add_history(f"REJECTED {group}: {reason}")
+    for group_id, reason in rejected.items():
+        header.add_history(f"REJECTED {group_id}: {reason}")
     paths = {suffix: image_path(out_dir, name, suffix) for suffix in MOSAIC_SUFFIXES}
     preview = PreviewPixels(shape)
     stride = max(1, int(np.sqrt(shape[0] * shape[1] / _SAMPLE_PIXELS)))

@@ -1,7 +1,4 @@
-"""What a mosaic is made of: the images of one tile on disk, and the choice of the tiles that belong together.
-
-What does not belong here: pixels (`mosaic`) and the names of files (`products`).
-"""
+"""The inputs of a mosaic: the images of one tile on disk, and the check that tiles belong together."""
 
 from __future__ import annotations
 
@@ -27,10 +24,11 @@ TILE_SUFFIXES = ("image", "pb", "weight")
 class TileImage:
     """One tile's images, described by their headers; opening one reads no pixels.
 
-    ``group_id``: the observation. ``directory``, ``name``: the files are ``products.image_path(directory, name, suffix)``
-    for `TILE_SUFFIXES`. ``start_mjd``, ``mid_mjd``, ``end_mjd``: UTC. ``ra_deg``, ``dec_deg``: ICRS centre of the image, the
-    meridian point at mid-tile. ``shape``: (rows, columns). ``cell_arcsec``: pixel size. ``beam``: restoring beam.
-    ``noise_jy_per_beam``: measured noise before primary beam correction. ``frequency_hz``: at which its fluxes are quoted.
+    ``group_id``: the observation. ``directory``, ``name``: the files are ``products.image_path(directory, name,
+    suffix)`` for `TILE_SUFFIXES`. ``start_mjd``, ``mid_mjd``, ``end_mjd``: UTC. ``ra_deg``, ``dec_deg``: ICRS center of
+    the image, the meridian point at mid-tile. ``shape``: (rows, columns). ``cell_arcsec``: pixel size. ``beam``:
+    restoring beam. ``noise_jy_per_beam``: measured noise before primary beam correction. ``frequency_hz``: frequency at
+    which its fluxes are quoted.
     """
 
     group_id: str
@@ -110,7 +108,7 @@ class TileImage:
         """Pixels of one image, shape (rows, columns), native float32 (pitfall 9).
 
         Raises:
-            MosaicError: the image has not the shape of the restored image.
+            MosaicError: the image does not have the shape of the restored image.
             ProductVerificationError: the file cannot be read, or is not one plane.
         """
         pixels, _ = read_plane(self.path(suffix), memmap=True)
@@ -120,15 +118,15 @@ class TileImage:
 
 
 def check_one_strip(tiles: Sequence[TileImage], declination_tolerance_deg: float) -> None:
-    """Refuse an empty choice, an observation given twice, and tiles of different declination strips (pitfall 15).
+    """Refuse an empty selection, an observation given twice, and tiles of different declination strips (pitfall 15).
 
     Raises:
-        MosaicError: says which.
+        MosaicError: names the tiles at fault.
     """
     if not tiles:
         raise MosaicError("mosaic", "there are no tiles", "select an interval in which tiles were imaged")
-    groups = [tile.group_id for tile in tiles]
-    repeated = sorted({group for group in groups if groups.count(group) > 1})
+    group_ids = [tile.group_id for tile in tiles]
+    repeated = sorted({group_id for group_id in group_ids if group_ids.count(group_id) > 1})
     if repeated:
         raise MosaicError("mosaic", f"tiles given twice: {', '.join(repeated)}", "give each observation once")
     lowest, highest = min(tiles, key=lambda t: t.dec_deg), max(tiles, key=lambda t: t.dec_deg)

@@ -18,7 +18,7 @@ from dsa110_assets.mosaicking.tiles import TileImage
 from dsa110_assets.times import mjd_to_datetime
 
 _HIGHEST_SIGMA = 10.0
-"""White of a preview, or what 0.3 % of the pixels exceed."""
+"""S/N that a preview shows white, unless more than 0.3 % of the pixels exceed it."""
 _KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")
 _PROVENANCE_KEYWORDS = {"code_version": "DSACODE", "config_hash": "DSACONF"}
 
@@ -31,10 +31,11 @@ def mosaic_header(
     tiles: Sequence[TileImage],
     provenance: Mapping[str, str],
 ) -> fits.Header:
-    """Two-dimensional header of a mosaic cut from a grid at ``corner`` (row, column). BUNIT is the writer's.
+    """Two-dimensional header of a mosaic cut from a grid at ``corner`` (row, column). The file's writer adds BUNIT.
 
-    ``provenance``: ``code_version`` and ``config_hash`` become DSACODE and DSACONF, as in tile images; other entries whose name
-    is a FITS keyword become that keyword, the rest HISTORY lines. The tiles are listed in HISTORY, one line each.
+    ``provenance``: ``code_version`` and ``config_hash`` become DSACODE and DSACONF, as in tile images. An entry whose
+    name is a FITS keyword becomes that keyword; the rest become HISTORY lines. HISTORY also lists the tiles, one line
+    each.
     """
     header = fits.Header()
     header["SIMPLE"] = True
@@ -75,7 +76,7 @@ def mosaic_header(
 
 
 class PreviewPixels:
-    """Collects a shrunken mosaic while its rows pass by: the largest S/N of each block of pixels, so that sources stay visible."""
+    """A shrunken mosaic, collected row by row: each block's largest S/N, so that sources stay visible."""
 
     def __init__(self, shape: tuple[int, int], longest_side_px: int = 1600) -> None:
         self.factor = max(1, int(np.ceil(max(shape) / longest_side_px)))
@@ -84,7 +85,7 @@ class PreviewPixels:
         self._lines: list[NDArray[np.float32]] = []
 
     def add(self, snr: NDArray[np.float32]) -> None:
-        """Add rows of S/N, NaN outside of the mosaic."""
+        """Add rows of S/N, NaN outside the mosaic."""
         self._pending.append(snr)
         if sum(len(rows) for rows in self._pending) >= self.factor:
             rows = np.concatenate(self._pending)
@@ -93,7 +94,7 @@ class PreviewPixels:
             self._pending = [rows[whole:]]
 
     def pixels(self) -> NDArray[np.float32]:
-        """The shrunken mosaic, south up first, NaN outside."""
+        """The shrunken mosaic, southernmost row first, NaN outside."""
         rest = np.concatenate(self._pending) if self._pending else np.empty((0, self._width), np.float32)
         if len(rest):
             self._pending = []
@@ -110,7 +111,7 @@ class PreviewPixels:
 def write_previews(
     pixels: NDArray[np.float32], grid: MosaicGrid, corner: tuple[int, int], factor: int, title: str, path: Path, small: Path
 ) -> None:
-    """Draw a shrunken S/N map with coordinates to ``path``, and bare and of at most `LIMIT_BYTES` to ``small``."""
+    """Draw a shrunken S/N map with coordinates to ``path``, and without, at most `LIMIT_BYTES` large, to ``small``."""
     finite = pixels[np.isfinite(pixels)]
     norm = noise_stretch(max(float(np.percentile(finite, 99.7)), _HIGHEST_SIGMA) if finite.size else _HIGHEST_SIGMA)
     height, width = pixels.shape

@@ -1,4 +1,4 @@
-"""Mosaics of channels: the same machinery, at each channel's frequency, or none at all."""
+"""Mosaics of channels: like that of the whole band at each channel's frequency, or none at all."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,10 @@ FREQUENCIES_HZ = (1.35e9, 1.45e9)
 
 
 def write_strip(directory, frequencies_hz=(FREQUENCIES_HZ,) * 3):
-    """Tiles with an image of the whole band and of channels; ``frequencies_hz`` of each tile, None for a channel without data."""
+    """Tiles with an image of the whole band and of channels.
+
+    ``frequencies_hz``: the channels of each tile, None for a channel without data.
+    """
     made = []
     for i, of_tile in enumerate(frequencies_hz):
         truth = TileTruth(180.0 + i * DRIFT_DEG, size=192, cell_arcsec=50.0, start_mjd=FIRST_MJD + i * 309.2376 / 86400)
@@ -47,20 +50,20 @@ def test_channel_mosaics_have_the_true_flux_at_each_frequency(tmp_path):
     assert set(fluxes["mosaic_name"]) == {"m"}
     true = fluxes["reference_jy"] * (fluxes["frequency_hz"] / 1.4e9) ** fluxes["alpha"]
     assert np.all(np.abs(fluxes["flux_jy"] - true) < 4 * np.hypot(fluxes["flux_err_jy"], 0.003 * true))
-    # with the wrong channel they are not
+    # the comparison must fail with the frequency of the other channel
     other = fluxes["reference_jy"] * (fluxes["frequency_hz"][::-1].to_numpy() / 1.4e9) ** fluxes["alpha"]
     assert not np.all(np.abs(fluxes["flux_jy"] - other) < 4 * np.hypot(fluxes["flux_err_jy"], 0.003 * true))
 
 
 def test_a_mosaic_takes_the_frequency_at_which_its_tiles_quote_fluxes(tmp_path):
-    """What is flagged moves the mean frequency of the data, not that of the fluxes."""
+    """Flags move the mean frequency of the data, but not the frequency at which fluxes are quoted."""
     (tile,) = write_strip(tmp_path, [FREQUENCIES_HZ])
     with fits.open(tile.path("image"), mode="update") as hdus:
         hdus[0].header["DSAREFHZ"] = 1.4e9
     assert TileImage.of(tile.directory, tile.name).frequency_hz == 1.4e9
 
 
-def test_tiles_of_other_channels_share_none(tmp_path):
+def test_tiles_with_different_channels_share_none(tmp_path):
     plain = write_strip(tmp_path / "plain", [(), ()])
     assert shared_channels(plain) == ({}, "")
     assert make_channel_mosaics(plain, tmp_path, "m", provenance={}) == ((), "")

@@ -1,4 +1,4 @@
-"""Bringing images to a wider beam, against astropy's convolution."""
+"""Convolution to a wider beam, compared with astropy's."""
 
 import numpy as np
 from astropy.convolution import Gaussian2DKernel, convolve_fft
@@ -31,7 +31,7 @@ def test_convolution_equals_astropys():
     np.testing.assert_allclose(after[~invalid], peer[~invalid], atol=2e-3)
 
 
-def test_missing_pixels_spoil_only_their_surroundings():
+def test_missing_pixels_invalidate_only_their_surroundings():
     image = np.zeros((120, 120), np.float32)
     image[60, 60] = np.nan
     after, invalid = convolve_to_beam(

@@ -1,4 +1,4 @@
-"""Blind source finding against injected sources, Condon's formulas and astropy's own matching."""
+"""Blind source finding, compared with injected sources, Condon's formulas and astropy's matching."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ CELL_DEG = 3.0 / 3600
 
 @pytest.fixture(scope="module")
 def field(tmp_path_factory):
-    """A piece of a conic mosaic off its centre: 64 sources of 3 to 100 sigma on a jittered grid, one of them at the rim."""
+    """A piece of a conic mosaic off its center: 64 sources of 3 to 100 sigma on a jittered grid, one at the rim."""
     directory = tmp_path_factory.mktemp("field")
     rng = np.random.default_rng(11)
     size = 640
@@ -55,7 +55,7 @@ def test_sources_are_complete_and_pure_above_the_threshold(field):
     _, truth, found = field
     assert tuple(found.columns) == SOURCE_COLUMNS
     pairs = crossmatch(found, truth, 12.0)
-    assert len(pairs) == len(found), "nothing was found that is not there"
+    assert len(pairs) == len(found), "a detection is not a source"
     matched = set(pairs["catalog_index"])
     bright = truth.index[(truth["flux_jy"] > 9 * NOISE_JY) & (truth.index != 0)]
     assert matched.issuperset(bright)
@@ -63,7 +63,7 @@ def test_sources_are_complete_and_pure_above_the_threshold(field):
     assert found["fit_ok"].all()
 
 
-def test_positions_and_fluxes_have_no_bias_and_honest_errors(field):
+def test_positions_and_fluxes_have_no_bias_and_correct_errors(field):
     _, truth, found = field
     pairs = crossmatch(found, truth, 12.0)
     ours, theirs = found.loc[pairs["found_index"]], truth.loc[pairs["catalog_index"]]
@@ -78,7 +78,7 @@ def test_positions_and_fluxes_have_no_bias_and_honest_errors(field):
         "ra": pairs["ra_offset_arcsec"].to_numpy() / 3600 / ours["ra_err_deg"].to_numpy(),
         "dec": pairs["dec_offset_arcsec"].to_numpy() / 3600 / ours["dec_err_deg"].to_numpy(),
     }
-    for name, pull in pulls.items():  # 4 sigma of what some 50 sources allow
+    for name, pull in pulls.items():  # 4 sigma for some 50 sources
         assert abs(np.mean(pull)) < 4 / np.sqrt(len(pull)), name
         assert 0.6 < np.std(pull) < 1.5, name
 
@@ -98,13 +98,13 @@ def test_errors_of_a_point_source_are_condons():
     assert ra_err == pytest.approx(beam[1] / np.sqrt(8 * np.log(2)) / 50, rel=0.1)
 
 
-def test_a_search_that_does_not_end_is_stopped(field):
+def test_a_search_past_its_time_limit_is_stopped(field):
     (image, noise), _, _ = field
     with pytest.raises(ChildFailedError, match="did not end within"):
         find_sources(image, noise, timeout_s=0.05)
 
 
-def test_a_search_that_dies_says_why(field, tmp_path):
+def test_a_search_that_dies_reports_why(field, tmp_path):
     (image, _), _, _ = field
     broken = tmp_path / "noise.fits"
     broken.write_bytes(b"SIMPLE  = nonsense")

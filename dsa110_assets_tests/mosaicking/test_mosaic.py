@@ -1,4 +1,4 @@
-"""Mosaics against simulated truth, a closed form, and `reproject`."""
+"""Mosaics compared with simulated truth, a closed form, and `reproject`."""
 
 from dataclasses import replace
 
@@ -107,7 +107,7 @@ def test_two_constant_tiles_give_the_closed_form(tmp_path):
         y, x = np.mgrid[: truth.size, : truth.size].astype(float)
         pb = drifting_beam(truth, *tile_wcs(truth).wcs_pix2world(x.ravel(), y.ravel(), 0)).reshape(y.shape)
         tiles.append(write_tile(tmp_path, replace(truth, noise_jy=truth.noise_jy), [], 0, image=level * pb + 0.0))
-    # a constant sky has no scatter but the beam's; the header's noise is far below it and would look like a broken tile
+    # a constant sky scatters only by the beam, far above the header's noise: raise that, or the tile would look broken
     for tile in tiles:
         for suffix in ("image", "pb", "weight"):
             with fits.open(tile.path(suffix), mode="update") as hdus:
@@ -143,7 +143,7 @@ def test_agrees_with_reproject_and_coadd(bright_strip):
     same = np.isfinite(peer) & (data["noise"] < 2 * report.noise_median_jy_per_beam)
     assert same.sum() > 0.85 * np.isfinite(data["image"]).sum()
     difference = (data["image"] - peer)[same]
-    # sources of up to 3 Jy, sampled by four pixels: a cubic spline is wrong by 1.4e-3 of the peak along each axis
+    # sources of up to 3 Jy, four pixels wide: a cubic spline is wrong by 1.4e-3 of the peak along each axis
     assert np.abs(difference).max() < 3.0 * 2 * 1.4e-3
     assert mad_std(difference) < 0.25 * report.noise_median_jy_per_beam
 
@@ -158,7 +158,7 @@ def test_a_single_tile_is_its_own_mosaic(tmp_path):
     assert report.tiles == (tile.group_id,)
 
 
-def test_different_restoring_beams_are_brought_to_a_common_one(tmp_path):
+def test_tiles_with_different_restoring_beams_are_convolved_to_a_common_one(tmp_path):
     beams = [(150.0, 120.0, 25.0), (170.0, 115.0, 40.0), (145.0, 130.0, 10.0)]
     source = (180.0 + DRIFT_DEG, 54.6, 3.0)
     tiles = [
@@ -181,7 +181,7 @@ def test_different_restoring_beams_are_brought_to_a_common_one(tmp_path):
     assert mad_std(snr) == pytest.approx(1.0, abs=0.05)
 
 
-def test_equal_beams_are_left_alone(bright_strip):
+def test_tiles_with_equal_beams_are_not_convolved(bright_strip):
     _, _, report = bright_strip
     assert not report.convolved
     assert (report.beam.major_deg * 3600, report.beam.minor_deg * 3600, report.beam.pa_deg) == pytest.approx((150.0, 120.0, 25.0))

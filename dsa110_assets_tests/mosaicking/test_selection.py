@@ -1,4 +1,4 @@
-"""Which tiles go together."""
+"""Which tiles may be combined."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from dsa110_assets.mosaicking import make_mosaic
 from dsa110_assets_tests.mosaicking.tile_files import strip
 
 
-def test_no_tile_and_a_tile_given_twice_are_refused(tmp_path):
+def test_an_empty_selection_and_a_tile_given_twice_are_refused(tmp_path):
     (tile,) = strip(tmp_path, 1, [], size=64)
     with pytest.raises(MosaicError, match="no tiles"):
         make_mosaic([], tmp_path, "none", provenance={})

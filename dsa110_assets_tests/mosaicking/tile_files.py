@@ -1,6 +1,6 @@
 """Tile images with known truth, written as FITS files: correlated noise, and sources seen through a drifting beam.
 
-The beam is written out here from the Airy formula, independently of the package, and so is the restored source.
+The beam (the Airy formula) and the restored source are written out here, independently of the package.
 """
 
 from dataclasses import dataclass
