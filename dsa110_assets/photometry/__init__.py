@@ -1,7 +1,8 @@
 """Forced photometry: flux densities at known positions in images and mosaics.
 
-Belongs here: the matched filter with the restoring beam, its errors and limits, blends, combining adjacent channels, and
-the flux tables. Does not belong here: finding sources (`mosaicking`), comparing epochs (`variability`), the registry.
+`forced` measures fluxes in one image with a matched filter. `adaptive` combines adjacent channels. `images` reads the
+files of tiles and mosaics. `tables` reads and writes tables. `positions` assigns positions to mosaics. What does not
+belong here: finding sources (`mosaicking`), comparing epochs (`variability`), and the registry.
 """
 
 from dsa110_assets.photometry.adaptive import ChannelImage, adaptive

@@ -1,4 +1,4 @@
-"""Compiled loops of the matched filter. Imported only when fluxes are measured; nothing here knows about the sky or files."""
+"""Compiled loops of the matched filter, imported only when fluxes are measured. They work in pixels only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ I64 = NDArray[np.int64]
 
 
 def _compile(function: Any) -> Any:
-    """Compile with a cache on disk where the installation allows one; numba refuses at once where it does not."""
+    """Compile with a cache on disk if the installation allows one; numba raises at once if it does not."""
     try:
         return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:
@@ -57,9 +57,10 @@ def _overlap_of_row(
     weighted: F64,
     scaled: F64,
 ) -> tuple[float, float]:
-    """Sums over the columns of a row of ``weighted`` times another source's beam, and of ``scaled`` times its beam widened by the noise.
+    """Two sums over the columns of a row, for the overlap with another source's beam.
 
-    The beam ends at ``q_max``, the widened one at three times that.
+    The first is of ``weighted`` times that beam, the second of ``scaled`` times the beam widened by the noise. The beam
+    ends at ``q_max``, the widened one at three times that.
     """
     first, last, _ = _row_range(a, b, c, dy, 3.0 * q_max, x0, right + 1)
     first = max(first, left)
@@ -108,9 +109,9 @@ def fit_groups(  # noqa: PLR0912
     coverage: F64,
     flags: I64,
 ) -> None:
-    """Weighted least squares of the fluxes of each group of overlapping beams; see `forced.measure` for the formulas.
+    """Fit the fluxes of each group of overlapping beams by weighted least squares; the formulas are in `forced`.
 
-    ``offsets``/``members``: groups in compressed form. Fills ``flux``, ``variance`` (of correlated noise), ``coverage``
+    ``offsets``/``members``: groups in compressed form. Fill ``flux``, ``variance`` (of correlated noise), ``coverage``
     (share of the beam's weight on valid pixels) and ``flags`` (1: array edge, 2: invalid pixels).
     """
     ny, nx = image.shape
@@ -149,7 +150,7 @@ def fit_groups(  # noqa: PLR0912
                 0.0,
                 0.0,
                 0.0,
-            )  # sums in registers: the arrays would be read and written at every pixel
+            )  # sums in registers; sums in the arrays would cost a read and a write at every pixel
             step_ratio, step_ratio_g = np.exp(-a), np.exp(-a * widened)
             for row in range(max(top, 0), min(bottom, ny - 1) + 1):
                 dy = row - y0
@@ -235,7 +236,7 @@ def _solve(
 
 @_compile
 def _median(values: F64, n: int) -> float:
-    """Upper median of the first ``n`` values, which are reordered: selection by halves, without branches that depend on a value."""
+    """Upper median of the first ``n`` values, which are reordered. No branch of the inner loops depends on a value."""
     low, high, wanted = 0, n - 1, n // 2
     while low < high:
         one, two, three = values[low], values[(low + high) // 2], values[high]
@@ -250,7 +251,7 @@ def _median(values: F64, n: int) -> float:
             high = below - 1
         elif below > low:
             low = below
-        else:  # nothing is below: put aside what equals the pivot
+        else:  # nothing is below the pivot: move the values equal to it to the front
             for i in range(low, high + 1):
                 value = values[i]
                 values[i] = values[below]

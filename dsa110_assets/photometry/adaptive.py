@@ -1,10 +1,8 @@
-"""Adaptive photometry: adjacent channels combined until the wanted signal-to-noise is reached.
+"""Adaptive photometry: combine adjacent channels until they reach the requested signal-to-noise.
 
-Belongs here: how channels become bins and bins become fluxes. Does not belong here: the fluxes of one image (`forced`).
-
-A bin's flux is the *weighted mean* of its channels' fluxes, weights 1/sigma^2 (pitfall 16: images in Jy/beam are averaged,
-never added up). The bins are cut by the *expected* signal-to-noise, full-band flux over the bin's error: cutting where the
-measured flux of the bin happens to exceed a threshold would select upward noise.
+A bin's flux is the *weighted mean* of its channels' fluxes, with weights 1/sigma^2 (pitfall 16: images in Jy/beam are
+averaged, never added up). A bin ends when its *expected* signal-to-noise, the full-band flux over the bin's error,
+reaches the target. Ending it when its measured flux exceeds a threshold would select upward noise.
 """
 
 from __future__ import annotations
@@ -25,7 +23,11 @@ from dsa110_assets.photometry.forced import PhotometryOptions, measure
 
 @dataclass(frozen=True)
 class ChannelImage:
-    """Image of one channel: ``image`` and ``noise`` (ny, nx) in Jy/beam, ``wcs``, ``beam``, centre ``frequency_hz``; ``beam_frame``: see `restoring_beam.pixel_forms`, None for the options'."""
+    """Image of one channel.
+
+    ``image``, ``noise``: Jy/beam, shape (ny, nx). ``wcs``: celestial. ``beam``: restoring beam. ``frequency_hz``:
+    center. ``beam_frame``: see `restoring_beam.pixel_forms`; None takes that of the options.
+    """
 
     image: NDArray[np.float32]
     noise: NDArray[np.float32]
@@ -43,19 +45,19 @@ def adaptive(
     target_snr: float = 5.0,
     options: PhotometryOptions | None = None,
 ) -> pd.DataFrame:
-    """Fluxes in as many frequency bins as the source is bright enough for.
+    """Fluxes in as many frequency bins as each source is bright enough for.
 
     Args:
-        channels: images of adjacent channels; they are sorted by frequency here.
+        channels: images of adjacent channels, in any order.
         ra_deg: ICRS right ascensions, shape (Npos,).
         dec_deg: ICRS declinations, shape (Npos,).
-        target_snr: wanted expected signal-to-noise of each bin. A source that does not reach it in the full band gets one bin.
+        target_snr: expected signal-to-noise of each bin. A source that does not reach it in the full band gets one bin.
         options: see `PhotometryOptions`.
 
     Returns:
-        One row for each bin: ``position`` (index of the input), ``ra_deg, dec_deg, bin, n_channels, frequency_hz`` (weighted
-        mean), ``frequency_low_hz, frequency_high_hz`` (centres of the outermost channels), ``flux_jy, flux_err_jy, snr``,
-        ``upper_limit_jy, is_limit``. Positions without one valid channel have no row.
+        One row for each bin: ``position`` (index of the input), ``ra_deg, dec_deg, bin, n_channels, frequency_hz``
+        (weighted mean), ``frequency_low_hz, frequency_high_hz`` (centers of the outermost channels), ``flux_jy,
+        flux_err_jy, snr``, ``upper_limit_jy, is_limit``. Positions without any valid channel have no row.
 
     Raises:
         PhotometryError: no channel was given.
@@ -111,6 +113,6 @@ def _bins(flux_jy: NDArray[np.float64], error_jy: NDArray[np.float64], target_sn
         if band_flux * np.sqrt(weight[runs[-1]].sum()) >= target_snr:
             runs.append([])
     if len(runs) > 1:
-        tail = runs.pop()  # what is left over joins the last full bin
+        tail = runs.pop()  # the remaining channels join the last full bin
         runs[-1].extend(tail)
     return [np.array(run, dtype=np.intp) for run in runs]

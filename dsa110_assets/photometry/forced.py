@@ -1,20 +1,18 @@
-"""Flux densities of point sources at given positions: a matched filter with the restoring beam.
-
-Belongs here: the measurement on arrays, its errors, limits and flags. Does not belong here: reading FITS (`images`).
+"""Flux densities of point sources at given positions, measured with a matched filter of the restoring beam's shape.
 
 Formulas, for a source at a fixed position with the beam ``k`` (peak 1), the image ``d`` and the noise map ``n``:
 
-* flux ``S = sum(k d / n^2) / sum(k^2 / n^2)``: the least-squares amplitude of a fixed shape (Condon 1997, PASP 109, 166,
-  section 2; the same estimator as the ASKAP surveys' forced photometry). Blended sources share one system
-  ``A S = b``, ``A_ij = sum(k_i k_j / n^2)``, ``b_i = sum(k_i d / n^2)``.
+* flux ``S = sum(k d / n^2) / sum(k^2 / n^2)``: the least-squares amplitude of a fixed shape (Condon 1997, PASP 109,
+  166, section 2; the same estimator as the ASKAP surveys' forced photometry). Blended sources share one system ``A S =
+  b``, ``A_ij = sum(k_i k_j / n^2)``, ``b_i = sum(k_i d / n^2)``.
 * statistical error ``sigma_S^2 = (A^-1 B A^-1)_ii``, ``B_ij = sum_pq k_i(p) rho(p - q) k_j(q) / (n_p n_q)``: the exact
-  variance of that estimator when the noise has the autocorrelation ``rho``, here a Gaussian with
-  ``noise_correlation_beams`` times the beam's widths. On a uniform map it is
-  ``sigma_S = n sqrt(4 / (1 + 2 / c^2))``, c = ``noise_correlation_beams``: 1.155 n for the noise of a naturally weighted
-  image (c = 1, autocorrelation = beam). Condon's equation (41) with exponents 3/2 and equation (21) give, for a *fitted*
-  point source in noise smoothed by the beam, ``sigma_S = n``, the local rms: ``error_model="condon1997"``.
-* calibration error ``f S`` is added in quadrature where ``calibration_error`` f > 0 (it is common to an image, so light
-  curves leave it at 0 and normalise instead).
+  variance of that estimator if the noise has the autocorrelation ``rho``, here a Gaussian with
+  ``noise_correlation_beams`` times the beam's widths. On a uniform map it is ``sigma_S = n sqrt(4 / (1 + 2 / c^2))``, c
+  = ``noise_correlation_beams``: 1.155 n for the noise of a naturally weighted image (c = 1, autocorrelation = beam).
+  Condon's equation (41) with exponents 3/2 and equation (21) give, for a *fitted* point source in noise smoothed by the
+  beam, ``sigma_S = n``, the local noise: ``error_model="condon1997"``.
+* calibration error ``f S``, added in quadrature if ``calibration_error`` f > 0. It is common to an image, so light
+  curves leave it at 0 and normalize instead.
 """
 
 from __future__ import annotations
@@ -45,14 +43,15 @@ _EDGE, _INVALID = 1, 2
 
 @dataclass(frozen=True)
 class PhotometryOptions:
-    """How fluxes are measured; lengths are in beams (full widths at half maximum), never in pixels (pitfall 17).
+    """Options of the measurement. Lengths are in beams (full widths at half maximum), never in pixels (pitfall 17).
 
-    ``kernel_radius_beams``: the beam is cut off there. ``blend_beams``: positions closer than this many BMAJ are fitted
-    together, 0 for none. ``annulus_beams``: inner and outer radius of the background annulus. ``subtract_background``:
-    off, because a cleaned image has no offset and the annulus would add its own noise. ``noise_correlation_beams``: width
-    of the noise autocorrelation. ``error_model``: see the module. ``error_scale``: factor on the statistical error, e.g.
-    from `measured_error_factor`. ``calibration_error``: fraction of the flux. ``limit_sigma``: below it a flux is a limit.
-    ``min_coverage``: least share of the beam that must lie on valid pixels. ``beam_frame``: see `restoring_beam.pixel_forms`.
+    ``kernel_radius_beams``: radius at which the beam is cut off. ``blend_beams``: positions closer than this many BMAJ
+    are fitted together, 0 for none. ``annulus_beams``: inner and outer radius of the background annulus.
+    ``subtract_background``: off, because a cleaned image has no offset and the annulus would add its own noise.
+    ``noise_correlation_beams``: width of the noise autocorrelation. ``error_model``: see the module. ``error_scale``:
+    factor on the statistical error, e.g. from `measured_error_factor`. ``calibration_error``: fraction of the flux.
+    ``limit_sigma``: a flux below this many errors is a limit. ``min_coverage``: smallest share of the beam on valid
+    pixels. ``beam_frame``: see `restoring_beam.pixel_forms`.
     """
 
     kernel_radius_beams: float = 1.6
@@ -90,9 +89,9 @@ def measure(
     """Point-source flux densities at fixed ICRS positions.
 
     Args:
-        image: Jy/beam, shape (ny, nx), NaN where there is nothing; any byte order.
-        noise: rms, Jy/beam, same shape; NaN, 0 or infinite where there is nothing.
-        wcs: of the image; only its celestial part is used.
+        image: Jy/beam, shape (ny, nx), NaN where there are no data; any byte order.
+        noise: noise map, Jy/beam, same shape; NaN, 0 or infinite where there are no data.
+        wcs: coordinates of the image; only the celestial part is used.
         beam: restoring beam.
         ra_deg: ICRS right ascensions, shape (Npos,).
         dec_deg: ICRS declinations, shape (Npos,).
@@ -101,13 +100,13 @@ def measure(
     Returns:
         One row for each position, in order: ``ra_deg, dec_deg, x_pixel, y_pixel, flux_jy, flux_err_jy``,
         ``noise_jy_per_beam`` (noise map at the position), ``background_jy_per_beam`` and ``annulus_rms_jy_per_beam``
-        (median and robust rms of the annulus), ``snr`` (flux over its statistical error), ``upper_limit_jy``
+        (median and robust scatter of the annulus), ``snr`` (flux over its statistical error), ``upper_limit_jy``
         (``limit_sigma`` statistical errors; NaN for a detection), ``is_limit``, ``n_blend`` (sources fitted together, 1
-        when alone), ``coverage`` (0..1), ``flags`` (comma-separated: ``outside, edge, nan, blended, duplicate``). Flux and error
-        are NaN where the coverage is below ``min_coverage``: a position at the edge has no flux rather than a wrong one.
+        when alone), ``coverage`` (0..1), ``flags`` (comma-separated: ``outside, edge, nan, blended, duplicate``). Flux
+        and error are NaN where the coverage is below ``min_coverage``: no flux at the edge is better than a wrong one.
 
     Raises:
-        PhotometryError: arrays that are not two-dimensional or do not fit each other.
+        PhotometryError: arrays that are not two-dimensional or differ in shape.
     """
     chosen = options or PhotometryOptions()
     data, sigma = _checked_maps(image, noise)
@@ -115,7 +114,7 @@ def measure(
     if ra.shape != dec.shape or ra.ndim != 1:
         raise PhotometryError("positions", f"ra_deg has shape {ra.shape}, dec_deg {dec.shape}", "give two arrays of shape (Npos,)")
     x, y = pixel_positions(wcs, ra, dec)
-    order = np.lexsort((np.nan_to_num(x), np.nan_to_num(y) // _STRIPE_ROWS))  # neighbours after each other: their pixels stay in the cache
+    order = np.lexsort((np.nan_to_num(x), np.nan_to_num(y) // _STRIPE_ROWS))  # neighbors share pixels in the cache
     table = _measure_sorted(data, sigma, wcs, beam, (ra[order], dec[order], x[order], y[order]), chosen)
     back = np.empty_like(order)
     back[order] = np.arange(order.size)
@@ -142,10 +141,10 @@ def _measure_sorted(
     measurable = inside & np.isfinite(center_noise)
     representative = _representatives(beam, ra, dec, measurable)
     groups = _groups(beam, ra, dec, measurable & (representative == np.arange(ra.size)), chosen.blend_beams)
-    result = _filter(data, sigma, x, y, form, center_noise, groups, measurable, chosen)
+    result = _filter(data, sigma, x, y, form=form, center_noise=center_noise, groups=groups, measurable=measurable, options=chosen)
     for name in ("flux", "variance", "coverage", "n_blend", "bits"):
         result[name] = result[name][representative]
-    return _table(ra, dec, x, y, inside, center_noise, representative, result, chosen)
+    return _table(ra, dec, x, y, inside=inside, center_noise=center_noise, representative=representative, result=result, options=chosen)
 
 
 def measured_error_factor(
@@ -158,11 +157,11 @@ def measured_error_factor(
     positions: int = 4000,
     seed: int = 20110,
 ) -> float:
-    """Width of flux over error at random positions of this very image: what ``error_scale`` should be.
+    """Value for ``error_scale``: the width of flux over error at random positions of this image.
 
-    The noise's autocorrelation depends on the imaging weights; this measures what it does to the filter. The width is
-    median minus 15.87th percentile, the side that sources on the blank sky hardly touch. Its own relative error is
-    about 1.3 / sqrt(2 N) for N independent beams. NaN where fewer than 100 positions are usable.
+    The noise's autocorrelation depends on the imaging weights; this measures its effect on the filter. The width is the
+    median minus the 15.87th percentile, the side that sources on the blank sky hardly affect. Its own relative error is
+    about 1.3 / sqrt(2 N) for N independent beams. NaN if fewer than 100 positions are usable.
     """
     chosen = replace(options or PhotometryOptions(), blend_beams=0.0, error_scale=1.0, calibration_error=0.0)
     data, sigma = _checked_maps(image, noise)
@@ -184,7 +183,7 @@ def measured_error_factor(
 
 
 def _checked_maps(image: NDArray[np.float32], noise: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Native-endian, contiguous float32 maps of one shape; FITS arrays are big-endian, which numba cannot read (pitfall 9)."""
+    """Native-endian, contiguous float32 maps of one shape. numba cannot read FITS's big-endian arrays (pitfall 9)."""
     if np.ndim(image) != 2 or np.shape(image) != np.shape(noise):
         raise PhotometryError(
             "image and noise map",
@@ -195,7 +194,7 @@ def _checked_maps(image: NDArray[np.float32], noise: NDArray[np.float32]) -> tup
 
 
 def _interpolated(array: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bilinear value, and the nearest pixel's where a neighbour is not finite; NaN where that is not positive."""
+    """Bilinear value, or the nearest pixel's if a neighbor is not finite; NaN if that is not positive."""
     linear = map_coordinates(array, [y, x], order=1, mode="nearest", output=np.float64)
     nearest = array[np.rint(y).astype(np.intp), np.rint(x).astype(np.intp)].astype(np.float64)
     value = np.where(np.isfinite(linear), linear, nearest)
@@ -203,7 +202,7 @@ def _interpolated(array: NDArray[np.float32], x: NDArray[np.float64], y: NDArray
 
 
 def _linked(ra: NDArray[np.float64], dec: NDArray[np.float64], radius_deg: float) -> NDArray[np.intp]:
-    """Label of the chain of neighbours (closer than ``radius_deg``) that each position belongs to, shape (Npos,)."""
+    """Label of each position's chain of neighbors (closer than ``radius_deg``), shape (Npos,)."""
     n = ra.size
     if n == 0:
         return np.zeros(0, dtype=np.intp)
@@ -215,7 +214,7 @@ def _linked(ra: NDArray[np.float64], dec: NDArray[np.float64], radius_deg: float
 def _representatives(
     beam: RestoringBeam, ra: NDArray[np.float64], dec: NDArray[np.float64], measurable: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
-    """Index of the position that is measured in place of each one; positions within a tenth of a beam are one source."""
+    """Index of the position to measure in place of each one; positions within a tenth of a beam are one source."""
     representative = np.arange(ra.size)
     index = np.flatnonzero(measurable)
     label = _linked(ra[index], dec[index], _SAME_SOURCE_BEAMS * beam.minor_deg)
@@ -240,13 +239,14 @@ def _filter(
     sigma: NDArray[np.float32],
     x: NDArray[np.float64],
     y: NDArray[np.float64],
+    *,
     form: NDArray[np.float64],
     center_noise: NDArray[np.float64],
     groups: tuple[NDArray[np.int64], NDArray[np.int64]],
     measurable: NDArray[np.bool_],
     options: PhotometryOptions,
 ) -> dict[str, NDArray[Any]]:
-    """Run the compiled loops; arrays of shape (Npos,) by name."""
+    """Run the compiled loops and return arrays of shape (Npos,) by name."""
     from dsa110_assets.photometry import _kernels
 
     n = x.size
@@ -285,7 +285,7 @@ def _filter(
     if options.error_model == "condon1997":
         variance = np.where(np.isfinite(variance), center_noise**2, np.nan)
     variance = variance * options.error_scale**2
-    if options.subtract_background:  # a median's error, over the independent beams of the annulus, times the filter's response
+    if options.subtract_background:  # error of a median over the annulus's independent beams, times the filter's response
         beams = np.pi * (outer**2 - inner**2) / AREA_PER_FWHM2
         variance = variance + (2.0 * MEDIAN_ERROR * np.nan_to_num(spread)) ** 2 / beams
     return {"flux": flux, "variance": variance, "coverage": coverage, "bits": bits, "n_blend": n_blend, "median": median, "spread": spread}
@@ -296,6 +296,7 @@ def _table(
     dec: NDArray[np.float64],
     x: NDArray[np.float64],
     y: NDArray[np.float64],
+    *,
     inside: NDArray[np.bool_],
     center_noise: NDArray[np.float64],
     representative: NDArray[np.intp],

@@ -1,8 +1,4 @@
-"""Forced photometry on the files of a mosaic or a tile.
-
-Belongs here: which files, which header keywords, which positions lie inside. Does not belong here: the measurement itself
-(`forced`), writing the table (`tables`).
-"""
+"""Forced photometry on the files of a mosaic or a tile: reading maps and headers, and choosing the positions inside."""
 
 from __future__ import annotations
 
@@ -37,11 +33,11 @@ def measure_mosaic(
         name: its name.
         positions: table with ``name, ra_deg, dec_deg`` (ICRS); every further column is passed through.
         options: see `PhotometryOptions`.
-        measure_errors: scale the errors by `measured_error_factor` of this image where it can be measured.
+        measure_errors: scale the errors by `measured_error_factor` of this image if it can be measured.
 
     Returns:
-        The columns of ``positions`` and of `forced.measure` for the positions that fall on valid pixels or near them
-        (flag ``edge`` or ``nan``; flux NaN where the beam is not covered), and ``time_mjd`` (UTC, middle of the observations),
+        The columns of ``positions`` and of `forced.measure` for the positions on or near valid pixels (flag ``edge`` or
+        ``nan``; flux NaN where the beam is not covered), and ``time_mjd`` (UTC, middle of the observations),
         ``mosaic_name``, ``error_scale``.
 
     Raises:
@@ -62,7 +58,7 @@ def measure_tile(
     options: PhotometryOptions | None = None,
     measure_errors: bool = True,
 ) -> pd.DataFrame:
-    """Fluxes in a tile's beam-corrected image (``-image-pb``) with its noise map (``-noise``); as `measure_mosaic`.
+    """Fluxes in a tile's beam-corrected image (``-image-pb``) with its noise map (``-noise``); see `measure_mosaic`.
 
     The restoring beam of a tile is the same all over the image plane, so the options' ``beam_frame`` becomes ``image``.
     """
@@ -80,12 +76,12 @@ def measure_file(
     options: PhotometryOptions | None = None,
     measure_errors: bool = True,
 ) -> pd.DataFrame:
-    """Fluxes in an image file: a mosaic's ``-image``, a tile's ``-image-pb``, or any image with a noise map beside or given.
+    """Fluxes in an image file: a mosaic's ``-image``, a tile's ``-image-pb``, or any image with a given noise map.
 
     Args:
         path: FITS image in Jy/beam, corrected for the primary beam.
         positions, options, measure_errors: see `measure_mosaic`.
-        noise_path: noise map, Jy/beam; None takes the product that belongs to the image (`noise_of`).
+        noise_path: noise map, Jy/beam; None takes the image's own (`noise_of`).
     """
     image, header = _read_map(path)
     chosen = options or PhotometryOptions()
@@ -103,11 +99,11 @@ def measure_channels(
     options: PhotometryOptions | None = None,
     measure_errors: bool = True,
 ) -> pd.DataFrame:
-    """Fluxes in the channel images of a mosaic or tile, one channel after the other; arguments as of `measure_mosaic`.
+    """Fluxes in the channel images of a mosaic or tile, one channel after another; arguments as for `measure_mosaic`.
 
     Returns:
-        The columns of `measure_mosaic` and ``channel`` (0 for the lowest frequency), ``frequency_hz``; ``mosaic_name`` is ``name``. A row for each channel and
-        position; none where there are no channel images.
+        The columns of `measure_mosaic` and ``channel`` (0 for the lowest frequency), ``frequency_hz``; ``mosaic_name``
+        is ``name``. One row for each channel and position; none if there are no channel images.
     """
     nothing = positions.iloc[:0].assign(
         **dict.fromkeys(("channel", "frequency_hz", "flux_jy", "flux_err_jy", "time_mjd"), 0.0), mosaic_name=name
@@ -121,13 +117,14 @@ def measure_channels(
 
 
 def channel_images(path: Path) -> list[Path]:
-    """Channel images that a path stands for, lowest frequency first: an image file itself, or those of a tile or mosaic.
+    """Channel images that a path selects, lowest frequency first: an image file itself, or those of a tile or mosaic.
 
     Args:
-        path: a FITS file; the directory of a tile or mosaic; or directory and name of one (``images/2026-03-12/GROUP/GROUP``).
+        path: a FITS file; the directory of a tile or mosaic; or directory and name of one
+            (``images/2026-03-12/GROUP/GROUP``).
 
     Raises:
-        PhotometryError: there are none, or those of several tiles or mosaics.
+        PhotometryError: there are none, or they belong to several tiles or mosaics.
     """
     if path.is_file():
         return [path]
@@ -147,19 +144,21 @@ def channel_images(path: Path) -> list[Path]:
     if not found:
         raise PhotometryError(
             path,
-            "no channel images (NAME-ch00-image.fits and so on) are there",
+            "there are no channel images (NAME-ch00-image.fits and so on)",
             "image the tiles in channels: set PIPELINE_IMAGE_CHANNELS, or `dsa110 image --ms MS --imagename NAME --channels 4`",
         )
     return found
 
 
 def noise_of(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Noise map that belongs to an image: the ``-noise`` of a mosaic's ``-image`` or of a tile's ``-image-pb``, shape (ny, nx), Jy/beam.
+    """Noise map of an image, Jy/beam, shape (ny, nx).
 
-    Channels, and tiles of earlier versions, have ``1 / sqrt(-weight)`` instead. A tile's ``-image`` has none: it is not corrected for the primary beam.
+    It is the ``-noise`` of a mosaic's ``-image`` or of a tile's ``-image-pb``. For channels, and tiles of earlier
+    versions, compute ``1 / sqrt(weight)`` from the ``-weight`` file instead. A tile's ``-image`` has no noise map: it
+    is not corrected for the primary beam.
 
     Raises:
-        PhotometryError: there is none, or it has another shape.
+        PhotometryError: there is none, or its shape is not ``shape``.
     """
     name = path.name.removesuffix("-image.fits") if path.name.endswith("-image.fits") else path.name.removesuffix("-image-pb.fits")
     noise_file, weight_file = image_path(path.parent, name, "noise"), image_path(path.parent, name, "weight")
@@ -173,7 +172,7 @@ def noise_of(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
     else:
         raise PhotometryError(
             path,
-            "no noise map belongs to it",
+            "the image has no noise map",
             "give a mosaic's -image.fits, a tile's -image-pb.fits, or the noise map itself (--noise)",
         )
     if noise.shape != shape:
@@ -185,7 +184,7 @@ def read_channel(path: Path, noise_path: Path | None = None) -> ChannelImage:
     """Image of one channel with its noise map, for `adaptive`.
 
     Raises:
-        PhotometryError: the header has no frequency, or as for `measure_file`.
+        PhotometryError: the header has no frequency, or a reason of `measure_file`.
     """
     image, header = _read_map(path)
     _check_header(header, path, BEAM_KEYWORDS)
@@ -198,7 +197,7 @@ def read_channel(path: Path, noise_path: Path | None = None) -> ChannelImage:
 def _check_header(header: fits.Header, path: Path, keys: tuple[str, ...]) -> None:
     if not is_jy_per_beam(header):
         cause = f"BUNIT is {header.get('BUNIT')!r}, {JY_PER_BEAM} was expected"
-        raise PhotometryError(path, cause, "convert the image; fluxes here are Jy only")
+        raise PhotometryError(path, cause, "convert the image; photometry takes Jy only")
     absent = [key for key in keys if key not in header]
     if absent:
         raise PhotometryError(path, f"header lacks {', '.join(absent)}", "make the image again with its full header")
@@ -209,7 +208,7 @@ def _read_map(path: Path) -> tuple[NDArray[np.float32], fits.Header]:
     try:
         return read_plane(path)
     except ProductVerificationError as error:
-        raise PhotometryError(path, error.cause, "make the image again, then its photometry; cubes are not measured") from error
+        raise PhotometryError(path, error.cause, "make the image again, then its photometry; cubes are not supported") from error
 
 
 def _frequency(header: fits.Header, path: Path) -> float:

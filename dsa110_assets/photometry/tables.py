@@ -1,7 +1,7 @@
 """Tables as files: CSV, Parquet or VOTable by the suffix, each column with its unit and its UCD (IVOA UCD1+).
 
-Parquet carries them as metadata of the fields, VOTable as the standard has it. CSV has no place for them: beside ``x.csv`` lies
-``x.csv-metadata.json`` (W3C CSV on the Web), and the columns' names end in their units. What does not belong here: measuring.
+Parquet keeps unit and UCD as metadata of the fields, VOTable in the standard's own place. CSV has no place for them, so
+``x.csv`` comes with ``x.csv-metadata.json`` (W3C CSV on the Web). Column names end in their units as well.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ SUFFIXES = (".csv", ".parquet", ".vot", ".xml")
 
 
 def unit_of(column: str) -> str:
-    """Unit that a column's name carries, in FITS notation; empty for a number without one."""
+    """Unit at the end of a column's name, in FITS notation; empty if there is none."""
     return next((unit for ending, unit in _UNITS_BY_ENDING if column.endswith(ending)), "")
 
 
 def ucd_of(column: str) -> str:
-    """Meaning of a column as a Unified Content Descriptor; empty for one that has none.
+    """Unified Content Descriptor of a column; empty if it has none.
 
     >>> ucd_of("flux_err_jy")
     'stat.error;phot.flux.density;em.radio'
@@ -95,10 +95,10 @@ def ucd_of(column: str) -> str:
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as ``.csv``, ``.parquet`` or VOTable (``.vot``, ``.xml``), with units and UCDs.
 
-    The old file, if there is one, is replaced in one rename.
+    One rename replaces the old file, if there is one.
 
     Raises:
-        PhotometryError: another suffix.
+        PhotometryError: the suffix is none of these.
     """
     check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def save_table(table: pd.DataFrame, path: Path) -> None:
-    """The same, straight into a directory that is published as a whole."""
+    """Write a table as `write_table` does, but directly into a directory that is published as a whole."""
     suffix = check_suffix(path)
     if suffix == ".csv":
         table.to_csv(path, index=False)
@@ -123,10 +123,10 @@ def save_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def check_suffix(path: Path) -> str:
-    """Suffix of a file in which a table can be written; asked before the work is done.
+    """Suffix of a table's file. Check it before the work begins.
 
     Raises:
-        PhotometryError: another one.
+        PhotometryError: no table can be written with this suffix.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -137,7 +137,7 @@ def check_suffix(path: Path) -> str:
 
 
 def read_positions(path: Path) -> pd.DataFrame:
-    """Positions from a file of the same formats: ``name, ra_deg, dec_deg`` (ICRS) and whatever else it has.
+    """Positions from a file of the same formats: ``name, ra_deg, dec_deg`` (ICRS) and all its other columns.
 
     Raises:
         PhotometryError: the file cannot be read, or lacks a column.

@@ -1,4 +1,4 @@
-"""Simulated images for the photometry tests, made without the package's own beam code (pixel Gaussians by astropy, scipy noise)."""
+"""Simulated images for the photometry tests, made with Gaussians and noise of astropy and scipy, not our beam code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_wcs(size, *, pixel_arcsec=3.0, ra=150.0, dec=54.6, projection="SIN"):
 
 
 def add_pixel_gaussian(image, x, y, flux, fwhm_major_px, fwhm_minor_px, pa_deg):
-    """Major axis at ``pa_deg`` from +y towards -x: north through east on an image with north up and east left."""
+    """Add a Gaussian with its major axis at ``pa_deg`` from +y toward -x (north through east if east is left)."""
     radius = int(3 * fwhm_major_px) + 2
     y0, x0 = max(0, round(y) - radius), max(0, round(x) - radius)
     cut = image[y0 : round(y) + radius + 1, x0 : round(x) + radius + 1]
@@ -32,7 +32,7 @@ def add_pixel_gaussian(image, x, y, flux, fwhm_major_px, fwhm_minor_px, pa_deg):
 
 
 def add_sky_gaussian(image, wcs, ra, dec, flux, bmaj_deg, bmin_deg, bpa_deg):
-    """The same on the sky: astropy gives each pixel's great-circle separation and position angle from the source."""
+    """Add a Gaussian on the sky, with each pixel's great-circle separation and position angle from astropy."""
     x, y = wcs.wcs_world2pix(ra, dec, 0)
     scale = np.abs(wcs.wcs.cdelt[1])
     radius = int(2.5 * bmaj_deg / scale) + 2

@@ -1,4 +1,4 @@
-"""Promises of the matched filter: least squares, unbiased, errors that are true, right in wide fields, safe at edges."""
+"""The matched filter: least squares, no bias, correct errors, correct in wide fields, safe at edges."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ BEAM = RestoringBeam(24 / 3600, 18 / 3600, 30.0)
 
 
 def pixel_design(shape, x, y, bmaj_px, bmin_px, pa_deg, radius_beams):
-    """The beam on the pixel grid, cut off where the filter cuts it; written from the definition of an ellipse."""
+    """The beam on the pixel grid, cut off at the filter's radius; written from the definition of an ellipse."""
     yy, xx = np.mgrid[: shape[0], : shape[1]]
     pa = np.radians(pa_deg)
     along = (yy - y) * np.cos(pa) - (xx - x) * np.sin(pa)
@@ -98,7 +98,7 @@ def test_pulls_are_standard_normal_and_fluxes_unbiased_in_noise_correlated_over_
     assert abs((table["flux_jy"] / flux)[bright] - 1).max() < 0.06
 
 
-def test_error_factor_measured_on_the_image_itself_finds_what_the_noise_does_to_the_filter():
+def test_measured_error_factor_equals_the_effect_of_the_noise_on_the_filter():
     rng = np.random.default_rng(8)
     size = 900
     wcs, beam = make_wcs(size), RestoringBeam(21 / 3600, 21 / 3600, 0.0)
@@ -112,7 +112,7 @@ def test_error_factor_measured_on_the_image_itself_finds_what_the_noise_does_to_
 
 @pytest.mark.parametrize("projection", ["SIN", "ZEA", "TAN"])
 def test_position_angle_follows_local_north_across_a_wide_mosaic(projection):
-    """Beams painted on the sphere by astropy; at 5 deg from the centre at +65 deg north has turned by more than 20 deg."""
+    """Beams drawn on the sphere by astropy. At +65 deg, 5 deg from the center, north has turned by more than 20 deg."""
     size, pixel = 7000, 9.0
     wcs = make_wcs(size, pixel_arcsec=pixel, ra=2.0, dec=65.7, projection=projection)
     beam = RestoringBeam(110 / 3600, 40 / 3600, 25.0)
@@ -125,7 +125,7 @@ def test_position_angle_follows_local_north_across_a_wide_mosaic(projection):
     np.testing.assert_allclose(on_sky["flux_jy"], 1.0, atol=1e-3)
     fixed = measure(image, noise, wcs, beam, ra, dec, options=PhotometryOptions(beam_frame="image"))
     assert fixed["flux_jy"].iloc[0] == pytest.approx(1.0, abs=1e-3)
-    assert np.abs(fixed["flux_jy"] - 1).max() > 0.01  # what forgetting the rotation would cost
+    assert np.abs(fixed["flux_jy"] - 1).max() > 0.01  # the error if the rotation is ignored
 
 
 def test_a_rotated_and_flipped_pixel_grid_gives_the_same_flux():
@@ -143,7 +143,7 @@ def test_a_rotated_and_flipped_pixel_grid_gives_the_same_flux():
         assert table["flux_jy"].iloc[0] == pytest.approx(0.7, rel=1e-3)
 
 
-def test_limits_edges_gaps_and_positions_outside_are_said_so():
+def test_limits_edges_gaps_and_positions_outside_are_flagged():
     rng = np.random.default_rng(3)
     wcs = make_wcs(200)
     image = rng.normal(0, 1e-5, (200, 200)).astype(np.float32)
@@ -165,7 +165,7 @@ def test_limits_edges_gaps_and_positions_outside_are_said_so():
     assert with_calibration["snr"].iloc[0] == pytest.approx(table["snr"].iloc[0])
 
 
-def test_the_same_position_twice_is_measured_once_and_not_split():
+def test_a_repeated_position_is_measured_once_and_its_flux_is_not_split():
     wcs = make_wcs(100)
     image = np.zeros((100, 100), np.float32)
     add_pixel_gaussian(image, 50.0, 50.0, 0.4, 8, 6, 30)
@@ -175,7 +175,7 @@ def test_the_same_position_twice_is_measured_once_and_not_split():
     assert table["flags"].tolist() == ["duplicate", "duplicate"]
 
 
-def test_positions_on_the_far_side_of_the_sky_and_no_positions_at_all():
+def test_positions_on_the_far_side_of_the_sky_are_outside_and_no_positions_give_an_empty_table():
     wcs = make_wcs(64)
     image = np.zeros((64, 64), np.float32)
     assert measure(image, image + 1, wcs, BEAM, [330.0], [-54.6])["flags"].tolist() == ["outside"]
@@ -184,7 +184,7 @@ def test_positions_on_the_far_side_of_the_sky_and_no_positions_at_all():
     assert "flux_jy" in empty.columns
 
 
-def test_an_offset_is_measured_and_removed_on_request():
+def test_a_background_offset_is_measured_and_removed_on_request():
     rng = np.random.default_rng(5)
     wcs = make_wcs(200)
     image = (rng.normal(0, 1e-3, (200, 200)) + 0.01).astype(np.float32)
@@ -197,14 +197,14 @@ def test_an_offset_is_measured_and_removed_on_request():
     assert table["flux_jy"].iloc[0] == pytest.approx(0.5, abs=2e-3)
 
 
-def test_maps_that_do_not_fit_are_refused():
+def test_maps_of_different_shapes_are_refused():
     wcs = WCS(naxis=2)
     with pytest.raises(PhotometryError, match="two maps of one shape"):
         measure(np.zeros((1, 1, 9, 9), np.float32), np.zeros((9, 9), np.float32), wcs, BEAM, [0.0], [0.0])
 
 
 @pytest.mark.parametrize("levels", [None, 1, 2, 5])
-def test_the_annulus_median_is_numpys_of_sorted_values_with_and_without_equal_ones(levels):
+def test_the_annulus_median_equals_numpys_with_and_without_equal_values(levels):
     from dsa110_assets.photometry._kernels import _median
 
     rng = np.random.default_rng(3)
@@ -213,5 +213,5 @@ def test_the_annulus_median_is_numpys_of_sorted_values_with_and_without_equal_on
         assert _median(values.copy(), n) == np.sort(values)[n // 2]
 
 
-def test_constants_of_this_file_are_those_of_a_gaussian():
+def test_fwhm_to_sigma_is_that_of_a_gaussian():
     assert pytest.approx(2.354820045) == 1 / FWHM_TO_SIGMA

@@ -1,4 +1,4 @@
-"""Promises about files: mosaics and tiles are measured from their FITS products, and tables carry their units."""
+"""Photometry of files: mosaics and tiles are measured from their FITS products, and tables carry their units."""
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,7 @@ def test_a_mosaic_gives_fluxes_with_time_and_name_for_the_positions_inside(tmp_p
 
 
 def test_a_tile_is_measured_from_its_beam_corrected_image_and_weight(tmp_path, field):
-    """Four-dimensional FITS; the noise grows as the primary beam falls."""
+    """The FITS files have four axes; the noise grows as the primary beam falls."""
     wcs, image, positions = field
     pb = np.linspace(1.0, 0.3, SIZE, dtype=np.float32)[None, :] * np.ones((SIZE, 1), np.float32)
     fits.writeto(image_path(tmp_path, "tile", "image-pb"), (image / pb)[None, None], header_of(wcs))
@@ -70,7 +70,7 @@ def test_a_map_in_other_units_or_without_its_keywords_is_refused(tmp_path, field
     wcs, image, positions = field
     fits.writeto(image_path(tmp_path, "m", "noise"), np.full_like(image, 2e-3), header_of(wcs))
     fits.writeto(image_path(tmp_path, "m", "image"), image, header_of(wcs, BUNIT="mJy/beam"))
-    with pytest.raises(PhotometryError, match="Jy only"):
+    with pytest.raises(PhotometryError, match="takes Jy only"):
         measure_mosaic(tmp_path, "m", positions)
     header = header_of(wcs)
     del header["BMAJ"]
@@ -98,7 +98,7 @@ def test_tables_are_written_with_units_and_read_back(tmp_path):
         write_table(table, tmp_path / "t.txt")
 
 
-def test_adaptive_bins_are_fine_for_bright_sources_and_wide_for_faint_ones():
+def test_adaptive_bins_are_narrow_for_bright_sources_and_wide_for_faint_ones():
     rng = np.random.default_rng(12)
     wcs = make_wcs(300)
     x, y = np.array([80.0, 150.0, 220.0]), np.array([80.0, 150.0, 220.0])

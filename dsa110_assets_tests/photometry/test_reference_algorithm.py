@@ -1,9 +1,10 @@
-"""The same fluxes as the published forced photometry of the ASKAP surveys (Kaplan's `forced_phot`, used by VAST; Pintaldi et al. 2022).
+"""Fluxes equal those of the ASKAP surveys' published forced photometry.
 
-Its formulas, written out here: kernel ``k`` of the restoring beam on square stamps of 3 BMAJ, ``S = sum(d k / n^2) / sum(k^2 / n^2)``,
-``sigma = sum(n k / n^2) / sum(k / n^2)``, the noise averaged over the beam; neighbours within 1.5 BMAJ by one least-squares fit on their common stamp, with the noise map at the
-source as the error. It cuts squares where ours are ellipses of 1.6 FWHM, so that without noise both are exact, and with noise they
-differ by what lies outside of our ellipse.
+That is Kaplan's `forced_phot`, used by VAST (Pintaldi et al. 2022). Its formulas, written out here: kernel ``k`` of the
+restoring beam on square stamps of 3 BMAJ, ``S = sum(d k / n^2) / sum(k^2 / n^2)``, ``sigma = sum(n k / n^2) / sum(k /
+n^2)``, the noise averaged over the beam. It fits neighbors within 1.5 BMAJ together by least squares on their common
+stamp and takes the noise map at the source as the error. It uses squares where we use ellipses of 1.6 FWHM. Without
+noise both are exact; with noise they differ by the pixels outside our ellipse.
 """
 
 import numpy as np
@@ -32,7 +33,10 @@ def kernel(xx, yy, x, y):
 
 
 def published(image, noise, x, y, radius_beams=np.inf):
-    """(flux, error) of each source of one cluster; kernels end at an ellipse of ``radius_beams`` FWHM, the published ones at the stamp's edge."""
+    """Fluxes and errors of the sources of one cluster.
+
+    Kernels end at an ellipse of ``radius_beams`` FWHM; the published ones (infinite radius) at the stamp's edge.
+    """
     yy, xx = stamp(x, y) if np.isinf(radius_beams) else np.mgrid[: image.shape[0], : image.shape[1]]
     d, n = image[yy, xx], noise[yy, xx]
     shapes = [kernel(xx, yy, a, b) for a, b in zip(x, y, strict=True)]
@@ -78,8 +82,8 @@ def test_without_noise_both_give_the_true_fluxes_of_single_and_blended_sources(f
     np.testing.assert_allclose(ours(wcs, image, noise, x, y)["flux_jy"], theirs, rtol=2e-3)
 
 
-def test_on_the_same_pixels_its_formulas_give_our_fluxes_to_1e_6(field):
-    """With noise, single and blended: the footprint is all that differs."""
+def test_on_the_same_pixels_the_published_formulas_give_our_fluxes_to_1e_6(field):
+    """With noise, for single and blended sources: only the footprint differs."""
     wcs, image, noise, x, y, _ = field
     noisy = (image + noise / noise.mean() * correlated_noise(np.random.default_rng(10), image.shape, 1e-3, 8.0)).astype(np.float32)
     theirs = np.concatenate(
@@ -91,11 +95,11 @@ def test_on_the_same_pixels_its_formulas_give_our_fluxes_to_1e_6(field):
     np.testing.assert_allclose(ours(wcs, noisy, noise, x, y)["flux_jy"], theirs, rtol=1e-6)
 
 
-def test_with_noise_they_differ_by_a_small_part_of_the_error_and_its_condon_error_is_ours(field):
+def test_with_noise_fluxes_differ_by_a_small_part_of_the_error_and_condon_errors_agree(field):
     wcs, image, noise, x, y, _ = field
     noisy = image + noise / noise.mean() * correlated_noise(np.random.default_rng(9), image.shape, 1e-3, 8.0)
     answers = [published(noisy, noise, a, b) for a, b in zip(x, y, strict=True)]
     theirs, error = (np.concatenate([one[k] for one in answers]) for k in (0, 1))
     table = ours(wcs, noisy, noise, x, y, error_model="condon1997")
     assert np.abs((table["flux_jy"] - theirs) / error).max() < 0.25
-    np.testing.assert_allclose(error, table["flux_err_jy"], rtol=0.02)  # the noise at the source, or averaged over its beam
+    np.testing.assert_allclose(error, table["flux_err_jy"], rtol=0.02)  # noise averaged over the beam, or at the source
