@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dsa110_assets.errors import PipelineError, PublishError, StorageError
@@ -22,6 +22,7 @@ STAGING = ".staging"
 """Name of the folder beside a destination in which new products are written."""
 SPARE_BYTES = 1 << 20
 """A disk with less than this is full: no product fits into it."""
+_MKDIR_ATTEMPTS = 100
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -42,7 +43,7 @@ def publish(destination: Path) -> Iterator[Path]:
     staging = parent / STAGING / uuid.uuid4().hex
     staged = staging / destination.name
     try:
-        staging.mkdir(parents=True)
+        _make_folder(staging)
         yield staged
         if not staged.exists():
             raise PublishError(destination, "the stage ended without writing its product", "read the run's log; make the product again")
@@ -55,14 +56,34 @@ def publish(destination: Path) -> Iterator[Path]:
             ) from error
     except BaseException as error:
         trouble = None if isinstance(error, PipelineError) else storage_trouble(destination, error)
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_staged(staging)
         if trouble is not None:
             raise trouble from error
         raise
-    if staged.exists():  # the product that was replaced; readers that hold it keep their open files
-        shutil.rmtree(staging, ignore_errors=True)
-    else:
-        staging.rmdir()
+    remove_staged(staging)  # with the product that was replaced; readers that have it open keep their files
+
+
+def _make_folder(staging: Path) -> None:
+    """Make a folder under ``.staging``. Try again when another publisher removes the empty ``.staging`` in between."""
+    for attempts_left in reversed(range(_MKDIR_ATTEMPTS)):
+        try:
+            staging.mkdir(parents=True)
+        except (FileNotFoundError, FileExistsError):  # `mkdir` raises either, depending on the moment of the removal
+            if not attempts_left:
+                raise
+        else:
+            return
+
+
+def remove_staged(staging: Path) -> None:
+    """Remove a folder under ``.staging`` with its content, and ``.staging`` unless other products are in it."""
+    shutil.rmtree(staging, ignore_errors=True)
+    _remove_if_empty(staging.parent)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()
 
 
 def storage_trouble(path: Path, error: BaseException) -> StorageError | None:
@@ -94,7 +115,7 @@ def free_bytes(path: Path) -> int:
 def move_into_place(staged: Path, destination: Path) -> None:
     """Rename a file or a directory that is written and flushed to its destination, and flush the directory's entry.
 
-    A directory that it replaces is left at ``staged``.
+    A directory that it replaces stays in the folder of ``staged``.
 
     Raises:
         OSError: the rename failed.
@@ -132,18 +153,30 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def staged_products(root: Path) -> Iterator[Path]:
+    """Everything in the staging folders below ``root``: products being written, and what crashed stages left."""
+    for directory, names, _ in os.walk(root):  # passes over directories that vanish meanwhile
+        if STAGING in names:
+            names.remove(STAGING)
+            with suppress(FileNotFoundError):
+                yield from sorted((Path(directory) / STAGING).iterdir())
+
+
 def sweep_staging(roots: Iterable[Path], *, older_than_s: float = 3600.0) -> list[Path]:
-    """Remove what crashed stages left in the staging folders below ``roots`` and nobody touched for ``older_than_s``; returns it."""
+    """Remove from the staging folders below ``roots`` what has not changed for ``older_than_s``; returns the paths."""
     limit = time.time() - older_than_s
     removed: list[Path] = []
-    for root in roots:
-        for staging in root.rglob(STAGING):
-            for leftover in staging.iterdir():
-                newest = max((p.stat().st_mtime for p in [leftover, *leftover.rglob("*")]), default=0.0)
-                if newest < limit:
-                    shutil.rmtree(leftover, ignore_errors=True)
-                    removed.append(leftover)
+    for leftover in [path for root in roots for path in staged_products(root)]:
+        with suppress(FileNotFoundError):  # published meanwhile
+            if newest_change(leftover) < limit:
+                remove_staged(leftover)
+                removed.append(leftover)
     return removed
+
+
+def newest_change(path: Path) -> float:
+    """Newest time of modification (Unix seconds) in a file or a tree."""
+    return max(one.stat().st_mtime for one in [path, *path.rglob("*")])
 
 
 def size_bytes(path: Path) -> int:

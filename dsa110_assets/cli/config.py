@@ -34,7 +34,7 @@ class Setting:
 
 
 def settings(config: PipelineConfig) -> list[Setting]:
-    """All settings in the order of the model; passwords are masked."""
+    """All settings in the order of the model. Secrets are masked; of the database's URL only the password is."""
     from dotenv import dotenv_values
     from pydantic import SecretStr
 
@@ -46,7 +46,10 @@ def settings(config: PipelineConfig) -> list[Setting]:
     for name, field in type(config).model_fields.items():
         variable = f"PIPELINE_{name.upper()}"
         value = getattr(config, name)
-        text = without_password(value.get_secret_value()) if isinstance(value, SecretStr) else None if value is None else str(value)
+        if name == "database_url" and isinstance(value, SecretStr):
+            text = without_password(value.get_secret_value())
+        else:
+            text = None if value is None else str(value)  # a secret's own text is asterisks
         source = "environment" if variable in environment else ".env" if variable in env_file else "default"
         science = isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("science"))
         found.append(Setting(variable, text, source, science, field.description or ""))

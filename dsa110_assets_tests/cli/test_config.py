@@ -55,6 +55,17 @@ def test_passwords_are_masked(capsys, monkeypatch):
     assert "secret" not in capsys.readouterr().out
 
 
+def test_the_webhook_with_its_token_is_masked(capsys, monkeypatch):
+    monkeypatch.setenv("PIPELINE_ALERT_WEBHOOK_URL", "https://hooks.example.org/services/T0/secret-token")
+    rows, _ = _shown(capsys)
+    assert rows["PIPELINE_ALERT_WEBHOOK_URL"]["value"] == "**********"
+    assert run(["config", "show"]) == 0
+    shown = capsys.readouterr().out
+    assert "PIPELINE_ALERT_WEBHOOK_URL" in shown
+    assert not {"secret-token", "hooks.example.org"} & set(shown.replace("/", " ").split())
+    assert "secret-token" not in repr(PipelineConfig.from_env(validate_paths=False))
+
+
 def test_a_products_hash_follows_the_settings_that_its_stage_reads_and_no_other(capsys, monkeypatch):
     _, before = _shown(capsys)
     monkeypatch.setenv("PIPELINE_MAX_WORKERS", "9")

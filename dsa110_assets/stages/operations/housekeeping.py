@@ -69,7 +69,7 @@ def plan(platform: Platform, now: datetime) -> list[Removal]:
 def carry_out(platform: Platform, removals: list[Removal], now: datetime) -> int:
     """Remove what was planned; returns the bytes that it gave back. What has gone in the meantime is no error."""
     remove: dict[Rule, Callable[[Removal], None]] = {
-        "staging": lambda one: shutil.rmtree(one.what, ignore_errors=True),
+        "staging": lambda one: publication.remove_staged(Path(one.what)),
         "run_logs": lambda one: shutil.rmtree(one.what, ignore_errors=True),
         "model_columns": lambda one: _drop_columns(Path(one.what)),
         "measurement_sets": lambda one: _remove_measurement_set(platform, Path(one.what)),
@@ -84,25 +84,20 @@ def carry_out(platform: Platform, removals: list[Removal], now: datetime) -> int
 def _staging(platform: Platform) -> Iterator[Removal]:
     limit = time.time() - platform.config.keep_staging_hours * 3600
     for root in platform.paths.staging_roots():
-        for folder in sorted(root.rglob(publication.STAGING)):
-            for leftover in sorted(folder.iterdir()):
-                if _newest(leftover) < limit:
-                    size = publication.size_bytes(leftover)
-                    yield Removal("staging", str(leftover), size, f"left by a crash, older than {platform.config.keep_staging_hours:g} h")
+        for leftover in publication.staged_products(root):
+            if publication.newest_change(leftover) < limit:
+                size = publication.size_bytes(leftover)
+                yield Removal("staging", str(leftover), size, f"left by a crash, older than {platform.config.keep_staging_hours:g} h")
 
 
 def _run_logs(config: PipelineConfig) -> Iterator[Removal]:
     limit = time.time() - config.keep_run_logs_days * _DAY_S
     outputs = config.run_output_dir
     for folder in sorted(outputs.iterdir()) if outputs.is_dir() else []:
-        if (folder / "compute_logs").is_dir() and _newest(folder) < limit:
+        if (folder / "compute_logs").is_dir() and publication.newest_change(folder) < limit:
             yield Removal(
                 "run_logs", str(folder), publication.size_bytes(folder), f"output of a run, older than {config.keep_run_logs_days:g} days"
             )
-
-
-def _newest(path: Path) -> float:
-    return max(one.stat().st_mtime for one in [path, *path.rglob("*")])
 
 
 # --- Measurement Sets -----------------------------------------------------------------------------------------------

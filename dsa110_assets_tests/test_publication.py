@@ -1,0 +1,99 @@
+"""Publication leaves the product and nothing else, however many publishers share a directory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from dsa110_assets import publication
+from dsa110_assets.errors import ProductVerificationError
+from dsa110_assets.publication import STAGING, publish, sweep_staging
+
+_FORK = multiprocessing.get_context("fork")
+
+
+def _publish_files(directory: Path, writer: int, count: int) -> None:
+    for number in range(count):
+        with publish(directory / f"{writer}-{number}") as staged:
+            staged.write_text(str(number))
+
+
+def _publish_what_does_not_verify(destination: Path) -> None:
+    with publish(destination) as staged:
+        staged.write_text("wrong")
+        raise ProductVerificationError(staged, "is wrong", "make it again")
+
+
+def _keep_removing(staging: Path) -> None:
+    while True:
+        with suppress(OSError):
+            staging.rmdir()
+
+
+def test_no_staging_folder_remains_after_a_product_its_replacement_or_a_failure(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with publish(tmp_path / "product") as staged:
+            staged.mkdir()
+            (staged / "part").write_text(text)
+    with pytest.raises(ProductVerificationError):
+        _publish_what_does_not_verify(tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["product"]
+    assert (tmp_path / "product" / "part").read_text() == "new"
+
+
+def test_no_staging_folder_remains_where_the_file_system_cannot_exchange_directories(tmp_path: Path, monkeypatch) -> None:
+    class WithoutExchange:
+        def renameat2(self, *_: object) -> int:
+            publication.ctypes.set_errno(publication.errno.EINVAL)
+            return -1
+
+    monkeypatch.setattr(publication.ctypes, "CDLL", lambda *_, **__: WithoutExchange())
+    for text in ("old", "new"):
+        with publish(tmp_path / "product") as staged:
+            staged.mkdir()
+            (staged / "part").write_text(text)
+    assert [path.name for path in tmp_path.iterdir()] == ["product"]
+    assert (tmp_path / "product" / "part").read_text() == "new"
+
+
+def test_the_folder_stays_while_another_product_is_written_in_it(tmp_path: Path) -> None:
+    with publish(tmp_path / "slow") as slow:
+        slow.write_text("slow")
+        with publish(tmp_path / "quick") as quick:
+            quick.write_text("quick")
+        assert slow.read_text() == "slow"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["quick", "slow"]
+
+
+def test_a_publisher_starts_again_when_the_empty_folder_vanishes_under_it(tmp_path: Path) -> None:
+    remover = _FORK.Process(target=_keep_removing, args=(tmp_path / STAGING,), daemon=True)
+    remover.start()
+    try:
+        _publish_files(tmp_path, 0, 400)
+    finally:
+        remover.kill()
+        remover.join()
+    assert len(os.listdir(tmp_path)) == 400  # noqa: PTH208 - names only
+
+
+def test_concurrent_publishers_do_not_disturb_one_another(tmp_path: Path) -> None:
+    writers = [_FORK.Process(target=_publish_files, args=(tmp_path, writer, 60)) for writer in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(timeout=60)
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"{writer}-{number}" for writer in range(4) for number in range(60)}
+
+
+def test_a_sweep_removes_the_folder_with_the_last_leftover(tmp_path: Path) -> None:
+    leftovers = [tmp_path / "night" / STAGING / name for name in ("a", "b")]
+    for leftover in leftovers:
+        leftover.mkdir(parents=True)
+    assert sweep_staging([tmp_path], older_than_s=-1.0) == leftovers
+    assert not list((tmp_path / "night").iterdir())
