@@ -8,7 +8,18 @@ from __future__ import annotations
 import dagster as dg
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.orchestration import alerting, assets, backfills, checks, housekeeping, jobs, panel, schedules, sensors, stale_products
+from dsa110_assets.orchestration import (
+    alerting,
+    assets,
+    backfills,
+    housekeeping,
+    jobs,
+    panel,
+    schedules,
+    sensors,
+    stale_products,
+    tile_quality,
+)
 from dsa110_assets.orchestration.partitions import Partitions
 from dsa110_assets.orchestration.resources import PlatformResource
 
@@ -20,9 +31,8 @@ def build_defs(config: PipelineConfig | None = None) -> dg.Definitions:
     platform = PlatformResource() if config is None else PlatformResource.with_config(config)
     asset_jobs = jobs.build()
     return dg.Definitions(
-        assets=[panel.dressed(asset, settings) for asset in (*assets.build(partitions), stale_products.build())],
-        asset_checks=[checks.build(partitions)],
-        jobs=[*asset_jobs.values(), *backfills.JOBS, housekeeping.housekeeping_job],
+        assets=[panel.dressed(asset, settings) for asset in (*assets.build(partitions), stale_products.build(), tile_quality.build())],
+        jobs=[*asset_jobs.values(), *backfills.JOBS, housekeeping.housekeeping_job, tile_quality.judge_again_job],
         sensors=[*sensors.build(asset_jobs), alerting.alerts],
         schedules=[*schedules.build(partitions), *housekeeping.SCHEDULES],
         resources={"platform": platform},

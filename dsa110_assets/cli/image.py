@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.imaging import ImageReport
+    from dsa110_assets.quality.gate import TileVerdict
     from dsa110_assets.quality.verdict import Verdict
 
 
@@ -113,9 +114,9 @@ def image(
     sky = None if no_catalog else _reference_sky(config, catalog)
     with libraries_write_to_stderr():
         report, verdicts = _make(ms, imagename, options, sky, mask, config)
-    reason = gate.refusal((verdict.name, verdict.passed, verdict.reason) for verdict in verdicts)
-    _show(report, verdicts, reason, json=json)
-    if reason is not None:
+    verdict = gate.verdict_on(verdicts)
+    _show(report, verdicts, verdict, json=json)
+    if not verdict.is_good:
         raise typer.Exit(1)
 
 
@@ -165,7 +166,7 @@ def _make(
         return replace(report, images=images, preview=place(report.preview), preview_large=place(report.preview_large)), verdicts
 
 
-def _show(report: ImageReport, verdicts: list[Verdict], reason: str | None, *, json: bool) -> None:
+def _show(report: ImageReport, verdicts: list[Verdict], verdict: TileVerdict, *, json: bool) -> None:
     from dataclasses import asdict
 
     from dsa110_assets.cli.output import emit_json, emit_table
@@ -189,8 +190,11 @@ def _show(report: ImageReport, verdicts: list[Verdict], reason: str | None, *, j
         emit_json(
             {
                 **figures,
-                "good": reason is None,
-                "reason": reason,
+                "good": verdict.is_good,
+                "verdict": verdict.word,
+                "bad": verdict.bad,
+                "reason": verdict.reason or None,
+                "next_step": verdict.next_step or None,
                 "files": files,
                 "seconds": report.seconds,
                 "checks": [asdict(v) for v in verdicts],

@@ -22,10 +22,13 @@ def show_status(
     observation: Annotated[str | None, typer.Argument(help="One observation (YYYY-MM-DDTHH:MM:SS), with its files.")] = None,
     *,
     state: Annotated[str | None, typer.Option(help="Only this state: collecting, pending, in_progress, completed, failed.")] = None,
+    refused: Annotated[bool, typer.Option("--refused", help="Only completed ones whose image mosaics do not take.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Most rows.")] = 40,
     json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Observations and refused files.
+    """Observations, the verdicts on their images, and refused files.
+
+    An observation that is completed may have an image that mosaics do not take: the verdict says why, and what to do.
 
     Example: `dsa110 ingest status --state failed`
     """
@@ -36,6 +39,7 @@ def show_status(
     from dsa110_assets.ingest import status
     from dsa110_assets.registry.schema import GroupState
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.products import gates
     from dsa110_assets.stages.queue.attempts import now
 
     platform = Platform.open()
@@ -44,22 +48,39 @@ def show_status(
             details = status.group_details(session, observation, expected_subbands=platform.config.expected_subbands)
             if details is None:
                 raise UnknownGroupError(observation, "is not in the ingest queue", "list observations with `dsa110 ingest status`")
+            verdict = gates.verdicts(session, [observation]).get(observation)
             if json:
-                emit_json(asdict(details))
+                emit_json({**asdict(details), "verdict": None if verdict is None else asdict(verdict)})
                 return
-            emit_table(("what", "value"), [(name, value) for name, value in asdict(details.group).items()], title=observation)
+            rows = [("verdict", "no image" if verdict is None else verdict.line()), *asdict(details.group).items()]
+            emit_table(("what", "value"), rows, title=observation)
             emit_table(("subband", "state", "file", "reason"), [(f.subband, f.state, f.path, f.reason or "") for f in details.files])
             return
         summary = status.backlog(session, now())
-        groups = status.groups(session, state=None if state is None else GroupState(state), limit=limit)
+        among = list(gates.not_good(session, limit=limit)) if refused else None
+        groups = status.groups(session, state=None if state is None else GroupState(state), group_ids=among, limit=limit)
+        verdicts = gates.verdicts(session, [g.group_id for g in groups])
         rejected = status.rejected_files(session, limit=limit)
     if json:
-        emit_json({"backlog": asdict(summary), "observations": [asdict(g) for g in groups], "rejected": [asdict(f) for f in rejected]})
+        observations = [{**asdict(g), "verdict": asdict(verdicts[g.group_id]) if g.group_id in verdicts else None} for g in groups]
+        emit_json({"backlog": asdict(summary), "observations": observations, "rejected": [asdict(f) for f in rejected]})
         return
     emit_table(("state", "observations"), [(name.value, number) for name, number in summary.counts.items()], title="Queue")
     emit_table(
-        ("observation", "state", "stage", "subbands", "attempt", "calibrator", "error"),
-        [(g.group_id, g.state, g.stage, g.n_subbands, g.attempt, g.calibrator or "", g.error or "") for g in groups],
+        ("observation", "state", "stage", "subbands", "attempt", "calibrator", "verdict", "error"),
+        [
+            (
+                g.group_id,
+                g.state,
+                g.stage,
+                g.n_subbands,
+                g.attempt,
+                g.calibrator or "",
+                verdicts[g.group_id].line() if g.group_id in verdicts else "",
+                g.error or "",
+            )
+            for g in groups
+        ],
         title="Observations, newest first",
     )
     if rejected:

@@ -5,6 +5,7 @@ Read-only queries with a bounded number of rows. What does not belong here: chan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -152,6 +153,7 @@ def groups(
     session: Session,
     *,
     state: GroupState | None = None,
+    group_ids: Sequence[str] | None = None,
     night: date | None = None,
     from_mjd: float | None = None,
     to_mjd: float | None = None,
@@ -162,6 +164,8 @@ def groups(
     query: Select[tuple[IngestGroup]] = select(IngestGroup).order_by(IngestGroup.start_mjd.desc()).limit(limit).offset(offset)
     if state is not None:
         query = query.where(IngestGroup.state == state)
+    if group_ids is not None:
+        query = query.where(IngestGroup.group_id.in_(group_ids))
     if night is not None:
         query = query.where(IngestGroup.night == night)
     if from_mjd is not None:

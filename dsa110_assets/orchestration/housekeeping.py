@@ -1,4 +1,4 @@
-"""The daily housekeeping, and the hourly look for stale products. What may be removed is decided by `stages.operations.housekeeping`."""
+"""The daily housekeeping, and the hourly looks at stale products and at tiles. What may be removed is decided by `stages.operations.housekeeping`."""
 
 from typing import Any
 
@@ -52,5 +52,13 @@ SCHEDULES = (
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="The table of stale products, every hour.",
+    ),
+    dg.ScheduleDefinition(
+        name="tile_quality_hourly",
+        job_name="look_at_tiles",
+        cron_schedule="20 * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="The checks of the tiles of the last day, every hour.",
     ),
 )

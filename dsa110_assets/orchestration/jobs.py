@@ -32,6 +32,7 @@ JOBS = {
     "injections": Job("Artificial sources through the data of a night.", {"dagster/priority": "-5"}),  # whatever else waits goes first
     "references": Job("Refresh the reference catalogues."),
     "look_for_stale": Job("Look for stale products."),
+    "look_at_tiles": Job("Look at the verdicts on the tiles of the last day."),
 }
 """A job of the table that is not here has no tags, and a description made of its assets' names."""
 

@@ -27,6 +27,8 @@ def metadata_of(results: Sequence[StageResult]) -> dict[str, AnyMetadata]:
     """Metadata of the last observation of a slot, and a table of all of them where there are several."""
     last = results[-1]
     metadata: dict[str, AnyMetadata] = {}
+    if last.verdict is not None:
+        metadata["verdict"] = dg.MetadataValue.text(last.verdict.line())
     if last.preview is not None and last.preview.is_file():
         metadata["preview"] = dg.MetadataValue.md(preview_markdown(last.preview))
     for title, png in last.pictures.items():
@@ -41,7 +43,9 @@ def metadata_of(results: Sequence[StageResult]) -> dict[str, AnyMetadata]:
         if rows:
             metadata[title] = table(rows)
     if len(results) > 1:
-        metadata["observations of the slot"] = table([{"observation": r.key, **r.figures} for r in results])
+        metadata["observations of the slot"] = table(
+            [{"observation": r.key, **({"verdict": r.verdict.line()} if r.verdict is not None else {}), **r.figures} for r in results]
+        )
     return metadata
 
 

@@ -60,7 +60,7 @@ def hour_key(night: str, hour: str) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({"date": night, "hour": hour})
 
 
-def dimensions_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> dict[str, str]:
+def dimensions_of(context: dg.AssetExecutionContext) -> dict[str, str]:
     """The dimensions of the run's partition: date and tile, or date and hour."""
     key = context.partition_key
     if not isinstance(key, dg.MultiPartitionKey):

@@ -14,6 +14,7 @@ import dagster as dg
 from dsa110_assets.errors import PipelineError, RetriableError
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import dimensions_of
+from dsa110_assets.quality.gate import WORST_FIRST
 from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.provenance.recording import StageResult
 from dsa110_assets.stages.queue.work import TileRun
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 GROUP_TAG = "dsa110/observation"
 ATTEMPT_TAG = "dsa110/attempt"
+VERDICT_TAG = "dsa110/verdict"
+"""On the run of an image: `gate.TileWord`; of several observations the worst."""
 PASSES = "may pass"
 """Name of a failure's metadata: whether the same work may succeed later."""
 TileStage = Callable[["Platform", TileRun], StageResult | None]
@@ -81,7 +84,7 @@ def label_run(context: dg.AssetExecutionContext, platform: Platform, group_id: s
         context.instance.add_run_tags(context.run.run_id, labels)
 
 
-def observations_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, platform: Platform) -> Sequence[str]:
+def observations_of(context: dg.AssetExecutionContext, platform: Platform) -> Sequence[str]:
     """Observations that this run is about: the one in its tag, or (a backfill, a click) all of the slot."""
     from dsa110_assets.stages.queue import intake
 
@@ -125,8 +128,11 @@ def run_tile_stage(context: dg.AssetExecutionContext, platform: Platform, stage:
             context.log.info("%s: nothing to make yet", group_id)
         else:
             results.append(result)
+    words = {result.verdict.word for result in results if result.verdict is not None}
+    if words:
+        context.instance.add_run_tags(context.run.run_id, {VERDICT_TAG: next(word.value for word in WORST_FIRST if word in words)})
     if results:
-        yield materialization(context, results)
+        yield materialization(results)
     else:
         context.log.info("no observation to process in this slot")
 
@@ -138,30 +144,9 @@ def run_stage(context: dg.AssetExecutionContext, stage: Callable[[], StageResult
     if result is None:
         context.log.info("nothing to make in this partition")
     else:
-        yield materialization(context, [result])
+        yield materialization([result])
 
 
-def materialization(context: dg.AssetExecutionContext, results: Sequence[StageResult]) -> dg.MaterializeResult:
-    """Dagster's record of what was made. The quality verdicts that the asset has declared become check results."""
-    declared = {key.name for key in context.selected_asset_check_keys}
-    checks = [
-        dg.AssetCheckResult(
-            check_name=verdict.name,
-            passed=verdict.passed is True,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=verdict.reason or None,
-            metadata={
-                name: value
-                for name, value in (
-                    ("value", verdict.value),
-                    ("lowest", verdict.low),
-                    ("highest", verdict.high),
-                    ("observation", results[-1].key),
-                )
-                if value is not None
-            },
-        )
-        for verdict in results[-1].verdicts
-        if verdict.name in declared
-    ]
-    return dg.MaterializeResult(metadata=dict[str, Any](metadata_of(results)), check_results=checks)
+def materialization(results: Sequence[StageResult]) -> dg.MaterializeResult:
+    """Dagster's record of what was made. Quality verdicts are metadata: a check for each partition would make Dagster's pages slow."""
+    return dg.MaterializeResult(metadata=dict[str, Any](metadata_of(results)))

@@ -1,53 +1,191 @@
-"""What a verdict leads to: whether a tile may be used by what comes after it.
+"""Whether a tile may be used by what comes after it, and the words for it: verdict, reason and next step.
 
-Light on purpose: stages, checks and sensors ask it. What does not belong here: measuring.
+Every place that shows a verdict on a tile takes its words from here: the metadata and the tag of its run, `dsa110 ingest status`,
+alerts, mosaics, the playbook. Light on purpose: stages, checks and sensors ask it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
 
+from dsa110_assets.quality.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of a tile image.
+
+    ``meaning``: what it measures. ``subject``: what is bad when it is bad, for counts. ``figure``: a phrase with the value.
+    ``next_step``: what a person does when it is bad. ``every_image_has_it``: an image in which it cannot be measured is not an
+    image; the other checks need sources in the field.
+    """
+
+    meaning: str
+    subject: str
+    figure: str
+    next_step: str
+    every_image_has_it: bool = False
+
+
+_RESIDUAL = "look at the residual image: something was not cleaned, or there are artefacts of bright sources"
 TILE_CHECKS = {
-    "noise_over_thermal": "Noise of the residual inside the beam over what the weights of the visibilities predict",
-    "dynamic_range": "Brightest pixel over noise, where the catalogue lets expect a bright source",
-    "residual_peak_sigma": "Largest deviation of the residual over noise: what was not cleaned, or artefacts",
-    "residual_std_over_mad": "Standard deviation of the residual over its robust noise: 1 for Gaussian noise",
-    "beam_axis_ratio": "Major over minor axis of the restoring beam: antennas or an arm missing",
-    "flux_ratio_to_catalog": "Median flux over catalogue flux",
-    "position_offset_arcsec": "Length of the median offset from the catalogue's positions",
-    "completeness": "Share of the catalogue's sources above 10 sigma that are in the image",
+    "noise_over_thermal": Check(
+        "Noise of the residual inside the beam over what the weights of the visibilities predict",
+        "noise",
+        "noise {value} times thermal",
+        "too high: look at `flagged_fraction` of `measurement_set` and the plots of `calibration_tables`; too low: check `PIPELINE_SEFD_JY`",
+        every_image_has_it=True,
+    ),
+    "dynamic_range": Check(
+        "Brightest pixel over noise, where the catalogue predicts a bright source",
+        "dynamic range",
+        "dynamic range {value}",
+        "look at the preview, and at the plots of `calibration_tables` of its night",
+    ),
+    "residual_peak_sigma": Check(
+        "Largest deviation of the residual over noise: what was not cleaned, or artefacts",
+        "residual peak",
+        "largest residual {value} sigma",
+        _RESIDUAL,
+        every_image_has_it=True,
+    ),
+    "residual_std_over_mad": Check(
+        "Standard deviation of the residual over its robust noise: 1 for Gaussian noise",
+        "residual scatter",
+        "scatter of the residual {value} times that of Gaussian noise",
+        _RESIDUAL,
+        every_image_has_it=True,
+    ),
+    "beam_axis_ratio": Check(
+        "Major over minor axis of the restoring beam: antennas or an arm missing",
+        "beam shape",
+        "restoring beam {value} times as long as wide",
+        "look for missing antennas: `dead_antennas` and `flagged by antenna` of `measurement_set`",
+        every_image_has_it=True,
+    ),
+    "flux_ratio_to_catalog": Check(
+        "Median flux over catalogue flux",
+        "flux scale",
+        "fluxes {value} times the catalogue's",
+        "the flux scale is wrong: look at `calibration_tables` of its night",
+    ),
+    "position_offset_arcsec": Check(
+        "Length of the median offset from the catalogue's positions",
+        "astrometry",
+        "positions off by {value} arcsec",
+        "phases are wrong: look at `calibration_tables` of its night",
+    ),
+    "completeness": Check(
+        "Share of the catalogue's sources above 10 sigma that are in the image",
+        "completeness",
+        "share of the catalogue's sources found {value}",
+        "look at the preview: wrong field, wrong phases, or strong flagging",
+    ),
 }
-"""Every verdict on a tile image, with what it measures."""
+"""Every check of a tile image. The first one that is bad gives the tile's next step."""
 
-ALWAYS_MEASURABLE = frozenset({"noise_over_thermal", "residual_peak_sigma", "residual_std_over_mad", "beam_axis_ratio"})
-"""An image in which one of these cannot be measured is not an image; the others need sources in the field."""
+ALWAYS_MEASURABLE = frozenset(name for name, check in TILE_CHECKS.items() if check.every_image_has_it)
+_NOT_MEASURED_STEP = "look at the image, and at `flagged_fraction` of `measurement_set`: most of its data may be flagged"
+_NEVER_JUDGED_STEP = "run the job `judge_again` for it"
+_PROVISIONAL_STEP = "nothing: its tables are borrowed from another night, and it will be made again when the night's calibrator is solved"
 
 
-def blocks(name: str, passed: bool | None) -> bool:
-    """Whether a verdict keeps a tile out of mosaics: it is bad, or could not be had although every image has it."""
+class TileWord(StrEnum):
+    """The verdict on a tile in a word. Mosaics take the good ones and no others."""
+
+    GOOD = "good"
+    REFUSED = "refused"
+    NOT_MEASURED = "not measured"
+    """It was never judged, or what every image has could not be measured."""
+
+
+WORST_FIRST = (TileWord.REFUSED, TileWord.NOT_MEASURED, TileWord.GOOD)
+
+
+@dataclass(frozen=True)
+class TileVerdict:
+    """The verdict on a tile as a whole, in words for people.
+
+    ``reason``, ``next_step``: empty for a good one. ``bad``: checks that keep it out of mosaics. ``unmeasured``: checks that could
+    not be had and need not be. ``provisional``: nearer tables may still come, and with them another image.
+    """
+
+    word: TileWord
+    reason: str = ""
+    next_step: str = ""
+    bad: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()
+    provisional: bool = False
+
+    @property
+    def is_good(self) -> bool:
+        """Whether what comes after it may use the tile."""
+        return self.word is TileWord.GOOD
+
+    def line(self) -> str:
+        """Verdict, reason and next step."""
+        if self.is_good:
+            return f"{self.word}; not measured: {', '.join(self.unmeasured)}" if self.unmeasured else str(self.word)
+        return f"{self.word}: {self.reason}. Next: {self.next_step}"
+
+
+def counted(verdicts: Iterable[TileVerdict]) -> str:
+    """What is bad in how many of several tiles, the most frequent first: ``noise (3), flux scale (1)``."""
+    subjects = Counter(TILE_CHECKS[name].subject if name in TILE_CHECKS else name for verdict in verdicts for name in verdict.bad)
+    return ", ".join(f"{subject} ({number})" for subject, number in subjects.most_common())
+
+
+def refuses(name: str, passed: bool | None) -> bool:
+    """Whether the outcome of a check keeps a tile out of mosaics: it is bad, or could not be had although every image has it."""
     return passed is False or (passed is None and name in ALWAYS_MEASURABLE)
 
 
-def refusal(verdicts: Iterable[tuple[str, bool | None, str]]) -> str | None:
-    """Why a tile must not be used, None when it may be.
+def figure(verdict: Verdict) -> str:
+    """What a check has found, with its limits: ``noise 3.2 times thermal (0.8 to 2)``; why it has found nothing; how, without a value."""
+    check = TILE_CHECKS.get(verdict.name)
+    if verdict.passed is None:
+        return f"{check.subject if check else verdict.name} could not be measured ({verdict.reason or 'no reason was recorded'})"
+    if check is None or verdict.value is None:
+        return f"{verdict.name}: {verdict.reason}"
+    limits = _limits(verdict)
+    return check.figure.format(value=f"{verdict.value:.3g}") + (f" ({limits})" if limits else "")
+
+
+def _limits(verdict: Verdict) -> str:
+    low, high = verdict.limit
+    if low is not None and high is not None:
+        return f"limits {low:.3g} and {high:.3g}"
+    return f"at most {high:.3g}" if high is not None else f"at least {low:.3g}" if low is not None else ""
+
+
+def verdict_on(verdicts: Iterable[Verdict], *, provisional: bool = False) -> TileVerdict:
+    """The verdict on a tile.
 
     Args:
-        verdicts: (name, passed, reason) of each; a tile without any was never judged and is not used.
+        verdicts: of its checks; a tile without any was never judged and is not used.
+        provisional: its tables are borrowed, and those of its own night may still come; matters only when it is not good.
     """
-    judged = list(verdicts)
-    if not judged:
-        return "its image was never judged"
-    missing = ALWAYS_MEASURABLE.difference(name for name, _, _ in judged)
-    bad = [f"{name}: {'not measured, ' if passed is None else ''}{reason}" for name, passed, reason in judged if blocks(name, passed)]
-    bad += [f"{name}: never judged" for name in sorted(missing)]
-    return "; ".join(bad) or None
-
-
-def summary(verdicts: Iterable[tuple[str, bool | None, str]]) -> str:
-    """One line for people: good or bad, why, and what could not be measured."""
-    judged = list(verdicts)
-    bad = refusal(judged)
-    unknown = [name for name, passed, _ in judged if passed is None and not blocks(name, passed)]
-    if bad is not None:
-        return f"BAD, mosaics do not take it. {bad}"
-    return f"GOOD, but not measured: {', '.join(unknown)}" if unknown else "GOOD in all that was measured"
+    by_name = {verdict.name: verdict for verdict in verdicts}
+    ordered = [by_name[name] for name in (*TILE_CHECKS, *sorted(by_name.keys() - TILE_CHECKS)) if name in by_name]
+    bad = [one for one in ordered if refuses(one.name, one.passed)]
+    missing = [name for name in TILE_CHECKS if name in ALWAYS_MEASURABLE and name not in by_name]
+    unmeasured = tuple(one.name for one in ordered if one.passed is None and not refuses(one.name, one.passed))
+    if not bad and not missing:
+        return TileVerdict(TileWord.GOOD, unmeasured=unmeasured)
+    measured_bad = next((one for one in bad if one.passed is False), None)
+    reasons = [figure(one) for one in bad] + [f"{TILE_CHECKS[name].subject} was never judged" for name in missing]
+    if measured_bad is not None:
+        step = TILE_CHECKS[measured_bad.name].next_step if measured_bad.name in TILE_CHECKS else _RESIDUAL
+    else:
+        step = _NOT_MEASURED_STEP if bad else _NEVER_JUDGED_STEP
+    return TileVerdict(
+        TileWord.REFUSED if measured_bad is not None else TileWord.NOT_MEASURED,
+        "; ".join(reasons) if by_name else "its image was never judged",
+        _PROVISIONAL_STEP if provisional else step,
+        (*(one.name for one in bad), *missing),
+        unmeasured,
+        provisional,
+    )

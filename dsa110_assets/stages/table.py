@@ -331,3 +331,16 @@ STALE_PRODUCTS = TABLE.add(
         page="operators/operations",
     )
 )
+TILE_QUALITY = TABLE.add(
+    Product(
+        "tile_quality",
+        Level.WHOLE,
+        "operations",
+        None,  # a look at the registry (`orchestration.tile_quality`)
+        job="look_at_tiles",
+        kinds=frozenset({"postgres"}),
+        freshness=Within(2, 6),
+        retried=False,
+        page="astronomers/imaging",
+    )
+)

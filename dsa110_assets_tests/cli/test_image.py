@@ -97,7 +97,10 @@ def test_a_catalogue_that_is_wrong_makes_the_answer_no(tile: tuple[Tile, Path], 
     pd.read_parquet(catalog).assign(flux_jy=0.4).to_parquet(wrong)
     assert run(["image", "--ms", str(made.ms), "--imagename", "t", "--catalog", str(wrong), *FEW, "--json"]) == 1
     told = answer(capfd)
-    assert "flux_ratio_to_catalog" in str(told["reason"])
+    assert told["verdict"] == "refused"
+    assert "flux_ratio_to_catalog" in told["bad"]
+    assert "times the catalogue's" in str(told["reason"])
+    assert told["next_step"]
     assert (tmp_path / "t-image.fits").is_file()
 
 

@@ -25,7 +25,10 @@ from dsa110_assets.registry.queries import (
     upsert_qa_metric,
     upsert_sources,
 )
+from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.products import gates
+from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.times import datetime_to_mjd, group_time
 from dsa110_assets.variability import lightcurves
 from dsa110_assets_tests.catalogs.manual import MANUAL
@@ -64,6 +67,31 @@ def platform(registry_config, database, monkeypatch, tmp_path):
         frame = pd.DataFrame(SOURCES, columns=["ra_deg", "dec_deg", "reference_flux_jy"]).assign(name=["a", "b", "c"])
         upsert_sources(session, frame, origin="nvss")
     return registry_config
+
+
+def test_an_observation_that_is_completed_and_refused_says_why_and_what_to_do(platform, database, capsys):
+    """In the table, in the list of refused ones, on its own, and as JSON; the alert says the same."""
+    refused, good = "2026-03-12T05:05:09", "2026-03-12T05:00:00"
+    with database.session() as session:
+        upsert_qa_metric(session, "tile_image", refused, "noise_over_thermal", 3.2, limit_low=0.8, limit_high=2.0, passed=False)
+        for group in session.query(IngestGroup):
+            group.state, group.completed_at = GroupState.COMPLETED, now()
+        verdict = gates.verdicts(session, [refused])[refused]
+    assert verdict.line().startswith("refused: noise 3.2 times thermal (limits 0.8 and 2). Next: too high: look at ")
+    for arguments in ([], ["--refused"], [refused]):
+        assert run(["ingest", "status", *arguments]) == 0
+        assert verdict.line() in capsys.readouterr().out
+    run(["ingest", "status", "--refused"])
+    assert good not in capsys.readouterr().out
+    for arguments in (["--refused"], [refused]):
+        assert run(["ingest", "status", *arguments, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        (shown,) = [one["verdict"] for one in told["observations"]] if "observations" in told else [told["verdict"]]
+        assert (shown["word"], shown["reason"], shown["next_step"]) == ("refused", verdict.reason, verdict.next_step)
+    assert run(["alerts"]) == 1
+    told = capsys.readouterr().out
+    assert "mosaics leave out 1 of the tiles of 2026-03-12: noise (1)" in told
+    assert verdict.next_step in told
 
 
 def test_mosaic_of_a_time_range_is_planned_and_built_from_one_strip(platform, tmp_path, capsys):
@@ -107,7 +135,7 @@ def test_a_tile_whose_image_was_judged_bad_is_left_out(platform, database, capsy
     assert run(["mosaic", "plan", "--name", "flare", *times, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["tiles"] == ["2026-03-12T05:00:00", "2026-03-12T05:10:18"]
-    assert "far too low" in plan["left_out"]["2026-03-12T05:05:09"]
+    assert plan["left_out"]["2026-03-12T05:05:09"].startswith("refused: dynamic range 2. Next: ")
 
 
 @pytest.mark.parametrize(

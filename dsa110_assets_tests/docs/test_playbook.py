@@ -75,6 +75,7 @@ def test_all_errors_of_the_package_are_in_one_module() -> None:
         ("States of an observation", [*GroupState]),
         ("Refused files", [*Reason]),
         ("Checks of tile images", gate.TILE_CHECKS),
+        ("Verdicts on tiles", [*gate.TileWord]),
         ("Housekeeping", housekeeping.RULES),
         ("Reasons of `dsa110 stale`", [*StaleReason]),
     ],
@@ -83,6 +84,12 @@ def test_all_errors_of_the_package_are_in_one_module() -> None:
 def test_a_section_explains_exactly_what_exists(title: str, names: Iterable[str]) -> None:
     assert len(list(names)) > 1
     assert sorted(rows(title)) == sorted(str(name) for name in names)
+
+
+def test_each_check_of_a_tile_says_on_the_page_what_a_verdict_says() -> None:
+    for name, cells in rows("Checks of tile images").items():
+        check = gate.TILE_CHECKS[name]
+        assert [cell.casefold() for cell in cells] == [f"{check.meaning}.".casefold(), f"{check.next_step}.".casefold()], name
 
 
 def test_each_alert_that_the_code_raises_is_of_a_known_kind() -> None:

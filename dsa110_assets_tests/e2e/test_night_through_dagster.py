@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import select
 
 from dsa110_assets.cli import demo_report
 from dsa110_assets.cli.demo import MIN_JY
@@ -19,16 +20,19 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.definitions import build_defs
 from dsa110_assets.ingest import status
 from dsa110_assets.orchestration import sensors
+from dsa110_assets.orchestration.partitions import tile_key
 from dsa110_assets.orchestration.resources import PlatformResource
-from dsa110_assets.registry.schema import GroupState, ProductVersion
+from dsa110_assets.registry.schema import GroupState, ImageRow, ProductVersion
 from dsa110_assets.simulation import faults
 from dsa110_assets.simulation.night import DemoPlan, demo_plan
-from dsa110_assets.stages.operations import backfill
+from dsa110_assets.stages.operations import alerts, backfill
 from dsa110_assets.stages.operations.staleness import stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
+from dsa110_assets.stages.products import gates
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.stages.table import TABLE
+from dsa110_assets.times import tile_partition
 from dsa110_assets_tests.e2e.reading import READ, WatchedConfig, watched_stages
 from dsa110_assets_tests.notebooks import NOTEBOOKS, run_notebook
 from dsa110_assets_tests.registry_fixture import empty
@@ -249,3 +253,36 @@ def test_artificial_sources_go_through_the_data_of_the_night(night: Any) -> None
     assert figures["completeness_above_threshold"] > 0.9
     assert abs(figures["flux_bias"]) < 0.01 + 3 * figures["flux_bias_err"]
     assert "against S/N" in figures
+
+
+def test_a_refused_tile_is_a_green_run_and_every_place_says_the_same(night: Any) -> None:
+    """With a limit that no tile can meet; the job `judge_again` with the old limits makes it good."""
+    one, platform, plan, _, _ = night
+    strict = Platform(platform.config.model_copy(update={"qa_noise_over_thermal_max": 0.81}), platform.paths, platform.database)
+    with platform.database.session() as session:
+        group = next(group for group in session.scalars(select(ImageRow.group_id)) if group[:10] == plan.nights[-1].date)
+        assert gates.good_tiles(session, [group]) == [group]
+    request = dg.RunRequest(job_name="tile", partition_key=tile_key(*tile_partition(group)), asset_selection=[dg.AssetKey("tile_image")])
+    Night(strict.config, one.instance)._execute(request)  # and it succeeds
+
+    with platform.database.session() as session:
+        verdict = gates.verdicts(session, [group])[group]
+        assert gates.good_tiles(session, [group]) == []
+    assert verdict.line().startswith("refused: noise ")
+    (run,) = one.instance.get_runs(limit=1)
+    assert run.tags["dsa110/verdict"] == "refused"
+    metadata = one.instance.get_latest_materialization_event(dg.AssetKey("tile_image")).asset_materialization.metadata
+    assert metadata["verdict"].value == verdict.line()
+    (alert,) = [alert for alert in alerts.conditions(strict, now()) if alert.key == f"tiles-refused/{group[:10]}"]
+    assert verdict.next_step in alert.next_step
+
+    job = one.definitions.resolve_job_def("judge_again")
+    assert job.execute_in_process(instance=one.instance, run_config={"ops": {"judge_images": {"config": {"observation": group}}}}).success
+    with platform.database.session() as session:
+        assert gates.good_tiles(session, [group]) == [group]
+    checks = {
+        event.asset_check_evaluation_data.asset_key
+        for event in one.instance.all_logs(run.run_id)
+        if event.dagster_event is not None and event.dagster_event.event_type_value.startswith("ASSET_CHECK")
+    }
+    assert checks == set(), "a tile's run leaves no rows of checks"

@@ -307,7 +307,7 @@ def test_every_asset_says_what_it_is_who_owns_it_and_which_code_makes_it() -> No
         assert node.owners, name
         assert "documentation" in node.metadata, name
         assert node.tags["dsa110/level"], name
-        assert (node.code_version is None) == (name in ("raw_subbands", "stale_products")), name
+        assert (node.code_version is None) == (name in ("raw_subbands", "stale_products", "tile_quality")), name
         assert (node.freshness_policy is None) == (node.tags["dsa110/level"] == "reference"), name
 
 

@@ -1,40 +1,81 @@
-"""Which verdicts keep a tile out of mosaics."""
+"""The verdict on a tile, and its words: which checks keep it out of mosaics, why, and what to do."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from dsa110_assets.quality import gate
+from dsa110_assets.quality.gate import TileWord
+from dsa110_assets.quality.verdict import Verdict
 
-GOOD = [(name, True, "fine") for name in gate.TILE_CHECKS]
+GOOD = [Verdict.judge(name, 1.0, 0.8, 2.0, "measured") for name in gate.TILE_CHECKS]
 
 
-def changed(name: str, passed: bool | None) -> list[tuple[str, bool | None, str]]:
-    return [(n, passed if n == name else p, "because") for n, p, _ in GOOD]
+def changed(name: str, value: float | None) -> list[Verdict]:
+    return [Verdict.judge(one.name, value, one.low, one.high, "no pixel has noise") if one.name == name else one for one in GOOD]
 
 
 def test_a_tile_that_passes_everything_is_used():
-    assert gate.refusal(GOOD) is None
-    assert gate.summary(GOOD).startswith("GOOD")
+    verdict = gate.verdict_on(GOOD)
+    assert verdict.is_good
+    assert verdict.line() == "good"
 
 
 @pytest.mark.parametrize("name", list(gate.TILE_CHECKS))
-def test_one_bad_verdict_refuses_the_tile_and_says_why(name: str):
-    assert gate.refusal(changed(name, False)) == f"{name}: because"
-    assert gate.summary(changed(name, False)).startswith("BAD")
+def test_one_bad_check_refuses_the_tile_and_says_why_and_what_to_do(name: str):
+    verdict = gate.verdict_on(changed(name, 3.21))
+    assert (verdict.word, verdict.bad, verdict.is_good) == (TileWord.REFUSED, (name,), False)
+    assert "3.21" in verdict.reason
+    assert "(limits 0.8 and 2)" in verdict.reason
+    assert verdict.next_step == gate.TILE_CHECKS[name].next_step
+    assert verdict.line() == f"refused: {verdict.reason}. Next: {verdict.next_step}"
+
+
+def test_the_words_are_those_of_an_observer():
+    line = gate.verdict_on(changed("noise_over_thermal", 3.2)).line()
+    assert line.startswith("refused: noise 3.2 times thermal (limits 0.8 and 2). Next: too high: look at `flagged_fraction`")
+    high_only = Verdict.judge("position_offset_arcsec", 4.7, None, 1.0, "")
+    assert gate.figure(high_only) == "positions off by 4.7 arcsec (at most 1)"
+    low_only = Verdict.judge("completeness", 0.25, 0.9, None, "")
+    assert gate.figure(low_only) == "share of the catalogue's sources found 0.25 (at least 0.9)"
+
+
+def test_of_several_bad_checks_all_are_named_and_the_first_one_gives_the_next_step():
+    several = [replace(one, passed=False, value=9.0) if one.name in ("noise_over_thermal", "completeness") else one for one in GOOD]
+    verdict = gate.verdict_on(reversed(several))
+    assert verdict.bad == ("noise_over_thermal", "completeness")
+    assert verdict.reason.index("noise") < verdict.reason.index("share")
+    assert verdict.next_step == gate.TILE_CHECKS["noise_over_thermal"].next_step
+    assert gate.counted([verdict, gate.verdict_on(changed("completeness", 0.1))]) == "completeness (2), noise (1)"
 
 
 @pytest.mark.parametrize("name", sorted(gate.ALWAYS_MEASURABLE))
-def test_what_every_image_has_must_have_been_measured(name: str):
-    assert "not measured" in str(gate.refusal(changed(name, None)))
-    assert "never judged" in str(gate.refusal([v for v in GOOD if v[0] != name]))
+def test_what_every_image_has_must_have_been_measured_and_the_tile_is_not_good(name: str):
+    unmeasured = gate.verdict_on(changed(name, None))
+    assert unmeasured.word is TileWord.NOT_MEASURED
+    assert "could not be measured (no pixel has noise)" in unmeasured.line()
+    assert unmeasured.next_step
+    missing = gate.verdict_on([one for one in GOOD if one.name != name])
+    assert missing.word is TileWord.NOT_MEASURED
+    assert "was never judged" in missing.line()
 
 
 def test_a_field_without_catalogue_sources_is_used_and_what_was_not_measured_is_named():
-    verdicts = changed("completeness", None)
-    assert gate.refusal(verdicts) is None
-    assert "not measured: completeness" in gate.summary(verdicts)
+    verdict = gate.verdict_on(changed("completeness", None))
+    assert verdict.is_good
+    assert verdict.line() == "good; not measured: completeness"
 
 
 def test_a_tile_that_was_never_judged_is_not_used():
-    assert gate.refusal([]) == "its image was never judged"
+    verdict = gate.verdict_on([])
+    assert verdict.word is TileWord.NOT_MEASURED
+    assert verdict.line() == "not measured: its image was never judged. Next: run the job `judge_again` for it"
+
+
+def test_a_refused_tile_that_will_be_made_again_needs_nobody_and_a_good_one_is_good():
+    verdict = gate.verdict_on(changed("flux_ratio_to_catalog", 0.06), provisional=True)
+    assert (verdict.word, verdict.provisional) == (TileWord.REFUSED, True)
+    assert "will be made again when the night's calibrator is solved" in verdict.next_step
+    assert not gate.verdict_on(GOOD, provisional=True).provisional

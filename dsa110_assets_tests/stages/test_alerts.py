@@ -6,16 +6,21 @@ import json
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from dsa110_assets.errors import AlertNotDeliveredError
-from dsa110_assets.registry.schema import GroupState, TileStage
+from dsa110_assets.quality import gate
+from dsa110_assets.registry.queries.quality import upsert_qa_metric
+from dsa110_assets.registry.schema import CalibrationApplied, GroupState, IngestGroup, TileStage
 from dsa110_assets.stages.operations import alerts, disk
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.products import gates
 from dsa110_assets.stages.queue import intake
 from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.stages.test_gates import add_image, borrow_tables
 
 NOW = datetime(2026, 3, 12, 12, 0, tzinfo=UTC)
 GROUP = "2026-03-12T05:03:21"
@@ -80,6 +85,39 @@ def test_each_condition_is_told_with_cause_and_next_step(platform) -> None:
     assert set(found) <= set(alerts.KINDS)
     assert "all data are flagged" in found["observation-failed"].title
     assert all(alert.next_step for alert in found.values())
+
+
+def _refused(platform: Platform, directory: Path, group_id: str, *bad: str, borrowed: bool = False) -> None:
+    add_image(platform.database, group_id, directory / group_id)
+    if borrowed:
+        borrow_tables(platform.database, group_id)
+    with platform.database.session() as session:
+        for name in bad:
+            upsert_qa_metric(session, "tile_image", group_id, name, 9.0, limit_high=2.0, passed=False, reason="measured")
+        group = session.get_one(IngestGroup, group_id)
+        group.state, group.completed_at = GroupState.COMPLETED, NOW - timedelta(hours=1)
+
+
+def test_refused_tiles_are_one_alert_a_night_with_their_causes_and_a_next_step(platform, tmp_path) -> None:
+    _refused(platform, tmp_path, "2026-03-12T05:03:21", "noise_over_thermal")
+    _refused(platform, tmp_path, "2026-03-12T05:08:30", "noise_over_thermal", "flux_ratio_to_catalog")
+    _refused(platform, tmp_path, "2026-03-12T05:13:39")
+    _refused(platform, tmp_path, "2026-03-11T05:03:21", "position_offset_arcsec")
+    first, second = alerts.conditions(platform, NOW)
+    assert (first.key, first.title) == ("tiles-refused/2026-03-11", "mosaics leave out 1 of the tiles of 2026-03-11: astrometry (1)")
+    assert second.title == "mosaics leave out 2 of the tiles of 2026-03-12: noise (2), flux scale (1)"
+    assert second.next_step == gate.TILE_CHECKS["noise_over_thermal"].next_step + "; `dsa110 ingest status --refused` lists them"
+    later = NOW + alerts.RECENT
+    assert alerts.conditions(platform, later) == [], "what was completed longer ago is history"
+
+
+def test_a_refused_tile_that_will_be_made_again_alerts_nobody(platform, tmp_path) -> None:
+    _refused(platform, tmp_path, GROUP, "flux_ratio_to_catalog", borrowed=True)
+    assert alerts.conditions(platform, NOW) == []
+    with platform.database.session() as session:
+        session.get_one(CalibrationApplied, GROUP).applied_at -= gates.OWN_TABLES_WITHIN
+    (alert,) = alerts.conditions(platform, NOW)
+    assert alert.key == "tiles-refused/2026-03-12"
 
 
 def test_an_alert_is_told_once_and_its_end_once(platform, webhook) -> None:

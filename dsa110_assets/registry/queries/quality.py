@@ -49,12 +49,11 @@ def qa_metrics(session: Session, product: str, key: str) -> dict[str, QaMetric]:
     return {row.metric: row for row in rows}
 
 
-def verdicts_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, list[tuple[str, bool | None, str]]]:
-    """(metric, passed, reason) of each quality figure of several products by key; an empty list for one without any."""
-    found: dict[str, list[tuple[str, bool | None, str]]] = {key: [] for key in keys}
-    columns = select(QaMetric.key, QaMetric.metric, QaMetric.passed, QaMetric.reason)
-    for key, metric, passed, reason in session.execute(columns.where(QaMetric.product == product, QaMetric.key.in_(list(found)))):
-        found[key].append((metric, passed, reason))
+def qa_metrics_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, list[QaMetric]]:
+    """Quality figures of several products by key; an empty list for one without any."""
+    found: dict[str, list[QaMetric]] = {key: [] for key in keys}
+    for row in session.scalars(select(QaMetric).where(QaMetric.product == product, QaMetric.key.in_(list(found)))):
+        found[row.key].append(row)
     return found
 
 

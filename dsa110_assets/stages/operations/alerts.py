@@ -10,6 +10,7 @@ import json
 import logging
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,15 +22,19 @@ from sqlalchemy.orm import Session
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import AlertNotDeliveredError
 from dsa110_assets.ingest import status
+from dsa110_assets.quality.gate import TileVerdict, counted
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
 from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
 
-KINDS = ("disk-low", "observation-failed", "behind", "files-refused", "waiting-for-calibration", "not-fresh", "run-failed")
+KINDS = (
+    "disk-low", "observation-failed", "behind", "files-refused", "tiles-refused", "waiting-for-calibration", "not-fresh", "run-failed",
+)  # fmt: skip
 """First words of the keys; each has its paragraph in the playbook."""
 RECENT = timedelta(days=2)
 """Failures older than this are history."""
 MOST_LINES = 10
+MOST_REFUSED = 1000
 _log = logging.getLogger("dsa110.alerts")
 
 
@@ -55,6 +60,7 @@ def conditions(platform: Platform, now: datetime) -> list[Alert]:
     with platform.database.session() as session:
         found += _failed(session, now)
         found += _waiting(session, now)
+        found += _refused_tiles(session, now)
         backlog = status.backlog(session, now)
         refused = status.rejected_by_kind(session)
     if (waited := backlog.oldest_pending_s or 0.0) > platform.config.alert_backlog_s:
@@ -96,6 +102,25 @@ def _waiting(session: Session, now: datetime) -> list[Alert]:
             "look at the asset calibration_tables; materialize its night",
         )
         for night, number in sorted(nights.items())
+    ]
+
+
+def _refused_tiles(session: Session, now: datetime) -> list[Alert]:
+    """One alert for each night with refused tiles. Provisional ones need nobody: they are made again."""
+    from dsa110_assets.stages.products import gates  # reads images, and what that needs is heavy for what Dagster loads
+
+    nights: dict[str, list[TileVerdict]] = {}
+    for group_id, verdict in gates.not_good(session, completed_after=now - RECENT, limit=MOST_REFUSED).items():
+        if not verdict.provisional:
+            nights.setdefault(group_id[:10], []).append(verdict)
+    return [
+        Alert(
+            f"tiles-refused/{night}",
+            "warning",
+            f"mosaics leave out {len(refused)} of the tiles of {night}: {counted(refused)}",
+            f"{Counter(one.next_step for one in refused).most_common(1)[0][0]}; `dsa110 ingest status --refused` lists them",
+        )
+        for night, refused in sorted(nights.items())
     ]
 
 

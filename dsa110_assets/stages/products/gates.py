@@ -1,51 +1,115 @@
 """Which tiles may be used: the verdicts on their images, and judging an image again.
 
-One answer for mosaics, for what is asked of them (`planning`), and for the checks in the Dagster UI. What does not belong here: measuring (`quality.image`), what a
-verdict leads to (`quality.gate`).
+One answer for mosaics, for what is asked of them (`planning`), and for all places that show a verdict to people.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy import ColumnElement, exists, func, or_, select
 from sqlalchemy.orm import Session
 
+from dsa110_assets.calibration.select import Rung
 from dsa110_assets.catalogs import sky
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.quality import gate
 from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import image_of
-from dsa110_assets.registry.queries.quality import qa_metrics, upsert_qa_metric, verdicts_of
+from dsa110_assets.registry.queries.quality import qa_metrics_of, upsert_qa_metric
+from dsa110_assets.registry.schema import CalibrationApplied, GroupState, ImageRow, IngestGroup, QaMetric
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.references import reference_path
+from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.stages.table import TILE_IMAGE
 
 PRODUCT = TILE_IMAGE.name
+OWN_TABLES_WITHIN = timedelta(days=1)
+"""A refused tile with borrowed tables is provisional for so long after they were applied; nearer ones come within a day, or not at all."""
+
+
+def verdicts(session: Session, group_ids: Iterable[str]) -> dict[str, gate.TileVerdict]:
+    """The verdicts on observations' images, in words for people; observations without an image are left out."""
+    wanted = list(group_ids)
+    imaged = list(session.scalars(select(ImageRow.group_id).where(ImageRow.group_id.in_(wanted))))
+    judged = checks_of(session, imaged)
+    provisional = _provisional(session, imaged)
+    return {group_id: gate.verdict_on(judged[group_id], provisional=group_id in provisional) for group_id in wanted if group_id in judged}
+
+
+def checks_of(session: Session, group_ids: Iterable[str]) -> dict[str, list[Verdict]]:
+    """Outcomes of all checks that were recorded when the images were made, or last judged."""
+    return {
+        group_id: [Verdict(row.metric, row.passed, row.value, row.limit_low, row.limit_high, row.reason) for row in rows]
+        for group_id, rows in qa_metrics_of(session, PRODUCT, group_ids).items()
+    }
+
+
+def is_provisional(session: Session, group_id: str) -> bool:
+    """Whether tables of an observation's own night may still replace the borrowed ones that its image was made with."""
+    return group_id in _provisional(session, [group_id])
+
+
+def _provisional(session: Session, group_ids: Sequence[str]) -> set[str]:
+    query = select(CalibrationApplied.group_id).where(
+        CalibrationApplied.group_id.in_(group_ids),
+        CalibrationApplied.rung == Rung.BORROWED,
+        CalibrationApplied.applied_at > now() - OWN_TABLES_WITHIN,
+    )
+    return set(session.scalars(query))
 
 
 def refused_tiles(session: Session, group_ids: Iterable[str]) -> dict[str, str]:
     """Observations whose image must not be used, and why."""
-    verdicts = verdicts_of(session, PRODUCT, group_ids)
-    return {group_id: reason for group_id, judged in verdicts.items() if (reason := gate.refusal(judged)) is not None}
+    return {group_id: verdict.line() for group_id, verdict in verdicts(session, group_ids).items() if not verdict.is_good}
 
 
 def good_tiles(session: Session, group_ids: Iterable[str]) -> list[str]:
     """Those of the observations whose image may be used, in the same order."""
     groups = list(group_ids)
-    refused = refused_tiles(session, groups)
-    return [group_id for group_id in groups if group_id not in refused]
+    judged = checks_of(session, groups)
+    return [group_id for group_id in groups if gate.verdict_on(judged[group_id]).is_good]
 
 
-def tile_verdicts(platform: Platform, group_id: str) -> list[Verdict]:
-    """The verdicts that were recorded when the image was made, or last judged."""
+def not_good(session: Session, *, completed_after: datetime | None = None, limit: int) -> dict[str, gate.TileVerdict]:
+    """Completed observations whose image mosaics do not take, newest first, with the verdicts; at most ``limit``."""
+    query = (
+        select(ImageRow.group_id)
+        .join(IngestGroup, IngestGroup.group_id == ImageRow.group_id)
+        .where(IngestGroup.state == GroupState.COMPLETED, _must_not_be_used())
+        .order_by(ImageRow.group_id.desc())
+        .limit(limit)
+    )
+    if completed_after is not None:
+        query = query.where(IngestGroup.completed_at > completed_after)
+    return verdicts(session, session.scalars(query).all())
+
+
+def _must_not_be_used() -> ColumnElement[bool]:
+    """`gate.verdict_on` as SQL: a check refuses the image, or one that every image has is missing."""
+    own = (QaMetric.product == PRODUCT) & (QaMetric.key == ImageRow.group_id)
+    always = QaMetric.metric.in_(gate.ALWAYS_MEASURABLE)
+    refuses = exists().where(own, or_(QaMetric.passed.is_(False), QaMetric.passed.is_(None) & always))
+    n_always = select(func.count()).where(own, always).scalar_subquery()
+    return or_(refuses, n_always < len(gate.ALWAYS_MEASURABLE))
+
+
+def imaged_between(platform: Platform, first_night: date, last_night: date) -> list[str]:
+    """Observations of some nights (UTC dates, both included) that have an image, in order of time."""
+    query = (
+        select(ImageRow.group_id)
+        .join(IngestGroup, IngestGroup.group_id == ImageRow.group_id)
+        .where(IngestGroup.night.between(first_night, last_night))
+        .order_by(ImageRow.group_id)
+    )
     with platform.database.session() as session:
-        rows = qa_metrics(session, PRODUCT, group_id)
-    return [Verdict(row.metric, row.passed, row.value, row.limit_low, row.limit_high, row.reason) for row in rows.values()]
+        return list(session.scalars(query))
 
 
-def judge_again(platform: Platform, group_id: str) -> list[Verdict]:
-    """Measure an image that exists against today's limits and catalogue, and record the verdicts.
+def judge_again(platform: Platform, group_id: str) -> gate.TileVerdict:
+    """Measure an image that exists against today's limits and catalogue, and record the new verdicts.
 
     Raises:
         NonRetriableError: the observation has no image.
@@ -58,11 +122,11 @@ def judge_again(platform: Platform, group_id: str) -> list[Verdict]:
     if row is None:
         raise NonRetriableError(group_id, "it has no image to judge", "make `tile_image` first")
     near = sky.cone(sky.load_reference(reference_path(platform)), row.ra_deg, row.dec_deg, FIELD_RADIUS_DEG)
-    verdicts = judge_tile(read_tile(Path(row.directory), group_id), near, ImageLimits.from_config(platform.config))
+    checks = judge_tile(read_tile(Path(row.directory), group_id), near, ImageLimits.from_config(platform.config))
     with platform.database.session() as session:
-        for verdict in verdicts:
+        for verdict in checks:
             upsert_qa_metric(
                 session, PRODUCT, group_id, verdict.name, verdict.value,
                 limit_low=verdict.low, limit_high=verdict.high, passed=verdict.passed, reason=verdict.reason,
             )  # fmt: skip
-    return verdicts
+        return gate.verdict_on(checks, provisional=is_provisional(session, group_id))

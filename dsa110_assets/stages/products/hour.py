@@ -82,7 +82,7 @@ def combine(
         raise MosaicError(
             name,
             f"none of its {len(of_strip)} tiles is good; the first: {next(iter(refused.values()))}",
-            "look at the checks of tile_image",
+            "`dsa110 ingest status --refused` shows what to do",
         )
     destination = platform.paths.mosaic_dir(name) if destination is None else destination
     groups = [tile.group_id for tile in chosen]

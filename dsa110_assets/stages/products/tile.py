@@ -18,6 +18,7 @@ from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
 from dsa110_assets.registry.schema import GroupState, IngestGroup, MeasurementSetKind, MeasurementSetRow, MeasurementSetStatus, TileStage
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.products import gates
 from dsa110_assets.stages.products.nearest import nearest_tables, read_registered, recalibrate_outdated
 from dsa110_assets.stages.products.references import calibrators_path, reference_path
 from dsa110_assets.stages.provenance.recording import Figure, StageResult, measured
@@ -244,7 +245,6 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
             TILE_IMAGE.name,
             group_id,
             figures={
-                "verdict": gate.summary((verdict.name, verdict.passed, verdict.reason) for verdict in verdicts),
                 "noise_mjy_per_beam": report.noise_jy_per_beam * 1e3,
                 "thermal_mjy_per_beam": report.thermal_jy_per_beam * 1e3,
                 "peak_jy_per_beam": report.peak_jy_per_beam,
@@ -287,6 +287,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
         )
         with platform.database.session() as session:
             lock_caltables(session)
+            result.verdict = gate.verdict_on(verdicts, provisional=gates.is_provisional(session, group_id))
             register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run.run_id)
             upsert_image(
                 session,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dsa110_assets.quality.gate import TileVerdict
 from dsa110_assets.quality.verdict import Verdict
 
 Figure = float | int | str | bool | None
@@ -18,7 +19,8 @@ class StageResult:
     """Outcome of one stage for one key.
 
     ``figures``: named numbers and words, units in the names; numbers become trends in the UI. ``preview``: a small PNG; ``pictures``: further ones by title.
-    ``tables``: titled rows for people. ``paths``: what was made. ``verdicts``: quality measurements with their limits.
+    ``tables``: titled rows for people. ``paths``: what was made. ``verdicts``: quality measurements with their limits. ``verdict``: what
+    they mean for a tile as a whole.
     """
 
     product: str
@@ -27,6 +29,7 @@ class StageResult:
     paths: dict[str, Path] = field(default_factory=dict)
     tables: dict[str, list[Mapping[str, Figure]]] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
+    verdict: TileVerdict | None = None
     preview: Path | None = None
     pictures: dict[str, Path] = field(default_factory=dict)
     version_id: int | None = None
