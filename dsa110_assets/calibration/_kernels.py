@@ -1,4 +1,4 @@
-"""Compiled inner loops of `model`, `solve` and `apply`; imported inside functions only, because numba is heavy."""
+"""Compiled inner loops of `model`, `solve` and `apply`. Import them inside functions only: numba is slow to load."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def predict(
     step_hz: float,
     out: NDArray[np.complex64],
 ) -> None:
-    """Sum of point sources for each row and channel.
+    """Sum the point sources for each row and channel.
 
-    ``delay_source_s`` (Nrows, Nsources) geometric delays in s, ``time_index`` (Nrows,), ``amplitude_jy`` (Ntimes, Nchan, Nsources)
-    apparent fluxes, ``response`` (Nrows, Nsources, 3) what smearing leaves as ``a + b x + c x**2``, x from -1 to 1 across the band (no rows: nothing
-    is lost), ``out`` (Nrows, Nchan) complex64. The phasor of a source turns by a constant angle from channel to channel,
-    so one complex multiplication replaces a sine and a cosine; in float64 the error after 768 steps is below 1e-12.
+    ``delay_source_s`` (Nrows, Nsources): geometric delays in s. ``time_index`` (Nrows,). ``amplitude_jy`` (Ntimes,
+    Nchan, Nsources): apparent fluxes. ``response`` (Nrows, Nsources, 3): the fraction that smearing leaves, as ``a + b
+    x + c x**2`` with x from -1 to 1 across the band; no rows mean no smearing. ``out`` (Nrows, Nchan): complex64. The
+    phasor of a source rotates by a constant angle from channel to channel, so one complex multiplication replaces a
+    sine and a cosine; in float64 the error after 768 steps is below 1e-12.
     """
     n_rows, n_sources = delay_source_s.shape
     n_chan = out.shape[1]
@@ -30,7 +31,7 @@ def predict(
         re, im = np.empty(n_sources), np.empty(n_sources)
         step_re, step_im = np.empty(n_sources), np.empty(n_sources)
         for s in range(n_sources):
-            # whole turns are removed before the multiplication by 2 pi, which keeps the phase exact at any delay
+            # remove whole turns before the multiplication by 2 pi, which keeps the phase exact at any delay
             turns = first_hz * delay_source_s[row, s]
             phase = 2.0 * np.pi * (turns - np.floor(turns))
             re[s], im[s] = np.cos(phase), np.sin(phase)
@@ -66,8 +67,9 @@ def accumulate(
 ) -> None:
     """Add one block's unflagged visibilities to the weighted sums of their slot.
 
-    ``data`` (Nrows, Nchan, Npol), ``flag``, ``weight`` likewise, ``model`` (Nrows, Nchan) for both polarizations, ``slot`` (Nrows,) output row,
-    each at most once a block (-1: not wanted). Sums: (Nslots, Nchan, Npol). Model and data get the same weights, so that gains stay exact.
+    ``data`` (Nrows, Nchan, Npol); ``flag``, ``weight``: same shape. ``model`` (Nrows, Nchan): for both polarizations.
+    ``slot`` (Nrows,): output row, each at most once per block; -1 skips the row. Sums: (Nslots, Nchan, Npol). Model and
+    data get the same weights, so that gains stay exact.
     """
     n_rows, n_chan, n_pol = data.shape
     for row in numba.prange(n_rows):
@@ -103,9 +105,11 @@ def apply_and_average(
 ) -> None:
     """Correct visibilities, ``V / (g1 conj(g2))``, and average ``factor`` channels weighted by ``weight``.
 
-    ``data`` (Nblock, Nchan, Npol), ``flag``, ``weight`` likewise; ``rows`` (Nrows,): which rows to take; ``gain`` (Nants, Nchan, Npol) with ``gain_flag``;
-    ``ant1``, ``ant2`` (Nblock,). ``out`` (Nrows, Nchan/factor, Npol), ``out_flag``, ``out_weight``: the sum of the weights of the channels used times
-    ``weight_scale`` (Nrows,). ``counts`` (Nrows, 3): usable samples before, of them with a solution, averaged samples after. What is not finite is not used.
+    ``data`` (Nblock, Nchan, Npol); ``flag``, ``weight``: same shape. ``rows`` (Nrows,): which rows to take. ``gain``
+    (Nants, Nchan, Npol) with ``gain_flag``. ``ant1``, ``ant2`` (Nblock,). ``out`` (Nrows, Nchan/factor, Npol),
+    ``out_flag``. ``out_weight``: the sum of the weights of the channels used times ``weight_scale`` (Nrows,).
+    ``counts`` (Nrows, 3): usable samples before, those of them with a solution, averaged samples after. Values that are
+    not finite are skipped.
     """
     n_pol = data.shape[2]
     n_out = out.shape[1]
@@ -153,10 +157,11 @@ def correlate(
     correlation: NDArray[np.complex128],
     power: NDArray[np.float64],
 ) -> None:
-    """``sum w V conj(M)`` and ``sum w |M|**2`` of each row, apart for even and odd channels, of calibrated data ``V = data / (g1 conj(g2))``.
+    """Compute ``sum w V conj(M)`` and ``sum w |M|**2`` of each row, separately for even and odd channels.
 
-    ``data`` (Nrows, Nchan, 2), ``flag``, ``weight`` likewise; ``model`` (Nrows, Nchan); ``gain`` (Nants, Nchan, 2) with ``gain_flag``; ``correlation`` and
-    ``power`` (Nrows, 2 halves, 2 polarizations).
+    ``V = data / (g1 conj(g2))`` are calibrated data. ``data`` (Nrows, Nchan, 2); ``flag``, ``weight``: same shape.
+    ``model`` (Nrows, Nchan). ``gain`` (Nants, Nchan, 2) with ``gain_flag``. ``correlation`` and ``power`` (Nrows, 2
+    halves, 2 polarizations).
     """
     n_rows, n_chan, n_pol = data.shape
     for row in numba.prange(n_rows):

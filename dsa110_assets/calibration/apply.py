@@ -1,8 +1,8 @@
 """Calibrated Measurement Sets: solutions applied and channels averaged in one pass over the data.
 
-``V_cal = V / (g1 conj(g2))`` for each polarization, as CASA's applycal; then the mean of unflagged channels, weighted by WEIGHT_SPECTRUM,
-as mstransform. The result holds cross-correlations only, calibrated Jy in DATA (there is no CORRECTED_DATA to be absent:
-pitfall 13), the keyword ``DSA110_CALIBRATED``, and weights in 1/Jy**2. What does not belong here: choosing tables (`select`).
+``V_cal = V / (g1 conj(g2))`` for each polarization, as in CASA's applycal; then the mean of unflagged channels,
+weighted by WEIGHT_SPECTRUM, as in mstransform. The result holds cross-correlations only, calibrated Jy in DATA (not in
+CORRECTED_DATA, which can be missing: pitfall 13), the keyword ``DSA110_CALIBRATED``, and weights in 1/Jy**2.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from dsa110_assets.strips import TOLERANCE_DEG, in_strip
 
 @dataclass(frozen=True)
 class ApplyReport:
-    """What was done.
+    """Result of an application.
 
-    ``channels_averaged``: factor; ``n_channels`` after; ``smearing_loss``: of a source at the 20 % beam radius with that width. Fractions of
-    the cross-correlations: ``flagged_before``, ``flagged_fraction`` (of averaged channels: those without any unflagged input) and
-    ``lost_to_solutions`` (unflagged before, but without a solution). ``median_amplitude_jy`` of the calibrated data.
+    ``channels_averaged``: factor. ``n_channels``: after averaging. ``smearing_loss``: of a source at the 20 % beam
+    radius with that channel width. Fractions of the cross-correlations: ``flagged_before``, ``flagged_fraction``
+    (averaged channels without any unflagged input) and ``lost_to_solutions`` (unflagged before, but without a
+    solution). ``median_amplitude_jy``: of the calibrated data.
     """
 
     out: Path
@@ -66,17 +67,21 @@ def apply_calibration(
     provenance: Mapping[str, str] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> ApplyReport:
-    """Apply tables to a tile, average channels, write the calibrated Measurement Set.
+    """Apply tables to a tile, average channels, and write the calibrated Measurement Set.
 
     Args:
-        ms: uncalibrated Measurement Set; read only.
-        tables: bandpass, gain and delay tables (paths, or read already), multiplied; matched to the data by antenna name and channel frequency.
+        ms: uncalibrated Measurement Set; only read.
+        tables: bandpass, gain and delay tables (paths, or read already); their gains are multiplied, and matched to the
+        data by antenna name and channel frequency.
         out: path of the new Measurement Set; a staging path that does not exist yet.
-        sefd_jy: SEFD of one antenna and polarization, for the weights: ``2 dnu tau / SEFD**2`` times the unflagged fraction.
+        sefd_jy: SEFD of one antenna and polarization, for the weights: ``2 dnu tau / SEFD**2`` times the unflagged
+        fraction.
         max_smearing: largest flux loss by bandwidth smearing at the 20 % beam radius.
         chan_avg: channels to average; None: as many as ``max_smearing`` allows.
-        interpolation: in time between solutions, ``linear`` or ``nearest``; before the first and after the last solution the nearest, as CASA.
-        declination_tolerance_deg: largest distance between the phase centres of the calibrator and the data (pitfall 14).
+        interpolation: in time between solutions, ``linear`` or ``nearest``; outside the solutions the nearest, as in
+        CASA.
+        declination_tolerance_deg: largest distance between the phase centers of the calibrator and the data (pitfall
+        14).
         provenance: written into the keyword and HISTORY.
         progress: called with the fraction done.
 
@@ -104,7 +109,16 @@ def apply_calibration(
             raise CalibrationQualityError(ms, "has no cross-correlations", "convert the observation again")
         create_like(main, out, n_rows=rows.size, n_channels=frequency.size // factor)
         with open_table(out, writable=True) as new:
-            totals = _transform(main, new, solutions, factor, sefd_jy, float(width[0]), interpolation, progress)
+            totals = _transform(
+                main,
+                new,
+                solutions,
+                factor=factor,
+                sefd_jy=sefd_jy,
+                width_hz=float(width[0]),
+                interpolation=interpolation,
+                progress=progress,
+            )
             if totals.unflagged_after == 0 or not totals.amplitudes or np.median(totals.amplitudes) == 0:
                 raise CalibrationQualityError(
                     ms, "the calibrated data are all flagged or zero", "check the tables' antennas and the flags of this observation"
@@ -139,7 +153,7 @@ def apply_calibration(
 def _factor(
     main: Any, frequency: NDArray[np.float64], width: NDArray[np.float64], max_smearing: float, chan_avg: int | None
 ) -> tuple[int, float]:
-    """Channels to average and the smearing loss that goes with it; judged on a sample of the rows."""
+    """Return the channels to average and their smearing loss, from a sample of the rows."""
     a1, a2 = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
     cross = np.flatnonzero(a1 != a2)
     sample = cross[:: max(1, cross.size // 20_000)]
@@ -154,10 +168,10 @@ def _factor(
 def choose_factor(
     uvw_m: NDArray[np.float64], channel_width_hz: float, n_channels: int, frequency_hz: float, max_smearing: float
 ) -> tuple[int, float]:
-    """Largest divisor of ``n_channels`` for which a source at the 20 % beam radius loses less than ``max_smearing``; 1 if none does.
+    """Choose how many channels to average, so that a source at the 20 % beam radius loses less than ``max_smearing``.
 
     Returns:
-        (channels to average, loss with that factor).
+        (channels to average, loss with that factor). The factor is the largest such divisor of ``n_channels``, or 1.
     """
     radius = cutoff_radius_rad(frequency_hz)
     best, loss = 1, largest_bandwidth_loss(uvw_m, channel_width_hz, radius)
@@ -178,7 +192,7 @@ class SolutionsOnData:
     flag: NDArray[np.bool_]
 
     def at(self, time_s: float, interpolation: str) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
-        """Gain and flag at one time, each (Nants, Nchan or 1, 2). A flagged solution flags what it would have entered, as in CASA."""
+        """Gain and flag at one time, each (Nants, Nchan or 1, 2); either neighbor's flag counts, as in CASA."""
         after = int(np.searchsorted(self.time_s, time_s))
         if self.time_s.size == 1 or after == 0:
             return self.gain[0], self.flag[0]
@@ -193,15 +207,15 @@ class SolutionsOnData:
 
 
 def fit_to_data(solutions: CalTable, names: Sequence[str], frequency: NDArray[np.float64], width: NDArray[np.float64]) -> SolutionsOnData:
-    """Put solutions on the data's antennas (by name) and channels (by frequency); what has no solution is flagged.
+    """Put solutions on the data's antennas (by name) and channels (by frequency); flag those without a solution.
 
-    A channel takes the solution whose own channel contains its centre; the nearest centre where several do.
+    A channel takes the solution whose own channel contains its center; the nearest center where several do.
     """
     if not set(solutions.antenna_names) & set(names):
         raise CalibrationMismatchError(solutions.path, "has none of the data's antennas", "use tables of this array")
     index = np.abs(frequency[:, None] - solutions.frequency_hz[None, :]).argmin(axis=1)
     distance = np.abs(frequency - solutions.frequency_hz[index])
-    # a gain or a delay is of the whole band, which its one channel spans
+    # the one channel of a gain or delay table spans the whole band
     inside = distance <= 0.5 * np.maximum(solutions.width_hz[index], width) * (1 + 1e-6)
     if solutions.is_delay:
         inside = np.abs(frequency - solutions.frequency_hz[0]) <= 0.5 * max(
@@ -211,8 +225,8 @@ def fit_to_data(solutions: CalTable, names: Sequence[str], frequency: NDArray[np
         raise CalibrationMismatchError(solutions.path, "has no channel at the data's frequencies", "use tables of the same band")
     flat = solutions.frequency_hz.size == 1 and bool(inside.all())
     use = index[:1] if flat else index
-    here = {name: i for i, name in enumerate(solutions.antenna_names)}
-    where = np.array([here.get(name, -1) for name in names])
+    row_of = {name: i for i, name in enumerate(solutions.antenna_names)}
+    where = np.array([row_of.get(name, -1) for name in names])
     gain = solutions.delay_gain(frequency)[:, where] if solutions.is_delay else solutions.gain[:, where][:, :, use]
     flag = solutions.flag[:, where][:, :, use].copy()
     flag[:, where < 0] = True
@@ -222,7 +236,10 @@ def fit_to_data(solutions: CalTable, names: Sequence[str], frequency: NDArray[np
 
 
 def _check_strip(ms: Path, about: Summary, tables: Sequence[CalTable], tolerance_deg: float) -> None:
-    """Refuse tables of another declination strip. Both are phase centres in ICRS: apparent strips differ by up to 0.1 deg more."""
+    """Refuse tables of another declination strip.
+
+    Compares ICRS phase centers; apparent declinations differ by up to 0.1 deg more.
+    """
     declination_deg = float(np.degrees(about.phase_dec_rad))
     for one in tables:
         if one.declination_deg is not None and not in_strip(one.declination_deg, declination_deg, tolerance_deg):
@@ -245,13 +262,14 @@ def _transform(
     main: Any,
     new: Any,
     solutions: Sequence[SolutionsOnData],
+    *,
     factor: int,
     sefd_jy: float,
     width_hz: float,
     interpolation: str,
     progress: Callable[[float], None] | None,
 ) -> _Totals:
-    """Stream the main table an integration (or a block of one) at a time: read, correct, average, write."""
+    """Stream the main table one integration, or a block of it, at a time: read, correct, average, write."""
     from dsa110_assets.calibration._kernels import apply_and_average
 
     n_chan = main.getcell("DATA", 0).shape[0]
@@ -268,17 +286,17 @@ def _transform(
             if progress is not None:
                 progress(start / time_column.size)
             if gain is None or (not single and time_column[start] != gain_time):
-                gain, gain_flag = combined(solutions, float(time_column[start]), interpolation, n_chan)
+                gain, gain_flag = combine_solutions(solutions, float(time_column[start]), interpolation, n_chan)
                 gain_time = time_column[start]
             block = _read_block(main, start, count)
             cross = np.flatnonzero(block["ANTENNA1"] != block["ANTENNA2"])
             if cross.size == 0:
                 continue
-            block["FLAG"][block["FLAG_ROW"]] = True  # flagged rows stay, without data
+            block["FLAG"][block["FLAG_ROW"]] = True  # keeps flagged rows, without data
             n, shape = cross.size, (cross.size, n_chan // factor, 2)
             out, out_flag, out_weight = np.empty(shape, np.complex64), np.empty(shape, bool), np.empty(shape, np.float32)
             counts = np.zeros((n, 3), dtype=np.int64)
-            # the sum of nsamples over the channels is channels' worth of data, each worth 2 dnu tau / SEFD^2
+            # nsamples, summed over the channels, count channels of data; each has the weight 2 dnu tau / SEFD^2
             scale = (2.0 * width_hz * block["INTERVAL"][cross] / sefd_jy**2).astype(np.float32)
             apply_and_average(
                 block["DATA"], block["FLAG"], block["WEIGHT_SPECTRUM"], cross, gain, gain_flag, block["ANTENNA1"], block["ANTENNA2"],
@@ -296,10 +314,10 @@ def _transform(
     return totals
 
 
-def combined(
+def combine_solutions(
     solutions: Sequence[SolutionsOnData], time_s: float, interpolation: str, n_chan: int
 ) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
-    """Product of all tables at one time, (Nants, Nchan, 2)."""
+    """Multiply the gains of all tables at one time; gain and flag, each (Nants, Nchan, 2)."""
     n_ants = solutions[0].gain.shape[1]
     gain = np.ones((n_ants, n_chan, 2), dtype=np.complex128)
     flag = np.zeros((n_ants, n_chan, 2), dtype=bool)
@@ -317,7 +335,8 @@ _COPIED = ("ANTENNA1", "ANTENNA2", "UVW", "TIME", "TIME_CENTROID", "INTERVAL", "
 
 def _read_block(main: Any, start: int, count: int) -> dict[str, Any]:
     block = {name: main.getcol(name, start, count) for name in (*_COPIED, "DATA", "FLAG", "FLAG_ROW", "WEIGHT_SPECTRUM")}
-    # annual aberration: with these baselines every imager puts sources at their ICRS places, up to 0.5 arcsec from where geometric ones do
+    # annual aberration: with scaled baselines every imager puts sources at their ICRS positions; geometric ones are up
+    # to 0.5 arcsec off
     block["UVW"] = block["UVW"] * read_apparent_scale(main)
     return block
 
@@ -344,7 +363,7 @@ def _write_block(
 
 
 def _append_history(out: Path, record: Mapping[str, Any]) -> None:
-    """One line of HISTORY for each fact, so that a person who opens the file sees what was applied."""
+    """Write one line of HISTORY for each fact, so that people who open the file see what was applied."""
     lines = [f"{key} = {value}" for key, value in record.items()]
     with open_table(out) as main:
         last_s = float(np.max(main.getcol("TIME")))

@@ -1,8 +1,8 @@
-"""The calibrator's tile made small for the solver: cross-correlations only, averaged in time, data and model together.
+"""A small copy of the calibrator's tile for the solver: cross-correlations only, data and model averaged in time.
 
-Averaging data and model with the same weights leaves gains unchanged that are constant over the average, however
-far a source lies from the phase centre; CASA does the same inside its solver, only slower. The published Measurement Set is
-only read. What does not belong here: solving (`solve`).
+Averaging data and model with the same weights does not change gains that are constant over the average, however far a
+source lies from the phase center. CASA does the same inside its solver, only slower. The published Measurement Set is
+only read.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from dsa110_assets.errors import CalibrationQualityError, NonRetriableError
 
 @dataclass(frozen=True)
 class AveragedTile:
-    """What went into the solver's Measurement Set.
+    """The solver's Measurement Set.
 
-    ``path``; ``flagged_fraction`` (117,): of each antenna's cross-correlations, NaN for antennas without data; ``antenna_names``; ``n_times``
-    after averaging; ``model``: None where MODEL_DATA was used; ``centre_mjd``: middle of the observation.
+    ``path``. ``flagged_fraction`` (117,): of each antenna's cross-correlations, NaN for antennas without data.
+    ``antenna_names``. ``n_times``: after averaging. ``model``: None where MODEL_DATA was used. ``mid_mjd``: middle of
+    the observation.
     """
 
     path: Path
@@ -41,7 +42,7 @@ class AveragedTile:
     antenna_names: tuple[str, ...]
     n_times: int
     n_channels: int
-    centre_mjd: float
+    mid_mjd: float
     duration_s: float
     model: ModelReport | None
 
@@ -60,12 +61,12 @@ def average_for_solving(
     """Write the solver's Measurement Set (DATA, MODEL_DATA, flags, weights) of a tile.
 
     Args:
-        ms: written by `conversion`; opened read-only.
+        ms: written by `conversion`; only read.
         out: path that does not exist yet.
-        sky: catalogue sky to predict; None takes the MODEL_DATA of ``ms``.
-        integrations: how many consecutive integrations are averaged.
-        min_apparent_jy, radius_deg: of `model.build_model`.
-        smearing: the model is smeared as the telescope's data are; False for simulations without it.
+        sky: catalog sky to predict; None takes the MODEL_DATA of ``ms``.
+        integrations: number of consecutive integrations to average.
+        min_apparent_jy, radius_deg: see `model.build_model`.
+        smearing: smear the model as the telescope's data are; False for simulations without smearing.
         progress: called with the fraction done.
 
     Raises:
@@ -88,12 +89,12 @@ def average_for_solving(
     )
     with open_table(ms) as main:
         if model is None and "MODEL_DATA" not in main.colnames():
-            raise NonRetriableError(ms, "has no MODEL_DATA", "give the catalogue sky, or predict the model first")
+            raise NonRetriableError(ms, "has no MODEL_DATA", "give the catalog sky, or predict the model first")
         sums = _Sums.empty(main, frequency.size, integrations)
         _fill(main, model, sums, progress)
         flagged = sums.flagged_fraction(len(names))
         if not np.any(sums.weight > 0):
-            raise CalibrationQualityError(ms, "every cross-correlation is flagged", "look at the flagger's report of this observation")
+            raise CalibrationQualityError(ms, "every cross-correlation is flagged", "check the flagger's report of this observation")
         if not np.any(sums.model):
             raise CalibrationQualityError(ms, "the calibrator's model is zero everywhere", "predict the model (it must not be zero)")
         _write(main, out, sums)
@@ -103,7 +104,7 @@ def average_for_solving(
         antenna_names=names,
         n_times=sums.n_slots_in_time,
         n_channels=frequency.size,
-        centre_mjd=about.middle_mjd,
+        mid_mjd=about.middle_mjd,
         duration_s=about.duration_s,
         model=None if model is None else model.report(),
     )
@@ -111,7 +112,7 @@ def average_for_solving(
 
 @dataclass
 class _Sums:
-    """Weighted sums in slots (time bin x baseline): arrays (Nslots, Nchan, 2), float32/complex64 suffice for 24 terms."""
+    """Weighted sums in slots (time bin x baseline), (Nslots, Nchan, 2); float32/complex64 suffice for 24 terms."""
 
     ant1: NDArray[np.int32]
     ant2: NDArray[np.int32]
@@ -157,7 +158,7 @@ class _Sums:
 
 
 def _fill(main: Any, model: TileModel | None, sums: _Sums, progress: Callable[[float], None] | None) -> None:
-    """One pass over the Measurement Set, an integration at a time."""
+    """Fill the sums in one pass over the Measurement Set, one integration at a time."""
     from dsa110_assets.calibration._kernels import accumulate
 
     n_bl = sums.ant1.size
@@ -182,7 +183,8 @@ def _fill(main: Any, model: TileModel | None, sums: _Sums, progress: Callable[[f
         flag = main.getcol("FLAG", start, count) | main.getcol("FLAG_ROW", start, count)[:, None, None]
         weight = main.getcol("WEIGHT_SPECTRUM", start, count)
         flag |= ~np.isfinite(data)
-        if one.ndim == 3:  # the package predicts XX = YY; a foreign MODEL_DATA may differ, its mean is what an unpolarised sky means
+        # we predict XX = YY; in MODEL_DATA from elsewhere they may differ, and their mean is the unpolarized sky
+        if one.ndim == 3:
             one = one.mean(axis=2)
         accumulate(data, flag, weight, np.ascontiguousarray(one), slot, sums.data, sums.model, sums.weight)
         cross = slot >= 0

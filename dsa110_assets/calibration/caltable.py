@@ -1,7 +1,4 @@
-"""CASA calibration tables as arrays: reading, and nothing else.
-
-What does not belong here: judging them (`quality`), choosing among them (`select`), applying them (`apply`).
-"""
+"""Reading CASA calibration tables as arrays."""
 
 from __future__ import annotations
 
@@ -19,11 +16,12 @@ from dsa110_assets.errors import NonRetriableError
 class CalTable:
     """Jones solutions of one table (B, G or K Jones; linear feeds, receptor 0 = X, 1 = Y).
 
-    ``kind``: CASA's VisCal, e.g. ``B Jones``; `is_delay` for K, whose gains are 1 and whose ``delay_ns`` (Ntimes, Nants, 2) count from the one
-    frequency in ``frequency_hz`` (see `delay_gain`). ``declination_deg``: of the calibrator's phase centre (None where the table does not say).
-    ``time_s`` (Ntimes,): MJD seconds of the solutions. ``frequency_hz`` (Nchan,) ascending,
-    ``width_hz`` (Nchan,), ``window`` (Nchan,): spectral window of each channel. ``gain`` (Ntimes, Nants, Nchan, 2) complex, ``flag`` likewise
-    (True too where no row exists), ``snr`` likewise. ``antenna_names`` (Nants,). ``refants``: numbers used as reference.
+    ``kind``: CASA's VisCal, e.g. ``B Jones``. `is_delay` for K, whose gains are 1 and whose ``delay_ns`` (Ntimes,
+    Nants, 2) refer to the one frequency in ``frequency_hz`` (see `delay_gain`). ``declination_deg``: of the
+    calibrator's phase center; None where the table does not state it. ``time_s`` (Ntimes,): MJD seconds of the
+    solutions. ``frequency_hz`` (Nchan,): ascending. ``width_hz`` (Nchan,). ``window`` (Nchan,): spectral window of each
+    channel. ``gain`` (Ntimes, Nants, Nchan, 2): complex. ``flag``: same shape, also True where no row exists. ``snr``:
+    same shape. ``antenna_names`` (Nants,). ``refants``: numbers of the reference antennas.
     """
 
     path: Path
@@ -46,14 +44,17 @@ class CalTable:
         return self.delay_ns is not None
 
     def delay_gain(self, frequency_hz: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Gains of delays, ``exp(2 pi i tau (nu - nu_0))``, (Ntimes, Nants, Nchan, 2); nu_0 being the table's one frequency, the window's middle."""
+        """Gains of delays, ``exp(2 pi i tau (nu - nu_0))``, shape (Ntimes, Nants, Nchan, 2).
+
+        nu_0 is the table's one frequency, the middle of the window.
+        """
         assert self.delay_ns is not None
         turns = self.delay_ns[:, :, None, :] * 1e-9 * (frequency_hz - self.frequency_hz[0])[None, None, :, None]
         return np.exp(2j * np.pi * turns)
 
 
 def read_caltable(path: Path) -> CalTable:
-    """Read a table; its spectral windows, in whatever order they are, become one ascending axis of channels.
+    """Read a table; its spectral windows, in any order, become one ascending axis of channels.
 
     Raises:
         NonRetriableError: missing, not a CASA table of complex gains or delays, or empty.
@@ -83,7 +84,16 @@ def read_caltable(path: Path) -> CalTable:
     declination_deg = _declination_deg(path)
     times, time_index = _times(column["TIME"])
     if parameter == "FPARAM":
-        return _delays(path, column, times, time_index, names, declination_deg, float(frequency[used[0]].min()), float(width[used[0]][0]))
+        return _delays(
+            path,
+            column,
+            times=times,
+            time_index=time_index,
+            names=names,
+            declination_deg=declination_deg,
+            first_hz=float(frequency[used[0]].min()),
+            width_hz=float(width[used[0]][0]),
+        )
     n_chan = sum(f.size for f in frequency.values())
     shape = (times.size, len(names), n_chan, 2)
     gain = np.ones(shape, dtype=np.complex128)
@@ -119,6 +129,7 @@ def read_caltable(path: Path) -> CalTable:
 def _delays(
     path: Path,
     column: dict[str, Any],
+    *,
     times: NDArray[np.float64],
     time_index: NDArray[np.int64],
     names: tuple[str, ...],
@@ -126,7 +137,7 @@ def _delays(
     first_hz: float,
     width_hz: float,
 ) -> CalTable:
-    """A table of delays; one spectral window, as `solve` makes them."""
+    """Build a table of delays; one spectral window, as `solve` makes them."""
     if np.unique(column["SPECTRAL_WINDOW_ID"]).size > 1:
         raise NonRetriableError(path, "has delays of several spectral windows", "solve on a Measurement Set of this platform (one window)")
     shape = (times.size, len(names), 1, 2)
@@ -155,7 +166,7 @@ def _refants(column: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _declination_deg(path: Path) -> float | None:
-    """Declination of the phase centre of the data that were solved."""
+    """Declination of the phase center of the data that were solved."""
     from casacore.tables import table, tableexists
 
     if not tableexists(f"{path}/FIELD"):
@@ -167,7 +178,7 @@ def _declination_deg(path: Path) -> float | None:
 
 
 def _times(time_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Distinct solution times; windows of one solution may differ by milliseconds."""
+    """Distinct solution times, and the index of each row's time; windows of one solution may differ by milliseconds."""
     distinct = np.unique(time_s)
     group = np.concatenate([[0], np.cumsum(np.diff(distinct) > 1.0)])
     times = np.array([distinct[group == g].mean() for g in range(int(group[-1]) + 1)])

@@ -1,10 +1,9 @@
-"""CASA in a process of its own: ``python -m dsa110_assets.calibration.casa_child REQUEST RESULT``.
+"""CASA in its own process: ``python -m dsa110_assets.calibration.casa_child REQUEST RESULT``.
 
-CASA may crash, hang or leak; casatools and python-casacore then do not share a process with the platform (pitfalls 32 and 36).
-`run_tasks` is the parent's side: it runs the child in a directory of its own and turns every way to fail into an error.
-Solving goes to CASA's calibrater tool directly: the tasks gaincal and bandpass are
-thin covers of it, take 6 s longer to import, and bandpass swallows the tool's exceptions. What does not belong here: what the
-solutions are for (`solve`).
+CASA may crash, hang or leak memory, so it does not run in the platform's process; nor do casatools and python-casacore
+share one (pitfalls 32 and 36). `run_tasks` is the parent's side: it runs the child in its own directory and turns every
+failure into an error. We solve with CASA's calibrater tool directly: the tasks gaincal and bandpass are thin wrappers
+of it, take 6 s longer to import, and bandpass swallows the tool's exceptions.
 """
 
 from __future__ import annotations
@@ -34,18 +33,19 @@ def run_tasks(
     """Run CASA tasks one after the other in one child process.
 
     Args:
-        tasks: (name of a casatasks function, its arguments), or ``("solve", arguments of solve_term)``; JSON types only; paths absolute.
+        tasks: (name of a casatasks function, its arguments), or ``("solve", arguments of solve_term)``; JSON types and
+        absolute paths only.
         work_dir: existing directory in which CASA may leave its log and temporary files.
-        timeout_s: wall-clock limit of all tasks together; the child and its children are killed then.
+        timeout_s: wall-clock limit of all tasks together; the child and its children are killed after it.
         threads: OpenMP threads; 0 leaves the choice to CASA.
-        subject: what the error is about.
-        on_done: called with the number of tasks that are done, whenever it grows.
+        subject: subject of the error.
+        on_done: called with the number of finished tasks whenever it grows.
 
     Returns:
         CASA's log.
 
     Raises:
-        ChildFailedError: a task raised, the child died or its time ran out; the cause carries CASA's own last complaints.
+        ChildFailedError: a task raised, the child died or its time ran out; the cause quotes CASA's last errors.
     """
     with tempfile.TemporaryDirectory(prefix="casa-", dir=work_dir) as directory:
         here = Path(directory)
@@ -61,43 +61,44 @@ def run_tasks(
             ),
             subject=subject,
             timeout_s=timeout_s,
-            timeout_advice="look at the machine's load; raise the limit if it is too tight",
-            while_waiting=tasks_done.tell,
+            timeout_advice="check the machine's load; raise the limit if it is too tight",
+            while_waiting=tasks_done.report,
         )
         log = (here / _LOG).read_text(encoding="utf-8", errors="replace") if (here / _LOG).exists() else ""
         outcome: dict[str, Any] = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
         if ended.code != 0 or not outcome.get("ok"):
-            complaints = [line.split("\t")[-1].strip() for line in log.splitlines() if "SEVERE" in line and "dUTC" not in line][-3:]
+            casa_errors = [line.split("\t")[-1].strip() for line in log.splitlines() if "SEVERE" in line and "dUTC" not in line][-3:]
             reason = outcome.get("error") or ended.reason
             raise ChildFailedError(
-                subject, "; ".join([reason, *(complaints or ended.last_lines)]), "read the cause; run again if the machine was the reason"
+                subject, "; ".join([reason, *(casa_errors or ended.last_lines)]), "read the cause; run again if the machine caused it"
             )
         return log
 
 
 class _Progress:
-    """Tells how many tasks are done; a line in the file ``done`` is a task that has ended."""
+    """Reports how many tasks have finished; the child writes a line into the file ``done`` for each one."""
 
     def __init__(self, done: Path, on_done: Callable[[int], None] | None) -> None:
-        self._done, self._on_done, self._told = done, on_done, 0
+        self._done, self._on_done, self._reported = done, on_done, 0
 
-    def tell(self) -> None:
-        """Call ``on_done`` if another task has ended."""
-        if self._on_done is not None and self._done.exists() and (number := self._done.read_text().count("\n")) > self._told:
-            self._told = number
+    def report(self) -> None:
+        """Call ``on_done`` if another task has finished."""
+        if self._on_done is not None and self._done.exists() and (number := self._done.read_text().count("\n")) > self._reported:
+            self._reported = number
             self._on_done(number)
 
 
 def solve_term(vis: str, selection: Mapping[str, str], apply: Sequence[str], term: Mapping[str, Any]) -> None:
     """Solve for one calibration term with CASA's calibrater tool, in the child.
 
-    Cross-correlations only. Flags count for their own polarization, so that an antenna with one dead receptor keeps the other.
+    Uses cross-correlations only. A flag counts only for its own polarization, so that an antenna with one dead receptor
+    keeps the other.
 
     Args:
         vis: Measurement Set with DATA and MODEL_DATA.
-        selection: of calibrater.selectvis, e.g. spw and uvrange.
+        selection: arguments of calibrater.selectvis, e.g. spw and uvrange.
         apply: tables to apply first, interpolated linearly.
-        term: of calibrater.setsolve.
+        term: arguments of calibrater.setsolve.
     """
     import casatools
 
@@ -116,7 +117,7 @@ def solve_term(vis: str, selection: Mapping[str, str], apply: Sequence[str], ter
 
 
 def _main(request: Path, result: Path) -> int:
-    """The child's side: do what is asked in order, report what happened in ``result``."""
+    """Run the requested tasks in order, in the child, and write the outcome to ``result``."""
     import casatools
 
     log = casatools.logsink(str(Path.cwd() / _LOG))
@@ -124,18 +125,18 @@ def _main(request: Path, result: Path) -> int:
     outcome: dict[str, Any] = {"ok": True}
     for name, arguments in json.loads(request.read_text(encoding="utf-8")):
         try:
-            answer: object = None
+            returned: object = None
             if name == "solve":
                 solve_term(**arguments)
             else:
                 import casatasks
 
-                casatasks.casalog.setlogfile(str(Path.cwd() / _LOG))  # importing the tasks has set another
-                answer = getattr(casatasks, name)(**arguments)
+                casatasks.casalog.setlogfile(str(Path.cwd() / _LOG))  # the import of the tasks has set another
+                returned = getattr(casatasks, name)(**arguments)
         except Exception as error:  # noqa: BLE001 - the parent turns it into a typed error; nothing is swallowed
             outcome = {"ok": False, "error": f"{name}: {type(error).__name__}: {error}"}
             break
-        if answer is False:
+        if returned is False:
             outcome = {"ok": False, "error": f"{name} returned False"}
             break
         with result.with_suffix(".done").open("a") as done:

@@ -1,7 +1,4 @@
-"""New Measurement Sets shaped like an existing one: same subtables, other rows and channels.
-
-What does not belong here: the first Measurement Set of an observation, which `conversion` writes.
-"""
+"""New Measurement Sets in the layout of an existing one: same subtables, other rows and channels."""
 
 from __future__ import annotations
 
@@ -25,11 +22,11 @@ def create_like(main: Any, out: Path, *, n_rows: int, n_channels: int, columns: 
     """Create ``out`` with ``n_rows`` empty rows of ``n_channels`` channels and two polarizations; subtables are copied.
 
     Args:
-        main: open main table of the Measurement Set that is the example.
+        main: open main table of the existing Measurement Set.
         out: path that does not exist yet.
         n_rows: rows to make.
         n_channels: channels of each visibility.
-        columns: complex columns; FLAG and WEIGHT_SPECTRUM are made beside them.
+        columns: complex columns; FLAG and WEIGHT_SPECTRUM are added to them.
     """
     from casacore.tables import makearrcoldesc, maketabdesc, required_ms_desc, table
 
@@ -43,7 +40,7 @@ def create_like(main: Any, out: Path, *, n_rows: int, n_channels: int, columns: 
             ]
         )
     )
-    description["FLAG_CATEGORY"]["keywords"] = {"CATEGORY": np.array(["baddata"])}  # CASA's tasks refuse a set without it
+    description["FLAG_CATEGORY"]["keywords"] = {"CATEGORY": np.array(["baddata"])}  # CASA's tasks need it
     cell_bytes = {**dict.fromkeys(columns, 8), "FLAG": 1, "WEIGHT_SPECTRUM": 4, "WEIGHT": 4, "SIGMA": 4, "UVW": 8}
     cell_shape = {**dict.fromkeys(cell_bytes, shape), "WEIGHT": [2], "SIGMA": [2], "UVW": [3]}
     managers: dict[str, Any] = {}
@@ -66,7 +63,7 @@ def create_like(main: Any, out: Path, *, n_rows: int, n_channels: int, columns: 
 
 
 def _fill_feed(out: Path) -> None:
-    """Two linear receptors per antenna where FEED is empty: without them CASA's solvers abort the process."""
+    """Write two linear receptors per antenna if FEED is empty: without them CASA's solvers abort the process."""
     with open_table(out, "ANTENNA") as antenna:
         n = antenna.nrows()
     with open_table(out, "FEED", writable=True) as feed:

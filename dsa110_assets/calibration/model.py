@@ -1,9 +1,10 @@
-"""The sky that a tile should have seen: point sources predicted through the drifting beam.
+"""Model visibilities of a tile: point sources predicted through the drifting beam.
 
-``V(t, b, nu) = sum_s S_s (nu / 1.4 GHz)**alpha_s A(s, t, nu) R(s, b, t, nu) exp(2 pi i nu tau)``, ``tau = (u l + v m + w (n - 1)) / c``:
-A is the Airy power beam around the meridian point of integration t, because the dishes do not track (pitfall 37), evaluated in every
-channel; R is what averaging over the channel and the integration leaves (`smearing`); u, v, w are the MS's own (metres). The sky is
-unpolarised: XX = YY = I, each in Jy. What does not belong here: where fluxes come from (`catalogs`), structure of calibrators (`resolved`).
+``V(t, b, nu) = sum_s S_s (nu / 1.4 GHz)**alpha_s A(s, t, nu) R(s, b, t, nu) exp(2 pi i nu tau)`` with ``tau = (u l + v
+m + w (n - 1)) / c``. A is the Airy power beam around the meridian point of integration t, because the dishes do not
+track (pitfall 37), evaluated in every channel. R is the fraction that averaging over the channel and the integration
+leaves (`common.smearing`). u, v, w are those of the Measurement Set (meters). The sky is unpolarized: XX = YY = I, each
+in Jy.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ PART_OF = "part_of"
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What was predicted. ``n_sources`` in the model, ``brightest``: its name, ``apparent_jy``: sum of the tile-averaged apparent fluxes."""
+    """Summary of a model.
+
+    ``n_sources``: in the model. ``brightest``: name of the brightest. ``apparent_jy``: sum of the tile-averaged
+    apparent fluxes.
+    """
 
     n_sources: int
     brightest: str
@@ -51,9 +56,10 @@ class ModelReport:
 class TileModel:
     """Everything needed to predict any row of a tile.
 
-    ``names``; ``lmn`` (3, Nsources): direction cosines l, m and n - 1 from the phase centre; ``amplitude_jy`` (Ntimes, Nchan, Nsources):
-    apparent fluxes; ``time_s`` (Ntimes,): MJD seconds of the integrations; ``frequency_hz`` (Nchan,), evenly spaced. ``pointing_lmn``
-    (3, Ntimes): the meridian points, like ``lmn``; ``dec_rad``: of the phase centre. ``averaging``: None for data that are not smeared.
+    ``names``. ``lmn`` (3, Nsources): direction cosines l, m and n - 1 from the phase center. ``amplitude_jy`` (Ntimes,
+    Nchan, Nsources): apparent fluxes. ``time_s`` (Ntimes,): MJD seconds of the integrations. ``frequency_hz`` (Nchan,):
+    evenly spaced. ``pointing_lmn`` (3, Ntimes): the meridian points, like ``lmn``. ``dec_rad``: of the phase center.
+    ``averaging``: None for data that are not smeared.
     """
 
     names: tuple[str, ...]
@@ -66,7 +72,11 @@ class TileModel:
     averaging: Averaging | None = None
 
     def predict(self, uvw_m: NDArray[np.float64], time_s: NDArray[np.float64]) -> NDArray[np.complex64]:
-        """Visibilities of rows with ``uvw_m`` (Nrows, 3) at ``time_s`` (Nrows,), MJD seconds; shape (Nrows, Nchan), both polarizations."""
+        """Predict the visibilities of rows with ``uvw_m`` (Nrows, 3) at ``time_s`` (Nrows,), MJD seconds.
+
+        Returns:
+            (Nrows, Nchan), for both polarizations.
+        """
         from dsa110_assets.calibration._kernels import predict
 
         index = np.abs(time_s[:, None] - self.time_s[None, :]).argmin(axis=1) if time_s.size else np.zeros(0, dtype=np.int64)
@@ -88,7 +98,10 @@ class TileModel:
         return out
 
     def _response(self, uvw_m: NDArray[np.float64], time_index: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What averaging leaves, (Nrows, Nsources, 3), as a parabola over the band (-1 to 1): smearing of 20 % bends by less than 1e-5 from it."""
+        """Fraction that averaging leaves, (Nrows, Nsources, 3): coefficients of a parabola over the band (-1 to 1).
+
+        Smearing of 20 % differs from the parabola by less than 1e-5.
+        """
         if self.averaging is None:
             return np.zeros((0, 0, 3))
         ends = self.frequency_hz[[0, -1]]
@@ -114,15 +127,16 @@ def build_model(
     radius_deg: float = 3.0,
     averaging: Averaging | None = None,
 ) -> TileModel:
-    """Choose the sources that matter in a tile and evaluate their apparent fluxes.
+    """Choose the sources that matter in a tile and compute their apparent fluxes.
 
     Args:
-        sky: columns of `catalogs.sky.COLUMNS`, and `PART_OF` where sources have components; a NaN spectral index means -0.7.
+        sky: columns of `catalogs.sky.COLUMNS`, and `PART_OF` where sources have components; a NaN spectral index means
+        -0.7.
         pointing: of the tile.
-        frequency_hz: channel centres, evenly spaced, shape (Nchan,).
-        min_apparent_jy: sources that never get brighter than this (flux times beam) are left out.
-        radius_deg: sources that never come closer than this to the beam's centre are left out.
-        averaging: of the data that the model is for; None: not smeared.
+        frequency_hz: channel centers, evenly spaced, shape (Nchan,).
+        min_apparent_jy: leave out sources that never get brighter than this (flux times beam).
+        radius_deg: leave out sources that never come closer than this to the center of the beam.
+        averaging: of the data; None: not smeared.
 
     Raises:
         FluxScaleError: a source in the field has no finite flux (pitfall 10).
@@ -133,7 +147,7 @@ def build_model(
         raise NonRetriableError("SPECTRAL_WINDOW", "channels are not evenly spaced", "convert the observation into one spectral window")
     ra, dec = np.radians(sky["ra_deg"].to_numpy(np.float64)), np.radians(sky["dec_deg"].to_numpy(np.float64))
     p_ra, p_dec = np.radians(pointing.ra_deg), np.radians(pointing.dec_deg)
-    # a cheap cut in declination first; the catalogue has 100 000 sources
+    # cut in declination first, which is fast; the catalog has 100 000 sources
     candidate = np.flatnonzero(np.abs(dec[:, None] - np.array([[p_dec.min(), p_dec.max()]])).min(axis=1) <= np.radians(radius_deg))
     separation = angular_separation_rad(ra[candidate, None], dec[candidate, None], p_ra[None, :], p_dec[None, :])
     near = separation.min(axis=1) <= np.radians(radius_deg)
@@ -147,14 +161,14 @@ def build_model(
     alpha = np.where(np.isfinite(alpha), alpha, DEFAULT_SPECTRAL_INDEX)
     middle = float(frequency.mean())
     apparent = flux * (middle / REFERENCE_FREQUENCY_HZ) ** alpha * airy_power_beam(separation.min(axis=1), middle)
-    if PART_OF in rows.columns:  # a source's components stay together
+    if PART_OF in rows.columns:  # keep the components of a source together
         apparent = pd.Series(apparent).groupby(rows[PART_OF].to_numpy()).transform("sum").to_numpy(np.float64)
     chosen = np.flatnonzero(apparent >= min_apparent_jy)
     if chosen.size == 0:
         raise NonRetriableError(
             "sky model",
             f"no source above {min_apparent_jy} Jy (apparent) within {radius_deg} deg of the tile",
-            "refresh the reference catalogue or lower PIPELINE_CAL_MODEL_MIN_JY",
+            "refresh the reference catalog or lower PIPELINE_CAL_MODEL_MIN_JY",
         )
     candidate, separation, flux, alpha = candidate[chosen], separation[chosen], flux[chosen], alpha[chosen]
     beam = airy_power_beam(separation.T[:, None, :], frequency[None, :, None])
@@ -176,18 +190,18 @@ def build_model(
 def predict_model(
     ms: Path, sky: pd.DataFrame, *, min_apparent_jy: float = 0.05, radius_deg: float = 3.0, smearing: bool = True
 ) -> ModelReport:
-    """Fill MODEL_DATA of a Measurement Set (the column is made where it is missing), in row blocks.
+    """Fill MODEL_DATA of a Measurement Set, in blocks of rows; add the column if it is missing.
 
     Args:
-        ms: written by `conversion`; its POINTING table says where each integration looked.
+        ms: written by `conversion`; its POINTING table gives the pointing of each integration.
         sky: columns of `catalogs.sky.COLUMNS`.
         min_apparent_jy: faintest apparent flux of a source in the model.
         radius_deg: farthest source.
-        smearing: the data are means over channels and integrations, as the telescope's are; False for simulations without it.
+        smearing: smear the model as the telescope's data are; False for simulations without smearing.
 
     Raises:
         FluxScaleError: a source in the field has no flux.
-        NonRetriableError: no source is bright enough: MODEL_DATA is never left at zero (pitfall 11).
+        NonRetriableError: no source is bright enough; MODEL_DATA must not be zero (pitfall 11).
     """
     model = build_model(
         sky,
@@ -209,7 +223,7 @@ def predict_model(
 
 
 def _add_model_column(main: Any) -> None:
-    """Make MODEL_DATA like DATA, in tiles of its own."""
+    """Add MODEL_DATA in the shape of DATA, with its own storage tiles."""
     if "MODEL_DATA" in main.colnames():
         return
     from casacore.tables import makearrcoldesc, maketabdesc

@@ -1,7 +1,6 @@
-"""Plots of calibration tables for a person's eye: one panel for each antenna, gains against time, maps of flags.
+"""Plots of calibration tables, for people: one panel for each antenna, gains against time, maps of flags.
 
-Pictures are small (32 colours, at most `LIMIT_BYTES`) so that the Dagster UI can show them. What does not belong here: figures
-that decide anything (`quality`).
+The files are small (32 colors, at most `common.previews.LIMIT_BYTES`) so that the Dagster UI can show them.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
 from dsa110_assets.common.previews import canvas, few_colours, first_below_limit, png_of
 
-_COLOURS = ("tab:blue", "tab:orange")
+_COLORS = ("tab:blue", "tab:orange")
 _COLUMNS = 12
 _POINTS = 96
 
@@ -30,7 +29,8 @@ def plot_solutions(tables: Sequence[Path], directory: Path, *, in_data: Collecti
         in_data: names of the antennas that were in the data; None: all that have a solution.
 
     Returns:
-        Pictures by title: amplitude and phase of the bandpass for each antenna, gains against time, one map of flags for each table.
+        Plots by title: amplitude and phase of the bandpass for each antenna, gains against time, one map of flags for
+            each table.
     """
     made: dict[str, Path] = {}
     for path in tables:
@@ -53,17 +53,20 @@ def plot_solutions(tables: Sequence[Path], directory: Path, *, in_data: Collecti
 
 
 def _save(png: Path, draw: Callable[[Any], None]) -> Path:
-    """Draw a figure and write it with few colours, made smaller as long as it is too large for the UI."""
+    """Draw a figure and write it with few colors; shrink it until it is small enough for the UI."""
     figure = canvas(12, 9, dpi=90)
     draw(figure)
     full = png_of(figure)
     smaller = ((1.0, 32), (1.0, 12), (0.8, 12), (0.6, 12), (0.4, 12))
-    png.write_bytes(first_below_limit(few_colours(full, colours, scale) for scale, colours in smaller))
+    png.write_bytes(first_below_limit(few_colours(full, colors, scale) for scale, colors in smaller))
     return png
 
 
 def _per_antenna(figure: Any, solutions: CalTable, antennas: Sequence[int], what: str) -> None:
-    """A cell for each antenna, X blue and Y orange, against frequency; all cells have the same scale. One set of axes: a hundred take minutes."""
+    """Draw a cell for each antenna, X blue and Y orange, against frequency; all cells have the same scale.
+
+    All cells share one set of axes, because a hundred of them take minutes.
+    """
     gain, mhz = _thinned(np.where(solutions.flag, np.nan, solutions.gain)[0][list(antennas)], solutions.frequency_hz / 1e6)
     values = np.abs(gain) if what == "amplitude" else np.degrees(np.angle(gain))
     good = values[np.isfinite(values)]
@@ -76,10 +79,10 @@ def _per_antenna(figure: Any, solutions: CalTable, antennas: Sequence[int], what
     axes.vlines(np.arange(columns + 1), 0, rows, color="0.8", lw=0.5)
     across = 0.04 + 0.92 * (mhz - mhz[0]) / max(float(np.ptp(mhz)), 1e-9)
     number = np.arange(len(antennas))
-    for p, colour in enumerate(_COLOURS):
+    for p, color in enumerate(_COLORS):
         x = (number % columns)[:, None] + across[None, :]
         y = (number // columns)[:, None] + 0.96 - 0.80 * np.clip((values[:, :, p] - low) / (high - low), 0, 1)
-        axes.plot(x.ravel(), y.ravel(), ",", color=colour)
+        axes.plot(x.ravel(), y.ravel(), ",", color=color)
     for k, antenna in enumerate(antennas):
         dead = np.isnan(gain[k]).all(axis=0)
         label = "" if not dead.any() else " dead" if dead.all() else " X dead" if dead[0] else " Y dead"
@@ -95,7 +98,7 @@ def _per_antenna(figure: Any, solutions: CalTable, antennas: Sequence[int], what
 
 
 def _thinned(gain: NDArray[np.complex128], mhz: NDArray[np.float64]) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
-    """Means over neighbouring channels, no more points than a cell has pixels; (Nants, Nchan, 2) and (Nchan,)."""
+    """Average neighboring channels to no more points than a cell has pixels; (Nants, Nchan, 2) and (Nchan,)."""
     step = max(1, -(-mhz.size // _POINTS))
     starts = np.arange(0, mhz.size, step)
     good = np.isfinite(gain)
@@ -106,15 +109,15 @@ def _thinned(gain: NDArray[np.complex128], mhz: NDArray[np.float64]) -> tuple[ND
 
 
 def _gains(figure: Any, solutions: CalTable, antennas: Sequence[int]) -> None:
-    """Amplitude and phase against time, a line for each antenna; with one solution in time, against antenna as well."""
+    """Draw amplitude and phase against time, a line for each antenna, and their medians in time against antenna."""
     minutes = (solutions.time_s - solutions.time_s.mean()) / 60
     gain = np.where(solutions.flag, np.nan, solutions.gain)[:, antennas, 0]
     names = [solutions.antenna_names[a] for a in antennas]
     panels = figure.subplots(2, 2, squeeze=False, gridspec_kw={"hspace": 0.3})
     for row, (values, label) in enumerate(((np.abs(gain), "amplitude"), (np.degrees(np.angle(gain)), "phase, deg"))):
-        for p, colour in enumerate(_COLOURS):
-            panels[row, 0].plot(minutes, values[..., p], ".-", color=colour, lw=0.5, ms=3)
-            panels[row, 1].plot(np.arange(len(names)), _median_in_time(values[..., p]), ".", color=colour, ms=4)
+        for p, color in enumerate(_COLORS):
+            panels[row, 0].plot(minutes, values[..., p], ".-", color=color, lw=0.5, ms=3)
+            panels[row, 1].plot(np.arange(len(names)), _median_in_time(values[..., p]), ".", color=color, ms=4)
         panels[row, 0].set_ylabel(label)
         panels[row, 0].set_xlabel("minutes from the middle")
         every = max(1, len(names) // 24)
@@ -124,7 +127,7 @@ def _gains(figure: Any, solutions: CalTable, antennas: Sequence[int]) -> None:
 
 
 def _median_in_time(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Median over the first axis, NaN where there is nothing."""
+    """Median over the first axis; NaN where no value is finite."""
     some = np.isfinite(values).any(axis=0)
     result = np.full(values.shape[1], np.nan)
     result[some] = np.nanmedian(values[:, some], axis=0)
@@ -135,15 +138,15 @@ def _delays(figure: Any, solutions: CalTable, antennas: Sequence[int]) -> None:
     assert solutions.delay_ns is not None
     delay = np.where(solutions.flag[:, :, 0], np.nan, solutions.delay_ns)[0, antennas]
     panel = figure.subplots()
-    for p, colour in enumerate(_COLOURS):
-        panel.plot(np.arange(len(antennas)), delay[:, p], ".", color=colour)
+    for p, color in enumerate(_COLORS):
+        panel.plot(np.arange(len(antennas)), delay[:, p], ".", color=color)
     panel.set_xticks(np.arange(len(antennas)), [solutions.antenna_names[a] for a in antennas], fontsize=6, rotation=90)
     panel.set_ylabel("delay, ns")
     panel.set_title(f"{solutions.path.name}: X blue, Y orange", fontsize=9)
 
 
 def _flags(figure: Any, solutions: CalTable, antennas: Sequence[int]) -> None:
-    """Which solutions are flagged: antenna against frequency (or time, for one channel), X and Y side by side."""
+    """Draw the flagged solutions: antenna against frequency (or time, for one channel), X and Y side by side."""
     by_time = solutions.frequency_hz.size == 1
     panels = figure.subplots(1, 2, sharey=True)
     for p, panel in enumerate(panels):

@@ -1,8 +1,8 @@
-"""Is a calibration table fit to be applied? Measurements of a table, and a verdict with its reasons.
+"""Quality of a calibration table: measurements, and a verdict with its reasons.
 
-Thresholds come from real tables of this telescope: the one accepted on 2025-10-13 has 29 % flagged (21 of the 117 slots are
-never connected), a median S/N of 9.5 and phases that change by 15 deg from channel to channel; junk has a S/N of 0.5 and
-phases that change by 104 deg, which is what random phases do. What does not belong here: solving, registering.
+Thresholds come from real tables of this telescope: the one accepted on 2025-10-13 has 29 % flagged (21 of the 117 slots
+are never connected), a median S/N of 9.5 and phases that change by 15 deg from channel to channel; junk has an S/N of
+0.5 and phases that change by 104 deg, like random phases.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
 
 INACTIVE_STATIONS = frozenset(str(n) for n in (10, *range(21, 24), *range(52, 68), 117))
-"""Slots that are not connected; they are flagged in every table and say nothing about its quality."""
+"""Slots that are not connected; they are flagged in every table, which does not affect its quality."""
 
 MIN_MEDIAN_SNR = 3.0
 MAX_PHASE_STEP_DEG = 60.0
@@ -26,19 +26,22 @@ MAX_AMPLITUDE_STEP = 0.4
 MAX_FLAGGED_ACTIVE = 0.5
 MIN_LIVE_ANTENNAS = 4
 MAX_DELAY_NS = 20.0
-"""The correlator has removed the cables; what is left is below 0.05 ns (3 deg across the band)."""
+"""The correlator has removed the cable delays; the rest is below 0.05 ns (3 deg across the band)."""
 
 
 @dataclass(frozen=True)
 class CaltableQuality:
-    """Figures of one table.
+    """Measurements of one table, and the verdict.
 
-    Fractions and lists count all slots of the ANTENNA table unless they say "active": connected stations that were in the data.
-    ``dead_antennas``: names without a single solution; ``dead_inactive``: those of them that are not connected; ``dead_receptors``:
-    receptors (antenna and polarization) without a solution. ``median_amplitude``, ``median_snr``: of unflagged solutions. ``amplitude_scatter``:
-    median over receptors of the standard deviation of the amplitude over its mean. ``phase_step_deg``: scatter of the phase difference of
-    neighbouring channels inside a spectral window (None for one channel), ``amplitude_step`` likewise, relative. ``flagged_per_antenna``:
-    by name; ``flagged_per_channel``: by channel, ascending in frequency. ``largest_delay_ns``: of a table of delays, which has no S/N. ``accepted`` and ``reasons`` why not; ``warnings`` what to look at.
+    Fractions and lists count all slots of the ANTENNA table, except the "active" ones: those count connected stations
+    that were in the data. ``dead_antennas``: names of antennas without a solution; ``dead_inactive``: those of them
+    that are not connected; ``dead_receptors``: number of receptors (antenna and polarization) without a solution.
+    ``median_amplitude``, ``median_snr``: of unflagged solutions. ``amplitude_scatter``: median over receptors of the
+    amplitude's standard deviation divided by its mean. ``phase_step_deg``: scatter of the phase difference between
+    neighboring channels of a spectral window, None for one channel; ``amplitude_step``: the same for amplitudes,
+    relative. ``flagged_per_antenna``: by name. ``flagged_per_channel``: ascending in frequency. ``largest_delay_ns``:
+    of a table of delays, which has no S/N. ``accepted``: the verdict; ``reasons``: why a table is refused;
+    ``warnings``: what to check.
     """
 
     path: str
@@ -62,7 +65,7 @@ class CaltableQuality:
     warnings: tuple[str, ...]
 
     def to_json(self) -> str:
-        """As JSON, for the file beside the table."""
+        """Return the figures as JSON, for the file beside the table."""
         return json.dumps(asdict(self), indent=1)
 
 
@@ -71,7 +74,8 @@ def assess(table: Path, *, in_data: Collection[str] | None = None) -> CaltableQu
 
     Args:
         table: bandpass or gain table.
-        in_data: names of the antennas that the solver was given; a table cannot tell them from dead ones. None: all connected stations.
+        in_data: names of the antennas in the solver's data; a table shows antennas without data like dead ones. None:
+            all connected stations.
 
     Raises:
         NonRetriableError: not a table of complex gains.
@@ -109,7 +113,7 @@ def assess_solutions(solutions: CalTable, *, in_data: Collection[str] | None = N
     if active_flagged > MAX_FLAGGED_ACTIVE:
         reasons.append(f"{100 * active_flagged:.0f} % of the active antennas' solutions are flagged")
     if delay_ns is not None and delay_ns > MAX_DELAY_NS:
-        reasons.append(f"the largest delay is {delay_ns:.1f} ns, allowed are {MAX_DELAY_NS:g} ns")
+        reasons.append(f"the largest delay is {delay_ns:.1f} ns, above {MAX_DELAY_NS:g} ns")
     if any_good and not np.isfinite(amplitude[good]).all():
         reasons.append("some amplitudes are not finite")
     warnings: list[str] = []
@@ -143,7 +147,7 @@ def assess_solutions(solutions: CalTable, *, in_data: Collection[str] | None = N
 
 
 def _steps(solutions: CalTable) -> tuple[float | None, float | None]:
-    """(phase scatter in deg, relative amplitude scatter) between neighbouring channels of one spectral window: medians over receptors."""
+    """Median scatter between neighboring channels of a spectral window: (phase in deg, relative amplitude)."""
     good = ~solutions.flag
     pair = good[:, :, 1:] & good[:, :, :-1] & (np.diff(solutions.window) == 0)[None, None, :, None]
     if not pair.any():

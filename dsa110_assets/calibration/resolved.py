@@ -1,9 +1,9 @@
-"""Structure of the primary calibrators, from the models that CASA ships: one row of the sky becomes its components.
+"""Structure of the primary calibrators, from CASA's models: a standard's row of the sky becomes its components.
 
-On 2.6 km at 1.5 GHz a standard loses 0.5 % (3C48) to 2 % (3C147) of its amplitude and turns by up to 3 deg. CASA's L-band
-models (VLA, clean components) hold 3C48, 3C138, 3C147 and 3C286; flux densities stay those of the catalogue. The other
-standards are larger than this array's beam and have no such model: they are refused rather than taken for points. What does not belong
-here: flux densities (`catalogs`).
+On 2.6 km at 1.5 GHz a standard loses 0.5 % (3C48) to 2 % (3C147) of its amplitude, and its phase shifts by up to 3 deg.
+CASA has L-band models (VLA, clean components) of 3C48, 3C138, 3C147 and 3C286; flux densities stay those of the
+catalog. The other standards are larger than this array's beam and have no such model: we refuse them instead of
+treating them as points.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from dsa110_assets.catalogs import perley_butler_2017
 from dsa110_assets.errors import FluxScaleError
 
 LARGEST_POINT_ARCSEC = 3.1
-"""Standards up to this size have a model; larger ones have not."""
+"""Standards up to this size have a model; larger ones have none."""
 _CELL_ARCSEC = 0.5
 """Components closer than this are merged at their centroid: errors up to 0.1 % (3C138) on 2.6 km."""
 _FAINTEST = 2e-5
-"""Of the brightest pixel; what lies below is rounding of the models' making."""
+"""Fraction of the brightest pixel; fainter pixels are rounding errors of the models."""
 _RADIUS_ARCSEC = 5.0
-"""Clean components farther out belong to other sources or to nothing (3C147's image has 0.8 % of its flux there, of both signs)."""
+"""Clean components farther out belong to other sources or are noise (3C147: 0.8 % of its flux, of both signs)."""
 
 
 def with_structure(sky: pd.DataFrame) -> pd.DataFrame:
     """Replace every standard of the flux scale in a sky by its components; other sources stay.
 
     Args:
-        sky: columns of `catalogs.sky.COLUMNS`; standards are known by their names (``1331+305`` or ``3C286``).
+        sky: columns of `catalogs.sky.COLUMNS`; standards are found by name (``1331+305`` or ``3C286``).
 
     Returns:
-        The sky with the column ``part_of`` where there was a standard, and ``sky`` itself where there was none.
+        The sky with the column ``part_of``; ``sky`` itself if it has no standard.
 
     Raises:
-        FluxScaleError: a standard that this array resolves and that has no model.
+        FluxScaleError: this array resolves a standard that has no model.
     """
     rows: list[pd.DataFrame] = []
     keep = np.ones(len(sky), dtype=bool)
@@ -75,10 +75,12 @@ def with_structure(sky: pd.DataFrame) -> pd.DataFrame:
 
 @cache
 def components(standard: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """(share of the flux, offset to the east, to the north in arcsec) of a standard's components, brightest first; shares sum to 1.
+    """Components of a standard, brightest first: (fraction of the flux, offset east, offset north in arcsec).
+
+    The fractions sum to 1.
 
     Raises:
-        FluxScaleError: CASA's data hold no L-band model of it.
+        FluxScaleError: CASA's data have no L-band model of it.
     """
     import casadata
     from casacore.images import image
@@ -99,6 +101,6 @@ def components(standard: str) -> tuple[NDArray[np.float64], NDArray[np.float64],
     cells, where = np.unique(cell, axis=0, return_inverse=True)
     total = np.bincount(where.ravel(), flux, len(cells))
     size = np.bincount(where.ravel(), np.abs(flux), len(cells))
-    centre = [np.bincount(where.ravel(), np.abs(flux) * offset, len(cells)) / size for offset in (east, north)]
+    center = [np.bincount(where.ravel(), np.abs(flux) * offset, len(cells)) / size for offset in (east, north)]
     order = np.argsort(-total)
-    return total[order] / total.sum(), centre[0][order], centre[1][order]
+    return total[order] / total.sum(), center[0][order], center[1][order]

@@ -1,8 +1,9 @@
-"""Which calibration tables an observation gets: a pure function of candidates and observation time (pitfall 14).
+"""Choice of the calibration tables for an observation: a pure function of candidates and observation time (pitfall 14).
 
-The ladder: same night, then neighbouring nights up to a limit, then an error. The nearest in observation time wins, before or
-after alike; the declination strip must be the observation's. The same night is the same UTC date or 12 hours to either side, so that the
-nearest tables are never on a lower rung just because midnight lies between. No clock is read and no file is opened here.
+The ladder: same night, then neighboring nights up to a limit, then an error. The tables nearest in observation time
+win, earlier or later; they must be of the observation's declination strip. The same night means the same UTC date or 12
+hours to either side, so that the nearest tables never fall to a lower rung just because midnight lies between. This
+module reads no clock and opens no file.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ class Rung(StrEnum):
 
 @dataclass(frozen=True)
 class CalCandidate:
-    """A registered set of tables. ``path``: its directory; ``mid_mjd``: middle of the calibrator's observation; ``night``: YYYY-MM-DD (UTC)."""
+    """A registered set of tables.
+
+    ``path``: its directory. ``mid_mjd``: middle of the calibrator's observation. ``night``: YYYY-MM-DD (UTC).
+    """
 
     path: Path
     mid_mjd: float
@@ -59,7 +63,7 @@ def select_tables(
     """Choose the tables for an observation.
 
     Args:
-        candidates: all sets that are registered; those not accepted are passed over.
+        candidates: all registered sets; those not accepted are skipped.
         mid_mjd: middle of the observation (never "now").
         declination_deg: of its pointing.
         night: its UTC date, YYYY-MM-DD.
@@ -67,17 +71,17 @@ def select_tables(
         declination_tolerance_deg: largest distance in declination.
 
     Raises:
-        NoCalibrationError: says which rung failed and why; a later attempt may find tables that are solved in between.
+        NoCalibrationError: names the rung that failed and why; a later attempt may find new tables.
     """
     known = list(candidates)
     accepted = [c for c in known if c.accepted]
     strip = [c for c in accepted if in_strip(c.declination_deg, declination_deg, declination_tolerance_deg)]
-    here = date.fromisoformat(night)
+    observed = date.fromisoformat(night)
 
-    def away(c: CalCandidate) -> int:
-        return (date.fromisoformat(c.night) - here).days
+    def nights_away(c: CalCandidate) -> int:
+        return (date.fromisoformat(c.night) - observed).days
 
-    near = [c for c in strip if abs(away(c)) <= borrow_days]
+    near = [c for c in strip if abs(nights_away(c)) <= borrow_days]
     if not near:
         if not accepted:
             cause = f"no accepted calibration tables exist ({len(known)} refused)"
@@ -85,7 +89,7 @@ def select_tables(
             closest = min(abs(c.declination_deg - declination_deg) for c in accepted)
             cause = f"no tables for declination {declination_deg:.2f} +- {declination_tolerance_deg:g} deg (the closest are {closest:.2f} deg off)"
         else:
-            cause = f"the nearest tables are {min(abs(away(c)) for c in strip)} nights away, allowed are {borrow_days}"
+            cause = f"the nearest tables are {min(abs(nights_away(c)) for c in strip)} nights away, the limit is {borrow_days}"
         raise NoCalibrationError(
             f"{night}, MJD {mid_mjd:.4f}",
             cause,
@@ -93,7 +97,7 @@ def select_tables(
         )
 
     def same_night(c: CalCandidate) -> bool:
-        return away(c) == 0 or abs(c.mid_mjd - mid_mjd) <= SAME_NIGHT_DAYS
+        return nights_away(c) == 0 or abs(c.mid_mjd - mid_mjd) <= SAME_NIGHT_DAYS
 
     best = min(near, key=lambda c: (abs(c.mid_mjd - mid_mjd), c.mid_mjd, str(c.path)))
-    return CalChoice(best, Rung.SAME_NIGHT if same_night(best) else Rung.BORROWED, away(best), (best.mid_mjd - mid_mjd) * 24.0)
+    return CalChoice(best, Rung.SAME_NIGHT if same_night(best) else Rung.BORROWED, nights_away(best), (best.mid_mjd - mid_mjd) * 24.0)

@@ -1,9 +1,9 @@
 """Bandpass and gains from a calibrator's tile, solved by CASA in a child process.
 
-Three solutions: phases on the central channels (so that the bandpass does not decorrelate), the bandpass per channel (normalised
-to unit amplitude), and the gains with it applied. The published Measurement Set is only read: the solver works on a small averaged
-copy (`averaged`). Delays are solved for first when they are wanted; residual slopes of this telescope are below 3 deg across the band,
-which the bandpass takes up. What does not belong here: judging tables (`quality`), which the caller does before registering them with the figures given here.
+Three solutions: phases on the central channels (so that the bandpass does not decorrelate), the bandpass per channel
+(normalized to unit amplitude), and the gains with the bandpass applied. The published Measurement Set is only read: the
+solver works on a small averaged copy (`averaged`). Delays are optional and are solved first; residual slopes of this
+telescope are below 3 deg across the band, and the bandpass absorbs them.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ BANDPASS_TABLE = "bandpass.cal"
 GAIN_TABLE = "gain.cal"
 QUALITY_FILE = "quality.json"
 TABLES = (DELAY_TABLE, BANDPASS_TABLE, GAIN_TABLE)
-"""What a directory of solutions may hold, in the order of application."""
+"""Tables that a directory of solutions may hold, in the order of application."""
 Progress = Callable[[str, float], None]
-"""Called with what is being done and the fraction of all the work that is done."""
+"""Called with the current step and the fraction of all the work that is done."""
 REFANT_ORDER = tuple(str(n) for n in (*range(104, 109), *range(109, 114), *range(114, 117), 103))
-"""Fall-backs, by name, in the observatory's order: outriggers, then 103."""
+"""Alternative reference antennas, by name, in the observatory's order: outriggers, then 103."""
 MAX_REFANT_FLAGGED = 0.5
-_SHARE_AVERAGING, _SHARE_CASA = 0.35, 0.6
+_FRACTION_AVERAGING, _FRACTION_CASA = 0.35, 0.6
 _INF_BINS = 2
-"""Time bins of the solver's copy when solutions span the tile; the pre-bandpass phases follow the ionosphere on this scale."""
+"""Time bins of the solver's copy when solutions span the tile; the first phases follow the ionosphere on this scale."""
 
 
 @dataclass(frozen=True)
 class SolveReport:
-    """What was solved.
+    """Result of a solution.
 
-    ``delay``, ``bandpass``, ``gain``: tables, None where skipped. ``refant``: name; ``refant_fallback``: whether the asked one could not be used.
-    ``mid_mjd``: middle of the observation; the tables are nearest to it in time. ``model``: the calibrator's sky (None: MODEL_DATA
-    was used). ``quality``: by table name. ``accepted``: every table passed. ``solved_bins`` and ``n_channels`` of the averaged copy.
-    ``plots``: pictures by title.
+    ``delay``, ``bandpass``, ``gain``: tables, None where skipped. ``refant``: name. ``refant_fallback``: whether the
+    requested one could not be used. ``mid_mjd``: middle of the observation. ``model``: the calibrator's sky; None if
+    MODEL_DATA was used. ``quality``: by table name. ``accepted``: every table passed. ``solved_bins`` and
+    ``n_channels``: of the averaged copy. ``plots``: plots by title.
     """
 
     delay: Path | None
@@ -69,11 +69,11 @@ class SolveReport:
 
     @property
     def tables(self) -> list[Path]:
-        """What was solved, in the order of application."""
+        """The tables that were solved, in the order of application."""
         return [table for table in (self.delay, self.bandpass, self.gain) if table is not None]
 
     def moved(self, directory: Path) -> SolveReport:
-        """The same report after its directory was moved into place."""
+        """Return the report with the paths of another directory, to which the tables were moved."""
         delay, bandpass, gain = (None if path is None else directory / path.name for path in (self.delay, self.bandpass, self.gain))
         plots = {title: directory / png.name for title, png in self.plots.items()}
         return replace(self, delay=delay, bandpass=bandpass, gain=gain, plots=plots)
@@ -104,32 +104,35 @@ def solve(
     """Solve bandpass and gains on a calibrator's tile.
 
     Args:
-        ms: uncalibrated Measurement Set of `conversion`; read only.
-        out_dir: directory for ``bandpass.cal``, ``gain.cal``, plots and ``quality.json``; made when missing, tables in it replaced.
-        refant: reference antenna by name, not by index (pitfall 12); outriggers follow when it is mostly flagged.
-        sky: catalogue sky, calibrator's flux included (`catalogs.sky.with_calibrators`). None: ``ms`` has MODEL_DATA.
-        bp_minsnr, gain_minsnr: solutions below are flagged.
-        gain_solint: interval of the gains in CASA's syntax: ``inf`` (the tile), ``int``, or seconds or minutes such as ``60s``.
-        do_delay: also solve for one delay of each receptor, before everything else (``delay.cal``).
+        ms: uncalibrated Measurement Set of `conversion`; only read.
+        out_dir: directory for ``bandpass.cal``, ``gain.cal``, plots and ``quality.json``; created if missing, its old
+        tables are replaced.
+        refant: reference antenna by name, not by index (pitfall 12); if it is mostly flagged, the next of
+        `refant_order` is used.
+        sky: catalog sky, calibrator's flux included (`catalogs.sky.with_calibrators`). None: ``ms`` has MODEL_DATA.
+        bp_minsnr, gain_minsnr: solutions with a lower S/N are flagged.
+        gain_solint: interval of the gains in CASA's syntax: ``inf`` (the tile), ``int``, or seconds or minutes such as
+        ``60s``.
+        do_delay: first solve for one delay of each receptor (``delay.cal``).
         skip_bandpass: use ``bandpass_table`` for the gains (none: a flat bandpass).
-        skip_gain: solve the bandpass only; it is then not normalised and carries the amplitude scale.
+        skip_gain: solve the bandpass only; it is then not normalized and carries the amplitude scale.
         bandpass_table: existing table for ``skip_bandpass``.
         min_apparent_jy, radius_deg: of the predicted sky.
         uvrange: CASA's selection, e.g. ``>0.3klambda``.
-        smearing: the model is smeared as the telescope's data are; False for simulations without it.
-        scratch_dir: for the averaged copy, removed afterwards; ``out_dir`` when None.
-        timeout_s: limit of CASA's whole work.
-        threads: for CASA; 0 leaves it to CASA.
+        smearing: smear the model as the telescope's data are; False for simulations without smearing.
+        scratch_dir: for the averaged copy, removed afterward; ``out_dir`` when None.
+        timeout_s: limit of all of CASA's work.
+        threads: for CASA; 0 leaves the choice to CASA.
         progress: of the whole.
 
     Raises:
         CalibrationQualityError: no usable data, a zero model (pitfall 11), or no reference antenna.
         ChildFailedError: CASA failed or ran out of time.
-        ConfigurationError: both solutions are skipped, or a solution interval that is not one.
+        ConfigurationError: both solutions are skipped, or the solution interval is not valid.
     """
     if skip_bandpass and skip_gain:
         raise ConfigurationError("solve", "bandpass and gains are both skipped", "drop --skip-bp or --skip-g")
-    say = progress or _silent
+    report_progress = progress or _ignore_progress
     out_dir.mkdir(parents=True, exist_ok=True)
     out_dir = out_dir.absolute()
     with tempfile.TemporaryDirectory(prefix="solve-", dir=scratch_dir or out_dir) as directory:
@@ -142,29 +145,39 @@ def solve(
             min_apparent_jy=min_apparent_jy,
             radius_deg=radius_deg,
             smearing=smearing,
-            progress=lambda fraction: say("averaging data and model", _SHARE_AVERAGING * fraction),
+            progress=lambda fraction: report_progress("averaging data and model", _FRACTION_AVERAGING * fraction),
         )
         order = refant_order(tile, refant)
         steps = _steps(
-            tile, scratch, ",".join(order), bp_minsnr, gain_minsnr, gain_solint, do_delay, skip_bandpass, skip_gain, bandpass_table, uvrange
+            tile,
+            scratch,
+            refants=",".join(order),
+            bp_minsnr=bp_minsnr,
+            gain_minsnr=gain_minsnr,
+            gain_solint=gain_solint,
+            do_delay=do_delay,
+            skip_bandpass=skip_bandpass,
+            skip_gain=skip_gain,
+            bandpass_table=bandpass_table,
+            uvrange=uvrange,
         )
         names = [*(str(Path(str(arguments["term"]["table"])).stem) for _, arguments in steps), "quality"]
-        say(f"solving: {names[0]}", _SHARE_AVERAGING)
+        report_progress(f"solving: {names[0]}", _FRACTION_AVERAGING)
         run_tasks(
             steps,
             work_dir=scratch,
             timeout_s=timeout_s,
             threads=threads,
             subject=ms,
-            on_done=lambda n: say(f"solving: {names[n]}", _SHARE_AVERAGING + (_SHARE_CASA * n) / len(steps)),
+            on_done=lambda n: report_progress(f"solving: {names[n]}", _FRACTION_AVERAGING + (_FRACTION_CASA * n) / len(steps)),
         )
-        say("quality and plots", _SHARE_AVERAGING + _SHARE_CASA)
+        report_progress("quality and plots", _FRACTION_AVERAGING + _FRACTION_CASA)
         expected = [name for name, wanted in zip(TABLES, (do_delay, not skip_bandpass, not skip_gain), strict=True) if wanted]
         if missing := [name for name in expected if not (scratch / name).is_dir()]:
-            raise ChildFailedError(ms, f"CASA wrote no {', '.join(missing)}", "look at the flags of the calibrator's tile")
+            raise ChildFailedError(ms, f"CASA wrote no {', '.join(missing)}", "check the flags of the calibrator's tile")
         for name in expected:
             _check_refant(scratch / name, tile.antenna_names, order)
-        for name in TABLES:  # what an earlier solution left here does not belong to this one
+        for name in TABLES:  # remove the tables of an earlier solution, too
             _replace(scratch / name if name in expected else None, out_dir / name)
     in_data = [name for name, f in zip(tile.antenna_names, tile.flagged_fraction, strict=True) if np.isfinite(f)]
     quality = {name: replace(assess(out_dir / name, in_data=in_data), path=name) for name in expected}
@@ -175,7 +188,7 @@ def solve(
         gain=gain,
         refant=order[0],
         refant_fallback=order[0] != refant,
-        mid_mjd=tile.centre_mjd,
+        mid_mjd=tile.mid_mjd,
         duration_s=tile.duration_s,
         n_channels=tile.n_channels,
         solved_bins=tile.n_times,
@@ -185,21 +198,21 @@ def solve(
         plots=_plot([out_dir / name for name in expected], out_dir, in_data),
     )
     _write_report(report, out_dir / QUALITY_FILE)
-    say("done", 1.0)
+    report_progress("done", 1.0)
     return report
 
 
 def tables_in(directory: Path) -> list[Path]:
-    """The tables of a directory that `solve` wrote, in the order of application; may be empty."""
+    """Tables that `solve` wrote into a directory, in the order of application; may be empty."""
     return [path for path in (directory / name for name in TABLES) if path.is_dir()]
 
 
-def _silent(what: str, fraction: float) -> None:
-    """Nobody wants to know."""
+def _ignore_progress(step: str, fraction: float) -> None:
+    """Do nothing: the default when the caller wants no progress."""
 
 
 def refant_order(tile: AveragedTile, wanted: str, *, max_flagged: float = MAX_REFANT_FLAGGED) -> list[str]:
-    """Names of usable reference antennas, best first: the wanted one, then `REFANT_ORDER`, then the least flagged antenna.
+    """Names of usable reference antennas, best first: ``wanted`` and `REFANT_ORDER`, else the least flagged antenna.
 
     An antenna is usable when at most ``max_flagged`` of its cross-correlations are flagged.
 
@@ -212,12 +225,12 @@ def refant_order(tile: AveragedTile, wanted: str, *, max_flagged: float = MAX_RE
         return usable
     best = min((f, name) for name, f in ((n, float(f)) for n, f in flagged.items() if np.isfinite(f)))
     if best[0] > max_flagged:
-        raise CalibrationQualityError(tile.path.name, "every antenna is mostly flagged", "look at the flagger's report of this tile")
+        raise CalibrationQualityError(tile.path.name, "every antenna is mostly flagged", "check the flagger's report of this tile")
     return [best[1]]
 
 
 def _integrations(ms: Path, solint: str) -> int:
-    """How many integrations the solver's copy may average for a solution interval."""
+    """Number of integrations that the solver's copy may average for a solution interval."""
     about = read_summary(ms)
     n_times, interval_s = about.time_s.size, about.integration_s
     if solint == "inf":
@@ -228,12 +241,13 @@ def _integrations(ms: Path, solint: str) -> int:
     if match is None or float(match[1]) <= 0:
         raise ConfigurationError("PIPELINE_CAL_GAIN_SOLINT", f"{solint!r} is not an interval", "give inf, int, or e.g. 60s or 2min")
     seconds = float(match[1]) * (60.0 if (match[2] or "s").startswith("m") else 1.0)
-    return max(1, int(seconds / interval_s / 2))  # two bins at least in an interval, so that rounding does not merge intervals
+    return max(1, int(seconds / interval_s / 2))  # at least two bins in an interval, so that rounding does not merge intervals
 
 
 def _steps(
     tile: AveragedTile,
     scratch: Path,
+    *,
     refants: str,
     bp_minsnr: float,
     gain_minsnr: float,
@@ -244,7 +258,7 @@ def _steps(
     bandpass_table: Path | None,
     uvrange: str,
 ) -> list[tuple[str, dict[str, Any]]]:
-    """What CASA solves, in order: delays if they are wanted, phases on the central channels, bandpass, gains."""
+    """List CASA's solutions in order: delays if requested, phases on the central channels, bandpass, gains."""
     n_antennas = int(np.sum(np.isfinite(tile.flagged_fraction)))
     common: dict[str, Any] = {"refant": refants, "refantmode": "flex", "minblperant": min(4, n_antennas - 1)}
 
@@ -288,7 +302,7 @@ def _steps(
 
 
 def _check_refant(path: Path, names: Sequence[str], order: Sequence[str]) -> None:
-    """CASA must have read the reference antenna as a name: its number is where the name is in the ANTENNA table."""
+    """Check that CASA read the reference antenna as a name, not as a number: phases must refer to its row in ANTENNA."""
     solutions = read_caltable(path)
     allowed = {names.index(name) for name in order}
     if stray := [a for a in solutions.refants if a not in allowed]:
@@ -298,7 +312,7 @@ def _check_refant(path: Path, names: Sequence[str], order: Sequence[str]) -> Non
 
 
 def _replace(source: Path | None, destination: Path) -> None:
-    """Put a finished table in place, on the same file system or across two; None removes what is there."""
+    """Move a finished table into place, also across file systems; None only removes the old one."""
     import shutil
 
     if destination.exists():
@@ -308,7 +322,7 @@ def _replace(source: Path | None, destination: Path) -> None:
 
 
 def _write_report(report: SolveReport, path: Path) -> None:
-    """As JSON; files by their names, because the directory is still to be moved into place."""
+    """Write the report as JSON; paths as file names, because the directory will be moved into place."""
     path.write_text(json.dumps(asdict(report), indent=1, default=lambda value: Path(value).name), encoding="utf-8")
 
 

@@ -1,9 +1,9 @@
-"""Phases of one tile against the catalogue's sky: solved for after the tables, and kept only when they improve what was not solved on.
+"""Phases of one tile against the catalog sky, solved on top of the tables; kept only if they improve other channels.
 
-One phase for each receptor and tile. With ``V = g_i conj(g_j) M``, ``|g| = 1``, the sum of squares depends on the gains through
-``R_ij = sum w V conj(M)`` alone, so one pass over the data suffices. Half of the channels solves, the other half judges, and the
-reverse: noise that was fitted makes the other half worse. The catalogue fixes positions, so a solution cannot move the sky. What does not belong here:
-tables of a calibrator (`solve`), application (`apply`).
+One phase for each receptor and tile. With ``V = g_i conj(g_j) M``, ``|g| = 1``, the sum of squares depends on the gains
+only through ``R_ij = sum w V conj(M)``, so one pass over the data suffices. We solve on half of the channels and test
+on the other half, and the reverse: fitted noise makes the other half worse. The catalog fixes positions, so a solution
+cannot move the sky.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dsa110_assets.calibration.apply import SolutionsOnData, combined, fit_to_data
+from dsa110_assets.calibration.apply import SolutionsOnData, combine_solutions, fit_to_data
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
 from dsa110_assets.calibration.model import build_model
 from dsa110_assets.common.measurement_sets import (
@@ -32,16 +32,18 @@ from dsa110_assets.common.measurement_sets import (
 
 MIN_SIGNIFICANCE = 5.0
 MAX_PHASE_ERROR_DEG = 10.0
-"""Receptors whose phase would be less certain keep the tables' phase."""
+"""Receptors with a larger phase error keep the tables' phase."""
 _ITERATIONS = 200
 
 
 @dataclass(frozen=True)
 class TilePhases:
-    """Outcome. ``kept``: the phases improve the half that did not see them; ``solutions``: then a table for `apply`, else None.
+    """Result of a phase solution.
 
-    ``significance``: of that improvement in standard deviations of its noise (negative: worse). ``chi2_gain``: fall of chi-squared on
-    the other halves. ``rms_deg``: of the phases. ``n_sources``: in the model.
+    ``kept``: whether the phases improve the channels on which they were not solved. ``solutions``: a table for `apply`
+    if they are kept, else None. ``significance``: of the improvement, in standard deviations of its noise (negative:
+    worse). ``chi2_gain``: decrease of chi-squared on those channels. ``rms_deg``: of the phases. ``n_sources``: in the
+    model.
     """
 
     kept: bool
@@ -63,19 +65,19 @@ def solve_tile_phases(
     smearing: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> TilePhases:
-    """Solve for the phases that a tile still has after ``tables``.
+    """Solve for the phases that remain in a tile after ``tables`` are applied.
 
     Args:
-        ms: uncalibrated Measurement Set; read only.
-        tables: that will be applied.
+        ms: uncalibrated Measurement Set; only read.
+        tables: tables to apply first.
         sky: columns of `catalogs.sky.COLUMNS`.
         sefd_jy: of an antenna and polarization; scales the noise.
-        min_apparent_jy, radius_deg: of `model.build_model`.
-        smearing: the model is smeared as the telescope's data are.
+        min_apparent_jy, radius_deg: see `model.build_model`.
+        smearing: smear the model as the telescope's data are.
         progress: called with the fraction done.
 
     Raises:
-        NonRetriableError: no catalogue source is in the tile.
+        NonRetriableError: no catalog source is in the tile.
         CalibrationMismatchError: a table does not fit the data.
     """
     about = read_summary(ms)
@@ -99,10 +101,10 @@ def solve_tile_phases(
     gain = np.stack([_phases(c) for c in correlation])  # (2 halves, 2 polarizations, Nants)
     gain[_errors_rad(power) > np.radians(MAX_PHASE_ERROR_DEG)] = 1.0
     chi2_gain, variance = 0.0, 0.0
-    for solved, judged in ((0, 1), (1, 0)):
+    for solved, tested in ((0, 1), (1, 0)):
         change = np.conj(gain[solved][:, :, None]) * gain[solved][:, None, :] - 1.0
-        chi2_gain += float((change * correlation[judged]).real.sum())  # both triangles: 2 Re sum over i < j
-        variance += 2.0 * float((np.abs(change) ** 2 * power[judged]).sum())
+        chi2_gain += float((change * correlation[tested]).real.sum())  # both triangles: 2 Re sum over i < j
+        variance += 2.0 * float((np.abs(change) ** 2 * power[tested]).sum())
     significance = chi2_gain / np.sqrt(variance) if variance > 0 else 0.0
     both = _phases(correlation.sum(axis=0))
     certain = _errors_rad(power.sum(axis=0)) <= np.radians(MAX_PHASE_ERROR_DEG)
@@ -127,7 +129,11 @@ def _correlate(
     n_chan: int,
     progress: Callable[[float], None] | None,
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
-    """``sum w V conj(M)`` and ``sum w |M|**2``, each (2 halves of the channels, 2 polarizations, Nants, Nants), hermitian."""
+    """Compute ``sum w V conj(M)`` and ``sum w |M|**2``, hermitian.
+
+    Returns:
+        Both of shape (2 halves of the channels, 2 polarizations, Nants, Nants).
+    """
     from dsa110_assets.calibration._kernels import correlate
 
     r = np.zeros((2, 2, n_ants, n_ants), dtype=np.complex128)
@@ -137,7 +143,7 @@ def _correlate(
     for first, last in integrations(time_column):
         if progress is not None:
             progress(first / time_column.size)
-        gain, gain_flag = combined(solutions, float(time_column[first]), "linear", n_chan)
+        gain, gain_flag = combine_solutions(solutions, float(time_column[first]), "linear", n_chan)
         for offset, count in row_blocks(last - first, n_chan):
             start = first + offset
             a1, a2 = main.getcol("ANTENNA1", start, count), main.getcol("ANTENNA2", start, count)
@@ -156,7 +162,10 @@ def _correlate(
 
 
 def _phases(correlation: NDArray[np.complex128]) -> NDArray[np.complex128]:
-    """Unit gains (2, Nants) that maximise ``Re sum conj(g_i) g_j R_ij``, by repeated projection; mean phase 0; 1 without data."""
+    """Find unit gains (2, Nants) that maximize ``Re sum conj(g_i) g_j R_ij``, by repeated projection.
+
+    The mean phase is 0; antennas without data get 1.
+    """
     result = np.ones(correlation.shape[:2], dtype=np.complex128)
     for p, matrix in enumerate(correlation):
         data = np.abs(matrix).sum(axis=1) > 0
@@ -164,7 +173,7 @@ def _phases(correlation: NDArray[np.complex128]) -> NDArray[np.complex128]:
         for _ in range(_ITERATIONS):
             new = matrix @ gain
             new = np.where(data, new / np.where(np.abs(new) > 0, np.abs(new), 1.0), 1.0)
-            new = new + gain  # the mean with the last one: two solutions would alternate otherwise
+            new = new + gain  # average with the last step; otherwise the iteration alternates between two solutions
             new = np.where(data, new / np.where(np.abs(new) > 0, np.abs(new), 1.0), 1.0)
             change = np.abs(new - gain).max()
             gain = new
@@ -186,7 +195,7 @@ def _errors_rad(power: NDArray[np.float64]) -> NDArray[np.float64]:
 def _as_table(
     gain: NDArray[np.complex128], names: tuple[str, ...], frequency: NDArray[np.float64], width_hz: float, time_s: float
 ) -> CalTable:
-    """The phases in the form that `apply` takes: one solution over the whole band."""
+    """Put the phases into a table for `apply`: one solution over the whole band."""
     shape = (1, len(names), 1, 2)
     return CalTable(
         path=Path("tile phases"),

@@ -113,6 +113,6 @@ def _run(tasks: Sequence[str], descriptors: Sequence[int | None], timeout_s: flo
         )
         for task in tasks
     ]
-    ends = run_children(children, subject="interference", timeout_s=timeout_s, timeout_advice="retry; look at the load of the machine")
+    ends = run_children(children, subject="interference", timeout_s=timeout_s, timeout_advice="retry; check the load of the machine")
     for end in ends:
         end.raise_if_failed("interference", "retry; if it fails again, report the tile")

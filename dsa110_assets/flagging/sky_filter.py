@@ -39,7 +39,7 @@ RAYLEIGH_MEDIAN = 1.1774100225154747
 
 @cache
 def _sequences(length: int, half_turns: int) -> NDArray[np.float32]:
-    """Orthonormal sequences, (length, K), that span signals of up to ``half_turns / 2`` turns over ``length`` samples."""
+    """Orthonormal sequences (length, K) that span signals of up to ``half_turns / 2`` turns over ``length`` samples."""
     from scipy.linalg import eigh_tridiagonal
 
     if half_turns >= length - 1:

@@ -1,4 +1,4 @@
-"""A small calibrator tile with known gains, and its solutions: one run of CASA for the whole package."""
+"""A small calibrator tile with known gains, and its solutions: one run of CASA for all tests of this package."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from dsa110_assets.calibration.solve import SolveReport, solve
 from dsa110_assets_tests.calibration.small_ms import SmallMs, source_frame, write_small_ms
 
 HALF_DEAD = 108
-"""Number of the antenna whose Y receptor gives nothing."""
+"""Number of the antenna whose Y receptor is dead."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Solved:
 
 
 def listing(directory: Path) -> dict[str, float]:
-    """Every file below a directory with its size and time of change, locks apart."""
+    """Every file below a directory with its size and time of change, without lock files."""
     return {
         str(p.relative_to(directory)): (p.stat().st_size, p.stat().st_mtime_ns)
         for p in sorted(directory.rglob("*"))

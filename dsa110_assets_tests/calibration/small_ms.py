@@ -1,6 +1,6 @@
-"""A small Measurement Set in the platform's layout, made directly with casacore: known sky, known gains, known flags.
+"""A small Measurement Set in the platform's layout, written directly with casacore: known sky, gains and flags.
 
-The visibilities are evaluated with astropy's offset frames and plain exponentials, not with the package's own prediction.
+The visibilities come from astropy's offset frames and plain exponentials, not from the package's own prediction.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def write_small_ms(
     n_ant=10,
     n_chan=8,
     n_time=4,
-    centre=(128.7, 55.4),
+    center=(128.7, 55.4),
     noise=0.0,
     gain_scale=0.068,
     channel_hz=244140.625 * 4,
@@ -52,7 +52,7 @@ def write_small_ms(
     active=None,
 ) -> SmallMs:
     rng = np.random.default_rng(seed)
-    active = np.arange(n_ant) + 100 if active is None else np.asarray(active)  # antenna numbers; 102 is called "103"
+    active = np.arange(n_ant) + 100 if active is None else np.asarray(active)  # antenna numbers; 102 has the name "103"
     frequency = 1.36e9 + channel_hz * np.arange(n_chan)
     a1, a2 = (active[i] for i in np.triu_indices(active.size))
     order = np.lexsort((a2, a1))
@@ -61,22 +61,22 @@ def write_small_ms(
     position = np.zeros((117, 3))
     position[active] = rng.normal(0, 350, (active.size, 3)) * [1, 1, 0.05]
     ra_step = STEP_S * 360 / 86164.0905
-    meridian_ra = (centre[0] + ra_step * (np.arange(n_time) - (n_time - 1) / 2)) % 360
+    meridian_ra = (center[0] + ra_step * (np.arange(n_time) - (n_time - 1) / 2)) % 360
     times = START_S + STEP_S * np.arange(n_time)
 
     coords = SkyCoord(sky["ra_deg"].to_numpy() * u.deg, sky["dec_deg"].to_numpy() * u.deg)
-    offset = coords.transform_to(SkyCoord(centre[0] * u.deg, centre[1] * u.deg).skyoffset_frame())
+    offset = coords.transform_to(SkyCoord(center[0] * u.deg, center[1] * u.deg).skyoffset_frame())
     m = offset.cartesian.z.value
     l_ = offset.cartesian.y.value
     n = offset.cartesian.x.value
     uvw = np.empty((n_time, n_bl, 3))
-    for t in range(n_time):  # any rotation does: the sky's phase follows these coordinates alone
+    for t in range(n_time):  # any rotation will do: the sky's phase depends on these coordinates only
         angle = 2e-4 * STEP_S * t
         rotation = np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
         uvw[t] = (position[a1] - position[a2]) @ rotation.T
     model = np.zeros((n_time, n_bl, n_chan), dtype=complex)
     for t in range(n_time):
-        pointing = SkyCoord(meridian_ra[t] * u.deg, centre[1] * u.deg)
+        pointing = SkyCoord(meridian_ra[t] * u.deg, center[1] * u.deg)
         separation = coords.separation(pointing).rad
         for s in range(len(sky)):
             alpha = sky["spectral_index"].iloc[s]
@@ -96,11 +96,11 @@ def write_small_ms(
         data[..., p] = model * gain[a1, :, p] * gain[a2, :, p].conj()
     if noise:
         data += (noise * gain_scale**2 * (rng.normal(size=data.shape) + 1j * rng.normal(size=data.shape))).astype(np.complex64)
-    _write(path, a1, a2, uvw, data, times, frequency, channel_hz, position, meridian_ra, centre)
+    _write(path, a1, a2, uvw, data, times, frequency, channel_hz, position, meridian_ra, center)
     return SmallMs(path, sky, gain, model.reshape(-1, n_chan), frequency)
 
 
-def _write(path, a1, a2, uvw, data, times, frequency, width, position, meridian_ra, centre):
+def _write(path, a1, a2, uvw, data, times, frequency, width, position, meridian_ra, center):
     n_time, n_bl, n_chan, n_pol = data.shape
     n_rows = n_time * n_bl
     description = maketabdesc(
@@ -160,7 +160,7 @@ def _write(path, a1, a2, uvw, data, times, frequency, width, position, meridian_
         t.addrows(1)
         t.putcell("NAME", 0, "meridian")
         for name in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
-            t.putcell(name, 0, np.radians(np.array([centre])))
+            t.putcell(name, 0, np.radians(np.array([center])))
             keywords = t.getcolkeywords(name)
             if "MEASINFO" in keywords:
                 t.putcolkeyword(name, "MEASINFO", {"type": "direction", "Ref": "ICRS"})
@@ -182,7 +182,7 @@ def _write(path, a1, a2, uvw, data, times, frequency, width, position, meridian_
         t.addrows(117 * n_time)
         t.putcol("ANTENNA_ID", np.tile(np.arange(117, dtype=np.int32), n_time))
         t.putcol("TIME", np.repeat(times, 117))
-        direction = np.radians(np.stack([meridian_ra, np.full(n_time, centre[1])], axis=1))
+        direction = np.radians(np.stack([meridian_ra, np.full(n_time, center[1])], axis=1))
         t.putcol("DIRECTION", np.repeat(direction, 117, axis=0)[:, None, :])
         t.putcol("TARGET", np.repeat(direction, 117, axis=0)[:, None, :])
 

@@ -15,7 +15,7 @@ BINS = 2
 
 @pytest.fixture(scope="module")
 def flagged(solved, tmp_path_factory):
-    """Tile and tables with flags of every kind in them."""
+    """A tile and tables with every kind of flag."""
     directory = tmp_path_factory.mktemp("flagged")
     for source, name in ((solved.tile.path, "tile.ms"), (solved.report.bandpass, "bandpass.cal"), (solved.report.gain, "gain.cal")):
         shutil.copytree(source, directory / name)
@@ -33,14 +33,14 @@ def flagged(solved, tmp_path_factory):
         flag = gain.getcol("FLAG")
         antenna = gain.getcol("ANTENNA1")
         flag[np.flatnonzero(antenna == 105)[1]] = True  # one interval of one antenna
-        flag[antenna == 106, :, 0] = True  # one receptor always
+        flag[antenna == 106, :, 0] = True  # one receptor at all times
         gain.putcol("FLAG", flag)
     return directory
 
 
 @pytest.fixture(scope="module")
-def casas(flagged):
-    """CASA's answer: DATA and FLAG of the averaged cross-correlations, for linear and nearest interpolation."""
+def from_casa(flagged):
+    """CASA's result: DATA and FLAG of the averaged cross-correlations, for linear and nearest interpolation."""
     tasks = []
     for interpolation in ("linear", "nearest"):
         vis = flagged / f"{interpolation}.ms"
@@ -77,10 +77,10 @@ def casas(flagged):
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "nearest"])
-def test_applied_calibration_equals_casas(flagged, casas, tmp_path, interpolation):
+def test_applied_calibration_equals_casas(flagged, from_casa, tmp_path, interpolation):
     tables = [flagged / "bandpass.cal", flagged / "gain.cal"]
     report = apply_calibration(flagged / "tile.ms", tables, tmp_path / "out.ms", chan_avg=BINS, interpolation=interpolation)
-    data, flag, time = casas[interpolation]
+    data, flag, time = from_casa[interpolation]
     with table(str(tmp_path / "out.ms"), ack=False) as ms:
         np.testing.assert_array_equal(ms.getcol("TIME"), time)
         np.testing.assert_array_equal(ms.getcol("FLAG"), flag)
@@ -91,11 +91,11 @@ def test_applied_calibration_equals_casas(flagged, casas, tmp_path, interpolatio
     assert report.flagged_fraction == pytest.approx(flag.mean())
     assert report.n_channels == 4
     with table(f"{tmp_path / 'out.ms'}::SPECTRAL_WINDOW", ack=False) as window:
-        np.testing.assert_allclose(window.getcell("CHAN_FREQ", 0), casas["frequency"][0])
-        np.testing.assert_allclose(window.getcell("CHAN_WIDTH", 0), casas["frequency"][1])
+        np.testing.assert_allclose(window.getcell("CHAN_FREQ", 0), from_casa["frequency"][0])
+        np.testing.assert_allclose(window.getcell("CHAN_WIDTH", 0), from_casa["frequency"][1])
 
 
-def test_a_source_gets_its_flux_back(solved, tmp_path):
+def test_calibration_restores_the_flux_of_a_source(solved, tmp_path):
     apply_calibration(solved.tile.path, [solved.report.bandpass, solved.report.gain], tmp_path / "out.ms", chan_avg=1)
     with table(str(solved.tile.path), ack=False) as ms:
         model = solved.tile.model[ms.getcol("ANTENNA1") != ms.getcol("ANTENNA2")]
@@ -105,8 +105,11 @@ def test_a_source_gets_its_flux_back(solved, tmp_path):
     assert scale == pytest.approx(1, abs=0.002)
 
 
-def test_weights_are_the_radiometer_equation(flagged, tmp_path):
-    """sigma = SEFD / sqrt(2 dnu tau): 6500 Jy, two channels of 0.9766 MHz, 12.885 s give 0.92 Jy; half of it flagged, 1.30 Jy."""
+def test_weights_follow_the_radiometer_equation(flagged, tmp_path):
+    """sigma = SEFD / sqrt(2 dnu tau).
+
+    6500 Jy, two channels of 0.9766 MHz and 12.885 s give 0.92 Jy, or 1.30 Jy if half is flagged.
+    """
     tables = [flagged / "bandpass.cal", flagged / "gain.cal"]
     apply_calibration(flagged / "tile.ms", tables, tmp_path / "out.ms", chan_avg=BINS, sefd_jy=6500.0)
     with table(str(tmp_path / "out.ms"), ack=False) as ms:
@@ -118,7 +121,7 @@ def test_weights_are_the_radiometer_equation(flagged, tmp_path):
 
 
 def test_solutions_are_matched_by_frequency_and_by_name(flagged, tmp_path):
-    """A table whose channels run downwards is the same table."""
+    """A table with descending channels gives the same result."""
     shutil.copytree(flagged / "bandpass.cal", tmp_path / "reversed.cal")
     with table(str(tmp_path / "reversed.cal"), readonly=False, ack=False) as bandpass:
         for name in ("CPARAM", "FLAG", "SNR", "PARAMERR"):
@@ -143,6 +146,6 @@ def test_tables_of_another_band_are_refused(flagged, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "message"), [({"chan_avg": 3}, "divide"), ({"interpolation": "cubic"}, "interpolation")])
-def test_impossible_settings_are_refused(flagged, tmp_path, options, message):
+def test_invalid_settings_are_refused(flagged, tmp_path, options, message):
     with pytest.raises(ConfigurationError, match=message):
         apply_calibration(flagged / "tile.ms", [flagged / "gain.cal"], tmp_path / "out.ms", **options)

@@ -1,4 +1,4 @@
-"""Channels are averaged as far as the smearing budget allows, and no further."""
+"""Channels are averaged as far as the smearing limit allows, and no further."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from dsa110_assets.common.instrument import cutoff_radius_rad
 from dsa110_assets.common.smearing import largest_bandwidth_loss
 
 
-def test_the_factor_is_the_largest_divisor_within_the_budget():
+def test_the_factor_is_the_largest_divisor_within_the_limit():
     uvw = np.random.default_rng(2).normal(0, 250, (500, 3)) * [1, 1, 0.05]
     factor, loss = choose_factor(uvw, 244140.625, 768, 1.405e9, 0.01)
     assert loss < 0.01

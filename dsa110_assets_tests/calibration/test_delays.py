@@ -1,4 +1,4 @@
-"""Delays that are solved for are the true ones, and tables with delays give the true gains."""
+"""Solved delays equal the true ones, and tables with delays give the true gains."""
 
 import numpy as np
 import pytest
@@ -40,15 +40,15 @@ def test_delays_are_found(delayed):
     tile, report, _ = delayed
     delays = read_caltable(report.delay)
     assert delays.is_delay
-    phase = np.unwrap(np.angle(tile.gain[100:108]), axis=1)  # the small tile's own gains have slopes, too
+    phase = np.unwrap(np.angle(tile.gain[100:108]), axis=1)  # the tile's own gains also have slopes
     own_ns = (phase[:, -1] - phase[:, 0]) / (2e-9 * np.pi * np.ptp(tile.frequency_hz))
     truth = DELAY_NS[:, None] + own_ns
-    assert np.abs(delays.delay_ns[0, 100:108] - (truth - truth[2])).max() < 0.1  # from antenna 103
+    assert np.abs(delays.delay_ns[0, 100:108] - (truth - truth[2])).max() < 0.1  # relative to antenna 103
     assert report.quality["delay.cal"].largest_delay_ns == pytest.approx(np.abs(truth - truth[2]).max(), abs=0.1)
     assert report.accepted
 
 
-def test_delays_bandpass_and_gains_together_calibrate(delayed, tmp_path):
+def test_delays_bandpass_and_gains_together_calibrate_the_data(delayed, tmp_path):
     tile, report, _ = delayed
     assert tables_in(report.delay.parent) == report.tables == [report.delay, report.bandpass, report.gain]
     apply_calibration(tile.path, report.tables, tmp_path / "out.ms", chan_avg=1)
@@ -73,7 +73,7 @@ def test_absurd_delays_are_refused(delayed, tmp_path):
     assert "largest delay is 60.0 ns" in quality.reasons[0]
 
 
-def test_progress_goes_from_nothing_to_all_and_names_the_steps(delayed):
+def test_progress_runs_from_0_to_1_and_names_the_steps(delayed):
     steps, fractions = zip(*delayed[2], strict=True)
     assert list(fractions) == sorted(fractions)
     assert fractions[-1] == 1.0

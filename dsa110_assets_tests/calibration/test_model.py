@@ -23,14 +23,14 @@ def test_model_equals_a_direct_sum_through_the_drifting_beam(tmp_path, calibrato
     tile = write_small_ms(tmp_path / "tile.ms", calibrator_sky)
     report = predict_model(tile.path, calibrator_sky, smearing=False)
     model = read(tile.path, "MODEL_DATA")
-    for polarization in range(2):  # unpolarised: XX = YY = I
+    for polarization in range(2):  # unpolarized: XX = YY = I
         assert np.abs(model[..., polarization] - tile.model).max() < 1e-6 * np.abs(tile.model).max()
     assert report.n_sources == 3
     assert report.brightest == "0834+555"
 
 
 def test_model_equals_casas_transform_of_a_point_source(tmp_path):
-    """The beam is taken out of the comparison by pointing every integration at the source, which is off the phase centre."""
+    """Every integration points at the source, which is off the phase center, so that the beam does not matter."""
     sky = source_frame([("off axis", 129.9, 56.1, 2.0, 0.0)])
     tile = write_small_ms(tmp_path / "tile.ms", sky, n_ant=6, n_time=2)
     with table(f"{tile.path}::POINTING", readonly=False, ack=False) as pointing:
@@ -47,10 +47,10 @@ def test_model_equals_casas_transform_of_a_point_source(tmp_path):
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=200, capture_output=True)
     expected, mine = read(tmp_path / "casa.ms", "MODEL_DATA"), read(tile.path, "MODEL_DATA")
     assert np.abs(expected).max() == pytest.approx(2.0, rel=1e-4)
-    assert np.abs(mine - expected).max() < 2e-4  # CASA's direction cosines are single-precision phases
+    assert np.abs(mine - expected).max() < 2e-4  # CASA computes phases in single precision
 
 
-def test_only_sources_that_matter_enter():
+def test_only_bright_sources_in_the_beam_enter_the_model():
     pointing = TilePointing(61_100 + np.arange(5) * 1e-4, np.linspace(359.5, 0.7, 5) % 360, np.full(5, 40.0), 0.1, 40.0)
     pointing = TilePointing(pointing.time_mjd, np.array([359.5, 359.8, 0.1, 0.4, 0.7]), pointing.dec_deg, 0.1, 40.0)
     sky = source_frame(

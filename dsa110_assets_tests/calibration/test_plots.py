@@ -1,4 +1,4 @@
-"""Plots that people expect, small enough for the UI."""
+"""Every table gets its plots, small enough for the UI."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from dsa110_assets.stages.provenance.recording import StageResult
 from dsa110_assets_tests.reference_data import reference_data, unpack
 
 
-def colours(png: Path) -> int:
+def count_colors(png: Path) -> int:
     return len(np.unique(np.asarray(Image.open(png).convert("RGB")).reshape(-1, 3), axis=0))
 
 
@@ -24,7 +24,7 @@ def test_every_table_gets_its_plots_and_the_asset_shows_them(solved):
     ]  # fmt: skip
     for png in plots.values():
         assert png.stat().st_size <= LIMIT_BYTES
-        assert colours(png) > 3
+        assert count_colors(png) > 3
     result = StageResult(
         "calibration_tables", "x", preview=plots["bandpass: flags"], pictures={k: v for k, v in plots.items() if "flags" not in k}
     )
@@ -33,8 +33,8 @@ def test_every_table_gets_its_plots_and_the_asset_shows_them(solved):
         assert str(shown[title].value).startswith("![preview](data:image/png;base64,")
 
 
-def test_a_dead_receptor_is_seen_in_the_map_of_flags(solved):
-    """Antenna 109's Y receptor gives nothing: one of ten rows is black in the right map, none in the left."""
+def test_a_dead_receptor_shows_in_the_map_of_flags(solved):
+    """Antenna 109's Y receptor is dead: one of ten rows is black in the right map, none in the left."""
     picture = np.asarray(Image.open(solved.report.plots["bandpass: flags"]).convert("L"))
     half = picture.shape[1] // 2
     left, right = ((part < 40).mean() for part in (picture[100:-100, 140:half], picture[100:-100, half + 40 : -130]))
@@ -51,6 +51,6 @@ def test_the_real_bandpass_fits_into_the_ui(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _quiet(recwarn):
-    """Plots of flagged data must not warn (mean of nothing)."""
+    """Plots of flagged data must not warn (mean of an empty slice)."""
     yield
     assert [str(w.message) for w in recwarn if "dsa110_assets" in w.filename] == []

@@ -1,4 +1,4 @@
-"""Real tables: the good one is accepted with the figures that were recorded for it, junk is refused and the reason said."""
+"""Real tables: the good one is accepted with its recorded figures, junk is refused with the reason."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_junk_is_refused(unpacked, name):
     assert any("S/N" in reason for reason in quality.reasons)
 
 
-def test_random_phases_are_told_from_solutions(unpacked):
+def test_random_phases_are_distinguished_from_solutions(unpacked):
     """Independent random phases differ by 104 deg rms: pi / sqrt(3)."""
     quality = assess(unpacked("test_calibration_bandpass.table.tar.gz"))
     assert quality.phase_step_deg == pytest.approx(np.degrees(np.pi / np.sqrt(3)), abs=5)
@@ -56,12 +56,12 @@ def test_a_table_that_lost_most_solutions_is_refused(solved, tmp_path):
         bandpass.putcol("FLAG", flag)
     quality = assess(tmp_path / "b.cal", in_data=antennas)
     assert not quality.accepted
-    assert quality.flagged_fraction_active == pytest.approx(0.75)  # and the one dead receptor
+    assert quality.flagged_fraction_active == pytest.approx(0.75)  # includes the dead receptor
     assert any("75 %" in reason for reason in quality.reasons)
     assert any("only 3 antennas" in reason for reason in quality.reasons)
 
 
-def test_something_else_is_not_judged(tmp_path, solved):
+def test_what_is_not_a_calibration_table_is_an_error(tmp_path, solved):
     with pytest.raises(NonRetriableError, match="cannot be opened"):
         assess(tmp_path / "absent.cal")
     with pytest.raises(NonRetriableError, match="complex gains"):

@@ -1,4 +1,4 @@
-"""Structure of primary calibrators: CASA's own transform of its models agrees; what has no model is refused."""
+"""Structure of primary calibrators: CASA's transform of its models agrees; standards without a model are refused."""
 
 import shutil
 import subprocess
@@ -14,16 +14,19 @@ from dsa110_assets.errors import FluxScaleError
 from dsa110_assets_tests.calibration.small_ms import source_frame, write_small_ms
 
 STAR, RA_DEG, DEC_DEG = "3C138", np.degrees(1.40134565), np.degrees(0.29041334)
-"""The one whose phase turns most, and the reference direction of its model as CASA's image states it."""
+"""The standard with the largest phase shift, and the reference direction of its model in CASA's image."""
 
 
 def test_components_transform_as_casas_model_image(tmp_path):
-    """The exact transform of every pixel of CASA's image, CASA's ft of it, and the prediction of our components; beam and smearing off."""
+    """Compares the exact transform of each pixel of CASA's image, CASA's ft of it, and our components' prediction.
+
+    Beam and smearing are off.
+    """
     import casadata
 
     ra_deg, dec_deg = RA_DEG, DEC_DEG
     point = source_frame([(STAR, ra_deg, dec_deg, 22.0, 0.0)])
-    tile = write_small_ms(tmp_path / "tile.ms", point, n_ant=8, n_time=1, n_chan=2, centre=(ra_deg, dec_deg))
+    tile = write_small_ms(tmp_path / "tile.ms", point, n_ant=8, n_time=1, n_chan=2, center=(ra_deg, dec_deg))
     with table(str(tile.path), readonly=False, ack=False) as ms:  # baselines of the real array's size: up to 2.6 km
         uvw = ms.getcol("UVW")
         uvw[:, :2] *= 2500 / np.hypot(uvw[:, 0], uvw[:, 1]).max()
@@ -38,7 +41,7 @@ def test_components_transform_as_casas_model_image(tmp_path):
     predict_model(tile.path, with_structure(point), smearing=False)
     with table(str(tmp_path / "casa.ms"), ack=False) as casa, table(str(tile.path), ack=False) as ours:
         uvw = ours.getcol("UVW")
-        cross = ours.getcol("ANTENNA1") != ours.getcol("ANTENNA2")  # ft leaves auto-correlations at zero
+        cross = ours.getcol("ANTENNA1") != ours.getcol("ANTENNA2")  # ft leaves autocorrelations at zero
         expected, mine = casa.getcol("MODEL_DATA")[cross], ours.getcol("MODEL_DATA")[cross]
     with table(f"{tile.path}::SPECTRAL_WINDOW", ack=False) as window:
         freq_hz = window.getcell("CHAN_FREQ", 0)
@@ -54,11 +57,11 @@ def test_components_transform_as_casas_model_image(tmp_path):
     total_jy = pixels.sum()
     assert np.abs(mine - 22.0).max() > 0.02 * 22.0  # it is resolved
     assert np.abs(mine / 22.0 - exact / total_jy).max() < 1e-3
-    assert np.abs(expected - exact).max() / total_jy < 6e-3  # what CASA's degridding adds: ten times more than merging components
+    assert np.abs(expected - exact).max() / total_jy < 6e-3  # CASA's degridding error, ten times that of merged components
 
 
 @pytest.mark.parametrize("name", ["3C48", "3C138", "3C147", "3C286"])
-def test_the_core_stands_at_the_catalogue_position_and_no_flux_is_lost(name):
+def test_the_core_is_at_the_catalog_position_and_no_flux_is_lost(name):
     share, east, north = components(name)
     assert share.sum() == pytest.approx(1, abs=1e-12)
     assert np.hypot(east[0], north[0]) < 0.3
@@ -80,6 +83,6 @@ def test_a_standard_becomes_its_components_and_others_stay():
 
 
 @pytest.mark.parametrize("name", ["3C123", "3C196", "1411+522"])
-def test_a_standard_without_a_model_is_refused_not_taken_for_a_point(name):
+def test_a_standard_without_a_model_is_refused(name):
     with pytest.raises(FluxScaleError, match=r"resolves, and has no L-band model"):
         with_structure(source_frame([(name, 10.0, 29.0, 20.0, -0.8)]))

@@ -1,4 +1,4 @@
-"""The model is right for data that are means over channels and integrations, as the telescope's are."""
+"""The model is right for data that are averaged over channels and integrations, like the telescope's."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from dsa110_assets_tests.conftest import make_raw_tile
 
 @pytest.fixture(scope="module")
 def off_axis(tmp_path_factory):
-    """A noise-free smeared tile in Jy, its sources up to 1.4 deg from the axis, and its sky."""
+    """A noise-free smeared tile in Jy with sources up to 1.4 deg from the axis, and its sky."""
     from dsa110_assets.simulation.directions import local_sidereal_time_deg
     from dsa110_assets.simulation.sky import point_sources
 
@@ -35,7 +35,7 @@ def off_axis(tmp_path_factory):
 
 
 def residual(ms, sky, *, smearing):
-    """Worst difference of data and model over the median amplitude, cross-correlations only."""
+    """Largest difference of data and model, divided by the median amplitude; cross-correlations only."""
     predict_model(ms, sky, smearing=smearing)
     with table(str(ms), ack=False) as main:
         cross = main.getcol("ANTENNA1") != main.getcol("ANTENNA2")
@@ -43,15 +43,15 @@ def residual(ms, sky, *, smearing):
     return float(np.abs(data - model).max() / np.median(np.abs(data)))
 
 
-def test_the_model_smears_as_the_simulators_correlator_does(off_axis):
+def test_the_model_smears_like_the_simulated_correlator(off_axis):
     ms, sky = off_axis
-    assert residual(ms, sky, smearing=False) > 0.1  # a model without it is wrong by more than a tenth on the long baselines
+    assert residual(ms, sky, smearing=False) > 0.1  # without smearing, the model is off by more than 10 % on long baselines
     assert residual(ms, sky, smearing=True) < 2e-3
 
 
 def test_the_model_of_averaged_channels_is_the_mean_of_the_channels_models():
-    centre = np.array([129.0, 54.6])
-    pointing = TilePointing(61_100.2 + np.arange(3) * 1.5e-4, centre[0] + np.array([-0.05, 0.0, 0.05]), np.full(3, 54.6), *centre)
+    center = np.array([129.0, 54.6])
+    pointing = TilePointing(61_100.2 + np.arange(3) * 1.5e-4, center[0] + np.array([-0.05, 0.0, 0.05]), np.full(3, 54.6), *center)
     sky = source_frame([("a", 130.5, 55.3, 3.0, 0.0), ("b", 128.0, 54.0, 2.0, 0.0)])
     rng = np.random.default_rng(3)
     uvw, time_s = rng.normal(0, 700, (40, 3)), np.repeat(pointing.time_mjd[:1] * 86400, 40)
@@ -63,8 +63,8 @@ def test_the_model_of_averaged_channels_is_the_mean_of_the_channels_models():
     assert np.abs(native[:, 1::4] - expected).max() > 0.05 * np.abs(expected).max()
 
 
-def test_at_the_axis_nothing_is_lost():
-    """A source at the integration's meridian point has no fringes left to smear."""
+def test_a_source_on_the_axis_is_not_smeared():
+    """A source at the integration's meridian point has no fringes."""
     response = Averaging(1e6, 12.9).response(
         np.array([[2000.0, 1000.0, 300.0]]),
         np.array([[0.01], [0.002], [-5e-5]]),

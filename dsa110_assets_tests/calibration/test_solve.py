@@ -1,4 +1,4 @@
-"""Solutions are the true gains, the published Measurement Set stays untouched, a CASA that fails or hangs is an error."""
+"""Solutions equal the true gains, the published Measurement Set does not change, a CASA that fails is an error."""
 
 import json
 
@@ -15,13 +15,13 @@ from dsa110_assets_tests.calibration.conftest import HALF_DEAD, listing
 from dsa110_assets_tests.calibration.small_ms import write_small_ms
 
 
-def test_gains_are_the_true_ones_to_a_per_cent(solved):
+def test_gains_equal_the_true_ones_within_a_percent(solved):
     bandpass, gain = read_caltable(solved.report.bandpass), read_caltable(solved.report.gain)
     assert gain.time_s.size >= 3
     active = np.arange(100, 110)
     works = np.ones((10, 8, 2), dtype=bool)
     works[HALF_DEAD - 100, :, 1] = False
-    np.testing.assert_array_equal(~bandpass.flag[0, active], works)  # a dead receptor does not take the other with it
+    np.testing.assert_array_equal(~bandpass.flag[0, active], works)  # a dead receptor does not flag the other
     np.testing.assert_array_equal(~gain.flag[0, active], works[:, :1])
     found = np.where(works, (bandpass.gain * gain.gain.mean(axis=0, keepdims=True))[0, active], solved.tile.gain[active])
     truth = solved.tile.gain[active]
@@ -29,11 +29,11 @@ def test_gains_are_the_true_ones_to_a_per_cent(solved):
     ratio = np.abs(found) / np.abs(truth)
     assert np.abs(ratio.mean(axis=1) - 1).max() < 0.01  # a receptor's gain
     assert abs(ratio.mean() - 1) < 0.002  # the flux scale: twice this in flux
-    turn = found / truth * np.conj(found[2] / truth[2])[None]  # relative to the reference antenna
-    assert np.degrees(np.abs(np.angle(turn[works]))).max() < 2.0
+    rotation = found / truth * np.conj(found[2] / truth[2])[None]  # relative to the reference antenna
+    assert np.degrees(np.abs(np.angle(rotation[works]))).max() < 2.0
 
 
-def test_bandpass_is_normalised_and_gains_carry_the_scale(solved):
+def test_bandpass_is_normalized_and_gains_carry_the_scale(solved):
     quality = solved.report.quality
     assert quality["bandpass.cal"].median_amplitude == pytest.approx(1, abs=0.05)
     assert quality["gain.cal"].median_amplitude == pytest.approx(0.068, rel=0.2)
@@ -46,7 +46,7 @@ def test_the_published_measurement_set_is_only_read(solved):
         assert "MODEL_DATA" not in ms.colnames()
 
 
-def test_nothing_but_products_is_left(solved):
+def test_only_products_remain_in_the_directory(solved):
     left = {p.name for p in solved.report.bandpass.parent.iterdir()}
     assert left == {"bandpass.cal", "gain.cal", "quality.json", *(p.name for p in solved.report.plots.values())}
     written = json.loads((solved.report.bandpass.parent / "quality.json").read_text())
@@ -55,7 +55,7 @@ def test_nothing_but_products_is_left(solved):
 
 
 def test_averaged_data_and_model_agree_through_the_gains(tmp_path, calibrator_sky):
-    """Sources at the edge of the beam smear in data and model alike: no error in the gains."""
+    """Sources at the edge of the beam smear equally in data and model, which causes no error in the gains."""
     tile = write_small_ms(tmp_path / "tile.ms", calibrator_sky, n_time=4, gain_scale=1.0)
     average_for_solving(tile.path, tmp_path / "out.ms", sky=calibrator_sky, integrations=4, smearing=False)
     with table(str(tmp_path / "out.ms"), ack=False) as ms:
@@ -71,7 +71,7 @@ def test_flagged_data_do_not_reach_the_solver(tmp_path, calibrator_sky):
         data, flag = ms.getcol("DATA"), ms.getcol("FLAG")
         flag[::7, 2] = True
         data[flag] = 1e6
-        data[5, 1, 0] = np.nan  # not flagged, and still no data
+        data[5, 1, 0] = np.nan  # not flagged, but not usable
         ms.putcol("DATA", data)
         ms.putcol("FLAG", flag)
     average_for_solving(tile.path, tmp_path / "out.ms", sky=calibrator_sky, integrations=3)
@@ -81,7 +81,7 @@ def test_flagged_data_do_not_reach_the_solver(tmp_path, calibrator_sky):
 
 
 @pytest.mark.parametrize("solint", ["soon", "0s", "5h"])
-def test_an_interval_that_is_none_is_refused(tmp_path, solved, calibrator_sky, solint):
+def test_an_invalid_solution_interval_is_refused(tmp_path, solved, calibrator_sky, solint):
     with pytest.raises(ConfigurationError, match="interval"):
         solve(solved.tile.path, tmp_path, sky=calibrator_sky, gain_solint=solint)
 
@@ -90,7 +90,7 @@ def test_a_mostly_flagged_reference_antenna_is_replaced_in_the_observatorys_orde
     tile = write_small_ms(tmp_path / "tile.ms", calibrator_sky, n_time=1)
     with table(str(tile.path), readonly=False, ack=False) as ms:
         flag = ms.getcol("FLAG")
-        for number in (102, 103):  # named 103 and 104
+        for number in (102, 103):  # their names are 103 and 104
             flag[(ms.getcol("ANTENNA1") == number) | (ms.getcol("ANTENNA2") == number)] = True
         ms.putcol("FLAG", flag)
     averaged = average_for_solving(tile.path, tmp_path / "out.ms", sky=calibrator_sky, integrations=1)
@@ -107,13 +107,13 @@ def test_a_tile_without_data_is_refused(tmp_path, calibrator_sky):
         solve(tile.path, tmp_path / "tables", sky=calibrator_sky)
 
 
-def test_a_hanging_casa_is_ended(tmp_path):
+def test_a_hanging_casa_is_stopped(tmp_path):
     with pytest.raises(ChildFailedError, match="did not end within"):
         run_tasks([("listobs", {"vis": "absent.ms"})], work_dir=tmp_path, timeout_s=0.2, subject="tile")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failing_task_says_what_failed(tmp_path):
+def test_the_error_of_a_failing_task_names_it(tmp_path):
     with pytest.raises(ChildFailedError, match=r"tile: gaincal: .*absent\.ms"):
         run_tasks([("gaincal", {"vis": str(tmp_path / "absent.ms"), "caltable": "x"})], work_dir=tmp_path, timeout_s=120, subject="tile")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A tile whose phases have drifted improves; a good one is left alone."""
+"""A tile with drifted phases improves; a good one does not change."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ SEFD_JY = 6500.0
 
 
 def tile_with(tmp_path, phases_deg, *, seed=1):
-    """A tile with thermal noise whose antennas have turned since its tables were solved; returns it and those tables."""
+    """A tile with thermal noise whose phases have drifted since its tables were solved, and those tables."""
     sky = source_frame(SKY)
     sigma = SEFD_JY / np.sqrt(2 * 4 * 244140.625 * 12.884901888)
     tile = write_small_ms(tmp_path / "tile.ms", sky, n_ant=12, n_chan=32, n_time=6, noise=sigma, seed=seed)
@@ -32,7 +32,7 @@ def tile_with(tmp_path, phases_deg, *, seed=1):
     return tile, solutions, sky
 
 
-def test_a_drifted_tile_improves_and_its_phases_are_found(tmp_path):
+def test_the_phases_of_a_drifted_tile_are_found_and_improve_it(tmp_path):
     drift = np.random.default_rng(2).normal(0, 25, 12)
     tile, tables, sky = tile_with(tmp_path, drift)
     phases = solve_tile_phases(tile.path, [tables], sky, smearing=False)
@@ -49,15 +49,15 @@ def test_a_drifted_tile_improves_and_its_phases_are_found(tmp_path):
         with table(str(tmp_path / f"{name}.ms"), ack=False) as ms:
             data = ms.getcol("DATA")
         coherent.append((data * model.conj()[:, :, None]).real.sum() / (2 * (np.abs(model) ** 2).sum()))
-    assert coherent[0] < 0.9  # 25 deg of phase noise cost exp(-0.19) = 17 % of the flux
+    assert coherent[0] < 0.9  # phase noise of 25 deg loses 1 - exp(-0.19) = 17 % of the flux
     assert coherent[1] == pytest.approx(1.0, abs=0.03)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_good_tile_is_left_alone(tmp_path, seed):
+def test_a_good_tile_does_not_change(tmp_path, seed):
     tile, tables, sky = tile_with(tmp_path, np.zeros(12), seed=seed)
     phases = solve_tile_phases(tile.path, [tables], sky, smearing=False)
     assert not phases.kept
     assert phases.solutions is None
     assert phases.significance < 2.0
-    assert 0 < phases.rms_deg < 10.0  # noise was fitted, and did not convince the other half
+    assert 0 < phases.rms_deg < 10.0  # the fitted noise does not improve the other half

@@ -1,4 +1,4 @@
-"""From raw files to calibrated Jansky: simulated gains are found, the sky comes out with its fluxes and its noise."""
+"""From raw files to calibrated Jy: solutions equal the simulated gains, and the sky has its fluxes and noise."""
 
 import numpy as np
 import pandas as pd
@@ -34,13 +34,13 @@ def calibrated(tiny_raw_tile, tmp_path_factory):
     return report, columns
 
 
-def test_simulated_gains_are_found_to_a_per_cent(calibrated, tiny_raw_tile):
+def test_simulated_gains_are_found_within_a_percent(calibrated, tiny_raw_tile):
     report, _ = calibrated
     assert report.accepted, report.quality
     bandpass, gain = read_caltable(report.bandpass), read_caltable(report.gain)
     numbers = sorted(tiny_raw_tile.array.antenna_order)
     truth = tiny_raw_tile.receivers.gains(tuple(numbers), bandpass.frequency_hz, np.array([tiny_raw_tile.start_mjd]))[0]
-    # raw data are g1 conj(g2) V; a Measurement Set holds their conjugate, and so are the gains
+    # raw data are g1 conj(g2) V; a Measurement Set holds their conjugates, so its gains are conjugated, too
     found = np.conj((bandpass.gain * gain.gain)[0, numbers])
     assert not bandpass.flag[0, numbers].any()
     reference = numbers.index(int(report.refant) - 1)
@@ -50,7 +50,7 @@ def test_simulated_gains_are_found_to_a_per_cent(calibrated, tiny_raw_tile):
     assert np.degrees(np.abs(np.angle(turn.mean(axis=1)))).max() < 2.0
 
 
-def test_the_sky_gets_its_flux_back_to_half_a_per_cent(calibrated):
+def test_calibration_restores_the_fluxes_within_half_a_percent(calibrated):
     _, c = calibrated
     weight = np.where(c["FLAG"], 0, c["WEIGHT_SPECTRUM"])
     scale = (weight * (c["DATA"] * c["MODEL_DATA"].conj()).real).sum() / (weight * np.abs(c["MODEL_DATA"]) ** 2).sum()
@@ -58,7 +58,7 @@ def test_the_sky_gets_its_flux_back_to_half_a_per_cent(calibrated):
 
 
 def test_weights_describe_the_noise(calibrated):
-    """Residuals in units of 1/sqrt(weight) have unit width, less the degrees of freedom that the gains took."""
+    """Residuals in units of 1/sqrt(weight) have unit width, minus the degrees of freedom of the gains."""
     _, c = calibrated
     good = ~c["FLAG"]
     pull = ((c["DATA"] - c["MODEL_DATA"]) * np.sqrt(c["WEIGHT_SPECTRUM"]))[good]

@@ -1,4 +1,4 @@
-"""Promises about calibrated Measurement Sets: what does not read back as it was made is not published (pitfall 29)."""
+"""A calibrated Measurement Set that does not read back as it was made is not published (pitfall 29)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def one_nan(values: np.ndarray) -> None:
     values.flat[7] = np.nan
 
 
-def forget_calibration(path: Path) -> None:
+def remove_the_marker(path: Path) -> None:
     with table(str(path), readonly=False, ack=False) as ms:
         ms.removekeyword(CALIBRATED_KEYWORD)
 
@@ -66,7 +66,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a subtable is missing": (lambda path: shutil.rmtree(path / "FIELD"), "FIELD"),
     "the main table is missing": (lambda path: (path / "table.dat").unlink(), "main table"),
     "a file is cut short": (truncate_the_biggest_file, "."),
-    "the marker is missing": (forget_calibration, "does not say that it is calibrated"),
+    "the marker is missing": (remove_the_marker, "is not marked as calibrated"),
     "a hole in DATA": (lambda path: change(path, "DATA", zero_last_row), "contradict"),
     "a hole in the weights": (lambda path: change(path, "WEIGHT_SPECTRUM", zero_last_row), "contradict"),
     "a flag that is not the weight's": (lambda path: change(path, "FLAG", flag_one), "contradict"),
@@ -75,20 +75,20 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-def test_pitfall_29_a_whole_calibrated_set_passes(made: tuple[Path, list[Path], ApplyReport]) -> None:
+def test_pitfall_29_a_complete_calibrated_set_passes(made: tuple[Path, list[Path], ApplyReport]) -> None:
     verify_calibrated(made[2].out, made[2])
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_pitfall_29_a_damaged_calibrated_set_is_refused(made: tuple[Path, list[Path], ApplyReport], tmp_path: Path, damage: str) -> None:
     path = Path(shutil.copytree(made[2].out, tmp_path / "tile.cal.ms"))
-    harm, message = DAMAGE[damage]
-    harm(path)
+    damage_file, message = DAMAGE[damage]
+    damage_file(path)
     with pytest.raises(ProductVerificationError, match=message):
         verify_calibrated(path, made[2])
 
 
-def test_pitfall_29_a_calibrated_set_that_is_not_its_reports_is_refused(made: tuple[Path, list[Path], ApplyReport]) -> None:
+def test_pitfall_29_a_calibrated_set_that_differs_from_its_report_is_refused(made: tuple[Path, list[Path], ApplyReport]) -> None:
     report = made[2]
     for other, message in (
         (replace(report, n_channels=4), "channels"),
@@ -100,21 +100,21 @@ def test_pitfall_29_a_calibrated_set_that_is_not_its_reports_is_refused(made: tu
             verify_calibrated(report.out, other)
 
 
-def test_pitfall_29_a_calibrated_set_that_was_damaged_while_staged_does_not_replace_the_old_one(
+def test_pitfall_29_a_calibrated_set_damaged_in_staging_does_not_replace_the_old_one(
     made: tuple[Path, list[Path], ApplyReport], tmp_path: Path, registry_config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk takes a hole while the set is written: a real set, damaged before its verification."""
+    """A real set gets a hole after it is written and before it is verified."""
     ms, tables, _ = made
     output = tmp_path / "mine.cal.ms"
     apply_by_hand(registry_config, ms, tables, output, chan_avg=2)
     old = {path.name: path.read_bytes() for path in output.glob("table.*")}
 
-    def written_with_a_hole(*arguments: object, **options: object) -> ApplyReport:
+    def write_with_a_hole(*arguments: object, **options: object) -> ApplyReport:
         report = apply_calibration(*arguments, **options)  # pyright: ignore[reportArgumentType]
         change(report.out, "DATA", zero_last_row)
         return report
 
-    monkeypatch.setattr(apply, "apply_calibration", written_with_a_hole)
+    monkeypatch.setattr(apply, "apply_calibration", write_with_a_hole)
     with pytest.raises(ProductVerificationError, match="contradict"):
         apply_by_hand(registry_config, ms, tables, output, chan_avg=2)
     assert {path.name: path.read_bytes() for path in output.glob("table.*")} == old

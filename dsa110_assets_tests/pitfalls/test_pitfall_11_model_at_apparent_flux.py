@@ -15,7 +15,7 @@ CENTRE = (128.7, 55.4)
 def test_pitfall_11_model_is_the_apparent_flux_of_each_integration_and_channel(tmp_path):
     """One source 1 deg north of the beam: its amplitude must be flux x beam of that integration, never the flux."""
     sky = source_frame([("off axis", 128.7, 56.4, 10.0, 0.0)])
-    tile = write_small_ms(tmp_path / "tile.ms", sky, centre=CENTRE, n_ant=4, n_time=24)
+    tile = write_small_ms(tmp_path / "tile.ms", sky, center=CENTRE, n_ant=4, n_time=24)
     predict_model(tile.path, sky, smearing=False)
     with table(str(tile.path), ack=False) as ms:
         amplitude = np.abs(ms.getcol("MODEL_DATA")[..., 0]).reshape(24, -1, tile.frequency_hz.size)

@@ -44,9 +44,9 @@ def test_pitfall_14_a_borrowed_night_is_said_and_limited():
     choice = choose([tables(61_098.25)], 61_100.25)
     assert (choice.rung, choice.nights_away) == ("borrowed", -2)
     assert choose([tables(61_100.75)], 61_100.25).rung == "same-night"
-    with pytest.raises(NoCalibrationError, match="4 nights away, allowed are 3"):
+    with pytest.raises(NoCalibrationError, match="4 nights away, the limit is 3"):
         choose([tables(61_096.25)], 61_100.25)
-    with pytest.raises(NoCalibrationError, match="1 nights away, allowed are 0"):
+    with pytest.raises(NoCalibrationError, match="1 nights away, the limit is 0"):
         choose([tables(61_099.3)], 61_100.25, borrow_days=0)
 
 
