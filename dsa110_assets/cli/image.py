@@ -183,7 +183,7 @@ def _show(report: ImageReport, verdicts: list[Verdict], verdict: TileVerdict, *,
         "major_cycles": report.major_cycles,
         "converged": report.converged,
         "channels_mhz": [round(channel.frequency_hz / 1e6, 1) for channel in report.channels],
-        "self_calibration": report.selfcal.words if report.selfcal else "not asked for",
+        "self_calibration": report.selfcal.summary if report.selfcal else "not asked for",
     }
     if json:
         files = {suffix: str(path) for suffix, path in report.images.items()} | {"preview": str(report.preview)}

@@ -1,6 +1,6 @@
 """Imaging of tiles: calibrated visibilities in, FITS images out.
 
-`image_tile` is the only thing that a stage calls. What does not belong here: calibration, mosaics, photometry.
+Stages call only `image_tile`. Calibration, mosaics and photometry do not belong here.
 """
 
 from dsa110_assets.imaging.options import ImagingOptions

@@ -1,6 +1,6 @@
-"""Compiled loops of the imager over visibilities; imported lazily, because numba is slow to import.
+"""Compiled loops of the imager over visibilities and pixels.
 
-What does not belong here: anything that reads a table or knows what a weight is for.
+Import this module inside functions, because numba is slow to import.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numpy as np
 
 @numba.njit(cache=True, nogil=True)
 def stokes_i(data, flag, weight, vis_out, weight_out):  # pragma: no cover (compiled)
-    """Weighted mean of XX and YY of each visibility; a sample that is flagged, not finite or has no weight is left out.
+    """Weighted mean of XX and YY of each visibility, without samples that are flagged, not finite or have no weight.
 
-    ``data``, ``flag``, ``weight``: (nrow, nchan, 2). Results go to ``vis_out`` and ``weight_out`` (nrow, nchan); the weight
-    (1/Jy^2) is the sum of the two. Returns the number of samples used.
+    ``data``, ``flag``, ``weight``: (nrow, nchan, 2). Results go to ``vis_out`` and ``weight_out`` (nrow, nchan); the
+    weight (1/Jy^2) is the sum of the two. Returns the number of samples used.
     """
     used = 0
     for row in range(data.shape[0]):
@@ -44,8 +44,11 @@ def stokes_i(data, flag, weight, vis_out, weight_out):  # pragma: no cover (comp
 
 
 @numba.njit(cache=True, nogil=True)
-def take_out_gains(data, weight, antenna1, antenna2, interval, gain):  # pragma: no cover (compiled)
-    """Divide ``data`` (nrow, nchan, 2) by ``g_1 conj(g_2)`` in place, and multiply the weights by its square; ``gain`` (ninterval, nant, 2), ``interval`` (nrow,)."""
+def remove_gains(data, weight, antenna1, antenna2, interval, gain):  # pragma: no cover (compiled)
+    """Divide ``data`` (nrow, nchan, 2) by ``g_1 conj(g_2)`` in place, and multiply the weights by its squared modulus.
+
+    ``gain`` (ninterval, nant, 2), ``interval`` (nrow,).
+    """
     for row in range(data.shape[0]):
         for polarization in range(2):
             product = gain[interval[row], antenna1[row], polarization] * np.conj(gain[interval[row], antenna2[row], polarization])
@@ -58,9 +61,11 @@ def take_out_gains(data, weight, antenna1, antenna2, interval, gain):  # pragma:
 
 @numba.njit(cache=True, nogil=True)
 def correlate_with_model(data, flag, weight, rows, model, antenna1, antenna2, interval, r, q):  # pragma: no cover (compiled)
-    """Add ``sum_channels w V conj(M)`` to ``r`` and ``sum_channels w |M|^2`` to ``q`` (ninterval, 2, nant, nant), at [interval, polarization, 1, 2].
+    """Add ``sum_channels w V conj(M)`` to ``r`` and ``sum_channels w |M|^2`` to ``q`` (ninterval, 2, nant, nant).
 
-    ``data``, ``flag``, ``weight`` (n, nchan, 2); ``rows`` of them that belong to the rows of ``model`` (nrow, nchan), ``antenna1``, ``antenna2``, ``interval`` (nrow,).
+    The indices are [interval, polarization, antenna 1, antenna 2]. ``data``, ``flag``, ``weight``: (n, nchan, 2).
+    ``rows`` (nrow,): their rows that correspond to those of ``model`` (nrow, nchan) and of ``antenna1``, ``antenna2``
+    and ``interval`` (nrow,).
     """
     for k in range(rows.size):
         row = rows[k]
@@ -84,7 +89,7 @@ def correlate_with_model(data, flag, weight, rows, model, antenna1, antenna2, in
 
 @numba.njit(cache=True, nogil=True)
 def _cell(u, v, scale, half):  # pragma: no cover (compiled)
-    """Cell (row, column) of a half-plane grid, the point folded to u >= 0; (-1, -1) outside."""
+    """Cell (row, column) of a half-plane grid for a point folded to u >= 0; (-1, -1) outside the grid."""
     if u < 0.0:
         u, v = -u, -v
     column = int(np.floor(u * scale + 0.5))
@@ -96,10 +101,11 @@ def _cell(u, v, scale, half):  # pragma: no cover (compiled)
 
 @numba.njit(cache=True, nogil=True)
 def add_density(uvw, frequency_over_c, weight, scale, density, shortest, longest):  # pragma: no cover (compiled)
-    """Add weights to the uv cells that they fall into; the weight of points outside the grid, or of the range of lengths, is set to zero.
+    """Add weights to their uv cells; set the weight to zero outside the grid or the range of baseline lengths.
 
-    ``uvw`` (nrow, 3) metres, ``weight`` (nrow, nchan), ``scale`` cells per wavelength, ``density`` (2 half, half + 1), ``shortest`` and ``longest`` in wavelengths.
-    Returns the number of points outside, i.e. beyond what the pixels can represent.
+    ``uvw`` (nrow, 3) meters, ``weight`` (nrow, nchan), ``scale`` cells per wavelength, ``density`` (2 half, half + 1),
+    ``shortest`` and ``longest`` in wavelengths. Returns the number of points outside the grid, which the pixels are too
+    coarse to represent.
     """
     half = density.shape[1] - 1
     outside = 0
@@ -150,7 +156,7 @@ def robust_weights(
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _sinc(x):  # pragma: no cover (compiled)
-    """``sin(pi x) / (pi x)``; within one turn by its power series, which errs by less than 3e-7."""
+    """``sin(pi x) / (pi x)``; for |x| <= 1 by its power series, with an error below 3e-7."""
     y = (np.pi * x) ** 2
     if y > np.pi**2:
         return np.sin(np.pi * x) / (np.pi * x)
@@ -158,7 +164,7 @@ def _sinc(x):  # pragma: no cover (compiled)
 
 
 LANES = 32
-"""Channels that are turned together: the compiler makes vector instructions of loops of this length."""
+"""Channels whose phasors are advanced together: the compiler vectorizes loops of this length."""
 
 _LANE = np.arange(LANES, dtype=np.float32)
 _S0, _S1, _S2, _S3, _S4, _S5 = (
@@ -167,15 +173,16 @@ _S0, _S1, _S2, _S3, _S4, _S5 = (
 _C0, _C1, _C2, _C3, _C4, _C5, _C6 = (
     np.float32(c) for c in (0.99999998906, -19.739204499, 64.939117460, -85.450139531, 60.167630951, -25.967599249, 6.5286581616)
 )
-"""Least-squares polynomials in x^2 of ``sin(2 pi x) / x`` and ``cos(2 pi x)`` for half a turn to both sides: errors below 4e-7."""
+"""Least-squares polynomials in x^2 of ``sin(2 pi x) / x`` and ``cos(2 pi x)`` for |x| <= 1/2: errors below 4e-7."""
 _HALF = np.float32(0.5)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _start_turns(path, first, step, real, imaginary):  # pragma: no cover (compiled)
-    """``exp(2 pi i path (first + k step))`` of the first channels into ``real`` and ``imaginary`` (LANES,); returns the turn by LANES channels.
+def _start_phasors(path, first, step, real, imaginary):  # pragma: no cover (compiled)
+    """Write ``exp(2 pi i path (first + k step))`` of the first channels to ``real`` and ``imaginary`` (LANES,).
 
-    Whole turns are taken away in double precision; the rest is good to 4e-6, and the compiler needs no library for it.
+    Returns the phasor of a step of LANES channels. Whole turns are removed in double precision. The rest is accurate to
+    4e-6, and needs no library function.
     """
     start, turn = path * first, path * step
     start -= np.floor(start + 0.5)
@@ -200,9 +207,10 @@ def _start_turns(path, first, step, real, imaginary):  # pragma: no cover (compi
 def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, band, vis):  # pragma: no cover (compiled)
     """Subtract point sources from visibilities in place.
 
-    ``uvw`` and ``rate`` (change of uvw during an integration) (nrow, 3) metres, ``lmn`` (3, nsrc) and ``pointing`` (3, ntime) direction cosines
-    (l, m, n - 1), ``amplitude`` (nsrc, ntime, nblock, LANES) Jy, the channels filled up with zeros, ``band`` channel width over c (0: no smearing),
-    ``vis`` (nrow, nchan) complex64. Channels are evenly spaced.
+    ``uvw`` and ``rate`` (change of uvw during an integration): (nrow, 3) meters. ``lmn`` (3, nsrc) and ``pointing``
+    (3, ntime): direction cosines (l, m, n - 1). ``amplitude``: (nsrc, ntime, nblock, LANES) Jy, padded with zero
+    channels. ``band``: channel width over c (0: no smearing). ``vis``: (nrow, nchan) complex64. Channels are evenly
+    spaced.
     """
     n_chan, n_block = f_over_c.size, amplitude.shape[2]
     first, last = f_over_c[0], f_over_c[n_chan - 1]
@@ -222,8 +230,8 @@ def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, b
             path = u * east + v * north + w * depth
             fringe = du * east + dv * north + dw * depth - fringe0
             loss = _sinc(path * band)
-            turn_real, turn_imaginary = _start_turns(path, first, step, real, imaginary)
-            # the loss inside an integration: a parabola through its values at the middle and the edges of the band
+            turn_real, turn_imaginary = _start_phasors(path, first, step, real, imaginary)
+            # loss within an integration: a parabola through its values at the middle and the edges of the band
             low, high = loss * _sinc(fringe * first), loss * _sinc(fringe * last)
             middle = loss * _sinc(fringe * 0.5 * (first + last))
             bend, rise = 2 * (low - 2 * middle + high), 4 * middle - 3 * low - high
@@ -247,7 +255,10 @@ def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, b
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compiled)
-    """Sum of ``w Re(V exp(-2 pi i f/c (u l + v m + w (n - 1))))`` at directions ``lmn`` (3, nsrc): the dirty image there, (nsrc,)."""
+    """Dirty image at directions ``lmn`` (3, nsrc), shape (nsrc,).
+
+    It is the sum of ``w Re(V exp(-2 pi i f/c (u l + v m + w (n - 1))))``.
+    """
     n_chan = f_over_c.size
     n_block = (n_chan + LANES - 1) // LANES
     step = (f_over_c[n_chan - 1] - f_over_c[0]) / max(n_chan - 1, 1)
@@ -262,7 +273,7 @@ def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compile
             vis_imaginary[block, k] = weight[row, channel] * vis[row, channel].imag
         for source in range(lmn.shape[1]):
             path = u * lmn[0, source] + v * lmn[1, source] + w * lmn[2, source]
-            turn_real, turn_imaginary = _start_turns(path, f_over_c[0], step, real, imaginary)
+            turn_real, turn_imaginary = _start_phasors(path, f_over_c[0], step, real, imaginary)
             part[:] = 0
             for block in range(n_block):
                 from_real, from_imaginary = vis_real[block], vis_imaginary[block]
@@ -278,11 +289,12 @@ def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compile
 
 @numba.njit(cache=True, nogil=True)
 def clean_pixels(rows, columns, values, psf, threshold, gain, most, components):  # pragma: no cover (compiled)
-    """Hogbom CLEAN among a few pixels; ``values`` (their residual) and ``components`` change in place; returns the iterations, -1 if it diverges.
+    """Run Hogbom CLEAN on a few pixels; return the number of iterations, or -1 if it diverges.
 
-    (Clark's 1980 inner loop with the whole PSF: the rest of the image does not matter when the residual is computed exactly afterwards.)
+    ``values`` (the residual at the pixels) and ``components`` change in place. This is the inner loop of Clark (1980)
+    with the whole PSF. The rest of the image does not matter, because the caller then computes the residual exactly.
     """
-    size, centre = psf.shape[0], psf.shape[0] // 2
+    size, center = psf.shape[0], psf.shape[0] // 2
     first = 0.0
     for iteration in range(most):
         best, peak = 0, -1.0
@@ -297,7 +309,7 @@ def clean_pixels(rows, columns, values, psf, threshold, gain, most, components):
         component = gain * values[best]
         components[best] += component
         for k in range(values.size):
-            y, x = rows[k] - rows[best] + centre, columns[k] - columns[best] + centre
+            y, x = rows[k] - rows[best] + center, columns[k] - columns[best] + center
             if 0 <= y < size and 0 <= x < size:
                 values[k] -= component * psf[y, x]
     return most
@@ -305,11 +317,12 @@ def clean_pixels(rows, columns, values, psf, threshold, gain, most, components):
 
 @numba.njit(cache=True, nogil=True)
 def clean_pixels_jointly(rows, columns, values, psfs, share, spectrum_of, threshold, gain, most, components):  # pragma: no cover (compiled)
-    """`clean_pixels` of channels: ``values``, ``components`` (Nchannel, Npixel), ``psfs`` (Nchannel, N, N).
+    """Run `clean_pixels` on channels jointly: ``values``, ``components`` (Nchannel, Npixel), ``psfs`` (Nchannel, N, N).
 
-    The peak is that of the mean with weights ``share``; ``spectrum_of`` (Nchannel, Nchannel) makes the component's fluxes from the residuals there.
+    The peak is that of the mean with weights ``share``. ``spectrum_of`` (Nchannel, Nchannel) turns the residuals at the
+    peak into the fluxes of the component.
     """
-    size, centre = psfs.shape[1], psfs.shape[1] // 2
+    size, center = psfs.shape[1], psfs.shape[1] // 2
     n_channel, n_pixel = values.shape
     component = np.empty(n_channel, dtype=values.dtype)
     first = 0.0
@@ -333,7 +346,7 @@ def clean_pixels_jointly(rows, columns, values, psfs, share, spectrum_of, thresh
             component[c] = gain * flux
             components[c, best] += component[c]
         for k in range(n_pixel):
-            y, x = rows[k] - rows[best] + centre, columns[k] - columns[best] + centre
+            y, x = rows[k] - rows[best] + center, columns[k] - columns[best] + center
             if 0 <= y < size and 0 <= x < size:
                 for c in range(n_channel):
                     values[c, k] -= component[c] * psfs[c, y, x]

@@ -1,8 +1,8 @@
 """FITS files of the channels of a tile, and its map of spectral indices.
 
-For each channel ``<name>-chNN-<suffix>.fits`` with `products.CHANNEL_SUFFIXES`, as those of the whole band: each with its own restoring beam, its own
-drift-averaged primary beam and its own noise, fluxes quoted at the middle of the channel. For the tile `products.SPECTRAL_SUFFIXES`. What does not belong here: making
-the images (`channels`), the fit (`spectral_index`).
+Each channel has files ``<name>-chNN-<suffix>.fits`` with `products.CHANNEL_SUFFIXES`, like those of the whole band,
+with its own restoring beam, drift-averaged primary beam and noise. Its fluxes are quoted at the middle of the channel.
+The tile has files with `products.SPECTRAL_SUFFIXES`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ _MOST_SPECTRA = 12
 
 @dataclass(frozen=True)
 class ChannelReport:
-    """``number``: 0 for the lowest frequency. ``frequency_hz``: at which its fluxes are quoted. ``noise_jy_per_beam``, ``thermal_jy_per_beam``: measured inside the beam, predicted."""
+    """Measurements of one channel.
+
+    ``number``: 0 for the lowest frequency. ``frequency_hz``: where its fluxes are quoted. ``noise_jy_per_beam``:
+    measured inside the primary beam. ``thermal_jy_per_beam``: predicted noise. ``beam``: restoring beam.
+    """
 
     number: int
     frequency_hz: float
@@ -44,7 +48,11 @@ class ChannelReport:
 
 @dataclass(frozen=True)
 class SourceSpectrum:
-    """A bright source at its brightest pixel: position (ICRS), peak at the reference frequency, spectral index and its statistical error."""
+    """Spectrum of a bright source at its brightest pixel.
+
+    ``ra_deg``, ``dec_deg``: ICRS. ``peak_jy_per_beam``: at the reference frequency. ``alpha``, ``alpha_error``:
+    spectral index and its statistical error.
+    """
 
     ra_deg: float
     dec_deg: float
@@ -56,6 +64,7 @@ class SourceSpectrum:
 def write_channels(
     out_dir: Path,
     name: str,
+    *,
     parts: Sequence[BandChannel],
     images: EngineImages,
     grid: ImageGrid,
@@ -64,23 +73,25 @@ def write_channels(
     pb: NDArray[np.float32],
     rms: NDArray[np.float32],
 ) -> tuple[dict[str, Path], tuple[ChannelReport, ...], tuple[SourceSpectrum, ...]]:
-    """Write the channels one after the other, then spectral index and error.
+    """Write the images of the channels, then the maps of spectral index and its error.
 
-    An index is given where the image of the whole band has `LEAST_SNR` and the fit an error of at most `LARGEST_ERROR`; elsewhere the maps are NaN. It is
-    fitted to the channels' models restored with the beam of the whole band, plus their residuals, all corrected for their primary beams.
+    A pixel has an index if the image of the whole band has at least `LEAST_SNR` there and the error of the fit is at
+    most `LARGEST_ERROR`; elsewhere the maps are NaN. The fit uses the channels' models restored with the beam of the
+    whole band, plus their residuals, all corrected for their primary beams.
 
     Args:
         out_dir, name: as for `image_tile`.
-        parts, images: what was imaged, and the result, whose ``channels`` belong to some or all of the parts.
-        grid, options: see there.
-        meta: header of the tile.
+        parts: the channels that were imaged.
+        images: the result; its ``channels`` belong to some or all of the parts.
+        grid, options: grid and options of the image.
+        meta: metadata of the tile.
         pb, rms: (N, N) primary beam and local noise (Jy/beam) of the whole band.
 
     Returns:
-        Suffix (``ch00-image`` and so on) -> file, what was measured of the channels, and the spectra of the brightest sources.
+        Files by suffix (``ch00-image`` and so on), measurements of the channels, and spectra of the brightest sources.
 
     Raises:
-        ImagingError: a channel carries neither signal nor noise.
+        ImagingError: a channel has neither signal nor noise.
     """
     files: dict[str, Path] = {}
     reports: list[ChannelReport] = []
@@ -89,8 +100,8 @@ def write_channels(
     part_of = {part.number: part for part in parts}
     for channel in images.channels:
         part = part_of[channel.number]
-        own = replace(options, reference_frequency_hz=part.frequency_hz)
-        channel_pb = primary_beam_image(part.vis, part.weights, grid, own)
+        channel_options = replace(options, reference_frequency_hz=part.frequency_hz)
+        channel_pb = primary_beam_image(part.vis, part.weights, grid, channel_options)
         inside = channel_pb >= BEAM_CUTOFF
         noise = robust_sigma(channel.residual[inside])
         if not np.isfinite(noise) or noise <= 0:
@@ -108,7 +119,7 @@ def write_channels(
                 inside & (channel_rms > 0), np.square(channel_pb / np.where(channel_rms > 0, channel_rms, np.float32(1))), np.float32(0)
             ),
         }
-        its = replace(
+        channel_meta = replace(
             meta,
             beam=channel.beam,
             frequency_hz=part.weights.effective_frequency_hz,
@@ -120,7 +131,7 @@ def write_channels(
         )
         for suffix in products.CHANNEL_SUFFIXES:
             path = products.image_path(out_dir, products.channel_name(name, channel.number), suffix)
-            write_image(path, planes[suffix], its, suffix)
+            write_image(path, planes[suffix], channel_meta, suffix)
             files[path.name.removeprefix(f"{name}-").removesuffix(".fits")] = path
         fluxes.append(np.where(inside[bright], channel.restored(images.beam, options)[bright] / safe[bright], np.float32(np.nan)))
         errors.append((channel_rms / safe)[bright])
@@ -146,7 +157,7 @@ def write_channels(
 def _brightest(
     pixels: NDArray[np.intp], law: PowerLaw, good: NDArray[np.bool_], grid: ImageGrid, beam_px: float
 ) -> tuple[SourceSpectrum, ...]:
-    """The brightest pixels of all, each two beams from the brighter ones."""
+    """Spectra at the brightest pixels, each at least two beams from any brighter one."""
     flux, alpha, error = law.flux_jy[good], law.alpha[good], law.alpha_error[good]
     chosen: list[int] = []
     for k in np.argsort(-flux):

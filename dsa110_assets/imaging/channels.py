@@ -1,10 +1,11 @@
 """Joined channels: images of parts of the band, deconvolved together.
 
-Each channel has its own visibilities, PSF and exact residual; where and how deep to clean is decided on their weighted mean, which is the image of the whole band (the
-weights are those of the whole band, so that nothing is gridded for it). A component has a flux in each channel, a polynomial in frequency fitted to the residuals (radler;
-Offringa & Smirnov 2017, MNRAS 471, 301, section 2.2). Bright point sources are first taken out as in `wgridder`, and get the flux in each
-channel that the data have there: a wrong spectral index would leave percents of them in the channels and nothing in the mean, where CLEAN looks.
-What does not belong here: spectral indices (`spectral_index`).
+Each channel has its own visibilities, PSF and exact residual. Their weighted mean, which is the image of the whole
+band, decides where and how deep to clean. The weights are those of the whole band, so this image needs no gridding. A
+component has a flux in each channel: a polynomial in frequency fitted to the residuals (radler; Offringa & Smirnov
+2017, MNRAS 471, 301, section 2.2). Bright point sources are first subtracted as in `wgridder`, with the flux that the
+data have in each channel. A wrong spectral index would leave percents of them in the channels and nothing in the mean,
+where CLEAN searches.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from dsa110_assets.imaging.restoring import convolve_with_beam, fit_beam
 from dsa110_assets.imaging.spectral_index import LARGEST_ERROR, fit_power_law
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
-from dsa110_assets.imaging.wgridder import Gridder, without_bright_sources
+from dsa110_assets.imaging.wgridder import Gridder, subtract_bright_sources
 
 if TYPE_CHECKING:
     from radler import Radler, Settings
@@ -38,14 +39,15 @@ if TYPE_CHECKING:
 _SPECTRUM_ROUNDS = 3
 _SINGULAR = 0.05
 _PEAK_IN_CHANNEL = 2.0
-"""What is left in a channel is at most about so much brighter than in the whole band; it only decides how finely is gridded."""
+"""Largest ratio of the residual peak of a channel to that of the band; it only sets the accuracy of the gridder."""
 
 
 @dataclass(frozen=True)
 class BandChannel:
-    """One of the parts into which a band is cut.
+    """One of the parts into which the band is divided.
 
-    ``number``: 0 for the lowest frequency. ``members``: which channels of the data. ``start_hz``, ``end_hz``: edges. ``share``: of the weight of the whole band. ``vis``, ``weights``: the channel's own; weights
+    ``number``: 0 for the lowest frequency. ``members``: channels of the data in this part. ``start_hz``, ``end_hz``:
+    edges. ``share``: fraction of the weight of the whole band. ``vis``, ``weights``: those of this part; the weights
     sum to 1, and their thermal noise is that of the channel's image.
     """
 
@@ -59,12 +61,12 @@ class BandChannel:
 
     @property
     def frequency_hz(self) -> float:
-        """Its middle, at which its fluxes are quoted: the same in every tile, whatever is flagged."""
+        """Middle of the channel, where its fluxes are quoted; the same in every tile, whatever is flagged."""
         return 0.5 * (self.start_hz + self.end_hz)
 
 
 def split_band(vis: Visibilities, weights: ImagingWeights, n_channels: int) -> tuple[BandChannel, ...]:
-    """Cut the band into ``n_channels`` contiguous parts of the same number of channels (to one); those without any data are left out.
+    """Divide the band into ``n_channels`` contiguous parts of equal size (within one channel); omit those without data.
 
     Raises:
         ImagingError: the data have fewer channels.
@@ -72,7 +74,7 @@ def split_band(vis: Visibilities, weights: ImagingWeights, n_channels: int) -> t
     if n_channels > vis.frequency_hz.size:
         raise ImagingError(
             "image channels",
-            f"{n_channels} are asked for, the calibrated data have {vis.frequency_hz.size} channels",
+            f"{n_channels} were requested, but the calibrated data have {vis.frequency_hz.size} channels",
             "set PIPELINE_IMAGE_CHANNELS lower",
         )
     parts: list[BandChannel] = []
@@ -117,11 +119,11 @@ def run(
     *,
     strict_mask: bool = False,
 ) -> EngineImages:
-    """Image, clean and restore the channels and, as their weighted means, the whole band.
+    """Image, clean and restore the channels, and the whole band as their weighted mean.
 
     Args:
         vis, weights, grid, options, mask, sky, strict_mask: as for `wgridder.run`.
-        parts: the band cut by `split_band`.
+        parts: the band divided by `split_band`.
 
     Raises:
         ImagingError: a PSF has no main lobe.
@@ -134,18 +136,24 @@ def run(
     beam = fit_beam(psf, options.cell_arcsec)
     band = Gridder(vis, weights, grid, options)
     dirty = band.dirty()
-    left, bright, rounds = without_bright_sources(vis, weights, grid, options, psf, beam, band, dirty, sky)
-    rests = [np.ascontiguousarray(band.visibilities[:, part.members]) for part in parts]
-    in_channels = np.zeros((len(parts), 0))
+    start, bright, rounds = subtract_bright_sources(vis, weights, grid, options, gridder=band, psf=psf, beam=beam, dirty=dirty, sky=sky)
+    remaining_jy = [np.ascontiguousarray(band.visibilities[:, part.members]) for part in parts]
+    channel_flux_jy = np.zeros((len(parts), 0))
     if len(bright):
-        expected = _expected(vis, weights, parts, grid, options, bright)
-        bright, in_channels, more = _own_spectra(
-            rests, parts, psfs, grid, options, bright, expected, options.bright_sigma * weights.thermal_jy_per_beam
+        bright, channel_flux_jy, more = _fit_channel_fluxes(
+            remaining_jy,
+            parts,
+            psfs=psfs,
+            grid=grid,
+            options=options,
+            sources=bright,
+            expected_jy=_expected_channel_fluxes(vis, weights, parts, grid, options, bright),
+            limit_jy=options.bright_sigma * weights.thermal_jy_per_beam,
         )
         rounds += more
-    for gridder, rest in zip(gridders, rests, strict=True):
-        gridder.replace_visibilities(rest)
-    peak_jy = _PEAK_IN_CHANNEL * float(np.abs(left).max())
+    for gridder, vis_jy in zip(gridders, remaining_jy, strict=True):
+        gridder.replace_visibilities(vis_jy)
+    peak_jy = _PEAK_IN_CHANNEL * float(np.abs(start).max())
     cleaner = JoinedCleaner(psfs, parts, beam, options, mask, strict=strict_mask)
     result = cleaner.clean(
         np.stack([gridder.dirty(peak_jy) for gridder in gridders]),
@@ -168,7 +176,7 @@ def run(
         minor_iterations=result.minor_iterations,
         converged=result.converged,
         channels=tuple(
-            ChannelImages(part.number, result.model[k], result.residual[k], beams[k], replace(bright, flux_jy=in_channels[k]))
+            ChannelImages(part.number, result.model[k], result.residual[k], beams[k], replace(bright, flux_jy=channel_flux_jy[k]))
             for k, part in enumerate(parts)
         ),
         bright=bright,
@@ -176,7 +184,7 @@ def run(
 
 
 class JoinedCleaner(Cleaner):
-    """Deconvolution of a stack of channels, (Nchannel, N, N), whose components have a polynomial spectrum."""
+    """Deconvolution of a stack of channels, (Nchannel, N, N), with components that have a polynomial spectrum."""
 
     def __init__(
         self,
@@ -194,7 +202,7 @@ class JoinedCleaner(Cleaner):
         self._terms = min(options.spectral_terms, len(parts))
         self._spectrum_of = _polynomial_fit(self._edges_hz.mean(axis=1), self._share.astype(np.float64), self._terms).astype(np.float32)
 
-    def _mean(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _band_mean(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         return _weighted_mean(image, self._share)
 
     def _clean_pixels(
@@ -222,7 +230,7 @@ class JoinedCleaner(Cleaner):
             )
         )
 
-    def _radler(self, settings: Settings, residual: NDArray[np.float32], model: NDArray[np.float32]) -> Radler:
+    def _make_radler(self, settings: Settings, residual: NDArray[np.float32], model: NDArray[np.float32]) -> Radler:
         import radler
 
         settings.channels_out = len(self._share)
@@ -232,18 +240,21 @@ class JoinedCleaner(Cleaner):
 
 
 def _weighted_mean(images: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Image of the band from those of its channels."""
+    """Image of the band from the images of its channels."""
     return np.tensordot(share / share.sum(), images, axes=1)
 
 
 def _polynomial_fit(frequency_hz: NDArray[np.float64], weight: NDArray[np.float64], terms: int) -> NDArray[np.float64]:
-    """Matrix that makes a polynomial of so many terms in frequency from values, by weighted least squares; (Nchannel, Nchannel)."""
+    """Matrix of the weighted least-squares fit of a polynomial in frequency with this many terms, (Nchannel, Nchannel).
+
+    It turns the values in the channels into the values of the polynomial there.
+    """
     powers = np.vander((frequency_hz - frequency_hz.mean()) / frequency_hz.mean(), terms, increasing=True)
     root = np.sqrt(weight)[:, None]
     return powers @ np.linalg.pinv(root * powers) * root.T
 
 
-def _expected(
+def _expected_channel_fluxes(
     vis: Visibilities,
     weights: ImagingWeights,
     parts: Sequence[BandChannel],
@@ -251,19 +262,21 @@ def _expected(
     options: ImagingOptions,
     sources: PointSources,
 ) -> NDArray[np.float64]:
-    """Apparent fluxes in the channels of sources with the spectral index of the options, (Nchannel, Nsource)."""
+    """Apparent fluxes in the channels if sources have the spectral index of the options, (Nchannel, Nsource)."""
     ra, dec = grid.sky_of(sources.y, sources.x)
 
-    def response(some: Visibilities, its: ImagingWeights) -> NDArray[np.float64]:
-        beam = effective_beam(beam_sampling(some, its), ra, dec, options.reference_frequency_hz, options.spectral_index)
-        return beam * smearing_loss(some, its, ra, dec) if options.correct_smearing else beam
+    def response(band_vis: Visibilities, band_weights: ImagingWeights) -> NDArray[np.float64]:
+        sampling = beam_sampling(band_vis, band_weights)
+        beam = effective_beam(sampling, ra, dec, options.reference_frequency_hz, options.spectral_index)
+        return beam * smearing_loss(band_vis, band_weights, ra, dec) if options.correct_smearing else beam
 
     return np.stack([response(part.vis, part.weights) for part in parts]) * (sources.flux_jy / response(vis, weights))
 
 
-def _own_spectra(
-    rests_jy: list[NDArray[np.complex64]],
+def _fit_channel_fluxes(
+    remaining_jy: list[NDArray[np.complex64]],
     parts: Sequence[BandChannel],
+    *,
     psfs: NDArray[np.float32],
     grid: ImageGrid,
     options: ImagingOptions,
@@ -271,20 +284,21 @@ def _own_spectra(
     expected_jy: NDArray[np.float64],
     limit_jy: float,
 ) -> tuple[PointSources, NDArray[np.float64], int]:
-    """Give sources that were taken out of the visibilities the fluxes that they have in each channel, and their spectral indices.
+    """Fit the flux in each channel and the spectral index of sources that were subtracted from the visibilities.
 
-    A wrong index leaves rings around a source, and side lobes in them were taken for sources: what is then below half of the limit for bright
-    ones goes back into the data.
+    A wrong index leaves rings around a source, and their side lobes may have been taken for sources. Sources that are
+    then below half of the limit for bright sources go back into the data.
 
     Args:
-        rests_jy: visibilities of each channel without the sources; replaced by those without the sources that are returned.
-        parts, grid, options, sources: as they were taken out.
-        psfs: of the channels, (Nchannel, N, N).
-        expected_jy: apparent fluxes that were taken out, (Nchannel, Nsource).
+        remaining_jy: visibilities of each channel without the sources; replaced by those without the returned sources.
+        parts, grid, options, sources: those of the subtraction.
+        psfs: PSFs of the channels, (Nchannel, N, N).
+        expected_jy: apparent fluxes that were subtracted, (Nchannel, Nsource).
         limit_jy: apparent flux of a bright source.
 
     Returns:
-        The sources with their fluxes in the whole band, those in the channels, (Nchannel, Nsource), and how often sources were subtracted again.
+        The sources with their fluxes in the whole band, their fluxes in the channels (Nchannel, Nsource), and the
+        number of further subtractions.
     """
     share, thermal = np.array([part.share for part in parts]), np.array([part.weights.thermal_jy_per_beam for part in parts])
     frequency = np.array([part.frequency_hz for part in parts])
@@ -292,19 +306,19 @@ def _own_spectra(
 
     def subtract() -> None:
         for channel, part in enumerate(parts):
-            its = replace(sources, flux_jy=flux[channel])
-            rests_jy[channel] = subtract_point_sources(part.vis, part.weights, grid, options, its)
+            in_channel = replace(sources, flux_jy=flux[channel])
+            remaining_jy[channel] = subtract_point_sources(part.vis, part.weights, grid, options, in_channel)
 
     while True:
-        into_fluxes = [_inverse_response(psf, sources) for psf in psfs]
+        inverse_responses = [_inverse_response(psf, sources) for psf in psfs]
         for _ in range(_SPECTRUM_ROUNDS):
-            left = [
-                dirty_values(part.vis, rest, part.weights, grid, options, sources.y, sources.x)
-                for part, rest in zip(parts, rests_jy, strict=True)
+            residual = [
+                dirty_values(part.vis, vis_jy, part.weights, grid, options, sources.y, sources.x)
+                for part, vis_jy in zip(parts, remaining_jy, strict=True)
             ]
-            if np.all(np.abs(left) < 4 * thermal[:, None]):
+            if np.all(np.abs(residual) < 4 * thermal[:, None]):
                 break
-            flux += [inverse @ values for inverse, values in zip(into_fluxes, left, strict=True)]
+            flux += [inverse @ values for inverse, values in zip(inverse_responses, residual, strict=True)]
             law = fit_power_law(flux / expected_jy, thermal[:, None] / expected_jy, frequency, options.reference_frequency_hz)
             known = law.alpha_error < LARGEST_ERROR
             sources = replace(sources, spectral_index=options.spectral_index + np.where(known, law.alpha, 0.0))
@@ -321,11 +335,12 @@ def _own_spectra(
 
 
 def _inverse_response(psf: NDArray[np.float32], sources: PointSources) -> NDArray[np.float64]:
-    """Matrix that makes fluxes of sources from the dirty image at their places: side lobes reach from one to the other; (Nsource, Nsource).
+    """Matrix that turns the dirty image at the sources into their fluxes, (Nsource, Nsource).
 
-    The PSF is interpolated linearly and its inverse tamed, for sources within a beam of each other: the caller repeats until nothing is left.
+    It removes the side lobes of the other sources. The PSF is interpolated linearly. Small singular values, from
+    sources within a beam of each other, are dropped: the caller iterates until nothing is left.
     """
-    centre = psf.shape[0] // 2
-    offsets = np.stack([v[:, None] - v[None, :] + centre for v in (sources.y, sources.x)])
+    center = psf.shape[0] // 2
+    offsets = np.stack([v[:, None] - v[None, :] + center for v in (sources.y, sources.x)])
     response = ndimage.map_coordinates(psf, offsets, order=1, mode="constant", output=np.float64)
     return np.linalg.pinv(response, rcond=_SINGULAR).astype(np.float64)

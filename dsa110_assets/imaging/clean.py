@@ -1,8 +1,8 @@
 """Where and how deep to clean: the loop of minor and major cycles around radler.
 
-Search: components are taken inside the catalogue circles down to 5 sigma; what then still stands out elsewhere (a
-source that no catalogue has, a flare) is added to the mask and searched as well. Deepen: around the components found cleaning goes on down to 1 sigma, so that
-sources are not left with a pedestal and noise is not cleaned (clean bias). What does not belong here: visibilities.
+Search: find components inside the catalog circles down to 5 sigma. Add peaks that still stand out elsewhere (a source
+that is in no catalog, a flare) to the mask, and search there too. Then clean deeper, at the components found only, down
+to 1 sigma. So sources keep no pedestal, and noise is not cleaned (clean bias).
 """
 
 from __future__ import annotations
@@ -26,35 +26,39 @@ if TYPE_CHECKING:
     from radler import Radler, Settings
 
 _DEEP_TOLERANCE = 3.0
-"""Deep cleaning has converged when the exact residual at the components is within this factor of its threshold.
+"""Deep cleaning has converged if the exact residual at the components is within this factor of its threshold.
 
-The rest stays in the restored image in any case, so that no flux depends on it."""
+The rest stays in the restored image in any case, so no flux depends on this factor."""
 
 _SEARCH_TOLERANCE = 1.1
-"""The noise changes a little with every cycle; a peak that exceeds the limit by less is no reason for another one."""
+"""A peak must exceed the limit by this factor to start another cycle, because each cycle changes the noise a little."""
 
-_UNEXPECTED = 0.3
-"""A peak outside the mask is taken for a source when it is above the limit and this fraction of the image's peak: lower ones may be side lobes."""
+_UNEXPECTED_FRACTION = 0.3
+"""A peak outside the mask is a source if it exceeds the limit and this fraction of the image's peak.
 
-_NO_BETTER = 0.97
-"""A complete cycle that lowers the noise by less, and leaves no peak above ..."""
+Lower peaks may be side lobes."""
 
-_UNEXPECTED_LEFT = 1.5
-"""... this many times the limit, was the last one."""
+_STALLED_NOISE_RATIO = 0.97
+"""Stop after a complete cycle that leaves more than this fraction of the noise and no peak above `_LAST_PEAK`."""
+
+_LAST_PEAK = 1.5
+"""Largest remaining peak after the last cycle, in units of the search limit."""
 
 DEEP_GAIN = 0.1
 """Loop gain at known components."""
 
 _LOCAL_BEAMS = 20.0
-"""Width of the boxes of the local noise, in beams: as small as artefacts of a bright source, with enough beams to measure noise."""
+"""Width of the boxes of the local noise, in beams.
+
+They are as small as artifacts of a bright source, and hold enough beams to measure the noise."""
 
 _LOWEST_GAIN = 0.1
-"""A cycle that makes things worse is taken back and tried with half the gain; below this the image is left as it is."""
+"""A cycle that makes the image worse is undone and repeated with half the gain; below this gain, cleaning stops."""
 
 
 @dataclass(frozen=True)
 class _State:
-    """Model and exact residual before a cycle, with the peak and noise of the residual's mean over channels."""
+    """Model and exact residual before a cycle, with the peak and noise of the mean residual over channels."""
 
     model: NDArray[np.float32]
     residual: NDArray[np.float32]
@@ -62,13 +66,20 @@ class _State:
     sigma: float
 
     def is_better_than(self, peak: float, sigma: float) -> bool:
-        """CLEAN diverges where the PSF's sidelobes are high and not where it thinks they are."""
+        """True if CLEAN diverged and this state should be restored.
+
+        CLEAN diverges if side lobes are high and its components are not exactly where the sources are.
+        """
         return sigma > 1.1 * self.sigma or peak > 1.2 * max(self.peak, 5 * self.sigma)
 
 
 @dataclass(frozen=True)
 class CleanResult:
-    """``model`` Jy/pixel and ``residual`` Jy/beam, shape of the dirty image; how many cycles; whether the thresholds were reached."""
+    """Result of CLEAN.
+
+    ``model``: Jy/pixel, shape of the dirty image. ``residual``: Jy/beam, same shape. ``converged``: True if the
+    thresholds were reached.
+    """
 
     model: NDArray[np.float32]
     residual: NDArray[np.float32]
@@ -78,9 +89,9 @@ class CleanResult:
 
 
 class Cleaner:
-    """Deconvolution of one image; `channels.JoinedCleaner` does it with a stack of them, (Nchannel, N, N).
+    """Deconvolution of one image; `channels.JoinedCleaner` handles a stack of images, (Nchannel, N, N).
 
-    Where and how deep to clean is decided by `_mean`, the image of the whole band.
+    `_band_mean`, the image of the whole band, decides where and how deep to clean.
     """
 
     def __init__(
@@ -92,7 +103,7 @@ class Cleaner:
         *,
         strict: bool = False,
     ) -> None:
-        """``strict``: nothing is cleaned outside the mask; else unexpected peaks are added to it."""
+        """``strict``: clean nothing outside the mask; otherwise add unexpected peaks to it."""
         self._strict = strict
         self._psf = np.ascontiguousarray(psf)
         self._beam_px = max(beam.major_arcsec / options.cell_arcsec, 1.0)
@@ -102,7 +113,7 @@ class Cleaner:
         self._iterations_left = options.niter
 
     def clean(self, dirty: NDArray[np.float32], exact_residual: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> CleanResult:
-        """Clean ``dirty``; ``exact_residual(model)`` gives the dirty image of the data less the model."""
+        """Clean ``dirty``; ``exact_residual(model)`` returns the dirty image of the data minus the model."""
         options = self._options
         residual = dirty.copy()
         model = np.zeros_like(dirty)
@@ -112,55 +123,55 @@ class Cleaner:
         converged = options.niter == 0
         cycles = 0
         while not converged and cycles < options.max_major and self._iterations_left > 0:
-            mean = self._mean(residual)
+            mean = self._band_mean(residual)
             sigma = robust_sigma(mean[::2, ::2])
             search_limit = options.auto_mask_sigma * sigma
             before = _State(model.copy(), residual.copy(), self._peak(mean, None), sigma)
-            search_mask = self._with_unexpected(mean, search_mask, max(search_limit, _UNEXPECTED * before.peak))
+            search_mask = self._add_unexpected_peaks(mean, search_mask, max(search_limit, _UNEXPECTED_FRACTION * before.peak))
             significant = self._significant(mean, model)
             search = significant if search_mask is None else search_mask if significant is None else search_mask & significant
-            if options.multiscale:  # wide components reach everywhere: what stood out is the mask
+            if options.multiscale:  # wide components reach everywhere, so the mask is what stood out
                 emission |= dilate(mean > search_limit, max(1, round(self._beam_px / 2)))
                 emission &= search_mask if self._strict and search_mask is not None else True
                 emission &= True if significant is None else significant
             found_all = changed = False
             if self._peak(mean, search) > search_limit * (1.0 if cycles == 0 else _SEARCH_TOLERANCE):
-                found_all = self._minor(residual, model, search, search_limit, gain)
+                found_all = self._minor_cycle(residual, model, search, search_limit, gain)
                 changed = True
             if found_all or not changed:
-                components = emission if options.multiscale else self._mean(model) != 0
+                components = emission if options.multiscale else self._band_mean(model) != 0
                 limit = options.auto_threshold_sigma * sigma
-                if self._peak(self._mean(residual), components) > limit * (1.0 if changed else _DEEP_TOLERANCE):
-                    self._deepen(residual, model, components, limit, gain)
+                if self._peak(self._band_mean(residual), components) > limit * (1.0 if changed else _DEEP_TOLERANCE):
+                    self._clean_components(residual, model, components, limit, gain)
                     changed = True
             if not changed:
                 converged = True
                 break
             residual = np.ascontiguousarray(exact_residual(model))
             cycles += 1
-            mean = self._mean(residual)
+            mean = self._band_mean(residual)
             peak, noise = self._peak(mean, None), robust_sigma(mean[::2, ::2])
             if before.is_better_than(peak, noise):
                 model, residual = before.model, before.residual
                 gain *= 0.5
                 if gain < _LOWEST_GAIN:
                     break
-            elif found_all and noise > _NO_BETTER * sigma:
-                converged = self._peak(mean, self._significant(mean, model)) < _UNEXPECTED_LEFT * search_limit
+            elif found_all and noise > _STALLED_NOISE_RATIO * sigma:
+                converged = self._peak(mean, self._significant(mean, model)) < _LAST_PEAK * search_limit
                 if converged:
                     break
         return CleanResult(model, residual, cycles, options.niter - max(self._iterations_left, 0), converged)
 
-    def _mean(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Image of the whole band, (N, N)."""
+    def _band_mean(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the image of the whole band, (N, N)."""
         return image
 
     def _significant(self, mean: NDArray[np.float32], model: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-        """Around what stands out from the noise of its surroundings, and components; None where the noise of the whole image decides."""
+        """Mask of components and of peaks above the local noise; None if the noise of the whole image decides."""
         if not self._options.local_rms:
             return None
         noise = local_rms_map(mean, self._beam_px, _LOCAL_BEAMS)
-        components = self._mean(model) != 0
+        components = self._band_mean(model) != 0
         return components | dilate(mean > self._options.auto_mask_sigma * noise, max(1, round(self._beam_px / 2)))
 
     @staticmethod
@@ -170,24 +181,26 @@ class Cleaner:
         selected = residual[mask]
         return float(np.abs(selected).max()) if selected.size else 0.0
 
-    def _with_unexpected(self, residual: NDArray[np.float32], mask: NDArray[np.bool_] | None, limit: float) -> NDArray[np.bool_] | None:
-        """Extend the mask by half a beam around positive peaks above the limit that no catalogue source explains."""
+    def _add_unexpected_peaks(
+        self, residual: NDArray[np.float32], mask: NDArray[np.bool_] | None, limit: float
+    ) -> NDArray[np.bool_] | None:
+        """Extend the mask by half a beam around positive peaks above the limit that are outside it."""
         if mask is None or self._strict:
             return mask
         unexpected = (residual > limit) & ~mask
         return mask | dilate(unexpected, max(1, round(self._beam_px / 2))) if unexpected.any() else mask
 
-    def _deepen(
+    def _clean_components(
         self, residual: NDArray[np.float32], model: NDArray[np.float32], pixels: NDArray[np.bool_], threshold: float, gain: float
     ) -> None:
         """Clean at the pixels of known components; ``model`` changes in place, ``residual`` only at those pixels."""
         if self._options.multiscale:
-            self._minor(residual, model, pixels, threshold, gain)
+            self._minor_cycle(residual, model, pixels, threshold, gain)
             return
         rows, columns = np.nonzero(pixels)
         values = residual[..., rows, columns]
         components = np.zeros_like(values)
-        lowest = max(threshold, (1 - gain) * float(np.abs(self._mean(values)).max()))
+        lowest = max(threshold, (1 - gain) * float(np.abs(self._band_mean(values)).max()))
         iterations = self._clean_pixels(rows, columns, values, np.float32(lowest), components)
         if iterations < 0:
             return
@@ -203,14 +216,17 @@ class Cleaner:
         threshold: np.float32,
         components: NDArray[np.float32],
     ) -> int:
-        """Clean some pixels by themselves; ``values`` (their residuals) and ``components`` change in place. Returns the iterations, -1 if it diverges."""
+        """Clean some pixels by themselves; return the number of iterations, or -1 if it diverges.
+
+        ``values`` (the residual at the pixels) and ``components`` change in place.
+        """
         from dsa110_assets.imaging import _kernels
 
         return int(
             _kernels.clean_pixels(rows, columns, values, self._psf, threshold, np.float32(DEEP_GAIN), self._iterations_left, components)
         )
 
-    def _minor(
+    def _minor_cycle(
         self,
         residual: NDArray[np.float32],
         model: NDArray[np.float32],
@@ -218,16 +234,21 @@ class Cleaner:
         threshold: float,
         gain: float,
     ) -> bool:
-        """One call of radler; ``residual`` and ``model`` change in place. Returns whether the threshold was reached (not the major gain's limit)."""
+        """Call radler once; ``residual`` and ``model`` change in place.
+
+        Returns True if the threshold was reached, False if the limit of the major gain was reached first.
+        """
         settings = self._settings(residual.shape[-1], threshold, gain)
         with tempfile.TemporaryDirectory(prefix="clean-") as scratch:
             if mask is not None:
-                settings.fits_mask = str(_write_mask(Path(scratch) / "mask.fits", mask))
-            minor = self._radler(settings, residual, model)
-            minor.worker_thread_count = self._options.n_threads
-            goes_on = bool(minor.perform(0))
-            self._iterations_left -= int(minor.iteration_number)
-        return not goes_on
+                mask_file = Path(scratch) / "mask.fits"
+                write_plane(mask_file, mask)  # radler takes only files with four axes
+                settings.fits_mask = str(mask_file)
+            radler = self._make_radler(settings, residual, model)
+            radler.worker_thread_count = self._options.n_threads
+            needs_another_cycle = bool(radler.perform(0))
+            self._iterations_left -= int(radler.iteration_number)
+        return not needs_another_cycle
 
     def _settings(self, size: int, threshold: float, gain: float) -> Settings:
         """Settings of radler for one call."""
@@ -247,14 +268,8 @@ class Cleaner:
         settings.parallel.max_threads = options.n_threads
         return settings
 
-    def _radler(self, settings: Settings, residual: NDArray[np.float32], model: NDArray[np.float32]) -> Radler:
-        """The deconvolution of these images; changes them in place when it is performed."""
+    def _make_radler(self, settings: Settings, residual: NDArray[np.float32], model: NDArray[np.float32]) -> Radler:
+        """Set up the deconvolution of these images; ``perform`` changes them in place."""
         import radler
 
         return radler.Radler(settings, self._psf, residual, model, self._beam_rad)
-
-
-def _write_mask(path: Path, mask: NDArray[np.bool_]) -> Path:
-    """Radler takes masks as files only; 4-D, as it expects."""
-    write_plane(path, mask)
-    return path

@@ -1,6 +1,6 @@
-"""What every imaging engine gives back.
+"""The images that every imaging engine returns.
 
-What does not belong here: any engine. They share the grid, the weights and the products, and nothing else.
+Engines share only the grid, the weights and these images.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from dsa110_assets.imaging.restoring import convolve_with_beam
 
 @dataclass(frozen=True)
 class ChannelImages:
-    """What a joined deconvolution leaves of one channel, (N, N) float32 each: ``model`` Jy/pixel without ``bright``, ``residual`` Jy/beam.
+    """Images of one channel from a joined deconvolution, (N, N) float32 each.
 
-    ``number``: of the channel. ``beam``: fitted to the channel's own PSF. ``bright``: sources that were subtracted one by one, with their apparent
-    fluxes in this channel.
+    ``number``: number of the channel. ``model``: Jy/pixel, without ``bright``. ``residual``: Jy/beam. ``beam``: fitted
+    to the channel's own PSF. ``bright``: sources that were subtracted individually, with their apparent fluxes in this
+    channel.
     """
 
     number: int
@@ -31,7 +32,7 @@ class ChannelImages:
     bright: PointSources
 
     def restored(self, beam: RestoringBeam, options: ImagingOptions) -> NDArray[np.float32]:
-        """Model with a restoring beam, plus the residual as it is, Jy/beam."""
+        """Restore the model with a beam and add the residual unchanged; Jy/beam."""
         image = convolve_with_beam(self.model, beam, options.cell_arcsec, options.n_threads)
         image += self.residual
         add_to_image(image, self.bright, beam, options.cell_arcsec)
@@ -43,9 +44,11 @@ class EngineImages:
     """Images of one tile, each (N, N) float32, y north, x west, not corrected for the primary beam.
 
     ``dirty``, ``psf``, ``residual``, ``restored``: Jy/beam (PSF peak 1). ``model``: Jy/pixel. ``beam``: restoring beam.
-    ``bright_sources``: sources that were fitted and subtracted one by one. ``major_cycles``: exact subtractions done. ``minor_iterations``: CLEAN components subtracted (0 if the engine does not tell). ``converged``: cleaning ended at its threshold and not
-    at a limit. ``channels``: of a joined deconvolution, ascending in frequency; the other images are then their weighted means.
-    ``bright``: those sources; in ``model`` each is in the nearest pixel.
+    ``bright_sources``: number of sources that were fitted and subtracted individually. ``major_cycles``: number of
+    exact subtractions. ``minor_iterations``: number of CLEAN components (0 if the engine does not report it).
+    ``converged``: cleaning ended at its threshold, not at a limit. ``channels``: channels of a joined deconvolution,
+    ascending in frequency; the other images are then their weighted means. ``bright``: the bright sources; in ``model``
+    each is in the nearest pixel.
     """
 
     dirty: NDArray[np.float32]

@@ -1,6 +1,6 @@
-"""FITS files of a tile image: 4-D, CASA's axis order (RA, Dec, FREQ, STOKES), with everything a reader needs in the header.
+"""FITS files of a tile image: four axes in CASA's order (RA, Dec, FREQ, STOKES), and complete headers.
 
-What does not belong here: names of files (`products`), pixel values.
+`products` has the file names.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ _KEYWORDS = {"group": "DSAGROUP", "code_version": "DSACODE", "config_hash": "DSA
 
 @dataclass(frozen=True)
 class ImageMetadata:
-    """What all headers of a tile share.
+    """Facts common to all headers of a tile.
 
-    ``frequency_hz``: weighted mean of the data. ``bandwidth_hz``: of the data. ``reference_frequency_hz``, ``spectral_index``: at and for which `image-pb` is
-    quoted. ``start_mjd``, ``end_mjd``: UTC. ``noise_jy_per_beam``: measured. ``thermal_jy_per_beam``: predicted. ``telescope``: name. ``provenance``: further
-    facts; ``group``, ``code_version`` and ``config_hash`` become DSAGROUP, DSACODE and DSACONF, the rest HISTORY.
+    ``frequency_hz``: weighted mean frequency of the data. ``bandwidth_hz``: bandwidth of the data.
+    ``reference_frequency_hz``, ``spectral_index``: frequency and spectral index for which `image-pb` is quoted.
+    ``start_mjd``, ``end_mjd``: UTC. ``noise_jy_per_beam``: measured. ``thermal_jy_per_beam``: predicted. ``telescope``:
+    name. ``engine``: imaging engine. ``name``: observation. ``provenance``: further facts; ``group``, ``code_version``
+    and ``config_hash`` become DSAGROUP, DSACODE and DSACONF, the rest HISTORY.
     """
 
     grid: ImageGrid
@@ -65,7 +67,7 @@ class ImageMetadata:
 
 
 def image_header(meta: ImageMetadata, suffix: str) -> Header:
-    """Header of one product; ``suffix`` is one of `products.IMAGE_SUFFIXES` or `products.SPECTRAL_SUFFIXES`."""
+    """Make the header of one file; ``suffix`` is in `products.IMAGE_SUFFIXES` or `products.SPECTRAL_SUFFIXES`."""
     grid, beam = meta.grid, meta.beam
     degrees = float(np.degrees(grid.cell_rad))
     header = fits.Header()
@@ -124,15 +126,15 @@ def image_header(meta: ImageMetadata, suffix: str) -> Header:
 
 
 def write_image(path: Path, pixels: NDArray[np.float32], meta: ImageMetadata, suffix: str) -> None:
-    """Write (N, N) pixels, y north and x west, as a 4-D FITS image."""
+    """Write (N, N) pixels, y north and x west, as a FITS image with four axes."""
     write_plane(path, pixels, image_header(meta, suffix))
 
 
 def read_mask(path: Path, grid: ImageGrid) -> NDArray[np.bool_]:
-    """A mask from a FITS image, (N, N), true where it is not 0; its pixels and directions must be the image's.
+    """Read a mask from a FITS image, (N, N), true where it is not 0; it must have the pixels of the tile image.
 
     Raises:
-        ImagingError: it cannot be read, or lies elsewhere.
+        ImagingError: it cannot be read, or its pixels are not those of the image.
     """
     try:
         pixels, header = read_plane(path)
@@ -140,10 +142,10 @@ def read_mask(path: Path, grid: ImageGrid) -> NDArray[np.bool_]:
         raise ImagingError(path, f"is not a FITS image: {error.cause}", "give a mask that was made from an image of this tile") from error
     if pixels.shape != (grid.size, grid.size):
         raise ImagingError(
-            path, f"has {pixels.shape} pixels, the image {grid.size} x {grid.size}", "make the mask from an image of this tile"
+            path, f"has {pixels.shape} pixels, but the image has {grid.size} x {grid.size}", "make the mask from an image of this tile"
         )
     corner = np.array([0.0, grid.size - 1.0])
     y, x = grid.pixel_of(*np.radians(celestial_wcs(header).wcs_pix2world(corner, corner, 0)))
     if not np.allclose(y, corner, atol=0.5) or not np.allclose(x, corner, atol=0.5):
-        raise ImagingError(path, "lies elsewhere on the sky than the image", "make the mask from an image of this tile")
+        raise ImagingError(path, "covers another part of the sky than the image", "make the mask from an image of this tile")
     return pixels != 0

@@ -1,7 +1,7 @@
-"""Artificial point sources in the visibilities of a calibrated Measurement Set, to see what the pipeline makes of them.
+"""Artificial point sources in the visibilities of a calibrated Measurement Set, to test how the pipeline recovers them.
 
-The signal is what the array would have recorded: it drifts through the beam integration by integration, has a spectrum, and
-loses what averaging in time and frequency takes. What does not belong here: choosing the sources, and judging what is recovered.
+The signal is what the array would have recorded: it drifts through the beam, has a spectrum, and is smeared by
+averaging in time and frequency.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dsa110_assets.common.directions import TilePointing, angular_separation_rad
 from dsa110_assets.common.instrument import airy_power_beam
 from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate, direction_cosines
-from dsa110_assets.common.measurement_sets import open_table, read_tile_pointing, require_calibrated, row_blocks
+from dsa110_assets.common.measurement_sets import SECONDS_PER_DAY, open_table, read_tile_pointing, require_calibrated, row_blocks
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.visibilities import read_spectral_setup
 
@@ -29,19 +29,20 @@ def inject_sources(source: Path, destination: Path, sources: pd.DataFrame, optio
 
     Args:
         source: calibrated Measurement Set.
-        destination: the copy; the table keyword `INJECTED_KEYWORD` says how many sources were added, so that nobody takes it for data.
+        destination: the copy; its table keyword `INJECTED_KEYWORD`, the number of added sources, shows that it is not
+            real data.
         sources: ``ra_deg, dec_deg`` (ICRS) and ``flux_jy`` (true flux at the reference frequency), one row each.
-        options: ``reference_frequency_hz``, ``spectral_index`` of the sources, ``correct_smearing``: whether they are smeared.
+        options: ``reference_frequency_hz`` and ``spectral_index`` of the sources; ``correct_smearing``: smear them.
 
     Raises:
         MeasurementSetError: not a calibrated Measurement Set.
     """
-    require_calibrated(source)  # else an injected source would not be in Jy
+    require_calibrated(source)  # otherwise an injected source would not be in Jy
     shutil.copytree(source, destination)
     frequency_hz, channel_width_hz = read_spectral_setup(destination)
     pointing = read_tile_pointing(destination)
     with open_table(destination, writable=True) as main:
-        time_mjd = np.asarray(main.getcol("TIME"), dtype=np.float64) / 86400.0
+        time_mjd = np.asarray(main.getcol("TIME"), dtype=np.float64) / SECONDS_PER_DAY
         time_index = np.abs(pointing.time_mjd[None, :] - np.unique(time_mjd)[:, None]).argmin(axis=1)[
             np.unique(time_mjd, return_inverse=True)[1]
         ]
@@ -50,12 +51,12 @@ def inject_sources(source: Path, destination: Path, sources: pd.DataFrame, optio
             signal = point_source_visibilities(
                 np.asarray(main.getcol("UVW", start, count), dtype=np.float64),
                 time_index[start : start + count].astype(np.int32),
-                frequency_hz,
-                float(np.median(channel_width_hz)),
-                integration_s,
-                pointing,
                 sources,
                 options,
+                pointing=pointing,
+                frequency_hz=frequency_hz,
+                channel_width_hz=float(np.median(channel_width_hz)),
+                integration_s=integration_s,
             )
             cross = (main.getcol("ANTENNA1", start, count) != main.getcol("ANTENNA2", start, count))[:, None, None]
             main.putcol("DATA", main.getcol("DATA", start, count) + signal[:, :, None] * cross, start, count)
@@ -65,16 +66,19 @@ def inject_sources(source: Path, destination: Path, sources: pd.DataFrame, optio
 def point_source_visibilities(
     uvw_m: NDArray[np.float64],
     time_index: NDArray[np.int32],
+    sources: pd.DataFrame,
+    options: ImagingOptions,
+    *,
+    pointing: TilePointing,
     frequency_hz: NDArray[np.float64],
     channel_width_hz: float,
     integration_s: float,
-    pointing: TilePointing,
-    sources: pd.DataFrame,
-    options: ImagingOptions,
 ) -> NDArray[np.complex64]:
-    """Visibilities of point sources, (nrow, nchan), Jy: ``sum S A(t, f) (f/f0)**alpha exp(+2 pi i f/c (u l + v m + w (n - 1)))``.
+    """Visibilities of point sources, (nrow, nchan), Jy.
 
-    ``uvw_m`` points from antenna 2 to antenna 1, (nrow, 3); ``time_index`` (nrow,) is the integration of each row in ``pointing``.
+    They are ``sum S A(t, f) (f/f0)**alpha exp(+2 pi i f/c (u l + v m + w (n - 1)))``, smeared if
+    ``options.correct_smearing``. ``uvw_m`` (nrow, 3) points from antenna 2 to antenna 1. ``time_index`` (nrow,) is the
+    integration of each row in ``pointing``.
     """
     from dsa110_assets.imaging import _kernels
 

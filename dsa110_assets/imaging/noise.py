@@ -1,4 +1,4 @@
-"""A map of the local noise of an image."""
+"""Map of the local noise of an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dsa110_assets.common.robust import robust_sigma
 def local_rms_map(residual: NDArray[np.float32], beam_px: float, box_beams: float = 40.0) -> NDArray[np.float32]:
     """Robust noise in boxes of at least ``box_beams`` beams on a side, interpolated linearly; shape of ``residual``.
 
-    A box holds hundreds of independent beams, so that its estimate scatters by a few percent only.
+    A box holds hundreds of independent beams, so its estimate is good to a few percent.
     """
     size = residual.shape[0]
     n_box = int(np.clip(size // max(box_beams * beam_px, 16.0), 1, 32))
@@ -26,7 +26,7 @@ def local_rms_map(residual: NDArray[np.float32], beam_px: float, box_beams: floa
     if n_box == 1:
         return np.full(residual.shape, coarse[0, 0], dtype=np.float32)
     position = (np.arange(size) + 0.5) / size * n_box - 0.5
-    # linear interpolation is separable: two small matrix products instead of a 2-D spline
+    # linear interpolation is separable: use two small matrix products instead of a 2-D spline
     lower = np.clip(np.floor(position).astype(int), 0, n_box - 2)
     fraction = np.clip(position - lower, 0.0, 1.0)
     matrix = np.zeros((size, n_box))

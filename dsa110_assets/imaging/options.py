@@ -1,7 +1,4 @@
-"""How a tile is imaged: the options of `image_tile`.
-
-What does not belong here: where settings come from (`config`), what the engines do with them (the engine modules).
-"""
+"""Options of `image_tile`."""
 
 from __future__ import annotations
 
@@ -23,23 +20,38 @@ class ImagingOptions:
     """Options of one tile image; the defaults are those of `PipelineConfig`.
 
     ``engine``: imaging engine. ``image_size``: width and height, pixels (even). ``cell_arcsec``: pixel size.
-    ``weighting``: natural (least noise), uniform (each uv cell counts the same) or between them. ``briggs_robust``: robustness of the weights, -2 (uniform) to 2 (nearly natural); above 2 natural. ``uv_min_lambda``, ``uv_max_lambda``: range of
-    baseline lengths, wavelengths; 0 for no upper end. ``taper_arcsec``: FWHM of a Gaussian that the PSF is made wider by; 0 for none. ``niter``: most minor iterations.
-    ``auto_mask_sigma``: components are searched down to this many times the noise. ``auto_threshold_sigma``: around
-    components cleaning goes down to this many times the noise. ``local_rms``: components are searched only where they stand out from the noise of their surroundings
-    as well, so that artefacts around a bright source are not cleaned. ``major_gain``: fraction of the peak removed between two
-    exact subtractions. ``max_major``: most exact subtractions. ``multiscale``: multi-scale CLEAN, for extended emission; bright
-    sources are then not predicted one by one. ``use_mask``: search first
-    around catalogue positions. ``mask_radius_arcsec``: radius of the circles. ``sefd_jy``: SEFD of one antenna, for the record; the thermal prediction comes
-    from the calibrated weights. ``threads``: 0 means all cores. ``epsilon``: relative accuracy of the gridder
-    where the image is bright; 1e-3 changes no pixel by more than 1e-4 of the peak. Images without bright sources are gridded at 1e-2.
-    ``reference_frequency_hz`` and ``spectral_index``: fluxes are quoted at this frequency for sources of this index (S ~ nu^alpha); both are part of the
-    primary beam. ``correct_smearing``: the beam includes the loss of peak flux by the averaging in time and frequency.
-    ``bright_sigma``: sources above this many times the thermal noise are predicted one by one, with their drift through the beam; 0 for none.
-    ``seed_from_catalog``: they are first taken where the catalogue has them, with its fluxes; the fit corrects both.
-    ``channels``: images of so many parts of the band beside those of the whole, deconvolved together; 1 for none. ``spectral_terms``: terms of the polynomial
-    in frequency that the components of such a model have.
-    ``selfcal_rounds``: most rounds of self-calibration, 0 for none. ``selfcal_integrations``: integrations that share its gains, 0 for all of the tile.
+
+    ``weighting``: natural (least noise), uniform (each uv cell counts the same) or Briggs, between them.
+    ``briggs_robust``: robustness of the weights, -2 (uniform) to 2 (nearly natural); natural above 2.
+    ``uv_min_lambda``, ``uv_max_lambda``: range of baseline lengths, wavelengths; a maximum of 0 means no limit.
+    ``taper_arcsec``: FWHM of a Gaussian that widens the PSF; 0 for none.
+
+    ``niter``: maximum number of minor iterations. ``auto_mask_sigma``: search for components down to this many times
+    the noise. ``auto_threshold_sigma``: clean around components down to this many times the noise. ``local_rms``:
+    search only where peaks also stand out from the noise of their surroundings, so that artifacts around a bright
+    source are not cleaned. ``major_gain``: fraction of the peak to remove between two exact subtractions.
+    ``max_major``: maximum number of exact subtractions. ``multiscale``: multi-scale CLEAN, for extended emission;
+    bright sources are then not predicted individually. ``use_mask``: search around catalog positions first.
+    ``mask_radius_arcsec``: radius of the circles around them.
+
+    ``sefd_jy``: SEFD of one antenna, for the record; the thermal prediction comes from the calibrated weights.
+    ``threads``: 0 means all cores. ``epsilon``: relative accuracy of the gridder where the image is bright; 1e-3
+    changes no pixel by more than 1e-4 of the peak. Images without bright sources are gridded at 1e-2.
+
+    ``reference_frequency_hz``, ``spectral_index``: fluxes are quoted at this frequency for sources of this index
+    (S ~ nu^alpha); both are part of the primary beam. ``correct_smearing``: the beam includes the loss of peak flux by
+    averaging in time and frequency.
+
+    ``bright_sigma``: sources above this many times the thermal noise are predicted individually, with their drift
+    through the beam; 0 for none. ``seed_from_catalog``: start with positions and fluxes from the catalog; the fit
+    corrects both.
+
+    ``channels``: number of parts of the band to image in addition to the whole, deconvolved together; 1 for none.
+    ``spectral_terms``: terms of the polynomial in frequency of their components.
+
+    ``selfcal_rounds``: maximum number of rounds of self-calibration, 0 for none. ``selfcal_integrations``: integrations
+    that share its gains, 0 for the whole tile.
+
     ``child_timeout_s``: wall-clock limit of an engine that runs as a child process.
     """
 
@@ -79,7 +91,7 @@ class ImagingOptions:
             raise ConfigurationError("PIPELINE_IMAGE_SIZE", f"{self.image_size} is not an even number of at least 64", "use e.g. 4096")
         if self.uv_max_lambda and self.uv_max_lambda <= self.uv_min_lambda:
             raise ConfigurationError(
-                "uv range", f"{self.uv_min_lambda} to {self.uv_max_lambda} wavelengths holds nothing", "give an end above the start"
+                "uv range", f"{self.uv_min_lambda} to {self.uv_max_lambda} wavelengths is empty", "give an end above the start"
             )
         if not 0 < self.major_gain <= 1:
             raise ConfigurationError("major_gain", f"{self.major_gain} is outside (0, 1]", "use e.g. 0.9")
@@ -109,27 +121,27 @@ class ImagingOptions:
 
     @property
     def n_threads(self) -> int:
-        """Threads to use: those asked for, else all cores that this process may use."""
+        """Threads to use: ``threads``, or all cores that this process may use."""
         return self.threads or len(os.sched_getaffinity(0))
 
     @property
-    def weighting_words(self) -> str:
-        """The weights in words, for headers."""
-        words = f"Briggs {self.briggs_robust}" if self.weighting == "briggs" else self.weighting
+    def weighting_description(self) -> str:
+        """Description of the weights for headers."""
+        description = f"Briggs {self.briggs_robust}" if self.weighting == "briggs" else self.weighting
         if self.taper_arcsec:
-            words += f", taper {self.taper_arcsec:g} arcsec"
+            description += f", taper {self.taper_arcsec:g} arcsec"
         if self.uv_min_lambda or self.uv_max_lambda:
-            words += f", {self.uv_min_lambda:g} to {self.uv_max_lambda or float('inf'):g} wavelengths"
-        return words
+            description += f", {self.uv_min_lambda:g} to {self.uv_max_lambda or float('inf'):g} wavelengths"
+        return description
 
     @property
     def field_radius_deg(self) -> float:
-        """Catalogue sources this close to the centre can lie in the image, in its corners too."""
+        """Radius around the center that contains the image with its corners; used to select catalog sources."""
         return 0.75 * self.image_size * self.cell_arcsec / 3600
 
     @classmethod
     def from_config(cls, config: PipelineConfig) -> Self:
-        """Options that the configuration asks for."""
+        """Make the options from the configuration."""
         return cls(
             engine=config.gridder,
             image_size=config.image_size,

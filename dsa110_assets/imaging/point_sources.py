@@ -1,9 +1,10 @@
 """Bright point sources, predicted exactly: sub-pixel position, drift through the beam, spectrum, smearing.
 
-CLEAN's model is constant during the tile; a source is not: it drifts through the beam, at the edge by half of its
-flux. For a source of some hundred times the noise what is left by a constant model exceeds the noise. The brightest sources are therefore taken out of the visibilities
-by direct summation, with the variation that the beam model predicts, their fluxes and positions fitted to the data; only the rest is cleaned. What does not belong here: catalogue fluxes. Nothing is
-assumed about a source but that it is a point; whatever it has more is left for CLEAN.
+CLEAN's model is constant during a tile, but a source is not: it drifts through the beam, which changes its flux by half
+at the edge. For a source of a few hundred times the noise, the residual of a constant model exceeds the noise. So the
+brightest sources are subtracted from the visibilities by direct summation, with the variation that the beam model
+predicts, and with fluxes and positions fitted to the data. Only the rest is cleaned. The only assumption about a source
+is that it is a point; CLEAN gets whatever remains.
 """
 
 from __future__ import annotations
@@ -31,29 +32,37 @@ from dsa110_assets.imaging.weighting import ImagingWeights
 
 _MOST_SOURCES = 400
 LOWEST_BEAM = 0.02
-"""Where the mean beam is lower, its variation is not known well enough to help."""
+"""Lowest mean beam for bright sources. Where it is lower, its variation is not known well enough."""
 PixelFunction = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
-"""Something of pixel positions (y, x)."""
+"""Function of pixel positions (y, x)."""
 
-_ACCEPTED = 0.06
-"""A round takes for sources what is above this fraction of the peak (and cleans down to half of it): what is left of brighter ones lies below."""
-_OF_SIDE_LOBE = 0.4
-"""And above this fraction of the peak's highest side lobe: a pixel is not where the source is, so that its lobes are not taken away entirely."""
+_PEAK_FRACTION = 0.06
+"""A round accepts sources above this fraction of the peak, and cleans down to half of it.
+
+Residuals of brighter sources are fainter than this."""
+_SIDE_LOBE_FRACTION = 0.4
+"""A round accepts sources above this fraction of the highest side lobe of the peak.
+
+A source is not exactly on a pixel, so some of its side lobes remain."""
 
 _GAIN = 0.2
 _MOST_ITERATIONS = 20_000
 _EDGE_PX = 8
 _CUT_PX = 6
-"""Half-width of the cut-outs in which what is left of known sources is read."""
-_LEFT_SIGMA = 5.0
-"""A source that leaves more than this many times the noise is subtracted again."""
+"""Half-width of the cutouts for measuring residuals of known sources."""
+_RESIDUAL_SIGMA = 5.0
+"""A source with a residual of more than this many times the noise is subtracted again."""
 _DAMPING = 1e-3
-"""Of the fit, so that two sources in one place share their flux rather than take from each other."""
+"""Damping of the fit, so that two sources at one position share their flux instead of taking it from each other."""
 
 
 @dataclass(frozen=True)
 class PointSources:
-    """``y``, ``x``: positions in pixels, zero-based; ``flux_jy``: apparent flux (peak in the image); ``spectral_index``: None for that of the options. Shape (Nsource,)."""
+    """Point sources in an image; all arrays have shape (Nsource,).
+
+    ``y``, ``x``: positions in pixels, zero-based. ``flux_jy``: apparent flux (peak in the image). ``spectral_index``:
+    None for that of the options.
+    """
 
     y: NDArray[np.float64]
     x: NDArray[np.float64]
@@ -62,7 +71,7 @@ class PointSources:
 
     @classmethod
     def none(cls) -> PointSources:
-        """No sources."""
+        """Make an empty list of sources."""
         return cls(np.empty(0), np.empty(0), np.empty(0))
 
     def __len__(self) -> int:
@@ -72,9 +81,10 @@ class PointSources:
 def subtract_point_sources(
     vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions, sources: PointSources
 ) -> NDArray[np.complex64]:
-    """Visibilities less the sources, (nrow, nchan).
+    """Visibilities minus the sources, (nrow, nchan).
 
-    Each is ``S / B * A(t, f) (f/f0)**alpha * sinc * sinc * exp(2 pi i f/c (u l + v m + w (n - 1)))`` with B the effective beam, so that its peak in an image is S.
+    A source is ``S / B * A(t, f) (f/f0)**alpha * sinc * sinc * exp(2 pi i f/c (u l + v m + w (n - 1)))``, where B is
+    the effective beam. So its peak in an image is S.
     """
     from dsa110_assets.imaging import _kernels
 
@@ -96,30 +106,33 @@ def subtract_point_sources(
     pointing = direction_cosines(sampling.pointing_ra_rad, sampling.pointing_dec_rad, grid.ra_rad, grid.dec_rad, by_products=True)
     f_over_c = vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S
     n_block = -(-f_over_c.size // _kernels.LANES)
-    filled = np.zeros((*amplitude.shape[:2], n_block * _kernels.LANES), dtype=np.float32)
-    filled[:, :, : f_over_c.size] = amplitude
-    blocks = filled.reshape(*amplitude.shape[:2], n_block, _kernels.LANES)
+    padded = np.zeros((*amplitude.shape[:2], n_block * _kernels.LANES), dtype=np.float32)
+    padded[:, :, : f_over_c.size] = amplitude
+    blocks = padded.reshape(*amplitude.shape[:2], n_block, _kernels.LANES)
 
-    def block(rows: slice) -> None:
+    def subtract_from(rows: slice) -> None:
         rate = baseline_rate(vis.uvw_m[rows], grid.dec_rad) * integration
         _kernels.subtract_points(vis.uvw_m[rows], rate, vis.time_index[rows], f_over_c, lmn, pointing, blocks, band, rest[rows])
 
     edges = np.linspace(0, rest.shape[0], 4 * options.n_threads + 1).astype(int)
     with ThreadPoolExecutor(options.n_threads) as pool:
-        list(pool.map(block, [slice(a, b) for a, b in itertools.pairwise(edges)]))
+        list(pool.map(subtract_from, [slice(a, b) for a, b in itertools.pairwise(edges)]))
     return rest
 
 
 def dirty_values(
     vis: Visibilities,
-    rest_jy: NDArray[np.complex64],
+    vis_jy: NDArray[np.complex64],
     weights: ImagingWeights,
     grid: ImageGrid,
     options: ImagingOptions,
     y: NDArray[np.float64],
     x: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Dirty image of visibilities ``rest_jy`` at pixel positions, which may lie outside the image, by direct summation; Jy/beam, shape of ``y``."""
+    """Dirty image of visibilities ``vis_jy`` at pixel positions, by direct summation; Jy/beam, shape of ``y``.
+
+    The positions may be outside the image.
+    """
     from dsa110_assets.imaging import _kernels
 
     if not y.size:
@@ -127,19 +140,20 @@ def dirty_values(
     lmn = direction_cosines(*grid.sky_of(y, x), grid.ra_rad, grid.dec_rad, by_products=True)
     f_over_c = vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S
 
-    def block(rows: slice) -> NDArray[np.float64]:
-        return _kernels.sum_at_points(vis.uvw_m[rows], f_over_c, lmn, weights.weight[rows], rest_jy[rows])
+    def sum_of(rows: slice) -> NDArray[np.float64]:
+        return _kernels.sum_at_points(vis.uvw_m[rows], f_over_c, lmn, weights.weight[rows], vis_jy[rows])
 
-    edges = np.linspace(0, rest_jy.shape[0], 4 * options.n_threads + 1).astype(int)
+    edges = np.linspace(0, vis_jy.shape[0], 4 * options.n_threads + 1).astype(int)
     with ThreadPoolExecutor(options.n_threads) as pool:
-        return np.sum(list(pool.map(block, [slice(a, b) for a, b in itertools.pairwise(edges)])), axis=0)
+        return np.sum(list(pool.map(sum_of, [slice(a, b) for a, b in itertools.pairwise(edges)])), axis=0)
 
 
 def psf_curvature(vis: Visibilities, weights: ImagingWeights, cell_rad: float) -> NDArray[np.float64]:
     """Minus the second derivatives of the PSF at its peak, per pixel squared, axes (y north, x west).
 
-    ``(2 pi cell)^2 sum(w u_i u_j) / sum(w)``, in closed form. The restoring beam would not do: a few long baselines sharpen the peak without narrowing
-    the lobe that a Gaussian fits, and steps of a fit that are several times too long do not converge.
+    The closed form is ``(2 pi cell)^2 sum(w u_i u_j) / sum(w)``. The restoring beam cannot replace it: a few long
+    baselines sharpen the peak without narrowing the lobe that the Gaussian fits, and the steps of a fit would then be
+    several times too long to converge.
     """
     per_row = (weights.weight.astype(np.float64) @ (vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S) ** 2) / float(
         weights.weight.sum(dtype=np.float64)
@@ -162,7 +176,7 @@ def add_to_image(image: NDArray[np.float32], sources: PointSources, beam: Restor
 
 
 def add_to_model(model: NDArray[np.float32], sources: PointSources) -> None:
-    """Add the fluxes of the sources that lie in a model image (Jy/pixel) to their nearest pixels, in place."""
+    """Add the fluxes of sources inside a model image (Jy/pixel) to their nearest pixels, in place."""
     rows, columns = np.round(sources.y).astype(int), np.round(sources.x).astype(int)
     inside = (rows >= 0) & (columns >= 0) & (rows < model.shape[0]) & (columns < model.shape[1])
     np.add.at(model, (rows[inside], columns[inside]), sources.flux_jy[inside].astype(np.float32))
@@ -178,12 +192,12 @@ def _value_and_slope(image: NDArray[np.float32], y: float, x: float) -> tuple[fl
 
 
 def on_image(y: NDArray[np.float64], x: NDArray[np.float64], size: int) -> NDArray[np.bool_]:
-    """Whether pixel positions are so far inside an image that a source there can be fitted in it; shape of ``y``."""
+    """Whether pixel positions are far enough inside an image to fit a source there; shape of ``y``."""
     return (y > _EDGE_PX) & (x > _EDGE_PX) & (y < size - 1 - _EDGE_PX) & (x < size - 1 - _EDGE_PX)
 
 
 class BrightSourceFinder:
-    """Finds the bright point sources of a tile and fits them, by imaging what is left without them."""
+    """Finds and fits the bright point sources of a tile from images of the residual visibilities."""
 
     def __init__(
         self,
@@ -195,20 +209,25 @@ class BrightSourceFinder:
         curvature: NDArray[np.float64],
         outside: tuple[NDArray[np.float64], NDArray[np.float64]],
     ) -> None:
-        """``limit_jy``: apparent flux of a bright source. ``curvature``: of the PSF's peak (`psf_curvature`). ``outside``: pixel positions (y, x) outside the image where the catalogue has sources."""
+        """Set up the finder.
+
+        ``limit_jy``: apparent flux of a bright source. ``curvature``: curvature of the PSF at its peak
+        (`psf_curvature`). ``outside``: pixel positions (y, x) of catalog sources outside the image.
+        """
         self._size = grid.size
         self._psf = psf
         self._outside = outside
-        self._looked_outside = False
+        self._outside_added = False
         self._curvature = curvature
         self._half_beam_px = max(0.5 * beam.major_arcsec / cell_arcsec, 1.0)
         self.limit_jy = limit_jy
-        self._accepted = max(_ACCEPTED, _OF_SIDE_LOBE * self._highest_side_lobe())
+        self._accepted_fraction = max(_PEAK_FRACTION, _SIDE_LOBE_FRACTION * self._highest_side_lobe())
 
     def seed(self, y: NDArray[np.float64], x: NDArray[np.float64], flux_jy: NDArray[np.float64]) -> PointSources:
-        """A first model from a catalogue: pixel positions and expected apparent fluxes; bright ones, and of close ones the brighter.
+        """Make a first model from the bright sources of a catalog: pixel positions and expected apparent fluxes.
 
-        The catalogue only saves rounds: fluxes and positions are fitted afterwards, and what is not there goes again.
+        Of close pairs it keeps the brighter source. The catalog only saves rounds: fluxes and positions are fitted
+        later, and sources that are not there are removed.
         """
         chosen: list[int] = []
         for k in np.argsort(-flux_jy):
@@ -225,23 +244,25 @@ class BrightSourceFinder:
         beam_at: PixelFunction,
         dirty_at: PixelFunction,
     ) -> tuple[PointSources, bool]:
-        """Correct the known sources by what is left of them in ``image`` (without them), and add those that it still shows.
+        """Correct the known sources by their residuals in ``image``, and add new sources that it shows.
 
-        One step of Gauss and Newton for all of them together: each source's side lobes lie under the others. Sources outside the image are those of
-        the catalogue; their positions are kept, their fluxes are what ``dirty_at`` finds there.
+        ``image`` is that of the visibilities without the known sources. The correction is one Gauss-Newton step for all
+        sources together, because the side lobes of each lie under the others. Sources outside the image come from the
+        catalog: their positions are fixed, and ``dirty_at`` gives their fluxes.
 
         Returns:
-            The sources, and whether another round would change them noticeably.
+            The sources, and whether another round would change them significantly.
         """
         sigma, peak = robust_sigma(image[::2, ::2]), float(np.abs(image).max())
-        # not deeper than the PSF is trusted: the next round sees what is left exactly
-        y, x, flux = self._clusters(*self._components(image, max(self.limit_jy, 5 * sigma, 0.5 * self._accepted * peak)))
+        # stop where errors of the PSF matter: the next round has the exact residual
+        threshold = max(self.limit_jy, 5 * sigma, 0.5 * self._accepted_fraction * peak)
+        y, x, flux = self._group_components(*self._find_components(image, threshold))
         if y.size:
-            new = (flux > max(self.limit_jy, self._accepted * peak)) & ~self._near(y, x, sources.y, sources.x)
+            new = (flux > max(self.limit_jy, self._accepted_fraction * peak)) & ~self._near(y, x, sources.y, sources.x)
             new[new] = beam_at(y[new], x[new]) > LOWEST_BEAM
             y, x, flux = y[new], x[new], flux[new]
-        if len(sources) and not self._looked_outside:  # once the brightest are known
-            self._looked_outside = True
+        if len(sources) and not self._outside_added:  # once the brightest are known
+            self._outside_added = True
             far_y, far_x = self._outside
             unknown = ~self._near(far_y, far_x, sources.y, sources.x)
             far_flux = dirty_at(far_y[unknown], far_x[unknown])
@@ -256,17 +277,17 @@ class BrightSourceFinder:
             shift = np.where(flux > 0.5 * self.limit_jy, np.stack([north, west]) / flux, 0.0)
         length = np.hypot(*shift)
         shift *= np.minimum(1.0, self._half_beam_px / np.maximum(length, 1e-9))
-        # what a source leaves in an image without it: of its flux, and of its position (the largest slope of a Gaussian times the shift)
-        left = np.maximum(np.abs(change), np.exp(-0.5) * flux * np.sqrt(np.einsum("ik,ij,jk->k", shift, self._curvature, shift)))
-        real = flux > 0.5 * self.limit_jy  # a side lobe that was taken for a source goes again
+        # residual of a source due to errors of flux and position (the largest slope of a Gaussian times the shift)
+        residual = np.maximum(np.abs(change), np.exp(-0.5) * flux * np.sqrt(np.einsum("ik,ij,jk->k", shift, self._curvature, shift)))
+        real = flux > 0.5 * self.limit_jy  # remove side lobes that were taken for sources
         found = PointSources((y + shift[0])[real], (x + shift[1])[real], flux[real])
-        again = bool(best.size or not real.all() or (known and left[:known].max() > _LEFT_SIGMA * sigma))
+        again = bool(best.size or not real.all() or (known and residual[:known].max() > _RESIDUAL_SIGMA * sigma))
         return found, again
 
     def _near(
         self, y: NDArray[np.float64], x: NDArray[np.float64], known_y: NDArray[np.float64], known_x: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
-        """Which positions lie within a beam of known ones."""
+        """Whether positions are within a beam of known positions."""
         if not y.size or not known_y.size:
             return np.zeros(y.size, dtype=bool)
         distance, _ = cKDTree(np.stack([known_y, known_x], axis=1)).query(np.stack([y, x], axis=1))
@@ -275,10 +296,11 @@ class BrightSourceFinder:
     def _solve(
         self, y: NDArray[np.float64], x: NDArray[np.float64], image: NDArray[np.float32], dirty_at: PixelFunction
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Changes of flux, and flux times shift north and west (pixels), that explain ``image`` and its slopes at sources, each (Nsource,).
+        """Solve for changes of flux, and flux times shift north and west (pixels), each (Nsource,).
 
-        An image ``sum(c P(r - r_i) - p_i . grad P(r - r_i))`` with ``p = S shift`` has at ``r_j`` the value and slopes that
-        the PSF ``P`` and its derivatives say: one linear equation each. Shifts outside of the image are zero.
+        They explain ``image`` and its slopes at the sources. The model is ``sum(c P(r - r_i) - p_i . grad P(r - r_i))``
+        with ``p = S shift``. Its value and slopes at ``r_j`` are linear in c and p, with coefficients from the PSF
+        ``P`` and its derivatives. Shifts outside the image are zero.
         """
         inside = self._on_image(y, x)
         n, m = y.size, int(inside.sum())
@@ -296,17 +318,17 @@ class BrightSourceFinder:
             ]
         )
         matrix[np.diag_indices_from(matrix)] *= 1 + _DAMPING
-        answer: NDArray[np.float64] = np.linalg.solve(matrix, np.concatenate([value, *slope])).astype(np.float64)
+        solution: NDArray[np.float64] = np.linalg.solve(matrix, np.concatenate([value, *slope])).astype(np.float64)
         north, west = np.zeros(n), np.zeros(n)
-        north[inside], west[inside] = answer[n : n + m], answer[n + m :]
-        return answer[:n], north, west
+        north[inside], west[inside] = solution[n : n + m], solution[n + m :]
+        return solution[:n], north, west
 
     def _psf_at(
         self, dy: NDArray[np.float64], dx: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], ...], tuple[NDArray[np.float64], ...]]:
-        """The PSF at offsets (pixels), its slopes (y, x) and second derivatives (yy, yx, xx) by differences of one pixel; zero outside of its image.
+        """PSF at offsets (pixels), with slopes (y, x) and second derivatives (yy, yx, xx); zero outside its image.
 
-        Exact at the peak: 1, no slope, minus the curvature.
+        Derivatives are differences of one pixel. At the peak the values are exact: 1, no slope, minus the curvature.
         """
         half, size = self._size // 2, self._size
         known = np.maximum(np.abs(dy), np.abs(dx)) < half - 3
@@ -320,14 +342,14 @@ class BrightSourceFinder:
             low = flat[start] * (1 - fx) + flat[start + 1] * fx
             return low * (1 - fy) + (flat[start + size] * (1 - fx) + flat[start + size + 1] * fx) * fy
 
-        centre, n, s, w, e = at(0, 0), at(1, 0), at(-1, 0), at(0, 1), at(0, -1)
+        center, n, s, w, e = at(0, 0), at(1, 0), at(-1, 0), at(0, 1), at(0, -1)
         values = [
-            centre,
+            center,
             (n - s) / 2,
             (w - e) / 2,
-            n - 2 * centre + s,
+            n - 2 * center + s,
             (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4,
-            w - 2 * centre + e,
+            w - 2 * center + e,
         ]
         peak = (dy == 0) & (dx == 0)
         exact = (1.0, 0.0, 0.0, -self._curvature[0, 0], -self._curvature[0, 1], -self._curvature[1, 1])
@@ -335,33 +357,38 @@ class BrightSourceFinder:
         return p, (py, px), (pyy, pyx, pxx)
 
     def _highest_side_lobe(self) -> float:
-        """Of the PSF, outside two beams from its centre."""
-        reach, centre = round(4 * self._half_beam_px), self._size // 2
+        """Highest side lobe of the PSF, more than two beams from its center."""
+        reach, center = round(4 * self._half_beam_px), self._size // 2
         lobes = self._psf.copy()
-        lobes[max(centre - reach, 0) : centre + reach + 1, max(centre - reach, 0) : centre + reach + 1] = 0
+        lobes[max(center - reach, 0) : center + reach + 1, max(center - reach, 0) : center + reach + 1] = 0
         return float(lobes.max())
 
     def _on_image(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
         return on_image(y, x, self._size)
 
-    def _components(self, image: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """CLEAN components (rows, columns, Jy) down to a threshold, or higher: what does not look like the PSF makes CLEAN diverge."""
+    def _find_components(
+        self, image: NDArray[np.float32], threshold: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """CLEAN components (rows, columns, Jy) down to a threshold.
+
+        Where the image does not look like the PSF, CLEAN diverges; then the threshold is doubled.
+        """
         from dsa110_assets.imaging import _kernels
 
         while True:
             rows, columns = np.nonzero(np.abs(image) > threshold)
             values, found = image[rows, columns], np.zeros(rows.size, dtype=np.float32)
-            if (
-                _kernels.clean_pixels(rows, columns, values, self._psf, np.float32(threshold), np.float32(_GAIN), _MOST_ITERATIONS, found)
-                >= 0
-            ):
+            iterations = _kernels.clean_pixels(
+                rows, columns, values, self._psf, np.float32(threshold), np.float32(_GAIN), _MOST_ITERATIONS, found
+            )
+            if iterations >= 0:
                 return rows[found != 0], columns[found != 0], found[found != 0].astype(np.float64)
             threshold *= 2
 
-    def _clusters(
+    def _group_components(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], components: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Group components within half a beam of a stronger one: centroid and sum of each group."""
+        """Group components within half a beam of a stronger one; return the centroid (y, x) and sum of each group."""
         order = np.argsort(-np.abs(components))
         rows, columns, components = rows[order].astype(float), columns[order].astype(float), components[order]
         free = np.ones(components.size, dtype=bool)

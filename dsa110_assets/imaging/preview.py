@@ -1,7 +1,4 @@
-"""Pictures of a tile image: a small one for the Dagster UI and a larger one for people.
-
-What does not belong here: measurements; a picture is never an input of anything.
-"""
+"""Pictures of a tile image: a small one for the Dagster UI and a larger one for people."""
 
 from __future__ import annotations
 
@@ -28,21 +25,23 @@ def write_previews(
     image: NDArray[np.float32],
     primary_beam: NDArray[np.float32],
     grid: ImageGrid,
+    *,
     beam: RestoringBeam,
     noise_jy_per_beam: float,
     sky: pd.DataFrame | None,
 ) -> tuple[Path, Path]:
-    """Write ``<name>-preview.png`` (at most `LIMIT_BYTES`) and ``<name>-preview-large.png``; returns both paths.
+    """Write ``<name>-preview.png`` (at most `LIMIT_BYTES`) and ``<name>-preview-large.png``; return both paths.
 
     Args:
-        directory: where to.
+        directory: directory for the files.
         name: observation.
         image: (N, N) Jy/beam, not corrected for the primary beam.
         primary_beam: (N, N).
-        grid: of the image.
-        beam: restoring beam, drawn (enlarged where it would be too small to be seen, then said so) in the lower left corner.
-        noise_jy_per_beam: sets the colours, -3 to +30 times it.
-        sky: catalogue (ra_deg, dec_deg, flux_jy) whose brightest sources are circled, or None.
+        grid: grid of the image.
+        beam: restoring beam, drawn in the lower left corner; if it would be too small to see, it is enlarged and the
+            title gives the factor.
+        noise_jy_per_beam: the colors span -3 to +30 times the noise.
+        sky: catalog (ra_deg, dec_deg, flux_jy); its brightest sources are circled. None for no circles.
     """
     small, large = directory / f"{name}-preview.png", directory / f"{name}-preview-large.png"
     drawing = (name, image, primary_beam, grid, beam, noise_jy_per_beam, sky)
@@ -53,7 +52,11 @@ def write_previews(
 
 
 def _shrink(image: NDArray[np.float32], pixels: int, threshold: float) -> NDArray[np.float32]:
-    """One pixel of each block: the brightest where that is above the threshold, so that point sources stay visible, else one of the noise as it is."""
+    """Reduce an image to one pixel of each block.
+
+    It is the brightest pixel if that is above the threshold, so that point sources stay visible, and otherwise the
+    middle one, so that noise keeps its distribution.
+    """
     block = max(1, image.shape[0] // pixels)
     n = image.shape[0] // block
     blocks = image[: n * block, : n * block].reshape(n, block, n, block)

@@ -1,9 +1,9 @@
-"""The effective primary beam of a tile image: what the flux of a point source is multiplied by.
+"""The effective primary beam of a tile image: the ratio of a point source's peak to its flux.
 
-It is the mean, over the visibilities with their imaging weights, of everything that the image's peak loses or gains: the
-Airy power beam at each integration's meridian point and each channel (pitfall 37), the spectrum of the source relative to the
-frequency at which fluxes are quoted, and the smearing by averaging in time and frequency. One beam at one frequency at the tile's
-centre is wrong by up to 20 % (drift) and by percents far out (band). What does not belong here: the Airy pattern itself (`common.instrument`).
+It is the mean, over the visibilities with their imaging weights, of everything that changes the peak in the image: the
+Airy power beam at each integration's meridian point and each channel (pitfall 37), the spectrum of the source relative
+to the frequency at which fluxes are quoted, and the smearing by averaging in time and frequency. A single beam at one
+frequency at the tile's center is wrong by up to 20 % (drift) and by percents far from the center (band).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _SMEARING_KNOTS = 13
 
 @dataclass(frozen=True)
 class BeamSampling:
-    """What the effective beam depends on, besides the direction.
+    """Inputs of the effective beam besides the direction.
 
-    ``frequency_hz``, ``frequency_weight``: (Ngroup,) frequencies and shares of the weight. ``time_weight``: (Ntimes, Ngroup). ``pointing_ra_rad``,
-    ``pointing_dec_rad``: (Ntimes,) ICRS meridian points.
+    ``frequency_hz``, ``frequency_weight``: frequencies and fractions of the weight, (Ngroup,). ``time_weight``:
+    (Ntimes, Ngroup). ``pointing_ra_rad``, ``pointing_dec_rad``: ICRS meridian points, (Ntimes,).
     """
 
     frequency_hz: NDArray[np.float64]
@@ -44,7 +44,7 @@ class BeamSampling:
 
 
 def beam_sampling(vis: Visibilities, weights: ImagingWeights) -> BeamSampling:
-    """Group the channels: within a sixteenth of the band the beam changes linearly to 1e-5."""
+    """Group the channels. Within a sixteenth of the band, the beam is linear in frequency to 1e-5."""
     frequencies, shares, times = [], [], []
     for channels in np.array_split(np.arange(vis.frequency_hz.size), min(_FREQUENCY_GROUPS, vis.frequency_hz.size)):
         weight = weights.time_channel[:, channels]
@@ -69,7 +69,10 @@ def effective_beam(
     reference_frequency_hz: float,
     spectral_index: float | NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Response to sources of the given spectral index (of each, or of all) relative to its flux at the reference frequency, without smearing; shape of ``ra_rad``."""
+    """Response to sources relative to their flux at the reference frequency, without smearing; shape of ``ra_rad``.
+
+    ``spectral_index``: one for all sources, or one for each.
+    """
     total = np.zeros(np.shape(ra_rad))
     for group, (frequency, share) in enumerate(zip(sampling.frequency_hz, sampling.frequency_weight, strict=True)):
         beam = drift_averaged_power_beam(
@@ -82,17 +85,19 @@ def effective_beam(
 def smearing_loss(
     vis: Visibilities, weights: ImagingWeights, ra_rad: NDArray[np.float64], dec_rad: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Peak of a point source relative to one without averaging in time and frequency (`common.smearing.image_response`), from a sample of the visibilities.
+    """Peak of a point source relative to one without averaging in time and frequency, from a sample of visibilities.
+
+    See `common.smearing.image_response`.
 
     Args:
         vis, weights: the visibilities and their imaging weights.
         ra_rad, dec_rad: ICRS directions, shape (Npos,).
 
     Returns:
-        Relative peak, shape (Npos,), 1 where nothing is lost.
+        Relative peak, shape (Npos,); 1 if nothing is lost.
     """
     cumulative = np.cumsum(weights.weight.sum(axis=1, dtype=np.float64))
-    n_sample = min(_SMEARING_ROWS, cumulative.size)  # systematic sampling: each row in proportion to its weight
+    n_sample = min(_SMEARING_ROWS, cumulative.size)  # systematic sampling: rows in proportion to their weight
     rows = np.searchsorted(cumulative, (np.arange(n_sample) + 0.5) / n_sample * cumulative[-1])
     ra0, dec0 = np.radians(vis.pointing.phase_ra_deg), np.radians(vis.pointing.phase_dec_deg)
     pointing_lmn = direction_cosines(np.radians(vis.pointing.ra_deg), np.radians(vis.pointing.dec_deg), ra0, dec0, by_products=True)
@@ -108,17 +113,17 @@ def smearing_loss(
 
 
 def primary_beam_image(vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions) -> NDArray[np.float32]:
-    """Effective primary beam on the image's pixels, shape (N, N): computed on a coarse grid and interpolated by a bicubic spline."""
+    """Effective primary beam on the pixels of the image, shape (N, N), by a bicubic spline on a coarse grid."""
     n_knots = max(9, int(np.ceil(grid.size * grid.cell_rad / _KNOT_SPACING_RAD)) + 1)
     knots = np.linspace(0.0, grid.size - 1.0, n_knots)
     rows, columns = np.meshgrid(knots, knots, indexing="ij")
     ra, dec = grid.sky_of(rows, columns)
     coarse = effective_beam(beam_sampling(vis, weights), ra, dec, options.reference_frequency_hz, options.spectral_index)
     if options.correct_smearing:
-        few = np.linspace(0.0, grid.size - 1.0, _SMEARING_KNOTS)
-        few_rows, few_columns = np.meshgrid(few, few, indexing="ij")
-        few_ra, few_dec = grid.sky_of(few_rows.ravel(), few_columns.ravel())
-        loss = smearing_loss(vis, weights, few_ra, few_dec).reshape(few_rows.shape)
-        coarse *= RectBivariateSpline(few, few, loss)(knots, knots)
+        loss_knots = np.linspace(0.0, grid.size - 1.0, _SMEARING_KNOTS)
+        loss_rows, loss_columns = np.meshgrid(loss_knots, loss_knots, indexing="ij")
+        loss_ra, loss_dec = grid.sky_of(loss_rows.ravel(), loss_columns.ravel())
+        loss = smearing_loss(vis, weights, loss_ra, loss_dec).reshape(loss_rows.shape)
+        coarse *= RectBivariateSpline(loss_knots, loss_knots, loss)(knots, knots)
     pixels = np.arange(grid.size, dtype=np.float64)
     return RectBivariateSpline(knots, knots, coarse)(pixels, pixels).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Restoring: fitting a Gaussian beam to the main lobe of the PSF, and convolving a model with it."""
+"""Restoring: fit a Gaussian beam to the main lobe of the PSF, and convolve a model with it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SAMPLES_PER_FWHM = 8.0
 
 
 def fit_beam(psf: NDArray[np.float32], cell_arcsec: float) -> RestoringBeam:
-    """Fit an elliptical Gaussian of peak 1 at the centre to the main lobe of a PSF, down to 35 % of its peak (CASA's level).
+    """Fit an elliptical Gaussian of peak 1 to the main lobe of a PSF, down to 35 % of its peak (CASA's level).
 
-    A lobe of few pixels is interpolated (quintic spline; the PSF is band-limited) until its FWHM has 8 samples.
+    A lobe of few pixels is interpolated until its FWHM has 8 samples (quintic spline; the PSF is band-limited).
 
     Args:
         psf: (N, N), y north, x west, peak 1 at [N/2, N/2].
@@ -25,16 +25,16 @@ def fit_beam(psf: NDArray[np.float32], cell_arcsec: float) -> RestoringBeam:
     Raises:
         ImagingError: the PSF has no main lobe that a Gaussian fits.
     """
-    centre = psf.shape[0] // 2
-    if not np.isfinite(psf[centre, centre]) or psf[centre, centre] <= 0:
-        raise ImagingError("PSF", "no positive peak at the centre", "look at the weights of the visibilities")
-    # the equivalent width of the lobe sets the cut-out and the oversampling
-    lobe = _connected(psf > 0.5 * psf[centre, centre])
-    area = float((lobe == lobe[centre, centre]).sum())
+    center = psf.shape[0] // 2
+    if not np.isfinite(psf[center, center]) or psf[center, center] <= 0:
+        raise ImagingError("PSF", "no positive peak at the center", "look at the weights of the visibilities")
+    # the equivalent width of the lobe sets the cutout and the oversampling
+    lobe = _connected(psf > 0.5 * psf[center, center])
+    area = float((lobe == lobe[center, center]).sum())
     fwhm_px = max(2 * np.sqrt(area / np.pi), 1.0)
     oversampling = max(1, int(np.ceil(_SAMPLES_PER_FWHM / fwhm_px)))
-    half = int(min(centre - 1, max(8, np.ceil(6 * fwhm_px))))
-    cut = psf[centre - half : centre + half + 1, centre - half : centre + half + 1].astype(np.float64) / float(psf[centre, centre])
+    half = int(min(center - 1, max(8, np.ceil(6 * fwhm_px))))
+    cut = psf[center - half : center + half + 1, center - half : center + half + 1].astype(np.float64) / float(psf[center, center])
     axis = np.arange(-half * oversampling, half * oversampling + 1) / oversampling
     if oversampling > 1:
         rows, columns = np.meshgrid(axis + half, axis + half, indexing="ij")
@@ -61,9 +61,9 @@ def fit_beam(psf: NDArray[np.float32], cell_arcsec: float) -> RestoringBeam:
 
 
 def convolve_with_beam(model: NDArray[np.float32], beam: RestoringBeam, cell_arcsec: float, n_threads: int) -> NDArray[np.float32]:
-    """Convolve a model (Jy per pixel, shape (N, N)) with the restoring beam of peak 1: Jy/beam.
+    """Convolve a model (Jy/pixel, shape (N, N)) with the restoring beam of peak 1; Jy/beam.
 
-    The Gaussian is multiplied in the Fourier plane, where it is known exactly; the image is padded by zeros so that nothing wraps around.
+    The multiplication is in the Fourier plane, where the Gaussian is known exactly. Zero padding prevents wrap-around.
     """
     size = model.shape[0]
     if not model.any():
@@ -73,7 +73,7 @@ def convolve_with_beam(model: NDArray[np.float32], beam: RestoringBeam, cell_arc
     v = fft.fftfreq(padded)[:, None].astype(np.float32)
     u = fft.rfftfreq(padded)[None, :].astype(np.float32)
     pa = np.radians(beam.pa_deg)
-    # the axes of the array are y (north) and x (west): east is -x
+    # the axes of the array are y (north) and x (west), so east is -x
     along = v * np.cos(pa) - u * np.sin(pa)
     across = v * np.sin(pa) + u * np.cos(pa)
     sigma_major = beam.major_arcsec / cell_arcsec / FWHM_PER_SIGMA
@@ -85,7 +85,7 @@ def convolve_with_beam(model: NDArray[np.float32], beam: RestoringBeam, cell_arc
 
 
 def _connected(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Number of the connected region of each pixel, 0 outside all."""
+    """Number of the connected region of each pixel; 0 outside all regions."""
     labels = np.empty(mask.shape, dtype=np.int32)
     ndimage.label(mask, output=labels)
     return labels

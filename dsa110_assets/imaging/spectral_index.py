@@ -1,6 +1,6 @@
 """Spectral indices from the channels of a joined deconvolution.
 
-The model is ``S(nu) = S0 (nu/nu0)**alpha``. Belongs here: fitting it. Does not belong here: making the channel images (`channels`).
+The model is ``S(nu) = S0 (nu/nu0)**alpha``.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_SNR = 20.0
-"""Where the image of the whole band has less, no index is fitted: over this band its error would exceed 1."""
+"""Lowest signal-to-noise ratio in the image of the whole band for an index. Below it, the error would exceed 1."""
 LARGEST_ERROR = 0.5
-"""Indices with larger errors are not given."""
+"""Largest error of an index that is published."""
 _ITERATIONS = 12
 _STEEPEST = 10.0
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """``flux_jy`` at the reference frequency, ``alpha`` and its statistical error; shape (Npos,), NaN where the fit has no solution."""
+    """Fitted power laws, arrays of shape (Npos,); NaN where the fit has no solution.
+
+    ``flux_jy``: at the reference frequency. ``alpha``, ``alpha_error``: spectral index and its statistical error.
+    """
 
     flux_jy: NDArray[np.float64]
     alpha: NDArray[np.float64]
@@ -30,18 +33,21 @@ class PowerLaw:
 def fit_power_law(
     flux_jy: NDArray[np.float64], error_jy: NDArray[np.float64], frequency_hz: NDArray[np.float64], reference_hz: float
 ) -> PowerLaw:
-    """Least-squares fit of a power law to fluxes, not to their logarithms (whose mean is biased by -1/(2 snr^2)).
+    """Fit a power law to fluxes by least squares.
 
-    Minimises ``chi2 = sum_c w_c (S_c - S0 x_c**alpha)**2``, ``w = 1/sigma**2``, ``x = nu/nu0``, by Gauss-Newton steps (Press et al. 2007, Numerical Recipes,
-    section 15.5); the covariance is the inverse of the normal matrix of ``J = (x**alpha, S0 x**alpha ln x)``, so that with ``a = sum w x**(2 alpha)``,
-    ``b = sum w x**(2 alpha) ln x``, ``c = sum w x**(2 alpha) ln(x)**2``:
+    The fit uses fluxes, not their logarithms, because the mean of the logarithm is biased by -1/(2 snr^2). It minimizes
+    ``chi2 = sum_c w_c (S_c - S0 x_c**alpha)**2``, ``w = 1/sigma**2``, ``x = nu/nu0``, by Gauss-Newton steps (Press et
+    al. 2007, Numerical Recipes, section 15.5). The covariance is the inverse of the normal matrix of
+    ``J = (x**alpha, S0 x**alpha ln x)``. With ``a = sum w x**(2 alpha)``, ``b = sum w x**(2 alpha) ln x`` and
+    ``c = sum w x**(2 alpha) ln(x)**2``:
 
         sigma_alpha**2 = a / (S0**2 (a c - b**2))
 
-    For two channels this is the known ``sqrt((sigma_1/S_1)**2 + (sigma_2/S_2)**2) / abs(ln(nu_1/nu_2))``, with the fitted fluxes.
+    For two channels this equals ``sqrt((sigma_1/S_1)**2 + (sigma_2/S_2)**2) / abs(ln(nu_1/nu_2))``, with the fitted
+    fluxes.
 
     Args:
-        flux_jy, error_jy: (Nchannel, Npos); channels with a flux or an error that is not finite do not count.
+        flux_jy, error_jy: (Nchannel, Npos); channels where either is not finite are ignored.
         frequency_hz: (Nchannel,).
         reference_hz: ``nu0``.
     """

@@ -1,7 +1,7 @@
-"""Imaging engine ``wproject``: CASA's tclean with w-projection, in a child process; the reference that the others are compared with.
+"""Imaging engine ``wproject``: CASA's tclean with w-projection, in a child process. It is the reference for the others.
 
-casatools may crash or leak and does not stop when told to; a child process with a wall-clock limit contains all of it. Run as a module, this file is that child.
-What does not belong here: any other CASA task.
+casatools may crash or leak, and ignores requests to stop. A child process with a wall-clock limit contains all that.
+Run as a module, this file is the child.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
 
     Args:
         ms: calibrated Measurement Set; only read.
-        options: see there.
-        mask: (N, N) where to search, None everywhere.
+        options: options of the image.
+        mask: (N, N), where to search; None for everywhere.
 
     Raises:
         ChildFailedError: the child died or ran out of time.
@@ -80,7 +80,7 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
 
 
 def _child(scratch: Path) -> None:
-    """Run tclean as ``job.json`` says: dirty image, search inside the mask, deeper cleaning at the components."""
+    """Run tclean according to ``job.json``: dirty image, search inside the mask, deeper cleaning at the components."""
     from casatasks import tclean
 
     job = json.loads((scratch / "job.json").read_text())
@@ -148,7 +148,7 @@ def _save(scratch: Path, base: str, name: str) -> None:
 
 
 def _set_mask(base: str, mask: NDArray[np.bool_]) -> None:
-    """Write the mask as an image like the residual, and take away tclean's own from the step before."""
+    """Write the mask as an image like the residual, and delete tclean's masks from the previous step."""
     import shutil
 
     from casatools import image as image_tool

@@ -1,7 +1,7 @@
-"""One call from a calibrated Measurement Set to the images of a tile.
+"""Make the images of a tile from a calibrated Measurement Set.
 
-Reads, weights, hands over to an engine, measures, writes. What does not belong here: how an engine works, verdicts about the result (`quality.image`), the
-registration of products.
+`image_tile` reads and weights the data, runs an engine, measures the images and writes them. Verdicts about the result
+are in `quality.image`.
 """
 
 from __future__ import annotations
@@ -32,21 +32,24 @@ from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import on_image
 from dsa110_assets.imaging.preview import write_previews
 from dsa110_assets.imaging.primary_beam import primary_beam_image
-from dsa110_assets.imaging.selfcal import Attempt, FluxReference, SelfcalReport
+from dsa110_assets.imaging.selfcal import FluxReference, SelfcalImage, SelfcalReport
 from dsa110_assets.imaging.visibilities import AntennaGains, Visibilities, read_visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights, imaging_weights
 
 
 @dataclass(frozen=True)
 class ImageReport:
-    """What was made and measured.
+    """Files and measurements of a tile image.
 
-    ``images``: suffix -> FITS file. ``preview``, ``preview_large``: PNG files. ``noise_jy_per_beam``: robust rms of the residual inside the beam, not corrected
-    for it. ``thermal_jy_per_beam``: prediction. ``peak_jy_per_beam``: largest pixel of the restored image inside the beam. ``model_flux_jy``: sum of the model.
-    ``effective_frequency_hz``: weighted mean frequency. ``used_fraction``: share of samples used. ``visibilities``: Stokes I visibilities imaged.
-    ``beyond_cell``: visibilities dropped because the pixels are too coarse. ``mask_sources``: catalogue sources in the mask. ``pb_centre``: effective beam at the
-    phase centre. ``channels``: those of the band that were imaged for themselves; none by default. ``spectra``: of the brightest sources, from these.
-    ``selfcal``: what self-calibration did, None when it was not asked for. ``seconds``: duration of each step.
+    ``images``: FITS files by suffix. ``preview``, ``preview_large``: PNG files. ``noise_jy_per_beam``: robust noise of
+    the residual inside the primary beam, not corrected for it. ``thermal_jy_per_beam``: predicted noise.
+    ``peak_jy_per_beam``: largest pixel of the restored image inside the primary beam. ``model_flux_jy``: sum of the
+    model. ``effective_frequency_hz``: weighted mean frequency. ``used_fraction``: fraction of samples used.
+    ``visibilities``: number of Stokes I visibilities imaged. ``beyond_cell``: number of visibilities dropped because
+    the pixels are too coarse. ``mask_sources``: number of catalog sources in the mask. ``pb_centre``: effective beam at
+    the phase center. ``channels``: channels that were imaged separately; none by default. ``spectra``: spectra of the
+    brightest sources, from these channels. ``selfcal``: result of self-calibration, None if it was not requested.
+    ``seconds``: duration of each step.
     """
 
     images: dict[str, Path]
@@ -93,25 +96,28 @@ def image_tile(
     user_mask: Path | None = None,
     provenance: Mapping[str, str],
 ) -> ImageReport:
-    """Image a calibrated tile: `products.IMAGE_SUFFIXES` as FITS files, and previews; with ``options.channels`` above 1 also those of `channel_files`.
+    """Image a calibrated tile: write FITS files (`products.IMAGE_SUFFIXES`) and previews.
 
-    A point source of apparent flux S peaks at S Jy/beam in ``image``. ``pb`` is the response of that peak to the source's flux at the reference
-    frequency (`primary_beam`), ``image-pb`` = image / pb where pb is at least 20 %, NaN elsewhere, ``weight`` = pb^2 / rms^2 with the local rms, 0 elsewhere,
-    ``noise`` = rms / pb, that of ``image-pb``, NaN elsewhere.
+    With ``options.channels`` above 1, also write the files of `channel_files`.
+
+    A point source of apparent flux S peaks at S Jy/beam in ``image``. ``pb`` is the ratio of that peak to the source's
+    flux at the reference frequency (`primary_beam`). Where pb is at least 20 %, ``image-pb`` = image / pb, ``weight`` =
+    pb^2 / rms^2 with the local noise rms, and ``noise`` = rms / pb is the noise of ``image-pb``. Elsewhere ``weight``
+    is 0, and ``image-pb`` and ``noise`` are NaN.
 
     Args:
         ms: calibrated Measurement Set.
         out_dir: existing directory for the products.
         name: observation, first part of the file names.
-        options: see there.
-        mask_sky: catalogue (``ra_deg``, ``dec_deg``, ``flux_jy``) around which to clean first; None searches everywhere. Its bright sources around the
-            image are taken out of the data as well, so give it with a margin.
-        user_mask: FITS image on the same pixels; cleaning is searched where it is not 0, instead of around the catalogue.
-        provenance: written into the headers; see `fits_images.ImageMetadata`.
+        options: options of the image.
+        mask_sky: catalog (``ra_deg``, ``dec_deg``, ``flux_jy``) around which to clean first; None searches everywhere.
+            Its bright sources outside the image are also subtracted from the data, so include a margin.
+        user_mask: FITS image with the same pixels; clean where it is not 0 instead of around the catalog.
+        provenance: facts for the headers; see `fits_images.ImageMetadata`.
 
     Raises:
-        MeasurementSetError: not calibrated.
-        ImagingError: all flagged, or no usable PSF; or the engine is not available.
+        MeasurementSetError: the Measurement Set is not calibrated.
+        ImagingError: all data are flagged, there is no usable PSF, or the engine is not available.
         ChildFailedError: an engine that runs as a child process failed or ran out of time.
     """
     clock = _Clock()
@@ -122,31 +128,35 @@ def image_tile(
     clock.lap("weight")
     pb = primary_beam_image(vis, weights, grid, options)
     clock.lap("primary_beam")
-    sky = _inside(mask_sky, grid) if mask_sky is not None else None
+    sky = _sources_in_image(mask_sky, grid) if mask_sky is not None else None
     mask: NDArray[np.bool_] | None = None
     if options.use_mask and sky is not None and len(sky):
         mask = circle_mask(grid, sky["ra_deg"].to_numpy(), sky["dec_deg"].to_numpy(), options.mask_radius_arcsec)
     if user_mask is not None:
         mask = read_mask(user_mask, grid)
     strict = user_mask is not None
-    alone = replace(options, channels=1) if options.selfcal_rounds else options  # channels follow with the best gains
-    parts = split_band(vis, weights, alone.channels) if alone.channels > 1 else ()
-    images = _run_engine(ms, vis, weights, parts, grid, alone, mask, mask_sky, strict_mask=strict)
+    # with self-calibration, the channels follow with the best gains
+    first_options = replace(options, channels=1) if options.selfcal_rounds else options
+    parts = split_band(vis, weights, first_options.channels) if first_options.channels > 1 else ()
+    images = _run_engine(ms, vis, weights, grid, first_options, parts=parts, mask=mask, sky=mask_sky, strict_mask=strict)
     clock.lap("engine")
     selfcal_report: SelfcalReport | None = None
     if options.selfcal_rounds:
-        best, selfcal_report = _self_calibrated(ms, Attempt(vis, weights, pb, images), grid, alone, mask, mask_sky, sky, strict_mask=strict)
+        first = SelfcalImage(vis, weights, pb, images)
+        best, selfcal_report = _self_calibrate(ms, first, grid, first_options, mask=mask, mask_sky=mask_sky, sky=sky, strict_mask=strict)
         vis, weights, pb, images = best.vis, best.weights, best.primary_beam, best.images
-        provenance = {**provenance, "DSASELF": selfcal_report.keyword, "self-calibration": selfcal_report.words}
+        provenance = {**provenance, "DSASELF": selfcal_report.header_value, "self-calibration": selfcal_report.summary}
         clock.lap("self_calibration")
         if options.channels > 1:
             parts = split_band(vis, weights, options.channels)
-            images = _run_engine(ms, vis, weights, parts, grid, options, mask, mask_sky, strict_mask=strict)
+            images = _run_engine(ms, vis, weights, grid, options, parts=parts, mask=mask, sky=mask_sky, strict_mask=strict)
             clock.lap("channels_engine")
     inside = pb >= BEAM_CUTOFF
     noise = robust_sigma(images.residual[inside])
     if not np.isfinite(noise) or noise <= 0:
-        raise ImagingError(ms, f"the residual's noise is {noise}", "look at the calibrated visibilities: they carry no signal and no noise")
+        raise ImagingError(
+            ms, f"the noise of the residual is {noise}", "look at the calibrated visibilities: they have no signal and no noise"
+        )
     rms = local_rms_map(images.residual, images.beam.major_arcsec / options.cell_arcsec)
     covered = inside & (rms > 0)
     planes: dict[str, NDArray[np.float32]] = {
@@ -161,7 +171,7 @@ def image_tile(
         "noise": np.where(covered, rms / np.where(covered, pb, np.float32(1)), np.float32(np.nan)),
     }
     clock.lap("measure")
-    meta = _metadata(ms, vis, weights, grid, options, images, noise, name, provenance)
+    meta = _metadata(ms, vis, weights, grid, options, images=images, noise=noise, name=name, provenance=provenance)
     paths = {suffix: products.image_path(out_dir, name, suffix) for suffix in products.IMAGE_SUFFIXES}
     for suffix, path in paths.items():
         write_image(path, planes[suffix], meta, suffix)
@@ -169,10 +179,12 @@ def image_tile(
     channel_reports: tuple[ChannelReport, ...] = ()
     spectra: tuple[SourceSpectrum, ...] = ()
     if parts:
-        files, channel_reports, spectra = write_channels(out_dir, name, parts, images, grid, options, meta, pb, rms)
+        files, channel_reports, spectra = write_channels(
+            out_dir, name, parts=parts, images=images, grid=grid, options=options, meta=meta, pb=pb, rms=rms
+        )
         paths |= files
         clock.lap("channels")
-    preview, large = write_previews(out_dir, name, images.restored, pb, grid, images.beam, noise, sky)
+    preview, large = write_previews(out_dir, name, images.restored, pb, grid, beam=images.beam, noise_jy_per_beam=noise, sky=sky)
     clock.lap("preview")
     return ImageReport(
         images=paths,
@@ -209,12 +221,12 @@ def _run_engine(
     ms: Path,
     vis: Visibilities,
     weights: ImagingWeights,
-    parts: Sequence[BandChannel],
     grid: ImageGrid,
     options: ImagingOptions,
+    *,
+    parts: Sequence[BandChannel],
     mask: NDArray[np.bool_] | None,
     sky: pd.DataFrame | None,
-    *,
     strict_mask: bool,
 ) -> EngineImages:
     if options.engine == "wgridder" and parts:
@@ -226,43 +238,51 @@ def _run_engine(
     return wsclean.run(ms, options, mask)
 
 
-def _inside(sky: pd.DataFrame, grid: ImageGrid) -> pd.DataFrame:
-    """Rows of a catalogue that lie in the image."""
+def _sources_in_image(sky: pd.DataFrame, grid: ImageGrid) -> pd.DataFrame:
+    """Rows of a catalog that are in the image."""
     y, x = grid.pixel_of(np.radians(sky["ra_deg"].to_numpy(dtype=float)), np.radians(sky["dec_deg"].to_numpy(dtype=float)))
     with np.errstate(invalid="ignore"):
         return sky.loc[(y >= 0) & (x >= 0) & (y <= grid.size - 1) & (x <= grid.size - 1)]
 
 
-def _self_calibrated(
+def _self_calibrate(
     ms: Path,
-    first: Attempt,
+    first: SelfcalImage,
     grid: ImageGrid,
     options: ImagingOptions,
+    *,
     mask: NDArray[np.bool_] | None,
     mask_sky: pd.DataFrame | None,
     sky: pd.DataFrame | None,
-    *,
     strict_mask: bool,
-) -> tuple[Attempt, SelfcalReport]:
-    """The best image of self-calibration, and what it did; ``sky``: the part of ``mask_sky`` in the image."""
+) -> tuple[SelfcalImage, SelfcalReport]:
+    """Run self-calibration; return its best image and its report. ``sky``: the part of ``mask_sky`` in the image."""
 
-    def image_with(gains: AntennaGains) -> Attempt:
+    def image_with(gains: AntennaGains) -> SelfcalImage:
         vis = read_visibilities(ms, gains)
         weights = imaging_weights(vis, options)
-        images = _run_engine(ms, vis, weights, (), grid, options, mask, mask_sky, strict_mask=strict_mask)
-        return Attempt(vis, weights, primary_beam_image(vis, weights, grid, options), images)
+        images = _run_engine(ms, vis, weights, grid, options, parts=(), mask=mask, sky=mask_sky, strict_mask=strict_mask)
+        return SelfcalImage(vis, weights, primary_beam_image(vis, weights, grid, options), images)
 
-    def predict(attempt: Attempt) -> NDArray[np.complex64]:
-        return wgridder.predict(attempt.vis, attempt.weights, grid, options, attempt.images)
+    def predict(image: SelfcalImage) -> NDArray[np.complex64]:
+        return wgridder.predict(image.vis, image.weights, grid, options, image.images)
 
     reference = _flux_reference(sky, first.images, first.primary_beam, grid, first.weights.thermal_jy_per_beam)
-    return selfcal.self_calibrate(ms, first, options.selfcal_rounds, options.selfcal_integrations, reference, predict, image_with)
+    return selfcal.self_calibrate(
+        ms,
+        first,
+        n_rounds=options.selfcal_rounds,
+        integrations=options.selfcal_integrations,
+        reference=reference,
+        predict=predict,
+        image_with=image_with,
+    )
 
 
 def _flux_reference(
     sky: pd.DataFrame | None, images: EngineImages, pb: NDArray[np.float32], grid: ImageGrid, noise_jy: float
 ) -> FluxReference:
-    """Bright sources inside the primary beam: the catalogue's, or those that were found."""
+    """Bright sources inside the primary beam, from the catalog or else from the image."""
     if sky is not None and len(sky):
         y, x = grid.pixel_of(np.radians(sky["ra_deg"].to_numpy(dtype=float)), np.radians(sky["dec_deg"].to_numpy(dtype=float)))
         response = pb[np.round(y).astype(int), np.round(x).astype(int)]
@@ -281,14 +301,15 @@ def _metadata(
     weights: ImagingWeights,
     grid: ImageGrid,
     options: ImagingOptions,
+    *,
     images: EngineImages,
     noise: float,
     name: str,
     provenance: Mapping[str, str],
 ) -> ImageMetadata:
     facts = {
-        "weighting": options.weighting_words,
-        "calibration": ", ".join(str(t) for t in _caltables(vis)),
+        "weighting": options.weighting_description,
+        "calibration": ", ".join(str(table) for table in _calibration_tables(vis)),
         "used fraction of the samples": f"{vis.used_fraction:.4f}",
     }
     return ImageMetadata(
@@ -309,13 +330,13 @@ def _metadata(
     )
 
 
-def _caltables(vis: Visibilities) -> list[object]:
+def _calibration_tables(vis: Visibilities) -> list[object]:
     tables = vis.calibration.get("caltables")
     return list(tables) if isinstance(tables, list) else []
 
 
 class _Clock:
-    """Durations of consecutive steps."""
+    """Stopwatch for consecutive steps."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()

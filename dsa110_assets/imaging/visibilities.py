@@ -1,7 +1,7 @@
-"""Reading a calibrated Measurement Set as Stokes I visibilities.
+"""Reading of a calibrated Measurement Set as Stokes I visibilities.
 
 The sign convention of the files is CASA's: UVW points from antenna 2 to antenna 1, and a source of flux S at direction
-cosines (l, m) has ``V = S exp(+2 pi i f/c (u l + v m + w (n - 1)))``. What does not belong here: weighting, gridding.
+cosines (l, m) has ``V = S exp(+2 pi i f/c (u l + v m + w (n - 1)))``.
 """
 
 from __future__ import annotations
@@ -14,20 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.common.directions import TilePointing
-from dsa110_assets.common.measurement_sets import open_table, read_channels, read_tile_pointing, require_calibrated, row_blocks
+from dsa110_assets.common.measurement_sets import (
+    SECONDS_PER_DAY,
+    open_table,
+    read_channels,
+    read_tile_pointing,
+    require_calibrated,
+    row_blocks,
+)
 from dsa110_assets.errors import ImagingError
 
 _BLOCK_BYTES = 200_000_000
 _VISIBILITY_BYTES = 13
-"""DATA, WEIGHT_SPECTRUM and FLAG of one visibility."""
+"""Size of DATA, WEIGHT_SPECTRUM and FLAG of one visibility."""
 _XX_YY = [9, 12]
 
 
 @dataclass(frozen=True)
 class AntennaGains:
-    """Gains to take out of the data: ``V = g_1 conj(g_2) V_true`` with the antennas of a row in the order of the Measurement Set.
+    """Gains to remove from the data: ``V = g_1 conj(g_2) V_true``, with the antennas of a row in their order.
 
-    ``gain``: (Nintervals, Nants, 2 polarizations) complex64, the same in all channels. ``interval_of_time``: interval of each integration, (Ntimes,) int32.
+    ``gain``: (Nintervals, Nants, 2 polarizations) complex64, the same in all channels. ``interval_of_time``: interval
+    of each integration, (Ntimes,) int32.
     """
 
     gain: NDArray[np.complex64]
@@ -38,11 +46,12 @@ class AntennaGains:
 class Visibilities:
     """Stokes I visibilities of one tile.
 
-    ``uvw_m``: (nrow, 3) metres, antenna 2 to antenna 1. ``frequency_hz``: (nchan,) ascending. ``channel_width_hz``: of each
-    channel. ``vis_jy``: (nrow, nchan) complex64. ``weight``: (nrow, nchan) float32, 1/Jy^2, so that 1/sqrt(weight) is the noise of real and imaginary part;
-    0 where there are no data. ``time_index``: (nrow,) integration of each row, an index into ``pointing``. ``integration_s``: length of an integration. ``used_fraction``:
-    share of the samples of the Measurement Set that are used. ``calibration``: what the calibration recorded about itself. ``ms_row``, ``antenna1``, ``antenna2``:
-    row of the Measurement Set and its antennas, (nrow,) ascending.
+    ``uvw_m``: (nrow, 3) meters, antenna 2 to antenna 1. ``frequency_hz``: (nchan,) ascending. ``channel_width_hz``:
+    (nchan,). ``vis_jy``: (nrow, nchan) complex64. ``weight``: (nrow, nchan) float32, 1/Jy^2; 1/sqrt(weight) is the
+    noise of the real part and of the imaginary part; 0 without data. ``time_index``: integration of each row, an index
+    into ``pointing``, (nrow,). ``integration_s``: length of an integration. ``used_fraction``: fraction of the samples
+    of the Measurement Set that are used. ``calibration``: what the calibration recorded. ``ms_row``: row in the
+    Measurement Set, (nrow,) ascending. ``antenna1``, ``antenna2``: antennas, (nrow,).
     """
 
     uvw_m: NDArray[np.float64]
@@ -62,19 +71,19 @@ class Visibilities:
     @property
     def start_mjd(self) -> float:
         """UTC MJD of the beginning of the first integration."""
-        return float(self.pointing.time_mjd.min()) - 0.5 * self.integration_s / 86400.0
+        return float(self.pointing.time_mjd.min()) - 0.5 * self.integration_s / SECONDS_PER_DAY
 
     @property
     def end_mjd(self) -> float:
         """UTC MJD of the end of the last integration."""
-        return float(self.pointing.time_mjd.max()) + 0.5 * self.integration_s / 86400.0
+        return float(self.pointing.time_mjd.max()) + 0.5 * self.integration_s / SECONDS_PER_DAY
 
 
 def blocks_of_rows(ms: Path, n_chan: int) -> Iterator[tuple[int, NDArray[np.complex64], NDArray[np.bool_], NDArray[np.float32]]]:
-    """First row, DATA, FLAG and WEIGHT_SPECTRUM (rows, nchan, 2) of consecutive blocks of a Measurement Set.
+    """Read consecutive blocks of a Measurement Set: first row, then DATA, FLAG and WEIGHT_SPECTRUM (rows, nchan, 2).
 
     Raises:
-        ImagingError: DATA has another shape than `calibration` writes.
+        ImagingError: DATA does not have the shape that `calibration` writes.
     """
     with open_table(ms) as main:
         for start, count in row_blocks(main.nrows(), n_chan, bytes_per_visibility=_VISIBILITY_BYTES, bytes_per_block=_BLOCK_BYTES):
@@ -85,11 +94,12 @@ def blocks_of_rows(ms: Path, n_chan: int) -> Iterator[tuple[int, NDArray[np.comp
 
 
 def read_visibilities(ms: Path, gains: AntennaGains | None = None) -> Visibilities:
-    """Read a calibrated Measurement Set block by block, with ``gains`` taken out; rows without any usable sample are dropped.
+    """Read a calibrated Measurement Set block by block, remove ``gains``, and drop rows without usable samples.
 
     Raises:
-        MeasurementSetError: the set is missing, or was not calibrated by this platform (pitfall 13: nothing falls back to raw data).
-        ImagingError: it has another layout than `calibration` writes, or no unflagged sample.
+        MeasurementSetError: the Measurement Set is missing, or this platform did not calibrate it (pitfall 13: raw data
+            are never used instead).
+        ImagingError: its layout is not that which `calibration` writes, or all samples are flagged.
     """
     from dsa110_assets.imaging import _kernels
 
@@ -100,7 +110,7 @@ def read_visibilities(ms: Path, gains: AntennaGains | None = None) -> Visibiliti
         frequency_hz, channel_width_hz = read_spectral_setup(ms)
         pointing = read_tile_pointing(ms)
         antenna1, antenna2 = (np.asarray(main.getcol(name), dtype=np.int32) for name in ("ANTENNA1", "ANTENNA2"))
-        time_mjd = np.asarray(main.getcol("TIME"), dtype=np.float64) / 86400.0
+        time_mjd = np.asarray(main.getcol("TIME"), dtype=np.float64) / SECONDS_PER_DAY
         flag_row = np.asarray(main.getcol("FLAG_ROW"), dtype=bool)
         integration_s = float(np.median(main.getcol("EXPOSURE"))) if main.nrows() else 0.0
         uvw_m = np.asarray(main.getcol("UVW"), dtype=np.float64)
@@ -115,18 +125,18 @@ def read_visibilities(ms: Path, gains: AntennaGains | None = None) -> Visibiliti
         rows, block = slice(start, start + count), slice(filled, filled + count)
         if gains is not None:
             interval = gains.interval_of_time[time_index[rows]]
-            _kernels.take_out_gains(data, spectrum, antenna1[rows], antenna2[rows], interval, gains.gain)
+            _kernels.remove_gains(data, spectrum, antenna1[rows], antenna2[rows], interval, gains.gain)
         used += _kernels.stokes_i(data, flag, spectrum, vis[block], weight[block])
         good = (antenna1[rows] != antenna2[rows]) & ~flag_row[rows] & (weight[block] > 0).any(axis=1)
         n_good = int(good.sum())
-        if n_good < count:  # close the gaps in place: the arrays never exist twice
+        if n_good < count:  # close the gaps in place, to keep only one copy of the arrays
             vis[filled : filled + n_good] = vis[block][good]
             weight[filled : filled + n_good] = weight[block][good]
         keep[rows] = good
         filled += n_good
     if filled == 0:
         raise ImagingError(
-            ms, "every visibility is flagged", "look at the flags of the measurement set and the calibration tables of this tile"
+            ms, "every visibility is flagged", "look at the flags of the Measurement Set and the calibration tables of this tile"
         )
     return Visibilities(
         uvw_m=uvw_m if filled == n_row else uvw_m[keep],
@@ -146,7 +156,11 @@ def read_visibilities(ms: Path, gains: AntennaGains | None = None) -> Visibiliti
 
 
 def read_spectral_setup(ms: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Channel centres (ascending) and widths of the one spectral window, Hz, (nchan,) each."""
+    """Read the centers (ascending) and widths of the channels, Hz, (nchan,) each.
+
+    Raises:
+        ImagingError: the channels are not evenly spaced and ascending, or the polarizations are not XX and YY.
+    """
     frequency_hz, width_hz = read_channels(ms)
     if frequency_hz.size > 1 and np.ptp(np.diff(frequency_hz)) > 1e-3 * width_hz[0]:
         raise ImagingError(ms, "the channels are not evenly spaced and ascending", "make the calibrated_ms asset again")

@@ -1,8 +1,9 @@
-"""Imaging engine of the platform: ducc0's w-gridder for the measurement equation, radler for the minor cycles.
+"""Default imaging engine: ducc0's w-gridder for the measurement equation, radler for the minor cycles.
 
-Gridding is Arras et al. (2021, A&A 646, A58): exact w-correction, here in single precision. Every major cycle predicts the model's
-visibilities exactly, subtracts them and images the rest, so that errors of the PSF do not stay in the result. What does not belong here: deciding where and how deep to
-clean (`clean`), and which sources are bright enough to be predicted one by one (`point_sources`).
+Gridding follows Arras et al. (2021, A&A 646, A58): exact w-correction, here in single precision. Every major cycle
+predicts the visibilities of the model exactly, subtracts them and images the rest, so that errors of the PSF do not
+stay in the result. `clean` decides where and how deep to clean, and `point_sources` which sources are predicted
+individually.
 """
 
 from __future__ import annotations
@@ -38,20 +39,21 @@ from dsa110_assets.imaging.weighting import ImagingWeights
 
 _MOST_BRIGHT_ROUNDS = 4
 _SETTLED = 0.98
-"""A round that finds no further source and lowers the noise by less was the last one."""
+"""Stop after a round that finds no new source and leaves more than this fraction of the noise."""
 
 
 _GRIDDER_ERROR = 0.13
-"""Largest error of an image by the gridder, in units of its accuracy times the image's peak (measured at full size, 1e-2 and 2e-2)."""
+"""Largest error of the gridder over its accuracy times the image's peak (measured at full size, 1e-2 and 2e-2)."""
 _ERROR_SIGMA = 0.1
-"""Largest error by the gridder that is accepted, in units of the thermal noise."""
+"""Largest acceptable error of the gridder, in units of the thermal noise."""
 _COARSEST = 1e-2
 
 
 class Gridder:
     """Dirty images and predicted visibilities of one set of visibilities, on one grid.
 
-    The gridder's errors are a fraction of the brightest thing in the image: once bright sources are gone, half of the work gives the same image.
+    The errors of the gridder are a fraction of the peak of the image. Once bright sources are gone, half of the work
+    gives the same image.
     """
 
     def __init__(self, vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions) -> None:
@@ -60,7 +62,8 @@ class Gridder:
         self._frequency_hz = vis.frequency_hz
         self._size = grid.size
         self._finest, self._noise_jy = options.epsilon, weights.thermal_jy_per_beam
-        # ducc0 sums V exp(2 pi i (u x + v y - w (n - 1))); ours is V exp(-2 pi i (u l + v m + w (n - 1))) with rows along m and columns along -l
+        # ducc0 sums V exp(2 pi i (u x + v y - w (n - 1))).
+        # Ours is V exp(-2 pi i (u l + v m + w (n - 1))), with rows along m and columns along -l.
         self._uvw = np.ascontiguousarray(np.stack([-vis.uvw_m[:, 1], vis.uvw_m[:, 0], vis.uvw_m[:, 2]], axis=1))
         self._common = {
             "pixsize_x": grid.cell_rad,
@@ -72,20 +75,20 @@ class Gridder:
 
     @property
     def visibilities(self) -> NDArray[np.complex64]:
-        """What is imaged, (nrow, nchan): not to be changed in place."""
+        """Visibilities to image, (nrow, nchan). Do not change them in place."""
         return self._vis
 
     def replace_visibilities(self, vis_jy: NDArray[np.complex64]) -> None:
-        """From now on image these visibilities, (nrow, nchan)."""
+        """Image these visibilities, (nrow, nchan), from now on."""
         self._vis = vis_jy
 
     @property
     def coarse_peak_jy(self) -> float:
-        """Peak up to which the coarsest accuracy is good enough."""
+        """Largest peak for which the coarsest accuracy suffices."""
         return _ERROR_SIGMA * self._noise_jy / (_GRIDDER_ERROR * _COARSEST)
 
     def _accuracy(self, peak_jy: float) -> float:
-        """Relative accuracy at which a peak's errors stay below the noise."""
+        """Relative accuracy that keeps the errors due to a peak below the noise."""
         return max(self._finest, _COARSEST * min(1.0, self.coarse_peak_jy / max(peak_jy, 1e-30)))
 
     def _image(self, vis: NDArray[np.complex64], epsilon: float) -> NDArray[np.float32]:
@@ -103,11 +106,14 @@ class Gridder:
         )
 
     def dirty(self, peak_jy: float = np.inf) -> NDArray[np.float32]:
-        """Dirty image, Jy/beam: a point source of S apparent Jy peaks at S because the weights sum to 1. Accurate enough for a peak of ``peak_jy``."""
+        """Dirty image, Jy/beam, accurate enough for a peak of ``peak_jy``.
+
+        A point source of apparent flux S peaks at S because the weights sum to 1.
+        """
         return self._image(self._vis, self._accuracy(peak_jy))
 
     def psf(self) -> NDArray[np.float32]:
-        """Response to a source of 1 Jy at the phase centre, peak 1 at [N/2, N/2]."""
+        """Response to a source of 1 Jy at the phase center, peak 1 at [N/2, N/2]."""
         return self._image(np.ones_like(self._vis), self._finest)
 
     def predicted(self, model: NDArray[np.float32]) -> NDArray[np.complex64]:
@@ -119,16 +125,19 @@ class Gridder:
         )
 
     def residual(self, model: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Dirty image of the visibilities less those of ``model`` (Jy/pixel)."""
-        rest = self.predicted(model)
-        np.subtract(self._vis, rest, out=rest)
-        return self._image(rest, self._accuracy(float(np.abs(model).max())))
+        """Dirty image of the visibilities minus those of ``model`` (Jy/pixel)."""
+        vis = self.predicted(model)
+        np.subtract(self._vis, vis, out=vis)
+        return self._image(vis, self._accuracy(float(np.abs(model).max())))
 
 
 def predict(
     vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions, images: EngineImages
 ) -> NDArray[np.complex64]:
-    """Visibilities of the model of ``images``, (nrow, nchan): of its bright sources with all that `point_sources` knows about them, of the rest as CLEAN left it."""
+    """Predict the visibilities of the model of ``images``, (nrow, nchan).
+
+    Bright sources have their drift, spectrum and smearing (`point_sources`); the rest is the CLEAN model.
+    """
     rest = subtract_point_sources(vis, weights, grid, options, images.bright)
     model = vis.vis_jy - rest
     components = images.model.copy()
@@ -152,10 +161,11 @@ def run(
     """Image, clean and restore.
 
     Args:
-        vis, weights, grid, options: see there.
-        mask: (N, N) where to clean first, None everywhere.
-        strict_mask: clean nowhere else; bright point sources are fitted everywhere all the same.
-        sky: catalogue (ra_deg, dec_deg, flux_jy); its bright sources outside the image are taken out of the visibilities, lest their side lobes reach in.
+        vis, weights, grid, options: visibilities, their weights, grid and options of the image.
+        mask: (N, N), where to clean first; None for everywhere.
+        strict_mask: clean nowhere else; bright point sources are still fitted everywhere.
+        sky: catalog (ra_deg, dec_deg, flux_jy); its bright sources outside the image are subtracted from the
+            visibilities, because their side lobes would reach into the image.
 
     Raises:
         ImagingError: the PSF has no main lobe.
@@ -165,7 +175,9 @@ def run(
     beam = fit_beam(psf, options.cell_arcsec)
     dirty = gridder.dirty()
     cleaner = Cleaner(psf, beam, options, mask, strict=strict_mask)
-    start, bright, bright_cycles = without_bright_sources(vis, weights, grid, options, psf, beam, gridder, dirty, sky)
+    start, bright, bright_cycles = subtract_bright_sources(
+        vis, weights, grid, options, gridder=gridder, psf=psf, beam=beam, dirty=dirty, sky=sky
+    )
     result = cleaner.clean(start, gridder.residual)
     restored = convolve_with_beam(result.model, beam, options.cell_arcsec, options.n_threads)
     restored += result.residual
@@ -187,18 +199,23 @@ def run(
     )
 
 
-def without_bright_sources(
+def subtract_bright_sources(
     vis: Visibilities,
     weights: ImagingWeights,
     grid: ImageGrid,
     options: ImagingOptions,
+    *,
+    gridder: Gridder,
     psf: NDArray[np.float32],
     beam: RestoringBeam,
-    gridder: Gridder,
     dirty: NDArray[np.float32],
     sky: pd.DataFrame | None,
 ) -> tuple[NDArray[np.float32], PointSources, int]:
-    """Take the bright point sources out of the gridder's visibilities; the dirty image of the rest, the sources, how many rounds."""
+    """Subtract the bright point sources from the gridder's visibilities.
+
+    Returns:
+        The dirty image of the rest, the sources, and the number of rounds.
+    """
     sources, image, rounds = PointSources.none(), dirty, 0
     if options.bright_sigma <= 0 or options.niter == 0 or options.multiscale:
         return image, sources, rounds
@@ -227,29 +244,29 @@ def without_bright_sources(
         return gridder.dirty(0.0)
 
     if options.seed_from_catalog and len(seeds := finder.seed(near_y, near_x, near_flux)):
-        left = subtract(seeds)
+        residual = subtract(seeds)
         rounds += 1
-        if robust_sigma(left[::2, ::2]) < robust_sigma(image[::2, ::2]):
-            sources, image = seeds, left
-        else:  # the catalogue is of another sky
+        if robust_sigma(residual[::2, ::2]) < robust_sigma(image[::2, ::2]):
+            sources, image = seeds, residual
+        else:  # the catalog does not match the data
             rest = vis.vis_jy
             gridder.replace_visibilities(rest)
     while rounds < _MOST_BRIGHT_ROUNDS:
         better, again = finder.improve(sources, image, beam_at, dirty_at)
         if not again:
             break
-        before, left = rest, subtract(better)
+        before, residual = rest, subtract(better)
         rounds += 1
-        if robust_sigma(left[::2, ::2]) > 1.1 * robust_sigma(image[::2, ::2]):  # it is not made of point sources: leave it to CLEAN
+        if robust_sigma(residual[::2, ::2]) > 1.1 * robust_sigma(image[::2, ::2]):  # not point sources: leave them to CLEAN
             rest = before
             gridder.replace_visibilities(rest)
             break
-        settled = robust_sigma(left[::2, ::2]) > _SETTLED * robust_sigma(image[::2, ::2]) and len(better) <= len(sources)
-        sources, image = better, left
+        settled = robust_sigma(residual[::2, ::2]) > _SETTLED * robust_sigma(image[::2, ::2]) and len(better) <= len(sources)
+        sources, image = better, residual
         if settled:
             break
     peak_jy = float(np.abs(image).max())
-    if rounds and peak_jy > gridder.coarse_peak_jy:  # not only point sources: what is left is bright
+    if rounds and peak_jy > gridder.coarse_peak_jy:  # the rest is bright: not only point sources
         image = gridder.dirty(peak_jy)
     return image, sources, rounds
 
@@ -257,7 +274,10 @@ def without_bright_sources(
 def _apparent_sky(
     sky: pd.DataFrame | None, grid: ImageGrid, beam_at: PixelFunction
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pixels (y, x) and apparent fluxes (Jy) of a catalogue's sources, up to one image's width beyond its edges, where the beam is known."""
+    """Pixel positions (y, x) and apparent fluxes (Jy) of catalog sources where the beam is known.
+
+    They extend to one image width beyond the edges of the image.
+    """
     if sky is None or not len(sky):
         return np.empty(0), np.empty(0), np.empty(0)
     y, x = grid.pixel_of(np.radians(sky["ra_deg"].to_numpy(dtype=float)), np.radians(sky["dec_deg"].to_numpy(dtype=float)))

@@ -1,6 +1,6 @@
-"""Imaging engine: WSClean as a child process, where it is installed (Debian's package; the one on PyPI is something else, pitfall 35).
+"""Imaging engine ``wsclean``: WSClean as a child process, if it is installed.
 
-What does not belong here: finding out which engine to use.
+It is Debian's package; the package of this name on PyPI is another program (pitfall 35).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from dsa110_assets.imaging.restoring import convolve_with_beam, fit_beam
 
 
 def find_wsclean() -> str:
-    """Path of the WSClean imager.
+    """Find the WSClean imager and return its path.
 
     Raises:
-        ImagingError: not on PATH, or the program of that name is not the imager.
+        ImagingError: it is not on PATH, or the program of that name is not the imager.
     """
     program = shutil.which("wsclean")
     if program is None:
@@ -52,8 +52,8 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
 
     Args:
         ms: calibrated Measurement Set; only read.
-        options: see there; ``max_major``, ``epsilon`` and ``bright_sigma`` are WSClean's own business.
-        mask: (N, N) where to clean, None everywhere.
+        options: options of the image; WSClean ignores ``max_major``, ``epsilon`` and ``bright_sigma``.
+        mask: (N, N), where to clean; None for everywhere.
 
     Raises:
         ImagingError: WSClean is not installed.
@@ -112,7 +112,9 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
                 str(min(options.spectral_terms, options.channels)),
             ]
         if mask is not None:
-            command += ["-fits-mask", str(_write_mask(Path(scratch) / "mask.fits", mask))]
+            mask_file = Path(scratch) / "mask.fits"
+            write_plane(mask_file, mask)
+            command += ["-fits-mask", str(mask_file)]
         ended = run_child(
             Child("wsclean", [*command, str(ms)]),
             subject=ms,
@@ -123,10 +125,10 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
         joined = options.channels > 1
         image = _read(Path(f"{prefix}-MFS" if joined else prefix), options)
         channels: list[ChannelImages] = []
-        for number in range(options.channels if joined else 0):
-            channel = _read(Path(f"{prefix}-{number:04d}"), options)
-            if channel.psf.any():  # else the channel has no data
-                channels.append(ChannelImages(number, channel.model, channel.residual, channel.beam, PointSources.none()))
+        for index in range(options.channels if joined else 0):
+            channel = _read(Path(f"{prefix}-{index:04d}"), options)
+            if channel.psf.any():  # otherwise the channel has no data
+                channels.append(ChannelImages(index, channel.model, channel.residual, channel.beam, PointSources.none()))
     return EngineImages(
         dirty=image.dirty,
         psf=image.psf,
@@ -144,7 +146,10 @@ def run(ms: Path, options: ImagingOptions, mask: NDArray[np.bool_] | None) -> En
 
 @dataclass(frozen=True)
 class _Images:
-    """What WSClean wrote under one prefix, (N, N) each; ``beam`` is fitted here: its own fit of a narrow beam can land on a side lobe."""
+    """Images that WSClean wrote with one prefix, (N, N) each.
+
+    ``beam`` is fitted here, because WSClean's own fit of a narrow beam can fit a side lobe.
+    """
 
     dirty: NDArray[np.float32]
     psf: NDArray[np.float32]
@@ -170,8 +175,3 @@ def _read(prefix: Path, options: ImagingOptions) -> _Images:
         major_cycles=int(number(header, "WSCMAJOR", 0)),
         minor_iterations=int(number(header, "WSCMINOR", 0)),
     )
-
-
-def _write_mask(path: Path, mask: NDArray[np.bool_]) -> Path:
-    write_plane(path, mask)
-    return path

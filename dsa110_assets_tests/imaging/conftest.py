@@ -1,4 +1,4 @@
-"""One tile that is imaged once for all tests that look at its products."""
+"""One tile, imaged once for all tests of its products."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Imaged:
 
 @pytest.fixture(scope="session")
 def imaged(tmp_path_factory: pytest.TempPathFactory) -> Imaged:
-    """Rings of sources out to the 20 % beam, smeared and drifting; a quarter of them is not in the catalogue."""
+    """Image rings of sources out to the 20 % beam, smeared and drifting; a quarter of them is not in the catalog."""
     directory = tmp_path_factory.mktemp("tile")
     rng = np.random.default_rng(8)
     rows, ring = [], []
@@ -37,15 +37,15 @@ def imaged(tmp_path_factory: pytest.TempPathFactory) -> Imaged:
             ring.append(number)
     tile = write_tile(directory / "t.ms", rows, n_antenna=24, n_time=24, n_channel=64, smear=True)
     sky = pd.DataFrame(rows, columns=["ra_deg", "dec_deg", "flux_jy", "spectral_index"])
-    catalogued = sky.iloc[np.arange(len(sky)) % 4 != 3]
+    cataloged = sky.iloc[np.arange(len(sky)) % 4 != 3]
     provenance = {"DSAGROUP": "2025-05-05T06:00:00", "DSACODE": "abc", "DSACONF": "123456789abc", "inputs": "calibrated_ms 5"}
-    report = image_tile(tile.ms, directory, "2025-05-05T06:00:00", OPTIONS, mask_sky=catalogued, provenance=provenance)
+    report = image_tile(tile.ms, directory, "2025-05-05T06:00:00", OPTIONS, mask_sky=cataloged, provenance=provenance)
     return Imaged(tile, report, sky, np.array(ring))
 
 
 @pytest.fixture(scope="session")
 def small_tile(tmp_path_factory: pytest.TempPathFactory) -> Tile:
-    """Four sources, 16 antennas, few samples: small enough for direct sums."""
+    """Write a tile of four sources, 16 antennas and few samples, small enough for direct sums."""
     sources = [
         (*offset_position(150.0, 54.6, e, n), f, -0.7)
         for e, n, f in ((0.01, 0.02, 0.5), (0.3, 0.4, 1.0), (-0.6, 0.2, 0.7), (0.2, -0.7, 0.4))

@@ -1,7 +1,8 @@
-"""A calibrated Measurement Set made by direct summation over sources, independent of the imager and of the simulator.
+"""A calibrated Measurement Set by direct summation over sources, independent of the imager and of the simulator.
 
-The sky turns about the ICRS pole at the sidereal rate (no precession: consistent with itself, which is all that is needed); the beam
-is scipy's Airy pattern at each integration's meridian point; UVW points from antenna 2 to antenna 1 as in CASA.
+The sky rotates about the ICRS pole at the sidereal rate, without precession; that is consistent, which is enough here.
+The beam is scipy's Airy pattern at each integration's meridian point. UVW points from antenna 2 to antenna 1, as in
+CASA.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ START_MJD = 60_800.25
 
 @dataclass(frozen=True)
 class Tile:
-    """What was written: enough to predict anything about it."""
+    """Parameters of the tile that was written."""
 
     ms: Path
     ra0_deg: float
@@ -32,7 +33,7 @@ class Tile:
 
 
 def antennas_enu(n_antenna: int, seed: int = 1) -> np.ndarray:
-    """A T with outriggers, metres east, north, up; longest baseline about 2.5 km."""
+    """Positions of a T with outriggers, meters east, north, up; the longest baseline is about 2.5 km."""
     rng = np.random.default_rng(seed)
     n_out = max(3, n_antenna // 4)
     n_ew = (n_antenna - n_out) * 6 // 10
@@ -65,12 +66,15 @@ def write_tile(  # noqa: PLR0912
     calibrated: bool = True,
     flag_channels: slice | None = None,
 ) -> Tile:
-    """Write the set. ``sources``: (ra_deg, dec_deg, flux_jy at 1.4 GHz, spectral index). ``smear``: average inside integrations and channels."""
+    """Write the Measurement Set.
+
+    ``sources``: (ra_deg, dec_deg, flux_jy at 1.4 GHz, spectral index). ``smear``: average in integrations and channels.
+    """
     from casacore.tables import default_ms, makearrcoldesc, maketabdesc, table
 
     enu = antennas_enu(n_antenna)
     sin_lat, cos_lat = np.sin(LATITUDE), np.cos(LATITUDE)
-    # equatorial: x towards (h=0, dec=0), y towards east, z towards the pole
+    # equatorial: x toward (h=0, dec=0), y toward east, z toward the pole
     xyz = np.stack([-sin_lat * enu[:, 1] + cos_lat * enu[:, 2], enu[:, 0], cos_lat * enu[:, 1] + sin_lat * enu[:, 2]], axis=1)
     ant1, ant2 = np.triu_indices(n_antenna, 1)
     tau = 12.884901888
@@ -101,8 +105,8 @@ def write_tile(  # noqa: PLR0912
     def baselines(lst):
         """Baselines (antenna 1 - antenna 2) in the ICRS frame."""
         cos, sin = np.cos(lst), np.sin(lst)
-        turned = np.stack([cos * xyz[:, 0] - sin * xyz[:, 1], sin * xyz[:, 0] + cos * xyz[:, 1], xyz[:, 2]], axis=1)
-        return turned[ant1] - turned[ant2]
+        rotated = np.stack([cos * xyz[:, 0] - sin * xyz[:, 1], sin * xyz[:, 0] + cos * xyz[:, 1], xyz[:, 2]], axis=1)
+        return rotated[ant1] - rotated[ant2]
 
     s0 = basis(ra0, dec0)
     for t in range(n_time):
@@ -163,12 +167,12 @@ def write_tile(  # noqa: PLR0912
         ms.putkeyword("DSA110_CALIBRATED", json.dumps({"caltables": ["bandpass.cal"], "channels_averaged": 1}))
     ms.close()
 
-    def sub(name, rows):
-        tab = table(f"{path}::{name}", readonly=False, ack=False)
-        tab.addrows(rows)
-        return tab
+    def subtable(name, rows):
+        opened = table(f"{path}::{name}", readonly=False, ack=False)
+        opened.addrows(rows)
+        return opened
 
-    with sub("SPECTRAL_WINDOW", 1) as t:
+    with subtable("SPECTRAL_WINDOW", 1) as t:
         t.putcell("CHAN_FREQ", 0, frequency)
         for column in ("CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):
             t.putcell(column, 0, np.full(n_channel, width))
@@ -177,24 +181,24 @@ def write_tile(  # noqa: PLR0912
         t.putcell("TOTAL_BANDWIDTH", 0, width * n_channel)
         t.putcell("MEAS_FREQ_REF", 0, 5)
         t.putcell("NAME", 0, "band")
-    with sub("POLARIZATION", 1) as t:
+    with subtable("POLARIZATION", 1) as t:
         t.putcell("NUM_CORR", 0, 2)
         t.putcell("CORR_TYPE", 0, np.array([9, 12], dtype=np.int32))
         t.putcell("CORR_PRODUCT", 0, np.array([[0, 0], [1, 1]], dtype=np.int32))
-    with sub("DATA_DESCRIPTION", 1) as t:
+    with subtable("DATA_DESCRIPTION", 1) as t:
         t.putcell("SPECTRAL_WINDOW_ID", 0, 0)
         t.putcell("POLARIZATION_ID", 0, 0)
-    with sub("FIELD", 1) as t:
+    with subtable("FIELD", 1) as t:
         for column in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
             t.putcell(column, 0, np.array([[ra0, dec0]]))
             t.putcolkeyword(column, "MEASINFO", {"type": "direction", "Ref": "ICRS"})
         t.putcell("NAME", 0, "meridian")
         t.putcell("TIME", 0, START_MJD * 86400)
-    with sub("OBSERVATION", 1) as t:
+    with subtable("OBSERVATION", 1) as t:
         t.putcell("TELESCOPE_NAME", 0, "OVRO_MMA")
         t.putcell("TIME_RANGE", 0, np.array([time_s[0], time_s[-1]]))
         t.putcell("OBSERVER", 0, "nobody")
-    with sub("ANTENNA", n_antenna) as t:
+    with subtable("ANTENNA", n_antenna) as t:
         itrf = np.array([-2409585.79, -4478197.55, 3838767.46])
         longitude = np.radians(-118.283)
         cos, sin = np.cos(longitude), np.sin(longitude)
@@ -204,7 +208,7 @@ def write_tile(  # noqa: PLR0912
         t.putcol("NAME", [str(i + 1) for i in range(n_antenna)])
         t.putcol("STATION", [str(i + 1) for i in range(n_antenna)])
         t.putcol("MOUNT", ["ALT-AZ"] * n_antenna)
-    with sub("FEED", n_antenna) as t:
+    with subtable("FEED", n_antenna) as t:
         t.putcol("ANTENNA_ID", np.arange(n_antenna, dtype=np.int32))
         t.putcol("NUM_RECEPTORS", np.full(n_antenna, 2, dtype=np.int32))
         t.putcol("SPECTRAL_WINDOW_ID", np.full(n_antenna, -1, dtype=np.int32))
@@ -215,7 +219,7 @@ def write_tile(  # noqa: PLR0912
             t.putcell("BEAM_OFFSET", i, np.zeros((2, 2)))
             t.putcell("RECEPTOR_ANGLE", i, np.zeros(2))
             t.putcell("POSITION", i, np.zeros(3))
-    with sub("POINTING", n_antenna * n_time) as t:
+    with subtable("POINTING", n_antenna * n_time) as t:
         t.putcol("ANTENNA_ID", np.tile(np.arange(n_antenna, dtype=np.int32), n_time))
         t.putcol("TIME", np.repeat(START_MJD * 86400 + (np.arange(n_time) + 0.5) * tau, n_antenna))
         t.putcol("INTERVAL", np.full(n_antenna * n_time, tau))
@@ -228,7 +232,7 @@ def write_tile(  # noqa: PLR0912
 
 
 def offset_position(ra0_deg: float, dec0_deg: float, east_deg: float, north_deg: float) -> tuple[float, float]:
-    """Direction at a great-circle offset, by astropy."""
+    """Direction at a great-circle offset, from astropy."""
     from astropy import units as u
     from astropy.coordinates import SkyCoord
 

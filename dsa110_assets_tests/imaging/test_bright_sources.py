@@ -1,4 +1,4 @@
-"""Bright point sources: fitted to the noise, whatever the catalogue says."""
+"""Bright point sources are fitted to the noise, even if the catalog is wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsa110_assets.imaging.point_sources import PointSources, psf_curvature
 from dsa110_assets.imaging.restoring import fit_beam
 from dsa110_assets.imaging.visibilities import read_visibilities
 from dsa110_assets.imaging.weighting import imaging_weights
-from dsa110_assets.imaging.wgridder import Gridder, without_bright_sources
+from dsa110_assets.imaging.wgridder import Gridder, subtract_bright_sources
 from dsa110_assets_tests.imaging.synthetic_ms import offset_position, write_tile
 
 SOURCES = [(0.03, -0.2, 3.0), (0.3, 0.25, 1.2), (-0.35, 0.1, 0.7), (-0.1, -0.38, 0.5), (0.25, -0.3, 0.4)]
@@ -22,7 +22,7 @@ SOURCES = [(0.03, -0.2, 3.0), (0.3, 0.25, 1.2), (-0.35, 0.1, 0.7), (-0.1, -0.38,
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory):
-    """A drifting tile fitted from a catalogue that is wrong by 10 to 20 % and 3 to 5 arcsec: what was fitted, and what is left."""
+    """Fit a drifting tile, starting from a catalog that is wrong by 10 to 20 % and 3 to 5 arcsec."""
     rows = [(*offset_position(150.0, 54.6, e, n), f, -0.7) for e, n, f in SOURCES]
     tile = write_tile(tmp_path_factory.mktemp("bright") / "t.ms", rows, n_antenna=28, n_time=12, n_channel=16)
     wrong = [(ra + 0.0015, dec - 0.001, flux * (0.8 if k % 2 else 1.1)) for k, (ra, dec, flux, _) in enumerate(rows)]
@@ -34,12 +34,14 @@ def fitted(tmp_path_factory: pytest.TempPathFactory):
     psf = gridder.psf()
     sky = pd.DataFrame(wrong, columns=["ra_deg", "dec_deg", "flux_jy"])
     beam = fit_beam(psf, options.cell_arcsec)
-    image, sources, rounds = without_bright_sources(vis, weights, grid, options, psf, beam, gridder, gridder.dirty(), sky)
+    image, sources, rounds = subtract_bright_sources(
+        vis, weights, grid, options, gridder=gridder, psf=psf, beam=beam, dirty=gridder.dirty(), sky=sky
+    )
     truth = grid.pixel_of(*np.radians(np.array([row[:2] for row in rows])).T)
     return vis, weights, grid, psf, image, sources, rounds, truth
 
 
-def test_the_curvature_of_the_psf_is_that_of_its_image(fitted):
+def test_the_curvature_of_the_psf_agrees_with_its_image(fitted):
     vis, weights, _, _, _, _, _, _ = fitted
     fine = ImagingOptions(image_size=1024, cell_arcsec=2.0)
     grid = ImageGrid(1024, fine.cell_rad, np.radians(150.0), np.radians(54.6))
@@ -52,24 +54,25 @@ def test_the_curvature_of_the_psf_is_that_of_its_image(fitted):
     assert np.array([[yy, yx], [yx, xx]]) == pytest.approx(expected, abs=0.08 * np.trace(expected))
 
 
-def test_a_wrong_catalogue_is_corrected_to_the_noise(fitted):
+def test_a_wrong_catalog_is_corrected_to_the_noise(fitted):
     _, weights, _, _, image, sources, rounds, _ = fitted
     assert len(sources) == len(SOURCES)
     assert rounds <= 4
     assert np.abs(image).max() < 5.5 * weights.thermal_jy_per_beam
 
 
-def test_positions_of_bright_sources_scatter_as_their_peaks_curvature_says(fitted):
+def test_positions_of_bright_sources_scatter_as_predicted_by_the_curvature_of_the_psf(fitted):
     vis, weights, grid, _, _, sources, _, truth = fitted
     inverse = np.linalg.inv(psf_curvature(vis, weights, grid.cell_rad))
-    # the gradient's noise is that of the image times the curvature of its autocorrelation, at most that of the finest weights
+    # the noise of the gradient is that of the image times the curvature of its autocorrelation, at most that of the
+    # finest weights
     for y, x in zip(*truth, strict=True):
         nearest = np.hypot(sources.y - y, sources.x - x).argmin()
         error_px = weights.thermal_jy_per_beam / sources.flux_jy[nearest] * np.sqrt(np.trace(inverse))
         assert np.hypot(sources.y[nearest] - y, sources.x[nearest] - x) < 4 * error_px
 
 
-def test_a_side_lobe_in_the_catalogue_is_not_kept(fitted, tmp_path: Path):
+def test_a_side_lobe_in_the_catalog_is_not_kept(fitted, tmp_path: Path):
     vis, weights, grid, psf, _, sources, _, _ = fitted
     options = ImagingOptions(image_size=512, cell_arcsec=8.0, correct_smearing=False)
     gridder = Gridder(vis, weights, grid, options)
@@ -78,7 +81,9 @@ def test_a_side_lobe_in_the_catalogue_is_not_kept(fitted, tmp_path: Path):
         for y, x, f in ((350.0, 300.0, 2.0), (260.0, 330.0, 0.9))
     ]
     false = pd.DataFrame(sky_rows, columns=["ra_deg", "dec_deg", "flux_jy"])
-    image, found, _ = without_bright_sources(vis, weights, grid, options, psf, fit_beam(psf, 8.0), gridder, gridder.dirty(), false)
+    image, found, _ = subtract_bright_sources(
+        vis, weights, grid, options, gridder=gridder, psf=psf, beam=fit_beam(psf, 8.0), dirty=gridder.dirty(), sky=false
+    )
     assert isinstance(found, PointSources)
     assert len(found) == len(sources)
     assert np.abs(image).max() < 5.5 * weights.thermal_jy_per_beam

@@ -1,4 +1,4 @@
-"""Images of parts of the band, and spectral indices, against the sources that were simulated."""
+"""Images of parts of the band, and spectral indices, agree with the simulated sources."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ class Joined:
 
 @pytest.fixture(scope="module")
 def imaged(tmp_path_factory: pytest.TempPathFactory) -> Joined:
-    """Rings of sources out to the 25 % beam, drifting through it, with three indices; one of 3 Jy, and one too faint for an index."""
+    """Image rings of drifting sources out to the 25 % beam, with three indices.
+
+    One source has 3 Jy, and one is too faint for an index.
+    """
     directory = tmp_path_factory.mktemp("joined")
     rng = np.random.default_rng(3)
     rows = []
@@ -93,23 +96,26 @@ def test_the_brightest_sources_are_listed_with_their_spectra(imaged: Joined):
     assert len(spectra) == 12
     assert [one.peak_jy_per_beam for one in spectra] == sorted((one.peak_jy_per_beam for one in spectra), reverse=True)
     bright = imaged.sky.iloc[8]
-    assert 0.75 < spectra[0].peak_jy_per_beam / bright["flux_jy"] < 1.01  # a pixel of half a beam is not where the source is
+    assert (
+        0.75 < spectra[0].peak_jy_per_beam / bright["flux_jy"] < 1.01
+    )  # the nearest pixel, half a beam wide, is not exactly at the source
     assert spectra[0].alpha == pytest.approx(bright["index"], abs=4 * spectra[0].alpha_error)
     assert (spectra[0].ra_deg, spectra[0].dec_deg) == pytest.approx((bright["ra_deg"], bright["dec_deg"]), abs=0.005)
 
 
-def test_an_index_is_given_only_where_the_signal_suffices(imaged: Joined):
+def test_only_pixels_with_enough_signal_have_an_index(imaged: Joined):
     alpha, error = plane(imaged.joined, "alpha"), plane(imaged.joined, "alpha-error")
     assert np.isnan(alpha[pixels(imaged)][-1])  # 0.035 Jy: 15 sigma
     np.testing.assert_array_equal(np.isfinite(alpha), np.isfinite(error))
     assert np.nanmax(error) <= LARGEST_ERROR
-    assert 24 < np.isfinite(alpha).sum() < 24 * 60  # the beam has 12 pixels, and bright sources reach farther
+    assert 24 < np.isfinite(alpha).sum() < 24 * 60  # the beam has 12 pixels, and bright sources extend farther
 
 
 def test_the_image_of_the_whole_band_is_the_one_without_channels(imaged: Joined):
     at = pixels(imaged)
     before, after = plane(imaged.whole, "image")[at][:-1], plane(imaged.joined, "image")[at][:-1]
-    # alone, sources of other indices than the assumed one leave something behind, which is in the pixels of the others: up to half of the noise
+    # Without channels, sources with another index than the assumed one leave residuals at the other sources, of up to
+    # half of the noise.
     assert np.all(np.abs(after - before) < 0.005 * before + 0.5 * imaged.whole.noise_jy_per_beam)
     assert np.median(np.abs(after / before - 1)) < 0.003
     assert abs((after / before).mean() - 1) < 0.001
@@ -132,7 +138,7 @@ def test_channel_images_give_the_flux_at_their_frequency(imaged: Joined):
         assert abs(pull.mean()) < 3 / np.sqrt(pull.size)
 
 
-def test_channels_carry_their_own_frequency_beam_and_noise(imaged: Joined):
+def test_channels_have_their_own_frequency_beam_and_noise(imaged: Joined):
     headers = [fits.getheader(imaged.joined.images[f"ch{c:02d}-image-pb"]) for c in range(4)]
     edges = np.linspace(*BAND_HZ, 5)
     for channel, header in enumerate(headers):
@@ -145,13 +151,13 @@ def test_channels_carry_their_own_frequency_beam_and_noise(imaged: Joined):
         assert header["DSANOISE"] > 1.7 * imaged.joined.noise_jy_per_beam
     assert headers[0]["BMAJ"] > 1.05 * headers[3]["BMAJ"]
     low, high = (fits.getdata(imaged.joined.images[f"ch{c:02d}-pb"])[0, 0] for c in (0, 3))
-    assert low[512, 100] > 1.1 * high[512, 100]  # a lower frequency has the wider beam
+    assert low[512, 100] > 1.1 * high[512, 100]  # the beam is wider at lower frequency
     alpha = fits.getheader(imaged.joined.images["alpha"])
     assert alpha["BTYPE"] == "Spectral index"
     assert "BUNIT" not in alpha or alpha["BUNIT"] == ""
 
 
-def test_names_of_channel_images_are_parsed_as_they_are_built(imaged: Joined):
+def test_names_of_channel_images_can_be_parsed(imaged: Joined):
     for suffix, path in imaged.joined.images.items():
         parsed = products.parse_image_name(path.name)
         assert parsed is not None
@@ -178,7 +184,10 @@ def test_the_mean_of_the_channels_is_the_image_of_the_band(small_tile: Tile):
 
 
 def test_a_very_bright_source_of_another_index_is_true_in_every_channel(tmp_path: Path):
-    """12 Jy, 5000 sigma: with the assumed index it leaves rings whose side lobes are taken for sources; they must go again."""
+    """A source of 12 Jy, 5000 sigma, with the assumed index leaves rings with side lobes that look like sources.
+
+    They must be removed again.
+    """
     position = offset_position(150.0, 54.6, 0.05, 0.04)
     tile = write_tile(tmp_path / "t.ms", [(*position, 12.0, -1.5)], n_antenna=20, n_time=6, n_channel=16)
     options = ImagingOptions(image_size=512, cell_arcsec=12.0, channels=4, correct_smearing=False)
@@ -193,7 +202,7 @@ def test_a_very_bright_source_of_another_index_is_true_in_every_channel(tmp_path
 
 
 def test_a_part_of_the_band_without_data_has_no_image(tmp_path: Path):
-    """Half of the band is flagged: the other half is imaged, with its true fluxes and an index from the two channels that are left."""
+    """If half of the band is flagged, the other half has true fluxes and an index from its two channels."""
     position = offset_position(150.0, 54.6, 0.05, 0.04)
     tile = write_tile(tmp_path / "t.ms", [(*position, 1.0, -0.7)], n_antenna=20, n_time=4, n_channel=8, flag_channels=slice(4, 8))
     options = ImagingOptions(image_size=256, cell_arcsec=12.0, channels=4, correct_smearing=False)
@@ -206,12 +215,12 @@ def test_a_part_of_the_band_without_data_has_no_image(tmp_path: Path):
         assert flux["flux_jy"][0] == pytest.approx((channel.frequency_hz / 1.4e9) ** -0.7, abs=4 * flux["flux_err_jy"][0])
 
 
-def test_more_channels_than_the_data_have_are_refused(small_tile: Tile, tmp_path: Path):
-    with pytest.raises(ImagingError, match="9 are asked for, the calibrated data have 8 channels"):
+def test_more_channels_than_the_data_have_raise_an_error(small_tile: Tile, tmp_path: Path):
+    with pytest.raises(ImagingError, match="9 were requested, but the calibrated data have 8 channels"):
         image_tile(small_tile.ms, tmp_path, "t", ImagingOptions(image_size=256, cell_arcsec=30.0, channels=9), mask_sky=None, provenance={})
 
 
-def test_an_engine_without_channels_says_so():
+def test_an_engine_without_channels_raises_an_error():
     with pytest.raises(ConfigurationError, match="`wproject` makes images of the whole band only"):
         ImagingOptions(engine="wproject", channels=4)
 
@@ -244,7 +253,7 @@ def test_a_power_law_through_two_channels_has_the_known_error():
     assert law.flux_jy[0] == pytest.approx(1.3 * (1.4 / 1.3) ** law.alpha[0], rel=1e-9)
 
 
-def test_power_law_fits_have_no_bias_and_honest_errors():
+def test_power_law_fits_have_no_bias_and_correct_errors():
     rng = np.random.default_rng(1)
     frequency = np.linspace(1.33e9, 1.47e9, 4)
     true = np.repeat([0.0, -0.7, -1.5, 2.0], 5000)
@@ -261,7 +270,10 @@ def test_power_law_fits_have_no_bias_and_honest_errors():
 
 
 def test_components_at_known_pixels_have_polynomial_spectra():
-    """Two overlapping sources in four channels, one rising and one falling: their spectra come out, and the residual is below the threshold."""
+    """CLEAN two overlapping sources in four channels, one with a rising and one with a falling spectrum.
+
+    It recovers their spectra, and the residual is below the threshold.
+    """
     from dsa110_assets.imaging._kernels import clean_pixels_jointly
     from dsa110_assets.imaging.channels import _polynomial_fit
 
@@ -281,5 +293,5 @@ def test_components_at_known_pixels_have_polynomial_spectra():
         rows, columns, values, psfs, share, fit.astype(np.float32), np.float32(1e-4), np.float32(0.1), 10_000, components
     )
     assert 0 < count < 10_000
-    np.testing.assert_allclose(components, true.T, atol=8e-3)  # it stops by the mean; the slopes change the channels by 0.1 to 0.2
+    np.testing.assert_allclose(components, true.T, atol=8e-3)  # the mean decides when to stop; the slopes change the channels by 0.1 to 0.2
     assert np.abs(share @ values).max() <= 1e-4

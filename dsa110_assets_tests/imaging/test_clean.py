@@ -1,4 +1,4 @@
-"""Where CLEAN searches for components, on images made by convolution with a known PSF."""
+"""CLEAN searches for components in the right places, in images made by convolution with a known PSF."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SIZE, CELL = 1024, 5.0
 BEAM = RestoringBeam.from_arcsec(20.0, 20.0, 0.0)
 
 
-@pytest.mark.parametrize(("local_rms", "catalogued"), [(False, False), (True, False), (True, True)])
-def test_artefacts_are_not_cleaned_where_the_local_noise_decides(local_rms: bool, catalogued: bool):
-    """A quarter of the image has five times the noise of the rest; its peaks are no sources, a faint source elsewhere is one."""
+@pytest.mark.parametrize(("local_rms", "cataloged"), [(False, False), (True, False), (True, True)])
+def test_artifacts_are_not_cleaned_if_the_local_noise_decides(local_rms: bool, cataloged: bool):
+    """A quarter of the image has five times the noise of the rest; its noise peaks are not sources."""
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
     psf = np.exp(-4 * np.log(2) * (y**2 + x**2) / (20 / CELL) ** 2).astype(np.float32)
     transform = fft.rfft2(fft.ifftshift(psf))
@@ -33,9 +33,9 @@ def test_artefacts_are_not_cleaned_where_the_local_noise_decides(local_rms: bool
     options = ImagingOptions(image_size=SIZE, cell_arcsec=CELL, local_rms=local_rms, threads=1, max_major=4)
     mask = np.zeros((SIZE, SIZE), dtype=bool)
     mask[640:760, 240:360] = True
-    cleaner = Cleaner(psf, BEAM, options, mask if catalogued else None)
+    cleaner = Cleaner(psf, BEAM, options, mask if cataloged else None)
     model = cleaner.clean(dirty, lambda model: (dirty - convolved(model)).astype(np.float32)).model
-    sources = (np.abs(y) < 90) | (np.abs(x) < 90)  # where the noise jumps its map is between both
+    sources = (np.abs(y) < 90) | (np.abs(x) < 90)  # the noise map is smooth where the noise jumps
     for row, column in ((700, 300), (200, 800), (250, 240)):
         around = slice(row - 8, row + 9), slice(column - 8, column + 9)
         sources[around] = True

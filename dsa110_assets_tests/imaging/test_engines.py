@@ -1,4 +1,4 @@
-"""The engines against each other: CASA's tclean and WSClean are not written here."""
+"""The engines agree with each other; CASA's tclean and WSClean are independent programs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def plane(report: ImageReport, suffix: str) -> np.ndarray:
 
 
 def fluxes(report: ImageReport) -> np.ndarray:
-    """Fitted apparent fluxes over the true ones."""
+    """Ratio of fitted to true apparent fluxes."""
     planes = read_tile(report.preview.parent, report.engine)
     flat = TilePlanes(planes.image, planes.residual, np.ones_like(planes.image), planes.header)
     rows = [(*offset_position(150.0, 54.6, e, n), f) for e, n, f in SOURCES]
@@ -52,7 +52,7 @@ def test_tclean_and_the_default_engine_agree(tile: Tile, tmp_path):
     own, other = run(tile, tmp_path / "own", "wgridder"), run(tile, tmp_path / "out", "wproject")
     assert fluxes(own) == pytest.approx(1.0, abs=0.02)
     assert fluxes(other) == pytest.approx(1.0, abs=0.03)
-    # uv cells are laid out differently in CASA, so that single weights differ
+    # CASA places its uv cells differently, so individual weights differ
     assert np.corrcoef(plane(own, "dirty").ravel(), plane(other, "dirty").ravel())[0, 1] > 0.94
     assert np.argmax(plane(own, "image")) == np.argmax(plane(other, "image"))
     # the same PSF, fitted by CASA and here
@@ -78,18 +78,18 @@ def test_wsclean_and_the_default_engine_agree(tile: Tile, tmp_path):
     assert other.beam.major_arcsec == pytest.approx(own.beam.major_arcsec, rel=1e-3)
 
 
-def test_wsclean_that_is_not_installed_is_said(tile: Tile, tmp_path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_wsclean_raises_an_error(tile: Tile, tmp_path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ImagingError, match="not on PATH"):
         run(tile, tmp_path / "out", "wsclean")
 
 
-def test_a_child_that_takes_too_long_is_ended(tile: Tile, tmp_path):
+def test_a_child_that_takes_too_long_is_killed(tile: Tile, tmp_path):
     with pytest.raises(ChildFailedError, match="did not end within"):
         run(tile, tmp_path / "out", "wproject", child_timeout_s=0.5)
 
 
-def test_a_failing_child_is_reported_with_its_words(tile: Tile, tmp_path, monkeypatch: pytest.MonkeyPatch):
+def test_the_output_of_a_failed_child_is_in_the_error(tile: Tile, tmp_path, monkeypatch: pytest.MonkeyPatch):
     program = tmp_path / "wsclean"
     program.write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo "WSClean version 3"; exit 0; fi\necho "out of antennas"; exit 3\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)

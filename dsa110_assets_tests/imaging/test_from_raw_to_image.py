@@ -1,4 +1,7 @@
-"""The whole path of one tile: raw files of the simulator, which shares no code with it, to fluxes and positions in the image."""
+"""The whole path of one tile, from raw files to fluxes and positions in the image.
+
+The raw files come from the simulator, which shares no code with this path.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +47,13 @@ def test_fluxes_positions_and_noise_survive_the_whole_path(calibrated):
     assert offset.max() < max(0.3, 0.02 * report.beam.major_arcsec)
     assert report.noise_jy_per_beam == pytest.approx(report.thermal_jy_per_beam, rel=0.15)
     assert report.bright_sources == 2
-    # nothing else is in the sky
+    # the sky has no other source
     restored = fits.getdata(report.images["image"])[0, 0]
     labels, n_islands = ndimage.label(restored > 7 * report.noise_jy_per_beam)
     assert n_islands == 2, labels.max()
 
 
-def test_verdict_on_pointing_needs_more_sources_than_two(calibrated):
+def test_the_verdict_on_fluxes_needs_more_than_two_sources(calibrated):
     from dsa110_assets.quality.image import judge_tile
 
     directory, catalog = calibrated

@@ -1,4 +1,4 @@
-"""The gridder against direct sums, weights against numpy, smearing against numerical averages."""
+"""The gridder agrees with direct sums, weights with numpy, smearing with numerical averages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dsa110_assets.imaging.grid import ImageGrid, circle_mask
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources, subtract_point_sources
 from dsa110_assets.imaging.visibilities import Visibilities, read_visibilities
-from dsa110_assets.imaging.weighting import briggs_weights
+from dsa110_assets.imaging.weighting import imaging_weights
 from dsa110_assets.imaging.wgridder import Gridder
 from dsa110_assets_tests.imaging.synthetic_ms import Tile, airy, offset_position, write_tile
 
@@ -19,9 +19,9 @@ C = 299_792_458.0
 
 def setup(tile: Tile, robust: float = 0.5, size: int = 512, cell: float = 6.0):
     vis = read_visibilities(tile.ms)
-    options = ImagingOptions(image_size=size, cell_arcsec=cell)
+    options = ImagingOptions(image_size=size, cell_arcsec=cell, briggs_robust=robust)
     grid = ImageGrid(size, options.cell_rad, np.radians(tile.ra0_deg), np.radians(tile.dec0_deg))
-    weights = briggs_weights(vis, size, options.cell_rad, robust)
+    weights = imaging_weights(vis, options)
     return vis, options, grid, weights
 
 
@@ -30,7 +30,7 @@ def phases(vis: Visibilities, l: float, m: float) -> np.ndarray:  # noqa: E741
     return 2 * np.pi / C * (vis.uvw_m @ np.array([l, m, n1]))[:, None] * vis.frequency_hz
 
 
-def test_dirty_image_equals_the_direct_sum(small_tile: Tile):
+def test_the_dirty_image_equals_the_direct_sum(small_tile: Tile):
     vis, options, grid, weights = setup(small_tile)
     dirty = Gridder(vis, weights, grid, options).dirty()
     rng = np.random.default_rng(1)
@@ -41,7 +41,7 @@ def test_dirty_image_equals_the_direct_sum(small_tile: Tile):
         assert dirty[y, x] == pytest.approx(direct, abs=2e-5)
 
 
-def test_psf_has_its_peak_of_one_at_the_centre(small_tile: Tile):
+def test_the_psf_has_its_peak_of_1_at_the_center(small_tile: Tile):
     vis, options, grid, weights = setup(small_tile)
     psf = Gridder(vis, weights, grid, options).psf()
     assert psf[256, 256] == pytest.approx(1.0, abs=3e-4)
@@ -52,8 +52,7 @@ def test_psf_has_its_peak_of_one_at_the_centre(small_tile: Tile):
         assert psf[y, x] == pytest.approx(direct, abs=2e-4)
 
 
-def test_residual_of_the_true_model_is_noise(small_tile: Tile):
-    """Predicting a component and subtracting it takes exactly it away."""
+def test_subtracting_a_component_changes_the_image_by_that_component(small_tile: Tile):
     vis, options, grid, weights = setup(small_tile)
     gridder = Gridder(vis, weights, grid, options)
     model = np.zeros((512, 512), dtype=np.float32)
@@ -86,7 +85,7 @@ def test_briggs_weights_equal_the_published_formula(small_tile: Tile, robust: fl
     assert weights.time_channel.sum() == pytest.approx(1.0)
 
 
-def test_noise_of_an_empty_dirty_image_is_the_prediction(tmp_path):
+def test_the_noise_of_an_empty_dirty_image_is_the_prediction(tmp_path):
     tile = write_tile(tmp_path / "n.ms", [], n_antenna=16, n_time=4, n_channel=8)
     for robust in (-1.0, 1.0):
         vis, options, grid, weights = setup(tile, robust)
@@ -94,7 +93,7 @@ def test_noise_of_an_empty_dirty_image_is_the_prediction(tmp_path):
         assert dirty.std() == pytest.approx(weights.thermal_jy_per_beam, rel=0.04)
 
 
-def test_visibilities_beyond_the_pixels_are_left_out_and_counted(small_tile: Tile):
+def test_visibilities_on_baselines_too_long_for_the_pixels_are_omitted_and_counted(small_tile: Tile):
     vis, options, _, weights = setup(small_tile, size=128, cell=40.0)
     limit = 0.5 / options.cell_rad
     uv = np.abs(vis.uvw_m[:, :2, None] * vis.frequency_hz / C)
@@ -103,8 +102,8 @@ def test_visibilities_beyond_the_pixels_are_left_out_and_counted(small_tile: Til
     assert (weights.weight[beyond] == 0).all()
 
 
-def test_point_source_prediction_equals_the_measurement_equation(tmp_path):
-    """Drift, spectrum, smearing and sub-pixel position of a source are removed down to the noise-free floor."""
+def test_the_prediction_of_a_point_source_equals_the_measurement_equation(tmp_path):
+    """Subtract a source with drift, spectrum, smearing and sub-pixel position from noise-free data."""
     position = offset_position(150.0, 54.6, 0.63, -0.91)
     tile = write_tile(tmp_path / "p.ms", [(*position, 1.0, -0.7)], n_antenna=12, n_time=6, n_channel=32, noise=False, smear=True)
     vis, options, grid, weights = setup(tile)
@@ -115,7 +114,7 @@ def test_point_source_prediction_equals_the_measurement_equation(tmp_path):
     assert np.abs(rest).max() < 0.004 * np.abs(vis.vis_jy).max()
 
 
-def test_peak_of_a_smeared_source_is_what_the_beam_says(tmp_path):
+def test_the_peak_of_a_smeared_source_agrees_with_the_effective_beam(tmp_path):
     position = offset_position(150.0, 54.6, -1.1, 0.7)
     tile = write_tile(tmp_path / "p.ms", [(*position, 1.0, -0.7)], n_antenna=16, n_time=6, n_channel=128, noise=False, smear=True)
     vis, options, grid, weights = setup(tile, size=1024, cell=9.0)
@@ -126,11 +125,11 @@ def test_peak_of_a_smeared_source_is_what_the_beam_says(tmp_path):
     peak = (weight * (vis.vis_jy * np.exp(-1j * phases(vis, l, m))).real).sum() / weight.sum()
     pb = primary_beam.primary_beam_image(vis, weights, grid, options)
     without = primary_beam.effective_beam(primary_beam.beam_sampling(vis, weights), ra, dec, 1.4e9, -0.7)
-    assert without / peak > 1.01  # the test is about something
+    assert without / peak > 1.01  # smearing matters here
     assert pb[round(float(y)), round(float(x))] == pytest.approx(peak, rel=2e-3)
 
 
-def test_effective_beam_is_the_mean_over_times_and_channels(small_tile: Tile):
+def test_the_effective_beam_is_the_mean_over_times_and_channels(small_tile: Tile):
     vis, _, grid, weights = setup(small_tile)
     ra, dec = grid.sky_of(np.array([256.0, 40.0]), np.array([256.0, 480.0]))
     got = primary_beam.effective_beam(primary_beam.beam_sampling(vis, weights), ra, dec, 1.4e9, -0.7)
@@ -141,7 +140,7 @@ def test_effective_beam_is_the_mean_over_times_and_channels(small_tile: Tile):
         assert got[k] == pytest.approx((weights.time_channel * response).sum(), rel=1e-5)
 
 
-def test_circle_mask_covers_the_circles_and_only_them():
+def test_the_circle_mask_covers_only_the_circles():
     grid = ImageGrid(400, np.radians(6 / 3600), 0.0, 0.3)
     ra, dec = grid.sky_of(np.array([100.3, 399.0, 200.0]), np.array([150.8, 10.0, 200.0]))
     mask = circle_mask(grid, np.degrees(ra), np.degrees(dec), 59.0)

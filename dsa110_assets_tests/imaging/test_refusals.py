@@ -1,4 +1,4 @@
-"""Imaging refuses what it cannot image, says why, and takes what is merely poor."""
+"""Imaging raises a clear error for data that it cannot image, and images data that are merely poor."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ def image(ms: Path, out: Path, options: ImagingOptions = OPTIONS, sky: pd.DataFr
     return image_tile(ms, out, "t", options, mask_sky=sky, provenance={})
 
 
-def altered(tile: Tile, path: Path) -> Path:
+def copy_of(tile: Tile, path: Path) -> Path:
     shutil.copytree(tile.ms, path)
     return path
 
 
-def test_an_uncalibrated_set_is_refused(tmp_path):
+def test_an_uncalibrated_measurement_set_raises_an_error(tmp_path):
     tile = write_tile(tmp_path / "raw.ms", [], n_antenna=6, n_time=2, n_channel=4, calibrated=False)
     with pytest.raises(MeasurementSetError, match="not calibrated"):
         image(tile.ms, tmp_path)
     assert list(tmp_path.glob("*.fits")) == []
 
 
-def test_a_missing_set_is_refused(tmp_path):
+def test_a_missing_measurement_set_raises_an_error(tmp_path):
     with pytest.raises(MeasurementSetError, match="not a Measurement Set"):
         image(tmp_path / "nothing.ms", tmp_path)
 
 
-def test_a_fully_flagged_set_is_refused(tmp_path):
+def test_fully_flagged_data_raise_an_error(tmp_path):
     tile = write_tile(tmp_path / "f.ms", [], n_antenna=6, n_time=2, n_channel=4, flag_channels=slice(None))
     with pytest.raises(ImagingError, match="every visibility is flagged"):
         image(tile.ms, tmp_path)
 
 
 def test_nan_without_flags_is_not_imaged(small_tile: Tile, tmp_path):
-    """Samples that are not finite count as flagged, whatever the flags say (pitfall 24)."""
+    """Samples that are not finite count as flagged, even without a flag (pitfall 24)."""
     from casacore.tables import table
 
-    ms = altered(small_tile, tmp_path / "nan.ms")
+    ms = copy_of(small_tile, tmp_path / "nan.ms")
     with table(str(ms), readonly=False, ack=False) as main:
         data = main.getcol("DATA")
         data[::3] = np.nan
@@ -61,15 +61,15 @@ def test_nan_without_flags_is_not_imaged(small_tile: Tile, tmp_path):
     assert np.isfinite(fits.getdata(report.images["image"])).all()
 
 
-@pytest.mark.parametrize("catalogued", [True, False])
-def test_one_subband_alone_gives_an_image(tmp_path, catalogued: bool):
-    """One channel of a regular array: the PSF has grating lobes of 80 %, which are not taken for sources."""
+@pytest.mark.parametrize("cataloged", [True, False])
+def test_one_subband_alone_gives_an_image(tmp_path, cataloged: bool):
+    """With one channel of a regular array, the PSF has grating lobes of 80 %; they must not be taken for sources."""
     position = offset_position(150.0, 54.6, 0.05, 0.08)
     tile = write_tile(
         tmp_path / "one.ms", [(*position, 3.0, -0.7)], n_antenna=20, n_time=6, n_channel=16, smear=True, flag_channels=slice(0, 15)
     )
     sky = pd.DataFrame({"ra_deg": [position[0]], "dec_deg": [position[1]], "flux_jy": [3.0]})
-    report = image(tile.ms, tmp_path, ImagingOptions(image_size=512, cell_arcsec=8.0), sky=sky if catalogued else None)
+    report = image(tile.ms, tmp_path, ImagingOptions(image_size=512, cell_arcsec=8.0), sky=sky if cataloged else None)
     assert report.used_fraction == pytest.approx(1 / 16)
     assert report.effective_frequency_hz == pytest.approx(tile.frequency_hz[15])
     found = compare_with_catalog(read_tile(tmp_path, "t"), sky, report.noise_jy_per_beam)
@@ -99,10 +99,10 @@ def test_thirty_percent_flagged_data_cost_noise_and_no_flux(tmp_path):
     rng = np.random.default_rng(3)
     with table(str(tile.ms), readonly=False, ack=False) as main:
         flag = main.getcol("FLAG")
-        flag[rng.uniform(size=flag.shape[0]) < 0.15] = True  # baselines for a while
-        flag[:, rng.uniform(size=flag.shape[1]) < 0.18] = True  # channels throughout
+        flag[rng.uniform(size=flag.shape[0]) < 0.15] = True  # some baselines at some times
+        flag[:, rng.uniform(size=flag.shape[1]) < 0.18] = True  # some channels at all times
         data = main.getcol("DATA")
-        data[flag] = 1e30  # what is flagged must not matter
+        data[flag] = 1e30  # flagged data must not matter
         main.putcol("FLAG", flag)
         main.putcol("DATA", data)
     report = image(tile.ms, tmp_path)
@@ -118,7 +118,7 @@ def test_thirty_percent_flagged_data_cost_noise_and_no_flux(tmp_path):
 def test_one_polarization_alone_gives_an_image(small_tile: Tile, tmp_path):
     from casacore.tables import table
 
-    ms = altered(small_tile, tmp_path / "x.ms")
+    ms = copy_of(small_tile, tmp_path / "x.ms")
     with table(str(ms), readonly=False, ack=False) as main:
         flag = main.getcol("FLAG")
         flag[..., 1] = True
@@ -139,18 +139,18 @@ def test_an_empty_field_gives_an_image_of_noise(tmp_path):
 
 
 def test_a_bright_source_outside_the_image_leaves_no_side_lobes(tmp_path):
-    """The catalogue says where it is; flux, drift and smearing follow from the data and the beam."""
+    """The catalog has its position; flux, drift and smearing follow from the data and the beam."""
     outside, inside = offset_position(150.0, 54.6, 0.5, -0.45), offset_position(150.0, 54.6, 0.05, 0.1)
     tile = write_tile(tmp_path / "o.ms", [(*outside, 2.0, -0.7), (*inside, 0.3, -0.7)], n_antenna=20, n_time=8, n_channel=32, smear=True)
     options = ImagingOptions(image_size=384, cell_arcsec=6.0)
-    catalogue = pd.DataFrame([(*outside, 1.5), (*inside, 0.3)], columns=["ra_deg", "dec_deg", "flux_jy"])  # it may be wrong about the flux
-    without, aware = image(tile.ms, tmp_path, options), image(tile.ms, tmp_path, options, sky=catalogue)
+    catalog = pd.DataFrame([(*outside, 1.5), (*inside, 0.3)], columns=["ra_deg", "dec_deg", "flux_jy"])  # its flux may be wrong
+    without, aware = image(tile.ms, tmp_path, options), image(tile.ms, tmp_path, options, sky=catalog)
     assert without.noise_jy_per_beam > 1.3 * without.thermal_jy_per_beam
     assert aware.noise_jy_per_beam == pytest.approx(aware.thermal_jy_per_beam, rel=0.1)
     assert aware.bright_sources == 2
 
 
-def test_no_iterations_give_the_dirty_image(small_tile: Tile, tmp_path):
+def test_zero_iterations_give_the_dirty_image(small_tile: Tile, tmp_path):
     report = image(small_tile.ms, tmp_path, ImagingOptions(image_size=256, cell_arcsec=8.0, niter=0))
     np.testing.assert_array_equal(fits.getdata(report.images["image"]), fits.getdata(report.images["dirty"]))
     assert report.model_flux_jy == 0
@@ -173,15 +173,18 @@ def test_multiscale_recovers_an_extended_source(tmp_path):
     assert report.noise_jy_per_beam < 1.5 * report.thermal_jy_per_beam
 
 
-@pytest.mark.parametrize("catalogued", [True, False])
-def test_an_extended_source_is_imaged_without_multiscale_too(tmp_path, catalogued: bool):
-    """Some beams wide and 6 Jy, in the catalogue as one point or not at all: its flux is there, and the image ends at its threshold."""
+@pytest.mark.parametrize("cataloged", [True, False])
+def test_an_extended_source_is_imaged_without_multiscale_too(tmp_path, cataloged: bool):
+    """A source of 6 Jy, a few beams wide, keeps its flux, whether the catalog has it as one point or not at all.
+
+    CLEAN reaches its threshold.
+    """
     rng = np.random.default_rng(2)
     rows = [(*offset_position(150.0, 54.6, e, n), 0.1, -0.7) for e, n in rng.normal(0, 120 / 3600, (60, 2))]
     tile = write_tile(tmp_path / "x.ms", rows, n_antenna=20, n_time=6, n_channel=16)
     sky = pd.DataFrame({"ra_deg": [150.0], "dec_deg": [54.6], "flux_jy": [6.0]})
     options = ImagingOptions(image_size=384, cell_arcsec=6.0, correct_smearing=False)
-    report = image(tile.ms, tmp_path, options, sky=sky if catalogued else None)
+    report = image(tile.ms, tmp_path, options, sky=sky if cataloged else None)
     model = fits.getdata(report.images["model"])[0, 0]
     assert model[92:292, 92:292].sum() == pytest.approx(6.0 * report.pb_centre, rel=0.05)
     assert report.converged
@@ -189,8 +192,8 @@ def test_an_extended_source_is_imaged_without_multiscale_too(tmp_path, catalogue
 
 
 @pytest.mark.parametrize("selfcal_rounds", [0, 2])
-def test_data_that_no_sky_explains_end_in_an_image_that_is_called_bad(tmp_path, selfcal_rounds: int):
-    """Random phases of every antenna at every instant: cycles are bounded, nothing grows, the verdicts tell."""
+def test_data_that_fit_no_sky_give_an_image_with_a_bad_verdict(tmp_path, selfcal_rounds: int):
+    """With random phases in every row, the number of cycles is bounded, nothing diverges, and the verdict is bad."""
     from casacore.tables import table
 
     position = offset_position(150.0, 54.6, 0.1, 0.1)
@@ -210,7 +213,7 @@ def test_data_that_no_sky_explains_end_in_an_image_that_is_called_bad(tmp_path, 
     assert verdicts["noise_over_thermal"].passed is False
     if selfcal_rounds:
         assert report.selfcal is not None
-        assert report.selfcal.gains is None, report.selfcal.words
+        assert report.selfcal.gains is None, report.selfcal.summary
 
 
 def test_the_measurement_set_is_not_changed(small_tile: Tile, tmp_path):
@@ -221,7 +224,7 @@ def test_the_measurement_set_is_not_changed(small_tile: Tile, tmp_path):
     assert checksum(small_tile.ms) == before
 
 
-def test_options_follow_the_configuration():
+def test_options_come_from_the_configuration():
     config = PipelineConfig(image_size=2700, cell_arcsec=6.0, gridder="wproject", clean_niter=7, use_nvss_mask=False, threads_per_worker=3)
     options = ImagingOptions.from_config(config)
     assert (options.image_size, options.cell_arcsec, options.engine, options.niter) == (2700, 6.0, "wproject", 7)
@@ -230,6 +233,6 @@ def test_options_follow_the_configuration():
 
 
 @pytest.mark.parametrize("wrong", [{"image_size": 101}, {"major_gain": 0.0}, {"image_size": 4096, "cell_arcsec": 100.0}])
-def test_impossible_options_are_refused(wrong):
+def test_impossible_options_raise_an_error(wrong):
     with pytest.raises(ConfigurationError):
         ImagingOptions(**wrong)

@@ -1,4 +1,4 @@
-"""Fitting the restoring beam, and convolving with it."""
+"""Fits of the restoring beam, and convolution with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from dsa110_assets.imaging.restoring import convolve_with_beam, fit_beam
 
 
 def gaussian(beam: RestoringBeam, cell: float, size: int = 257) -> np.ndarray:
-    """astropy's elliptical Gaussian of peak 1; its theta is counterclockwise from +x, ours from north (+y) to east (-x)."""
+    """Make astropy's elliptical Gaussian of peak 1.
+
+    Its theta is counterclockwise from +x; our position angle is from north (+y) to east (-x).
+    """
     fwhm = np.sqrt(8 * np.log(2))
     theta = np.radians(beam.pa_deg) + np.pi / 2
     kernel = Gaussian2DKernel(beam.major_arcsec / cell / fwhm, beam.minor_arcsec / cell / fwhm, theta, x_size=size, y_size=size)
@@ -30,7 +33,7 @@ def test_a_gaussian_psf_is_fitted_exactly(major: float, minor: float, pa: float,
     assert abs((beam.pa_deg - pa + 90) % 180 - 90) < 1.0
 
 
-def test_a_psf_without_a_peak_is_refused():
+def test_a_psf_without_a_peak_raises_an_error():
     with pytest.raises(ImagingError, match="PSF"):
         fit_beam(np.zeros((64, 64), dtype=np.float32), 3.0)
 

@@ -1,6 +1,6 @@
-"""Self-calibration finds the errors of the antennas that were put in, and leaves alone what is in order.
+"""Self-calibration finds known antenna errors, and leaves good data unchanged.
 
-Data are made by `synthetic_ms` (direct summation, no code of the imager), then corrupted by known gains.
+The data come from `synthetic_ms` (direct summation, no code of the imager) and are corrupted by known gains.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def tile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tile, pd.DataFrame]:
 
 
 def corrupt(tile: Tile, path: Path, gain: np.ndarray) -> Path:
-    """A copy whose data are ``g_1 conj(g_2)`` times the true ones; ``gain`` (Ntimes or 1, Nants, 2)."""
+    """Copy a tile and multiply its data by ``g_1 conj(g_2)``; ``gain`` (Ntimes or 1, Nants, 2)."""
     from casacore.tables import table
 
     shutil.copytree(tile.ms, path)
@@ -50,9 +50,12 @@ def image(ms: Path, out: Path, sky: pd.DataFrame | None, **options: object) -> I
     return image_tile(ms, out, "t", replace(OPTIONS, **options), mask_sky=sky, provenance={})
 
 
-def relative(found: np.ndarray, put_in: np.ndarray) -> np.ndarray:
-    """Found over true gains (Nants, 2), less what no self-calibration can know: the mean phase, and a slope over the array, which only moves the sky."""
-    ratio = found / put_in
+def ratio_to_truth(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Ratio of found to true gains (Nants, 2), without the mean phase and the phase slope over the array.
+
+    Self-calibration cannot determine these: a slope only shifts the sky.
+    """
+    ratio = found / true
     design = np.column_stack([np.ones(N_ANTENNA), antennas_enu(N_ANTENNA)[:, :2]])
     phase = np.angle(ratio * np.conj(ratio.mean(axis=0)))
     return np.abs(ratio) * np.exp(1j * (phase - design @ np.linalg.lstsq(design, phase, rcond=None)[0]))
@@ -64,11 +67,11 @@ def test_phase_errors_of_20_degrees_are_found_and_the_noise_becomes_thermal(tile
     ms = corrupt(made, tmp_path / "p.ms", np.exp(1j * phase))
     before = image(ms, tmp_path / "before", sky)
     after = image(ms, tmp_path / "after", sky, selfcal_rounds=4)
-    assert before.noise_jy_per_beam > 2 * before.thermal_jy_per_beam, "the test is about something"
+    assert before.noise_jy_per_beam > 2 * before.thermal_jy_per_beam, "the errors matter here"
     assert after.noise_jy_per_beam == pytest.approx(after.thermal_jy_per_beam, rel=0.1)
     assert after.selfcal is not None
     assert after.selfcal.gains is not None
-    left = np.angle(relative(after.selfcal.gains.gain[0], np.exp(1j * phase[0])))
+    left = np.angle(ratio_to_truth(after.selfcal.gains.gain[0], np.exp(1j * phase[0])))
     assert np.degrees(left.std()) < 1.0
     header = fits.getheader(after.images["image"])
     assert header["DSASELF"].startswith(f"{sum(one.kept and one.kind == 'phase' for one in after.selfcal.rounds)} phase")
@@ -87,7 +90,7 @@ def test_amplitude_errors_of_5_percent_are_found_and_the_flux_scale_stays(tile, 
     assert report.selfcal is not None
     assert report.selfcal.gains is not None
     assert {one.kind for one in report.selfcal.rounds if one.kept} == {"phase", "amplitude"}
-    ratio = relative(report.selfcal.gains.gain[0], (amplitude * np.exp(1j * phase))[0])
+    ratio = ratio_to_truth(report.selfcal.gains.gain[0], (amplitude * np.exp(1j * phase))[0])
     assert np.degrees(np.angle(ratio).std()) < 1.0
     assert np.log(np.abs(ratio)).std() < 0.01
     assert np.abs(ratio).mean() == pytest.approx(1.0, abs=0.01)
@@ -108,31 +111,31 @@ def test_phases_that_change_during_the_tile_need_shorter_intervals(tile, tmp_pat
     assert report.noise_jy_per_beam == pytest.approx(report.thermal_jy_per_beam, rel=0.1)
 
 
-def test_perfect_data_are_left_alone_at_once(tile, tmp_path):
+def test_perfect_data_are_left_unchanged_at_once(tile, tmp_path):
     made, sky = tile
     without = image(made.ms, tmp_path / "without", sky)
-    asked = image(made.ms, tmp_path / "asked", sky, selfcal_rounds=4)
-    assert asked.selfcal is not None
-    assert asked.selfcal.rounds == ()
-    assert asked.selfcal.gains is None
-    assert "agree with the model" in asked.selfcal.words
+    report = image(made.ms, tmp_path / "selfcal", sky, selfcal_rounds=4)
+    assert report.selfcal is not None
+    assert report.selfcal.rounds == ()
+    assert report.selfcal.gains is None
+    assert "agree with the model" in report.selfcal.summary
     for suffix in ("image", "residual"):
-        one, other = fits.getdata(asked.images[suffix]), fits.getdata(without.images[suffix])
-        assert np.abs(one - other).max() < 1e-3 * asked.noise_jy_per_beam, "two threads add in any order, and that is all"
+        one, other = fits.getdata(report.images[suffix]), fits.getdata(without.images[suffix])
+        assert np.abs(one - other).max() < 1e-3 * report.noise_jy_per_beam, "only the order of additions in threads differs"
 
 
-def test_a_field_too_faint_for_self_calibration_says_so(tmp_path):
+def test_the_report_names_a_field_that_is_too_faint_for_self_calibration(tmp_path):
     position = offset_position(150.0, 54.6, 0.1, 0.1)
     faint = write_tile(tmp_path / "f.ms", [(*position, 0.02, -0.7)], n_antenna=16, n_time=4, n_channel=8)
     report = image(faint.ms, tmp_path, None, selfcal_rounds=3, image_size=256)
     assert report.selfcal is not None
     assert report.selfcal.rounds == ()
-    assert "too faint" in report.selfcal.words or "the model is empty" in report.selfcal.words
+    assert "too faint" in report.selfcal.summary or "the model is empty" in report.selfcal.summary
     assert fits.getheader(report.images["image"])["DSASELF"] == "no change"
 
 
 def test_the_solver_equals_the_truth_without_noise():
-    """Any unitary or complex gains, exactly, in each interval and polarization; a receptor without data keeps its gain."""
+    """It finds phases and complex gains in each interval and polarization; a receptor without data keeps its gain."""
     rng = np.random.default_rng(4)
     n = 12
     power = rng.uniform(1e4, 2e4, (2, 2, n, n))
@@ -152,10 +155,10 @@ def test_the_solver_equals_the_truth_without_noise():
         assert found[0, 1, 5] == 1
         assert np.angle(ratio) == pytest.approx(0, abs=1e-5)
         assert np.ptp(np.abs(ratio[: n * n])) < 1e-4
-        # the scale of the model stays: mean power of the gains is 1
+        # the model keeps its flux scale: the mean power of the gains is 1
         assert (np.abs(products) * power).sum(axis=(-1, -2)) == pytest.approx(power.sum(axis=(-1, -2)), rel=1e-4)
 
 
-def test_other_engines_refuse_it():
+def test_self_calibration_with_another_engine_raises_an_error():
     with pytest.raises(ConfigurationError, match="cannot predict"):
         ImagingOptions(engine="wsclean", selfcal_rounds=1)

@@ -1,4 +1,4 @@
-"""What a tile image promises to those who measure in it."""
+"""Tile images have true fluxes and positions, thermal noise and correct headers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_positions_are_true_within_a_twentieth_of_the_beam(imaged: Imaged):
     assert np.hypot(found.east_arcsec.mean(), found.north_arcsec.mean()) < 0.3
 
 
-def test_sources_that_the_catalogue_lacks_are_found_and_cleaned(imaged: Imaged):
+def test_sources_that_are_not_in_the_catalog_are_found_and_cleaned(imaged: Imaged):
     unknown = np.arange(len(imaged.sky)) % 4 == 3
     found = compare(imaged, unknown)
     assert found.flux_ratio.size == unknown.sum()
@@ -64,7 +64,7 @@ def test_noise_is_thermal_within_ten_percent(imaged: Imaged):
 
 
 def test_dynamic_range_survives_the_drift_through_the_beam(imaged: Imaged):
-    """A source of two thousand times the noise whose flux changes by tens of percent during the tile leaves no trace."""
+    """A source of 2000 sigma whose flux changes by tens of percent during the tile leaves no residual."""
     planes = read_tile(imaged.report.preview.parent, "2025-05-05T06:00:00")
     bright = imaged.sky.iloc[7]
     x, y = WCS(planes.header).celestial.world_to_pixel_values(bright["ra_deg"], bright["dec_deg"])
@@ -87,8 +87,8 @@ def test_headers_are_read_by_astropy(imaged: Imaged):
         assert "bandpass.cal" in str(header["HISTORY"])
         assert header["MJD-BEG"] < header["MJD-END"]
         assert header["DSANOISE"] == pytest.approx(imaged.report.noise_jy_per_beam)
-        centre = SkyCoord.from_pixel(768, 768, WCS(header).celestial)
-        assert centre.separation(SkyCoord(150.0, 54.6, unit="deg")).arcsec < 1e-3
+        center = SkyCoord.from_pixel(768, 768, WCS(header).celestial)
+        assert center.separation(SkyCoord(150.0, 54.6, unit="deg")).arcsec < 1e-3
 
 
 def test_casa_reads_the_same_pixels_and_directions(imaged: Imaged):
@@ -105,7 +105,7 @@ def test_casa_reads_the_same_pixels_and_directions(imaged: Imaged):
     assert pixel[-2] == pytest.approx(float(y), abs=1e-3)
 
 
-def test_corrected_image_and_weight_follow_from_the_others(imaged: Imaged):
+def test_the_corrected_image_weight_and_noise_follow_from_image_and_beam(imaged: Imaged):
     plane = {suffix: fits.getdata(imaged.report.images[suffix])[0, 0] for suffix in products.IMAGE_SUFFIXES}
     inside = plane["pb"] >= 0.2
     assert np.isnan(plane["image-pb"][~inside]).all()
@@ -120,21 +120,21 @@ def test_corrected_image_and_weight_follow_from_the_others(imaged: Imaged):
 
 
 def test_restored_image_is_residual_plus_model(imaged: Imaged):
-    """Sum of the restored sources equals the model's flux times the beam's area in pixels."""
+    """The sum of the restored sources equals the model's flux times the beam's area in pixels."""
     plane = {suffix: fits.getdata(imaged.report.images[suffix])[0, 0].astype(float) for suffix in ("image", "residual", "model")}
     beam_px = imaged.report.beam.area_deg2 / (9 / 3600) ** 2
     restored = (plane["image"] - plane["residual"]).sum()
     assert restored == pytest.approx(plane["model"].sum() * beam_px, rel=2e-3)
 
 
-def test_photometry_takes_the_noise_map_of_the_beam_corrected_image_only(imaged: Imaged):
+def test_photometry_uses_the_noise_map_only_for_the_beam_corrected_image(imaged: Imaged):
     images = imaged.report.images
     assert np.array_equal(noise_of(images["image-pb"], (1536, 1536)), fits.getdata(images["noise"])[0, 0], equal_nan=True)
     with pytest.raises(PhotometryError, match="no noise map"):
         noise_of(images["image"], (1536, 1536))
 
 
-def test_a_preview_shows_noise_as_noise_and_keeps_point_sources():
+def test_a_preview_keeps_point_sources_and_the_distribution_of_noise():
     noise = np.random.default_rng(1).standard_normal((900, 900)).astype(np.float32)
     noise[401, 203] = 20.0
     small = _shrink(noise, 300, 5.0)

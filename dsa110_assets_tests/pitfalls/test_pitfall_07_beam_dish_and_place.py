@@ -13,7 +13,7 @@ from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.primary_beam import primary_beam_image
 from dsa110_assets.imaging.visibilities import read_visibilities
-from dsa110_assets.imaging.weighting import briggs_weights
+from dsa110_assets.imaging.weighting import imaging_weights
 from dsa110_assets_tests.imaging.synthetic_ms import write_tile
 
 
@@ -34,7 +34,7 @@ def test_pitfall_07_image_beam_varies_over_the_pixels_as_the_airy_beam_does(tmp_
     vis = read_visibilities(tile.ms)
     options = ImagingOptions(image_size=512, cell_arcsec=30.0, correct_smearing=False)
     grid = ImageGrid(512, options.cell_rad, np.radians(150.0), np.radians(54.6))
-    weights = briggs_weights(vis, 512, options.cell_rad, 0.5)
+    weights = imaging_weights(vis, options)
     beam = primary_beam_image(vis, weights, grid, options)
     world = WCS(naxis=2)
     world.wcs.ctype, world.wcs.crval, world.wcs.crpix = ["RA---SIN", "DEC--SIN"], [150.0, 54.6], [257, 257]

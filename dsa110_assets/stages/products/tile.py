@@ -255,7 +255,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 "major_cycles": report.major_cycles,
                 "used_fraction": report.used_fraction,
                 "channel_images": len(report.channels),
-                **({"self_calibration": report.selfcal.words} if report.selfcal else {}),
+                **({"self_calibration": report.selfcal.summary} if report.selfcal else {}),
                 **{verdict.name: verdict.value for verdict in verdicts if verdict.name not in ("dynamic_range",)},
             },
             verdicts=verdicts,
