@@ -1,7 +1,7 @@
 """Data platform of the DSA-110 continuum survey.
 
-Importing the package does one thing: it names the CASA configuration that works off-line, because casatools reads
-``CASASITECONFIG`` once, when it is first imported (pitfall 36). Nothing is opened, written or fetched.
+Importing the package does one thing: it sets ``CASASITECONFIG`` to a configuration that works off-line. casatools reads
+that variable once, when it is first imported (pitfall 36). The import opens, writes and fetches nothing.
 """
 
 import os

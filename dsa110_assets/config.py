@@ -1,7 +1,7 @@
-"""All settings of the platform: one model, environment variables with the prefix ``PIPELINE_``, a ``.env`` file.
+"""All settings of the platform: one model, read from environment variables ``PIPELINE_<NAME>`` and a ``.env`` file.
 
-Every value is documented by its field's description, which `dsa110 config show` prints. What does not belong here: facts
-of the instrument (`common.instrument`), names of products (`products`), secrets other than the database URL.
+Each field's description documents it; `dsa110 config show` prints it. A secret is a `SecretStr`, so that it is masked
+wherever it is shown.
 """
 
 from __future__ import annotations
@@ -18,23 +18,21 @@ from dsa110_assets import strips
 from dsa110_assets.errors import ConfigurationError
 
 _SCIENCE: JsonDict = {"science": True}
-"""Marks settings that change the content of a product; the recipe of each product that reads one declares it."""
+"""Marks a setting that changes the content of a product. The recipe of each product that reads it declares it."""
 
 
 class PipelineConfig(BaseSettings):
-    """Configuration of the whole platform; each field is read from ``PIPELINE_<NAME>``."""
+    """Configuration of the whole platform. Each field is read from ``PIPELINE_<NAME>``."""
 
     model_config = SettingsConfigDict(env_prefix="PIPELINE_", env_file=".env", extra="ignore", frozen=True)
 
     # --- directories
-    input_dir: Path = Field(
-        Path("/data/incoming"), description="Directory in which the correlator leaves raw subband files; only ever read."
-    )
+    input_dir: Path = Field(Path("/data/incoming"), description="Directory in which the correlator leaves raw files. It is only read.")
     output_dir: Path = Field(Path("/stage/dsa110-contimg/ms"), description="Measurement Sets, one folder per UTC date.")
     scratch_dir: Path = Field(
-        Path("/stage/dsa110-contimg"), description="Calibration tables, images, mosaics, exports, and temporary files of the stages."
+        Path("/stage/dsa110-contimg"), description="Calibration tables, images, mosaics, exports, and temporary files."
     )
-    state_dir: Path = Field(Path("state"), description="Embedded database, Dagster home, reference catalogues, logs.")
+    state_dir: Path = Field(Path("state"), description="Embedded database, Dagster home, reference catalogs, logs.")
 
     # --- services
     database_url: SecretStr | None = Field(
@@ -46,56 +44,56 @@ class PipelineConfig(BaseSettings):
         4,
         ge=1,
         le=32,
-        description="Most runs at a time; `dsa110 up` also starts no more than there are cores, plus one, and no more than memory holds.",
+        description="Maximum number of simultaneous runs. `dsa110 up` also limits them to the number of cores plus one, and to the memory.",
     )
-    threads_per_worker: int = Field(0, ge=0, le=128, description="Threads of one stage's numerical libraries; 0 means all cores.")
+    threads_per_worker: int = Field(0, ge=0, le=128, description="Threads of the numerical libraries in one stage; 0 means all cores.")
 
     # --- operation
-    min_free_gib: float = Field(10.0, ge=0, description="No new work begins with less room than this on a file system of the products.")
+    min_free_gib: float = Field(10.0, ge=0, description="No new work starts with less free space than this on a file system of products.")
     alert_webhook_url: SecretStr | None = Field(
-        None, description='Alerts are sent there as JSON {"text": ...}, which Slack and its likes take. Unset: to the log only.'
+        None, description='Webhook that receives alerts as JSON {"text": ...}, as Slack does. Unset: alerts go to the log only.'
     )
     alert_backlog_s: float = Field(3600.0, gt=0, description="Alert when a live observation has waited for a worker this long.")
-    docs_url: str = Field("http://127.0.0.1:8001", description="Where the documentation is served; the Dagster UI links to it.")
-    keep_staging_hours: float = Field(24.0, ge=1, description="`dsa110 clean` removes what crashed stages left in staging after this long.")
+    docs_url: str = Field("http://127.0.0.1:8001", description="Address of the documentation. The Dagster UI links to it.")
+    keep_staging_hours: float = Field(24.0, ge=1, description="`dsa110 clean` removes leftovers of crashed stages after this long.")
     keep_model_columns_days: float = Field(
         7.0, ge=0, description="`dsa110 clean` removes MODEL_DATA and CORRECTED_DATA of Measurement Sets after this long."
     )
     keep_measurement_sets_days: float = Field(
-        0.0, ge=0, description="`dsa110 clean` removes Measurement Sets of imaged observations after this long; 0 keeps them for ever."
+        0.0, ge=0, description="`dsa110 clean` removes Measurement Sets of imaged observations after this long; 0 keeps them forever."
     )
     keep_run_logs_days: float = Field(90.0, gt=0, description="`dsa110 clean` removes the captured output of runs after this long.")
     keep_versions_days: float = Field(
-        365.0, gt=0, description="`dsa110 clean` forgets superseded versions of products after this long; the current ones stay."
+        365.0, gt=0, description="`dsa110 clean` deletes the records of superseded product versions after this long."
     )
-    log_limit_mb: float = Field(50.0, gt=0, description="A service's log file is rotated at this size; five old ones are kept.")
+    log_limit_mb: float = Field(50.0, gt=0, description="A service's log file is rotated at this size. Five old ones are kept.")
 
     # --- ingest
     expected_subbands: int = Field(16, ge=1, le=32, description="Subbands of a complete observation.")
-    min_subbands: int = Field(12, ge=1, le=32, description="Fewest subbands with which an observation is processed after its deadline.")
-    group_deadline_s: float = Field(600.0, gt=0, description="Wait for missing subbands this long after an observation's first file.")
+    min_subbands: int = Field(12, ge=1, le=32, description="Minimum number of subbands for processing an observation after its deadline.")
+    group_deadline_s: float = Field(600.0, gt=0, description="How long to wait for missing subbands after an observation's first file.")
     scan_interval_s: float = Field(
-        60.0, gt=0, description="Full scan of the input directory at least this often; the watcher is only a hint."
+        60.0, gt=0, description="Interval between full scans of the input directory. The watcher only speeds things up."
     )
-    lease_s: float = Field(1800.0, gt=0, description="A run that has not renewed its lease for this long has lost its observation.")
-    max_attempts: int = Field(3, ge=1, le=20, description="Attempts at an observation before it is failed for good.")
-    partition_start: date = Field(date(2023, 1, 1), description="First night that the partitions know.")
+    lease_s: float = Field(1800.0, gt=0, description="A run loses its observation when it has not renewed its lease for this long.")
+    max_attempts: int = Field(3, ge=1, le=20, description="Number of attempts at an observation before it fails for good.")
+    partition_start: date = Field(date(2023, 1, 1), description="First night of the partitions. Earlier raw files are rejected.")
     hour_settle_s: float = Field(
-        900.0, gt=0, description="With no newer observation, an hour is complete when nothing has arrived for this long."
+        900.0, gt=0, description="Without a newer observation, an hour is complete when no file has arrived for this long."
     )
 
     # --- conversion and flagging
     writer: Literal["auto", "parallel-subband"] = Field("auto", description="Accepted for compatibility; there is one writer.")
     telescope_name: str = Field(
-        "OVRO_MMA", description="Name in the Measurement Set's OBSERVATION table; one that CASA knows.", json_schema_extra=_SCIENCE
+        "OVRO_MMA", description="Telescope name in the Measurement Set's OBSERVATION table. CASA must know it.", json_schema_extra=_SCIENCE
     )
     flag_rfi: bool = Field(True, description="Run AOFlagger and the residual MAD clip during conversion.", json_schema_extra=_SCIENCE)
 
     # --- calibration
-    cal_bp_minsnr: float = Field(3.0, gt=0, description="Lowest S/N of a bandpass solution.", json_schema_extra=_SCIENCE)
+    cal_bp_minsnr: float = Field(3.0, gt=0, description="Minimum S/N of a bandpass solution.", json_schema_extra=_SCIENCE)
     cal_gain_solint: str = Field("inf", description="Solution interval of the gains (CASA syntax).", json_schema_extra=_SCIENCE)
     cal_borrow_days: int = Field(
-        3, ge=0, le=60, description="Nights away from which calibration tables may be borrowed.", json_schema_extra=_SCIENCE
+        3, ge=0, le=60, description="Calibration tables may be borrowed from up to this many nights away.", json_schema_extra=_SCIENCE
     )
     cal_declination_tolerance_deg: float = Field(
         strips.TOLERANCE_DEG,
@@ -104,38 +102,38 @@ class PipelineConfig(BaseSettings):
         json_schema_extra=_SCIENCE,
     )
     cal_model_radius_deg: float = Field(
-        3.0, gt=0, description="Catalogue sources within this radius enter the calibrator's sky model.", json_schema_extra=_SCIENCE
+        3.0, gt=0, description="Catalog sources within this radius enter the calibrator's sky model.", json_schema_extra=_SCIENCE
     )
     cal_model_min_jy: float = Field(
-        0.05, gt=0, description="Faintest apparent flux of a source in the calibrator's sky model.", json_schema_extra=_SCIENCE
+        0.05, gt=0, description="Minimum apparent flux of a source in the calibrator's sky model.", json_schema_extra=_SCIENCE
     )
     tile_phase_solution: bool = Field(
         False,
-        description="Also solve for each tile's phases against the catalogue sky; kept only where data that were not solved on improve.",
+        description="Also solve for each tile's phases against the catalog sky. Keep them only if data left out of the solution improve.",
         json_schema_extra=_SCIENCE,
     )
     default_refant: str = Field(
-        "103", description="Reference antenna by name (not by index); outriggers follow as fall-backs.", json_schema_extra=_SCIENCE
+        "103", description="Reference antenna by name, not index. Outriggers are the fallbacks.", json_schema_extra=_SCIENCE
     )
     sefd_jy: float = Field(
         6500.0,
         gt=0,
-        description="System equivalent flux density of one antenna and polarization; sets weights and the thermal prediction.",
+        description="System equivalent flux density of one antenna and polarization. It sets the weights and the predicted thermal noise.",
         json_schema_extra=_SCIENCE,
     )
     max_smearing: float = Field(
-        0.01, gt=0, lt=0.5, description="Largest flux loss by frequency averaging at the 20 % beam level.", json_schema_extra=_SCIENCE
+        0.01, gt=0, lt=0.5, description="Maximum flux loss from frequency averaging at the 20 % beam level.", json_schema_extra=_SCIENCE
     )
 
-    # --- reference catalogues (sources of `dsa110 catalogs refresh`)
-    vla_calibrators_file: Path | None = Field(None, description="VLA calibrator manual (text) from which the calibrator catalogue is made.")
+    # --- reference catalogs (sources of `dsa110 catalogs refresh`)
+    vla_calibrators_file: Path | None = Field(None, description="VLA calibrator manual (text), the source of the calibrator catalog.")
     nvss_file: Path | None = Field(None, description="NVSS as Parquet: ra_deg, dec_deg, peak_jy_per_beam.")
     monitored_sources_file: Path | None = Field(
-        None, description="CSV of further positions to measure in every mosaic: name, ra_deg, dec_deg."
+        None, description="CSV of additional positions to measure in every mosaic: name, ra_deg, dec_deg."
     )
 
     vizier_server: str = Field(
-        "vizier.cds.unistra.fr", description="VizieR or a mirror, asked by `dsa110 catalogs refresh SURVEY --dec DEC`."
+        "vizier.cds.unistra.fr", description="VizieR or a mirror, used by `dsa110 catalogs refresh SURVEY --dec DEC`."
     )
 
     # --- imaging
@@ -145,16 +143,16 @@ class PipelineConfig(BaseSettings):
     image_size: int = Field(4096, ge=64, le=32768, description="Width and height of a tile image in pixels.", json_schema_extra=_SCIENCE)
     cell_arcsec: float = Field(3.0, gt=0, description="Pixel size.", json_schema_extra=_SCIENCE)
     briggs_robust: float = Field(0.5, ge=-2, le=2, description="Briggs robustness of the imaging weights.", json_schema_extra=_SCIENCE)
-    clean_niter: int = Field(50_000, ge=0, description="Most minor iterations.", json_schema_extra=_SCIENCE)
+    clean_niter: int = Field(50_000, ge=0, description="Maximum number of minor iterations.", json_schema_extra=_SCIENCE)
     auto_mask_sigma: float = Field(
-        5.0, gt=0, description="Components are searched down to this many times the noise.", json_schema_extra=_SCIENCE
+        5.0, gt=0, description="CLEAN searches for components down to this many times the noise.", json_schema_extra=_SCIENCE
     )
     auto_threshold_sigma: float = Field(
-        1.0, gt=0, description="Inside the mask cleaning goes down to this many times the noise.", json_schema_extra=_SCIENCE
+        1.0, gt=0, description="Inside the mask, CLEAN goes down to this many times the noise.", json_schema_extra=_SCIENCE
     )
     local_rms: bool = Field(
         False,
-        description="Components must stand out from the noise of their surroundings too, not only from that of the image.",
+        description="Components must also stand out from the noise around them, not only from the noise of the image.",
         json_schema_extra=_SCIENCE,
     )
     multiscale: bool = Field(False, description="Multi-scale deconvolution.", json_schema_extra=_SCIENCE)
@@ -162,21 +160,21 @@ class PipelineConfig(BaseSettings):
         1,
         ge=1,
         le=16,
-        description="Images of so many parts of the band beside those of the whole, with a spectral index map; 1 for none.",
+        description="Number of channel images beside those of the whole band, with a spectral index map; 1 for none.",
         json_schema_extra=_SCIENCE,
     )
     image_spectral_terms: int = Field(
         2,
         ge=1,
         le=4,
-        description="Terms of the polynomial spectrum of components, with image_channels above 1.",
+        description="Terms of the components' polynomial spectrum, with image_channels above 1.",
         json_schema_extra=_SCIENCE,
     )
-    use_nvss_mask: bool = Field(True, description="Clean around catalogue positions from the first iteration.", json_schema_extra=_SCIENCE)
-    mask_radius_arcsec: float = Field(60.0, gt=0, description="Radius of the circles of the catalogue mask.", json_schema_extra=_SCIENCE)
+    use_nvss_mask: bool = Field(True, description="Clean around catalog positions from the first iteration.", json_schema_extra=_SCIENCE)
+    mask_radius_arcsec: float = Field(60.0, gt=0, description="Radius of the circles of the catalog mask.", json_schema_extra=_SCIENCE)
     correct_smearing: bool = Field(
         True,
-        description="Tile beams and calibrator models include what averaging over channels and integrations takes; off for simulations without.",
+        description="Include the smearing by channels and integrations in tile beams and calibrator models. Off for simulations without smearing.",
         json_schema_extra=_SCIENCE,
     )
 
@@ -184,29 +182,35 @@ class PipelineConfig(BaseSettings):
         0,
         ge=0,
         le=10,
-        description="Most rounds of self-calibration of a tile against its own image, phases first; 0 for none.",
+        description="Maximum rounds of self-calibration of a tile against its own image, phases first; 0 for none.",
         json_schema_extra=_SCIENCE,
     )
 
-    # --- verdicts on tile images; a bad tile takes no part in mosaics
-    qa_noise_over_thermal_min: float = Field(0.8, ge=0, description="Lowest noise of a good tile over the thermal prediction.")
-    qa_noise_over_thermal_max: float = Field(2.0, gt=0, description="Highest noise of a good tile over the thermal prediction.")
-    qa_dynamic_range_min: float = Field(10.0, gt=0, description="Lowest peak over noise where the catalogue lets expect twice as much.")
-    qa_residual_peak_sigma_max: float = Field(10.0, gt=0, description="Largest deviation of a good residual, in units of its noise.")
+    # --- verdicts on tile images; mosaics leave bad tiles out
+    qa_noise_over_thermal_min: float = Field(0.8, ge=0, description="Minimum ratio of a good tile's noise to the predicted thermal noise.")
+    qa_noise_over_thermal_max: float = Field(2.0, gt=0, description="Maximum ratio of a good tile's noise to the predicted thermal noise.")
+    qa_dynamic_range_min: float = Field(
+        10.0, gt=0, description="Minimum peak over noise where the catalog predicts at least twice as much."
+    )
+    qa_residual_peak_sigma_max: float = Field(10.0, gt=0, description="Maximum deviation in a good residual, in units of its noise.")
     qa_residual_std_over_mad_max: float = Field(
-        1.2, gt=1, description="Largest standard deviation of a good residual over its robust noise."
+        1.2, gt=1, description="Maximum ratio of a good residual's standard deviation to its robust noise."
     )
-    qa_beam_axis_ratio_max: float = Field(6.0, gt=1, description="Longest restoring beam: major over minor axis.")
-    qa_flux_ratio_tolerance: float = Field(0.1, gt=0, lt=1, description="Largest deviation of the median flux over catalogue flux from 1.")
+    qa_beam_axis_ratio_max: float = Field(6.0, gt=1, description="Maximum axis ratio of the restoring beam.")
+    qa_flux_ratio_tolerance: float = Field(
+        0.1, gt=0, lt=1, description="Maximum deviation from 1 of the median ratio of flux to catalog flux."
+    )
     qa_position_beams: float = Field(
-        0.05, gt=0, description="Largest median position offset in beams, or qa_position_arcsec if that is more."
+        0.05, gt=0, description="Maximum median position offset in beams, or qa_position_arcsec if that is larger."
     )
-    qa_position_arcsec: float = Field(1.0, gt=0, description="Largest median position offset, or qa_position_beams if that is more.")
-    qa_completeness_min: float = Field(0.9, ge=0, le=1, description="Lowest share of the catalogue's sources above 10 sigma in the image.")
+    qa_position_arcsec: float = Field(1.0, gt=0, description="Maximum median position offset, or qa_position_beams if that is larger.")
+    qa_completeness_min: float = Field(
+        0.9, ge=0, le=1, description="Minimum fraction of the catalog's sources above 10 sigma that the image shows."
+    )
 
     # --- mosaics and photometry
     mosaic_overlap_minutes: float = Field(
-        10.0, ge=0, description="An hourly mosaic also takes tiles this close to its hour.", json_schema_extra=_SCIENCE
+        10.0, ge=0, description="An hourly mosaic also includes tiles this close to its hour.", json_schema_extra=_SCIENCE
     )
     mosaic_declination_tolerance_deg: float = Field(
         strips.TOLERANCE_DEG,
@@ -215,7 +219,7 @@ class PipelineConfig(BaseSettings):
         json_schema_extra=_SCIENCE,
     )
     photometry_min_catalog_jy: float = Field(
-        0.01, gt=0, description="Catalogue sources brighter than this are measured in every mosaic.", json_schema_extra=_SCIENCE
+        0.01, gt=0, description="Catalog sources brighter than this are measured in every mosaic.", json_schema_extra=_SCIENCE
     )
     source_find_sigma: float = Field(7.0, gt=3, description="Detection threshold of the blind source finder.", json_schema_extra=_SCIENCE)
     ese_threshold_sigma: float = Field(
@@ -223,18 +227,24 @@ class PipelineConfig(BaseSettings):
     )
 
     injection_tiles: int = Field(
-        1, ge=1, le=24, description="Tiles of a night into whose visibilities artificial sources are put.", json_schema_extra=_SCIENCE
+        1,
+        ge=1,
+        le=24,
+        description="Number of tiles of a night that get artificial sources in their visibilities.",
+        json_schema_extra=_SCIENCE,
     )
-    injection_sources: int = Field(60, ge=10, le=1000, description="Artificial sources in each of these tiles.", json_schema_extra=_SCIENCE)
+    injection_sources: int = Field(
+        60, ge=10, le=1000, description="Number of artificial sources in each of these tiles.", json_schema_extra=_SCIENCE
+    )
 
     @classmethod
     def from_env(cls, *, validate_paths: bool = True) -> Self:
-        """Read the environment and ``.env``; with ``validate_paths`` the directories must exist or be creatable.
+        """Read the environment and ``.env``. With ``validate_paths``, check the input directory and create the others.
 
-        The input directory is never created: a wrong path there would look like a telescope that is silent.
+        The input directory is never created: with a wrong path the telescope would only seem to send nothing.
 
         Raises:
-            ConfigurationError: names the variable and what to set.
+            ConfigurationError: a value is not valid, or a directory cannot be used. It names the variable.
         """
         try:
             config = cls()  # pyright: ignore[reportCallIssue]
@@ -243,7 +253,7 @@ class PipelineConfig(BaseSettings):
             raise ConfigurationError(
                 f"PIPELINE_{'.'.join(map(str, first['loc'])).upper()}",
                 f"{first['msg']} (found {first['input']!r})",
-                "set it right; `dsa110 config show` explains every setting",
+                "correct it; `dsa110 config show` explains every setting",
             ) from None
         if validate_paths:
             if not config.input_dir.is_dir():
@@ -262,10 +272,10 @@ class PipelineConfig(BaseSettings):
 
     @property
     def dagster_home(self) -> Path:
-        """Dagster's home under `dsa110 up`: its settings and what it keeps in files."""
+        """Dagster's home under `dsa110 up`: its settings and files."""
         return self.state_dir.absolute() / "dagster"
 
     @property
     def run_output_dir(self) -> Path:
-        """Captured output of Dagster's runs, one folder for each."""
+        """Folder of the captured output of Dagster's runs, one folder for each run."""
         return self.dagster_home / "storage"

@@ -1,15 +1,15 @@
 """Typed errors of the pipeline, and which of them may be retried.
 
-Every error names what it is about (a file, a group, a table), what was expected and what to do next, because the person
-who reads it is on shift at 3 a.m. Errors that a second attempt may cure derive from `RetriableError`, all others from
-`NonRetriableError`. What does not belong here: handling them.
+Every error names its subject (a file, an observation, a table), the cause, and what to do next: the person who reads it
+may be on shift at 3 a.m. An error that a second attempt may cure derives from `RetriableError`, every other one from
+`NonRetriableError`.
 """
 
 from __future__ import annotations
 
 
 class PipelineError(Exception):
-    """Base class. ``subject`` is the file, group or table; ``cause`` what is wrong; ``next_step`` what a person does."""
+    """Base class. ``subject``: file, observation or table. ``cause``: what is wrong. ``next_step``: what to do."""
 
     def __init__(self, subject: object, cause: str, next_step: str) -> None:
         self.subject = str(subject)
@@ -18,20 +18,20 @@ class PipelineError(Exception):
         super().__init__(f"{self.subject}: {cause}. Next: {next_step}")
 
     def __reduce__(self) -> tuple[type[PipelineError], tuple[str, str, str]]:
-        """Errors cross process boundaries (CASA runs in child processes)."""
+        """Support pickling: errors cross process boundaries, because CASA runs in child processes."""
         return type(self), (self.subject, self.cause, self.next_step)
 
 
 class RetriableError(PipelineError):
-    """The same attempt may succeed later: a lost connection, a killed child, a busy disk."""
+    """An error that may pass: a lost connection, a killed child, a busy disk."""
 
 
 class NonRetriableError(PipelineError):
-    """Another attempt with the same inputs will fail in the same way."""
+    """An error that repeats with the same inputs."""
 
 
 class InvalidRawFileError(NonRetriableError):
-    """A file in the incoming directory is not a subband file of this telescope."""
+    """A file in the input directory is not a raw file of this telescope."""
 
 
 class IncompleteGroupError(NonRetriableError):
@@ -43,35 +43,35 @@ class UnknownGroupError(NonRetriableError):
 
 
 class GroupBusyError(RetriableError):
-    """The observation is being processed by someone else, whose lease has not expired."""
+    """Another run works on the observation, and its lease has not expired."""
 
 
 class LeaseLostError(NonRetriableError):
-    """The observation belongs to another attempt by now; what this one still does must not be recorded."""
+    """The observation belongs to another attempt now. The results of this attempt must not be recorded."""
 
 
 class MeasurementSetError(NonRetriableError):
-    """A path is not a Measurement Set, or one with another layout than this platform writes, or one that is not calibrated."""
+    """A path is not a Measurement Set, or it has another layout than this platform writes, or it is not calibrated."""
 
 
 class NoCalibratorError(NonRetriableError):
-    """No catalogued calibrator with a flux at 20 cm transits in the data."""
+    """No cataloged calibrator with a 20 cm flux density transits in the data."""
 
 
 class NoCalibrationError(RetriableError):
-    """No valid calibration table exists (yet) for this time and declination."""
+    """No valid calibration tables exist (yet) for this time and declination."""
 
 
 class CalibrationQualityError(NonRetriableError):
-    """Solutions were found and refused."""
+    """Solutions were found, but they are refused for their quality."""
 
 
 class CalibrationMismatchError(NonRetriableError):
-    """Calibration tables do not belong to the data: another declination strip, band or array, or changed since they were registered."""
+    """Calibration tables do not fit the data: another strip, band or array, or changed since they were registered."""
 
 
 class FluxScaleError(NonRetriableError):
-    """A calibrator has no usable flux density; none is ever assumed."""
+    """A calibrator has no usable flux density. The platform never assumes one."""
 
 
 class ImagingError(NonRetriableError):
@@ -79,23 +79,23 @@ class ImagingError(NonRetriableError):
 
 
 class RestoringBeamError(NonRetriableError):
-    """A restoring beam that no image can have: an axis is not finite and positive, or the minor axis is the longer one."""
+    """A restoring beam is impossible: an axis is not finite and positive, or the minor axis is the longer one."""
 
 
 class MosaicError(NonRetriableError):
-    """The tiles cannot be combined: none, or of different declination strips."""
+    """The tiles cannot be combined: there are none, or they belong to different strips."""
 
 
 class PhotometryError(NonRetriableError):
-    """Fluxes cannot be measured: no beam, maps that do not fit each other, wrong units."""
+    """Fluxes cannot be measured: no beam, maps that do not match, wrong units."""
 
 
 class LightCurveError(NonRetriableError):
-    """Light curves that must not be used: not normalised, not in Jy, or too few references to normalise with."""
+    """Light curves cannot be used: not normalized, not in Jy, or too few references for the normalization."""
 
 
 class StorageError(RetriableError):
-    """The disk is full, read-only or failing while a product is written."""
+    """The disk was full, read-only or failing while a product was written."""
 
 
 class PublishError(RetriableError):
@@ -103,19 +103,19 @@ class PublishError(RetriableError):
 
 
 class ProductVerificationError(NonRetriableError):
-    """A product that was just written cannot be read back as what it should be."""
+    """A new product does not read back as it should."""
 
 
 class ChildFailedError(RetriableError):
-    """A child process died or ran out of its time."""
+    """A child process died or exceeded its time limit."""
 
 
 class RegistryError(RetriableError):
-    """The product database cannot be reached or refused a change."""
+    """The registry cannot be reached, or it refused a change."""
 
 
 class CatalogServiceError(RetriableError):
-    """A catalogue service on the network cannot be reached or answers nonsense."""
+    """A catalog service on the network cannot be reached, or its answer is unusable."""
 
 
 class AlertNotDeliveredError(RetriableError):

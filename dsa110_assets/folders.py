@@ -1,4 +1,4 @@
-"""The folders of products, by name. Imports nothing but the standard library: the table of products reads it."""
+"""The folders of products, by name. Imports only the standard library, because the table of products reads it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from enum import StrEnum
 
 
 class Folder(StrEnum):
-    """Folders that hold products. `ProductPaths.folder` says where each is; all of them may hold staging that a crash left."""
+    """Folders that hold products. `ProductPaths.folder` gives the path. A crash may leave staging in any of them."""
 
     MEASUREMENT_SETS = "measurement sets"
     """The output directory itself."""
     CATALOGS = "catalogs"
-    """In the state directory; all others are in the scratch directory."""
+    """In the state directory. The others are in the scratch directory."""
     CALIBRATION = "caltables"
     IMAGES = "images"
     MOSAICS = "mosaics"

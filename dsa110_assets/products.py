@@ -13,32 +13,32 @@ from dsa110_assets.folders import Folder
 _RAW_NAME = re.compile(r"(?P<stamp>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(?P<subband>\d{2})\.hdf5")
 IMAGE_SUFFIXES = ("dirty", "psf", "model", "residual", "image", "image-pb", "pb", "weight", "noise")
 CHANNEL_SUFFIXES = ("image", "image-pb", "pb", "weight")
-"""Of each channel of a tile that was imaged in channels; of a mosaic's channels: those of the mosaic."""
+"""Suffixes of each channel of a tile imaged in channels. The channels of a mosaic have the mosaic's suffixes."""
 SPECTRAL_SUFFIXES = ("alpha", "alpha-error")
-"""Of such a tile: spectral index and its error."""
+"""Suffixes of such a tile's spectral index and its error."""
 _IMAGE_NAME = re.compile(
     r"(?P<name>.+?)(?:-ch(?P<channel>\d{2}))?-(?P<suffix>alpha-error|alpha|image-pb|image|dirty|psf|model|residual|pb|weight|noise|coverage)\.fits"
 )
 NAME_JITTER_S = 120.0
-"""The time in a raw file's name is at most this far from its observation's start (82 s is the most that was seen)."""
+"""Largest difference between the time in a raw file's name and its observation's start. The largest seen is 82 s."""
 EVENTS = "events.parquet"
 """Rows of `variability.ese_scores` that stand out, as of a night."""
 ETA_V_PICTURE = "eta_v.png"
 TOP_CANDIDATE_PICTURE = "top_candidate.png"
 FLAG_PICTURE = "flags.png"
-"""Inside a Measurement Set: picture of what was flagged (programs that read the set ignore it)."""
+"""Picture of the flags inside a Measurement Set. Programs that read the set ignore it."""
 
 
 @dataclass(frozen=True)
 class RawName:
-    """What a raw file's name says. ``stamp`` is the node's wall clock at open: a hint only. ``subband`` is 0..99."""
+    """A raw file's name, parsed. ``stamp``: the node's clock at opening, only a hint. ``subband``: 0..99."""
 
     stamp: datetime
     subband: int
 
 
 def parse_raw_name(name: str) -> RawName | None:
-    """Parse ``YYYY-MM-DDTHH:MM:SS_sbNN.hdf5``; None for every other name, files being written included."""
+    """Parse ``YYYY-MM-DDTHH:MM:SS_sbNN.hdf5``. Return None for every other name, also for files being written."""
     match = _RAW_NAME.fullmatch(name)
     if match is None:
         return None
@@ -51,7 +51,7 @@ def parse_raw_name(name: str) -> RawName | None:
 
 @dataclass(frozen=True)
 class ProductPaths:
-    """Where every product lives; built from the configuration's directories only."""
+    """Paths of all products, from the directories of the configuration."""
 
     output_dir: Path
     scratch_dir: Path
@@ -63,7 +63,7 @@ class ProductPaths:
         return cls(config.output_dir.absolute(), config.scratch_dir.absolute(), config.state_dir.absolute())
 
     def folder(self, folder: Folder) -> Path:
-        """Where the products of one folder are."""
+        """Path of a folder of products."""
         if folder is Folder.MEASUREMENT_SETS:
             return self.output_dir
         return (self.state_dir if folder is Folder.CATALOGS else self.scratch_dir) / folder
@@ -77,11 +77,11 @@ class ProductPaths:
         return self.folder(Folder.MEASUREMENT_SETS) / group_id[:10] / f"{group_id}.cal.ms"
 
     def calibration_dir(self, group_id: str) -> Path:
-        """Directory of the tables solved on the calibrator in this observation (``bandpass.cal``, ``gain.cal``, plots)."""
+        """Directory of the tables solved on this observation's calibrator (``bandpass.cal``, ``gain.cal``, plots)."""
         return self.folder(Folder.CALIBRATION) / group_id[:10] / group_id
 
     def image_dir(self, group_id: str) -> Path:
-        """Directory of a tile's images, ``<group>-<suffix>.fits`` with the suffixes of `IMAGE_SUFFIXES`, and previews."""
+        """Directory of a tile's images, ``<group_id>-<suffix>.fits`` with `IMAGE_SUFFIXES`, and previews."""
         return self.folder(Folder.IMAGES) / group_id[:10] / group_id
 
     def mosaic_dir(self, name: str) -> Path:
@@ -89,48 +89,48 @@ class ProductPaths:
         return self.folder(Folder.MOSAICS) / name
 
     def mosaic_plan(self, name: str) -> Path:
-        """Which tiles a mosaic on demand would be made from (JSON)."""
+        """List of the tiles for a mosaic on demand (JSON)."""
         return self.folder(Folder.MOSAICS) / "plans" / f"{name}.json"
 
     def injection_dir(self, night: str) -> Path:
-        """What became of a night's artificial sources: ``recovery.parquet``, ``completeness.csv``, ``recovery.png``."""
+        """Recovery of a night's artificial sources: ``recovery.parquet``, ``completeness.csv``, ``recovery.png``."""
         return self.folder(Folder.INJECTIONS) / night
 
     def variability_dir(self, night: str) -> Path:
-        """What the variability metrics of a night leave for its candidates: `EVENTS`, and the preview `ETA_V_PICTURE`."""
+        """Directory of a night's variability metrics: `EVENTS` and the preview `ETA_V_PICTURE`."""
         return self.folder(Folder.VARIABILITY) / night
 
     def candidates_dir(self, night: str) -> Path:
-        """Directory of a night's ESE candidates: one folder for each of the best, and the preview `TOP_CANDIDATE_PICTURE`."""
+        """Directory of a night's ESE candidates: a folder for each of the best, and `TOP_CANDIDATE_PICTURE`."""
         return self.folder(Folder.CANDIDATES) / night
 
     def candidate_dir(self, night: str, source_id: int) -> Path:
-        """Pictures and tables of an ESE candidate as of a night: ``light_curve.png``, ``cutouts.png``, ``neighbours.csv``."""
+        """Directory of one candidate of a night: ``light_curve.png``, ``cutouts.png``, ``neighbours.csv``."""
         return self.candidates_dir(night) / str(source_id)
 
     @property
     def catalogs_dir(self) -> Path:
-        """Read-only reference catalogues."""
+        """Directory of the read-only reference catalogs."""
         return self.folder(Folder.CATALOGS)
 
     def staging_roots(self) -> tuple[Path, ...]:
-        """Every directory in which `publish` may have left a ``.staging`` folder."""
+        """Directories below which a crash of `publish` may leave ``.staging`` folders."""
         return tuple(root for root in map(self.folder, Folder) if root.is_dir())
 
 
 def image_path(directory: Path, name: str, suffix: str) -> Path:
-    """FITS file of one image product, e.g. ``image_path(d, group, "image-pb")``."""
+    """FITS file of one image product, e.g. ``image_path(directory, group_id, "image-pb")``."""
     return directory / f"{name}-{suffix}.fits"
 
 
 def channel_name(name: str, channel: int) -> str:
-    """First part of the file names of one channel: ``<name>-ch00`` is the lowest frequency."""
+    """Beginning of the file names of one channel. ``<name>-ch00`` is the lowest frequency."""
     return f"{name}-ch{channel:02d}"
 
 
 @dataclass(frozen=True)
 class ImageName:
-    """What an image file's name says: ``name`` of the tile or mosaic, ``channel`` (None: the whole band), ``suffix``."""
+    """An image file's name, parsed: ``name`` of the tile or mosaic, ``channel`` (None: the whole band), ``suffix``."""
 
     name: str
     channel: int | None
@@ -138,7 +138,7 @@ class ImageName:
 
 
 def parse_image_name(file_name: str) -> ImageName | None:
-    """The inverse of `image_path` and `channel_name`; None for every other name.
+    """Parse a name made by `image_path` and `channel_name`. Return None for every other name.
 
     >>> parse_image_name("2026-03-01T05:10:00-ch03-image-pb.fits")
     ImageName(name='2026-03-01T05:10:00', channel=3, suffix='image-pb')
@@ -152,7 +152,10 @@ def parse_image_name(file_name: str) -> ImageName | None:
 
 
 def channels_of(directory: Path, name: str) -> dict[int, Path]:
-    """Channel images of a tile (``-image-pb``) or of a mosaic (``-image``), corrected for the primary beam, by channel; empty where there are none."""
+    """Channel images of a tile (``-image-pb``) or of a mosaic (``-image``), corrected for the primary beam, by channel.
+
+    Empty without channel images.
+    """
     found: dict[int, Path] = {}
     for path in directory.glob("*-ch[0-9][0-9]-image*.fits"):
         parsed = parse_image_name(path.name)

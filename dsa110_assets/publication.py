@@ -1,6 +1,6 @@
-"""Atomic publication: a product is written under ``.staging`` beside its destination, verified, flushed, and renamed into place.
+"""Atomic publication: write a product under ``.staging`` beside its destination, verify, flush, rename it into place.
 
-Readers that have the old product open keep it. Whatever replaces a file or a directory in this package does it here.
+Readers that have the old product open keep it. All code of this package replaces files and directories through here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dsa110_assets.errors import PipelineError, PublishError, StorageError
 STAGING = ".staging"
 """Name of the folder beside a destination in which new products are written."""
 SPARE_BYTES = 1 << 20
-"""A disk with less than this is full: no product fits into it."""
+"""A disk with less free space than this is full: no product fits on it."""
 _MKDIR_ATTEMPTS = 100
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -29,15 +29,15 @@ _RENAME_EXCHANGE = 2
 
 @contextmanager
 def publish(destination: Path) -> Iterator[Path]:
-    """Give a staging path to write to; on a clean exit move it to ``destination`` in one rename.
+    """Yield a staging path to write to. On a clean exit, move it to ``destination`` in one rename.
 
-    The caller writes a file or a directory at the path that is yielded and verifies it before leaving the block. An
-    exception removes the staged product and leaves the old one. A crash leaves the old or the new one, and a staging
-    folder that `sweep_staging` removes.
+    The caller writes a file or a directory at that path and verifies it before leaving the block. An exception removes
+    the staged product and leaves the old one. A crash leaves the old or the new one, and a staging folder that
+    `sweep_staging` removes.
 
     Raises:
         PublishError: nothing was written, or the rename failed.
-        StorageError: the block failed because the disk is full, read-only or failing, whatever its engine made of it.
+        StorageError: the block failed because the disk is full, read-only or failing, whatever error it raised.
     """
     parent = destination.parent
     staging = parent / STAGING / uuid.uuid4().hex
@@ -87,9 +87,9 @@ def _remove_if_empty(directory: Path) -> None:
 
 
 def storage_trouble(path: Path, error: BaseException) -> StorageError | None:
-    """What is wrong with the disk of ``path``, if that explains an error; None when it does not.
+    """Return the trouble with the disk of ``path`` that explains an error, or None.
 
-    Engines report a full disk as anything: the free space tells more than their words.
+    Engines report a full disk in many ways. The free space is more reliable than their messages.
     """
     free = free_bytes(path)
     code = error.errno if isinstance(error, OSError) else None
@@ -98,14 +98,14 @@ def storage_trouble(path: Path, error: BaseException) -> StorageError | None:
     elif code == errno.EROFS:
         cause = "the disk is read-only"
     elif code == errno.EIO:
-        cause = "the disk fails"
+        cause = "the disk is failing"
     else:
         return None
     return StorageError(path, f"{cause} ({error}; {free / 1e9:.2f} GB free)", "free space or repair the disk, then retry")
 
 
 def free_bytes(path: Path) -> int:
-    """Free space of the file system on which a path is, or would be."""
+    """Free bytes on the file system of a path, which need not exist."""
     for place in (path, *path.parents):
         if place.exists():
             return shutil.disk_usage(place).free
@@ -113,7 +113,7 @@ def free_bytes(path: Path) -> int:
 
 
 def move_into_place(staged: Path, destination: Path) -> None:
-    """Rename a file or a directory that is written and flushed to its destination, and flush the directory's entry.
+    """Rename a flushed file or directory to its destination, and flush the directory's entry.
 
     A directory that it replaces stays in the folder of ``staged``.
 
@@ -126,7 +126,7 @@ def move_into_place(staged: Path, destination: Path) -> None:
             code = ctypes.get_errno()
             if code not in (errno.EINVAL, errno.ENOSYS):
                 raise OSError(code, os.strerror(code))
-            aside = staged.with_name(staged.name + ".old")  # file systems that cannot exchange: two renames
+            aside = staged.with_name(staged.name + ".old")  # this file system cannot exchange: two renames
             destination.rename(aside)
             staged.rename(destination)
     else:
@@ -154,7 +154,7 @@ def _fsync(path: Path) -> None:
 
 
 def staged_products(root: Path) -> Iterator[Path]:
-    """Everything in the staging folders below ``root``: products being written, and what crashed stages left."""
+    """Yield everything in the staging folders below ``root``: products being written, and leftovers of crashes."""
     for directory, names, _ in os.walk(root):  # passes over directories that vanish meanwhile
         if STAGING in names:
             names.remove(STAGING)
@@ -163,7 +163,7 @@ def staged_products(root: Path) -> Iterator[Path]:
 
 
 def sweep_staging(roots: Iterable[Path], *, older_than_s: float = 3600.0) -> list[Path]:
-    """Remove from the staging folders below ``roots`` what has not changed for ``older_than_s``; returns the paths."""
+    """Remove leftovers below ``roots`` that have not changed for ``older_than_s``. Return their paths."""
     limit = time.time() - older_than_s
     removed: list[Path] = []
     for leftover in [path for root in roots for path in staged_products(root)]:

@@ -1,7 +1,8 @@
-"""The strip of declination: which pointings belong together. One rule for calibration tables, mosaics and the queue.
+"""Strips: which pointings belong together. One rule for calibration tables, mosaics and the queue.
 
-The telescope drifts at one declination for days; a strip is what it observes there. Pointings belong to the strip at a
-declination when they lie within a tolerance of it (`cal_declination_tolerance_deg`, `mosaic_declination_tolerance_deg`).
+The telescope drifts at one pointing declination for days. A strip is the sky that it observes there. A pointing belongs
+to a strip when it is within a tolerance of the strip's declination (`cal_declination_tolerance_deg`,
+`mosaic_declination_tolerance_deg`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def in_strip(dec_deg: float, strip_dec_deg: float, tolerance_deg: float) -> bool
 @overload
 def in_strip(dec_deg: InstrumentedAttribute[Any], strip_dec_deg: Any, tolerance_deg: float) -> ColumnElement[bool]: ...
 def in_strip(dec_deg: Any, strip_dec_deg: Any, tolerance_deg: float) -> Any:
-    """Whether a pointing belongs to the strip at ``strip_dec_deg``; all in degrees. For columns it is a condition of a query.
+    """Whether a pointing belongs to the strip at ``strip_dec_deg``; all in degrees. Columns give a query's condition.
 
     >>> in_strip(54.6, 54.2, 0.5), in_strip(54.6, 54.0, 0.5)
     (True, False)
@@ -31,15 +32,15 @@ def in_strip(dec_deg: Any, strip_dec_deg: Any, tolerance_deg: float) -> Any:
 
 
 def main_strip(declinations_deg: Sequence[float], tolerance_deg: float) -> float:
-    """The declination of the strip with most pointings; it is the declination of one of them.
+    """Declination of the strip with most pointings, which is the declination of one of them.
 
-    Of strips with equally many pointings it is the one whose pointings lie closest together; then the southern one.
+    Among strips with equally many pointings, take the one whose pointings lie closest together, then the southern one.
 
     >>> main_strip([54.57, 54.58, 16.0, 54.56, 16.1], 0.5)
     54.57
 
     Raises:
-        ValueError: there is no pointing.
+        ValueError: there are no pointings.
     """
 
     def rank(strip: float) -> tuple[int, float, float]:
@@ -50,7 +51,7 @@ def main_strip(declinations_deg: Sequence[float], tolerance_deg: float) -> float
 
 
 def is_one_strip(declinations_deg: Sequence[float], tolerance_deg: float) -> bool:
-    """Whether there is a strip that holds all pointings: one at the middle of their range, if any.
+    """Whether one strip holds all pointings. If any does, so does the one in the middle of their range.
 
     >>> is_one_strip([54.0, 54.9], 0.5), is_one_strip([54.0, 55.1], 0.5)
     (True, False)

@@ -1,7 +1,7 @@
-"""Times and what is named after them: MJD and UTC, identifiers of observations, 5-minute slots, hours.
+"""Times and the names made from them: MJD and UTC, identifiers of observations, 5-minute slots, hours.
 
-An observation is called by its start time, ``YYYY-MM-DDTHH:MM:SS`` (UTC; the header's first integration, pitfall 25), and
-so is everything made from it.
+An observation and all its products are named by its start time, ``YYYY-MM-DDTHH:MM:SS`` (UTC; the first integration in
+the header, pitfall 25).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def datetime_to_mjd(when: datetime) -> float:
 
 
 def group_id_of(start_jd: float) -> str:
-    """Identifier of the observation whose first integration is centred on ``start_jd`` (UTC): rounded to the second."""
+    """Identifier of the observation whose first integration is centered on ``start_jd`` (UTC), to the second."""
     return (mjd_to_datetime(start_jd - JD_MINUS_MJD) + timedelta(seconds=0.5)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def group_time(group_id: str) -> datetime:
-    """Start of an observation from its identifier, UTC.
+    """Start of an observation (UTC), from its identifier.
 
     Raises:
-        NonRetriableError: when it is not an identifier.
+        NonRetriableError: the text is not an identifier.
     """
     if not _GROUP_ID.fullmatch(group_id):
         raise NonRetriableError(group_id, "not an observation's identifier (YYYY-MM-DDTHH:MM:SS)", "list them with `dsa110 ingest status`")
@@ -44,13 +44,13 @@ def group_time(group_id: str) -> datetime:
 
 
 def tile_partition(group_id: str) -> tuple[str, str]:
-    """(date, slot) of an observation: ``("2026-03-01", "05:10")``, the 5-minute slot that its start falls into."""
+    """(night, slot) of an observation: ``("2026-03-01", "05:10")``, the 5-minute slot of its start."""
     start = group_time(group_id)
     return start.strftime("%Y-%m-%d"), f"{start.hour:02d}:{start.minute - start.minute % SLOT_MINUTES:02d}"
 
 
 def hour_partition(group_id: str) -> tuple[str, str]:
-    """(date, hour) of an observation: ``("2026-03-01", "05")``."""
+    """(night, hour) of an observation: ``("2026-03-01", "05")``."""
     start = group_time(group_id)
     return start.strftime("%Y-%m-%d"), f"{start.hour:02d}"
 
