@@ -7,10 +7,10 @@ Formulas, for a source at a fixed position with the beam ``k`` (peak 1), the ima
   b``, ``A_ij = sum(k_i k_j / n^2)``, ``b_i = sum(k_i d / n^2)``.
 * statistical error ``sigma_S^2 = (A^-1 B A^-1)_ii``, ``B_ij = sum_pq k_i(p) rho(p - q) k_j(q) / (n_p n_q)``: the exact
   variance of that estimator if the noise has the autocorrelation ``rho``, here a Gaussian with
-  ``noise_correlation_beams`` times the beam's widths. On a uniform map it is ``sigma_S = n sqrt(4 / (1 + 2 / c^2))``, c
-  = ``noise_correlation_beams``: 1.155 n for the noise of a naturally weighted image (c = 1, autocorrelation = beam).
-  Condon's equation (41) with exponents 3/2 and equation (21) give, for a *fitted* point source in noise smoothed by the
-  beam, ``sigma_S = n``, the local noise: ``error_model="condon1997"``.
+  ``noise_correlation_beams`` = c times the beam's widths. On a uniform map it is ``sigma_S = n sqrt(4 / (1 + 2 /
+  c^2))``: 1.155 n for the noise of a naturally weighted image (c = 1, autocorrelation = beam). Condon's equation (41)
+  with exponents 3/2 and equation (21) give, for a *fitted* point source in noise smoothed by the beam, ``sigma_S = n``,
+  the local noise: ``error_model="condon1997"``.
 * calibration error ``f S``, added in quadrature if ``calibration_error`` f > 0. It is common to an image, so light
   curves leave it at 0 and normalize instead.
 """

@@ -1,7 +1,8 @@
-"""Variability: normalised light curves, variability indices, extreme scattering events.
+"""Variability: normalized light curves, variability indices, extreme scattering events.
 
-Belongs here: comparing the fluxes of one source between epochs. Does not belong here: measuring fluxes (`photometry`),
-keeping them (`registry`). Fluxes are in Jy everywhere; every function but `normalise` refuses light curves that are not normalised.
+This package compares the fluxes of one source between epochs. Fluxes are in Jy everywhere. Every function but
+`normalise` refuses light curves that are not normalized. What does not belong here: measuring fluxes (`photometry`) and
+storing them (`registry`).
 """
 
 from dsa110_assets.variability.chromatic import normalised_channels

@@ -1,4 +1,4 @@
-"""Compiled loops over light curves. Imported only when they run; the formulas are explained in `indices` and `ese`."""
+"""Compiled loops over light curves, imported only when they run. `indices` and `ese` explain the formulas."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ I64 = NDArray[np.int64]
 MIN_FOR_OWN_SCATTER = 8
 INLIER_SIGMA = 3.0
 CORE_CELLS = 5
-"""Cells of a lens template across the width of its core at half depth; odd, so that an epoch can lie in the middle."""
+"""Cells of a lens template across the width of its core at half depth. Odd, so that an epoch can lie in the middle."""
 LENS_STEP = 2.0**0.5
 LENS_SHARE = 0.75
 """Longest template in units of the light curve."""
 LEAST_OUTSIDE = 0.2
-"""Share of the baseline's weight that must lie outside of a template."""
+"""Share of the baseline's weight that must lie outside a template."""
 LEAST_CORE = 2.0
-"""A lens is tried where the core alone deviates by so many sigma: one position in 44, all of which count as trials."""
+"""Compare with the templates only where the core alone deviates by this many sigma: one position in 44.
+
+All positions count as trials.
+"""
 SIDE_WIDTHS = 1.5
-"""The bright sides end so many core widths from the centre."""
+"""Distance from the center, in core widths, at which the bright sides end."""
 
 
 def _compile(function: Any) -> Any:
-    """Compile with a cache on disk where the installation allows one; numba refuses at once where it does not."""
+    """Compile with a cache on disk if the installation allows one; numba raises at once if it does not."""
     try:
         return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:
@@ -39,7 +42,7 @@ def _compile(function: Any) -> Any:
 
 @_compile
 def _largest_pair(flux: F64, error: F64, order: I64) -> tuple[int, int]:
-    """Pair of measurements with the largest difference in units of its error; bounds keep it far below N^2 in practice."""
+    """Pair of measurements with the largest difference in units of its error. Bounds keep the work far below N^2."""
     n = flux.size
     least = error.min()
     best, best_high, best_low = 0.0, 0, 0
@@ -62,7 +65,7 @@ def _largest_pair(flux: F64, error: F64, order: I64) -> tuple[int, int]:
 
 @_compile
 def indices(offsets: I64, flux: F64, error: F64, out: F64) -> None:
-    """Rows of ``out`` (13, Nsources): see the names in `indices.metrics`."""
+    """Fill ``out`` (13, Nsources), one row for each index in the order of `indices.metrics`."""
     for s in range(offsets.size - 1):
         first, last = offsets[s], offsets[s + 1]
         n = last - first
@@ -105,7 +108,7 @@ def indices(offsets: I64, flux: F64, error: F64, out: F64) -> None:
 
 @_compile
 def _own_scatter(deviation: F64, error: F64) -> float:
-    """Variance beyond the errors that the source's own epochs show, 0 unless it clearly exceeds the spread's own noise."""
+    """Variance of the source's epochs beyond their errors; 0 unless clearly larger than the spread's uncertainty."""
     n = deviation.size
     spread = (MAD_TO_SIGMA_ROUNDED * np.median(np.abs(deviation))) ** 2
     return max(0.0, spread - np.median(error) ** 2 * (1.0 + 3.5 / np.sqrt(n)))
@@ -113,7 +116,7 @@ def _own_scatter(deviation: F64, error: F64) -> float:
 
 @_compile
 def _extend(flux: F64, error: F64, s: int, out: F64) -> None:
-    """Widen the window over neighbours that share at least half of its depth: the event's extent and mean, not its test."""
+    """Widen the window over neighbors with at least half of its depth, to give the event its extent and mean."""
     start, end = int(out[1, s]), int(out[1, s]) + int(out[2, s])
     baseline, half = out[3, s], 0.5 * (out[4, s] - out[3, s])
     if half == 0.0:
@@ -140,12 +143,13 @@ def _lens(  # noqa: PLR0912
     best: float,
     out: F64,
 ) -> tuple[float, float]:
-    """Matched filter of one source with a bank of lens templates; ``(best significance, trials)``, see `ese` for the statistic.
+    """Matched filter of one source with a bank of lens templates; `ese` explains the statistic.
 
-    ``terms`` (Nmeas, 4): weight, weight x flux; the same in the baseline.
-    ``bank`` (Nshapes, Ncells): relative flux minus 1 in cells of a `CORE_CELLS`th of the core's width, the core in the middle.
-    ``sums`` (at least CORE_CELLS Nmeas + 2, 4): workspace. Fills ``out`` (6): baseline, centre (MJD), width of the core (days), shape, amplitude
-    (1: the template itself), significance, where that exceeds ``best``.
+    ``terms`` (Nmeas, 4): weight, weight x flux; the same in the baseline. ``bank`` (Nshapes, Ncells): relative flux
+    minus 1 in cells of a `CORE_CELLS`th of the core's width, the core in the middle. ``sums`` (at least CORE_CELLS
+    Nmeas + 2, 4): workspace. If a significance exceeds ``best``, fill ``out`` (6): baseline, center (MJD), width of the
+    core (days), shape, amplitude (1: the template itself), significance. Return the best significance and the number of
+    trials.
     """
     n, n_cells = time.size, bank.shape[1]
     half, core = n_cells // 2, CORE_CELLS // 2
@@ -176,7 +180,7 @@ def _lens(  # noqa: PLR0912
                 continue
             trials += 0.5 * bank.shape[0]  # one-sided
             wbf = sums[count, 3] - (sums[high, 3] - sums[low, 3])
-            both = core_w * wb  # the core's deviation and its variance, both times this: no division where nothing is
+            both = core_w * wb  # deviation and variance of the core are both scaled by this, to save divisions
             deviation = (sums[right, 1] - sums[left, 1]) * wb - wbf * core_w
             if wbf <= 0.0 or deviation >= 0.0 or deviation * deviation < LEAST_CORE**2 * both * (wb + core_w + intrinsic * both):
                 continue
@@ -208,7 +212,7 @@ def _lens(  # noqa: PLR0912
 
 @_compile
 def _lens_core(time: F64, flux: F64, error: F64, lens: F64, s: int, out: F64) -> None:
-    """Write the best lens event as the source's event: its core is the window; deviations of both sides in units of their errors."""
+    """Write the best lens as the source's event: its core is the window; both sides get their relative deviations."""
     n = flux.size
     baseline, centre, width = lens[0], lens[1], lens[2]
     start, length, w, wf = 0, 0, 0.0, 0.0
@@ -247,7 +251,7 @@ def events(  # noqa: PLR0912
     epoch_tests: I64,
     epoch_outliers: I64,
 ) -> None:
-    """Most significant event of each source; rows of ``out`` (15, Nsources): see `ese.EventSearch`."""
+    """Find each source's most significant event and fill ``out`` (15, Nsources); `ese.EventSearch` names the rows."""
     longest = 0
     for s in range(offsets.size - 1):
         longest = max(longest, offsets[s + 1] - offsets[s])
@@ -264,7 +268,7 @@ def events(  # noqa: PLR0912
         intrinsic = (ordinary * max(level, 0.0)) ** 2
         if n >= MIN_FOR_OWN_SCATTER:
             intrinsic = max(intrinsic, _own_scatter(f - level, e))
-        # running sums in time: of the fluxes (for windows), and of the points that make the baseline
+        # running sums in time: of all fluxes (for windows), and of the points in the baseline
         window_w, window_wf = np.zeros(n + 1), np.zeros(n + 1)
         base_w, base_wf, base_n = np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1)
         terms = np.empty((n, 4))
@@ -279,7 +283,7 @@ def events(  # noqa: PLR0912
         length = 1
         while length == 1 or 3 * length <= n:
             if length == 1 and n == 2 and not known:
-                trials += 1  # the two differences are one
+                trials += 1  # both windows test the same difference
             else:
                 trials += n - length + 1
             for start in range(n - length + 1):
@@ -287,7 +291,7 @@ def events(  # noqa: PLR0912
                 wb = base_w[n] - (base_w[end] - base_w[start]) + extra_w
                 wbf = base_wf[n] - (base_wf[end] - base_wf[start]) + extra_w * (catalogue[s] if known else 0.0)
                 count = base_n[n] - (base_n[end] - base_n[start])
-                if count < 0.5 and not known:  # no undisturbed point is left outside the window: all others are the baseline
+                if count < 0.5 and not known:  # no inlier is left outside the window: take all other points
                     wb = window_w[n] - (window_w[end] - window_w[start])
                     wbf = window_wf[n] - (window_wf[end] - window_wf[start])
                     count = n - length
@@ -300,7 +304,7 @@ def events(  # noqa: PLR0912
                     epoch_tests[epoch[first + start]] += 1
                     if abs(z) > 3.0:
                         epoch_outliers[epoch[first + start]] += 1
-                if abs(z) > best * (1.0 + 1e-12) or (z < 0.0 and abs(z) > best * (1.0 - 1e-12)):  # of equals, the dip
+                if abs(z) > best * (1.0 + 1e-12) or (z < 0.0 and abs(z) > best * (1.0 - 1e-12)):  # a dip wins a tie
                     best = abs(z)
                     out[0, s], out[1, s], out[2, s], out[3, s], out[4, s], out[5, s] = z, start, length, baseline, mean, 0.0
             length *= 2

@@ -1,22 +1,27 @@
-"""Does an event depend on frequency as a plasma lens does? A likelihood ratio from fluxes in channel images.
+"""Test of an event's frequency dependence: a likelihood ratio for a plasma lens, from fluxes in channel images.
 
-Belongs here: the test of one event, and the normalisation of channel fluxes. Does not belong here: the search for events (`ese`).
-
-Fluxes ``x_ck`` of channel c at epoch k, each channel in units of its own flux outside of the event, are modelled as
+The model for the fluxes ``x_ck`` of channel c at epoch k, each channel in units of its own flux outside the event, is
 
     x_ck = m_k + b_c m_k + d_ck    (lens)         or    m_k + b_c m_k + kappa g_ck    (power law; achromatic: kappa = 0)
 
-``m_k``: anything that all channels do together at an epoch (the event's mean, a gain error, ordinary variability); it is free at every
-epoch, so that the test is independent of the search, which used the mean. ``b_c``: error of the channel's flux outside. ``d``: what the
-lens does to channel c beyond the mean, ``alpha`` proportional to lambda^2 (`lens`). The lens (strength, size of the source, centre, width,
-amplitude) is fitted to the *mean* of the channels, so that ``d`` is a prediction. ``g_ck = (m_k - 1) ln(nu_c / nu_0)``: a depth that goes
-with a power of frequency, as in intrinsic variability (synchrotron, absorption). With ``r`` the data, ``m`` and ``b`` fitted and removed (as from d and g), in
-units of the errors, ``s = |d|`` and ``z = (r . d) / s``: z is N(0, 1) for noise and achromatic events, N(s, 1) for the lens.
+* ``m_k``: all that the channels have in common at an epoch (the event's mean, a gain error, ordinary variability). It
+  is free at every epoch. The search used the mean, so this test is independent of the search.
+* ``b_c``: error of the channel's flux outside the event.
+* ``d_ck``: the lens's effect on channel c beyond the mean, with ``alpha`` proportional to lambda^2 (`lens`). The lens
+  (strength, size of the source, center, width, amplitude) is fitted to the *mean* of the channels, so ``d`` is a
+  prediction.
+* ``g_ck = (m_k - 1) ln(nu_c / nu_0)``: a depth that follows a power of frequency, as in intrinsic variability
+  (synchrotron, absorption).
 
-No lens is exactly Gaussian. The likelihoods of both chromatic models have a model error of `MODEL_ERROR` of the prediction in each
-datum, and the lens's is the highest of the few fits that suit the mean; so high signal-to-noise alone does not refute it.
+Fit ``m`` and ``b`` and remove them from the data, ``d`` and ``g``. With ``r`` the remaining data in units of the
+errors, ``s = |d|`` and ``z = (r . d) / s``, z is N(0, 1) for noise and achromatic events, and N(s, 1) for the lens.
 
-With fewer epochs than `MIN_EPOCHS_TO_FIT` a dip is taken for the core of a lens in front of the whole source, depth ``alpha / (1 + alpha)``.
+No lens is exactly Gaussian. So the likelihoods of both chromatic models include a model error of `MODEL_ERROR` of the
+prediction in each datum, and the lens's likelihood is the highest of the few fits that match the mean. High
+signal-to-noise alone then does not refute a lens.
+
+With fewer epochs than `MIN_EPOCHS_TO_FIT`, a dip is taken for the core of a lens in front of the whole source, with
+depth ``alpha / (1 + alpha)``.
 """
 
 from __future__ import annotations
@@ -38,9 +43,9 @@ from dsa110_assets.variability.normalisation import apply_normalisation, fit_nor
 F64 = NDArray[np.float64]
 
 DECISIVE = 4.5
-"""ln of a likelihood ratio that decides, as 3 sigma do."""
+"""ln of a likelihood ratio that decides; it corresponds to 3 sigma."""
 CHANNEL_ERROR = 0.005
-"""Relative error of a channel's flux scale at an epoch that the ensemble does not show (its place in the field)."""
+"""Relative error of a channel's flux scale at one epoch and position in the field, which the ensemble does not show."""
 MODEL_ERROR = 0.3
 MIN_EPOCHS_TO_FIT = 8
 _FIT_ALPHAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -49,13 +54,16 @@ _MOST_FITS = 4
 _MOST_EPOCHS = 300
 _SAME_EPOCH_D = 0.01
 MOST_CHANNEL_TESTS = 200
-"""Sources with the strongest events of a night, which are compared between channels."""
+"""Number of a night's strongest events to compare between channels."""
 CHANNEL_REFERENCES = 500
 
 
 @dataclass(frozen=True)
 class Event:
-    """An event of one source. ``first_mjd``, ``last_mjd``: of its epochs; ``width_d``: how long; ``depth``: 1 - F / B, negative for a brightening."""
+    """An event of one source.
+
+    ``first_mjd``, ``last_mjd``: of its epochs. ``width_d``: duration. ``depth``: 1 - F / B, negative for a brightening.
+    """
 
     first_mjd: float
     last_mjd: float
@@ -65,7 +73,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Lens:
-    """Of a fit to the mean of the channels. ``width_d``: of the core at half depth. ``amplitude``: share of the source that is lensed."""
+    """A lens fitted to the mean of the channels.
+
+    ``width_d``: width of the core at half depth. ``amplitude``: share of the source that is lensed.
+    """
 
     alpha: float
     source_size: float
@@ -75,14 +86,14 @@ class Lens:
     chi2: float
 
     def flux(self, time_mjd: F64, stronger: float = 1.0) -> F64:
-        """Relative flux minus 1 where alpha is ``stronger`` times that of the fit."""
+        """Relative flux minus 1, with alpha ``stronger`` times that of the fit."""
         place = 2.0 * core_half_width(self.alpha, self.source_size) * (time_mjd - self.centre_mjd) / self.width_d
         return self.amplitude * (gain(place, self.alpha * stronger, self.source_size) - 1.0)
 
 
 @dataclass(frozen=True)
 class Chromaticity:
-    """Outcome; see the module. ``expected``: s. ``lens``: the best fit, None where the epochs were too few for one."""
+    """Result of the test; see the module. ``expected``: s. ``lens``: the best fit, None with too few epochs."""
 
     n_channels: int
     z: float
@@ -107,12 +118,13 @@ def chromaticity(event: Event, channels: pd.DataFrame, *, ordinary_variability: 
 
     Args:
         event: from the search.
-        channels: of this source: ``mosaic_name, channel, time_mjd, frequency_hz, flux_jy, flux_err_jy``, normalised (`normalised_channels`).
+        channels: of this source: ``mosaic_name, channel, time_mjd, frequency_hz, flux_jy, flux_err_jy``, normalized
+            (`normalised_channels`).
         ordinary_variability: modulation index that the fit of the lens to the mean allows for.
 
     Returns:
-        None where there is nothing to compare: fewer than two channels that have epochs both during the event and outside of it, a
-        brightening at few epochs, or no lens that predicts any difference.
+        The result, or None if nothing can be compared: fewer than two channels have epochs both during and outside the
+        event, the event is a brightening at few epochs, or no lens predicts a difference.
     """
     usable = channels.loc[np.isfinite(channels["flux_jy"].to_numpy()) & (channels["flux_err_jy"].to_numpy() > 0.0)]
     usable = usable.iloc[np.argsort(usable["time_mjd"].to_numpy(), kind="stable")]
@@ -139,7 +151,7 @@ def chromaticity(event: Event, channels: pd.DataFrame, *, ordinary_variability: 
     reference = float(np.exp(np.average(np.log(nu), weights=weight)))
     at = np.bincount(epoch, time) / np.bincount(epoch)
     mean = np.bincount(epoch, weight * x) / np.bincount(epoch, weight)
-    lenses = _fits(event, at, mean, 1.0 / np.bincount(epoch, weight) + (ordinary_variability * np.median(mean)) ** 2)
+    lenses = _fit_lenses(event, at, mean, 1.0 / np.bincount(epoch, weight) + (ordinary_variability * np.median(mean)) ** 2)
     if lenses:
         predictions = [_chromatic(lens, time, nu, reference) for lens in lenses]
     elif at.size < MIN_EPOCHS_TO_FIT and event.depth > 0.0:
@@ -177,15 +189,18 @@ def _chromatic(lens: Lens, time: F64, nu: F64, reference: float) -> F64:
 
 
 def _without_means(columns: list[F64], design: list[F64], weight: F64, epoch: NDArray[np.intp]) -> list[F64]:
-    """Columns in units of the errors after the epochs' means and then the channels' levels (``design``) are fitted and removed."""
+    """Columns in units of the errors, with the epochs' means and then the channels' levels (``design``) removed."""
     root, total = np.sqrt(weight), np.bincount(epoch, weight)
     within = [root * (one - (np.bincount(epoch, weight * one) / total)[epoch]) for one in (*columns, *design)]
     matrix = np.stack(within[len(columns) :], axis=1)
     return [one - matrix @ np.linalg.lstsq(matrix, one, rcond=None)[0] for one in within[: len(columns)]]
 
 
-def _fits(event: Event, time: F64, flux: F64, variance: F64) -> list[Lens]:
-    """Lenses that suit the light curve around the event, the best first: each strength and size on a grid of centres and widths, the best refined."""
+def _fit_lenses(event: Event, time: F64, flux: F64, variance: F64) -> list[Lens]:
+    """Lenses that match the light curve around the event, the best first.
+
+    Try each strength and size on a grid of centers and widths, and refine the best.
+    """
     if time.size < MIN_EPOCHS_TO_FIT:
         return []
     middle, unit = 0.5 * (event.first_mjd + event.last_mjd), max(event.width_d, 1e-3)
@@ -202,13 +217,13 @@ def _fits(event: Event, time: F64, flux: F64, variance: F64) -> list[Lens]:
         chi2 = np.where(amplitude > 0.0, chi2, np.inf)
         i, j = np.unravel_index(int(np.argmin(chi2)), chi2.shape)
         coarse.append((float(chi2[i, j]), alpha, size, float(centres[j]), float(widths[i])))
-    fits = [_refined(*one[1:], time, flux, weight) for one in sorted(coarse)[: 2 * _MOST_FITS] if np.isfinite(one[0])]
+    fits = [_refine(*one[1:], time, flux, weight) for one in sorted(coarse)[: 2 * _MOST_FITS] if np.isfinite(one[0])]
     fits = sorted((fit for fit in fits if fit.amplitude > 0.0), key=lambda fit: fit.chi2)[:_MOST_FITS]
     return [fit for fit in fits if fit.chi2 < fits[0].chi2 + 9.0 * max(1.0, fits[0].chi2 / time.size)]
 
 
 def _amplitudes(shape: F64, flux: F64, weight: F64) -> tuple[F64, F64]:
-    """(chi-square, amplitude relative to the level) of ``flux = level (1 + amplitude shape)``; the last axis is the epochs'."""
+    """Chi-square and amplitude of ``flux = level (1 + amplitude shape)``; the last axis of ``shape`` is the epochs."""
     w = weight / weight.sum()
     shape_mean, flux_mean = shape @ w, float(flux @ w)
     centred = shape - shape_mean[..., None]
@@ -218,8 +233,8 @@ def _amplitudes(shape: F64, flux: F64, weight: F64) -> tuple[F64, F64]:
     return (residual**2) @ weight, np.where(level > 0.0, slope / np.where(level > 0.0, level, 1.0), 0.0)
 
 
-def _refined(alpha: float, size: float, centre: float, width: float, time: F64, flux: F64, weight: F64) -> Lens:
-    """Centre and width by least squares; amplitude and level are linear."""
+def _refine(alpha: float, size: float, centre: float, width: float, time: F64, flux: F64, weight: F64) -> Lens:
+    """Fit center and width by least squares; amplitude and level are linear."""
     half = core_half_width(alpha, size)
 
     def shape(place: F64) -> F64:
@@ -237,7 +252,7 @@ def _refined(alpha: float, size: float, centre: float, width: float, time: F64, 
 
 
 def references_for(n_images: int) -> int:
-    """How many of the brightest catalogued sources normalise the channel fluxes of events, so that their measurements fit into memory.
+    """Number of the brightest cataloged sources that normalize channel fluxes, limited so that they fit into memory.
 
     ``n_images``: epochs times channels.
     """
@@ -245,21 +260,23 @@ def references_for(n_images: int) -> int:
 
 
 def normalised_channels(channels: pd.DataFrame, references: NDArray[np.generic]) -> pd.DataFrame:
-    """Channel fluxes divided by the factors of their epochs, each channel by its own from an ensemble of references.
+    """Channel fluxes divided by the factors of their epochs. Each channel has its own factors, from its references.
 
     Args:
-        channels: ``source_id, mosaic_name, channel, time_mjd, frequency_hz, flux_jy, flux_err_jy``, of events' sources and references.
+        channels: ``source_id, mosaic_name, channel, time_mjd, frequency_hz, flux_jy, flux_err_jy`` of the events'
+            sources and of references.
         references: identifiers of sources that may be references, shape (Nref,).
 
     Returns:
-        The same columns without the measurements of epochs that have no factor, and without channels that have too few references.
+        The same columns, without measurements of epochs that have no factor and without channels with too few
+        references.
     """
     tables: list[pd.DataFrame] = []
     for _, part in channels.groupby("channel", sort=True):
         curves = LightCurves.from_table(part)
         try:
             fit = fit_normalisation(curves, reference=np.isin(curves.source_id, references))
-        except LightCurveError:  # a channel without enough bright sources: it says nothing, the others may
+        except LightCurveError:  # this channel has too few bright sources; the others may have enough
             continue
         points = apply_normalisation(curves, fit).to_table().drop(columns="is_limit")
         tables.append(points.merge(part[["source_id", "mosaic_name", "channel", "frequency_hz"]], on=["source_id", "mosaic_name"]))

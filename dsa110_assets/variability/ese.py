@@ -1,40 +1,43 @@
 """Search for extreme scattering events: a score with a stated false-alarm rate, from two epochs on.
 
-Belongs here: the test statistic, its false-alarm probability, the table of candidates. Does not belong here: plots, labels, what a lens looks like
-(`lens`), its frequency dependence (`chromatic`).
-
 For each source and each run ("window") of 1, 2, 4, ... consecutive epochs, at most a third of them, the statistic is
 
     z = (F_W - B) / sqrt(sigma_W^2 + q^2 + sigma_B^2)
 
-``F_W``: weighted mean flux of the window and ``sigma_W`` its error from the *measurement* errors. ``B``: weighted mean of the epochs
-outside the window (the tested epochs never enter their own baseline) that lie within 3 sigma of the median, with error
-``sigma_B``. ``q``: ordinary variability, ``ordinary_variability`` times the median flux, or, from 8 epochs on, the source's
-own robust scatter beyond its errors where that is larger. An ESE must stand out against how this source and sources in general
-behave; with q = 0 every bright scintillator would. (Significance in units of the series' own standard deviation, pitfall 18, cannot
-exceed (N - 1) / sqrt(N); z has no such limit, because median and MAD do not feel the event.) With two epochs and no
-catalogue flux, z = (f_1 - f_2) / sqrt(sigma_1^2 + sigma_2^2 + 2 q^2).
+``F_W`` is the weighted mean flux of the window and ``sigma_W`` its error from the *measurement* errors. ``B``, with
+error ``sigma_B``, is the weighted mean of the epochs outside the window that lie within 3 sigma of the median; the
+tested epochs never enter their own baseline. ``q`` is the ordinary variability: ``ordinary_variability`` times the
+median flux or, from 8 epochs on, the source's own robust scatter beyond its errors if that is larger. An ESE must stand
+out against the usual behavior of this source and of sources in general; with q = 0 every bright scintillator would
+stand out. With two epochs and no catalog flux, z = (f_1 - f_2) / sqrt(sigma_1^2 + sigma_2^2 + 2 q^2). (Significance in
+units of the series' own standard deviation, pitfall 18, cannot exceed (N - 1) / sqrt(N). z has no such limit, because
+the event does not affect median and MAD.)
 
-From 8 epochs on the light curve is also compared with the bank of plasma lenses (`lens`), whose core lies between two bright sides. Each of
-the template's cells i (relative flux minus 1: t_i, mean flux F_i) is weighted with h_i = t_i / (sigma_i^2 + q^2):
+From 8 epochs on the light curve is also compared with the bank of plasma lenses (`lens`), whose core lies between two
+bright sides. With t_i the relative flux minus 1 and F_i the mean flux in cell i of the template:
 
     z = -sum(h_i (F_i - B)) / sqrt(sum(h_i^2 sigma_i^2) + q^2 sum_lobes (sum h_i)^2 + sigma_B^2 (sum h_i)^2)
+    h_i = t_i / (sigma_i^2 + q^2)
 
-B from the epochs outside of the template. Ordinary variability is taken as common to each of the three lobes (before, core, after), because
-scintillation lasts for days. Widths of the core: from the mean spacing of the epochs in steps of sqrt 2 until the template fills three
-quarters of the light curve; places: every epoch, or every fifth of the core. There must be epochs on both sides and in the core.
+B is from the epochs outside the template. Ordinary variability is taken as common to each of the three lobes (before,
+core, after), because scintillation lasts for days. Widths of the core begin at the mean spacing of the epochs and grow
+in steps of sqrt 2 until the template fills three quarters of the light curve. Positions are every epoch, or every fifth
+of the core. There must be epochs on both sides and in the core.
 
 False alarms: under the null hypothesis (constant flux, Gaussian errors and ordinary variability) each z is N(0, 1).
-With T tests on *all* sources of the table the probability that any of them exceeds |z| is at most
-``1 - (1 - 2 Q(|z|))^T`` (Sidak 1967), Q the Gaussian tail. ``score`` is the |z| of a *single* test with that
-probability: score 5 means that one such list in 1.7 million has a false candidate of this strength. Overlapping windows are
-correlated, so the true rate is below the stated one. A comparison with a template is one-sided and counts as half a test.
+With T tests on *all* sources of the table, the probability that any of them exceeds |z| is at most (Sidak 1967)
 
-Channels: an event of the whole band with |z| > 3.5 is tested for the frequency dependence of a lens (`chromatic`), which is
-independent of z. Both together are the matched filter over all channels: with |z| as the signal of the whole band and s the one that
-its lens predicts between channels, the significance is (z^2 + s z_channels) / sqrt(z^2 + s^2). For given weights that is N(0, 1) as |z| is, so the
-trials are the same. An event that the channels contradict (`chromatic.Chromaticity.verdict`: achromatic or intrinsic) is worth
-no more than max(z_channels, 0).
+    1 - (1 - 2 Q(|z|))^T
+
+with Q the Gaussian tail. ``score`` is the |z| of a *single* test with that probability: score 5 means that one such
+list in 1.7 million has a false candidate of this strength. Overlapping windows are correlated, so the true rate is
+below the stated one. A comparison with a template is one-sided and counts as half a test.
+
+Channels: an event of the whole band with |z| > 3.5 is tested for the frequency dependence of a lens (`chromatic`). That
+test is independent of z. Both together are the matched filter over all channels: with |z| the signal of the whole band
+and s the signal that its lens predicts between channels, the significance is (z^2 + s z_channels) / sqrt(z^2 + s^2).
+For given weights that is N(0, 1) like |z|, so the trials are the same. If the channels contradict a lens
+(`chromatic.Chromaticity.verdict`: achromatic or intrinsic), the significance is at most max(z_channels, 0).
 """
 
 from __future__ import annotations
@@ -52,17 +55,18 @@ from dsa110_assets.variability.lens import ALPHAS, template_bank
 from dsa110_assets.variability.lightcurves import LightCurves
 
 CHANNEL_TEST_SIGMA = 3.5
-"""Events of the whole band from here on are tested between channels."""
+"""Compare channels only for events of the whole band above this significance."""
 _SUSPECT_SHARE = 0.05
 _SUSPECT_SOURCES = 3
 
 
 @dataclass(frozen=True)
 class EseOptions:
-    """``ordinary_variability``: modulation index granted to every source (refractive scintillation at 1.4 GHz: a few per cent).
+    """Options of the search.
 
-    ``catalogue_error``: fraction of the catalogue flux added to its error (other beam, other decade, spectral index) where
-    catalogue fluxes join the baseline.
+    ``ordinary_variability``: modulation index allowed for every source (refractive scintillation at 1.4 GHz: a few
+    percent). ``catalogue_error``: fraction of a catalog flux that is added to its error if it joins the baseline (other
+    beam, other decade, spectral index).
     """
 
     ordinary_variability: float = 0.05
@@ -80,28 +84,32 @@ def ese_scores(
     """Most significant event of each source.
 
     Args:
-        light_curves: normalised.
-        catalogue_flux_jy: flux of each source in another survey at the same frequency, shape (Nsources,), NaN where unknown;
-            one more point of the baseline, never tested itself. It matters with few epochs, and for events that last as long as the data.
+        light_curves: normalized.
+        catalogue_flux_jy: flux of each source in another survey at the same frequency, shape (Nsources,), NaN if
+            unknown. It is one more point of the baseline and is never tested itself. It matters with few epochs, and
+            for events that last as long as the data.
         catalogue_flux_err_jy: its error; ``catalogue_error`` is added.
-        channels: normalised fluxes in channel images (`chromatic.normalised_channels`) of any of the sources; None where there are none.
+        channels: normalized fluxes in channel images (`chromatic.normalised_channels`) of any of the sources, or None.
         options: see `EseOptions`.
 
     Returns:
         One row for each source in the order of ``light_curves.source_id``: ``source_id, n_epochs, score``,
-        ``significance`` (|z|, before trials; with channels as the module says), ``false_alarm_probability`` (among all sources and epochs), ``depth``
-        (1 - F_W / B: 0.5 is a dip to half, negative a brightening), ``kind`` (``dip``, ``lens`` or ``brightening``), ``epoch_mjd``
-        (middle of the window), ``epoch_name`` (first of the window), ``event_epochs, duration_d`` (to the midpoints between the
-        window and its neighbours), ``first_mjd, last_mjd`` (of the window), ``baseline_jy, event_flux_jy, ordinary_variability, trials`` (of
-        this source), ``suspect_epoch`` (more than 5 % of all sources deviate by 3 sigma in that epoch), ``reasons``. NaN and score 0 where there
-        is nothing to compare. For these columns the window is widened over neighbouring epochs that share at least half of the depth; of a lens it is
-        the core. Of a lens also ``lens_alpha, lens_centre_mjd, lens_width_d`` (of the core), ``lens_amplitude`` (share of the
-        source that is lensed), ``before, after`` (relative brightening of both sides). ``chromaticity``: ``lens, achromatic, intrinsic,
-        undecided`` or ``no channels``; ``band_significance`` (|z| of the whole band); ``n_channels, channel_significance, channel_expected`` (z and s), ``ln_lens_to_achromatic,
-        ln_lens_to_power_law``. ``attrs["trials"]``: number of tests on all sources.
+        ``significance`` (|z| before trials; with channels, see the module), ``false_alarm_probability`` (among all
+        sources and epochs), ``depth`` (1 - F_W / B: 0.5 is a dip to half, negative a brightening), ``kind`` (``dip``,
+        ``lens`` or ``brightening``), ``epoch_mjd`` (middle of the window), ``epoch_name`` (first of the window),
+        ``event_epochs, duration_d`` (to the midpoints between the window and its neighbors), ``first_mjd, last_mjd``
+        (of the window), ``baseline_jy, event_flux_jy, ordinary_variability, trials`` (of this source),
+        ``suspect_epoch`` (more than 5 % of all sources deviate by 3 sigma in that epoch), ``reasons``. If nothing can
+        be compared, they are NaN and the score is 0. For these columns the window is widened over neighboring epochs
+        with at least half of the depth; for a lens it is the core. For a lens also ``lens_alpha, lens_centre_mjd,
+        lens_width_d`` (of the core), ``lens_amplitude`` (share of the source that is lensed), ``before, after``
+        (relative brightening of both sides). ``chromaticity``: ``lens, achromatic, intrinsic, undecided`` or ``no
+        channels``; ``band_significance`` (|z| of the whole band); ``n_channels, channel_significance,
+        channel_expected`` (z and s), ``ln_lens_to_achromatic, ln_lens_to_power_law``. ``attrs["trials"]``: number of
+        tests on all sources.
 
     Raises:
-        LightCurveError: not normalised, or catalogue fluxes of another length.
+        LightCurveError: not normalized, or the number of catalog fluxes is wrong.
     """
     search = EventSearch(options)
     search.add(light_curves, catalogue_flux_jy=catalogue_flux_jy, catalogue_flux_err_jy=catalogue_flux_err_jy)
@@ -109,9 +117,9 @@ def ese_scores(
 
 
 class EventSearch:
-    """The search over light curves that come in parts, so that memory does not grow with the number of measurements.
+    """Search over light curves in parts, so that memory does not grow with the number of measurements.
 
-    The trials, and the epochs in which many sources deviate, are counted over all parts; a source belongs to one part.
+    Trials, and epochs in which many sources deviate, are counted over all parts. A source belongs to one part.
     """
 
     def __init__(self, options: EseOptions | None = None) -> None:
@@ -186,14 +194,14 @@ class EventSearch:
         )
 
     def strongest(self, most: int = 200) -> list[object]:
-        """Sources whose channels are worth reading: events above `CHANNEL_TEST_SIGMA`, the most significant first."""
+        """Sources to compare between channels: events above `CHANNEL_TEST_SIGMA`, the most significant first."""
         table = pd.concat(self._parts, ignore_index=True)
         significance = np.nan_to_num(table["significance"].to_numpy())
         order = np.argsort(-significance, kind="stable")[: min(most, int((significance > CHANNEL_TEST_SIGMA).sum()))]
         return table["source_id"].iloc[order].tolist()
 
     def scores(self, channels: pd.DataFrame | None = None) -> pd.DataFrame:
-        """The table of `ese_scores` over all parts, in the order in which they came; ``channels`` as there."""
+        """The table of `ese_scores` over all parts, in the order in which they were added; ``channels`` as there."""
         table = pd.concat(self._parts, ignore_index=True)
         total = float(table["trials"].to_numpy().sum())
         _add_chromaticity(table, channels)
@@ -207,9 +215,9 @@ class EventSearch:
         }
         table["suspect_epoch"] = table["epoch_name"].isin(list(suspect))
         table.attrs["trials"] = total
-        worth_saying = (table["significance"] > 3.0) | (table["n_channels"] > 0)
+        notable = (table["significance"] > 3.0) | (table["n_channels"] > 0)
         table["reasons"] = ""
-        table.loc[worth_saying, "reasons"] = [_reasons(row) for row in table[worth_saying].itertuples(index=False)]
+        table.loc[notable, "reasons"] = [_reasons(row) for row in table[notable].itertuples(index=False)]
         return table
 
 
@@ -227,9 +235,9 @@ def ese_candidates(scores: pd.DataFrame, *, min_score: float = 5.0) -> pd.DataFr
 def trials_corrected(
     significance: NDArray[np.float64], trials: float | NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(score, false-alarm probability) of the strongest |z| among ``trials`` two-sided Gaussian tests; exact far into the tail.
+    """Score and false-alarm probability of the strongest |z| among ``trials`` two-sided Gaussian tests.
 
-    ``trials``: of the whole list, or of each value.
+    Both are exact far into the tail. ``trials``: of the whole list, or of each value.
     """
     z = np.nan_to_num(np.asarray(significance, dtype=np.float64))
     log_single = np.minimum(np.log(2.0) + log_ndtr(-z), 0.0)
@@ -251,16 +259,14 @@ def _catalogue(
     given = np.asarray(flux, dtype=np.float64)
     given_error = np.zeros(n) if error is None else np.nan_to_num(np.asarray(error, dtype=np.float64))
     if given.shape != (n,) or given_error.shape != (n,):
-        raise LightCurveError(
-            "catalogue fluxes", f"shape {given.shape} for {n} sources", "give one flux for each source, NaN where unknown"
-        )
+        raise LightCurveError("catalog fluxes", f"shape {given.shape} for {n} sources", "give one flux for each source, NaN if unknown")
     return given, np.hypot(given_error, options.catalogue_error * given)
 
 
 def _windows(
     light_curves: LightCurves, start: NDArray[np.float64], length: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Middle (MJD), index of the first epoch (-1 for none), duration (d), first and last MJD of each source's window."""
+    """Middle (MJD), first epoch's index (-1 for none), duration (d), first and last MJD of each source's window."""
     n = light_curves.n_sources
     middle, duration, begins, ends = (np.full(n, np.nan) for _ in range(4))
     first_epoch = np.full(n, -1, dtype=np.int64)
@@ -279,15 +285,15 @@ def _windows(
 
 
 def _add_chromaticity(table: pd.DataFrame, channels: pd.DataFrame | None) -> None:
-    """Test the dips that have channels; changes ``significance`` and adds the columns of the test."""
+    """Test the events that have channels. Change ``significance`` and add the columns of the test."""
     columns = ("n_channels", "channel_significance", "channel_expected", "ln_lens_to_achromatic", "ln_lens_to_power_law")
     found = {name: np.full(len(table), np.nan) for name in columns}
     found["n_channels"][:] = 0
     verdict = np.full(len(table), "no channels", dtype=object)
     significance = table["significance"].to_numpy().copy()
     groups = {} if channels is None else dict(iter(channels.groupby("source_id", sort=False)))
-    worthy = (significance > CHANNEL_TEST_SIGMA) & table["source_id"].isin(list(groups)).to_numpy()
-    for k in np.flatnonzero(worthy):
+    tested = (significance > CHANNEL_TEST_SIGMA) & table["source_id"].isin(list(groups)).to_numpy()
+    for k in np.flatnonzero(tested):
         row = table.iloc[k]
         width = row["lens_width_d"] if row["kind"] == "lens" else row["duration_d"]
         outcome = chromaticity(Event(row["first_mjd"], row["last_mjd"], width, row["depth"]), groups[row["source_id"]])
@@ -307,7 +313,7 @@ def _add_chromaticity(table: pd.DataFrame, channels: pd.DataFrame | None) -> Non
 
 
 def _reasons(row: object) -> str:
-    """What an astronomer would say about the event, for the candidate list."""
+    """Description of the event in words, for the candidate list."""
     get = row.__getattribute__
     change = f"{'fades' if get('depth') > 0 else 'brightens'} by {abs(100 * get('depth')):.0f} % to {1e3 * get('event_flux_jy'):.4g} mJy"
     texts = [
@@ -333,10 +339,11 @@ def _chromatic_reason(row: object) -> str:
     number, z, expected = get("n_channels"), get("channel_significance"), get("channel_expected")
     if get("chromaticity") == "no channels":
         return "no channel images: its frequency dependence is not known"
-    seen = f"{number} channels differ by {z:.1f} sigma in the sense of a lens, which would make {expected:.1f}"
+    measured = f"{number} channels differ by {z:.1f} sigma in the direction of a lens, which predicts {expected:.1f}"
     ratio = f"ln(lens / achromatic) {get('ln_lens_to_achromatic'):.1f}"
+    power_law_ratio = f"ln(lens / power law) {get('ln_lens_to_power_law'):.1f}"
     return {
-        "lens": f"{seen}: refraction as lambda^2 ({ratio})",
-        "achromatic": f"{seen}: the same at all frequencies, so no lens but a gain error or the like ({ratio})",
-        "intrinsic": f"{seen}: its depth goes with a power of frequency instead, as intrinsic variability does (ln(lens / power law) {get('ln_lens_to_power_law'):.1f})",
-    }.get(get("chromaticity"), f"{seen}: too little to tell a lens from an achromatic change ({ratio})")
+        "lens": f"{measured}: refraction as lambda^2 ({ratio})",
+        "achromatic": f"{measured}: the same at all frequencies, so no lens but a gain error or similar ({ratio})",
+        "intrinsic": f"{measured}: its depth follows a power of frequency, like intrinsic variability ({power_law_ratio})",
+    }.get(get("chromaticity"), f"{measured}: too little to tell a lens from an achromatic change ({ratio})")

@@ -1,16 +1,15 @@
-"""Light curves behind a Gaussian plasma lens: what an extreme scattering event should look like.
+"""Light curves behind a Gaussian plasma lens, the model of an extreme scattering event.
 
-Belongs here: the lens equation and the bank of templates for the search. Does not belong here: statistics (`ese`, `chromatic`).
-
-Clegg, Fey & Lazio (1998, ApJ 496, 253): a column density ``N_0 exp(-(x / a)^2)`` refracts a ray that passes at ``u = x / a`` to
+Clegg, Fey & Lazio (1998, ApJ 496, 253): a column density ``N_0 exp(-(x / a)^2)`` refracts a ray that passes at ``u = x
+/ a`` to
 
     u' = u (1 + alpha exp(-u^2)),    alpha = lambda^2 r_e N_0 D / (pi a^2)
 
-``u'``: the observer's place in units of ``a``, ``r_e`` the classical electron radius, ``D`` the distance. The gain of one image is
-``1 / |du' / du| = 1 / |1 + (1 - 2 u^2) alpha exp(-u^2)|``, and the flux is the sum over all images: a core dimmed to
-``1 / (1 + alpha)`` between two bright regions, which from ``alpha = e^1.5 / 2 = 2.24`` on hold a second and third image between
-caustics. The light is moved, not lost: the mean of the gain over all ``u'`` is 1. As ``alpha`` goes with lambda^2, the core is
-deeper and the bright regions lie further out at lower frequency.
+``u'`` is the observer's position in units of ``a``, ``r_e`` the classical electron radius, ``D`` the distance. The gain
+of one image is ``1 / |du' / du| = 1 / |1 + (1 - 2 u^2) alpha exp(-u^2)|``, and the flux is the sum over all images: a
+core dimmed to ``1 / (1 + alpha)`` between two bright regions. From ``alpha = e^1.5 / 2 = 2.24`` on, these hold a second
+and third image between caustics. The lens moves light but loses none: the mean of the gain over all ``u'`` is 1.
+``alpha`` is proportional to lambda^2, so at lower frequency the core is deeper and the bright regions lie further out.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALPHAS = (1.0, 3.0, 10.0)
-"""Strengths of the templates; the fits of Clegg et al. to two events are 0.3 to 20 between 8.1 and 1.4 GHz."""
+"""Strengths of the templates. The fits of Clegg et al. to two events are 0.3 to 20 between 8.1 and 1.4 GHz."""
 SOURCE_SIZE = 0.3
-"""One sigma of the source's Gaussian brightness in units of ``a``, of all templates."""
+"""One sigma of the source's Gaussian brightness in units of ``a``, the same for all templates."""
 HALF_CELLS = 10
 _REACH = 40.0
 _CELL = 0.02
 
 
 def gain(u_prime: NDArray[np.float64], alpha: float, source_size: float = SOURCE_SIZE) -> NDArray[np.float64]:
-    """Flux relative to that without the lens at the observer's places ``u'``; any shape.
+    """Flux relative to that without the lens, in the shape of ``u_prime``.
 
     Args:
-        u_prime: in units of the lens's radius ``a``; beyond 40 the gain is 1.
-        alpha: strength of refraction, at least 0; up to 70, whose outer caustic is at 31.
+        u_prime: the observer's positions in units of the lens's radius ``a``, any shape; beyond 40 the gain is 1.
+        alpha: strength of refraction, 0 to 70 (where the outer caustic is at 31).
         source_size: one sigma of a Gaussian source in units of ``a``.
     """
     place, flux = _gain_table(float(alpha), float(source_size))
@@ -42,7 +41,7 @@ def gain(u_prime: NDArray[np.float64], alpha: float, source_size: float = SOURCE
 
 
 def core_half_width(alpha: float, source_size: float = SOURCE_SIZE) -> float:
-    """``u'`` at which the core has risen half-way from its lowest flux to 1."""
+    """``u'`` at which the core has risen halfway from its lowest flux to 1."""
     place, flux = _gain_table(float(alpha), float(source_size))
     middle = place.size // 2
     half = 0.5 * (1.0 + flux[middle])
@@ -51,7 +50,10 @@ def core_half_width(alpha: float, source_size: float = SOURCE_SIZE) -> float:
 
 @lru_cache(maxsize=1)
 def template_bank() -> NDArray[np.float64]:
-    """Relative flux minus 1 of each of `ALPHAS`, mean over cells of a fifth of the core's width, shape (Nshapes, 2 HALF_CELLS + 1)."""
+    """Relative flux minus 1 for each of `ALPHAS`, shape (Nshapes, 2 HALF_CELLS + 1).
+
+    Each value is the mean over a cell of a fifth of the core's width.
+    """
     from dsa110_assets.variability._kernels import CORE_CELLS
 
     fine = (np.arange(-50, 50) + 0.5) / 100.0
@@ -61,10 +63,10 @@ def template_bank() -> NDArray[np.float64]:
 
 @lru_cache(maxsize=256)
 def _gain_table(alpha: float, source_size: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(places, gain averaged over cells of `_CELL`).
+    """Centers of cells of `_CELL` in ``u'``, and the mean gain in each.
 
-    In a cell of ``u'`` the summed gain is the length of all stretches of ``u`` that are refracted into it over the cell's own: no light is lost at
-    caustics, where the gain of a point source is infinite.
+    The gain in a cell of ``u'`` is the total length of the stretches of ``u`` that are refracted into it, over the
+    cell's own length. So no light is lost at caustics, where the gain of a point source is infinite.
     """
     u = np.linspace(-_REACH - 1.0, _REACH + 1.0, 40_001)
     seen = u * (1.0 + alpha * np.exp(-u * u))

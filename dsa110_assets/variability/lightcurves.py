@@ -1,8 +1,7 @@
-"""Light curves of many sources in flat arrays, with their unit and whether they are normalised.
+"""Light curves of many sources in flat arrays, with their unit and whether they are normalized.
 
-Belongs here: the one form in which fluxes reach the variability functions, and its checks. Does not belong here: any
-statistics. The dataclass carries ``unit`` and ``normalised`` because fluxes that differed by 1000 or by the night's gain have
-been compared before (pitfall 20).
+All variability functions take fluxes in this form. It has ``unit`` and ``normalised`` because fluxes that differed by
+1000 or by the night's gain have been compared before (pitfall 20).
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from numpy.typing import NDArray
 from dsa110_assets.errors import LightCurveError
 
 POINTS_AT_ONCE = 4_000_000
-"""Measurements that are in memory at a time: about 1 GB."""
+"""Largest number of measurements in memory at a time: about 1 GB."""
 
 
 def parts_of(source_ids: NDArray[np.integer], n_epochs: int) -> list[tuple[int, int]]:
-    """First and last identifier of runs of sources with at most `POINTS_AT_ONCE` measurements."""
+    """First and last identifier of each run of sources with at most `POINTS_AT_ONCE` measurements."""
     step = max(1, POINTS_AT_ONCE // max(n_epochs, 1))
     ordered = np.sort(source_ids)
     return [(int(ordered[i]), int(ordered[min(i + step, ordered.size) - 1])) for i in range(0, ordered.size, step)]
@@ -30,10 +29,11 @@ def parts_of(source_ids: NDArray[np.integer], n_epochs: int) -> list[tuple[int, 
 class LightCurves:
     """Measurements of ``Nsources`` sources at up to ``Nepochs`` epochs, ordered by source, then time.
 
-    ``source_id`` (Nsources,): identifiers. ``epoch_name`` (Nepochs,), ``epoch_mjd`` (Nepochs,): name and UTC MJD of each
-    epoch, ascending. ``offsets`` (Nsources + 1,): source s owns the measurements ``offsets[s]:offsets[s + 1]``. ``epoch``
-    (Nmeas,): index of the epoch. ``flux_jy``, ``flux_err_jy`` (Nmeas,): Jy, 1 sigma, finite. ``is_limit`` (Nmeas,): below the
-    detection threshold; the flux is still the measured one and is used as such. ``normalised``: the epochs' gains are removed.
+    ``source_id`` (Nsources,): identifiers. ``epoch_name`` (Nepochs,), ``epoch_mjd`` (Nepochs,): name and UTC MJD of
+    each epoch, ascending. ``offsets`` (Nsources + 1,): source s has the measurements ``offsets[s]:offsets[s + 1]``.
+    ``epoch`` (Nmeas,): index of the epoch. ``flux_jy``, ``flux_err_jy`` (Nmeas,): Jy, 1 sigma, finite. ``is_limit``
+    (Nmeas,): below the detection threshold; the flux is still the measured one and is used. ``normalised``: the epochs'
+    gains are removed.
     """
 
     source_id: NDArray[np.generic]
@@ -49,7 +49,7 @@ class LightCurves:
 
     def __post_init__(self) -> None:
         if self.unit != "Jy":
-            raise LightCurveError("light curves", f"fluxes are in {self.unit}, Jy was expected", "convert them once, where they are read")
+            raise LightCurveError("light curves", f"fluxes are in {self.unit}, expected Jy", "convert them once, where they are read")
         n = self.flux_jy.size
         if (
             not (self.flux_err_jy.size == self.epoch.size == self.is_limit.size == n == self.offsets[-1])
@@ -89,10 +89,10 @@ class LightCurves:
         """Collect a table of forced fluxes, one row for each source and epoch.
 
         Args:
-            table: ``flux_jy, flux_err_jy, time_mjd, mosaic_name`` (the epoch), the column named by ``source`` and, if there is
-                one, ``is_limit``. Rows without a finite flux and a positive error are left out.
-            unit: of the fluxes as the caller knows it; anything but Jy is refused.
-            normalised: True only for fluxes that `normalise` made.
+            table: ``flux_jy, flux_err_jy, time_mjd, mosaic_name`` (the epoch), the column named by ``source`` and
+                optionally ``is_limit``. Rows without a finite flux and a positive error are left out.
+            unit: unit of the fluxes; all but Jy are refused.
+            normalised: True only for fluxes that `normalise` returned.
             source: column that identifies the source.
 
         Raises:
@@ -100,9 +100,7 @@ class LightCurves:
         """
         missing = [name for name in ("flux_jy", "flux_err_jy", "time_mjd", "mosaic_name", source) if name not in table.columns]
         if missing:
-            raise LightCurveError(
-                "table of fluxes", f"columns {', '.join(missing)} are missing", "give the table that forced photometry makes"
-            )
+            raise LightCurveError("table of fluxes", f"columns {', '.join(missing)} are missing", "give a table of forced photometry")
         good = np.isfinite(table["flux_jy"].to_numpy(dtype=np.float64)) & (table["flux_err_jy"].to_numpy(dtype=np.float64) > 0.0)
         used = table.loc[good & np.isfinite(table["flux_err_jy"].to_numpy(dtype=np.float64))]
         code, names = pd.factorize(used["mosaic_name"])
@@ -117,8 +115,8 @@ class LightCurves:
         source_sorted, epoch_sorted = source_code[sorting], epoch[sorting]
         twice = np.flatnonzero((np.diff(source_sorted) == 0) & (np.diff(epoch_sorted) == 0))
         if twice.size:
-            who = np.asarray(source_id)[source_sorted[twice[0]]]
-            raise LightCurveError(f"source {who}", "occurs twice in one epoch", "keep one measurement of a source in a mosaic")
+            repeated = np.asarray(source_id)[source_sorted[twice[0]]]
+            raise LightCurveError(f"source {repeated}", "occurs twice in one epoch", "keep one measurement of a source in a mosaic")
         limit = used["is_limit"].to_numpy(dtype=bool) if "is_limit" in used.columns else np.zeros(len(used), dtype=bool)
         return cls(
             source_id=np.asarray(source_id),
@@ -147,7 +145,7 @@ class LightCurves:
         )
 
     def select(self, sources: NDArray[np.intp]) -> LightCurves:
-        """The light curves of some sources, by index, in that order."""
+        """Light curves of the sources with these indices, in this order."""
         length = self.counts[sources]
         offsets = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
         rows = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][sources] - offsets[:-1], length)
@@ -173,10 +171,10 @@ class LightCurves:
         return int(found[0])
 
     def require_normalised(self, purpose: str) -> None:
-        """Refuse fluxes that still carry their epochs' gains.
+        """Refuse fluxes that still contain their epochs' gains.
 
         Raises:
-            LightCurveError: the light curves are not normalised.
+            LightCurveError: the light curves are not normalized.
         """
         if not self.normalised:
-            raise LightCurveError("light curves", f"are not normalised; {purpose} would measure the gain drifts", "call normalise first")
+            raise LightCurveError("light curves", f"are not normalized; {purpose} would measure the gain drifts", "call normalise first")

@@ -1,19 +1,20 @@
-"""Ensemble normalisation: the flux scale of each epoch, from many sources that are constant on average.
+"""Ensemble normalization: the flux scale of each epoch, from many sources that are constant on average.
 
-Belongs here: the epochs' factors, their uncertainties, which sources were references. Does not belong here: deciding which
-*catalogued* sources may be references (extended or known variable ones are masked by the caller).
+The caller masks sources that may not be references (extended ones, known variables).
 
-Model: ``f_se = g_e m_s`` + noise of variance ``sigma_se^2 + (r g_e m_s)^2``, with r = ``reference_scatter``, the ordinary
-variability granted to a reference, so that a few bright sources never decide alone. The least-squares solution is found by
-alternating over g and m (each step is a weighted mean; the classical two-way fit of ensemble photometry, Honeycutt 1992,
-PASP 104, 435) with Huber weights (Huber 1964) against single disturbed measurements. References that vary more than the model allows are
-rejected and the fit is repeated. Gauge: the geometric mean of the factors is 1 within each set of epochs that share sources.
-A reference is divided by the factor that the *others* give, so that no source normalises itself.
+Model: ``f_se = g_e m_s`` + noise of variance ``sigma_se^2 + (r g_e m_s)^2``. r = ``reference_scatter`` is the ordinary
+variability allowed for a reference, so that a few bright sources never decide alone. The least-squares solution is
+found by alternating over g and m: each step is a weighted mean (the classical two-way fit of ensemble photometry,
+Honeycutt 1992, PASP 104, 435), with Huber weights (Huber 1964) against single bad measurements. References that vary
+more than the model allows are rejected and the fit is repeated. Gauge: the geometric mean of the factors is 1 within
+each set of epochs that share sources. A reference is divided by the factor that the *others* give, so no source
+normalizes itself.
 
-The noise of an image has a part that is the same in each epoch: confusion, and the side lobes of what was not cleaned, which repeat
-when the sky is seen at the same sidereal time. Light curves do not scatter by it. ``noise_scale`` is what is left of the errors between epochs,
-measured on the sources themselves: the root of the median, over all sources, of their chi-square over the median chi-square of a
-constant. Half of the sources may vary before it is misled; with few epochs or sources it is 1.
+The noise of an image has a part that is the same in each epoch: confusion, and the side lobes of uncleaned sources,
+which repeat when the sky is observed at the same sidereal time. Light curves do not scatter by it. ``noise_scale`` is
+the part of the errors that does scatter between epochs, measured on the sources themselves: the root of the median,
+over all sources, of their chi-square over the median chi-square of a constant. It is right as long as less than half of
+the sources vary. With few epochs or sources it is 1.
 """
 
 from __future__ import annotations
@@ -37,18 +38,19 @@ _BLOCK = 4_000_000
 _NOISE_SOURCES = 5000
 
 SAMPLED_SOURCES = 2500
-"""Of each kind in the sample from which the epochs of many light curves are normalised."""
+"""Sources of each kind in the sample that normalizes the epochs of many light curves; see `sample_of`."""
 
 
 @dataclass(frozen=True)
 class NormalisationOptions:
-    """How references are chosen.
+    """Options of the fit.
 
-    ``min_snr``: least mean S/N of a reference. ``min_epoch_share``: least share of the epochs of its field that a reference
-    must have. ``min_references``: least number of references of an epoch. ``max_references``: the best ones by S/N
-    are used. ``reference_scatter``: fraction, see the module. ``reject_probability``: a reference whose chi-square is less probable
-    is rejected. ``factor_range``: an epoch outside is not usable. ``noise_epochs``, ``noise_sources``: fewest epochs of a source, and fewest such
-    sources, from which the noise between epochs is measured. ``noise_range``: it is taken to be inside.
+    ``min_snr``: smallest mean S/N of a reference. ``min_epoch_share``: smallest share of its field's epochs that a
+    reference must have. ``min_references``: smallest number of references of an epoch. ``max_references``: use at most
+    this many, the best by S/N. ``reference_scatter``: fraction, see the module. ``reject_probability``: reject
+    references whose chi-square is less probable than this. ``factor_range``: epochs with a factor outside are not
+    usable. ``noise_epochs``, ``noise_sources``: to measure the noise between epochs, a source needs this many epochs,
+    and this many such sources are needed. ``noise_range``: limits of ``noise_scale``.
     """
 
     min_snr: float = 10.0
@@ -65,9 +67,9 @@ class NormalisationOptions:
 
 @dataclass(frozen=True)
 class OwnFactors:
-    """What references are divided by, one entry for each of their measurements: the factor that the *other* references give.
+    """Factors that the references' own measurements are divided by: those that the *other* references give.
 
-    ``source_id``, ``epoch`` (index of the epoch in the fit), ``factor``: shape (Nown,).
+    ``source_id``, ``epoch`` (index of the epoch in the fit), ``factor``: shape (Nown,), one entry for each measurement.
     """
 
     source_id: NDArray[np.generic]
@@ -77,11 +79,12 @@ class OwnFactors:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """The flux scale of each epoch: measured flux = ``factor`` x normalised flux.
+    """The flux scale of each epoch: measured flux = ``factor`` x normalized flux.
 
-    ``factor``, ``factor_err`` (Nepochs,): NaN where the epoch has too few references. ``n_reference`` (Nepochs,): references
-    used. ``usable`` (Nepochs,): factor known and within the range. ``reference`` (Nsources,): sources that were used at last. ``epoch_name`` (Nepochs,).
-    ``noise_scale``: what the errors of the fluxes were multiplied by; see the module. ``own``: factors of the references' own measurements.
+    ``factor``, ``factor_err`` (Nepochs,): NaN if the epoch has too few references. ``n_reference`` (Nepochs,): number
+    of references. ``usable`` (Nepochs,): the factor is known and within the range. ``reference`` (Nsources,):
+    references of the final fit. ``epoch_name`` (Nepochs,). ``noise_scale``: factor on the errors of the fluxes; see the
+    module. ``own``: factors of the references' own measurements.
     """
 
     factor: NDArray[np.float64]
@@ -95,12 +98,13 @@ class Normalisation:
 
 
 def sample_of(sources: pd.DataFrame) -> list[int]:
-    """Sources that a fit to many light curves is made from.
+    """Identifiers of the sources that normalize many light curves.
 
-    The brightest catalogued ones, which may become references, and an even sample of all, which shows the noise between epochs.
+    They are the brightest cataloged ones, which may become references, and an even sample of all, which shows the noise
+    between epochs.
 
     Args:
-        sources: ``source_id, reference_flux_jy`` (Jy, NaN for one that is in no catalogue).
+        sources: ``source_id, reference_flux_jy`` (Jy, NaN for a source in no catalog).
     """
     bright = sources.sort_values("reference_flux_jy", ascending=False, na_position="last")["source_id"].head(SAMPLED_SOURCES)
     return sorted({*bright.tolist(), *sources["source_id"].iloc[:: max(1, len(sources) // SAMPLED_SOURCES)].tolist()})
@@ -109,20 +113,22 @@ def sample_of(sources: pd.DataFrame) -> list[int]:
 def normalise(
     light_curves: LightCurves, *, reference: NDArray[np.bool_] | None = None, options: NormalisationOptions | None = None
 ) -> tuple[LightCurves, Normalisation]:
-    """Remove the flux scale of each epoch; works from two epochs on.
+    """Remove the flux scale of each epoch, from two epochs on.
 
     Args:
-        light_curves: not normalised, in Jy.
-        reference: sources that may be references (compact, isolated, not known to vary), shape (Nsources,); all when None.
+        light_curves: not normalized, in Jy.
+        reference: sources that may be references (compact, isolated, not known to vary), shape (Nsources,); None allows
+            all.
         options: see `NormalisationOptions`.
 
     Returns:
-        Normalised light curves, with the factors' uncertainties added to the errors in quadrature, the errors scaled to the noise between
-        epochs, and without the measurements of epochs that are not usable; and the `Normalisation`.
+        Normalized light curves and the `Normalisation`. The factors' uncertainties are added to the errors in
+        quadrature, the errors are scaled to the noise between epochs, and measurements of epochs that are not usable
+        are left out.
 
     Raises:
-        LightCurveError: already normalised, one epoch only, too few references in every epoch, or an epoch whose fluxes differ from
-            the others' by a factor above 100, which is a mixture of units.
+        LightCurveError: already normalized, one epoch only, too few references in every epoch, or an epoch whose fluxes
+            differ from the others' by a factor above 100, which is a mixture of units.
     """
     fit = fit_normalisation(light_curves, reference=reference, options=options)
     return apply_normalisation(light_curves, fit), fit
@@ -131,14 +137,15 @@ def normalise(
 def fit_normalisation(
     light_curves: LightCurves, *, reference: NDArray[np.bool_] | None = None, options: NormalisationOptions | None = None
 ) -> Normalisation:
-    """Find the flux scale of each epoch. The light curves may be a part of all, if enough references are among them; arguments as in `normalise`."""
+    """Find the flux scale of each epoch; arguments as for `normalise`.
+
+    The light curves may be a part of all if they include enough references.
+    """
     chosen = options or NormalisationOptions()
     if light_curves.normalised:
-        raise LightCurveError("light curves", "are normalised already", "normalise the measured fluxes, once")
+        raise LightCurveError("light curves", "are normalized already", "normalize the measured fluxes, once")
     if light_curves.n_epochs < 2:
-        raise LightCurveError(
-            "light curves", f"have {light_curves.n_epochs} epoch(s)", "wait for a second epoch; there is nothing to compare yet"
-        )
+        raise LightCurveError("light curves", f"have {light_curves.n_epochs} epoch(s), two are needed", "wait for a second epoch")
     candidates = _candidates(light_curves, reference, chosen)
     table = _ReferenceTable.of(light_curves, candidates)
     _refuse_mixed_units(light_curves, table)
@@ -149,7 +156,7 @@ def fit_normalisation(
         raise LightCurveError(
             "light curves",
             f"no epoch has {chosen.min_references} reference sources with S/N above {chosen.min_snr:g}",
-            "measure more or brighter catalogue sources, or lower min_snr",
+            "measure more or brighter catalog sources, or lower min_snr",
         )
     is_reference = np.zeros(light_curves.n_sources, dtype=bool)
     is_reference[candidates[kept]] = True
@@ -160,24 +167,26 @@ def fit_normalisation(
 
 
 def apply_normalisation(light_curves: LightCurves, fit: Normalisation) -> LightCurves:
-    """Divide light curves by the flux scale of their epochs; of a fit to these or to other sources. Epochs that the fit does not know are left out.
+    """Divide light curves by the flux scale of their epochs, from a fit to these or to other sources.
+
+    Epochs that are not in the fit are left out.
 
     Raises:
-        LightCurveError: already normalised.
+        LightCurveError: already normalized.
     """
     if light_curves.normalised:
-        raise LightCurveError("light curves", "are normalised already", "normalise the measured fluxes, once")
+        raise LightCurveError("light curves", "are normalized already", "normalize the measured fluxes, once")
     known = pd.Index(fit.epoch_name).get_indexer(pd.Index(light_curves.epoch_name))
-    there = known >= 0
-    factor, error = (np.where(there, values[known], np.nan) for values in (fit.factor, fit.factor_err))
-    divided = _divided(light_curves, factor, error, there & fit.usable[known], _ReferenceFactors.of(light_curves, fit, known))
+    fitted = known >= 0
+    factor, error = (np.where(fitted, values[known], np.nan) for values in (fit.factor, fit.factor_err))
+    divided = _divide(light_curves, factor, error, fitted & fit.usable[known], _ReferenceFactors.of(light_curves, fit, known))
     if fit.noise_scale != 1.0:
         np.multiply(divided.flux_err_jy, fit.noise_scale, out=divided.flux_err_jy)
     return divided
 
 
 def _noise_between_epochs(light_curves: LightCurves, fit: Normalisation, options: NormalisationOptions) -> float:
-    """Scatter over errors of sources that are constant on average; see the module. 1 where it cannot be measured."""
+    """``noise_scale`` of the sources that have enough epochs; see the module. 1 if it cannot be measured."""
     from dsa110_assets.variability import _kernels
 
     often = np.flatnonzero(light_curves.counts >= options.noise_epochs)
@@ -194,11 +203,11 @@ def _noise_between_epochs(light_curves: LightCurves, fit: Normalisation, options
 
 
 def _candidates(light_curves: LightCurves, reference: NDArray[np.bool_] | None, options: NormalisationOptions) -> NDArray[np.intp]:
-    """Indices of sources that may be references, shape (Ncandidates,), at most ``max_references``, the brightest by S/N."""
+    """Indices of at most ``max_references`` sources that may be references, the best by S/N, shape (Ncandidates,)."""
     allowed = np.ones(light_curves.n_sources, dtype=bool) if reference is None else np.asarray(reference, dtype=bool)
     if allowed.size != light_curves.n_sources:
         raise LightCurveError(
-            "reference mask", f"has {allowed.size} entries for {light_curves.n_sources} sources", "give one for each source"
+            "reference mask", f"has {allowed.size} entries for {light_curves.n_sources} sources", "give one entry for each source"
         )
     counts = light_curves.counts
     snr = np.zeros(light_curves.n_sources)
@@ -226,7 +235,7 @@ def _connected(source: NDArray[np.int64], epoch: NDArray[np.int64], n_sources: i
 
 @dataclass(frozen=True)
 class _ReferenceTable:
-    """Measurements of the candidates: flat arrays (Nref,), ``measurement`` is the index in the light curves."""
+    """Measurements of the candidates, shape (Nref,). ``measurement``: index in the light curves."""
 
     measurement: NDArray[np.intp]
     source: NDArray[np.int64]
@@ -265,7 +274,7 @@ def _group_median(value: NDArray[np.float64], group: NDArray[np.int64], n: int) 
 
 
 def _refuse_mixed_units(light_curves: LightCurves, table: _ReferenceTable) -> None:
-    """An epoch a thousand times brighter than the others is in mJy; nothing that happens to a telescope does that."""
+    """Refuse an epoch whose fluxes differ from the others' by a factor above 100: a unit does that, no gain drift."""
     level = _group_median(table.flux, table.source, table.n_sources)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = _group_median(np.abs(table.flux / level[table.source]), table.epoch, table.n_epochs)
@@ -276,13 +285,13 @@ def _refuse_mixed_units(light_curves: LightCurves, table: _ReferenceTable) -> No
         raise LightCurveError(
             f"epoch {light_curves.epoch_name[worst]}",
             f"fluxes differ from other epochs by a factor of {max(spread, ratio[worst]):.0f}",
-            "bring all fluxes to Jy; this is a mixture of units (mJy?), not a gain drift",
+            "convert all fluxes to Jy; this is a mixture of units (mJy?), not a gain drift",
         )
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """Solution on the kept measurements: ``numerator / denominator`` is the factor of each epoch."""
+    """Solution of the two-way fit: ``level`` (Nsources,), ``factor`` (Nepochs,), ``weight`` and ``used`` (Nref,)."""
 
     table: _ReferenceTable
     level: NDArray[np.float64]
@@ -300,8 +309,9 @@ class _Fit:
     def factors(self, n_epochs: int, options: NormalisationOptions) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """Factor, its error and the number of references, shape (Nepochs,).
 
-        The error is the sandwich estimate from the residuals themselves (White 1980, Econometrica 48, 817), corrected for
-        the degrees of freedom that levels and factors took; with few references not less than what the errors give.
+        The error is the sandwich estimate from the residuals (White 1980, Econometrica 48, 817), corrected for the
+        degrees of freedom of levels and factors. With few references it is at least the one that follows from the
+        measurement errors.
         """
         table = self.table
         upper, lower, model = self._sums()
@@ -322,7 +332,7 @@ class _Fit:
         return factor, np.where(np.isfinite(factor), np.sqrt(variance), np.nan), count.astype(np.int64)
 
     def factors_without(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Factor of the epoch of each row of the table, from all references but the row's own."""
+        """Factor of each row's epoch, from all references but the row's own."""
         upper, lower, model = self._sums()
         epoch, weight = self.table.epoch[rows], np.where(self.used, self.weight, 0.0)[rows]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -341,7 +351,7 @@ def _fit_with_rejection(table: _ReferenceTable, options: NormalisationOptions) -
         variable = kept & ((chdtrc(np.maximum(freedom, 1), chi2) < options.reject_probability) | (freedom < 1))
         if not variable.any() or kept.sum() - variable.sum() < options.min_references:
             break
-        limit = max(1, int(0.2 * kept.sum()))  # the worst first: they bend the factors that make others look variable
+        limit = max(1, int(0.2 * kept.sum()))  # the worst first: they distort factors and make others look variable
         worst = np.flatnonzero(variable)[np.argsort(-(chi2 / np.maximum(freedom, 1))[variable], kind="stable")][:limit]
         kept[worst] = False
         fit = _fit(table, kept, options, fit)
@@ -386,14 +396,17 @@ def _fit(table: _ReferenceTable, kept: NDArray[np.bool_], options: Normalisation
 
 @dataclass(frozen=True)
 class _ReferenceFactors:
-    """Factors for the references' own measurements: ``measurement`` (ascending index in the light curves) and ``factor``."""
+    """Factors of the references' own measurements. ``measurement``: ascending index in the light curves."""
 
     measurement: NDArray[np.intp]
     factor: NDArray[np.float64]
 
     @classmethod
     def of(cls, light_curves: LightCurves, fit: Normalisation, known: NDArray[np.intp]) -> _ReferenceFactors:
-        """Those of the fit's own factors whose measurements are in the light curves; ``known``: the fit's index of each epoch, -1 for none."""
+        """Select the fit's own factors whose measurements are in the light curves.
+
+        ``known``: index in the fit of each epoch, -1 for none.
+        """
         n_epochs = fit.epoch_name.size
         position = pd.Index(light_curves.source_id).get_indexer(pd.Index(fit.own.source_id))
         here = position >= 0
@@ -409,14 +422,14 @@ class _ReferenceFactors:
         return cls(table.measurement[found], factor[place[found]])
 
 
-def _divided(
+def _divide(
     light_curves: LightCurves,
     factor: NDArray[np.float64],
     factor_err: NDArray[np.float64],
     usable: NDArray[np.bool_],
     references: _ReferenceFactors,
 ) -> LightCurves:
-    """Divide in blocks, so that memory beyond input and output does not grow with the number of measurements."""
+    """Divide light curves by factors, in blocks: memory beyond input and output does not grow with their number."""
     n = light_curves.flux_jy.size
     flux, error, keep = np.empty(n), np.empty(n), np.empty(n, dtype=bool)
     for begin in range(0, n, _BLOCK):

@@ -1,4 +1,4 @@
-"""Pictures of light curves and of the population, as PNG bytes."""
+"""Plots of light curves and of the population, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dsa110_assets.common.previews import ACCENT, INK, QUIET, SMALL_DPI, canvas,
 from dsa110_assets.variability.lightcurves import LightCurves
 
 MOST_CANDIDATES = 20
-"""Folders of a night; a list that is longer has another problem than too few pictures."""
+"""Largest number of candidate folders of a night. A longer list has a problem that more pictures do not solve."""
 MOST_STAMPS = 24
 CUTOUT_BEAMS = 12.0
-"""Width of a cut-out in beams."""
+"""Width of a cutout in beams."""
 NEIGHBOUR_RADIUS_DEG = 0.1
 
 
@@ -32,13 +32,13 @@ def light_curve_png(
     """Light curve of one source: fluxes with 1 sigma bars, limits as arrows, the baseline and the event's epoch.
 
     Args:
-        light_curves: normalised or not; the axis says which.
-        source_id: which source.
-        title: text above; the source's identifier when None.
+        light_curves: normalized or not; the axis label shows which.
+        source_id: the source to draw.
+        title: title; None takes the source's identifier.
         baseline_jy: drawn as a line.
         event_mjd: drawn as a band.
         limit_sigma: height of a limit, in errors.
-        small: a thumbnail below 50 kB.
+        small: draw a thumbnail below 50 kB.
 
     Raises:
         LightCurveError: there is no such source.
@@ -64,7 +64,7 @@ def light_curve_png(
         height = 1e3 * limit_sigma * error[limit]
         axes.errorbar(time[limit] - origin, height, 0.15 * height, uplims=True, fmt="_", color=ACCENT, markersize=6, linewidth=1)
     axes.set_xlabel(f"MJD - {origin:.0f} (UTC)")
-    axes.set_ylabel(f"{'normalised' if light_curves.normalised else 'measured'} flux density (mJy)")
+    axes.set_ylabel(f"{'normalized' if light_curves.normalised else 'measured'} flux density (mJy)")
     axes.set_title(title or f"source {source_id}", fontsize=10)
     axes.grid(alpha=0.2)
     return png_of(figure)
@@ -73,14 +73,14 @@ def light_curve_png(
 def cutouts_png(
     stamps: Sequence[tuple[str, NDArray[np.float32]]], *, peak_jy: float, noise_jy: float, title: str, highlight: Collection[str] = ()
 ) -> bytes:
-    """Cut-outs of one position, side by side in the given order, all on one scale.
+    """Cutouts of one position, side by side in the given order, all on one scale.
 
     Args:
-        stamps: (label, pixels in Jy/beam); equal shapes are not needed.
-        peak_jy: white of the scale.
+        stamps: (label, pixels in Jy/beam); shapes may differ.
+        peak_jy: flux density shown white.
         noise_jy: the scale begins 3 times this below zero.
-        title: above the picture.
-        highlight: labels in colour: the event's epochs.
+        title: title of the figure.
+        highlight: labels to show in color: the event's epochs.
     """
     columns = min(8, max(len(stamps), 1))
     rows = -(-max(len(stamps), 1) // columns)
@@ -96,7 +96,10 @@ def cutouts_png(
 
 
 def eta_v_png(metrics: pd.DataFrame, *, highlight: object = None, small: bool = False) -> bytes:
-    """The population in the eta-V plane (logarithmic), one source highlighted; rows without positive eta and V are left out."""
+    """The population in the eta-V plane (logarithmic), with one source highlighted.
+
+    Rows without positive eta and V are left out.
+    """
     positive = metrics.loc[(metrics["eta"] > 0) & (metrics["v"] > 0)]
     figure = canvas(4.0, 3.2, dpi=SMALL_DPI, constrained=True) if small else canvas(6.0, 5.0, constrained=True)
     axes = figure.add_subplot()

@@ -20,7 +20,7 @@ def table():
 
 @pytest.mark.parametrize("function", [metrics, ese_scores])
 def test_pitfall_20_fluxes_that_are_not_normalised_are_refused(table, function):
-    with pytest.raises(LightCurveError, match="not normalised"):
+    with pytest.raises(LightCurveError, match="not normalized"):
         function(LightCurves.from_table(table))
     normalised, _ = normalise(LightCurves.from_table(table))
     assert len(function(normalised)) == 30

@@ -31,7 +31,7 @@ def simulate(
     faintest_jy=0.01,
     brightest_jy=3.0,
 ):
-    """Constant sources, variables (independent at each epoch) and ESEs (a boxcar dip); noise and a gain for each epoch.
+    """Simulate constant sources, variables (independent at each epoch) and ESEs (a boxcar dip), with noise and gains.
 
     Sources 0, 1, ... have the ESEs, the next ``n_variable`` vary. Source counts ~ S^-1.2 in number per log flux.
     """

@@ -1,4 +1,4 @@
-"""What the channels say of an event: lenses made with the published equation, gain errors, intrinsic changes, and nothing at all."""
+"""The channel test on lenses made with the published equation, gain errors, intrinsic changes, and no event."""
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,11 @@ def curves(flux, error):
 
 
 def observe(seed, n, change, *, n_epochs=40, error=0.002, width=6.0, alpha=2.0, size=0.3, share=0.6):
-    """Sources of 1 Jy with 3 % variability common to all frequencies, and 8 channels with the same event; ``change``: its flux from nu and the band's."""
+    """Sources of 1 Jy with 3 % variability common to all frequencies, and 8 channels with the same event.
+
+    ``change``: relative flux of the event in a channel, from its frequency and the lens's flux in the band and the
+    channel.
+    """
     rng = np.random.default_rng(seed)
     day = np.arange(n_epochs) - (n_epochs - 1) / 2 + rng.uniform(-0.5, 0.5, (n, 1))
     place = 2 * core_half_width(alpha, size) * day / width
@@ -51,15 +55,15 @@ def scores(light, channels):
 
 
 @pytest.mark.parametrize(("alpha", "size", "share"), [(1.0, 0.3, 1.0), (2.0, 0.6, 0.6), (5.0, 0.3, 0.5), (10.0, 0.6, 0.5)])
-def test_lenses_of_any_strength_are_recognised_between_channels(alpha, size, share):
+def test_lenses_of_any_strength_are_recognized_between_channels(alpha, size, share):
     _, with_channels = scores(*observe(1, 12, lambda nu, whole, lens: lens, alpha=alpha, size=size, share=share))
     assert (with_channels["chromaticity"] == "lens").mean() >= 0.9
     assert (with_channels["score"] > 5).mean() >= 0.9
     assert with_channels["reasons"].str.contains("refraction as lambda\\^2").mean() >= 0.9
 
 
-def test_an_achromatic_dip_is_no_lens_and_loses_its_score():
-    """A gain error, or an eclipse: the same light curve at all frequencies."""
+def test_an_achromatic_dip_is_not_a_lens_and_loses_its_score():
+    """A gain error or an eclipse has the same light curve at all frequencies."""
     without, with_channels = scores(*observe(2, 30, lambda nu, whole, lens: whole, alpha=1.0, share=1.0))
     assert (without["score"] > 5).mean() > 0.8
     assert (with_channels["chromaticity"] == "achromatic").all()
@@ -71,20 +75,20 @@ def test_an_achromatic_dip_is_no_lens_and_loses_its_score():
 
 
 @pytest.mark.parametrize("power", [1.0, -2.0])
-def test_a_depth_that_goes_with_a_power_of_frequency_is_intrinsic(power):
+def test_a_depth_that_follows_a_power_of_frequency_is_intrinsic(power):
     _, found = scores(*observe(3, 12, lambda nu, whole, lens: 1 + (whole - 1) * (nu / MIDDLE) ** power))
     assert (found["chromaticity"] == "intrinsic").mean() >= 0.9
     assert found["reasons"].str.contains("power of frequency").mean() >= 0.9
 
 
-def test_a_faint_event_leaves_the_question_open_and_keeps_its_score():
+def test_a_faint_event_is_undecided_and_keeps_its_score():
     without, found = scores(*observe(4, 12, lambda nu, whole, lens: lens, alpha=1.0, share=1.0, error=0.1))
     assert (found["chromaticity"] == "undecided").mean() >= 0.7
     assert (np.abs(found["score"] - without["score"]) < 1.5).mean() >= 0.8
     assert found["reasons"].str.contains("too little to tell").mean() >= 0.7
 
 
-def test_without_channels_the_score_is_that_of_the_band_and_says_so():
+def test_without_channels_the_score_is_that_of_the_band_and_the_reasons_report_it():
     light, channels = observe(5, 6, lambda nu, whole, lens: lens, alpha=1.0, share=1.0)
     without = ese_scores(light)
     one_channel = ese_scores(light, channels=channels[channels["channel"] == 0])
@@ -95,7 +99,10 @@ def test_without_channels_the_score_is_that_of_the_band_and_says_so():
 
 
 def test_false_alarm_rate_with_channels_is_the_stated_one():
-    """20 000 light curves without an event, each a list of its own; those above 3.5 sigma have channels. `benchmarks/variability.py` draws more."""
+    """20 000 light curves without an event, each a separate list; those above 3.5 sigma have channels.
+
+    `benchmarks/variability.py` draws more.
+    """
     rng = np.random.default_rng(6)
     n, n_epochs, error = 20_000, 6, 0.05
     flux = 1 + 0.05 * rng.standard_normal((n, n_epochs)) + error * rng.standard_normal((n, n_epochs))
@@ -115,17 +122,17 @@ def test_false_alarm_rate_with_channels_is_the_stated_one():
     for threshold, stated in ((2.0, 0.0455), (3.0, 0.0027), (4.0, 6.3e-5), (5.0, 5.7e-7)):
         expected = n * stated
         assert (score >= threshold).sum() <= expected + 3 * np.sqrt(expected) + 1
-    assert (score >= 2.0).sum() > 0.3 * n * 0.0455  # not so conservative that the number says nothing
+    assert (score >= 2.0).sum() > 0.3 * n * 0.0455  # and not far more conservative than stated
 
 
-def test_each_channel_is_normalised_by_its_own_references():
+def test_each_channel_is_normalized_by_its_own_references():
     rng = np.random.default_rng(7)
     n, n_epochs = 40, 10
     drift = np.exp(0.05 * rng.standard_normal((3, n_epochs)))
     level = rng.uniform(0.05, 1.0, (n, 1))
     parts = []
     for c in range(3):
-        error = 0.5 if c == 2 else 1e-3  # nothing is bright enough there
+        error = 0.5 if c == 2 else 1e-3  # no source is bright enough in channel 2
         flux = level * drift[c] + error * rng.standard_normal((n, n_epochs))
         parts.append(curves(flux, error).to_table().assign(channel=c, frequency_hz=1.3e9 + 1e8 * c))
     table = normalised_channels(pd.concat(parts, ignore_index=True), np.arange(30))

@@ -26,7 +26,7 @@ def curves(flux, error):
 
 @pytest.mark.parametrize(("n_epochs", "tightness"), [(2, 0.85), (3, 0.6), (6, 0.6), (30, 0.2)])
 def test_false_alarm_rate_is_the_stated_one(n_epochs, tightness):
-    """300 lists of 60 constant sources: the fraction with an event of FAP < p must not exceed p, nor be far below it."""
+    """300 lists of 60 constant sources: the fraction with an event of FAP < p is at most p, and not far below it."""
     rng = np.random.default_rng(40 + n_epochs)
     n_lists, n_sources, options = 300, 60, EseOptions(ordinary_variability=0.05)
     mean = 10 ** rng.uniform(-2, 0, (n_lists * n_sources, 1))
@@ -47,8 +47,8 @@ def test_false_alarm_rate_is_the_stated_one(n_epochs, tightness):
 
 
 @pytest.mark.parametrize(("n_epochs", "length"), [(2, 1), (5, 1), (12, 2), (30, 5)])
-def test_at_least_95_per_cent_of_events_of_5_sigma_and_their_noise_are_found(n_epochs, length):
-    """Dips whose score would be 5 + 1.645 without noise: noise takes 5 % of them below 5. Among 50 sources, 250 lists."""
+def test_at_least_95_percent_of_events_of_5_sigma_plus_noise_are_found(n_epochs, length):
+    """Dips with a score of 5 + 1.645 without noise: noise takes 5 % of them below 5. Among 50 sources, 250 lists."""
     rng = np.random.default_rng(60 + n_epochs)
     lists, options = 250, EseOptions(ordinary_variability=0.03)
     error, start = 0.02, max(1, n_epochs // 2 - length // 2)
@@ -78,7 +78,7 @@ def test_trials_correction_equals_scipy_and_stays_exact_in_the_far_tail():
     assert 59.7 < far[0] < 60.0
 
 
-def test_two_epochs_are_the_difference_over_its_error():
+def test_the_significance_of_two_epochs_is_their_difference_over_its_error():
     row = ese_scores(curves(np.array([[0.5, 0.3]]), np.array([[0.03, 0.04]])), options=EseOptions(ordinary_variability=0.0)).iloc[0]
     assert row["significance"] == pytest.approx(0.2 / 0.05)
     assert row["score"] == pytest.approx(0.2 / 0.05)  # one source, two epochs: one test
@@ -86,7 +86,7 @@ def test_two_epochs_are_the_difference_over_its_error():
     assert row["depth"] == pytest.approx(0.4)
 
 
-def test_a_catalogue_flux_says_which_of_two_epochs_is_the_odd_one():
+def test_a_catalog_flux_decides_which_of_two_epochs_is_the_event():
     light = curves(np.array([[0.5, 0.3], [0.5, 0.3]]), np.full((2, 2), 0.01))
     table = ese_scores(light, catalogue_flux_jy=np.array([0.5, 0.3]), options=EseOptions(catalogue_error=0.1))
     assert table["epoch_name"].tolist() == ["e001", "e000"]
@@ -99,7 +99,7 @@ def test_a_catalogue_flux_says_which_of_two_epochs_is_the_odd_one():
     assert nothing["kind"].iloc[0] == "none"
 
 
-def test_a_dip_between_caustic_spikes_is_recognised():
+def test_a_dip_between_caustic_spikes_is_recognized():
     rng = np.random.default_rng(9)
     flux = 1 + 0.02 * rng.standard_normal((20, 40))
     flux[3, 18:22] -= 0.35
@@ -113,7 +113,7 @@ def test_a_dip_between_caustic_spikes_is_recognised():
     assert row["duration_d"] == pytest.approx(4, abs=1)
 
 
-def test_an_epoch_in_which_many_sources_deviate_is_called_suspect():
+def test_an_epoch_in_which_many_sources_deviate_is_marked_suspect():
     rng = np.random.default_rng(10)
     flux = 1 + 0.01 * rng.standard_normal((60, 10))
     flux[:12, 4] -= 0.5
@@ -123,7 +123,7 @@ def test_an_epoch_in_which_many_sources_deviate_is_called_suspect():
     assert isinstance(scores, pd.DataFrame)
 
 
-def test_a_search_in_parts_is_the_search_of_the_whole():
+def test_a_search_in_parts_equals_the_search_of_the_whole():
     """Trials and suspect epochs are counted over all parts."""
     rng = np.random.default_rng(11)
     flux = 1 + 0.01 * rng.standard_normal((90, 12))

@@ -1,4 +1,4 @@
-"""Indices equal their published formulas, computed here by brute force; chi-square probabilities equal scipy.stats."""
+"""Indices equal their published formulas, computed here by brute force. Chi-square probabilities equal scipy.stats."""
 
 from itertools import combinations
 
@@ -54,7 +54,7 @@ def test_every_index_equals_its_brute_force_formula_to_1e_9():
         assert row["chi2_probability"] == pytest.approx(stats.chi2.sf(chi2, n - 1), rel=1e-7, abs=1e-300)
 
 
-def test_eta_does_not_cancel_for_a_bright_source_with_tiny_errors():
+def test_eta_has_no_cancellation_for_a_bright_source_with_tiny_errors():
     flux, sigma = np.array([1e3, 1e3 + 1e-6, 1e3 - 1e-6]), np.full(3, 1e-6)
     table = pd.DataFrame({"source_id": 1, "mosaic_name": list("abc"), "time_mjd": [1.0, 2.0, 3.0], "flux_jy": flux, "flux_err_jy": sigma})
     assert metrics(LightCurves.from_table(table, normalised=True))["eta"].iloc[0] == pytest.approx(1.0, rel=1e-6)
@@ -74,7 +74,7 @@ def test_a_source_twice_in_an_epoch_and_missing_columns_are_refused():
         LightCurves.from_table(table.drop(columns="time_mjd"))
 
 
-def test_a_table_survives_the_round_trip_without_its_unmeasured_rows():
+def test_a_round_trip_keeps_a_table_except_for_its_unmeasured_rows():
     table = ragged(7)
     table.iloc[3, table.columns.get_loc("flux_jy")] = np.nan
     again = LightCurves.from_table(table).to_table().set_index(["source_id", "mosaic_name"]).sort_index()

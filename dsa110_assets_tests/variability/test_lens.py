@@ -1,4 +1,4 @@
-"""The lens's light curves against its equation solved image by image."""
+"""Light curves behind the lens, compared with its equation solved image by image."""
 
 import numpy as np
 import pytest

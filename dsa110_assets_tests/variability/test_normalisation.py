@@ -1,4 +1,4 @@
-"""Promises of the ensemble normalisation: true factors with true errors, robust, never with itself, from two epochs on."""
+"""Ensemble normalization: correct factors and errors, robust, no source normalizes itself, from two epochs on."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ QUIET = {"n_variable": 0, "variable_rms": 0.0, "ese_depths": (), "ese_epochs": (
 
 
 @pytest.mark.parametrize("n_epochs", [2, 3, 12])
-def test_factors_have_the_errors_that_they_claim(n_epochs):
+def test_factors_deviate_by_their_stated_errors(n_epochs):
     pulls = []
     for seed in range(60):
         night = simulate(500 + seed, n_sources=40, n_epochs=n_epochs, gain_rms=0.08, rms_jy=5e-3, faintest_jy=0.05, **QUIET)
@@ -25,7 +25,7 @@ def test_factors_have_the_errors_that_they_claim(n_epochs):
     assert pulls.std() == pytest.approx(1.0, abs=0.3)
 
 
-def test_a_third_of_variable_references_and_wild_measurements_do_not_bend_the_factors():
+def test_a_third_of_variable_references_and_wild_measurements_do_not_distort_the_factors():
     night = simulate(
         77, n_sources=60, n_epochs=10, gain_rms=0.05, n_variable=20, variable_rms=0.4, ese_depths=(), ese_epochs=(), faintest_jy=0.05
     )
@@ -39,8 +39,8 @@ def test_a_third_of_variable_references_and_wild_measurements_do_not_bend_the_fa
     assert fit.reference[bright_variable].mean() < 0.35
 
 
-def test_a_source_does_not_normalise_itself():
-    """One very bright source fades by 20 %: its own normalised flux must show all of it."""
+def test_a_source_does_not_normalize_itself():
+    """One very bright source fades by 20 %: its own normalized flux must show all of it."""
     night = simulate(78, n_sources=30, n_epochs=2, gain_rms=0.0, rms_jy=1e-3, faintest_jy=0.05, brightest_jy=0.2, **QUIET)
     table = night.table
     table.loc[table["source_id"] == 0, "flux_jy"] = [10.0, 8.0]
@@ -49,7 +49,7 @@ def test_a_source_does_not_normalise_itself():
     assert flux[1] / flux[0] == pytest.approx(0.8, rel=0.01)
 
 
-def test_the_callers_mask_decides_who_may_be_a_reference():
+def test_only_sources_in_the_callers_mask_become_references():
     night = simulate(79, n_sources=40, n_epochs=4, gain_rms=0.05, faintest_jy=0.05, **QUIET)
     mask = np.zeros(40, dtype=bool)
     mask[:12] = True
@@ -58,7 +58,7 @@ def test_the_callers_mask_decides_who_may_be_a_reference():
     assert fit.n_reference.max() <= 12
 
 
-def test_fields_that_share_no_source_are_normalised_each_on_its_own():
+def test_fields_without_common_sources_are_normalized_separately():
     one = simulate(80, n_sources=20, n_epochs=5, gain_rms=0.1, faintest_jy=0.05, **QUIET)
     two = simulate(81, n_sources=20, n_epochs=5, gain_rms=0.1, faintest_jy=0.05, **QUIET)
     other = two.table.assign(
@@ -74,7 +74,7 @@ def test_fields_that_share_no_source_are_normalised_each_on_its_own():
         np.testing.assert_allclose(fit.factor[epochs], truth, rtol=0.02)
 
 
-def test_an_epoch_without_references_is_left_out_and_said_so():
+def test_an_epoch_without_references_is_unusable_and_left_out():
     night = simulate(82, n_sources=30, n_epochs=4, gain_rms=0.05, faintest_jy=0.05, **QUIET)
     table = night.table
     table = table[(table["mosaic_name"] != "nightly_003") | (table["source_id"] < 2)]
@@ -83,7 +83,7 @@ def test_an_epoch_without_references_is_left_out_and_said_so():
     assert 3 not in normalised.epoch
 
 
-def test_too_little_to_normalise_with_is_an_error_that_says_what_to_do():
+def test_too_few_references_or_epochs_are_an_error_with_a_next_step():
     night = simulate(83, n_sources=30, n_epochs=2, gain_rms=0.05, **QUIET)
     with pytest.raises(LightCurveError, match="lower min_snr"):
         normalise(LightCurves.from_table(night.table), options=NormalisationOptions(min_snr=1e6))
@@ -91,12 +91,12 @@ def test_too_little_to_normalise_with_is_an_error_that_says_what_to_do():
     with pytest.raises(LightCurveError, match="second epoch"):
         normalise(LightCurves.from_table(single))
     normalised, _ = normalise(LightCurves.from_table(night.table))
-    with pytest.raises(LightCurveError, match="normalised already"):
+    with pytest.raises(LightCurveError, match="normalized already"):
         normalise(normalised)
 
 
-def test_parts_give_what_the_whole_gives():
-    """Light curves divided part by part, by a fit to some of them, as the stage does when there are too many."""
+def test_normalizing_in_parts_equals_normalizing_the_whole():
+    """Divide light curves part by part, with a fit to some of them, as the stage does when there are many."""
     night = simulate(83, n_sources=300, n_epochs=12, gain_rms=0.05, faintest_jy=0.03, **QUIET)
     curves = LightCurves.from_table(night.table)
     whole, fit = normalise(curves)
@@ -110,7 +110,7 @@ def test_parts_give_what_the_whole_gives():
     np.testing.assert_allclose(fit_normalisation(sample).factor, fit.factor, rtol=0.005)
 
 
-def test_an_epoch_that_the_fit_does_not_know_is_left_out():
+def test_an_epoch_that_is_not_in_the_fit_is_left_out():
     night = simulate(84, n_sources=60, n_epochs=6, gain_rms=0.05, faintest_jy=0.05, **QUIET)
     curves = LightCurves.from_table(night.table)
     fit = fit_normalisation(LightCurves.from_table(night.table[night.table["mosaic_name"] != "nightly_002"]))

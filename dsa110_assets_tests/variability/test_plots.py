@@ -1,4 +1,4 @@
-"""Plots are PNGs of a useful size, made without pyplot's global state."""
+"""Plots are PNG files of a useful size, made without pyplot's global state."""
 
 import sys
 

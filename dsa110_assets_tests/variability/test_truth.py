@@ -1,4 +1,4 @@
-"""Truth tests: from measured fluxes of simulated nights to candidates, through normalisation, indices and score."""
+"""From measured fluxes of simulated nights with known truth to candidates: normalization, indices and score."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def month():
     return night, measured, *normalise(measured)
 
 
-def test_month_constants_have_reduced_chi_square_one_after_normalisation(month):
+def test_month_constant_sources_have_reduced_chi_square_one_after_normalization(month):
     night, measured, normalised, fit = month
     constant = np.setdiff1d(np.arange(300), np.concatenate([night.ese, night.variable]))
     eta = metrics(normalised).set_index("source_id").loc[constant, "eta"]
@@ -40,7 +40,7 @@ def test_month_constants_have_reduced_chi_square_one_after_normalisation(month):
     assert measured.n_epochs == normalised.n_epochs == 30
 
 
-def test_month_all_events_are_in_the_top_ten_and_false_candidates_as_stated(month):
+def test_month_all_events_are_in_the_top_ten_without_a_false_candidate(month):
     night, _, normalised, _ = month
     scores = ese_scores(normalised)
     ranked = scores.sort_values("score", ascending=False)
