@@ -142,7 +142,7 @@ def angular_separation_rad(ra1_rad: ArrayLike, dec1_rad: ArrayLike, ra2_rad: Arr
 
 
 def unit_vectors(ra_deg: ArrayLike, dec_deg: ArrayLike) -> NDArray[np.float64]:
-    """Directions as unit vectors, shape (N, 3); a chord of length d spans an angle of ``2 arcsin(d / 2)``. Arguments in degrees, shape (N,)."""
+    """Unit vectors of directions in degrees (N,), shape (N, 3); a chord of length d spans ``2 arcsin(d / 2)``."""
     ra, dec = np.radians(np.asarray(ra_deg, dtype=np.float64)), np.radians(np.asarray(dec_deg, dtype=np.float64))
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
 

@@ -1,8 +1,8 @@
-"""Measurement Sets of the platform: how they are opened, what they say about themselves, in which portions they are read.
+"""Measurement Sets of the platform: open them, read their metadata, and split them into blocks.
 
-A Measurement Set is *calibrated* if its main table carries the keyword `CALIBRATED_KEYWORD`: then DATA are in Jy, and there
-is no CORRECTED_DATA that could be absent or empty (pitfall 13). Nothing else counts as calibrated. Rows are ordered by
-time; there is one field, and one spectral window with ascending channels.
+A Measurement Set is *calibrated* only if its main table has the keyword `CALIBRATED_KEYWORD`. Then DATA is in Jy, and
+there is no CORRECTED_DATA that could be absent or empty (pitfall 13). Rows are ordered by time. There is one field, and
+one spectral window with ascending channels.
 """
 
 from __future__ import annotations
@@ -21,51 +21,52 @@ from dsa110_assets.common.smearing import Averaging
 from dsa110_assets.errors import MeasurementSetError, StorageError
 
 CALIBRATED_KEYWORD = "DSA110_CALIBRATED"
-"""Keyword of a calibrated Measurement Set: JSON that says, among others, how many channels were averaged."""
+"""Keyword of a calibrated Measurement Set: a JSON record, which includes the number of averaged channels."""
 SCALE_KEYWORD = "DSA110_APPARENT_SCALE"
-"""Keyword of a Measurement Set with geometric baselines: apparent over ICRS angle at its phase centre (`directions.apparent_scale`)."""
+"""Keyword of a Measurement Set with geometric baselines: `directions.apparent_scale` at its phase center."""
 SECONDS_PER_DAY = 86400.0
-_AGAIN = "make the measurement_set of this observation again"
+_MAKE_AGAIN = "make the measurement_set of this observation again"
 
 
 # --- opening --------------------------------------------------------------------------------------------------------
 def is_measurement_set(path: Path) -> bool:
-    """Whether there is a main table."""
+    """Whether a path has the main table of a Measurement Set."""
     return (path / "table.dat").is_file()
 
 
 def open_table(ms: Path, subtable: str = "", *, writable: bool = False) -> Any:
-    """Open the main table or a subtable; a context manager that closes it.
+    """Open the main table or a subtable; use it as a context manager, which closes it.
 
     Args:
         ms: the Measurement Set.
         subtable: name of a subtable; empty for the main table.
-        writable: False does not let anything be written.
+        writable: False forbids writing.
 
     Raises:
         MeasurementSetError: there is no such table.
-        StorageError: it is there and cannot be opened.
+        StorageError: it exists but cannot be opened.
     """
     from casacore.tables import table
 
     if not is_measurement_set(ms):
         raise MeasurementSetError(ms, "is not a Measurement Set", "give the path of one; the calibrated_ms asset makes calibrated ones")
     if not (ms / subtable / "table.dat").is_file():
-        raise MeasurementSetError(ms, f"has no table {subtable}", _AGAIN)
+        raise MeasurementSetError(ms, f"has no table {subtable}", _MAKE_AGAIN)
     try:
         return table(str(ms / subtable), readonly=not writable, ack=False)
     except RuntimeError as error:
         raise StorageError(ms, f"{subtable or 'the main table'} cannot be opened ({error})", "look at the disk, then retry") from error
 
 
-# --- what it says about itself --------------------------------------------------------------------------------------
+# --- metadata -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Summary:
-    """What the visibilities of a Measurement Set belong to.
+    """Metadata of a Measurement Set.
 
-    ``time_s``: middles of the integrations, MJD seconds, UTC, ascending, (Ntimes,). ``integration_s``: length of one. ``frequency_hz``,
-    ``channel_width_hz``: of the channels, (Nchan,). ``phase_ra_rad``, ``phase_dec_rad``: ICRS phase centre. ``antenna_names``: in
-    order of their numbers. ``field_name``. ``telescope_name``: as CASA knows it (pitfall 6).
+    ``time_s``: middles of the integrations, MJD seconds, UTC, ascending, (Ntimes,). ``integration_s``: length of an
+    integration. ``frequency_hz``, ``channel_width_hz``: centers and widths of the channels, (Nchan,).
+    ``phase_ra_rad``, ``phase_dec_rad``: ICRS phase center. ``antenna_names``: in order of their numbers.
+    ``telescope_name``: name in CASA (pitfall 6).
     """
 
     time_s: NDArray[np.float64]
@@ -80,25 +81,25 @@ class Summary:
 
     @property
     def middle_mjd(self) -> float:
-        """UTC MJD of the middle between the first and the last integration."""
+        """Middle between the first and the last integration, UTC MJD."""
         return float(self.time_s.min() + self.time_s.max()) / 2 / SECONDS_PER_DAY
 
     @property
     def duration_s(self) -> float:
-        """From the beginning of the first integration to the end of the last."""
+        """Time from the start of the first integration to the end of the last."""
         return float(np.ptp(self.time_s)) + self.integration_s
 
 
 def read_summary(ms: Path) -> Summary:
-    """Summary of a Measurement Set; no visibility is read.
+    """Read the metadata of a Measurement Set, but no visibilities.
 
     Raises:
-        MeasurementSetError: it is not one, has no rows, or not exactly one spectral window.
+        MeasurementSetError: it is not one, has no rows, or does not have exactly one spectral window.
     """
     frequency_hz, channel_width_hz = read_channels(ms)
     with open_table(ms) as main:
         if main.nrows() == 0:
-            raise MeasurementSetError(ms, "has no rows", _AGAIN)
+            raise MeasurementSetError(ms, "has no rows", _MAKE_AGAIN)
         time_s = np.unique(np.asarray(main.getcol("TIME"), dtype=np.float64))
         integration_s = float(main.getcell("INTERVAL", 0))
     with open_table(ms, "FIELD") as field:
@@ -122,20 +123,20 @@ def read_summary(ms: Path) -> Summary:
 
 
 def read_channels(ms: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres and widths (positive) of the channels of the one spectral window, Hz, (Nchan,) each.
+    """Read the centers and widths (positive) of the channels, Hz, (Nchan,) each.
 
     Raises:
-        MeasurementSetError: not exactly one spectral window.
+        MeasurementSetError: the Measurement Set does not have exactly one spectral window.
     """
     with open_table(ms, "SPECTRAL_WINDOW") as window:
         if window.nrows() != 1:
-            raise MeasurementSetError(ms, f"has {window.nrows()} spectral windows, expected 1", _AGAIN)
+            raise MeasurementSetError(ms, f"has {window.nrows()} spectral windows, expected 1", _MAKE_AGAIN)
         frequency_hz = np.asarray(window.getcell("CHAN_FREQ", 0), dtype=np.float64)
         return frequency_hz, np.abs(np.atleast_1d(np.asarray(window.getcell("CHAN_WIDTH", 0), dtype=np.float64)))
 
 
 def read_tile_pointing(ms: Path) -> TilePointing:
-    """Where a tile looked (POINTING and FIELD tables, written by `conversion`)."""
+    """Read where the telescope pointed (POINTING and FIELD tables, written by `conversion`)."""
     with open_table(ms, "FIELD") as field:
         phase = np.asarray(field.getcell("PHASE_DIR", 0), dtype=np.float64)[0]
     with open_table(ms, "POINTING") as pointing:
@@ -154,15 +155,15 @@ def read_tile_pointing(ms: Path) -> TilePointing:
 
 
 def read_apparent_scale(main: Any) -> float:
-    """Factor that turns an open Measurement Set's UVW into baselines for ICRS directions.
+    """Factor that converts the UVW of an open Measurement Set to baselines for ICRS directions.
 
-    1 where the keyword is absent: other programs' data, and calibrated data, whose UVW carry the factor already.
+    It is 1 if the keyword is absent: in data of other programs, and in calibrated data, whose UVW include the factor.
     """
     return float(main.getkeyword(SCALE_KEYWORD)) if SCALE_KEYWORD in main.keywordnames() else 1.0
 
 
 def read_averaging(ms: Path) -> Averaging:
-    """What the visibilities of a Measurement Set of the platform are means over; a calibrated one says how many channels."""
+    """Read the averaging of visibilities; a calibrated Measurement Set records how many channels were averaged."""
     _, width_hz = read_channels(ms)
     with open_table(ms) as main:
         integration_s = float(main.getcell("INTERVAL", 0))
@@ -172,26 +173,26 @@ def read_averaging(ms: Path) -> Averaging:
 
 # --- calibrated or not ----------------------------------------------------------------------------------------------
 def mark_calibrated(main: Any, record: Mapping[str, Any]) -> None:
-    """Declare an open Measurement Set calibrated, with what was done (JSON types)."""
+    """Mark an open Measurement Set as calibrated, with a record of what was done (JSON types)."""
     main.putkeyword(CALIBRATED_KEYWORD, json.dumps(record, sort_keys=True))
 
 
 def calibration_of(ms: Path) -> dict[str, Any] | None:
-    """What the calibration recorded about itself; None if the Measurement Set is not calibrated."""
+    """Read the record of the calibration; None if the Measurement Set is not calibrated."""
     with open_table(ms) as main:
         return json.loads(main.getkeyword(CALIBRATED_KEYWORD)) if CALIBRATED_KEYWORD in main.keywordnames() else None
 
 
 def is_calibrated(path: Path) -> bool:
-    """Whether a path, which need not exist, is a Measurement Set that holds calibrated data."""
+    """Whether a path, which need not exist, is a calibrated Measurement Set."""
     return is_measurement_set(path) and calibration_of(path) is not None
 
 
 def require_calibrated(ms: Path) -> dict[str, Any]:
-    """What the calibration recorded about itself.
+    """Read the record of the calibration.
 
     Raises:
-        MeasurementSetError: not calibrated by this platform; nothing falls back to raw data (pitfall 13).
+        MeasurementSetError: this platform did not calibrate it; raw data are never used instead (pitfall 13).
     """
     record = calibration_of(ms)
     if record is None:
@@ -200,15 +201,15 @@ def require_calibrated(ms: Path) -> dict[str, Any]:
     return record
 
 
-# --- in portions ----------------------------------------------------------------------------------------------------
+# --- blocks ---------------------------------------------------------------------------------------------------------
 def integrations(time_s: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """(first row, one past the last) of each run of equal times in a TIME column; rows are ordered by time."""
+    """(first row, last row + 1) of each run of equal times in a TIME column; rows are ordered by time."""
     starts = np.append(np.flatnonzero(np.diff(time_s, prepend=np.nan) != 0), time_s.size)
     return list(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True))
 
 
 def row_blocks(n_rows: int, n_chan: int, *, bytes_per_visibility: int = 8, bytes_per_block: int = 256 << 20) -> Iterator[tuple[int, int]]:
-    """(first row, number of rows) of blocks whose visibilities of two polarizations take about ``bytes_per_block``."""
+    """(first row, number of rows) of blocks of about ``bytes_per_block`` for visibilities of two polarizations."""
     step = max(1, bytes_per_block // (n_chan * 2 * bytes_per_visibility))
     for start in range(0, n_rows, step):
         yield start, min(step, n_rows - start)

@@ -1,4 +1,4 @@
-"""What a Measurement Set says about itself is what pyuvdata reads in it; what is none, or is not calibrated, is refused by name."""
+"""Metadata of a Measurement Set agree with pyuvdata; other paths and uncalibrated data raise a clear error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ms(converted: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
+    """Make a copy that a test may damage."""
     shutil.copytree(converted, tmp_path / "copy.ms")
     return tmp_path / "copy.ms"
 
@@ -66,12 +66,12 @@ def test_the_times_of_summary_and_pointing_are_the_same(converted: Path) -> None
     assert np.degrees(about.phase_dec_rad) == pytest.approx(pointing.phase_dec_deg, abs=1e-12)
 
 
-def test_what_is_no_measurement_set_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_measurement_set_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "directory.ms").mkdir()
     for path in (tmp_path / "absent.ms", tmp_path / "directory.ms"):
-        with pytest.raises(MeasurementSetError, match=rf"{path.name}: is not a Measurement Set") as told:
+        with pytest.raises(MeasurementSetError, match=rf"{path.name}: is not a Measurement Set") as error:
             open_table(path)
-        assert isinstance(told.value, NonRetriableError)
+        assert isinstance(error.value, NonRetriableError)
 
 
 def test_a_missing_subtable_is_named(ms: Path) -> None:
@@ -80,22 +80,22 @@ def test_a_missing_subtable_is_named(ms: Path) -> None:
         read_tile_pointing(ms)
 
 
-def test_a_table_that_cannot_be_opened_may_be_tried_again(ms: Path) -> None:
-    """A torn table and a failing disk look the same from here."""
+def test_a_table_that_cannot_be_opened_raises_a_retriable_error(ms: Path) -> None:
+    """A damaged table cannot be told from a failing disk."""
     (ms / "FIELD" / "table.dat").write_bytes(b"not a table")
-    with pytest.raises(StorageError, match="FIELD cannot be opened") as told:
+    with pytest.raises(StorageError, match="FIELD cannot be opened") as error:
         read_summary(ms)
-    assert isinstance(told.value, RetriableError)
+    assert isinstance(error.value, RetriableError)
 
 
-def test_a_second_spectral_window_is_refused(ms: Path) -> None:
+def test_a_second_spectral_window_raises_an_error(ms: Path) -> None:
     with table(f"{ms}::SPECTRAL_WINDOW", readonly=False, ack=False) as window:
         window.addrows(1)
     with pytest.raises(MeasurementSetError, match="2 spectral windows"):
         read_channels(ms)
 
 
-def test_nothing_can_be_written_unless_it_was_asked_for(ms: Path) -> None:
+def test_a_table_is_read_only_unless_opened_as_writable(ms: Path) -> None:
     with open_table(ms) as main, pytest.raises(RuntimeError):
         main.putcell("TIME", 0, 0.0)
     with open_table(ms, writable=True) as main:
@@ -104,8 +104,8 @@ def test_nothing_can_be_written_unless_it_was_asked_for(ms: Path) -> None:
         assert main.getcell("TIME", 0) == 1.0
 
 
-def test_calibrated_is_what_says_so_and_nothing_else(ms: Path) -> None:
-    """A CORRECTED_DATA column does not make it calibrated (pitfall 13)."""
+def test_only_the_keyword_makes_a_measurement_set_calibrated(ms: Path) -> None:
+    """A CORRECTED_DATA column does not (pitfall 13)."""
     from casacore.tables import makearrcoldesc, maketabdesc
 
     with open_table(ms, writable=True) as main:
@@ -134,7 +134,7 @@ def test_integrations_are_the_runs_of_equal_times(converted: Path) -> None:
 
 
 @pytest.mark.parametrize(("n_rows", "n_chan", "size"), [(1000, 48, 48 * 2 * 8 * 7), (1000, 48, 1), (3, 768, 1 << 30), (0, 48, 100)])
-def test_blocks_hold_every_row_once_and_no_more_than_they_may(n_rows: int, n_chan: int, size: int) -> None:
+def test_blocks_contain_every_row_once_and_stay_within_their_size(n_rows: int, n_chan: int, size: int) -> None:
     blocks = list(row_blocks(n_rows, n_chan, bytes_per_block=size))
     assert [row for start, count in blocks for row in range(start, start + count)] == list(range(n_rows))
     assert all(count == 1 or count * n_chan * 2 * 8 <= size for _, count in blocks)
