@@ -48,11 +48,16 @@ WITH RECURSIVE recipes AS MATERIALIZED (
         n.version_id > i.value::bigint AND n.checksum IS DISTINCT FROM coalesce(u.checksum, 'unknown') AS changed
     FROM current c CROSS JOIN jsonb_each_text(c.inputs) i JOIN newest n ON n.reference = i.key
     LEFT JOIN product_versions u ON u.version_id = i.value::bigint
-), own AS (
-    SELECT version_id, code_version <> r.code AS code, config_hash <> r.config AS config,
-        EXISTS (SELECT FROM edges e WHERE e.version_id = c.version_id AND e.changed) AS inputs,
-        c.product = 'calibrated_ms' AND c.key = ANY(CAST(:other_tables AS text[])) AS tables
+), of_changed AS (
+    SELECT DISTINCT version_id FROM edges WHERE changed
+), of_other_tables AS (
+    SELECT DISTINCT unnest(CAST(:other_tables AS text[])) AS key
+), own AS MATERIALIZED (
+    SELECT c.version_id, c.code_version <> r.code AS code, c.config_hash <> r.config AS config,
+        i.version_id IS NOT NULL AS inputs, t.key IS NOT NULL AS tables
     FROM current c JOIN recipes r USING (product)
+    LEFT JOIN of_changed i ON i.version_id = c.version_id
+    LEFT JOIN of_other_tables t ON c.product = 'calibrated_ms' AND t.key = c.key
 ), reached(version_id) AS (
     SELECT version_id FROM own WHERE code OR config OR inputs OR tables
     UNION

@@ -62,7 +62,7 @@ def observations_with_other_tables(session: Session, *, borrow_days: int, tolera
     exists_nearer = exists().where(
         nearer.accepted,
         in_strip(nearer.pointing_dec_deg, IngestGroup.dec_deg, tolerance_deg),
-        func.abs(nearer.night - IngestGroup.night) <= borrow_days,
+        nearer.night.between(IngestGroup.night - borrow_days, IngestGroup.night + borrow_days),  # so the index on `night` serves
         func.abs(nearer.mid_mjd - IngestGroup.mid_mjd) < func.abs(used.mid_mjd - IngestGroup.mid_mjd),
     )
     statement = (
