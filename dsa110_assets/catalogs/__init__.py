@@ -1,6 +1,6 @@
-"""Reference catalogues: calibrators, the flux scale, and the catalogue sky that models, masks and photometry use.
+"""Reference catalogs: calibrators, the flux scale, and the catalog sky that models, masks and photometry use.
 
-What belongs here: reading published catalogues, building the read-only files under ``state/catalogs/``, looking things up in
-them. What does not: anything measured by this telescope (`photometry`, `registry`) and the prediction of visibilities
-(`calibration.model`).
+The package reads published catalogs, builds the read-only files under ``state/catalogs/``, and searches them.
+Measurements of this telescope belong to `photometry` and `registry`, predictions of visibilities to
+`calibration.model`.
 """

@@ -1,8 +1,7 @@
-"""The VLA calibrator manual: parsed once into SQLite, searched for what transits in a tile.
+"""The VLA calibrator manual: parsed once into SQLite, searched for sources that transit in a tile.
 
-A calibrator without a flux at 20 cm stays in the catalogue without one: nothing is ever assumed (pitfall 10). Known
-variable sources never set the flux scale. What does not belong here: the absolute scale itself (`perley_butler_2017`), the
-rest of the sky (`sky`).
+A calibrator without a flux at 20 cm stays in the catalog without one: no flux is ever assumed (pitfall 10). Known
+variable sources never set the flux scale. The absolute scale itself is in `perley_butler_2017`.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from dsa110_assets.errors import FluxScaleError, NoCalibratorError, NonRetriable
 from dsa110_assets.publication import publish
 
 REFERENCE_FREQUENCY_HZ = 1.4e9
-"""Frequency at which the manual's 20 cm fluxes are taken to be given (it states the band only)."""
+"""Assumed frequency of the manual's 20 cm fluxes (the manual states only the band)."""
 C_BAND_HZ = 4.86e9
-"""The manual's 6 cm band; with 20 cm it gives a spectral index."""
+"""The manual's 6 cm band; with the 20 cm band it gives a spectral index."""
 
 _WIDEST_DEG = 4.0
-"""Farther from the pointing than this, precession included, no source is in the main lobe."""
+"""No source farther than this from the pointing, precession included, is in the main lobe."""
 
 VARIABLE = frozenset(
     (
@@ -45,7 +44,10 @@ VARIABLE = frozenset(
         "2232+117", "2253+161",
     )
 )  # fmt: skip
-"""Blazars and the like whose 20 cm flux changes by tens of per cent (University of Michigan and VLA monitoring); by J2000 name."""
+"""J2000 names of blazars and similar sources whose 20 cm flux changes by tens of percent.
+
+Source: monitoring by the University of Michigan and the VLA.
+"""
 
 _J2000 = re.compile(
     r"^(?P<name>\d{4}[+-]\d{3})\s+J2000\s+(?P<position>[A-Z])\s+(?P<h>\d+)h(?P<m>\d+)m(?P<s>[\d.]+)s\s+"
@@ -58,11 +60,11 @@ _BAND = re.compile(r"^\s*(?P<band>[\d.]+)cm\s+[A-Z]\s+(?P<codes>[A-Z?](?:\s+[A-Z
 class Calibrator:
     """One entry of the manual.
 
-    ``name``: J2000 name. ``alt_name``: 3C or other name, may be empty. ``ra_deg``, ``dec_deg``: J2000 (ICRS to the catalogue's
-    accuracy). ``position_code``: A (< 2 mas), B (< 0.01 arcsec), C (< 0.15 arcsec), T (worse). ``flux_jy``: at 1.4 GHz; None
-    where the manual gives none. ``spectral_index``: of S ~ nu**alpha from 20 and 6 cm, None where unknown. ``quality``: codes of
-    the VLA configurations A, B, C, D at 20 cm (P < 3 %, S 3-10 %, W 10-? % amplitude closure errors, C confused, X do not use,
-    ? unknown). ``is_variable``: its flux says nothing about today.
+    ``name``: J2000 name. ``alt_name``: 3C or other name, may be empty. ``ra_deg``, ``dec_deg``: J2000 (ICRS to the
+    catalog's accuracy). ``position_code``: A (< 2 mas), B (< 0.01 arcsec), C (< 0.15 arcsec), T (worse). ``flux_jy``:
+    at 1.4 GHz; None where the manual gives none. ``spectral_index``: of S ~ nu**alpha from 20 and 6 cm, None where
+    unknown. ``quality``: codes of the VLA configurations A, B, C, D at 20 cm (P < 3 %, S 3-10 %, W 10-? % amplitude
+    closure errors, C confused, X do not use, ? unknown). ``is_variable``: its flux today may differ from the manual's.
     """
 
     name: str
@@ -77,23 +79,23 @@ class Calibrator:
 
     @property
     def standard(self) -> str | None:
-        """Its name in the scale of Perley & Butler (2017), or None."""
+        """Name in the scale of Perley & Butler (2017), or None."""
         found = perley_butler_2017.standard(self.name)
         return None if found is None else found.name
 
     @property
     def sets_flux_scale(self) -> bool:
-        """Whether a flux density for it exists that may be believed today."""
+        """Whether a reliable flux density for today exists."""
         return self.standard is not None or (self.flux_jy is not None and not self.is_variable)
 
     @property
     def is_compact(self) -> bool:
-        """Usable on the DSA-110's baselines (2.6 km, as the VLA's C array or shorter): neither X nor confused in C or D."""
+        """Whether it is usable on baselines up to 2.6 km, as in the VLA's C array: neither X nor confused in C or D."""
         return any(code in "PSW" for code in self.quality[2:4])
 
     @property
     def scale(self) -> str:
-        """Where its flux density comes from, or why there is none, in words."""
+        """Source of its flux density, or the reason why there is none, in words."""
         if self.standard is not None:
             return "Perley-Butler 2017"
         if self.flux_jy is None:
@@ -101,7 +103,7 @@ class Calibrator:
         return "none: variable" if self.is_variable else "VLA manual"
 
     def flux_at_jy(self, frequency_hz: float = REFERENCE_FREQUENCY_HZ) -> float:
-        """Flux density in Jy: Perley-Butler 2017 for its standards, the manual's otherwise, scaled by the spectral index.
+        """Flux density in Jy: Perley-Butler 2017 for its standards, else the manual's, scaled by the spectral index.
 
         Raises:
             FluxScaleError: the manual gives no flux at 20 cm, or the source is variable (pitfall 10).
@@ -116,17 +118,17 @@ class Calibrator:
 
     @property
     def index(self) -> float:
-        """Spectral index at 1.4 GHz; -0.7 where nothing is known."""
+        """Spectral index at 1.4 GHz; -0.7 if unknown."""
         if self.standard is not None:
             return perley_butler_2017.spectral_index(self.standard, REFERENCE_FREQUENCY_HZ)
         return -0.7 if self.spectral_index is None else self.spectral_index
 
 
 def parse_manual(text: str) -> list[Calibrator]:
-    """Parse the text of the manual, in its order. Names that occur twice are kept twice (different positions).
+    """Parse the text of the manual, in its order; keep both entries of a name that occurs twice (different positions).
 
     Raises:
-        NonRetriableError: no entry was found: not the manual.
+        NonRetriableError: the text has no entry, so it is not the manual.
     """
     entries: list[Calibrator] = []
     header: re.Match[str] | None = None
@@ -137,7 +139,7 @@ def parse_manual(text: str) -> list[Calibrator]:
                 entries.append(_calibrator(header, bands))
             header, bands = None, {}
         elif (match := _J2000.match(line)) is not None:
-            if header is not None:  # a few entries follow each other without a blank line
+            if header is not None:  # a few entries have no blank line between them
                 entries.append(_calibrator(header, bands))
                 bands = {}
             header = match
@@ -176,7 +178,9 @@ _COLUMNS = "name, alt_name, ra_deg, dec_deg, position_code, flux_jy, spectral_in
 
 
 def build_calibrator_db(text_file: Path, sqlite_path: Path) -> int:
-    """Parse the manual and write ``vla_calibrators.sqlite3`` (table ``calibrators``); the old file stays until the new one is whole.
+    """Parse the manual and write ``vla_calibrators.sqlite3`` (table ``calibrators``).
+
+    The old file stays until the new one is complete.
 
     Returns:
         Number of entries.
@@ -205,27 +209,27 @@ def build_calibrator_db(text_file: Path, sqlite_path: Path) -> int:
 
 
 def load(sqlite_path: Path) -> list[Calibrator]:
-    """All calibrators of a catalogue that `build_calibrator_db` wrote.
+    """Load all calibrators of a catalog that `build_calibrator_db` wrote.
 
     Raises:
-        NonRetriableError: missing, or not such a file.
+        NonRetriableError: the file is missing or is not such a catalog.
     """
     if not sqlite_path.is_file():
-        raise NonRetriableError(sqlite_path, "there is no calibrator catalogue", "make it with `dsa110 catalogs refresh calibrators`")
+        raise NonRetriableError(sqlite_path, "there is no calibrator catalog", "make it with `dsa110 catalogs refresh calibrators`")
     try:
         with closing(sqlite3.connect(f"file:{sqlite_path}?mode=ro&immutable=1", uri=True)) as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM calibrators ORDER BY rowid").fetchall()  # noqa: S608
     except sqlite3.DatabaseError as error:
         raise NonRetriableError(
-            sqlite_path, f"not a calibrator catalogue ({error})", "make it with `dsa110 catalogs refresh calibrators`"
+            sqlite_path, f"not a calibrator catalog ({error})", "make it with `dsa110 catalogs refresh calibrators`"
         ) from error
     return [Calibrator(*row[:8], is_variable=bool(row[8])) for row in rows]
 
 
 def find(catalog: Sequence[Calibrator], name: str) -> Calibrator:
-    """The calibrator called ``name`` (J2000 name with or without J, or alternative name such as 3C286).
+    """Find a calibrator by its J2000 name, with or without J, or by an alternative name such as 3C286.
 
-    Where the manual has a name twice, the entry with a flux at 20 cm is meant.
+    If the manual has a name twice, return the entry with a flux at 20 cm.
 
     Raises:
         NoCalibratorError: unknown name.
@@ -233,14 +237,14 @@ def find(catalog: Sequence[Calibrator], name: str) -> Calibrator:
     key = name.strip().upper().replace(" ", "")
     matches = [c for c in catalog if key in (c.name, f"J{c.name}") or (c.alt_name and key == c.alt_name.upper())]
     if not matches:
-        raise NoCalibratorError(name, "not in the calibrator catalogue", "give a J2000 name of the VLA manual such as 0834+555, or 3C286")
+        raise NoCalibratorError(name, "not in the calibrator catalog", "give a J2000 name of the VLA manual such as 0834+555, or 3C286")
     return max(matches, key=lambda c: c.flux_jy is not None)
 
 
 def transit_mjd(ra_deg: float, dec_deg: float, near_mjd: float, site: Site) -> float:
-    """UTC MJD at which an ICRS direction crosses the meridian, the passage nearest to ``near_mjd``.
+    """UTC MJD of the transit of an ICRS direction that is nearest to ``near_mjd``.
 
-    The apparent right ascension equals the apparent local sidereal time: solved for by iteration on the inverse
+    At transit the apparent right ascension equals the apparent local sidereal time. We iterate on the inverse
     transformation (`directions.apparent_to_icrs`), to well below a millisecond.
     """
     time_mjd, app_dec = near_mjd, np.radians(dec_deg)
@@ -255,10 +259,11 @@ def transit_mjd(ra_deg: float, dec_deg: float, near_mjd: float, site: Site) -> f
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A calibrator's passage through the meridian.
+class Transit:
+    """A calibrator's transit.
 
-    ``mjd``: UTC. ``elevation_deg``: without refraction. ``beam``: power beam at 1.4 GHz for the pointing; None without one.
+    ``mjd``: UTC. ``elevation_deg``: without refraction. ``beam``: power beam at 1.4 GHz for the pointing; None without
+    one.
     """
 
     calibrator: Calibrator
@@ -267,7 +272,7 @@ class Passage:
     beam: float | None
 
 
-def passages(
+def transits(
     catalog: Sequence[Calibrator],
     site: Site,
     start_mjd: float,
@@ -277,19 +282,19 @@ def passages(
     min_flux_jy: float = 0.0,
     min_beam: float = 0.0,
     usable_only: bool = False,
-) -> list[Passage]:
-    """Meridian passages in ``[start_mjd, end_mjd)``, in order of time.
+) -> list[Transit]:
+    """Find the transits in ``[start_mjd, end_mjd)``, in order of time.
 
     Args:
-        catalog: calibrators to look at.
-        site: where; from a raw header (pitfall 3).
+        catalog: calibrators to search.
+        site: from a raw header (pitfall 3).
         start_mjd, end_mjd: UTC.
         pointing_dec_deg: apparent declination of the dishes.
-        min_flux_jy: faintest flux at 20 cm; with 0 those without one are shown too.
-        min_beam: lowest power beam at the passage.
-        usable_only: leave out what must not set the flux scale and what is resolved or confused on these baselines.
+        min_flux_jy: faintest flux at 20 cm; 0 includes calibrators without a flux.
+        min_beam: lowest power beam at the transit.
+        usable_only: leave out sources that must not set the flux scale or are resolved or confused on these baselines.
     """
-    found: list[Passage] = []
+    found: list[Transit] = []
     for c in catalog:
         flux = c.flux_at_jy() if c.sets_flux_scale else c.flux_jy or 0.0
         if flux < min_flux_jy or (usable_only and not (c.sets_flux_scale and c.is_compact)):
@@ -308,7 +313,7 @@ def passages(
                 beam = float(airy_power_beam(abs(float(app_dec) - np.radians(pointing_dec_deg)), REFERENCE_FREQUENCY_HZ))
                 if beam < min_beam:
                     continue
-            found.append(Passage(c, mjd, 90.0 - abs(float(np.degrees(app_dec - site.latitude_rad))), beam))
+            found.append(Transit(c, mjd, 90.0 - abs(float(np.degrees(app_dec - site.latitude_rad))), beam))
     return sorted(found, key=lambda one: one.mjd)
 
 
@@ -321,19 +326,19 @@ def in_tile(
     include_variable: bool = False,
     compact_only: bool = True,
 ) -> list[Calibrator]:
-    """Calibrators that can calibrate a tile, best first.
+    """Find calibrators that can calibrate a tile, best first.
 
-    They cross the meridian during the tile (their right ascension lies between the first and the last meridian point, half an
-    integration to either side), the power beam at their passage is at least ``min_beam`` at 1.4 GHz, and they have a flux
-    that may be believed (pitfall 10). Sources without a flux at 20 cm are never returned.
+    They transit during the tile (their right ascension lies between the first and the last meridian point, half an
+    integration to either side), the power beam at their transit is at least ``min_beam`` at 1.4 GHz, and they have a
+    reliable flux (pitfall 10). Sources without a flux at 20 cm are never returned.
 
     Args:
-        catalog: of `load`.
+        catalog: from `load`.
         pointing: of the tile.
         min_flux_jy: lowest flux density.
-        min_beam: lowest power response at the meridian passage.
+        min_beam: lowest power beam at the transit.
         include_variable: also return variable sources; `Calibrator.flux_at_jy` still refuses them.
-        compact_only: only sources that the manual calls usable in the VLA's C or D array.
+        compact_only: return only sources that the manual lists as usable in the VLA's C or D array.
 
     Returns:
         Highest apparent flux (flux times the tile's drift-averaged beam) first; may be empty.
@@ -363,11 +368,11 @@ def in_tile(
 
 
 def require_in_tile(catalog: Sequence[Calibrator], pointing: TilePointing, *, subject: object, min_flux_jy: float = 0.5) -> Calibrator:
-    """The best calibrator of a tile.
+    """Return the best calibrator of a tile.
 
     Raises:
-        FluxScaleError: sources of the manual transit, but none has a flux that may be believed (pitfall 10).
-        NoCalibratorError: none transits at all.
+        FluxScaleError: sources of the manual transit, but none has a reliable flux (pitfall 10).
+        NoCalibratorError: none transits.
     """
     usable = in_tile(catalog, pointing, min_flux_jy=min_flux_jy)
     if usable:

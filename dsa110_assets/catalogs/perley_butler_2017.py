@@ -1,8 +1,8 @@
-"""The flux density scale of Perley & Butler (2017), ApJS 230, 7: the one place where the platform knows absolute fluxes.
+"""The flux density scale of Perley & Butler (2017), ApJS 230, 7: the platform's only absolute fluxes.
 
-``log10(S / Jy) = a0 + a1 x + a2 x**2 + ...`` with ``x = log10(nu / GHz)`` (their equation 1; coefficients of their tables
-6 and 7, epoch 2016). The standards in use (3C48, 3C138, 3C147, 3C286) are smaller than 3.1 arcsec, a quarter of this array's finest beam: a
-point source is their model. What does not belong here: fluxes of ordinary calibrators (`calibrators`), which are not on this scale.
+``log10(S / Jy) = a0 + a1 x + a2 x**2 + ...`` with ``x = log10(nu / GHz)`` (their equation 1; coefficients of their
+tables 6 and 7, epoch 2016). The standards in use (3C48, 3C138, 3C147, 3C286) are smaller than 3.1 arcsec, a quarter of
+this array's finest beam. Fluxes of ordinary calibrators (`calibrators`) are not on this scale.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Standard:
     """One source of the scale.
 
     ``name``: 3C name. ``manual_name``: J2000 name in the VLA calibrator manual. ``coefficients``: a0, a1, ... .
-    ``low_ghz``/``high_ghz``: range in which the polynomial was fitted. ``is_variable``: Perley & Butler saw its flux change
-    over years; good to a few per cent, used when no stable standard transits. ``extent_arcsec``: largest angular size.
+    ``low_ghz``/``high_ghz``: range of the polynomial's fit. ``is_variable``: Perley & Butler saw its flux change over
+    years; accurate to a few percent, used when no stable standard transits. ``extent_arcsec``: largest angular size.
     """
 
     name: str
@@ -50,7 +50,7 @@ _BY_MANUAL_NAME = {standard.manual_name: standard for standard in STANDARDS.valu
 
 
 def standard(name: str) -> Standard | None:
-    """The standard of that name (3C name, with or without a blank, or J2000 name of the VLA manual), or None."""
+    """Find a standard by its 3C name, with or without a blank, or its J2000 name in the VLA manual; None if unknown."""
     key = name.strip().upper().replace(" ", "")
     return STANDARDS.get(key) or _BY_MANUAL_NAME.get(key.removeprefix("J"))
 
@@ -62,7 +62,7 @@ def flux_jy(name: str, frequency_hz: ArrayLike) -> NDArray[np.float64]:
     15.08
 
     Raises:
-        FluxScaleError: not a standard, or a frequency outside the range of its polynomial; nothing is extrapolated.
+        FluxScaleError: not a standard, or a frequency outside the range of its polynomial; we never extrapolate.
     """
     source = standard(name)
     if source is None:
@@ -77,7 +77,7 @@ def flux_jy(name: str, frequency_hz: ArrayLike) -> NDArray[np.float64]:
 
 def spectral_index(name: str, frequency_hz: float) -> float:
     """Slope ``d ln S / d ln nu`` of a standard at one frequency (derivative of the polynomial)."""
-    flux_jy(name, frequency_hz)  # refuses what it does not know
+    flux_jy(name, frequency_hz)  # raises for unknown names and frequencies out of range
     source = standard(name)
     assert source is not None
     derivative = np.polynomial.polynomial.polyder(np.asarray(source.coefficients))

@@ -1,7 +1,7 @@
-"""The catalogue sky: one table of reference sources for sky models, imaging masks and photometry.
+"""The catalog sky: one table of reference sources for sky models, imaging masks and photometry.
 
-Columns: ``name``, ``ra_deg``, ``dec_deg`` (ICRS), ``flux_jy`` (1.4 GHz), ``spectral_index`` (S ~ nu**alpha, NaN where unknown: -0.7
-is then used by those who need one). What does not belong here: what this telescope measured, and the primary beam.
+Columns: ``name``, ``ra_deg``, ``dec_deg`` (ICRS), ``flux_jy`` (1.4 GHz), ``spectral_index`` (S ~ nu**alpha; NaN if
+unknown, in which case callers use -0.7).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NVSS_BEAM_ARCSEC = 45.0
 def nvss_names(ra_deg: ArrayLike, dec_deg: ArrayLike) -> list[str]:
     """NVSS designations, ``NVSS JHHMMSS+DDMMSS``.
 
-    The catalogue prints positions to 0.01 s and 0.1 arcsec and truncates what it prints to whole seconds.
+    The catalog prints positions to 0.01 s and 0.1 arcsec; names truncate the printed position to whole seconds.
 
     >>> nvss_names([128.728796], [55.572475])
     ['NVSS J083454+553420']
@@ -42,10 +42,10 @@ def nvss_names(ra_deg: ArrayLike, dec_deg: ArrayLike) -> list[str]:
 
 
 def build_reference(nvss_file: Path, parquet: Path) -> int:
-    """Make the reference catalogue from NVSS (Parquet: ``ra_deg, dec_deg, peak_jy_per_beam``), sorted by declination.
+    """Build the reference catalog from NVSS (Parquet: ``ra_deg, dec_deg, peak_jy_per_beam``), sorted by declination.
 
-    The peak stands in for the total flux density: right for what NVSS's 45 arcsec beam does not resolve. The old file stays until the new
-    one is whole.
+    We use the peak as the total flux density, which is right for sources that NVSS's 45 arcsec beam does not resolve.
+    The old file stays until the new one is complete.
 
     Returns:
         Number of sources.
@@ -73,23 +73,23 @@ def build_reference(nvss_file: Path, parquet: Path) -> int:
 
 
 def write_table(table: pd.DataFrame, parquet: Path) -> None:
-    """Write a catalogue as Parquet; the old file stays until the new one is on the disk."""
+    """Write a catalog as Parquet; the old file stays until the new one is on disk."""
     with publish(parquet) as staged:
         table.to_parquet(staged, index=False)
 
 
 def load_reference(parquet: Path) -> pd.DataFrame:
-    """Read a reference catalogue (columns `COLUMNS`).
+    """Read a reference catalog (columns `COLUMNS`).
 
     Raises:
-        NonRetriableError: missing or not such a file.
+        NonRetriableError: the file is missing or is not such a catalog.
     """
     if not parquet.is_file():
-        raise NonRetriableError(parquet, "there is no reference catalogue", "make it with `dsa110 catalogs refresh nvss`")
+        raise NonRetriableError(parquet, "there is no reference catalog", "make it with `dsa110 catalogs refresh nvss`")
     try:
         return pd.read_parquet(parquet, columns=list(COLUMNS))
     except (OSError, ValueError) as error:
-        raise NonRetriableError(parquet, f"not a reference catalogue ({error})", "make it with `dsa110 catalogs refresh nvss`") from error
+        raise NonRetriableError(parquet, f"not a reference catalog ({error})", "make it with `dsa110 catalogs refresh nvss`") from error
 
 
 def separation_deg(sky: pd.DataFrame, ra_deg: float, dec_deg: float) -> NDArray[np.float64]:
@@ -100,17 +100,17 @@ def separation_deg(sky: pd.DataFrame, ra_deg: float, dec_deg: float) -> NDArray[
 
 
 def cone(sky: pd.DataFrame, ra_deg: float, dec_deg: float, radius_deg: float) -> pd.DataFrame:
-    """Sources within ``radius_deg`` of a direction, brightest first; right across 0h and the poles."""
+    """Sources within ``radius_deg`` of a direction, brightest first; correct across 0h and the poles."""
     near = sky.loc[np.abs(sky["dec_deg"].to_numpy() - dec_deg) <= radius_deg]
     near = near.loc[separation_deg(near, ra_deg, dec_deg) <= radius_deg]
     return near.sort_values("flux_jy", ascending=False, kind="stable", ignore_index=True)
 
 
 def strip(sky: pd.DataFrame, ra_from_deg: float, ra_to_deg: float, dec_deg: float, half_height_deg: float) -> pd.DataFrame:
-    """Sources of a declination strip, from ``ra_from_deg`` eastwards to ``ra_to_deg`` (across 0h where the end is smaller).
+    """Sources of a declination strip, from ``ra_from_deg`` eastward to ``ra_to_deg`` (across 0h if the end is smaller).
 
     Args:
-        sky: reference catalogue.
+        sky: reference catalog.
         ra_from_deg, ra_to_deg: limits; equal limits mean the whole circle.
         dec_deg: middle of the strip.
         half_height_deg: half of its height.
@@ -126,13 +126,13 @@ def strip(sky: pd.DataFrame, ra_from_deg: float, ra_to_deg: float, dec_deg: floa
 
 
 def with_calibrators(sky: pd.DataFrame, calibrators: Sequence[Calibrator], *, radius_arcsec: float = NVSS_BEAM_ARCSEC) -> pd.DataFrame:
-    """Put calibrators into the sky: each replaces every catalogue source within ``radius_arcsec`` of it.
+    """Put calibrators into the sky: each replaces all catalog sources within ``radius_arcsec`` of it.
 
-    Position, flux at 1.4 GHz and spectral index are the calibrator's own (Perley-Butler 2017 for its standards); its catalogue
-    counterparts, components of a resolved source among them, go, so that no flux counts twice.
+    Position, flux at 1.4 GHz and spectral index are the calibrator's own (Perley-Butler 2017 for its standards). Its
+    catalog counterparts, which may be components of a resolved source, are removed, so that no flux counts twice.
 
     Raises:
-        FluxScaleError: a calibrator has no flux that may be believed (pitfall 10).
+        FluxScaleError: a calibrator has no reliable flux (pitfall 10).
     """
     keep = np.ones(len(sky), dtype=bool)
     rows: list[dict[str, object]] = []

@@ -1,8 +1,8 @@
 """Radio surveys as local tables: NVSS, FIRST, RACS-mid and VLASS, fetched from VizieR strip by strip.
 
-A table has the columns of the reference sky (`sky.COLUMNS`, so that its searches work on each survey) and `MORE_COLUMNS`; its
-``attrs`` say where it came from and which part of the sky it holds. ``flux_jy`` is at the survey's own frequency. What does not
-belong here: the calibrator manual (`calibrators`), searching (`sky`), and comparing with what this telescope measured.
+A table has the columns of the reference sky (`sky.COLUMNS`, so that the searches in `sky` work on each survey) and
+`MORE_COLUMNS`. Its ``attrs`` record its origin and the part of the sky that it covers. ``flux_jy`` is at the survey's
+own frequency.
 """
 
 # astropy's tables and units ship no types:
@@ -35,10 +35,11 @@ NEAR_POLE_DEG = 84.0
 class Survey:
     """One survey in VizieR.
 
-    ``name``: ours. ``prefix``/``digits``: of designations made from positions: decimals of the seconds of right ascension; the
-    arcseconds have one less. ``vizier``: table. ``flux``, ``error``, ``peak``: columns in mJy; None where the survey has none.
-    ``shape``: columns of the fitted (or, NVSS, deconvolved) major and minor axis in arcsec and the position angle. ``frequency_hz``:
-    at which fluxes hold. ``dec_deg``: declinations that it covers. ``keep``: columns and the values that good rows have.
+    ``name``: the platform's name. ``prefix``/``digits``: for designations made from positions; decimals of the seconds
+    of right ascension, the arcseconds have one less. ``vizier``: table. ``flux``, ``error``, ``peak``: columns in mJy;
+    None where the survey has none. ``shape``: columns of the fitted (NVSS: deconvolved) major and minor axis in arcsec
+    and the position angle. ``frequency_hz``: of the fluxes. ``dec_deg``: covered declinations. ``keep``: columns and
+    their values in good rows.
     """
 
     name: str
@@ -71,7 +72,8 @@ SURVEYS: dict[str, Survey] = {
             "Duchesne et al. 2024, PASA 41, e003",
         ),
         Survey(
-            # quick-look images; duplicates and doubtful components go, as the authors recommend (their section 3)
+            # quick-look images; leave out duplicates and doubtful components, as the authors recommend (their section
+            # 3)
             "vlass", "VLASS1QL", 2, "J/ApJS/255/30/comp", "Ftot", "e_Ftot", "Fpeak", ("Maj", "Min", "PA"), 3.0e9, (-40.0, 90.0),
             "Gordon et al. 2021, ApJS 255, 30", (("DupFlag", (0, 1)), ("QualFlag", (0, 4))),
         ),
@@ -82,7 +84,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Strip:
-    """A strip of declination, all the way round."""
+    """A strip of declination, over all right ascensions."""
 
     dec_deg: float
     half_height_deg: float
@@ -94,7 +96,7 @@ class Strip:
 
 
 def cones_of(strip: Strip) -> list[tuple[float, float, float]]:
-    """Cones (ra, dec, radius; degrees) that cover a strip together: about as wide as they are high, one around a pole."""
+    """Cones (ra, dec, radius; degrees) that together cover a strip; near a pole, one cone around the pole."""
     lowest, highest = strip.limits_deg
     edges = np.linspace(lowest, highest, 1 + max(1, math.ceil((highest - lowest) / TALLEST_BAND_DEG)))
     cones: list[tuple[float, float, float]] = []
@@ -120,21 +122,21 @@ def fetch(
     timeout_s: float = 300.0,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Get strips of a survey from VizieR through astroquery.
+    """Fetch strips of a survey from VizieR through astroquery.
 
     Args:
-        survey: of `SURVEYS`.
-        strips: to be had; what they share comes once.
+        survey: from `SURVEYS`.
+        strips: strips to fetch; they may overlap.
         min_mjy: faintest flux density.
         server: host of VizieR or of a mirror.
         timeout_s: for each request.
-        progress: called with requests done and to do.
+        progress: called with the number of finished requests and the total.
 
     Returns:
-        Sorted by declination; ``attrs["survey"]`` says what it holds.
+        Sorted by declination, without duplicates; ``attrs["survey"]`` describes the contents.
 
     Raises:
-        CatalogServiceError: the service cannot be reached or answers nonsense.
+        CatalogServiceError: the service cannot be reached, or its response is not valid.
         ConfigurationError: the survey does not cover a strip.
     """
     for strip in strips:
@@ -150,9 +152,9 @@ def fetch(
     for done, cone in enumerate(cones):
         if progress is not None:
             progress(done, len(cones))
-        answer = _ask(survey, cone, min_mjy=min_mjy, server=server, timeout_s=timeout_s)
-        if answer is not None:
-            parts.append(table_of(survey, answer))
+        response = _query(survey, cone, min_mjy=min_mjy, server=server, timeout_s=timeout_s)
+        if response is not None:
+            parts.append(table_of(survey, response))
     whole = pd.concat(parts, ignore_index=True) if parts else _empty()
     dec = whole["dec_deg"].to_numpy()
     wanted = np.zeros(len(whole), dtype=bool)
@@ -172,8 +174,8 @@ def fetch(
     return whole
 
 
-def _ask(survey: Survey, cone: tuple[float, float, float], *, min_mjy: float, server: str, timeout_s: float) -> Any:
-    """One request; None when there is nothing in the cone."""
+def _query(survey: Survey, cone: tuple[float, float, float], *, min_mjy: float, server: str, timeout_s: float) -> Any:
+    """Send one request; None when the cone has no source."""
     import astropy.units as u
     import requests
     from astropy.coordinates import SkyCoord
@@ -197,41 +199,43 @@ def _ask(survey: Survey, cone: tuple[float, float, float], *, min_mjy: float, se
         ) from error
     if tables is None:
         raise CatalogServiceError(
-            f"VizieR ({server})", f"{survey.vizier}: the answer is no VOTable", "try again later, or set PIPELINE_VIZIER_SERVER to a mirror"
+            f"VizieR ({server})",
+            f"{survey.vizier}: the response is not a VOTable",
+            "try again later, or set PIPELINE_VIZIER_SERVER to a mirror",
         )
     if len(tables) == 0:
         return None
     return tables[0]
 
 
-def table_of(survey: Survey, answer: Any) -> pd.DataFrame:
-    """Our columns from VizieR's (an astropy table).
+def table_of(survey: Survey, response: Any) -> pd.DataFrame:
+    """Convert VizieR's columns (an astropy table) to ours.
 
     Raises:
-        CatalogServiceError: positions or fluxes are missing: the table has changed.
+        CatalogServiceError: positions or fluxes are missing because the table has changed.
     """
-    missing = [name for name in ("_RAJ2000", "_DEJ2000", survey.flux, *(name for name, _ in survey.keep)) if name not in answer.colnames]
+    missing = [name for name in ("_RAJ2000", "_DEJ2000", survey.flux, *(name for name, _ in survey.keep)) if name not in response.colnames]
     if missing:
         raise CatalogServiceError(
             survey.vizier, f"VizieR's table has no column {', '.join(missing)}", "report it; give the survey as a file meanwhile"
         )
-    good = np.ones(len(answer), dtype=bool)
+    good = np.ones(len(response), dtype=bool)
     for name, values in survey.keep:
-        good &= np.isin(np.ma.filled(answer[name], -1), values)
-    ra, dec = _numbers(answer, "_RAJ2000", "deg"), _numbers(answer, "_DEJ2000", "deg")
+        good &= np.isin(np.ma.filled(response[name], -1), values)
+    ra, dec = _numbers(response, "_RAJ2000", "deg"), _numbers(response, "_DEJ2000", "deg")
     major, minor, angle = survey.shape
     table = pd.DataFrame(
         {
             "name": names_of(survey, ra, dec),
             "ra_deg": np.mod(ra, 360.0),
             "dec_deg": dec,
-            "flux_jy": _numbers(answer, survey.flux, "Jy"),
+            "flux_jy": _numbers(response, survey.flux, "Jy"),
             "spectral_index": np.nan,
-            "flux_error_jy": _numbers(answer, survey.error, "Jy"),
-            "peak_jy_per_beam": _numbers(answer, survey.peak, "Jy"),
-            "major_arcsec": _numbers(answer, major, "arcsec"),
-            "minor_arcsec": _numbers(answer, minor, "arcsec"),
-            "position_angle_deg": _numbers(answer, angle, "deg"),
+            "flux_error_jy": _numbers(response, survey.error, "Jy"),
+            "peak_jy_per_beam": _numbers(response, survey.peak, "Jy"),
+            "major_arcsec": _numbers(response, major, "arcsec"),
+            "minor_arcsec": _numbers(response, minor, "arcsec"),
+            "position_angle_deg": _numbers(response, angle, "deg"),
             "frequency_hz": survey.frequency_hz,
         }
     )
@@ -239,7 +243,7 @@ def table_of(survey: Survey, answer: Any) -> pd.DataFrame:
 
 
 def names_of(survey: Survey, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> list[str]:
-    """Designations from positions, truncated as the IAU wants them; NVSS's own for NVSS.
+    """Designations from positions, truncated as the IAU recommends; NVSS's own rule for NVSS.
 
     >>> names_of(SURVEYS["vlass"], np.array([128.728796]), np.array([55.572475]))
     ['VLASS1QL J083454.91+553420.9']
@@ -260,13 +264,16 @@ def names_of(survey: Survey, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.fl
     return names
 
 
-def _numbers(answer: Any, name: str | None, unit: str) -> NDArray[np.float64]:
-    """A column in our unit, NaN where it is masked or absent; VizieR's mJy/beam counts as mJy, a column without unit as mJy or ours."""
+def _numbers(response: Any, name: str | None, unit: str) -> NDArray[np.float64]:
+    """Read a column in our unit; NaN where it is masked or absent.
+
+    VizieR's mJy/beam counts as mJy. A column without a unit is in mJy, or in our unit if it is not a flux.
+    """
     import astropy.units as u
 
-    if name is None or name not in answer.colnames:
-        return np.full(len(answer), np.nan)
-    column = answer[name]
+    if name is None or name not in response.colnames:
+        return np.full(len(response), np.nan)
+    column = response[name]
     values = np.asarray(np.ma.filled(np.ma.asarray(column, dtype=np.float64), np.nan))
     given = u.Unit(str(column.unit).split("/", maxsplit=1)[0]) if column.unit is not None else u.Unit("mJy" if unit == "Jy" else unit)
     return values * np.asarray(given.to(u.Unit(unit)), dtype=np.float64)
@@ -277,7 +284,7 @@ def _empty() -> pd.DataFrame:
 
 
 def save(table: pd.DataFrame, parquet: Path) -> None:
-    """Write a survey's table; the old file stays until the new one is whole.
+    """Write a survey's table; the old file stays until the new one is complete.
 
     Raises:
         NonRetriableError: the table is empty.
@@ -288,17 +295,17 @@ def save(table: pd.DataFrame, parquet: Path) -> None:
 
 
 def load(parquet: Path) -> pd.DataFrame:
-    """A survey's table, or the reference sky; ``attrs`` say what it holds.
+    """Load a survey's table or the reference sky; ``attrs`` describe the contents.
 
     Raises:
-        NonRetriableError: missing or not such a file.
+        NonRetriableError: the file is missing or is not such a table.
     """
     if not parquet.is_file():
         raise NonRetriableError(parquet, "there is no such table", f"make it with `dsa110 catalogs refresh {parquet.stem} --dec DEC`")
     try:
         table = pd.read_parquet(parquet)
     except (OSError, ValueError) as error:
-        raise NonRetriableError(parquet, f"not a catalogue ({error})", f"make it with `dsa110 catalogs refresh {parquet.stem}`") from error
+        raise NonRetriableError(parquet, f"not a catalog ({error})", f"make it with `dsa110 catalogs refresh {parquet.stem}`") from error
     if not set(sky.COLUMNS) <= set(table.columns):
         raise NonRetriableError(parquet, f"columns are {list(table.columns)}", f"make it with `dsa110 catalogs refresh {parquet.stem}`")
     return table

@@ -308,7 +308,7 @@ def transits(
     catalog = calibrators.load(ProductPaths.of(config).catalogs_dir / "vla_calibrators.sqlite3")
     site = _site(raw or config.input_dir)
     first = datetime_to_mjd(datetime.now(UTC)) if start is None else mjd_of(start)
-    passages = calibrators.passages(
+    found = calibrators.transits(
         [calibrators.find(catalog, name)] if name is not None else catalog,
         site,
         first,
@@ -329,7 +329,7 @@ def transits(
             "elevation_deg": round(one.elevation_deg, 2),
             "beam": None if one.beam is None else round(one.beam, 3),
         }
-        for one in passages
+        for one in found
     ]
     if json:
         emit_json(rows)

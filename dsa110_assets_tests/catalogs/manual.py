@@ -1,4 +1,4 @@
-"""A few entries in the form of the VLA calibrator manual, with every oddity that the real text has."""
+"""A few entries in the format of the VLA calibrator manual, with every oddity of the real text."""
 
 MANUAL = """IAU NAME EQUINOX  PC RA(hh,mm,ss)    DEC(ddd,mm,ss)   POS.REF ALT.NAME
 ===================================================================

@@ -1,4 +1,4 @@
-"""The calibrator manual is read completely, kept as it is, and searched by where a tile looked."""
+"""The calibrator manual is read completely, stored without changes, and searched by a tile's pointing."""
 
 import astropy.units as u
 import numpy as np
@@ -41,14 +41,14 @@ def test_alternative_names_and_j_names_find_the_entry(catalog):
         calibrators.find(catalog, "0000+000")
 
 
-def test_catalogue_survives_the_way_through_sqlite(tmp_path, catalog):
+def test_the_catalog_comes_back_unchanged_from_sqlite(tmp_path, catalog):
     text = tmp_path / "manual.txt"
     text.write_text(MANUAL)
     assert calibrators.build_calibrator_db(text, tmp_path / "c.sqlite3") == len(catalog)
     assert calibrators.load(tmp_path / "c.sqlite3") == catalog
 
 
-def test_a_bad_source_leaves_the_old_catalogue(tmp_path):
+def test_a_bad_source_file_leaves_the_old_catalog(tmp_path):
     text, database = tmp_path / "manual.txt", tmp_path / "c.sqlite3"
     text.write_text(MANUAL)
     calibrators.build_calibrator_db(text, database)
@@ -59,18 +59,18 @@ def test_a_bad_source_leaves_the_old_catalogue(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["c.sqlite3", "manual.txt"]
 
 
-def test_something_else_is_not_loaded_as_a_catalogue(tmp_path):
-    with pytest.raises(NonRetriableError, match="no calibrator catalogue"):
+def test_a_missing_or_junk_catalog_is_an_error(tmp_path):
+    with pytest.raises(NonRetriableError, match="no calibrator catalog"):
         calibrators.load(tmp_path / "absent.sqlite3")
     (tmp_path / "junk.sqlite3").write_bytes(b"x" * 4096)
-    with pytest.raises(NonRetriableError, match="not a calibrator catalogue"):
+    with pytest.raises(NonRetriableError, match="not a calibrator catalog"):
         calibrators.load(tmp_path / "junk.sqlite3")
 
 
-def test_the_real_manual_is_read_whole():
+def test_the_real_manual_is_read_completely():
     entries = calibrators.parse_manual(reference_data("vla_calibrators.txt").read_text())
     assert len(entries) == 1865
-    # 1041 have a figure at 20 cm; 13 of those figures are 0.00 (3C279, 0927+390 ...), which is no flux density
+    # 1041 have a figure at 20 cm; 13 of those figures are 0.00 (3C279, 0927+390 ...), which is not a flux density
     assert sum(c.flux_jy is not None for c in entries) == 1041 - 13
     assert calibrators.find(entries, "3C279").flux_jy is None
     assert calibrators.find(entries, "0834+555").flux_jy == 8.8
@@ -78,7 +78,7 @@ def test_the_real_manual_is_read_whole():
 
 
 @pytest.mark.parametrize("near_mjd", [61_100.2, 60_500.9])
-def test_transit_time_equals_astropys_to_a_second(catalog, near_mjd):
+def test_transit_time_equals_astropys_within_a_second(catalog, near_mjd):
     star = calibrators.find(catalog, "0834+555")
     transit = calibrators.transit_mjd(star.ra_deg, star.dec_deg, near_mjd, SITE)
     where = EarthLocation.from_geodetic(SITE.longitude_rad * u.rad, SITE.latitude_rad * u.rad, SITE.altitude_m * u.m)
@@ -87,14 +87,14 @@ def test_transit_time_equals_astropys_to_a_second(catalog, near_mjd):
     assert abs(transit - near_mjd) <= 0.51
 
 
-def test_only_what_transits_in_the_tile_is_found(catalog):
+def test_only_sources_that_transit_in_the_tile_are_found(catalog):
     star = calibrators.find(catalog, "0834+555")
     transit = calibrators.transit_mjd(star.ra_deg, star.dec_deg, 61_100.2, SITE)
     tile_days = 24 * 12.884901888 / 86400
     assert [c.name for c in calibrators.in_tile(catalog, pointing(transit - tile_days / 2, 54.6))] == ["0834+555"]
     assert calibrators.in_tile(catalog, pointing(transit - tile_days / 2, 52.5)) == []  # outside the half-power beam
-    assert calibrators.in_tile(catalog, pointing(transit + 0.002, 54.6)) == []  # it has passed
-    # consecutive tiles: exactly one of them has the transit
+    assert calibrators.in_tile(catalog, pointing(transit + 0.002, 54.6)) == []  # after the transit
+    # exactly one of several consecutive tiles has the transit
     found = [bool(calibrators.in_tile(catalog, pointing(transit + (k - 2.3) * tile_days, 54.6))) for k in range(5)]
     assert sum(found) == 1
 
@@ -110,7 +110,7 @@ def test_a_transit_across_0h_is_found(catalog):
     assert calibrators.in_tile(near_0h, across) == near_0h
 
 
-def test_the_best_calibrator_is_the_brightest_seen_through_the_beam():
+def test_the_best_calibrator_has_the_highest_apparent_flux():
     bright_off_axis = calibrators.Calibrator("A", "", 10.0, 31.2, "A", 3.0, None, "PPPP", is_variable=False)
     faint_on_axis = calibrators.Calibrator("B", "", 10.1, 30.0, "A", 2.2, None, "PPPP", is_variable=False)
     tile = TilePointing(np.arange(24.0), np.linspace(9.4, 10.7, 24), np.full(24, 30.0), 10.0, 30.0)

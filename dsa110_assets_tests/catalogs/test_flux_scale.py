@@ -1,4 +1,4 @@
-"""The flux scale equals the published one, as CASA's own data package records it, and refuses to extrapolate."""
+"""The flux scale equals the published one, as recorded in CASA's own data package, and refuses to extrapolate."""
 
 import casadata
 import numpy as np

@@ -1,4 +1,4 @@
-"""Searches of the catalogue sky equal astropy's, across 0h and near the pole; calibrators replace their counterparts once."""
+"""Searches of the catalog sky equal astropy's, across 0h and near the pole; calibrators replace their counterparts."""
 
 import astropy.units as u
 import numpy as np
@@ -21,18 +21,18 @@ def random_sky():
     )
 
 
-@pytest.mark.parametrize("centre", [(0.4, 10.0), (359.0, -20.0), (123.0, 88.0), (200.0, 54.6)])
-def test_cone_equals_astropys(random_sky, centre):
-    found = sky.cone(random_sky, *centre, 6.0)
+@pytest.mark.parametrize("center", [(0.4, 10.0), (359.0, -20.0), (123.0, 88.0), (200.0, 54.6)])
+def test_cone_equals_astropys(random_sky, center):
+    found = sky.cone(random_sky, *center, 6.0)
     separation = SkyCoord(random_sky.ra_deg.to_numpy() * u.deg, random_sky.dec_deg.to_numpy() * u.deg).separation(
-        SkyCoord(*centre, unit="deg")
+        SkyCoord(*center, unit="deg")
     )
     assert len(found) > 0
     assert set(found.name) == set(random_sky.name[separation.deg <= 6.0])
     assert found.flux_jy.is_monotonic_decreasing
 
 
-def test_strip_goes_across_0h(random_sky):
+def test_a_strip_may_cross_0h(random_sky):
     found = sky.strip(random_sky, 350.0, 20.0, 30.0, 2.0)
     inside = ((random_sky.ra_deg >= 350) | (random_sky.ra_deg <= 20)) & (abs(random_sky.dec_deg - 30) <= 2)
     assert set(found.name) == set(random_sky.name[inside])
@@ -45,7 +45,7 @@ def test_names_are_truncated_positions():
     assert sky.nvss_names(coordinates.ra.deg, coordinates.dec.deg) == ["NVSS J083454+553421", "NVSS J000059-000005", "NVSS J000000-400059"]
 
 
-def test_reference_is_built_whole_or_not_at_all(tmp_path):
+def test_the_reference_catalog_is_built_completely_or_not_at_all(tmp_path):
     nvss = pd.DataFrame({"ra_deg": [10.0, 350.0, 5.0], "dec_deg": [5.0, -30.0, 60.0], "peak_jy_per_beam": np.float32([0.1, 2.0, 0.3])})
     nvss.to_parquet(tmp_path / "nvss.parquet")
     assert sky.build_reference(tmp_path / "nvss.parquet", tmp_path / "reference.parquet") == 3
@@ -64,17 +64,17 @@ def test_reference_is_built_whole_or_not_at_all(tmp_path):
 def test_a_calibrator_replaces_its_counterparts_and_nothing_else():
     star = calibrators.find(calibrators.parse_manual(MANUAL), "0834+555")
     arcsec = 1 / 3600
-    catalogue = pd.DataFrame(
+    catalog = pd.DataFrame(
         {
-            "name": ["core", "lobe", "neighbour"],
+            "name": ["core", "lobe", "neighbor"],
             "ra_deg": [star.ra_deg, star.ra_deg, star.ra_deg],
             "dec_deg": [star.dec_deg + 2 * arcsec, star.dec_deg - 30 * arcsec, star.dec_deg + 120 * arcsec],
             "flux_jy": [8.6, 0.2, 0.5],
             "spectral_index": np.nan,
         }
     )
-    merged = sky.with_calibrators(catalogue, [star])
-    assert list(merged.name) == ["0834+555", "neighbour"]
+    merged = sky.with_calibrators(catalog, [star])
+    assert list(merged.name) == ["0834+555", "neighbor"]
     assert merged.flux_jy[0] == 8.8
     assert merged.spectral_index[0] == pytest.approx(np.log(8.8 / 5.6) / np.log(1.4 / 4.86))
 
@@ -91,7 +91,7 @@ def test_a_calibrator_without_flux_is_not_merged():
         sky.with_calibrators(pd.DataFrame(columns=list(sky.COLUMNS)), [star])
 
 
-def test_the_real_nvss_becomes_the_reference(tmp_path):
+def test_the_real_nvss_becomes_the_reference_catalog(tmp_path):
     assert sky.build_reference(reference_data("nvss_above_50mJy.parquet"), tmp_path / "reference.parquet") == 125_309
     reference = sky.load_reference(tmp_path / "reference.parquet")
     brightest = sky.cone(reference, 128.7288, 55.5725, 0.02)

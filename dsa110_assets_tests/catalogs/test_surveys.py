@@ -1,4 +1,4 @@
-"""Surveys come through astroquery into local tables; the answers have VizieR's form, the service runs on this machine."""
+"""Surveys are fetched through astroquery into local tables, from a local service with responses in VizieR's format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def vizier(tmp_path, monkeypatch):
         yield host, requests
 
 
-def test_nvss_arrives_in_our_columns_and_units(vizier, tmp_path):
+def test_nvss_is_converted_to_our_columns_and_units(vizier, tmp_path):
     host, requests = vizier
     table = surveys.fetch(surveys.SURVEYS["nvss"], [STRIP], min_mjy=10.0, server=host)
     assert list(table.columns) == [*sky.COLUMNS, *surveys.MORE_COLUMNS]
@@ -29,7 +29,7 @@ def test_nvss_arrives_in_our_columns_and_units(vizier, tmp_path):
     np.testing.assert_allclose(table.flux_jy, [0.0120, 0.0615, 8.2831])
     np.testing.assert_allclose(table.flux_error_jy, [0.0005, 0.0019, 0.2485])
     assert table.major_arcsec[2] == pytest.approx(15.6)
-    assert table.minor_arcsec.isna().tolist() == [True, True, False]  # a limit in NVSS: no number
+    assert table.minor_arcsec.isna().tolist() == [True, True, False]  # limits in NVSS are not numbers
     assert table.peak_jy_per_beam.isna().all()
     assert len(requests) == len(surveys.cones_of(STRIP)) > 10
     assert all("S1.4=>=10" in request and "-out.max=unlimited" in request for request in requests)
@@ -51,7 +51,7 @@ def test_duplicates_and_doubtful_components_of_vlass_are_left_out(vizier):
     assert set(table.frequency_hz) == {3e9}
 
 
-def test_a_survey_that_is_empty_there_leaves_the_old_table(vizier, tmp_path):
+def test_a_strip_without_sources_leaves_the_old_table(vizier, tmp_path):
     nothing = surveys.fetch(surveys.SURVEYS["first"], [STRIP], server=vizier[0])
     assert list(nothing.columns) == [*sky.COLUMNS, *surveys.MORE_COLUMNS]
     with pytest.raises(NonRetriableError, match="no source"):
@@ -63,14 +63,14 @@ def test_a_survey_that_is_empty_there_leaves_the_old_table(vizier, tmp_path):
 @pytest.mark.parametrize(
     "answer", [b"not xml at all", ANSWERS["VIII/65/nvss"].replace("S1.4", "S14").encode()], ids=["nonsense", "renamed"]
 )
-def test_an_answer_that_is_not_the_table_is_a_service_error(tmp_path, monkeypatch, answer):
+def test_a_response_that_is_not_the_table_is_a_service_error(tmp_path, monkeypatch, answer):
     with served(tmp_path, {"VIII/65/nvss": answer.decode()}) as (host, certificate, _):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with pytest.raises(CatalogServiceError):
             surveys.fetch(surveys.SURVEYS["nvss"], [STRIP], server=host)
 
 
-def test_a_service_that_is_away_is_a_retriable_error():
+def test_an_unreachable_service_is_a_retriable_error():
     with pytest.raises(CatalogServiceError, match="PIPELINE_VIZIER_SERVER"):
         surveys.fetch(surveys.SURVEYS["nvss"], [STRIP], server="localhost:9", timeout_s=2)
 
@@ -96,7 +96,7 @@ def test_designations_are_truncated_positions():
     assert surveys.names_of(surveys.SURVEYS["nvss"], ra, dec)[0] == "NVSS J083454+553420"
 
 
-def test_the_recorded_answers_have_the_form_that_astropy_calls_valid(tmp_path):
+def test_the_recorded_responses_are_valid_for_astropy(tmp_path):
     from astropy.io.votable import parse
 
     for number, text in enumerate((*ANSWERS.values(), EMPTY)):

@@ -1,4 +1,4 @@
-"""A VizieR of two small answers on this machine: recorded in form, served over HTTPS, so that astroquery runs as it is."""
+"""A local VizieR with two small responses in the recorded format, served over HTTPS to an unchanged astroquery."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def _field(name: str, unit: str, kind: str = "float") -> str:
 
 
 def votable(table: str, title: str, fields: list[tuple[str, str, str]], rows: list[tuple[object, ...]]) -> str:
-    """An answer of VizieR; fields are (name, unit, datatype), None is an empty cell."""
+    """A response of VizieR; fields are (name, unit, datatype), None is an empty cell."""
     number = table.split("/")[1]
     head = HEADER.format(number=number, catalogue=table.rsplit("/", 1)[0], title=title, identifier=table.replace("/", "_"), table=table)
     body = "".join("<TR>" + "".join("<TD/>" if cell is None else f"<TD>{cell}</TD>" for cell in row) + "</TR>\n" for row in rows)
     return head + "".join(_field(*field) for field in fields) + "<DATA><TABLEDATA>\n" + body + FOOTER
 
 
-NVSS = [  # real sources: 3C295's neighbourhood has none of these; a is 0834+555, the others are near it
+NVSS = [  # the first is 0834+555
     ("128.728796", "+55.572475", 8283.1, 248.5, 15.6, 13.6, -44.4),
     ("128.211792", "+55.109944", 61.5, 1.9, 18.9, None, None),
     ("359.910000", "+54.000000", 12.0, 0.5, None, None, None),
-    ("10.000000", "+49.000000", 800.0, 20.0, None, None, None),  # outside of the strip, inside of a cone
+    ("10.000000", "+49.000000", 800.0, 20.0, None, None, None),  # outside the strip, inside a cone
 ]
 NVSS_FIELDS = [("_RAJ2000", "deg", "double"), ("_DEJ2000", "deg", "double"), ("S1.4", "mJy", "float"), ("e_S1.4", "mJy", "float"),
                ("MajAxis", "arcsec", "float"), ("MinAxis", "arcsec", "float"), ("PA", "deg", "float")]  # fmt: skip
@@ -79,7 +79,7 @@ ANSWERS = {
 
 @contextmanager
 def served(directory: Path, answers: dict[str, str]) -> Iterator[tuple[str, Path, list[str]]]:
-    """Serve VizieR's script over HTTPS; yields host:port, the certificate, and the list of requests as they come."""
+    """Serve VizieR's script over HTTPS; yield host:port, the certificate, and the growing list of requests."""
     certificate, key = directory / "vizier.pem", directory / "vizier.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
