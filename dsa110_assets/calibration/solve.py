@@ -302,7 +302,7 @@ def _steps(
 
 
 def _check_refant(path: Path, names: Sequence[str], order: Sequence[str]) -> None:
-    """Check that CASA read the reference antenna as a name, not as a number: phases must refer to its row in ANTENNA."""
+    """Check that CASA read the reference antenna as a name, not as a number: phases refer to its row in ANTENNA."""
     solutions = read_caltable(path)
     allowed = {names.index(name) for name in order}
     if stray := [a for a in solutions.refants if a not in allowed]:
