@@ -1,7 +1,7 @@
-"""What a raw subband file says about itself, and whether it is one that the platform accepts.
+"""Header of a raw subband file, and the checks that decide whether the platform accepts the file.
 
 Reads the header of a UVH5 file with plain h5py (`uvh5`: the correlator's layout, and the newer one of pyuvdata 3) and
-checks it against the frequency plan, so that ingest can decide in milliseconds. Raw files are opened read-only, always
+checks it against the frequency plan, so that ingest can decide in milliseconds. Raw files are always opened read-only
 (pitfall 28).
 """
 
@@ -43,9 +43,9 @@ INTEGRATION_TOLERANCE = 0.01
 POLARIZATIONS = (-5, -6)
 """XX, YY in the numbering of AIPS memo 117, which UVH5 uses."""
 SITE_TOLERANCE = (1e-10, 1e-10, 1e-3)
-"""Latitude and longitude (rad), altitude (m): a millimetre. pyuvdata's geocentric coordinates change less."""
+"""Latitude and longitude (rad), altitude (m): a millimeter. pyuvdata's geocentric coordinates change less."""
 FUTURE_TOLERANCE_S = 600.0
-"""A file that ends later than this after now is refused for good: its node's clock is wrong, and its times cannot be trusted.
+"""A file that ends later than this after now is rejected for good: its node's clock is wrong.
 
 Clocks of working nodes differ by seconds; two observations (618 s) must not be able to change places.
 """
@@ -57,17 +57,17 @@ _SAMPLES = 8
 class RawHeader:
     """Header of one raw subband file.
 
-    ``subband``: 0..15 from the frequencies. ``start_jd``: centre of the first integration (UTC), the group's key.
-    ``times_jd``: centre of each integration, UTC, shape (Ntimes,). ``integration_s``: length of an integration.
-    ``freq_hz``: channel centres as stored, descending, shape (Nfreqs,). ``channel_width_hz``: positive.
+    ``subband``: 0..15 from the frequencies. ``start_jd``: center of the first integration (UTC), which identifies the
+    observation. ``times_jd``: center of each integration, UTC, shape (Ntimes,). ``integration_s``: length of an
+    integration. ``freq_hz``: channel centers as stored, descending, shape (Nfreqs,). ``channel_width_hz``: positive.
     ``ant_1``/``ant_2``: antenna *numbers* of each baseline in the correlator's order, shape (Nbls,).
-    ``row_place``: place ``integration * Nbls + baseline`` of each row of the file, None when rows run in this order.
+    ``row_place``: position ``integration * Nbls + baseline`` of each row of the file; None when rows run in this order.
     ``is_newer_layout``: whether pyuvdata 3 wrote the header. ``uvw_fits``: whether the file's uvw confirm the
-    antennas and the sense of each baseline.
+    antennas and the sign of each baseline.
     ``antenna_numbers``/``antenna_names``: all antennas of the header, shape (Nants_telescope,).
     ``antenna_positions_m``: ITRF offsets from the site's reference point, shape (Nants_telescope, 3).
-    ``site``: reference point. ``pointing_dec_rad``: apparent declination of the meridian phase centres.
-    ``notes``: what was unusual but acceptable.
+    ``site``: reference point. ``pointing_dec_rad``: apparent declination of the meridian phase centers.
+    ``notes``: unusual but acceptable things.
     """
 
     path: Path
@@ -96,12 +96,12 @@ class RawHeader:
 
     @property
     def start_mjd(self) -> float:
-        """Centre of the first integration, UTC MJD."""
+        """Center of the first integration, UTC MJD."""
         return self.start_jd - JD_MINUS_MJD
 
     @property
     def n_freqs(self) -> int:
-        """Channels of the file."""
+        """Number of channels."""
         return int(self.freq_hz.size)
 
 
@@ -112,7 +112,7 @@ def subband_edges_hz(subband: int) -> tuple[float, float]:
 
 
 def subband_of(freq_hz: NDArray[np.float64], channel_width_hz: float) -> int | None:
-    """Number of the subband that these descending channels fill exactly, whatever their number; None when none does."""
+    """Number of the subband that these descending channels fill exactly; None if there is none."""
     upper = freq_hz[0] + 0.5 * channel_width_hz
     number = round((subband_edges_hz(0)[1] - upper) / SUBBAND_WIDTH_HZ)
     lower_edge, upper_edge = subband_edges_hz(number)
@@ -123,11 +123,11 @@ def subband_of(freq_hz: NDArray[np.float64], channel_width_hz: float) -> int | N
 
 
 def read_raw_header(path: Path) -> RawHeader:
-    """Read the header of a raw file; no visibility is touched.
+    """Read the header of a raw file, but no visibilities.
 
     Raises:
-        InvalidRawFileError: the file does not open, or the header lacks something, contradicts itself or holds channels
-            that are no subband of this telescope.
+        InvalidRawFileError: the file does not open, or the header is incomplete, contradicts itself or has channels
+            that are not a subband of this telescope.
     """
     with _open(path) as file:
         return _header_of(path, file)
@@ -140,12 +140,12 @@ def validate_raw_file(
 
     Args:
         path: the file; opened read-only.
-        subband: number that the name (or the caller) claims; taken from the name when None.
+        subband: expected number; None takes it from the file name.
         expected: header of another subband of the same observation; start, baselines, antennas and pointing must agree.
-        now_jd: time after which (plus `FUTURE_TOLERANCE_S`) a file is future-dated; the clock when None.
+        now_jd: time after which (plus `FUTURE_TOLERANCE_S`) a file is future-dated; None reads the clock.
 
     Raises:
-        InvalidRawFileError: with the precise reason.
+        InvalidRawFileError: gives the exact reason.
     """
     with _open(path) as file:
         header = _header_of(path, file)
@@ -169,13 +169,13 @@ def is_future_dated(header: RawHeader, now_jd: float) -> bool:
 
 
 def raw_names(directory: Path) -> Iterator[tuple[Path, datetime]]:
-    """Files of a directory whose names are those of raw files, sorted, with the times in the names (hints only).
+    """Files of a directory that are named like raw files, sorted, with the times in their names (hints only).
 
     Raises:
         ConfigurationError: the directory cannot be listed.
     """
     try:
-        names = sorted(os.listdir(directory))  # noqa: PTH208 - a hundred thousand Path objects are dear
+        names = sorted(os.listdir(directory))  # noqa: PTH208 - a hundred thousand Path objects are slow
     except OSError as error:
         raise ConfigurationError(directory, f"cannot be listed ({error.strerror})", "give the directory of the raw files") from error
     for name in names:
@@ -185,10 +185,10 @@ def raw_names(directory: Path) -> Iterator[tuple[Path, datetime]]:
 
 
 def any_site(directory: Path) -> Site:
-    """Site in the first header that reads: it comes from a header and from nowhere else (pitfall 3).
+    """Return the site from the first readable header, which is its only source (pitfall 3).
 
     Raises:
-        NonRetriableError: there is none.
+        NonRetriableError: no header is readable.
         ConfigurationError: the directory cannot be listed.
     """
     for path, _ in raw_names(directory):
@@ -197,12 +197,12 @@ def any_site(directory: Path) -> Site:
         except InvalidRawFileError:
             continue
     raise NonRetriableError(
-        directory, "holds no readable raw subband file, whose header would tell the site", "give a raw file or its directory"
+        directory, "holds no readable raw subband file, from whose header the site is read", "give a raw file or its directory"
     )
 
 
 def pointing_of(header: RawHeader) -> TilePointing:
-    """Where an observation looked, from its raw header alone."""
+    """Compute the pointing of an observation from its raw header alone."""
     ra_rad, dec_rad = meridian_icrs(header.times_jd, header.pointing_dec_rad, header.site)
     middle = len(ra_rad) // 2
     return TilePointing(
@@ -227,7 +227,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
     try:
         yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        # h5py says in all of these ways that a damaged file makes no sense; none must stop the scan of the others
+        # h5py raises any of these for a damaged file; none may stop the scan of the other files
         raise invalid(path, f"damaged HDF5 structure ({error})") from error
     finally:
         file.close()
@@ -319,15 +319,15 @@ def _check_baselines(items: HeaderItems, rows: Rows, numbers: NDArray[np.int64])
 
 
 def _pairs(ant_1: NDArray[np.int64], ant_2: NDArray[np.int64], n_numbers: int) -> NDArray[np.int64]:
-    """One number for each baseline, whatever its sense."""
+    """One number for each baseline, independent of its sign."""
     return np.minimum(ant_1, ant_2) * n_numbers + np.maximum(ant_1, ant_2)
 
 
 def _check_same_observation(header: RawHeader, expected: RawHeader) -> None:
-    """Subbands of one observation share its clock, array and pointing.
+    """Check that two subbands of one observation have the same times, array and pointing.
 
-    Two files of the correlator's layout agree exactly: anything else is damage. pyuvdata rounds sites and apparent places,
-    and may turn baselines and put them in another order.
+    Two files of the correlator's layout must agree exactly: any difference is damage. pyuvdata rounds sites and
+    apparent positions, and may reverse baselines and reorder them.
     """
     rewritten = header.is_newer_layout or expected.is_newer_layout
     site_tolerance = SITE_TOLERANCE if rewritten else (0.0, 0.0, 0.0)
@@ -351,7 +351,7 @@ def _check_same_observation(header: RawHeader, expected: RawHeader) -> None:
 
 
 def _same_baselines(header: RawHeader, expected: RawHeader, *, any_order: bool) -> bool:
-    """The same order and sense; or with ``any_order`` another, if the uvw of both files say that it is no damage."""
+    """Whether order and sign are the same; with ``any_order`` they may differ if the uvw of both files confirm them."""
     if np.array_equal(header.ant_1, expected.ant_1) and np.array_equal(header.ant_2, expected.ant_2):
         return True
     return any_order and header.uvw_fits and expected.uvw_fits and np.array_equal(_sorted_pairs(header), _sorted_pairs(expected))
@@ -362,7 +362,7 @@ def _sorted_pairs(header: RawHeader) -> NDArray[np.int64]:
 
 
 def _check_data(path: Path, file: h5py.File, header: RawHeader) -> None:
-    """Shapes, types and allocation of the data, and a look at a few rows spread over the file."""
+    """Check shapes, types and allocation of the data, and a few rows spread over the file."""
     newer = (header.n_times * header.n_bls, header.n_freqs, len(header.polarizations))
     shapes = ((newer[0], 1, *newer[1:]), newer)
     for name, kind in (("visdata", "c"), ("flags", "b"), ("nsamples", "f")):
@@ -370,13 +370,13 @@ def _check_data(path: Path, file: h5py.File, header: RawHeader) -> None:
         if not isinstance(dataset, h5py.Dataset):
             raise invalid(path, f"Data/{name} is missing")
         if dataset.shape not in shapes:
-            raise invalid(path, f"Data/{name} has shape {dataset.shape}, the header says {shapes[0]} (or {shapes[1]}, in the newer layout)")
+            raise invalid(path, f"Data/{name} has shape {dataset.shape}, expected {shapes[0]} (or {shapes[1]}, in the newer layout)")
         if dataset.dtype.kind != kind:
             raise invalid(path, f"Data/{name} is {dataset.dtype}")
         check_filters(path, dataset)
         if not _is_allocated(dataset, header.size_bytes, may_be_empty=name == "flags"):
             raise invalid(path, f"Data/{name} was not written to its end, or its parts lie outside of the file")
-    size = os.stat(path).st_size  # noqa: PTH116 - a plain stat beside the open handle
+    size = os.stat(path).st_size  # noqa: PTH116 - a plain stat of the open file
     stored = sum(file[f"Data/{name}"].id.get_storage_size() for name in ("visdata", "nsamples"))  # pyright: ignore
     if stored > size:
         raise invalid(path, f"truncated: {size} bytes on disk, the data alone need {stored}")
@@ -386,7 +386,7 @@ def _check_data(path: Path, file: h5py.File, header: RawHeader) -> None:
 
 
 def _is_allocated(dataset: h5py.Dataset, file_bytes: int, *, may_be_empty: bool) -> bool:
-    """Whether each chunk of a dataset has its own place inside the file; the conversion reads them there without HDF5's help."""
+    """Whether each chunk of a dataset has its own place inside the file; the conversion reads chunks without HDF5."""
     if may_be_empty and dataset.id.get_storage_size() == 0:
         return True
     if dataset.chunks is None:
@@ -402,7 +402,7 @@ def _is_allocated(dataset: h5py.Dataset, file_bytes: int, *, may_be_empty: bool)
 
 
 def _any_credible(dataset: h5py.Dataset) -> bool:
-    """Whether a few rows, spread over the whole file, hold at least one finite value of possible size."""
+    """Whether a few rows, spread over the whole file, hold at least one finite value of credible size."""
     n_rows = dataset.shape[0]
     for start in np.unique(np.linspace(0, max(n_rows - _SAMPLE_ROWS, 0), _SAMPLES).astype(int)):
         with np.errstate(all="ignore"):

@@ -1,10 +1,10 @@
-"""The UVH5 format: typed access to header items, and what differs between its two layouts.
+"""The UVH5 format: typed access to header items, and the differences between its two layouts.
 
 The correlator writes the old layout: ``visdata`` (Nblts, 1, Nfreqs, Npols), ``freq_array`` (1, Nfreqs), one
 ``channel_width``. pyuvdata 3 writes the newer one (``Header/version`` 1.2): ``visdata`` (Nblts, Nfreqs, Npols),
 ``freq_array`` (Nfreqs,), a ``channel_width`` for each channel, a ``phase_center_catalog``, compressed ``flags`` and
-``nsamples``. Rows may run in another order, and baselines in the other sense. Both layouts are read here. `rawfile`
-decides whether a file is one of this telescope's.
+``nsamples``. Rows may be in another order, and baselines may have the other sign. This module reads both layouts;
+`rawfile` decides whether a file comes from this telescope.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from dsa110_assets.errors import InvalidRawFileError
 
 LEAVE_ALONE = "the file is left where it is and listed as rejected; ask the correlator's operator if more follow"
 MERIDIAN_KINDS = frozenset({"unprojected", "driftscan"})
-"""Types of phase center that fit data which are fringe-stopped to the meridian."""
+"""Types of phase center that fit data fringe-stopped to the meridian."""
 POINTING_TOLERANCE_RAD = 1e-8
-"""2 milliarcseconds: pyuvdata computes apparent places for each integration, and rounds."""
+"""2 milliarcseconds: pyuvdata computes apparent positions for each integration, with rounding errors."""
 SIDEREAL_DAYS_PER_DAY = 1.00273781191135448
 _LST_TOLERANCE_RAD = 1e-5
 _UVW_TOLERANCE_M = 0.1
 _BASELINE_TOLERANCE_RAD = 1e-4
-"""Baselines in single precision give the declination to a few 1e-8 rad; a stale value is off by degrees."""
+"""Single-precision baselines give the declination to a few 1e-8 rad; a stale value is off by degrees."""
 
 
 def invalid(path: Path, cause: str, next_step: str = LEAVE_ALONE) -> InvalidRawFileError:
-    """The error for a file that is refused."""
+    """Make the error for a rejected file."""
     return InvalidRawFileError(path, cause, next_step)
 
 
 def text(value: object) -> str:
-    """A string of a header, which h5py gives as bytes or as text."""
+    """Convert a string of a header, which h5py returns as bytes or as text."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 class HeaderItems:
-    """Typed access to the ``Header`` group; everything missing or misshapen becomes an `InvalidRawFileError`."""
+    """Typed access to the ``Header`` group; missing or malformed items raise `InvalidRawFileError`."""
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         group = file.get("Header")
@@ -52,18 +52,18 @@ class HeaderItems:
         self.path, self.group = path, group
 
     def has(self, name: str) -> bool:
-        """Whether there is such an item."""
+        """Whether the header has such an item."""
         return isinstance(self.group.get(name), h5py.Dataset)
 
     def raw(self, name: str) -> NDArray[np.generic]:
-        """An item as it is stored."""
+        """Return an item as it is stored."""
         item = self.group.get(name)
         if not isinstance(item, h5py.Dataset):
             raise invalid(self.path, f"header item {name} is missing")
         return np.asarray(item[()])
 
     def numbers(self, name: str, size: int | None = None) -> NDArray[np.float64]:
-        """Finite numbers, flattened; ``size`` values of them, or at least one."""
+        """Return finite numbers, flattened; ``size`` of them, or at least one."""
         values = self.raw(name)
         if values.dtype.kind not in "fiu":
             raise invalid(self.path, f"header item {name} is {values.dtype}, not a number")
@@ -75,18 +75,18 @@ class HeaderItems:
         return flat
 
     def integers(self, name: str, size: int | None = None) -> NDArray[np.int64]:
-        """The same, as integers."""
+        """Return `numbers` as integers."""
         return np.asarray(self.numbers(name, size), dtype=np.int64)
 
     def count(self, name: str) -> int:
-        """One positive integer."""
+        """Return one positive integer."""
         value = int(self.integers(name, 1)[0])
         if value < 1:
             raise invalid(self.path, f"header item {name} is {value}")
         return value
 
     def phase_centers(self) -> dict[str, str]:
-        """Name and type of each entry of ``phase_center_catalog``; empty in the old layout, which has none."""
+        """Return name and type of each entry of ``phase_center_catalog``; empty in the old layout, which has none."""
         catalog = self.group.get("phase_center_catalog")
         if not isinstance(catalog, h5py.Group):
             return {}
@@ -102,7 +102,7 @@ class Rows:
     """Order of a file's rows.
 
     ``times_jd``: center of each integration, increasing, (Ntimes,). ``ant_1``/``ant_2``: antenna numbers of each
-    baseline, (Nbls,). ``place``: where each row of the file belongs, ``integration * Nbls + baseline``, (Nblts,); None
+    baseline, (Nbls,). ``place``: position of each row of the file, ``integration * Nbls + baseline``, (Nblts,); None
     when the rows run by integration, then baseline, as the correlator writes them.
     """
 
@@ -115,11 +115,11 @@ class Rows:
 def read_rows(items: HeaderItems, n_times: int, n_bls: int) -> Rows:
     """Read times and baselines of the rows.
 
-    The correlator's layout has one order: by integration, then baseline. In the newer layout rows may run in any order,
-    if ``lst_array`` bears out the times: damage to the header must not pass for another order.
+    The correlator's layout has one order: by integration, then baseline. In the newer layout rows may be in any order
+    if ``lst_array`` confirms the times: a damaged header must not pass for another order.
 
     Raises:
-        InvalidRawFileError: the rows do not make a full table of Ntimes integrations of the same Nbls baselines.
+        InvalidRawFileError: the rows are not a full table of Ntimes integrations of the same Nbls baselines.
     """
     n_rows = n_times * n_bls
     time = items.numbers("time_array", n_rows)
@@ -151,11 +151,11 @@ def _is_by_integration(times: NDArray[np.float64], first: NDArray[np.int64], sec
 
 
 def _check_sidereal_times(items: HeaderItems, time_jd: NDArray[np.float64]) -> None:
-    """Refuse rows whose times and sidereal times do not belong together."""
+    """Reject rows whose times and sidereal times do not belong together."""
     lst = items.numbers("lst_array", time_jd.size)
-    turned = 2 * np.pi * SIDEREAL_DAYS_PER_DAY * (time_jd - time_jd[0])
-    off = np.mod(lst - lst[0] - turned + np.pi, 2 * np.pi) - np.pi
-    if np.max(np.abs(off)) > _LST_TOLERANCE_RAD:
+    rotation = 2 * np.pi * SIDEREAL_DAYS_PER_DAY * (time_jd - time_jd[0])
+    error = np.mod(lst - lst[0] - rotation + np.pi, 2 * np.pi) - np.pi
+    if np.max(np.abs(error)) > _LST_TOLERANCE_RAD:
         raise invalid(items.path, "rows are not ordered by integration, and time_array and lst_array do not belong to the same rows")
 
 
@@ -176,25 +176,25 @@ def read_channel_width_hz(items: HeaderItems, n_freqs: int) -> float:
 
 
 def read_site_deg(items: HeaderItems) -> tuple[float, float, float]:
-    """Geodetic latitude and longitude in degrees and altitude in metres of the array's reference point.
+    """Read geodetic latitude and longitude in degrees and altitude in meters of the array's reference point.
 
-    pyuvdata keeps the site as geocentric x, y, z, and the way back changes the last digits. In files that it wrote the
-    site is rounded to 1e-9 deg and 10 micrometres, which restores the site of the original file.
+    pyuvdata stores the site as geocentric x, y, z, and the conversion back changes the last digits. We round the site
+    in pyuvdata's files to 1e-9 deg and 10 micrometers, which restores the site of the original file.
     """
     latitude, longitude, altitude = (float(items.numbers(name, 1)[0]) for name in ("latitude", "longitude", "altitude"))
     if not (abs(latitude) <= 90 and abs(longitude) <= 360):
-        raise invalid(items.path, f"site latitude {latitude}, longitude {longitude} are no degrees")
+        raise invalid(items.path, f"site latitude {latitude}, longitude {longitude} are not degrees")
     if items.phase_centers():
         return round(latitude, 9), round(longitude, 9), round(altitude, 5)
     return latitude, longitude, altitude
 
 
 def read_pointing_dec_rad(items: HeaderItems, declination_of_baselines_rad: float | None) -> tuple[float, tuple[str, ...]]:
-    """Apparent declination of the meridian points to which the correlator stopped the fringes, and notes on it.
+    """Read the apparent declination of the meridian points to which the correlator stopped the fringes, with notes.
 
-    It is ``phase_center_app_dec``. When pyuvdata has read a file of the correlator and written it again, the file is
-    called unprojected, this item is the zenith's, and only ``extra_keywords/phase_center_dec`` is left. It can be stale; the
-    baselines in ``uvw_array`` (see `declination_of_baselines_rad`) show whether it is.
+    It is ``phase_center_app_dec``. A file of the correlator that pyuvdata has rewritten is called unprojected; this
+    item is then the declination of the zenith, and only ``extra_keywords/phase_center_dec`` is left. That can be stale;
+    the baselines in ``uvw_array`` (see `declination_of_baselines_rad`) show whether it is.
 
     Raises:
         InvalidRawFileError: the data are not phased to the meridian, or the declination is impossible.
@@ -215,7 +215,7 @@ def read_pointing_dec_rad(items: HeaderItems, declination_of_baselines_rad: floa
         pointing = float(items.numbers("extra_keywords/phase_center_dec", 1)[0])
         notes = (f"pointing declination from extra_keywords/phase_center_dec, which may be stale: phase_center_app_dec {why}",)
         measured = declination_of_baselines_rad if unprojected else None
-        zenith = np.radians(items.numbers("latitude", 1)[0])  # baselines towards the zenith say nothing about the dishes
+        zenith = np.radians(items.numbers("latitude", 1)[0])  # baselines toward the zenith do not show where the dishes point
         if measured is not None and all(abs(measured - one) > _BASELINE_TOLERANCE_RAD for one in (pointing, zenith)):
             notes = (f"pointing declination from uvw_array: extra_keywords/phase_center_dec ({pointing:.6f} rad) is stale",)
             pointing = measured
@@ -227,11 +227,11 @@ def read_pointing_dec_rad(items: HeaderItems, declination_of_baselines_rad: floa
 def declination_of_baselines_rad(
     items: HeaderItems, rows: Rows, antenna_numbers: NDArray[np.int64], antenna_positions_m: NDArray[np.float64]
 ) -> float | None:
-    """Declination on the meridian towards which ``uvw_array`` projects the baselines; None if it does not fit them all.
+    """Fit the declination on the meridian toward which ``uvw_array`` projects the baselines; None if one does not fit.
 
-    E is the part of a baseline towards the east, X towards the meridian in the plane of the equator, Z towards the pole:
-    ``u = E``, ``v = -X sin d + Z cos d``, ``w = X cos d + Z sin d`` (Thompson, Moran & Swenson 2017, eq. 4.1). Least
-    squares give d. A fit confirms which antennas a row belongs to, and the sense of the baseline.
+    E is the component of a baseline toward the east, X toward the meridian in the plane of the equator, Z toward the
+    pole: ``u = E``, ``v = -X sin d + Z cos d``, ``w = X cos d + Z sin d`` (Thompson, Moran & Swenson 2017, eq. 4.1).
+    Least squares give d. A fit confirms the antennas of each row, and the sign of the baseline.
     """
     item = items.group.get("uvw_array")
     n_times, n_bls = rows.times_jd.size, rows.ant_1.size
@@ -252,20 +252,20 @@ def declination_of_baselines_rad(
 
 
 def check_filters(path: Path, dataset: h5py.Dataset) -> None:
-    """Refuse data that are compressed in a way that this installation cannot undo.
+    """Reject data compressed with a filter that is not installed.
 
     Raises:
-        InvalidRawFileError: with the number and the name of the filter.
+        InvalidRawFileError: gives the number and the name of the filter.
     """
     properties = dataset.id.get_create_plist()
     for n in range(properties.get_nfilters()):
         code, _, _, name = properties.get_filter(n)
         if not h5py.h5z.filter_avail(code):
             with suppress(ImportError):
-                importlib.import_module("hdf5plugin")  # registers bitshuffle, zstd and others, where it is installed
+                importlib.import_module("hdf5plugin")  # registers bitshuffle, zstd and others, if installed
             if not h5py.h5z.filter_avail(code):
                 raise invalid(
                     path,
                     f"{dataset.name} is compressed with HDF5 filter {code} ({text(name) or 'unnamed'}), which is not installed here",
-                    "install the Python package hdf5plugin for the pipeline, then touch the file so that it is judged again",
+                    "install the Python package hdf5plugin for the pipeline, then touch the file so that it is checked again",
                 )

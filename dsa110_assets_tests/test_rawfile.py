@@ -1,4 +1,4 @@
-"""A raw file is accepted only when it is what its name says, whole, and of this telescope."""
+"""A raw file is accepted only if it matches its name, is complete, and comes from this telescope."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_the_header_equals_what_pyuvdata_reads(good: Path) -> None:
 
 
 def test_the_frequency_plan_is_the_published_one() -> None:
-    """Channel centres of telescope.md: sb00 from 1498.6431884766 MHz down, sb15 ends at 1311.3873291 MHz."""
+    """Channel centers of telescope.md: sb00 from 1498.6431884766 MHz down, sb15 ends at 1311.3873291 MHz."""
     assert subband_edges_hz(0)[1] - 244140.625 / 2 == pytest.approx(1498.6431884766e6, abs=1)
     assert subband_edges_hz(15)[0] + 244140.625 / 2 == pytest.approx(1311.3873291e6, abs=1)
     assert subband_edges_hz(15)[1] - 244140.625 / 2 == pytest.approx(1322.8619385e6, abs=1)
 
 
 @pytest.mark.parametrize(("subband", "channels"), [(0, 48), (15, 48), (7, 8), (9, 3)])
-def test_every_subband_is_recognised_whatever_its_number_of_channels(tmp_path: Path, subband: int, channels: int) -> None:
+def test_every_subband_is_recognized_with_any_number_of_channels(tmp_path: Path, subband: int, channels: int) -> None:
     path = write_raw(tmp_path / "any.hdf5", subband, start_jd=START_JD, dec_rad=DEC_RAD, n_channels=channels)
     assert validate_raw_file(path).subband == subband
 
@@ -127,7 +127,7 @@ def test_a_truncated_file_is_rejected(good: Path, keep: float) -> None:
         validate_raw_file(good)
 
 
-def test_a_file_whose_data_were_never_written_to_their_end_is_rejected(tmp_path: Path) -> None:
+def test_a_file_with_incomplete_data_is_rejected(tmp_path: Path) -> None:
     path = write_raw(tmp_path / "x.hdf5", 3, start_jd=START_JD, dec_rad=DEC_RAD, n_times=40)
     with h5py.File(path, "r+") as file:
         part = file["Data/visdata"][:128]
@@ -138,7 +138,7 @@ def test_a_file_whose_data_were_never_written_to_their_end_is_rejected(tmp_path:
         validate_raw_file(path)
 
 
-def test_text_instead_of_hdf5_and_a_missing_file_are_named(tmp_path: Path) -> None:
+def test_the_error_names_a_text_file_and_a_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "2025-11-20T06:00:01_sb03.hdf5"
     with pytest.raises(InvalidRawFileError, match="gone"):
         validate_raw_file(path)
@@ -167,7 +167,7 @@ def test_the_stale_keyword_is_used_only_when_the_pointing_is_missing_and_is_note
     assert "stale" in header.notes[0]
 
 
-def test_a_subband_of_another_observation_or_array_is_refused(good: Path, tmp_path: Path) -> None:
+def test_a_subband_of_another_observation_or_array_is_rejected(good: Path, tmp_path: Path) -> None:
     header = read_raw_header(good)
     fellow = write_raw(tmp_path / "2025-11-20T06:00:03_sb04.hdf5", 4, start_jd=START_JD, dec_rad=DEC_RAD)
     assert validate_raw_file(fellow, expected=header).subband == 4
@@ -183,7 +183,7 @@ def test_a_subband_of_another_observation_or_array_is_refused(good: Path, tmp_pa
             validate_raw_file(other, expected=header)
 
 
-def test_validation_leaves_the_file_untouched(good: Path, tmp_path: Path) -> None:
+def test_validation_does_not_change_the_file(good: Path, tmp_path: Path) -> None:
     copy = shutil.copy2(good, tmp_path / "copy.hdf5")
     before = good.stat().st_mtime_ns
     validate_raw_file(good)

@@ -228,7 +228,7 @@ def test_data_of_another_shape_than_the_header_are_rejected(uneven: dict[int, Pa
         values = file[name][:, :-1]
         del file[name]
         file[name] = values
-    with pytest.raises(InvalidRawFileError, match=f"{name} has shape .*, the header says"):
+    with pytest.raises(InvalidRawFileError, match=f"{name} has shape .*, expected"):
         validate_raw_file(path, 7)
 
 
