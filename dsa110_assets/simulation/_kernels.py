@@ -30,13 +30,13 @@ def point_source_visibilities(
         smear_band_hz, smear_time_s: averaging intervals whose sinc losses are applied; 0 for none.
 
     Returns:
-        (Ntimes, Nbls, Nfreqs) complex64. The phase advances from channel to channel by a complex recurrence in float64.
+        (Ntimes, Nbls, Nfreqs) complex64. A complex recurrence in float64 advances the phase from channel to channel.
     """
     n_times, n_freqs, n_sources = flux_jy.shape
     n_bls = baseline_m.shape[0]
     out = np.empty((n_times, n_bls, n_freqs), dtype=np.complex64)
     two_pi = 2.0 * np.pi
-    centre_hz = top_hz + 0.5 * (n_freqs - 1) * step_hz
+    center_hz = top_hz + 0.5 * (n_freqs - 1) * step_hz
     for b in prange(n_bls):
         re = np.empty(n_sources)
         im = np.empty(n_sources)
@@ -55,7 +55,7 @@ def point_source_visibilities(
                 x = np.pi * delay * smear_band_hz
                 if abs(x) > 1e-9:
                     loss *= np.sin(x) / x
-                x = np.pi * rate * centre_hz * smear_time_s
+                x = np.pi * rate * center_hz * smear_time_s
                 if abs(x) > 1e-9:
                     loss *= np.sin(x) / x
                 re[s] = loss * np.cos(two_pi * top_hz * delay)
@@ -80,19 +80,19 @@ def corrupt(
     model: NDArray[np.complex64],
     noise: NDArray[np.float32],
     gain: NDArray[np.complex128],
-    hears_sky: NDArray[np.bool_],
+    working: NDArray[np.bool_],
     index_1: NDArray[np.int64],
     index_2: NDArray[np.int64],
     sigma_jy: float,
     system_jy: float,
 ) -> NDArray[np.complex64]:
-    """``g1 conj(g2) (V + noise)``; autocorrelations are real and carry the system temperature.
+    """Compute ``g1 conj(g2) (V + noise)``; autocorrelations are real and include the system temperature.
 
     Args:
         model: (Ntimes, Nbls, Nfreqs) in Jy.
         noise: unit normal deviates (Ntimes, Nbls, Nfreqs, Npols, 2), or an empty array for none.
         gain: (Ntimes, Nants, Nfreqs, Npols).
-        hears_sky: (Nants, Npols); a receiver that does not correlates noise only.
+        working: (Nants, Npols); a receiver that does not work correlates only noise.
         index_1, index_2: (Nbls,) positions of the antennas in ``gain``.
         sigma_jy: rms of the real and of the imaginary part of a cross-correlation; autocorrelations have sqrt(2) of it.
         system_jy: level of the autocorrelations without sources.
@@ -107,7 +107,7 @@ def corrupt(
         for t in range(n_times):
             for f in range(n_freqs):
                 for p in range(n_pols):
-                    value = complex(model[t, b, f]) if hears_sky[one, p] and hears_sky[two, p] else 0j
+                    value = complex(model[t, b, f]) if working[one, p] and working[two, p] else 0j
                     if auto:
                         value = complex(value.real + system_jy, 0.0)
                         if noisy:

@@ -1,8 +1,8 @@
-"""Where the antennas stand, and which of them are in the data, for simulated observations.
+"""Positions of the antennas, and the choice of antennas in the data, for simulated observations.
 
-The station positions are facts of the telescope (WGS84, published with the antenna position list of 2022-02-15): two arms
-on a regular grid and fifteen outriggers. The pipeline never reads this module: it takes positions from raw headers. What
-does not belong here: anything that moves (pointing, sky, clocks).
+The station positions are facts of the telescope (WGS84, published with the antenna position list of 2022-02-15): two
+arms on a regular grid and fifteen outriggers. The pipeline never reads this module: it takes positions from raw
+headers.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def station_geodetic() -> NDArray[np.float64]:
 def geodetic_to_itrf(
     latitude_deg: NDArray[np.float64], longitude_deg: NDArray[np.float64], height_m: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Earth-centred coordinates (m), shape (..., 3), of WGS84 positions (Hofmann-Wellenhof et al. 2008, eq. 8.3)."""
+    """Earth-centered coordinates (m), shape (..., 3), of WGS84 positions (Hofmann-Wellenhof et al. 2008, eq. 8.3)."""
     latitude, longitude = np.radians(latitude_deg), np.radians(longitude_deg)
     normal = _WGS84_A_M / np.sqrt(1.0 - _WGS84_E2 * np.sin(latitude) ** 2)
     return np.stack(
@@ -90,10 +90,10 @@ def _site_itrf() -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """The telescope of a simulated observation.
+    """The array of a simulated observation.
 
-    ``antenna_order``: numbers (0-based, name = number + 1) of the antennas in the data, in the correlator's order, which is
-    not monotonic. All 117 stations are in the header whatever is in the data.
+    ``antenna_order``: numbers (0-based, name = number + 1) of the antennas in the data, in the correlator's order,
+    which is not monotonic. The header always lists all 117 stations.
     """
 
     antenna_order: tuple[int, ...]
@@ -104,7 +104,7 @@ class ArrayLayout:
 
     @property
     def n_antennas(self) -> int:
-        """Antennas in the data."""
+        """Number of antennas in the data."""
         return len(self.antenna_order)
 
     @property
@@ -122,7 +122,7 @@ class ArrayLayout:
         return self.itrf_offset_m @ rotation.T
 
     def baselines(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Antenna numbers (ant_1, ant_2) of each baseline in row order: for i, for j <= i, (order[j], order[i])."""
+        """Antenna numbers (ant_1, ant_2) of each baseline in row order: (order[j], order[i]) for i, for j <= i."""
         order = np.array(self.antenna_order, dtype=np.int64)
         second, first = np.tril_indices(len(order))
         return order[first], order[second]
@@ -135,20 +135,20 @@ class ArrayLayout:
 
 
 def _layout(stations: tuple[int, ...]) -> ArrayLayout:
-    """Correlator order of some stations (1-based): eastern half of the arm, outriggers, western half, northern arm."""
+    """Put stations (1-based) into the correlator's order: eastern half arm, outriggers, western half, northern arm."""
     groups = (range(24, 52), range(103, 118), range(1, 24), range(52, 103))
     return ArrayLayout(tuple(s - 1 for group in groups for s in group if s in stations))
 
 
 def full_array() -> ArrayLayout:
-    """The 96 active antennas: 4656 baselines, the longest 2602 m."""
+    """The 96 active antennas: 4656 baselines up to 2602 m."""
     return _layout(ACTIVE_STATIONS)
 
 
 def demo_array() -> ArrayLayout:
-    """24 antennas, 300 baselines: a beam of 20 by 29 arcsec at Dec +54.6 and Briggs 0.5, highest side lobe 0.26.
+    """24 antennas, 300 baselines: a beam of 20 by 29 arcsec at Dec +54.6 and Briggs 0.5, highest sidelobe 0.26.
 
-    Chosen from the active ones for low side lobes, with the preferred reference antenna 103 among them.
+    Chosen from the active antennas for low sidelobes; includes the preferred reference antenna 103.
     """
     return _layout((1, 5, 8, 13, 33, 37, 38, 46, 48, 50, 51, 68, 83, 88, 93, 97, 103, 104, 105, 106, 113, 114, 115, 116))
 

@@ -1,7 +1,4 @@
-"""Primary beam of a simulated dish: the telescope's Airy pattern, written independently of the pipeline's.
-
-What does not belong here: where the beam points (`directions.meridian_enu`).
-"""
+"""Primary beam of a simulated dish: the telescope's Airy pattern, written independently of the pipeline's."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ _SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 
 
 def power_beam(cos_separation: NDArray[np.float64], frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Power response ``[J0(x) + J2(x)]**2``, ``x = pi D sin(theta) / lambda``, which is the Airy pattern ``[2 J1(x) / x]**2``.
+    """Power response of the Airy pattern ``[2 J1(x) / x]**2`` with ``x = pi D sin(theta) / lambda``.
 
-    The sum of Bessel functions (Abramowitz & Stegun 9.1.27) needs no special case on the axis.
+    Computed as ``[J0(x) + J2(x)]**2`` (Abramowitz & Stegun 9.1.27), which needs no special case on the axis.
 
     Args:
         cos_separation: cosine of the angle from the axis, any shape.
-        frequency_hz: broadcasts with it.
+        frequency_hz: broadcasts with ``cos_separation``.
     """
     sin_separation = np.sqrt(np.clip(1.0 - cos_separation**2, 0.0, None))
     x = np.pi * DISH_DIAMETER_M * sin_separation * frequency_hz / _SPEED_OF_LIGHT_M_PER_S

@@ -1,7 +1,7 @@
-"""Directions on the sky above the site: where sources stand at an instant, and where the array looks.
+"""Directions above the site: where sources are at a given time, and where the array points.
 
-Astropy's topocentric horizontal frame is used without refraction, which the correlator does not model either. This is not
-the pipeline's `common.directions` on purpose: the simulator is what it is tested against. What does not belong here: the beam.
+We use astropy's topocentric horizontal frame without refraction, which the correlator does not model either. The code
+is deliberately not the pipeline's `common.directions`, because the simulator tests the pipeline.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def source_enu(ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64], time_m
 
 
 def meridian_enu(declination_deg: float) -> NDArray[np.float64]:
-    """Unit vector (east, north, up) of hour angle 0 and an apparent declination; the same at every instant, shape (3,)."""
-    zenith_angle_rad = np.radians(SITE_LATITUDE_DEG - declination_deg)  # positive towards the south
+    """Unit vector (east, north, up) of hour angle 0 and an apparent declination, constant in time; shape (3,)."""
+    zenith_angle_rad = np.radians(SITE_LATITUDE_DEG - declination_deg)  # positive toward the south
     return np.array([0.0, -np.sin(zenith_angle_rad), np.cos(zenith_angle_rad)])
 
 
 def meridian_uvw_m(baseline_enu_m: NDArray[np.float64], declination_deg: float) -> NDArray[np.float64]:
-    """Project baselines (..., 3) in east, north, up (m) to u (east), v (increasing declination), w (to the meridian point)."""
+    """Project baselines (..., 3) in east, north, up (m) to u (east), v (to the north), w (to the meridian point)."""
     zenith_angle_rad = np.radians(SITE_LATITUDE_DEG - declination_deg)
     north_of_sky = np.array([0.0, np.cos(zenith_angle_rad), np.sin(zenith_angle_rad)])
     axes = np.stack([np.array([1.0, 0.0, 0.0]), north_of_sky, meridian_enu(declination_deg)])
@@ -52,7 +52,7 @@ def meridian_uvw_m(baseline_enu_m: NDArray[np.float64], declination_deg: float) 
 
 
 def sky_rotation_rate(enu: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Time derivative (1/s) of directions that turn with the sky, shape of ``enu`` (..., 3)."""
+    """Time derivative (1/s) of directions that rotate with the sky; shape of ``enu`` (..., 3)."""
     latitude_rad = np.radians(SITE_LATITUDE_DEG)
     earth = EARTH_ROTATION_RAD_PER_S * np.array([0.0, np.cos(latitude_rad), np.sin(latitude_rad)])
     return np.cross(enu, earth)

@@ -1,7 +1,7 @@
-"""What goes wrong: interference in the visibilities, and files that are broken, foreign or impossible.
+"""Simulated faults: interference in the visibilities, and files that are damaged or wrong.
 
-Interference goes into `tile.simulate_tile`; the functions on files are applied to what it wrote. Missing subbands, short
-last files, dead antennas and restarts are options of the tile, the receivers and the night.
+Pass interference to `tile.simulate_tile`; apply the functions on files to its output. Missing subbands, short last
+files, dead antennas and restarts are options of the tile, the receivers and the night.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def _horizontal(azimuth_deg: NDArray[np.float64], altitude_deg: NDArray[np.float
 
 @dataclass(frozen=True)
 class SatelliteBurst:
-    """A satellite that crosses the far side lobes: strong in a part of the band, for a few integrations.
+    """A satellite that crosses the far sidelobes: strong in a part of the band, for a few integrations.
 
-    ``flux_jy``: apparent. ``first``, ``n_integrations``: when. ``centre_hz``, ``width_hz``: Gaussian spectrum (FWHM).
+    ``flux_jy``: apparent. ``first``, ``n_integrations``: when. ``center_hz``, ``width_hz``: Gaussian spectrum (FWHM).
     ``azimuth_deg``, ``altitude_deg``: at the first integration; it moves ``degrees_per_integration`` in azimuth.
     """
 
     flux_jy: float = 2.0e4
     first: int = 10
     n_integrations: int = 3
-    centre_hz: float = 1.37645e9
+    center_hz: float = 1.37645e9
     width_hz: float = 2.0e7
     azimuth_deg: float = 130.0
     altitude_deg: float = 40.0
@@ -44,16 +44,16 @@ class SatelliteBurst:
         step = np.arange(len(context.time_mjd)) - self.first
         on = (step >= 0) & (step < self.n_integrations)
         azimuth = np.asarray(self.azimuth_deg + self.degrees_per_integration * step, dtype=np.float64)
-        spectrum = np.exp(-4 * np.log(2) * ((context.frequency_hz - self.centre_hz) / self.width_hz) ** 2)
+        spectrum = np.exp(-4 * np.log(2) * ((context.frequency_hz - self.center_hz) / self.width_hz) ** 2)
         return [Emission(_horizontal(azimuth, np.full(len(step), self.altitude_deg)), self.flux_jy * on[:, np.newaxis] * spectrum)]
 
     def add_to(self, model: NDArray[np.complex64], context: TileContext) -> None:
-        """Nothing beyond the plane wave."""
+        """Add nothing: the plane wave is all."""
 
 
 @dataclass(frozen=True)
 class NarrowCarrier:
-    """A transmitter on the horizon that fills one channel all the time."""
+    """A transmitter on the horizon that always fills one channel."""
 
     frequency_hz: float = 1.4251e9
     flux_jy: float = 5.0e3
@@ -70,21 +70,21 @@ class NarrowCarrier:
         return [Emission(_horizontal(np.full(n_times, self.azimuth_deg), np.zeros(n_times)), np.tile(spectrum, (n_times, 1)))]
 
     def add_to(self, model: NDArray[np.complex64], context: TileContext) -> None:
-        """Nothing beyond the plane wave."""
+        """Add nothing: the plane wave is all."""
 
 
 @dataclass(frozen=True)
 class ShortBaselineInterference:
-    """Pick-up that only neighbouring dishes share: broadband, steady, of a fixed phase on each short baseline.
+    """Pickup that only neighboring dishes share: broadband, steady, with a fixed phase on each short baseline.
 
-    ``max_baseline_m``: it halves its strength every third of this length and ends there.
+    ``max_baseline_m``: longest affected baseline; the strength halves with each third of this length.
     """
 
     flux_jy: float = 300.0
     max_baseline_m: float = 60.0
 
     def emissions(self, context: TileContext) -> list[Emission]:  # pyright: ignore[reportUnusedParameter]
-        """It has no direction."""
+        """Return nothing: pickup has no direction."""
         return []
 
     def add_to(self, model: NDArray[np.complex64], context: TileContext) -> None:
@@ -97,25 +97,25 @@ class ShortBaselineInterference:
 
 # --- files ------------------------------------------------------------------------------------------------------------
 def truncate(path: Path, keep: float = 0.4) -> None:
-    """Cut a file short, as a full disk or a lost transfer does."""
+    """Truncate a file, as a full disk or an aborted transfer does."""
     with path.open("r+b") as stream:
         stream.truncate(int(path.stat().st_size * keep))
 
 
 def overwrite_start(path: Path) -> None:
-    """Destroy the first kilobyte: not an HDF5 file any more."""
+    """Overwrite the first kilobyte, so that the file is no longer HDF5."""
     with path.open("r+b") as stream:
         stream.write(b"\0" * 1024)
 
 
 def remove_header_item(path: Path, item: str = "time_array") -> None:
-    """Delete one item of the header, as a crash of the writer between two items does."""
+    """Delete one header item, as a crash of the writer does."""
     with h5py.File(path, "r+") as file:
         del file[f"Header/{item}"]
 
 
-def poison(path: Path, value: float = 1e37, *, dataset: str = "visdata") -> None:
-    """Fill a quarter of the rows of ``Data/<dataset>`` with an impossible value, all flags still false (pitfall 24)."""
+def fill_with_absurd_values(path: Path, value: float = 1e37, *, dataset: str = "visdata") -> None:
+    """Fill a quarter of the rows of ``Data/<dataset>`` with an impossible value; flags stay false (pitfall 24)."""
     with h5py.File(path, "r+") as file:
         data = file[f"Data/{dataset}"]
         assert isinstance(data, h5py.Dataset)
@@ -123,10 +123,10 @@ def poison(path: Path, value: float = 1e37, *, dataset: str = "visdata") -> None
 
 
 def duplicate_subband_zero(path: Path) -> Path:
-    """Write what a node with an unknown host name writes: a second sb00, one second later, of the wrong frequencies (pitfall 26).
+    """Write a second sb00, one second later, with wrong frequencies, like a node of unknown name (pitfall 26).
 
     Args:
-        path: any file of the group, of another subband than 0; its data and frequencies are taken.
+        path: any file of the observation except subband 0; its data and frequencies are copied.
     """
     stamp = np.datetime64(path.name[:19]) + np.timedelta64(1, "s")
     copy = path.with_name(f"{stamp}_sb00.hdf5")
@@ -138,5 +138,5 @@ def duplicate_subband_zero(path: Path) -> Path:
 
 
 def leave_incomplete(path: Path) -> Path:
-    """Rename a file back to the name that it has while it is written, as if its node had died."""
+    """Rename a file back to its name during writing, as if its node had died."""
     return path.rename(path.with_name(path.name.replace(".hdf5", "_incomplete.hdf5")))

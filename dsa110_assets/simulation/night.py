@@ -1,7 +1,4 @@
-"""Simulate a night: tiles that follow each other, and the plan of the demonstration's two nights.
-
-What does not belong here: what is in a tile (`tile`).
-"""
+"""Simulation of a night of consecutive tiles, and the plan of the demo's two nights."""
 
 from __future__ import annotations
 
@@ -27,9 +24,9 @@ SIDEREAL_DAY_S = 86_164.0905
 
 @dataclass(frozen=True)
 class NightTruth:
-    """What a simulated night was made from.
+    """Facts of a simulated night.
 
-    ``tile_start_mjd``: centre of the first integration of each tile, UTC. ``files``: raw files of each tile in order of
+    ``tile_start_mjd``: center of the first integration of each tile, UTC. ``files``: raw files of each tile in order of
     subband. ``mid_mjd``: middle of the night's data.
     """
 
@@ -40,7 +37,7 @@ class NightTruth:
 
 
 def tile_starts_mjd(start_mjd: float, n_tiles: int) -> tuple[float, ...]:
-    """Starts of tiles that follow each other without a gap, every 309.2376 s."""
+    """Start times of consecutive tiles, every 309.2376 s without a gap."""
     return tuple(start_mjd + i * TILE_S / SECONDS_PER_DAY for i in range(n_tiles))
 
 
@@ -70,15 +67,15 @@ def simulate_night(
     on_file: Callable[[Path], None] | None = None,
     on_tile: Callable[[int, list[Path]], None] | None = None,
 ) -> NightTruth:
-    """Write the raw files of consecutive tiles. Arguments that are not listed are those of `tile.simulate_tile`.
+    """Write the raw files of consecutive tiles. For arguments that are not listed, see `tile.simulate_tile`.
 
     Args:
-        start_mjd: centre of the night's first integration, UTC.
-        n_tiles: how many follow each other every 309.2376 s.
+        start_mjd: center of the night's first integration, UTC.
+        n_tiles: number of consecutive tiles, one every 309.2376 s.
         tiles: which of them to write, in this order; all by default.
-        restart_tiles: tiles whose files carry the scattered names of a correlator's restart.
+        restart_tiles: tiles whose files have the scattered names of a correlator restart.
         last_integrations: integrations of the last of the ``n_tiles``.
-        on_tile: called with number and files of each tile that is complete.
+        on_tile: called with number and files of each complete tile.
     """
     starts = tile_starts_mjd(start_mjd, n_tiles)
     files: list[tuple[Path, ...]] = []
@@ -109,7 +106,7 @@ def simulate_night(
 
 @dataclass(frozen=True)
 class DemoNight:
-    """One night of the demonstration: ``date`` (UTC, YYYY-MM-DD), centre of its first integration, its receivers."""
+    """One night of the demo: ``date`` (UTC, YYYY-MM-DD), center of its first integration, its receivers."""
 
     date: str
     start_mjd: float
@@ -118,9 +115,10 @@ class DemoNight:
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """Everything of the demonstration in one place: the same strip of sky at the same sidereal time on two nights.
+    """Plan of the demo: the same strip of sky at the same sidereal time on two nights.
 
-    ``calibrator`` and ``event_source`` are names in ``sky``; ``calibrator_tile`` the tile of its transit.
+    ``calibrator``, ``event_source``: names in ``sky``. ``calibrator_tile``: number of the tile in which the calibrator
+    transits.
     """
 
     nights: tuple[DemoNight, ...]
@@ -144,7 +142,7 @@ class DemoPlan:
         on_file: Callable[[Path], None] | None = None,
         on_tile: Callable[[int, list[Path]], None] | None = None,
     ) -> NightTruth:
-        """Write one night's raw files (all its tiles, or some)."""
+        """Write the raw files of one night, of all tiles or of some."""
         one = self.nights[night]
         return simulate_night(
             out_dir,
@@ -164,11 +162,11 @@ class DemoPlan:
         )
 
     def write_references(self, directory: Path) -> ReferenceFiles:
-        """Write the catalogues that the pipeline may know."""
+        """Write the catalogs that the pipeline may read."""
         return write_reference_catalogs(self.sky, directory, calibrators=(self.calibrator,))
 
     def write_truth(self, directory: Path) -> tuple[Path, Path]:
-        """Write ``truth.parquet`` and ``truth.json``; the fluxes per night are in columns ``flux_jy_<date>``."""
+        """Write ``truth.parquet`` and ``truth.json``; the columns ``flux_jy_<date>`` hold the fluxes of each night."""
         return write_truth(
             self.sky,
             directory,
@@ -185,13 +183,13 @@ class DemoPlan:
 DEMO_DECLINATION_DEG = 54.6
 DEMO_FIRST_START = "2026-03-12T05:04:30"
 DEMO_CALIBRATOR_TILE = 1
-"""This start puts the transit of 0834+555 into the second tile; the second night starts at 05:00:34."""
+"""With this start 0834+555 transits in the second tile; the second night starts at 05:00:34."""
 
 
 def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12) -> DemoPlan:
-    """The demonstration: two nights of ``n_tiles`` tiles, one sidereal day apart.
+    """Make the plan of the demo: two nights of ``n_tiles`` tiles, one sidereal day apart.
 
-    Between the nights one source falls by half (an extreme scattering event), some vary by about a tenth.
+    Between the nights one source drops by half (an extreme scattering event), and some vary by about 10 %.
     """
     start: Any = Time(DEMO_FIRST_START, format="isot", scale="utc").mjd
     calibrator_tile = min(DEMO_CALIBRATOR_TILE, n_tiles - 1)

@@ -1,7 +1,4 @@
-"""What is known of a simulated sky: the catalogues that the pipeline may read, and the truth that it never reads.
-
-What does not belong here: the sky itself.
-"""
+"""Files about a simulated sky: the catalogs that the pipeline may read, and the truth that it never reads."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ _MANUAL_BANDS = (
 
 @dataclass(frozen=True)
 class ReferenceFiles:
-    """The files of `write_reference_catalogs`, named as the settings of the catalogues' refresh expect them."""
+    """The files of `write_reference_catalogs`, for the settings of the catalog refresh."""
 
     vla_calibrators: Path
     nvss: Path
@@ -39,13 +36,13 @@ class ReferenceFiles:
 def write_reference_catalogs(
     sky: Sky, directory: Path, *, calibrators: Sequence[str] = (CALIBRATOR_NAME,), monitored: Sequence[str] | None = None
 ) -> ReferenceFiles:
-    """Write what an observer would know of the sky: catalogued fluxes and positions, no variability.
+    """Write what an observer would know of the sky: cataloged fluxes and positions, no variability.
 
     Args:
-        sky: its ``flux_jy`` are the catalogued fluxes at 1.4 GHz.
-        directory: made if it is not there.
-        calibrators: names of the sources that go into the calibrators' manual.
-        monitored: names of the sources to measure everywhere; by default those that vary.
+        sky: its ``flux_jy`` are the cataloged fluxes at 1.4 GHz.
+        directory: created if missing.
+        calibrators: names of the sources for the calibrator manual.
+        monitored: names of the sources to monitor; by default those that vary.
     """
     directory.mkdir(parents=True, exist_ok=True)
     files = ReferenceFiles(directory / "vla_calibrators.txt", directory / "nvss.parquet", directory / "monitored.csv")
@@ -65,7 +62,7 @@ def write_reference_catalogs(
 
 
 def _manual_entry(name: str, ra_deg: float, dec_deg: float, flux_jy: float) -> list[str]:
-    """One source in the text format of the VLA calibrator manual."""
+    """Format one source as text of the VLA calibrator manual."""
     ra_us = round(ra_deg % 360 / 15 * 3600e6)
     dec_us = round(abs(dec_deg) * 3600e6)
     sign = "-" if dec_deg < 0 else ""
@@ -80,7 +77,10 @@ def _manual_entry(name: str, ra_deg: float, dec_deg: float, flux_jy: float) -> l
 
 
 def flux_table(sky: Sky, epochs_mjd: Mapping[str, float]) -> pd.DataFrame:
-    """True fluxes: a row per source; name, ra_deg, dec_deg, spectral_index, flux_jy (catalogued), ``flux_jy_<epoch>`` at 1.4 GHz."""
+    """Table of true fluxes, one row for each source.
+
+    Columns: name, ra_deg, dec_deg, spectral_index, flux_jy (cataloged), light_curve, ``flux_jy_<epoch>`` at 1.4 GHz.
+    """
     columns: dict[str, object] = {
         "name": list(sky.names),
         "ra_deg": sky.ra_deg,
@@ -94,17 +94,17 @@ def flux_table(sky: Sky, epochs_mjd: Mapping[str, float]) -> pd.DataFrame:
 
 
 def write_truth(sky: Sky, directory: Path, epochs_mjd: Mapping[str, float], facts: Mapping[str, object]) -> tuple[Path, Path]:
-    """Write ``truth.parquet`` (`flux_table`) and ``truth.json`` (the same and ``facts``); returns both paths."""
+    """Write ``truth.parquet`` (`flux_table`) and ``truth.json`` (the same and ``facts``); return both paths."""
     directory.mkdir(parents=True, exist_ok=True)
     table = flux_table(sky, epochs_mjd)
     parquet, as_json = directory / "truth.parquet", directory / "truth.json"
     table.to_parquet(parquet, index=False)
     content = {**facts, "reference_hz": REFERENCE_HZ, "epochs_mjd": dict(epochs_mjd), "sources": table.to_dict(orient="records")}
-    as_json.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+    as_json.write_text(json.dumps(content, indent=1, default=_jsonable) + "\n")
     return parquet, as_json
 
 
-def _plain(value: object) -> object:
+def _jsonable(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):

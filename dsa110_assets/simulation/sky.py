@@ -1,7 +1,4 @@
-"""The simulated sky: point sources with spectra and light curves.
-
-What does not belong here: what the pipeline may know of it (`truth`), and where it stands at an instant (`directions`).
-"""
+"""The simulated sky: point sources with spectra and light curves."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ REFERENCE_HZ = 1.4e9
 
 
 class LightCurve(Protocol):
-    """Flux relative to a source's catalogued flux, as a function of time."""
+    """Flux relative to a source's cataloged flux, as a function of time."""
 
     def factor(self, time_mjd: float) -> float:
-        """Flux density at a UTC MJD in units of the catalogued one."""
+        """Flux density at a UTC MJD divided by the cataloged one."""
         ...
 
 
@@ -29,7 +26,7 @@ class Constant:
     """A source that does not vary."""
 
     def factor(self, time_mjd: float) -> float:
-        """Always one."""
+        """Return 1."""
         return 1.0
 
 
@@ -48,7 +45,7 @@ class Sinusoid:
 
 @dataclass(frozen=True)
 class Tabulated:
-    """Linear interpolation of a table; constant before its first and after its last time."""
+    """Linear interpolation of a table, constant before its first and after its last time."""
 
     time_mjd: tuple[float, ...]
     factors: tuple[float, ...]
@@ -62,8 +59,9 @@ class Tabulated:
 class ScatteringEvent:
     """Extreme scattering event: a flat drop between two caustic spikes (Fiedler et al. 1987).
 
-    ``ingress_mjd``/``egress_mjd``: middle of the two flanks. ``depth``: lost fraction inside. ``spike``: excess fraction at
-    the caustics, which lie just outside of the flanks. ``flank_days``: width (one sigma) of spikes, scale of the flanks.
+    ``ingress_mjd``/``egress_mjd``: middle of the two flanks. ``depth``: lost fraction inside. ``spike``: excess
+    fraction at the caustics, which lie just outside the flanks. ``flank_days``: width (one sigma) of the spikes and
+    scale of the flanks.
     """
 
     ingress_mjd: float
@@ -86,8 +84,9 @@ class ScatteringEvent:
 class Sky:
     """Unpolarized point sources.
 
-    ``ra_deg``, ``dec_deg``: ICRS, shape (Nsources,). ``flux_jy``: catalogued (mean or quiescent) flux density at 1.4 GHz.
-    ``spectral_index``: alpha of ``S ~ nu**alpha``. ``light_curves``: one for each source, or empty for constant sources.
+    ``ra_deg``, ``dec_deg``: ICRS, shape (Nsources,). ``flux_jy``: cataloged (mean or quiescent) flux density at 1.4
+    GHz. ``spectral_index``: alpha of ``S ~ nu**alpha``. ``light_curves``: one for each source, or empty for constant
+    sources.
     """
 
     names: tuple[str, ...]
@@ -107,7 +106,7 @@ class Sky:
         return len(self.names)
 
     def flux_at(self, time_mjd: float, frequency_hz: float | NDArray[np.float64] = REFERENCE_HZ) -> NDArray[np.float64]:
-        """Flux densities (Jy) at a time; shape (Nsources,) for one frequency, (Nsources, Nfreqs) for an array of them."""
+        """Flux densities (Jy) at a time; shape (Nsources,) for one frequency, (Nsources, Nfreqs) for an array."""
         frequency = np.asarray(frequency_hz, dtype=np.float64)
         factors = np.array([curve.factor(time_mjd) for curve in self.light_curves]) if self.light_curves else np.ones(len(self))
         flux_jy = self.flux_jy * factors
@@ -115,7 +114,7 @@ class Sky:
         return np.moveaxis(flux_jy * spectrum, -1, 0)
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Sky:
-        """The sources of a mask or of indices."""
+        """Return the sources of a mask or of indices."""
         index = np.flatnonzero(keep) if np.asarray(keep).dtype == np.bool_ else np.asarray(keep)
         return Sky(
             tuple(self.names[i] for i in index),
@@ -130,7 +129,7 @@ class Sky:
 def point_sources(
     ra_deg: Sequence[float], dec_deg: Sequence[float], flux_jy: Sequence[float], *, spectral_index: float | Sequence[float] = -0.7
 ) -> Sky:
-    """A sky of constant sources, named S0, S1, ..."""
+    """Make a sky of constant sources, named S0, S1, ..."""
     return Sky(
         tuple(f"S{i}" for i in range(len(ra_deg))),
         np.asarray(ra_deg, dtype=np.float64),
@@ -149,7 +148,7 @@ _SQUARE_DEGREES_PER_SR = (180.0 / np.pi) ** 2
 
 
 def euclidean_counts(flux_jy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Normalized differential source counts ``S**2.5 dN/dS`` (Jy**1.5 / sr) at 1.4 GHz, good from 0.03 to 6 Jy.
+    """Normalized differential source counts ``S**2.5 dN/dS`` (Jy**1.5 / sr) at 1.4 GHz, valid from 0.03 to 6 Jy.
 
     A parabola in the logarithms through the counts compiled by de Zotti et al. (2010, A&A Rev. 18, 1).
     """
@@ -164,7 +163,7 @@ def sources_per_square_degree(min_jy: float, max_jy: float) -> float:
 
 
 def draw_fluxes(rng: np.random.Generator, n: int, min_jy: float, max_jy: float) -> NDArray[np.float64]:
-    """``n`` flux densities (Jy) that follow the counts between two limits; shape (n,)."""
+    """Draw ``n`` flux densities (Jy) that follow the counts between two limits; shape (n,)."""
     flux = np.geomspace(min_jy, max_jy, 4000)
     density = euclidean_counts(flux) * flux**-2.5
     cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(flux))])
@@ -172,7 +171,7 @@ def draw_fluxes(rng: np.random.Generator, n: int, min_jy: float, max_jy: float) 
 
 
 def iau_name(ra_deg: float, dec_deg: float) -> str:
-    """``JHHMMSS+DDMMSS``, cut off as the IAU wants it."""
+    """Designation ``JHHMMSS+DDMMSS``, truncated as the IAU recommends."""
     seconds, sign = int(ra_deg % 360 * 240), "-" if dec_deg < 0 else "+"
     arcsec = int(abs(dec_deg) * 3600)
     return f"J{seconds // 3600:02d}{seconds // 60 % 60:02d}{seconds % 60:02d}{sign}{arcsec // 3600:02d}{arcsec // 60 % 60:02d}{arcsec % 60:02d}"
@@ -193,21 +192,22 @@ def demo_sky(
     event_jy: float = 0.7,
     epoch_mjd: float = 0.0,
 ) -> Sky:
-    """A strip of sky with realistic counts, the calibrator 0834+555, some variables and one extreme scattering event.
+    """Make a strip of sky with realistic counts, the calibrator 0834+555, variables and an extreme scattering event.
 
     Args:
-        seed: of everything drawn.
+        seed: of all random numbers.
         ra_range_deg: west and east edge, ICRS; the second may be beyond 360.
         dec_range_deg: south and north edge.
-        min_jy, max_jy: of the sources drawn, at 1.4 GHz.
-        min_separation_arcmin: no two sources are closer, so that there are no blends.
-        n_variable: sources in the inner half of the strip that vary sinusoidally by ``variability_amplitude`` with periods of 2.5 to 7 days.
-        event: times (MJD) of ingress and egress of the event; None for none.
-        event_position_deg: (ra, dec) of the source that has it, of quiescent flux ``event_jy``.
-        epoch_mjd: zero of the variables' phases.
+        min_jy, max_jy: limits of the random sources, at 1.4 GHz.
+        min_separation_arcmin: smallest distance between two sources, which avoids blends.
+        n_variable: number of sources in the inner half of the strip that vary sinusoidally by ``variability_amplitude``
+        with periods of 2.5 to 7 days.
+        event: times (MJD) of ingress and egress of the event; None for no event.
+        event_position_deg: (ra, dec) of the source with the event; its quiescent flux is ``event_jy``.
+        epoch_mjd: zero point of the variables' phases.
 
     Returns:
-        The calibrator first, then the source of the event, then the others by falling flux.
+        The calibrator first, then the source with the event, then the others by decreasing flux.
     """
     rng = np.random.default_rng([seed, 1])
     area = np.diff(ra_range_deg)[0] * np.degrees(np.diff(np.sin(np.radians(dec_range_deg)))[0])

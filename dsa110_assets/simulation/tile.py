@@ -1,13 +1,13 @@
-"""Simulate one observation ("tile"): sixteen subband files of up to 24 integrations, as they land on disk.
+"""Simulation of one observation: sixteen subband files of up to 24 integrations, as they land on disk.
 
-The visibilities follow from geometry alone. Per integration, evaluated at its centre, ::
+The visibilities follow from geometry alone. Per integration, evaluated at its center, ::
 
     V = sum_s S_s(t, f) A(theta_s, f) exp(+2 pi i f / c  b . (s - s0)),      b = r(ant_2) - r(ant_1)
 
-with everything in local east-north-up axes: ``s`` the source above the site, ``s0`` the meridian point at the pointing
-declination, A the Airy power beam around ``s0``. The correlator fringe-stops inside each integration too: ``s0`` moves with
-the sky between its edges. What averaging over a channel and an integration takes away is left out unless asked for.
-What does not belong here: sequences of tiles (`night`), interference and broken files (`faults`).
+with all vectors in local east-north-up axes: ``s`` is the source above the site, ``s0`` the meridian point at the
+pointing declination, A the Airy power beam around ``s0``. The correlator also stops the fringes inside each
+integration: ``s0`` moves with the sky between its edges. Losses by averaging over a channel and an integration are
+optional (``smearing``).
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ _FIELD_RADIUS_DEG = 12.0
 
 @dataclass(frozen=True)
 class Emission:
-    """Something that the array hears from one direction, primary beam included.
+    """A signal that the array receives from one direction, primary beam included.
 
-    ``direction_enu``: unit vectors (Ntimes, 3). ``flux_jy``: apparent flux density (Ntimes, Nfreqs), may be zero at times.
+    ``direction_enu``: unit vectors (Ntimes, 3). ``flux_jy``: apparent flux density (Ntimes, Nfreqs), may be zero at
+    times.
     """
 
     direction_enu: NDArray[np.float64]
@@ -48,7 +49,7 @@ class Emission:
 
 @dataclass(frozen=True)
 class TileContext:
-    """What a fault is told about the subband that is being made: see `simulate_tile` for the meaning."""
+    """Properties of the current subband for a fault; see `simulate_tile` for their meaning."""
 
     time_mjd: NDArray[np.float64]
     frequency_hz: NDArray[np.float64]
@@ -58,10 +59,10 @@ class TileContext:
 
 
 class Interference(Protocol):
-    """Unwanted signals: from a direction, or directly in the visibilities."""
+    """Unwanted signals, from a direction or directly in the visibilities."""
 
     def emissions(self, context: TileContext) -> list[Emission]:
-        """What arrives as plane waves."""
+        """Return the signals that arrive as plane waves."""
         ...
 
     def add_to(self, model: NDArray[np.complex64], context: TileContext) -> None:
@@ -71,9 +72,10 @@ class Interference(Protocol):
 
 @dataclass(frozen=True)
 class NameJitter:
-    """Wall clocks of the sixteen nodes when they open their files, seconds after the observation's first sample.
+    """Delays with which the sixteen nodes open their files, in seconds after the observation's first sample.
 
-    Usually within ``usual_s``; after a restart of the correlator the nodes are spread over ``restart_s``.
+    Usually within ``usual_s``; after a restart of the correlator half of the nodes are later by one delay from
+    ``restart_s``.
     """
 
     usual_s: tuple[float, float] = (0.0, 2.0)
@@ -81,7 +83,7 @@ class NameJitter:
     restart: bool = False
 
     def delays_s(self, seed: Sequence[int]) -> NDArray[np.float64]:
-        """One delay for each subband, (16,); after a restart the full spread occurs."""
+        """Draw one delay for each subband, shape (16,)."""
         rng = np.random.default_rng([*seed, 7])
         delays = rng.uniform(*self.usual_s, N_SUBBANDS)
         if self.restart:
@@ -91,7 +93,7 @@ class NameJitter:
 
 
 def integration_times_mjd(start_mjd: float, n_integrations: int) -> NDArray[np.float64]:
-    """Centres of the integrations (UTC), of which the first is ``start_mjd``."""
+    """Centers of the integrations (UTC); the first is ``start_mjd``."""
     return start_mjd + np.arange(n_integrations, dtype=np.float64) * (INTEGRATION_S / SECONDS_PER_DAY)
 
 
@@ -106,10 +108,10 @@ def model_visibilities(
     emissions: Sequence[Emission] = (),
     smearing: bool = False,
 ) -> NDArray[np.complex64]:
-    """Noise-free visibilities in Jy, (Ntimes, Nbls, Nfreqs); the same for XX and YY.
+    """Compute noise-free visibilities in Jy, (Ntimes, Nbls, Nfreqs); the same for XX and YY.
 
-    Sources below the horizon or more than 12 deg from the beam's axis are left out. With ``smearing``, each source loses
-    the sinc factors of its delay over a channel and of its residual fringe rate over an integration.
+    Leaves out sources below the horizon or more than 12 deg from the beam's axis. With ``smearing``, each source is
+    reduced by the sinc factors of its delay over a channel and of its residual fringe rate over an integration.
     """
     from dsa110_assets.simulation._kernels import point_source_visibilities
 
@@ -160,22 +162,23 @@ def simulate_tile(
     """Write the raw files of one observation.
 
     Args:
-        out_dir: flat directory of raw files; made if it is not there.
-        start_mjd: centre of the first integration, UTC (``time_array[0]`` of the files).
+        out_dir: flat directory of raw files; created if missing.
+        start_mjd: center of the first integration, UTC (``time_array[0]`` of the files).
         declination_deg: pointing, an apparent declination of date.
-        sky, array, band: what is observed, with which antennas, in which channels.
-        seed: of the noise and of the clocks; the observation's start enters too, so that one seed serves a night.
+        sky, array, band: the sources, the antennas and the channels.
+        seed: of the noise and of the clocks; it is combined with the observation's start, so that one seed serves a
+        night.
         n_integrations: fewer than 24 for the short last file of a run.
         sefd_jy: of every antenna and polarization.
-        noise: thermal noise at the radiometer equation's level (`receivers.noise_sigma_jy`).
+        noise: add thermal noise at the level of the radiometer equation (`receivers.noise_sigma_jy`).
         receivers: gains and dead antennas; realistic ones (``Receivers()``) by default, ``Receivers.perfect()`` for Jy.
         interference: see `faults`.
         smearing: apply the losses of averaging over channels and integrations.
         subbands: which to write; all sixteen by default.
-        in_order: write sb00 first; else in an order drawn from the seed, as files arrive from sixteen nodes.
-        dwell_s: wait after each file, for tests of what watches the directory.
+        in_order: write sb00 first; else in a random order from the seed, as files arrive from sixteen nodes.
+        dwell_s: wait after each file, for tests that watch the directory.
         jitter: of the file names.
-        service_declination_deg: the stale ``phase_center_dec`` of the extra keywords; the true one by default.
+        service_declination_deg: a stale ``phase_center_dec`` for the extra keywords; the true one by default.
         on_file: called with each file once it has its final name.
 
     Returns:
@@ -216,7 +219,7 @@ def simulate_tile(
             model,
             deviates.reshape((*model.shape, 2, 2) if noise else (0, 0, 0, 0, 0)),
             receivers.gains(array.antenna_order, frequency_hz, time_mjd),
-            receivers.hears_sky(array.antenna_order),
+            receivers.working(array.antenna_order),
             index_1,
             index_2,
             noise_sigma_jy(sefd_jy, band.channel_width_hz, HEADER_INTEGRATION_S),

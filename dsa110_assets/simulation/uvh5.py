@@ -1,6 +1,6 @@
-"""Write one subband file exactly as the correlator does: pyuvdata's UVH5, the old four-dimensional layout.
+"""Writing one subband file exactly as the correlator does: pyuvdata's UVH5, in the old four-dimensional layout.
 
-The file is called ``..._incomplete.hdf5`` until it is whole. What does not belong here: what is in the visibilities.
+The file has the name ``..._incomplete.hdf5`` until it is complete.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INTEGRATION_S = 12.884901888
 """Spacing of the integrations: 96 x 2**27 ns."""
 
 HEADER_INTEGRATION_S = 12.884902000427246
-"""What the header says; the correlator keeps it in single precision."""
+"""Value in the header, which the correlator stores in single precision."""
 
 _CHUNKS = {"visdata": (128, 1, 12, 1), "flags": (256, 1, 24, 1), "nsamples": (256, 1, 12, 1)}
 _MJD_TO_JD = 2_400_000.5
@@ -35,11 +35,11 @@ _MJD_TO_JD = 2_400_000.5
 
 @dataclass(frozen=True)
 class SubbandHeader:
-    """What differs between the headers of two files.
+    """Header values that differ between files.
 
-    ``time_mjd``: centres of the integrations, UTC, (Ntimes,). ``frequency_hz``: channel centres, descending, (Nfreqs,).
-    ``channel_width_hz``: positive. ``declination_deg``: apparent declination of the meridian phase centre.
-    ``service_declination_deg``: the one that was read when the correlator's service started, which can be stale.
+    ``time_mjd``: centers of the integrations, UTC, (Ntimes,). ``frequency_hz``: channel centers, descending, (Nfreqs,).
+    ``channel_width_hz``: positive. ``declination_deg``: apparent declination of the meridian phase center.
+    ``service_declination_deg``: the declination that the correlator's service read when it started, which can be stale.
     ``opened_mjd``: the node's wall clock when it opened the file.
     """
 
@@ -53,12 +53,12 @@ class SubbandHeader:
 
 
 def stamp(time_mjd: float) -> str:
-    """Wall-clock time as in file names: whole seconds, cut off."""
+    """Format a wall-clock time as in file names, truncated to whole seconds."""
     return datetime.fromtimestamp((time_mjd - 40_587.0) * 86_400.0, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def write_subband(directory: Path, subband: int, header: SubbandHeader, visibilities: NDArray[np.complex64]) -> Path:
-    """Write a file and rename it when it is whole.
+    """Write a file, and rename it when it is complete.
 
     Args:
         directory: the flat directory of raw files, which must exist.
@@ -141,7 +141,7 @@ def _write_header(header: h5py.Group, facts: SubbandHeader, n_times: int, n_bls:
 
 
 def _applied_delays_ns(array: ArrayLayout) -> NDArray[np.int64]:
-    """Two delays for each station, zero where no antenna is connected; plausible cable lengths, used by nothing."""
+    """Make up two plausible cable delays for each station, zero where no antenna is connected; nothing uses them."""
     connected = np.isin(np.arange(N_STATIONS), array.antenna_order)
     distance_m = np.linalg.norm(array.enu_m, axis=1)
     delays = np.round(16_000.0 - distance_m * 4.9).astype(np.int64) // 2 * 2

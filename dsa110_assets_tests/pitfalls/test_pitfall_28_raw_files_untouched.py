@@ -21,7 +21,7 @@ def test_pitfall_28_good_bad_foreign_and_unfinished_files_stay_as_they_are(datab
     write_observation(tmp_path, range(4), start=START + timedelta(seconds=309))
     faults.truncate(raw_path(tmp_path, 0, START + timedelta(seconds=309)))
     faults.overwrite_start(raw_path(tmp_path, 1, START + timedelta(seconds=309)))
-    faults.poison(raw_path(tmp_path, 2, START + timedelta(seconds=309)))
+    faults.fill_with_absurd_values(raw_path(tmp_path, 2, START + timedelta(seconds=309)))
     faults.leave_incomplete(raw_path(tmp_path, 3, START + timedelta(seconds=309)))
     faults.duplicate_subband_zero(files[5])
     (tmp_path / "readme.txt").write_text("hands off")

@@ -1,4 +1,4 @@
-"""Nights repeat the sky at the same sidereal time; faults are what they are called."""
+"""Nights repeat the sky at the same sidereal time; faults do what their names say."""
 
 import h5py
 import numpy as np
@@ -90,7 +90,7 @@ def test_the_demo_event_is_strong_and_inside_the_strip(plan):
     assert before == pytest.approx(0.7, rel=1e-3)
     assert after == pytest.approx(0.35, rel=1e-3)
     assert abs(plan.sky.dec_deg[i] - plan.declination_deg) < 0.7
-    # natural-weighting noise of a tile: every source of the demo is far above it
+    # every source of the demo is far above the noise of a tile with natural weighting
     noise_jy = 6500 / np.sqrt(2 * 24 * 23 * 187.5e6 * 309.24)
     assert noise_jy == pytest.approx(0.81e-3, rel=0.02)
     assert plan.sky.flux_jy.min() * 0.2 > 20 * noise_jy
@@ -132,7 +132,7 @@ def test_a_carrier_stays_in_its_channel(tmp_path):
     assert np.delete(inside, 3, axis=2).max() == 0
 
 
-def test_pick_up_is_on_short_baselines_only(tmp_path):
+def test_pickup_is_on_short_baselines_only(tmp_path):
     array = demo_array()
     path = simulate_tile(
         tmp_path, start_mjd=61_107.2, declination_deg=54.6, sky=EMPTY, array=array, band=BandPlan(1), seed=1, n_integrations=1,
@@ -146,7 +146,7 @@ def test_pick_up_is_on_short_baselines_only(tmp_path):
     assert (amplitude[~short] == 0).all()
 
 
-def test_broken_files_are_broken_in_the_way_they_say(tmp_path):
+def test_each_fault_damages_a_file_as_named(tmp_path):
     files = simulate_tile(
         tmp_path, start_mjd=61_107.2, declination_deg=54.6, sky=EMPTY, array=tiny_array(), band=BandPlan(4), seed=1, n_integrations=4
     )
@@ -159,8 +159,8 @@ def test_broken_files_are_broken_in_the_way_they_say(tmp_path):
     faults.remove_header_item(files[3], "time_array")
     with h5py.File(files[3]) as file:
         assert "time_array" not in file["Header"]
-    faults.poison(files[4], 1e37)
-    faults.poison(files[5], float("nan"), dataset="nsamples")
+    faults.fill_with_absurd_values(files[4], 1e37)
+    faults.fill_with_absurd_values(files[5], float("nan"), dataset="nsamples")
     with h5py.File(files[4]) as file:
         assert (np.abs(file["Data/visdata"][: 4 * 36 // 4]) > 9e36).all()
         assert not file["Data/flags"][()].any()

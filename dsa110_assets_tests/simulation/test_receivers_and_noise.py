@@ -61,14 +61,14 @@ def test_noise_differs_between_subbands_and_tiles(tmp_path):
     assert len({v.tobytes() for v in values}) == 3
 
 
-def test_gains_have_the_telescopes_statistics():
+def test_gains_have_the_statistics_of_the_telescope():
     array = full_array()
     gains = Receivers(seed=5).gains(array.antenna_order, WHOLE_BAND_HZ[::16], np.array([START_MJD]))[0]
     assert gains.shape == (96, 48, 2)
     assert np.median(np.abs(gains)) == pytest.approx(0.068, rel=0.05)
     # phases are uniform over the circle: the mean resultant of 192 directions is small (Rayleigh)
     assert abs(np.mean(gains[:, 24] / np.abs(gains[:, 24]))) < 3 / np.sqrt(192)
-    # delays were removed: residual slopes below 3 deg across the band
+    # delays are removed: residual slopes are below 3 deg across the band
     x = np.linspace(-0.5, 0.5, 48)
     phase = np.unwrap(np.angle(gains), axis=1)
     slope_deg = np.degrees(np.polyfit(x, phase.transpose(1, 0, 2).reshape(48, -1), 1)[0])
@@ -77,7 +77,7 @@ def test_gains_have_the_telescopes_statistics():
     assert 0.01 < ripple.std() < 0.2
 
 
-def test_gains_belong_to_the_antenna_and_not_to_the_array():
+def test_gains_of_an_antenna_do_not_depend_on_the_array():
     frequency = WHOLE_BAND_HZ[:4]
     time = np.array([START_MJD])
     full = Receivers(seed=5).gains(full_array().antenna_order, frequency, time)
@@ -86,7 +86,7 @@ def test_gains_belong_to_the_antenna_and_not_to_the_array():
     assert np.array_equal(full[:, index], demo)
 
 
-def test_gains_drift_slowly_when_asked():
+def test_gains_drift_slowly_on_request():
     times = START_MJD + np.arange(0, 12 * 3600, 600) / 86_400
     still = Receivers(seed=5).gains((3, 4), WHOLE_BAND_HZ[:1], times)
     assert np.allclose(still, still[:1], rtol=1e-13)
@@ -110,7 +110,7 @@ def test_gains_enter_as_g1_times_conjugate_g2(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["zeros", "noise"])
-def test_dead_antennas_hear_nothing(tmp_path, mode):
+def test_dead_antennas_receive_nothing(tmp_path, mode):
     sky = point_sources([120.0], [54.6], [5000.0])
     receivers = Receivers(seed=2, dead_antennas=(29,), dead_receivers=((19, 1),), dead_mode=mode, random_phases=False, amplitude_scatter=0)
     data, ant_1, ant_2 = one_subband(tmp_path, receivers=receivers, sky=sky, n_integrations=4)
@@ -131,16 +131,16 @@ def test_dead_antennas_hear_nothing(tmp_path, mode):
 
 
 def test_smearing_is_the_average_over_channel_and_integration():
-    """Against visibilities averaged by brute force; within an integration the phase centre moves with the sky."""
+    """Compares with a brute-force average; within an integration the phase center moves with the sky."""
     site = EarthLocation.from_geodetic(-118.2830 * u.deg, 37.2334051 * u.deg, 1188.0519 * u.m)
-    ra_deg, dec_deg, width_hz, centre_hz = 122.0, 55.4, 1_464_843.75, 1.4e9
+    ra_deg, dec_deg, width_hz, center_hz = 122.0, 55.4, 1_464_843.75, 1.4e9
     sky = point_sources([ra_deg], [dec_deg], [1.0], spectral_index=0.0)
     array = demo_array()
     smeared, sharp = (
-        model_visibilities(np.array([START_MJD]), np.array([centre_hz]), width_hz, 54.6, sky, array, smearing=on)[0, :, 0]
+        model_visibilities(np.array([START_MJD]), np.array([center_hz]), width_hz, 54.6, sky, array, smearing=on)[0, :, 0]
         for on in (True, False)
     )
-    # by brute force: where source and phase centre stand at 41 instants, by astropy, and 41 frequencies
+    # brute force: positions of source and phase center at 41 times, from astropy, and 41 frequencies
     seconds = (np.arange(41) - 20) / 41 * 12.884901888
     instants = AltAz(obstime=Time(START_MJD + seconds / 86_400, format="mjd"), location=site, pressure=0 * u.hPa)
     middle = AltAz(obstime=Time(START_MJD, format="mjd"), location=site, pressure=0 * u.hPa)
@@ -153,8 +153,8 @@ def test_smearing_is_the_average_over_channel_and_integration():
     offset = enu(SkyCoord(np.full(41, ra_deg) * u.deg, np.full(41, dec_deg) * u.deg)) - enu(
         SkyCoord(np.full(41, meridian.ra.deg) * u.deg, np.full(41, meridian.dec.deg) * u.deg)
     )
-    frequency = centre_hz + (np.arange(41) - 20) / 41 * width_hz
+    frequency = center_hz + (np.arange(41) - 20) / 41 * width_hz
     delay_s = array.baseline_enu_m() @ offset.T / 299_792_458.0
     averaged = np.exp(2j * np.pi * delay_s[..., np.newaxis] * frequency).mean(axis=(1, 2)) * np.abs(sharp).max()
-    assert np.abs(sharp - averaged).max() > 0.05 * np.abs(sharp).max()  # there is something to test
+    assert np.abs(sharp - averaged).max() > 0.05 * np.abs(sharp).max()  # the smearing matters
     np.testing.assert_allclose(smeared, averaged, atol=2e-3 * np.abs(sharp).max())

@@ -1,4 +1,4 @@
-"""The simulated sky has real counts, its light curves do what they say, and its catalogues are readable."""
+"""The simulated sky has realistic counts, its light curves follow their definitions, and its catalogs are readable."""
 
 import itertools
 import json
@@ -33,7 +33,7 @@ def strip():
     )
 
 
-def test_counts_are_those_observed():
+def test_counts_equal_the_observed_ones():
     rows = [
         line.split()
         for line in reference_data("de_zotti_1p4.txt").read_text().splitlines()
@@ -44,12 +44,12 @@ def test_counts_are_those_observed():
     assert len(observed) > 15
     ratio = euclidean_counts(10 ** observed[:, 0]) / observed[:, 1]
     assert np.median(ratio) == pytest.approx(1.0, abs=0.05)
-    assert np.percentile(np.abs(np.log(ratio)), 80) < 0.2  # the surveys scatter that much between them
+    assert np.percentile(np.abs(np.log(ratio)), 80) < 0.2  # the surveys themselves scatter by this much
     slopes = [np.polyfit(observed[:, 0], np.log10(counts), 1)[0] for counts in (observed[:, 1], euclidean_counts(10 ** observed[:, 0]))]
     assert slopes[1] == pytest.approx(slopes[0], abs=0.07)
 
 
-def test_density_is_that_of_the_nvss():
+def test_density_equals_that_of_the_nvss():
     nvss = pd.read_parquet(reference_data("nvss_above_50mJy.parquet"))
     cap = nvss[(nvss["dec_deg"] > 40) & (nvss["dec_deg"] < 70)]
     area = 360 * np.degrees(np.sin(np.radians(70)) - np.sin(np.radians(40)))
@@ -88,7 +88,7 @@ def test_demo_sky_is_the_same_for_the_same_seed(strip):
     assert np.array_equal(again.flux_jy, strip.flux_jy)
 
 
-def test_light_curves_do_what_they_say(strip):
+def test_light_curves_follow_their_definitions(strip):
     event = strip.light_curves[1]
     assert isinstance(event, ScatteringEvent)
     assert event.factor(90.0) == pytest.approx(1.0, abs=1e-6)
@@ -109,13 +109,13 @@ def test_flux_at_has_spectrum_and_variability():
     np.testing.assert_allclose(sky.flux_at(0.0, np.array([1.4e9, 2.8e9])), [[1.0, 2**-0.7], [2.0, 2.0]])
 
 
-def test_names_are_truncated_as_the_iau_wants():
+def test_names_are_truncated_as_the_iau_recommends():
     assert iau_name(128.728767, 55.572520) == "J083454+553421"
     assert iau_name(0.001, -0.51) == "J000000-003036"
 
 
-def test_calibrator_entry_is_that_of_the_manual(tmp_path, strip):
-    """The lines written equal those of the real manual for 0834+555, except for the B1950 line and other bands."""
+def test_calibrator_entry_equals_that_of_the_manual(tmp_path, strip):
+    """The lines equal those of the real manual for 0834+555, except for the B1950 line and other bands."""
     files = write_reference_catalogs(strip, tmp_path)
     ours = files.vla_calibrators.read_text().splitlines()
     real = reference_data("vla_calibrators.txt").read_text().splitlines()
@@ -127,7 +127,7 @@ def test_calibrator_entry_is_that_of_the_manual(tmp_path, strip):
         assert line.split() in [candidate.split() for candidate in entry]
 
 
-def test_catalogues_hold_quiescent_fluxes_and_no_secrets(tmp_path, strip):
+def test_catalogs_hold_only_quiescent_fluxes(tmp_path, strip):
     files = write_reference_catalogs(strip, tmp_path)
     nvss = pd.read_parquet(files.nvss)
     assert list(nvss.columns) == ["ra_deg", "dec_deg", "peak_jy_per_beam"]

@@ -38,7 +38,7 @@ def a_few_sources(declination_deg: float) -> Sky:
 def read(files, subband=SUBBAND):
     from pyuvdata import UVData
 
-    # the correlator's float32 uvw_array does not pass pyuvdata's type check, in real files neither
+    # the correlator's float32 uvw_array does not pass pyuvdata's type check, nor does that of real files
     return UVData.from_file(files[subband], file_type="uvh5", run_check=False)
 
 
@@ -60,7 +60,7 @@ def attenuated_by_pyuvdata_airy(sky: Sky, uvd, declination_deg: float) -> np.nda
 
 
 def pyuvsim_visibilities(sky: Sky, uvd, declination_deg: float) -> np.ndarray:
-    """pyuvsim's unprojected visibilities (Nblts, Nfreqs) of XX; the beam is in the fluxes, the antennas are isotropic."""
+    """pyuvsim's unprojected visibilities (Nblts, Nfreqs) of XX; fluxes include the beam, the antennas are isotropic."""
     from pyradiosky import SkyModel
     from pyuvdata import UniformBeam
     from pyuvsim.antenna import Antenna
@@ -80,7 +80,7 @@ def pyuvsim_visibilities(sky: Sky, uvd, declination_deg: float) -> np.ndarray:
         for f, hz in enumerate(uvd.freq_array):
             stokes = np.zeros((4, 1, len(sky))) * u.Jy
             stokes[0, 0] = 2 * flux[t, f] * u.Jy  # pyuvsim's XX is half of Stokes I
-            catalogue = SkyModel(
+            sky_model = SkyModel(
                 name=np.array(sky.names),
                 skycoord=SkyCoord(sky.ra_deg * u.deg, sky.dec_deg * u.deg, frame="icrs"),
                 stokes=stokes,
@@ -90,7 +90,7 @@ def pyuvsim_visibilities(sky: Sky, uvd, declination_deg: float) -> np.ndarray:
             engine = UVEngine()
             for row in np.flatnonzero(uvd.time_array == jd):
                 pair = (int(uvd.ant_1_array[row]), int(uvd.ant_2_array[row]))
-                engine.set_task(UVTask(catalogue, Time(jd, format="jd"), hz * u.Hz, baselines[pair], telescope))
+                engine.set_task(UVTask(sky_model, Time(jd, format="jd"), hz * u.Hz, baselines[pair], telescope))
                 out[row, f] = engine.make_visibility()[0]
     return out
 
@@ -123,12 +123,12 @@ def test_visibilities_equal_pyuvsim(tmp_path, declination_deg):
     scale = np.abs(theirs.data_array).max()
     assert scale > 5.0
     np.testing.assert_allclose(ours.data_array, theirs.data_array, atol=1e-4 * scale, rtol=0)
-    # the header's single-precision uvw are those of the meridian
+    # the header's single-precision uvw belong to the meridian
     np.testing.assert_allclose(ours.uvw_array, theirs.uvw_array, atol=2e-4)
 
 
 def test_pyuvdata_phases_a_source_to_zero_phase_over_a_whole_tile(tmp_path):
-    """Through pyuvdata's own apparent places (ERFA), from 24 meridian centres to one ICRS position."""
+    """Uses pyuvdata's own apparent positions (ERFA), from 24 meridian centers to one ICRS position."""
     lst_deg = local_sidereal_time_deg(START_MJD + 150 / 86_400)
     ra_deg, dec_deg = (lst_deg + 0.8) % 360, 55.2
     sky = Sky(("S",), np.array([ra_deg]), np.array([dec_deg]), np.array([1.0]), np.array([0.0]))
@@ -146,7 +146,7 @@ def test_pyuvdata_phases_a_source_to_zero_phase_over_a_whole_tile(tmp_path):
     )
     data = read(files, 0)
     data.data_array = data.data_array.astype(np.complex128)
-    data.set_uvws_from_antenna_positions()  # of the zenith; the data are at the meridian, so bring the phases there first
+    data.set_uvws_from_antenna_positions()  # they are of the zenith; the data are at the meridian, so bring the phases there first
     elevation = np.pi / 2 - np.radians(54.6 - SITE_LATITUDE_DEG)
     visibilities = data.data_array.copy()
     data.phase(lon=0.0, lat=elevation, cat_type="driftscan", cat_name="meridian", phase_frame="altaz")
