@@ -1,4 +1,5 @@
-"""The `dsa110` command: every stage by hand, the database, the configuration, the services.
+"""The `dsa110` command: run stages by hand, query the database, show settings, start and stop the platform.
 
-What belongs here: parsing arguments, calling one function of the layers below, showing its result. What does not: science, SQL.
+A command parses its arguments, calls one function of the layers below, and prints the result. Science and SQL do not
+belong here.
 """

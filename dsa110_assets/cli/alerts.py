@@ -1,4 +1,4 @@
-"""`dsa110 alerts`: what needs a person now, and whether the webhook works."""
+"""`dsa110 alerts`: list open problems, or test the webhook."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import typer
 def alerts(
     *,
     test: Annotated[bool, typer.Option("--test", help="Send a test message to PIPELINE_ALERT_WEBHOOK_URL.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what disk and registry say that needs a person. Exit code 1: there is something.
+    """List what needs attention. Exit code 1: something does.
 
-    The running platform sends these (and what Dagster knows: failed runs, products that are not fresh) to the log and the webhook.
+    The list comes from the disk and the registry. The running platform sends these alerts to the log and the webhook,
+    and also reports failed runs and assets that are not fresh.
 
     Example: `dsa110 alerts --test`
     """
@@ -30,13 +31,13 @@ def alerts(
     if test:
         config = PipelineConfig.from_env(validate_paths=False)
         if config.alert_webhook_url is None:
-            raise ConfigurationError("PIPELINE_ALERT_WEBHOOK_URL", "is not set", "set it to the address that your chat gives you")
+            raise ConfigurationError("PIPELINE_ALERT_WEBHOOK_URL", "is not set", "set it to the webhook address of your chat")
         messages.send(config.alert_webhook_url.get_secret_value(), "DSA-110 pipeline: this is a test")
-        typer.echo("sent")
+        typer.echo("test message sent")
         return
     found = messages.conditions(Platform.open(), now())
     if json:
         emit_json([asdict(one) for one in found])
     else:
-        typer.echo("\n".join(one.line() for one in found) or "nothing needs a person")
+        typer.echo("\n".join(one.line() for one in found) or "nothing needs attention")
     raise typer.Exit(1 if found else 0)

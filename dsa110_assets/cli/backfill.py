@@ -1,4 +1,4 @@
-"""`dsa110 backfill`: makes partitions again through the running platform, as a Dagster backfill that the UI shows."""
+"""`dsa110 backfill`: remake partitions through the running platform, as a Dagster backfill that the UI shows."""
 
 from __future__ import annotations
 
@@ -32,19 +32,21 @@ mutation Launch($params: LaunchBackfillParams!) {
 
 def backfill(
     night: Annotated[
-        datetime | None, typer.Argument(formats=["%Y-%m-%d"], help="First night (UTC). May be left out with --stale or --only-failed.")
+        datetime | None, typer.Argument(formats=["%Y-%m-%d"], help="First night (UTC). Optional with --stale or --only-failed.")
     ] = None,
     *,
-    to: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last night; the first one if left out.")] = None,
-    start: Annotated[str | None, typer.Option("--from", help="First asset to make again, such as calibrated_ms.")] = None,
-    only_failed: Annotated[bool, typer.Option("--only-failed", help="Observations that have failed, and nothing else.")] = False,
-    stale: Annotated[bool, typer.Option("--stale", help="Products that are out of date, and nothing else.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be made.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    to: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Last night. Default: the first night.")
+    ] = None,
+    start: Annotated[str | None, typer.Option("--from", help="First asset to remake, such as calibrated_ms.")] = None,
+    only_failed: Annotated[bool, typer.Option("--only-failed", help="Only failed observations.")] = False,
+    stale: Annotated[bool, typer.Option("--stale", help="Only stale products.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be made; make nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Make a night or a range of nights again.
+    """Remake the products of a night or a range of nights.
 
-    The runs have lower priority than live data. Exit code 1: there is nothing to make.
+    Live data have priority over these runs. Exit code 1: there is nothing to make.
 
     Example: `dsa110 backfill 2025-12-01 --to 2025-12-03 --from calibrated_ms`
 
@@ -74,11 +76,11 @@ def backfill(
 
 
 def launch(config: PipelineConfig, chosen: Backfill, title: str) -> str:
-    """Ask the running platform for the backfill; returns its identifier.
+    """Start the backfill on the running platform; returns its identifier.
 
     Raises:
         ChildFailedError: the Dagster UI does not answer.
-        NonRetriableError: Dagster refuses it; its words are quoted.
+        NonRetriableError: Dagster refuses the backfill; its message is quoted.
     """
     from dsa110_assets.stages.operations.backfill import consecutive
 
@@ -94,7 +96,7 @@ def launch(config: PipelineConfig, chosen: Backfill, title: str) -> str:
         "title": f"{title}: {chosen.size} products",
         "tags": [{"key": "dagster/max_retries", "value": "0"}, {"key": "dsa110/because", "value": f"backfill of {title}"}],
     }
-    answer = _ask(config, LAUNCH, {"params": parameters})["launchPartitionBackfill"]
+    answer = _post(config, LAUNCH, {"params": parameters})["launchPartitionBackfill"]
     if answer["__typename"] != "LaunchBackfillSuccess":
         raise NonRetriableError(
             "backfill", answer.get("message", answer["__typename"]), "run the same command with `--dry-run` and check the list"
@@ -106,7 +108,7 @@ def _webserver(config: PipelineConfig) -> str:
     return f"http://{config.api_host}:{config.dagster_port}"
 
 
-def _ask(config: PipelineConfig, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+def _post(config: PipelineConfig, query: str, variables: dict[str, Any]) -> dict[str, Any]:
     body = encoding.dumps({"query": query, "variables": variables}).encode()
     request = urllib.request.Request(f"{_webserver(config)}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310
     try:
@@ -119,5 +121,5 @@ def _ask(config: PipelineConfig, query: str, variables: dict[str, Any]) -> dict[
             "start the platform with `dsa110 up`; check PIPELINE_DAGSTER_PORT",
         ) from error
     if found.get("errors"):
-        raise NonRetriableError("backfill", str(found["errors"][0].get("message")), "look at the web server's log")
+        raise NonRetriableError("backfill", str(found["errors"][0].get("message")), "read the web server's log")
     return dict(found["data"])

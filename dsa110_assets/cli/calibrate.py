@@ -1,4 +1,4 @@
-"""`dsa110 calibrate` and `dsa110 apply`: solutions of a calibrator's tile, and their application, by hand."""
+"""`dsa110 calibrate` and `dsa110 apply`: solve calibration tables and apply them, by hand."""
 
 from __future__ import annotations
 
@@ -12,30 +12,34 @@ if TYPE_CHECKING:
     from dsa110_assets.stages.platform import Platform
 
 MeasurementSet = Annotated[Path, typer.Option("--ms", help="Measurement Set, made by hand or by the platform.")]
-Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 EXIT_REFUSED = 1
 
 
 def calibrate(
     ms: MeasurementSet,
     *,
-    field: Annotated[str | None, typer.Option(help="Calibrator by name, e.g. 3C286; the one that transits by default.")] = None,
-    refant: Annotated[str | None, typer.Option(help="Reference antenna by name; outriggers follow. [PIPELINE_DEFAULT_REFANT]")] = None,
-    do_k: Annotated[bool, typer.Option("--do-k", help="Also solve for delays first.")] = False,
-    skip_bp: Annotated[bool, typer.Option("--skip-bp", help="No bandpass; --bandpass gives one for the gains.")] = False,
-    skip_g: Annotated[bool, typer.Option("--skip-g", help="No gains; the bandpass then carries the flux scale.")] = False,
-    bandpass: Annotated[Path | None, typer.Option(help="Existing bandpass table, with --skip-bp.")] = None,
-    bp_minsnr: Annotated[float | None, typer.Option(min=0, help="Lowest S/N of a bandpass solution. [PIPELINE_CAL_BP_MINSNR]")] = None,
-    gain_solint: Annotated[str | None, typer.Option(help="Interval of the gains: inf, int, 60s, 2min. [PIPELINE_CAL_GAIN_SOLINT]")] = None,
+    field: Annotated[str | None, typer.Option(help="Name of the calibrator, such as 3C286. Default: the one that transits.")] = None,
+    refant: Annotated[
+        str | None, typer.Option(help="Name of the reference antenna; outriggers are the fallback. [PIPELINE_DEFAULT_REFANT]")
+    ] = None,
+    do_k: Annotated[bool, typer.Option("--do-k", help="Solve for delays first.")] = False,
+    skip_bp: Annotated[bool, typer.Option("--skip-bp", help="Do not solve for the bandpass; --bandpass gives one for the gains.")] = False,
+    skip_g: Annotated[bool, typer.Option("--skip-g", help="Do not solve for gains; the bandpass then carries the flux scale.")] = False,
+    bandpass: Annotated[Path | None, typer.Option(help="Existing bandpass table; needs --skip-bp.")] = None,
+    bp_minsnr: Annotated[float | None, typer.Option(min=0, help="Minimum S/N of a bandpass solution. [PIPELINE_CAL_BP_MINSNR]")] = None,
+    gain_solint: Annotated[
+        str | None, typer.Option(help="Solution interval of the gains: inf, int, 60s, 2min. [PIPELINE_CAL_GAIN_SOLINT]")
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Directory for the tables; nothing is registered then. Without it the platform's place and registry."),
+        typer.Option(help="Directory for the tables, which are then not registered. Default: the platform's own, and registered."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Solve bandpass and gains on a calibrator's tile; judge them.
+    """Solve and check bandpass and gains on a calibrator's tile.
 
-    Exit code 1 when quality refuses them (they are kept with the reasons; the platform never applies them).
+    Exit code 1: the tables are refused. They are kept with the reasons, and the platform never applies them.
 
     Example: `dsa110 calibrate --ms 2026-03-12T05:09:39.ms --refant 103 --output tables`
     """
@@ -51,7 +55,7 @@ def calibrate(
     config = PipelineConfig.from_env(validate_paths=False)
     _must_exist(ms)
     if bandpass is not None and not skip_bp:
-        raise ConfigurationError("--bandpass", "is used with --skip-bp only", "add --skip-bp, or drop it")
+        raise ConfigurationError("--bandpass", "needs --skip-bp", "add --skip-bp, or drop --bandpass")
     defaults = calibrator.SolveOptions.from_config(config)
     options = replace(
         defaults,
@@ -69,7 +73,7 @@ def calibrate(
         _show_report(report, json=json)
         raise typer.Exit(0 if report.accepted else EXIT_REFUSED)
     if skip_bp or skip_g:
-        raise ConfigurationError("--skip-bp, --skip-g", "half a set of tables is not registered", "give --output DIR")
+        raise ConfigurationError("--skip-bp, --skip-g", "half a set of tables cannot be registered", "give --output DIR")
     platform = Platform.open(config)
     group_id = _observation(platform, ms)
     star = calibrator.calibrator_of(ProductPaths.of(config), ms, field)
@@ -84,17 +88,18 @@ def apply(
     *,
     caltable: Annotated[
         list[Path] | None,
-        typer.Option(help="Table, or directory of tables; may be repeated. Without it: the nearest valid ones of the registry."),
+        typer.Option(help="Table, or directory of tables; may be repeated. Default: the nearest valid tables in the registry."),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Calibrated Measurement Set; by default NAME.corrected.ms beside NAME.ms.")] = None,
-    chan_avg: Annotated[int | None, typer.Option(min=1, help="Channels to average; by default what PIPELINE_MAX_SMEARING allows.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Calibrated Measurement Set. Default: NAME.corrected.ms beside NAME.ms.")] = None,
+    chan_avg: Annotated[
+        int | None, typer.Option(min=1, help="Channels to average. Default: as many as PIPELINE_MAX_SMEARING allows.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Apply solutions to a tile and average channels.
+    """Apply calibration tables to a tile, and average channels.
 
-    The tile itself is only read.
-    Without --caltable the observation is calibrated as the platform does it: nearest tables in time of the same declination
-    strip, registered with what was applied to it.
+    The tile itself is not changed. Without --caltable the command does what the platform does: it applies the nearest
+    tables in time of the same declination strip, and registers the result with the applied tables.
 
     Example: `dsa110 apply --ms 2026-03-12T05:09:39.ms --caltable tables`
     """
@@ -124,7 +129,7 @@ def apply(
         _show_figures(figures, {"output": str(report.out), "caltables": ", ".join(str(t) for t in report.tables)}, json=json)
         return
     if output is not None or chan_avg is not None:
-        raise ConfigurationError("--output, --chan-avg", "are for tables given by hand", "add --caltable, or drop them")
+        raise ConfigurationError("--output, --chan-avg", "need tables given by hand", "add --caltable, or drop these options")
     platform = Platform.open(config)
     group_id = _observation(platform, ms)
     with progress_bar("apply", quiet=json) as progress:
@@ -133,7 +138,7 @@ def apply(
     if result is None:
         raise NoCalibrationError(
             group_id,
-            "no valid tables of its declination strip and nights are registered",
+            "no valid tables for its time and declination strip are registered",
             "solve a calibrator's tile: `dsa110 calibrate --ms MS`",
         )
     _show_figures(result.figures, {"output": str(result.paths["path"])}, json=json)
@@ -144,11 +149,11 @@ def _must_exist(ms: Path) -> None:
     from dsa110_assets.errors import ConfigurationError
 
     if not is_measurement_set(ms):
-        raise ConfigurationError(ms, "is not a Measurement Set", "give the path of one, made by conversion")
+        raise ConfigurationError(ms, "is not a Measurement Set", "give the path of one")
 
 
 def _run_id() -> str:
-    """Name of a run that no Dagster run has."""
+    """Run id that no Dagster run has."""
     from uuid import uuid4
 
     return f"cli-{uuid4()}"
@@ -162,7 +167,7 @@ def _observation(platform: Platform, ms: Path) -> str:
         row = session.get(MeasurementSetRow, str(ms.absolute()))
     if row is None or row.kind != MeasurementSetKind.RAW:
         raise UnknownGroupError(
-            ms, "is not a registered, uncalibrated Measurement Set", "give --output (and --caltable) to work without registry"
+            ms, "is not a registered, uncalibrated Measurement Set", "give --output (and --caltable) to work without the registry"
         )
     return row.group_id
 
@@ -185,7 +190,7 @@ def _show_report(report: SolveReport, *, json: bool) -> None:
         for name, q in report.quality.items()
     ]
     emit_table(("table", "S/N", "flagged", "verdict"), rows, title=str(report.tables[0].parent))
-    typer.echo(f"reference antenna {report.refant}{' (fall-back)' if report.refant_fallback else ''}")
+    typer.echo(f"reference antenna {report.refant}{' (fallback)' if report.refant_fallback else ''}")
     if report.model is not None:
         typer.echo(
             f"model: {report.model.n_sources} sources, brightest {report.model.brightest} {report.model.brightest_apparent_jy:.2f} Jy apparent"

@@ -1,4 +1,4 @@
-"""`dsa110 catalogs`: reference catalogues: make them, list them, search them, and when calibrators transit."""
+"""`dsa110 catalogs`: make, list and search reference catalogs, and predict transits of calibrators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True)
 
 
 class Name(StrEnum):
-    """What can be made."""
+    """Catalogs that can be made."""
 
     CALIBRATORS = "calibrators"
     NVSS = "nvss"
@@ -30,7 +30,7 @@ class Name(StrEnum):
 
 
 class Searchable(StrEnum):
-    """Tables of sources."""
+    """Catalogs that can be searched."""
 
     NVSS = "nvss"
     FIRST = "first"
@@ -38,16 +38,16 @@ class Searchable(StrEnum):
     VLASS = "vlass"
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
-CsvOption = Annotated[bool, typer.Option("--csv", help="All rows as CSV.")]
-CatalogOption = Annotated[Searchable, typer.Option(help="Table to search.")]
-FaintestOption = Annotated[float, typer.Option(help="Faintest flux density, mJy.")]
-LimitOption = Annotated[int, typer.Option(min=1, help="Most rows in a table for people.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print all rows as CSV.")]
+CatalogOption = Annotated[Searchable, typer.Option(help="Catalog to search.")]
+FaintestOption = Annotated[float, typer.Option(help="Minimum flux density, mJy.")]
+LimitOption = Annotated[int, typer.Option(min=1, help="Maximum number of rows in the table.")]
 
 
 @app.callback()
 def _group() -> None:
-    """Local catalogues: calibrators, NVSS, FIRST, RACS, VLASS.
+    """Local catalogs: calibrators, NVSS, FIRST, RACS, VLASS.
 
     Example: `dsa110 catalogs list`
     """
@@ -55,20 +55,22 @@ def _group() -> None:
 
 @app.command("refresh")
 def refresh(
-    name: Annotated[Name, typer.Argument(help="What to make.")],
+    name: Annotated[Name, typer.Argument(help="Catalog to make.")],
     *,
-    file: Annotated[Path | None, typer.Option(help="Source: the manual's text (calibrators), NVSS as Parquet, a CSV (monitored).")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Source file: text of the VLA manual (calibrators), Parquet (nvss), CSV (monitored).")
+    ] = None,
     dec: Annotated[
-        list[float] | None, typer.Option(help="Survey from VizieR: middle of a strip of declination; several may be given.")
+        list[float] | None, typer.Option(help="For a survey from VizieR: center of a strip of declination, degrees; may be repeated.")
     ] = None,
     half_height: Annotated[float, typer.Option(min=0.01, max=90, help="Half the height of the strips, degrees.")] = 4.0,
-    min_mjy: Annotated[float, typer.Option(min=0, help="Survey from VizieR: faintest source.")] = 1.0,
+    min_mjy: Annotated[float, typer.Option(min=0, help="For a survey from VizieR: minimum flux density, mJy.")] = 1.0,
     json: JsonOption = False,
 ) -> None:
-    """Make or update a local catalogue.
+    """Make or update a local catalog.
 
-    The old one stays until the new one is complete.
-    Calibrators, NVSS and the monitored positions are the platform's own and are registered; the other surveys are files.
+    The old one stays until the new one is complete. Calibrators, NVSS and monitored positions are products of the
+    platform and are registered; the other surveys are only files.
 
     Example: `dsa110 catalogs refresh vlass --dec 54.6 --dec 16.3`
     """
@@ -142,7 +144,7 @@ def _figures(result: StageResult | None) -> dict[str, object]:
 
 @app.command("list")
 def show_list(*, json: JsonOption = False) -> None:
-    """What is there, how much of it, and where it came from.
+    """List local catalogs: contents, size, and age.
 
     Example: `dsa110 catalogs list`
     """
@@ -152,10 +154,11 @@ def show_list(*, json: JsonOption = False) -> None:
     from dsa110_assets.cli.output import emit_json, emit_table
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.products import ProductPaths
+    from dsa110_assets.stages.products.references import CALIBRATORS_FILE
 
     directory = ProductPaths.of(PipelineConfig.from_env(validate_paths=False)).catalogs_dir
     rows: list[dict[str, object]] = []
-    path = directory / "vla_calibrators.sqlite3"
+    path = directory / CALIBRATORS_FILE
     found = calibrators.load(path) if path.is_file() else []
     usable, standards = sum(c.sets_flux_scale for c in found), sum(c.standard is not None for c in found)
     contents = f"{usable} may set the flux scale, {standards} standards, {sum(c.is_variable for c in found)} variable"
@@ -170,13 +173,11 @@ def show_list(*, json: JsonOption = False) -> None:
         path = Path(str(row["path"]))
         row["made"] = f"{datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%dT%H:%M:%SZ}" if path.is_file() else None
         if row["made"] is None:
-            calibrators_wanted = row["name"] == "calibrators"
+            from_file = row["name"] == Name.CALIBRATORS
             step = (
-                "`dsa110 catalogs refresh calibrators --file FILE`"
-                if calibrators_wanted
-                else f"`dsa110 catalogs refresh {row['name']} --dec DEC`"
+                "`dsa110 catalogs refresh calibrators --file FILE`" if from_file else f"`dsa110 catalogs refresh {row['name']} --dec DEC`"
             )
-            row["contents"] = f"not there; {step}"
+            row["contents"] = f"missing; make it with {step}"
         row["path"] = str(path)
     if json:
         emit_json(rows)
@@ -200,8 +201,8 @@ def _contents(table: pd.DataFrame | None, reference: str) -> str:
 @app.command("cone")
 def cone(
     ra: Annotated[float, typer.Argument(help="Right ascension, ICRS, degrees.")],
-    dec: Annotated[float, typer.Argument(help="Declination, ICRS, degrees (after `--` when negative).")],
-    radius: Annotated[float, typer.Argument(help="Degrees.")],
+    dec: Annotated[float, typer.Argument(help="Declination, ICRS, degrees (after `--` if negative).")],
+    radius: Annotated[float, typer.Argument(help="Radius of the cone, degrees.")],
     *,
     catalog: CatalogOption = Searchable.NVSS,
     min_mjy: FaintestOption = 0.0,
@@ -209,7 +210,7 @@ def cone(
     json: JsonOption = False,
     csv: CsvOption = False,
 ) -> None:
-    """Sources around a direction, brightest first.
+    """List sources around a direction, brightest first.
 
     Example: `dsa110 catalogs cone 128.7288 55.5725 0.5 --catalog first --min-mjy 10`
     """
@@ -222,18 +223,20 @@ def cone(
 
 @app.command("strip")
 def strip(
-    dec: Annotated[float, typer.Argument(help="Middle of the strip, degrees (after `--` when negative).")],
-    half_height: Annotated[float, typer.Argument(help="Half its height, degrees.")] = 1.35,
+    dec: Annotated[float, typer.Argument(help="Center of the strip, degrees (after `--` if negative).")],
+    half_height: Annotated[float, typer.Argument(help="Half the height of the strip, degrees.")] = 1.35,
     *,
-    ra_from: Annotated[float, typer.Option(help="From this right ascension, degrees, eastwards ...")] = 0.0,
-    ra_to: Annotated[float, typer.Option(help="... to this one; across 0h when it is smaller, all round when equal.")] = 0.0,
+    ra_from: Annotated[float, typer.Option(help="Right ascension where the strip begins, degrees.")] = 0.0,
+    ra_to: Annotated[
+        float, typer.Option(help="Right ascension where it ends, to the east; may lie beyond 0h. Equal to --ra-from: the whole circle.")
+    ] = 0.0,
     catalog: CatalogOption = Searchable.NVSS,
     min_mjy: FaintestOption = 0.0,
     limit: LimitOption = 40,
     json: JsonOption = False,
     csv: CsvOption = False,
 ) -> None:
-    """Sources of a strip of declination, by right ascension.
+    """List sources in a strip of declination, by right ascension.
 
     Example: `dsa110 catalogs strip 54.6 1.35 --ra-from 350 --ra-to 10 --min-mjy 500`
     """
@@ -272,23 +275,23 @@ def _show(found: pd.DataFrame, min_mjy: float, limit: int, *, as_json: bool, as_
 
 @app.command("transits")
 def transits(
-    name: Annotated[str | None, typer.Argument(help="A calibrator (0834+555, 3C286 ...); without it all that the pointing sees.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Calibrator, such as 0834+555 or 3C286. Default: all that the pointing sees.")] = None,
     *,
-    start: Annotated[str | None, typer.Option(help="UTC, YYYY-MM-DD[THH:MM:SS]; now when left out.")] = None,
-    days: Annotated[float, typer.Option(min=0.01, help="From the start.")] = 1.0,
+    start: Annotated[str | None, typer.Option(help="Start, UTC, YYYY-MM-DD[THH:MM:SS]. Default: now.")] = None,
+    days: Annotated[float, typer.Option(min=0.01, help="Days from the start.")] = 1.0,
     dec: Annotated[
-        float | None, typer.Option(help="Pointing declination (apparent, degrees); for all calibrators, and for the beam.")
+        float | None, typer.Option(help="Pointing declination (apparent, degrees). Gives the beam; required without a name.")
     ] = None,
-    min_jy: Annotated[float, typer.Option(help="Without a name: faintest calibrator.")] = 1.0,
+    min_jy: Annotated[float, typer.Option(help="Without a name: minimum flux density, Jy.")] = 1.0,
     raw: Annotated[
-        Path | None, typer.Option(help="Raw file or directory whose header tells the site; PIPELINE_INPUT_DIR otherwise.")
+        Path | None, typer.Option(help="Raw file, or directory of raw files, whose header has the site. Default: PIPELINE_INPUT_DIR.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """When calibrators cross the meridian.
+    """List transits of calibrators.
 
-    Also shows whether they may set the flux scale.
-    The site comes from a raw file's header, because published positions of the array differ. Exit code 1 when nothing transits.
+    Shows whether each calibrator may set the flux scale. The site comes from a raw file's header, because published
+    positions of the array differ. Exit code 1: nothing transits.
 
     Example: `dsa110 catalogs transits --dec 54.6 --start 2026-03-12`
     """
@@ -300,12 +303,13 @@ def transits(
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
     from dsa110_assets.products import ProductPaths
+    from dsa110_assets.stages.products.references import CALIBRATORS_FILE
     from dsa110_assets.times import datetime_to_mjd, mjd_to_datetime
 
     config = PipelineConfig.from_env(validate_paths=False)
     if name is None and dec is None:
         raise ConfigurationError("transits", "neither a calibrator nor a declination", "give a name, or --dec")
-    catalog = calibrators.load(ProductPaths.of(config).catalogs_dir / "vla_calibrators.sqlite3")
+    catalog = calibrators.load(ProductPaths.of(config).catalogs_dir / CALIBRATORS_FILE)
     site = _site(raw or config.input_dir)
     first = datetime_to_mjd(datetime.now(UTC)) if start is None else mjd_of(start)
     found = calibrators.transits(

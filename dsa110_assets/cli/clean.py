@@ -1,4 +1,4 @@
-"""`dsa110 clean`: removes what the retention rules allow."""
+"""`dsa110 clean`: remove what the retention rules allow."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import typer
 
 def clean(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed; remove nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Remove what is no longer needed.
 
-    That is: what crashes left in staging, model columns, captured output of old runs, superseded versions.
-    Raw files and current products are never removed, Measurement Sets only with PIPELINE_KEEP_MEASUREMENT_SETS_DAYS. The platform
-    does this once a day by itself (job `housekeeping`). The rules are settings, `dsa110 config show`.
+    That is: leftovers of crashes in staging, model columns, captured output of old runs, superseded versions. Raw files
+    and current products are never removed; Measurement Sets only if PIPELINE_KEEP_MEASUREMENT_SETS_DAYS is set. The
+    platform does this once a day (job `housekeeping`). Settings hold the rules: `dsa110 config show`.
 
     Example: `dsa110 clean --dry-run`
     """

@@ -1,4 +1,4 @@
-"""`dsa110 config`: what the settings are, where they come from, what they mean."""
+"""`dsa110 config`: the settings, where their values come from, and what they mean."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def _group() -> None:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting. ``source``: ``environment``, ``.env`` or ``default``; ``science``: it changes the content of products."""
+    """One setting.
+
+    ``source``: ``environment``, ``.env`` or ``default``. ``science``: True if it changes the content of products.
+    """
 
     variable: str
     value: str | None
@@ -34,7 +37,7 @@ class Setting:
 
 
 def settings(config: PipelineConfig) -> list[Setting]:
-    """All settings in the order of the model. Secrets are masked; of the database's URL only the password is."""
+    """All settings in the order of the model. Secrets are masked; in a database URL only the password is."""
     from dotenv import dotenv_values
     from pydantic import SecretStr
 
@@ -57,13 +60,13 @@ def settings(config: PipelineConfig) -> list[Setting]:
 
 
 @app.command("show")
-def show(*, json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
+def show(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show every setting: its value, source, and meaning.
 
     The source is the environment, `.env`, or the default.
 
-    Settings marked with * change the content of products. With --json, also the configuration hash of each product:
-    over the settings that its stage reads, as it is recorded with the product.
+    Settings marked with * change the content of products. --json adds the configuration hash of each product: a hash of
+    the settings that its stage reads, as recorded with the product.
 
     Example: `PIPELINE_BRIGGS_ROBUST=0 dsa110 config show`
     """

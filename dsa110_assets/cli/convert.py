@@ -1,4 +1,4 @@
-"""`dsa110 convert`: raw files to Measurement Sets by hand, without Dagster and without the registry."""
+"""`dsa110 convert`: raw files to Measurement Sets by hand, without Dagster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True)
 
 
 class Writer(StrEnum):
-    """Names that scripts of the earlier pipeline give; there is one writer."""
+    """Names that scripts of the earlier pipeline use. There is only one writer."""
 
     AUTO = "auto"
     PARALLEL_SUBBAND = "parallel-subband"
@@ -27,7 +27,7 @@ class Writer(StrEnum):
 
 @app.callback()
 def _group() -> None:
-    """Conversion by hand: by time window or calibrator transit.
+    """Convert by hand, by time window or calibrator transit.
 
     Example: `dsa110 convert groups /data/incoming /data/ms 2026-03-12T05:00:00 2026-03-12T06:00:00`
     """
@@ -35,29 +35,32 @@ def _group() -> None:
 
 @app.command("groups")
 def groups(
-    input_dir: Annotated[Path, typer.Argument(metavar="IN", help="Directory of raw files; only ever read.")],
+    input_dir: Annotated[Path, typer.Argument(metavar="IN", help="Directory of raw files, which are never changed.")],
     output_dir: Annotated[Path, typer.Argument(metavar="OUT", help="Measurement Sets go to OUT/<date>/<observation>.ms.")],
-    start: Annotated[str | None, typer.Argument(help="UTC, YYYY-MM-DD[THH:MM:SS]; may be left out with --calibrator.")] = None,
-    end: Annotated[str | None, typer.Argument(help="UTC; observations that start in [START, END) are converted.")] = None,
+    start: Annotated[str | None, typer.Argument(help="UTC, YYYY-MM-DD[THH:MM:SS]. Optional with --calibrator.")] = None,
+    end: Annotated[str | None, typer.Argument(help="UTC. Observations that start in [START, END) are converted.")] = None,
     *,
-    calibrator: Annotated[str | None, typer.Option(help="Only around the transits of this calibrator (0834+555, 3C286 ...).")] = None,
-    window_minutes: Annotated[float, typer.Option(min=0, help="Minutes around a transit; 0: the observation that holds it.")] = 0.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")] = False,
-    find_only: Annotated[bool, typer.Option("--find-only", help="Only list observations (and transits); do not look into OUT.")] = False,
+    calibrator: Annotated[str | None, typer.Option(help="Only around transits of this calibrator, such as 0834+555 or 3C286.")] = None,
+    window_minutes: Annotated[
+        float, typer.Option(min=0, help="Minutes around a transit; 0 for only the observation that contains it.")
+    ] = 0.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done; write nothing.")] = False,
+    find_only: Annotated[bool, typer.Option("--find-only", help="Only list observations and transits; do not look into OUT.")] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Keep products that are whole and of the same raw files; each is read in full.")
+        bool,
+        typer.Option("--skip-existing", help="Keep products that are complete and made from the same raw files. Each is read in full."),
     ] = False,
     no_rename_calibrator_fields: Annotated[
-        bool, typer.Option("--no-rename-calibrator-fields", help="Call every field `meridian`, also when a calibrator transits.")
+        bool, typer.Option("--no-rename-calibrator-fields", help="Name every field `meridian`, even if a calibrator transits.")
     ] = False,
-    writer: Annotated[Writer, typer.Option(help="Accepted for compatibility; there is one writer.")] = Writer.AUTO,
-    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    writer: Annotated[Writer, typer.Option(help="Accepted for compatibility; there is only one writer.")] = Writer.AUTO,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Convert observations to flagged Measurement Sets.
 
-    Each product is written beside its place, read back and moved there, so that OUT never holds half of one. With the platform's
-    own directories as IN and OUT the queue is asked for each observation and the product is registered. Exit codes: 0 all done,
-    1 nothing found, 2 at least one observation failed, 75 all that failed may succeed when tried again.
+    Each product is written beside its place, read back and then moved there, so OUT never holds half of one. If IN and
+    OUT are the platform's own directories, the command takes each observation from the queue and registers the product.
+    Exit codes: 0 all converted, 1 nothing found, 2 an observation failed, 75 only temporary failures: try again.
 
     Example: `dsa110 convert groups /data/incoming /data/ms 2026-03-12 2026-03-13 --calibrator 0834+555 --dry-run`
     """
@@ -74,7 +77,7 @@ def groups(
     if own and (no_rename_calibrator_fields or input_dir.resolve() != config.input_dir.resolve()):
         raise ConfigurationError(
             output_dir,
-            "is the platform's own directory (PIPELINE_OUTPUT_DIR): its products come from PIPELINE_INPUT_DIR and bear the calibrator's name",
+            "is the platform's own directory (PIPELINE_OUTPUT_DIR): its products come from PIPELINE_INPUT_DIR and have the calibrator's name",
             "give another OUT",
         )
     first, last = (mjd_of(start), mjd_of(end)) if start is not None and end is not None else batch.name_span(input_dir)
@@ -93,7 +96,7 @@ def groups(
     rename = not no_rename_calibrator_fields
     catalog = batch.known_calibrators(config) if rename and _has_catalog(config) else []
     if rename and not catalog and not own:
-        typer.echo("no calibrator catalogue: fields are called meridian (make it with `dsa110 catalogs refresh calibrators`)", err=True)
+        typer.echo("no calibrator catalog: all fields are named meridian (make it with `dsa110 catalogs refresh calibrators`)", err=True)
     steps = list(
         batch.plan(
             chosen,
@@ -129,7 +132,7 @@ def _has_catalog(config: PipelineConfig) -> bool:
 def _convert_all(
     steps: Sequence[Step], output: Path, config: PipelineConfig, *, own: bool
 ) -> tuple[dict[str, dict[str, object]], dict[str, PipelineError]]:
-    """Convert one after the other (each uses all cores); goes on after a failure unless the disk is at fault."""
+    """Convert one by one, since each uses all cores. Go on after a failure, except of the disk."""
     import os
 
     from rich.console import Console
@@ -221,7 +224,7 @@ def _show(
         title="Found" if found_only else "Done" if done is not None else "Would be done",
     )
     if refused:
-        emit_table(("file", "reason"), [(r.path.name, r.reason) for r in refused], title="Refused files, left where they are", wrap=True)
+        emit_table(("file", "reason"), [(r.path.name, r.reason) for r in refused], title="Rejected files, left where they are", wrap=True)
 
 
 def _cell(value: object) -> object:

@@ -1,4 +1,4 @@
-"""`dsa110 db`: the registry by hand: queries, a shell, exports, migrations, the embedded server."""
+"""`dsa110 db`: query, copy, back up, check and migrate the registry; start and stop the embedded server."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def _connect() -> Database:
 
 @app.command("query")
 def query(
-    statement: Annotated[str, typer.Argument(help="One SQL statement; the transaction is read-only.")],
+    statement: Annotated[str, typer.Argument(help="One SQL statement, run in a read-only transaction.")],
     *,
-    json: Annotated[bool, typer.Option("--json", help="A list of objects.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="With a header; any number of rows.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Most rows of the table for people.")] = 200,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header; any number of rows.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows in the table.")] = 200,
 ) -> None:
-    """Ask the registry; nothing can be changed this way.
+    """Query the registry. A query cannot change anything.
 
     Example: `dsa110 db query "SELECT path, mid_mjd FROM ms_index ORDER BY mid_mjd DESC LIMIT 10" --csv`
     """
@@ -60,8 +60,8 @@ def query(
     try:
         with reachable(database.url), database.engine.connect() as connection:
             connection.execution_options(postgresql_readonly=True, no_parameters=True)
-            connection.exec_driver_sql("SET default_transaction_read_only = on")  # also after a COMMIT within the statement
-            if csv:  # row by row, however many there are
+            connection.exec_driver_sql("SET default_transaction_read_only = on")  # holds even after a COMMIT within the statement
+            if csv:  # row by row, so that any number of rows fits in memory
                 connection.execution_options(stream_results=True, max_row_buffer=_FETCH)
             result = connection.exec_driver_sql(statement)
             if not result.returns_rows:
@@ -86,7 +86,7 @@ def query(
 
 @app.command("shell", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def shell(context: typer.Context) -> None:
-    r"""Open psql on the registry; what follows `--` goes to psql.
+    r"""Open psql on the registry. Arguments after `--` go to psql.
 
     Example: `dsa110 db shell -- -c "\d ingest_queue"`
     """
@@ -96,7 +96,7 @@ def shell(context: typer.Context) -> None:
 
     url = make_url(_connect().url)
     environment = dict(os.environ)
-    if url.password is not None:  # not on the command line, where everybody reads it
+    if url.password is not None:  # not on the command line, where every user can read it
         environment["PGPASSWORD"] = str(url.password)
     address = url.set(drivername="postgresql").set(password=None).render_as_string(hide_password=False)
     program = str(bin_dir() / "psql")
@@ -105,9 +105,9 @@ def shell(context: typer.Context) -> None:
 
 @app.command("export")
 def export(
-    path: Annotated[Path, typer.Argument(help="A file ending in .sqlite3, .sqlite or .db, or a directory for Parquet files.")],
+    path: Annotated[Path, typer.Argument(help="SQLite file (.sqlite3, .sqlite or .db), or a directory for Parquet files.")],
     *,
-    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be given several times.")] = None,
+    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be repeated.")] = None,
 ) -> None:
     """Copy the registry for a laptop: a SQLite file or Parquet files.
 
@@ -125,13 +125,13 @@ def export(
 
 @app.command("backup")
 def backup(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="File to write; replaced when the new one is complete.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="File to write. An old one is replaced once the new one is complete.")],
     *,
-    history: Annotated[bool, typer.Option(help="Also Dagster's runs, events and switches, as FILE.dagster.")] = True,
+    history: Annotated[bool, typer.Option(help="Also save Dagster's runs, events and switches, as FILE.dagster.")] = True,
 ) -> None:
-    """Write the registry and Dagster's history into files.
+    """Back up the registry and Dagster's history.
 
-    FILE gets the whole registry, compressed; FILE.dagster gets Dagster's history. The platform may run meanwhile.
+    FILE gets the whole registry, compressed; FILE.dagster gets Dagster's history. The platform may keep running.
 
     Example: `dsa110 db backup /backup/registry-$(date +%F).dump`
     """
@@ -140,21 +140,21 @@ def backup(
     from dsa110_assets.registry.server import dagster_url
 
     registry = _connect()
-    if history:  # first: Dagster must not remember runs of which the registry knows nothing
+    if history:  # first, so that its history has no run that the registry does not know
         typer.echo(f"{history_of(path)}: {write(dagster_url(_config()), history_of(path)) / 1e6:.1f} MB")
     typer.echo(f"{path}: {write(registry.url, path) / 1e6:.1f} MB")
 
 
 @app.command("restore")
 def restore(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="Made by `dsa110 db backup FILE`.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Backup made by `dsa110 db backup FILE`.")],
     *,
-    replace: Annotated[bool, typer.Option(help="Drop what the registry holds now. Stop the platform first.")] = False,
+    replace: Annotated[bool, typer.Option(help="Drop the present contents of the registry. Stop the platform first.")] = False,
 ) -> None:
-    """Fill the registry from a backup.
+    """Restore the registry from a backup.
 
-    All of it is restored, or nothing is changed. Dagster's history is restored from FILE.dagster if it lies beside FILE.
-    Then `dsa110 db check` compares the registry with the products.
+    Either all of it is restored, or nothing changes. Dagster's history comes from FILE.dagster, if that file is there.
+    Run `dsa110 db check` afterwards to compare the registry with the products.
 
     Example: `dsa110 down && dsa110 db restore /backup/registry-2026-03-01.dump --replace`
     """
@@ -172,11 +172,11 @@ def restore(
         fill(dagster_url(_config()), history_of(path), replace=replace)
         typer.echo(f"Dagster's history restored from {history_of(path)}")
     else:
-        typer.echo(f"no {history_of(path)}: Dagster keeps the history that it has")
+        typer.echo(f"no {history_of(path)}: Dagster keeps its present history")
 
 
 class Contents(StrEnum):
-    """How closely `dsa110 db check` looks at each product."""
+    """What `dsa110 db check` compares of each product's contents."""
 
     NONE = "none"
     SIZE = "size"
@@ -187,9 +187,9 @@ class Contents(StrEnum):
 def check(
     *,
     contents: Annotated[
-        Contents, typer.Option(help="Compare each product's size or checksum, too; checksums read everything.")
+        Contents, typer.Option(help="Also compare the size or the checksum of each product; checksums read all data.")
     ] = Contents.NONE,
-    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare the registry with the product directories. Exit code 1: they disagree.
 
@@ -214,7 +214,7 @@ def check(
 
 @app.command("migrate")
 def migrate() -> None:
-    """Bring the schema to this release (every start does that, too).
+    """Migrate the schema to this release. Every start of the platform does this too.
 
     Example: `dsa110 db migrate`
     """
@@ -227,10 +227,10 @@ def migrate() -> None:
 
 
 @app.command("status")
-def status(*, json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
+def status(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show the server's state, schema, size and tables.
 
-    Starts nothing. Exit code 1: the server does not run.
+    This does not start the server. Exit code 1: the server is not running.
 
     Example: `dsa110 db status`
     """
@@ -245,11 +245,11 @@ def status(*, json: Annotated[bool, typer.Option("--json", help="For scripts.")]
     else:
         typer.echo(f"server       {found.server}")
         if not found.running:
-            typer.echo("             not running; `dsa110 db start` starts it")
+            typer.echo("             not running; start it with `dsa110 db start`")
         else:
             schema = found.schema or "empty"
             typer.echo(f"version      PostgreSQL {found.version}, {found.connections} connections")
-            typer.echo(f"schema       {schema}" + ("" if found.schema_is_current else "; not this release's: `dsa110 db migrate`"))
+            typer.echo(f"schema       {schema}" + ("" if found.schema_is_current else "; of another release: run `dsa110 db migrate`"))
             typer.echo(f"size         {found.size_bytes / 1e6:.1f} MB")
             emit_table(["table", "rows (about)", "MB"], [(name, rows, f"{size / 1e6:.1f}") for name, rows, size in found.tables])
     raise typer.Exit(0 if found.running else 1)
@@ -259,7 +259,7 @@ def status(*, json: Annotated[bool, typer.Option("--json", help="For scripts.")]
 def start() -> None:
     """Start the embedded server.
 
-    Every command that needs the server starts it too. It runs until `dsa110 db stop`.
+    Every command that needs the server also starts it. It runs until `dsa110 db stop` or `dsa110 down`.
 
     Example: `dsa110 db start`
     """
@@ -268,7 +268,7 @@ def start() -> None:
 
 @app.command("stop")
 def stop() -> None:
-    """Stop the embedded server; sessions are ended, data are flushed.
+    """Stop the embedded server. This ends sessions and flushes data to disk.
 
     Example: `dsa110 db stop`
     """
@@ -276,5 +276,7 @@ def stop() -> None:
 
     config = _config()
     if config.database_url is not None:
-        raise NonRetriableError("PIPELINE_DATABASE_URL", "names an external server, which is not ours to stop", "stop it where it runs")
+        raise NonRetriableError(
+            "PIPELINE_DATABASE_URL", "names an external server, which this command does not stop", "stop it where it runs"
+        )
     typer.echo("stopped" if stop_server(config) else "was not running")

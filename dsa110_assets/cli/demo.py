@@ -1,8 +1,8 @@
-"""`dsa110 demo`: a simulated night from raw files to light curves, through the platform as it runs in production.
+"""`dsa110 demo`: two simulated nights, from raw files to light curves, through the platform as it runs in production.
 
-Nothing is bypassed: a telescope (the simulator, in a process of its own) leaves raw files in a directory, among them broken
-ones; the platform that `dsa110 up` starts does the rest; this command only watches the registry, and at the end compares
-what was measured with the simulator's sky (`demo_report`).
+Nothing is bypassed. A simulated telescope, in a process of its own, writes raw files into a directory, some of them
+broken. The platform that `dsa110 up` starts does the rest. This command only watches the registry, and at the end
+compares the measurements with the simulator's sky (`demo_report`).
 """
 
 from __future__ import annotations
@@ -33,23 +33,24 @@ if TYPE_CHECKING:
 
 N_TILES = 12
 MIN_JY = 0.25
-"""Faintest simulated source. At the beam's 20 % level it still has a S/N of about 100, so that the 3 % and 0.5 arcsec of
-the demonstration are three times the noise's own share and a failure means a fault."""
+"""Flux density of the faintest simulated source, Jy. At the beam's 20 % level its S/N is still about 100, so the
+demonstration's limits of 3 % and 0.5 arcsec are three times what noise alone causes, and a failure means a fault."""
 TIME_LIMIT_S = 1800.0
 POLL_S = 2.0
 
 
 def demo(
     *,
-    no_ui: Annotated[bool, typer.Option("--no-ui", help="Stop the platform at the end instead of leaving the UI running.")] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="Only stop a demonstration that was left running.")] = False,
-    directory: Annotated[Path, typer.Option(help="Where everything goes; removed at the start.")] = Path("demo"),
-    tiles: Annotated[int, typer.Option(min=2, max=24, help="Observations of each night.")] = N_TILES,
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI; 0 takes a free one.")] = 3000,
+    no_ui: Annotated[bool, typer.Option("--no-ui", help="Stop the platform at the end; do not leave the UI running.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Only stop a demonstration that is still running.")] = False,
+    directory: Annotated[Path, typer.Option(help="Directory for everything; removed first.")] = Path("demo"),
+    tiles: Annotated[int, typer.Option(min=2, max=24, help="Observations per night.")] = N_TILES,
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI; 0 for any free one.")] = 3000,
 ) -> None:
     """Run two simulated nights through the whole platform.
 
-    Raw files are dropped into the watched directory; the platform carries them to light curves.
+    A simulated telescope writes raw files into the watched directory, and the platform takes them to light curves. The
+    measurements are then compared with the simulated sky. Exit code 1: an observation failed, or they disagree.
 
     Example: `dsa110 demo --no-ui`
     """
@@ -75,7 +76,7 @@ def demo(
 
 
 def run_demo(places: DemoPlaces, console: Console, *, tiles: int, port: int, keep_running: bool) -> bool:
-    """The demonstration; whether all that it promises was found."""
+    """Run the demonstration; True if it keeps all its promises."""
     from dsa110_assets.cli import demo_report, up
     from dsa110_assets.simulation.night import demo_plan
     from dsa110_assets.stages.platform import Platform
@@ -97,7 +98,7 @@ def run_demo(places: DemoPlaces, console: Console, *, tiles: int, port: int, kee
     server = _start_platform(settings, places.root / "up.log")
     spawn = multiprocessing.get_context("spawn")
     next_night = spawn.Event()
-    telescope = spawn.Process(target=_observe, args=(places.incoming, tiles, next_night), name="telescope", daemon=True)
+    telescope = spawn.Process(target=_simulate_telescope, args=(places.incoming, tiles, next_night), name="telescope", daemon=True)
     config = PipelineConfig.from_env()
     try:
         _wait_for_port(server, port, places.root / "up.log")
@@ -142,8 +143,8 @@ def _wait_for_port(server: subprocess.Popen[bytes], port: int, log: Path) -> Non
         time.sleep(0.5)
 
 
-def _observe(incoming: Path, tiles: int, next_night: Event) -> None:
-    """The telescope: both nights' files one by one, and what goes wrong at a telescope. A day passes between the nights."""
+def _simulate_telescope(incoming: Path, tiles: int, next_night: Event) -> None:
+    """Write the files of both nights one by one, some of them broken. The second night waits for ``next_night``."""
     from dsa110_assets.simulation import faults
     from dsa110_assets.simulation.night import demo_plan
 
@@ -164,7 +165,7 @@ def _observe(incoming: Path, tiles: int, next_night: Event) -> None:
 
 @dataclass(frozen=True)
 class _Watched:
-    """What `_watch` waits for: observations in all and in a night, the night whose candidates come last, and the telescope."""
+    """What `_watch` waits for: numbers of observations in total and per night, the last night, and the telescope."""
 
     expected: int
     tiles: int
@@ -174,7 +175,7 @@ class _Watched:
 
 
 def _watch(platform: Platform, console: Console, watched: _Watched, began: float) -> bool:
-    """Print what happens until nothing is left to do; False when time ran out or an observation has failed."""
+    """Print progress until nothing is left to do; False if time ran out or an observation failed."""
     from dsa110_assets.cli.demo_progress import Progress, read_progress
     from dsa110_assets.stages.queue import planning
 
@@ -185,7 +186,7 @@ def _watch(platform: Platform, console: Console, watched: _Watched, began: float
             console.print(f"[dim]{time.monotonic() - began:6.0f} s[/]  {progress.line(watched.expected)}")
             shown = progress
         ended = progress.completed + progress.failed
-        if ended >= watched.tiles - 1:  # the day between the nights is short here, and the workers need not idle
+        if ended >= watched.tiles - 1:  # start the second night early, so that the workers do not idle
             watched.next_night.set()
         if (
             ended >= watched.expected

@@ -14,21 +14,21 @@ class DemoPlaces:
 
     @property
     def incoming(self) -> Path:
-        """Watched directory."""
+        """Directory that the platform watches for raw files."""
         return self.root / "incoming"
 
     @property
     def truth(self) -> Path:
-        """What the simulator knows; the platform never reads it."""
+        """True sky of the simulator, which the platform never reads."""
         return self.root / "truth"
 
     @property
     def reference(self) -> Path:
-        """Sources of the reference catalogues."""
+        """Source files of the reference catalogs."""
         return self.root / "reference"
 
     def settings(self, port: int) -> dict[str, str]:
-        """The configuration of the demonstration's platform; production differs in places and sizes only."""
+        """Settings of the demonstration's platform. Production differs only in directories and sizes."""
         return {
             "PIPELINE_INPUT_DIR": str(self.incoming),
             "PIPELINE_OUTPUT_DIR": str(self.root / "ms"),
@@ -43,7 +43,7 @@ class DemoPlaces:
             "PIPELINE_CORRECT_SMEARING": "false",  # the simulator evaluates the middle of each channel and integration
             "PIPELINE_IMAGE_SIZE": "2160",
             "PIPELINE_CELL_ARCSEC": "7",
-            "PIPELINE_AUTO_THRESHOLD_SIGMA": "3",  # a shallow clean: a third less time, and no flux is lost by it
+            "PIPELINE_AUTO_THRESHOLD_SIGMA": "3",  # a shallow clean: a third less time, and no flux is lost
             "PIPELINE_HOUR_SETTLE_S": "30",
             "PIPELINE_SCAN_INTERVAL_S": "15",
             "PIPELINE_GROUP_DEADLINE_S": "120",

@@ -1,4 +1,4 @@
-"""How far a demonstration has come, read from the registry."""
+"""Progress of a demonstration, read from the registry."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COUNTED = (
 
 @dataclass(frozen=True)
 class Progress:
-    """Numbers of files, observations by state, products made (each key once), and whether the last night's candidates exist."""
+    """Numbers of files, observations by state, and products (each key once); whether the last night has candidates."""
 
     files: int
     rejected: int
@@ -50,7 +50,7 @@ class Progress:
     candidates_ranked: bool
 
     def line(self, expected: int) -> str:
-        """One line for people."""
+        """The progress as one line of text."""
         numbers = dict(self.products)
 
         def made(row: Product) -> int:
@@ -67,7 +67,7 @@ class Progress:
 
 
 def read_progress(platform: Platform, last_night: str) -> Progress:
-    """Ask the registry."""
+    """Read the progress from the registry."""
     with platform.database.session() as session:
         counts = ledger.counts(session)
         files = dict(session.execute(select(SubbandFile.state, func.count()).group_by(SubbandFile.state)).tuples().all())

@@ -1,6 +1,6 @@
-"""What a demonstration made, against the simulator's sky: the table at its end, and the verdict.
+"""Comparison of a demonstration's measurements with the simulator's sky: the final table and the verdict.
 
-Only this module and tests read the truth.
+Only this module and tests read the true sky.
 """
 
 # pandas' stubs do not know what a selection gives:
@@ -39,11 +39,13 @@ _MATCH_ARCSEC = 10.0
 
 @dataclass(frozen=True)
 class DemoReport:
-    """Measured against true.
+    """Measured and true values.
 
-    ``sources``: one row for each night and true source inside the 20 % beam level with a true S/N above `MIN_SNR`: name, mosaic, snr,
-    true_jy, flux_jy, flux_err_jy, error (relative), offset_arcsec (of the blind detection); NaN where it was not measured, or not found. ``noise``: measured over thermal, one for each
-    tile. ``candidates``: ranked. ``event_source``: name of the source that should be on top.
+    ``sources``: one row for each night and true source inside the 20 % beam level with a true S/N above `MIN_SNR`.
+    Columns: name, mosaic, snr, true_jy, flux_jy, flux_err_jy, error (relative), offset_arcsec (of the blind detection);
+    NaN where the source was not measured or not found.
+    ``noise``: measured over thermal noise of each tile. ``candidates``: ranked. ``event_source``: name of the source
+    that should be the top candidate.
     """
 
     sources: pd.DataFrame
@@ -58,7 +60,7 @@ class DemoReport:
         error, offset = (
             s["error"].abs().max(skipna=False),
             s["offset_arcsec"].max(skipna=False),
-        )  # NaN, that is not kept, when one is missing
+        )  # NaN, which fails the promise, if one is missing
         bias = s["error"].median(skipna=False)
         top = str(self.candidates["name"].iloc[0]) if len(self.candidates) else "none"
         return [
@@ -85,7 +87,7 @@ class DemoReport:
 
 
 def compare(platform: Platform, truth_dir: Path, plan: DemoPlan) -> DemoReport:
-    """Read what was made, and the truth, and put them side by side."""
+    """Read the measurements and the true sky, and put them side by side."""
     truth = pd.read_parquet(truth_dir / "truth.parquet")
     with platform.database.session() as session:
         fluxes = read_frame(
@@ -125,9 +127,10 @@ def _nearest_name(true: pd.Series, fluxes: pd.DataFrame) -> str:
 
 
 def _side_by_side(truth: pd.DataFrame, fluxes: pd.DataFrame, detections: pd.DataFrame, mosaics: pd.DataFrame) -> pd.DataFrame:
-    """Every true source of every night above `MIN_SNR` by the noise maps of the mosaics; what was not measured, or not found, stays NaN.
+    """Table of all true sources of all nights above `MIN_SNR` by the mosaics' noise maps; see `DemoReport`.
 
-    One transit is measured once although neighbouring hours' mosaics share tiles: each row is of the mosaic that has the flux.
+    Mosaics of neighboring hours share tiles, but each transit is measured in only one: a row is of the mosaic that has
+    the flux.
     """
     rows: list[dict[str, object]] = []
     for night in sorted({_night(name) for name in mosaics["name"]}):
@@ -164,7 +167,7 @@ def _night(mosaic: str) -> str:
 
 
 def _noise_at(noise_path: Path, positions: pd.DataFrame) -> np.ndarray:
-    """Noise in Jy/beam of a mosaic at each position; NaN outside, and closer than one beam to the rim of the 20 % beam level."""
+    """Noise of a mosaic at each position, Jy/beam; NaN outside the 20 % beam level and within one beam of its rim."""
     from scipy.ndimage import binary_erosion
 
     from dsa110_assets.common.fits_planes import celestial_wcs, pixel_positions, read_plane
@@ -181,7 +184,7 @@ def _noise_at(noise_path: Path, positions: pd.DataFrame) -> np.ndarray:
 
 
 def show(console: Console, report: DemoReport, platform: Platform, places: DemoPlaces, port: int | None, elapsed_s: float) -> None:
-    """Print the tables, the verdict and where to look."""
+    """Print the tables, the verdict, and where to find everything."""
     from rich.table import Table
 
     table = Table(title="True and measured fluxes", title_justify="left")
@@ -200,7 +203,7 @@ def show(console: Console, report: DemoReport, platform: Platform, places: DemoP
     console.print(table)
     with platform.database.session() as session:
         rejected = status.rejected_files(session)
-    console.print("[bold]Files that were refused, and left where they are[/]")
+    console.print("[bold]Rejected files, left where they are[/]")
     for one in rejected:
         console.print(f"  {Path(one.path).name}: {one.reason}")
     console.print("[bold]Candidates[/]")

@@ -13,5 +13,5 @@ EXIT_RETRY: Final = 75
 
 
 def exit_code_of(errors: Iterable[PipelineError]) -> int:
-    """Exit code of a command that failed with these errors: `EXIT_RETRY` only if a second try may cure all of them."""
+    """Exit code of a command that ended with these errors: `EXIT_RETRY` if all are retriable, else `EXIT_FAILED`."""
     return EXIT_RETRY if all(isinstance(error, RetriableError) for error in errors) else EXIT_FAILED

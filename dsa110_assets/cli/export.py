@@ -1,4 +1,4 @@
-"""`dsa110 export`: a tile as UVH5, UVFITS or a Measurement Set for other software."""
+"""`dsa110 export`: the visibilities of an observation as UVH5, UVFITS or a Measurement Set, for other software."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Kind(StrEnum):
 
 
 class Format(StrEnum):
-    """Formats of the output."""
+    """Output formats."""
 
     UVH5 = "uvh5"
     UVFITS = "uvfits"
@@ -25,24 +25,24 @@ class Format(StrEnum):
 
 
 def export(
-    observation: Annotated[str | None, typer.Argument(help="Identifier of an observation, YYYY-MM-DDTHH:MM:SS; or give --ms.")] = None,
+    observation: Annotated[str | None, typer.Argument(help="Name of an observation, YYYY-MM-DDTHH:MM:SS; or give --ms.")] = None,
     *,
-    output: Annotated[Path, typer.Option("--output", help="File, or Measurement Set, to make.")],
-    file_format: Annotated[Format, typer.Option("--format", help="Format of the output.")] = Format.UVH5,
+    output: Annotated[Path, typer.Option("--output", help="File or Measurement Set to write.")],
+    file_format: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.UVH5,
     kind: Annotated[
         Kind | None,
         typer.Option(
-            help="raw: flagged, one phase center, correlator units. calibrated: Jy, averaged channels. Default: calibrated, or what --ms is."
+            help="raw: flagged, one phase center, correlator units. calibrated: Jy, averaged channels. Default: calibrated; with --ms, its own kind."
         ),
     ] = None,
-    ms: Annotated[Path | None, typer.Option("--ms", help="Measurement Set, made by hand or by the platform; only read.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    ms: Annotated[Path | None, typer.Option("--ms", help="Measurement Set to read, made by hand or by the platform.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write a tile in a format that other software reads.
+    """Write an observation in a format that other software reads.
 
-    The output is read back and appears when it is whole. Weights are exported as nsamples: numbers of samples of raw data,
-    1/Jy^2 of calibrated data. The whole tile is in memory. For CASA, use --format ms.
+    The output is read back, and appears only when it is complete. Weights become nsamples: numbers of samples for raw
+    data, 1/Jy^2 for calibrated data. The whole observation must fit in memory. For CASA, use --format ms.
 
     Example: `dsa110 export 2026-03-12T05:09:39 --format uvfits --output tile.uvfits`
 
@@ -60,7 +60,7 @@ def export(
     config = PipelineConfig.from_env(validate_paths=False)
     wanted = None if kind is None else by_hand.Kind(kind)
     if (observation is None) == (ms is None):
-        raise ConfigurationError("OBSERVATION, --ms", "exactly one of them is needed", "give an observation's identifier, or --ms PATH")
+        raise ConfigurationError("OBSERVATION, --ms", "exactly one of them is needed", "give the name of an observation, or --ms PATH")
     if ms is None and observation is not None:
         wanted = wanted or by_hand.Kind.CALIBRATED
         ms = by_hand.source_of(config, observation, wanted)

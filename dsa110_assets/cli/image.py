@@ -35,48 +35,52 @@ class Weights(StrEnum):
 
 def image(
     *,
-    ms: Annotated[Path, typer.Option("--ms", help="Calibrated Measurement Set; only read.")],
+    ms: Annotated[Path, typer.Option("--ms", help="Calibrated Measurement Set to image.")],
     imagename: Annotated[Path, typer.Option("--imagename", help="Prefix of the products: DIR/NAME gives DIR/NAME-image.fits and so on.")],
-    mask_radius_arcsec: Annotated[float | None, typer.Option(min=0.1, help="Radius of the circles around catalogue sources.")] = None,
-    no_nvss_mask: Annotated[bool, typer.Option("--no-nvss-mask", help="Search the whole image, not around the catalogue first.")] = False,
-    mask: Annotated[Path | None, typer.Option(help="FITS mask on the image's pixels, instead of the catalogue's circles.")] = None,
-    catalog: Annotated[
-        Path | None, typer.Option(help="Reference sky (Parquet: ra_deg, dec_deg, flux_jy); default: the platform's own.")
-    ] = None,
-    no_catalog: Annotated[
-        bool, typer.Option("--no-catalog", help="Use no catalogue at all; fluxes and positions are then not judged.")
+    mask_radius_arcsec: Annotated[float | None, typer.Option(min=0.1, help="Radius of the mask's circles around catalog sources.")] = None,
+    no_nvss_mask: Annotated[
+        bool, typer.Option("--no-nvss-mask", help="Search the whole image, instead of around catalog sources first.")
     ] = False,
+    mask: Annotated[Path | None, typer.Option(help="FITS mask with the image's pixels, instead of circles around catalog sources.")] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Reference sky (Parquet: ra_deg, dec_deg, flux_jy). Default: the platform's own.")
+    ] = None,
+    no_catalog: Annotated[bool, typer.Option("--no-catalog", help="Use no catalog; fluxes and positions are not checked.")] = False,
     engine: Annotated[Engine | None, typer.Option(help="Imaging engine.")] = None,
-    size: Annotated[int | None, typer.Option(min=64, help="Pixels on a side, even.")] = None,
+    size: Annotated[int | None, typer.Option(min=64, help="Pixels on a side; even.")] = None,
     cell_arcsec: Annotated[float | None, typer.Option(min=0.01, help="Pixel size.")] = None,
     weighting: Annotated[Weights, typer.Option(help="Imaging weights.")] = Weights.BRIGGS,
     robust: Annotated[float | None, typer.Option(min=-2, max=2, help="Briggs robustness.")] = None,
-    taper_arcsec: Annotated[float, typer.Option(min=0, help="Gaussian taper: FWHM by which the PSF is widened.")] = 0.0,
+    taper_arcsec: Annotated[float, typer.Option(min=0, help="FWHM of a Gaussian taper that widens the PSF.")] = 0.0,
     uv_min: Annotated[float, typer.Option(min=0, help="Shortest baseline, wavelengths.")] = 0.0,
     uv_max: Annotated[float, typer.Option(min=0, help="Longest baseline, wavelengths; 0 for no limit.")] = 0.0,
     multiscale: Annotated[bool | None, typer.Option(help="Multi-scale CLEAN, for extended emission.")] = None,
-    niter: Annotated[int | None, typer.Option(min=0, help="Most minor iterations; 0 gives the dirty image.")] = None,
-    auto_mask: Annotated[float | None, typer.Option(min=1, help="Search components down to this many times the noise.")] = None,
-    auto_threshold: Annotated[float | None, typer.Option(min=0.1, help="Clean them down to this many times the noise.")] = None,
+    niter: Annotated[int | None, typer.Option(min=0, help="Maximum number of minor iterations; 0 gives the dirty image.")] = None,
+    auto_mask: Annotated[float | None, typer.Option(min=1, help="Find components down to this many times the noise.")] = None,
+    auto_threshold: Annotated[float | None, typer.Option(min=0.1, help="Clean components down to this many times the noise.")] = None,
     local_rms: Annotated[
-        bool | None, typer.Option("--local-rms/--global-rms", help="Search components above the noise of their surroundings too.")
+        bool | None, typer.Option("--local-rms/--global-rms", help="Also require that components exceed the local noise.")
     ] = None,
     channels: Annotated[
-        int | None, typer.Option(min=1, max=16, help="Also images of so many parts of the band, cleaned jointly, and a spectral index map.")
+        int | None, typer.Option(min=1, max=16, help="Split the band into this many parts, clean them jointly, and map the spectral index.")
     ] = None,
-    spectral_terms: Annotated[int | None, typer.Option(min=1, max=4, help="Terms of the components' polynomial spectrum.")] = None,
+    spectral_terms: Annotated[int | None, typer.Option(min=1, max=4, help="Number of polynomial terms of the components' spectra.")] = None,
     selfcal: Annotated[
         int | None,
-        typer.Option(min=0, max=10, help="Most rounds of self-calibration: phases, then amplitudes, while they make the image better."),
+        typer.Option(min=0, max=10, help="Maximum rounds of self-calibration: phases, then amplitudes, as long as the image improves."),
     ] = None,
-    selfcal_integrations: Annotated[int, typer.Option(min=0, help="Integrations that share its gains; 0 for all of the tile.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=0, help="0 means all cores.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    selfcal_integrations: Annotated[
+        int, typer.Option(min=0, help="Integrations that share the gains of self-calibration; 0 for the whole tile.")
+    ] = 0,
+    threads: Annotated[int | None, typer.Option(min=0, help="Threads to use; 0 for all cores.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Image a tile, correct it for the beam, and judge it.
+    """Image a tile, correct it for the primary beam, and check it.
 
-    What is not given comes from the configuration (`dsa110 config show`). Products: dirty, psf, model, residual, image, image-pb, pb, weight and noise as FITS,
-    and previews; with `--channels` also NAME-chNN-image, -image-pb, -pb and -weight for each channel, and NAME-alpha and -alpha-error. They appear when all are complete. Exit codes: 0 good or not to be judged, 1 the image is there and bad, 2 failed.
+    Options that are left out come from the configuration (`dsa110 config show`). The products are dirty, psf, model,
+    residual, image, image-pb, pb, weight and noise as FITS, and previews. --channels adds NAME-chNN-image, -image-pb,
+    -pb and -weight for each channel, and NAME-alpha and -alpha-error. They appear together, once all are complete. Exit
+    codes: 0 the image is good; 1 it was made and is not good; 2 failure.
 
     Example: `dsa110 image --ms tile.cal.ms --imagename out/tile --uv-min 100`
     """
@@ -121,14 +125,14 @@ def image(
 
 
 def _reference_sky(config: PipelineConfig, catalog: Path | None) -> pd.DataFrame | None:
-    """The catalogue that was asked for, or the platform's where there is one."""
+    """The given catalog, or the platform's own, or None if there is none."""
     from dsa110_assets.catalogs import sky
     from dsa110_assets.products import ProductPaths
     from dsa110_assets.stages.products.references import REFERENCE_FILE
 
     own = ProductPaths.of(config).catalogs_dir / REFERENCE_FILE
     if catalog is None and not own.is_file():
-        typer.echo(f"no reference catalogue at {own}: the whole image is searched, and fluxes and positions are not judged", err=True)
+        typer.echo(f"no reference catalog at {own}: searching the whole image; fluxes and positions are not checked", err=True)
         return None
     return sky.load_reference(catalog or own)
 
@@ -136,7 +140,7 @@ def _reference_sky(config: PipelineConfig, catalog: Path | None) -> pd.DataFrame
 def _make(
     ms: Path, prefix: Path, options: object, sky: pd.DataFrame | None, mask: Path | None, config: PipelineConfig
 ) -> tuple[ImageReport, list[Verdict]]:
-    """Image beside the destination, judge, and move everything into place."""
+    """Image into a directory beside the destination, check the image, and move all products into place."""
     import tempfile
     from dataclasses import replace
 
@@ -183,7 +187,7 @@ def _show(report: ImageReport, verdicts: list[Verdict], verdict: TileVerdict, *,
         "major_cycles": report.major_cycles,
         "converged": report.converged,
         "channels_mhz": [round(channel.frequency_hz / 1e6, 1) for channel in report.channels],
-        "self_calibration": report.selfcal.summary if report.selfcal else "not asked for",
+        "self_calibration": report.selfcal.summary if report.selfcal else "not requested",
     }
     if json:
         files = {suffix: str(path) for suffix, path in report.images.items()} | {"preview": str(report.preview)}

@@ -1,4 +1,4 @@
-"""`dsa110 ingest`: the queue by hand: what waits, what was refused and why, look again, try again."""
+"""`dsa110 ingest`: show the queue and rejected raw files, scan for new files, retry an observation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """The ingest queue: observations, refused files, scan, retry.
+    """The ingest queue: observations, rejected files, scan, retry.
 
     Example: `dsa110 ingest status`
     """
@@ -19,16 +19,16 @@ def _group() -> None:
 
 @app.command("status")
 def show_status(
-    observation: Annotated[str | None, typer.Argument(help="One observation (YYYY-MM-DDTHH:MM:SS), with its files.")] = None,
+    observation: Annotated[str | None, typer.Argument(help="Show this observation (YYYY-MM-DDTHH:MM:SS) with its files.")] = None,
     *,
     state: Annotated[str | None, typer.Option(help="Only this state: collecting, pending, in_progress, completed, failed.")] = None,
-    refused: Annotated[bool, typer.Option("--refused", help="Only completed ones whose image mosaics do not take.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Most rows.")] = 40,
-    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    refused: Annotated[bool, typer.Option("--refused", help="Only observations whose tile mosaics leave out.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 40,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Observations, the verdicts on their images, and refused files.
+    """List observations, their verdicts, and rejected files.
 
-    An observation that is completed may have an image that mosaics do not take: the verdict says why, and what to do.
+    Mosaics leave out a completed observation if its image is not good. The verdict says why, and what to do.
 
     Example: `dsa110 ingest status --state failed`
     """
@@ -57,8 +57,8 @@ def show_status(
             emit_table(("subband", "state", "file", "reason"), [(f.subband, f.state, f.path, f.reason or "") for f in details.files])
             return
         summary = status.backlog(session, now())
-        among = list(gates.not_good(session, limit=limit)) if refused else None
-        groups = status.groups(session, state=None if state is None else GroupState(state), group_ids=among, limit=limit)
+        group_ids = list(gates.not_good(session, limit=limit)) if refused else None
+        groups = status.groups(session, state=None if state is None else GroupState(state), group_ids=group_ids, limit=limit)
         verdicts = gates.verdicts(session, [g.group_id for g in groups])
         rejected = status.rejected_files(session, limit=limit)
     if json:
@@ -84,12 +84,12 @@ def show_status(
         title="Observations, newest first",
     )
     if rejected:
-        emit_table(("file", "reason"), [(f.path, f.reason) for f in rejected], title="Refused files, left where they are", wrap=True)
+        emit_table(("file", "reason"), [(f.path, f.reason) for f in rejected], title="Rejected files, left where they are", wrap=True)
 
 
 @app.command("scan")
 def scan() -> None:
-    """Look at the whole input directory once, now.
+    """Scan the whole input directory once, now.
 
     Example: `dsa110 ingest scan`
     """
@@ -100,7 +100,7 @@ def scan() -> None:
     platform = Platform.open()
     report = scan_directory(platform.database, platform.config.input_dir, platform.config, now())
     typer.echo(
-        f"{report.n_listed} files listed, {report.n_opened} read, {len(report.accepted)} accepted, {len(report.rejected)} refused, "
+        f"{report.n_listed} files listed, {report.n_opened} read, {len(report.accepted)} accepted, {len(report.rejected)} rejected, "
         f"{report.n_being_written} being written, {report.n_unread} left for the next scan; now pending: {', '.join(report.pending) or 'none'}"
     )
     for rejection in report.rejected:
@@ -109,13 +109,13 @@ def scan() -> None:
 
 @app.command("retry")
 def retry(
-    observation: Annotated[str, typer.Argument(help="YYYY-MM-DDTHH:MM:SS")],
+    observation: Annotated[str, typer.Argument(help="Name of an observation, YYYY-MM-DDTHH:MM:SS.")],
     *,
-    force: Annotated[bool, typer.Option(help="Take it away from a run that still holds it.")] = False,
+    force: Annotated[bool, typer.Option(help="Take it from a run that still works on it.")] = False,
 ) -> None:
     """Process an observation again, from its raw files.
 
-    It goes back to the queue; the running platform takes it up.
+    It goes back to the queue. The running platform then processes it.
 
     Example: `dsa110 ingest retry 2026-03-12T05:09:39`
     """

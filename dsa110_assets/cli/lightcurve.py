@@ -1,4 +1,4 @@
-"""`dsa110 lightcurve`: light curves on the terminal and in files, and which epochs they are made from."""
+"""`dsa110 lightcurve`: show and export light curves, and choose their epochs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
-Later = Annotated[bool, typer.Option("--later", help="Do not recompute now.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Later = Annotated[bool, typer.Option("--later", help="Do not recompute the light curves now.")]
 
 
 @app.callback()
@@ -29,10 +29,10 @@ def _group() -> None:
 def show(
     source: Annotated[str, typer.Argument(help="Name or number of a source.")],
     *,
-    output: Annotated[Path | None, typer.Option(help="Write it as .csv, .parquet, .vot, .xml, or as a picture (.png).")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write: a table (.csv, .parquet, .vot, .xml) or a plot (.png).")] = None,
     json: Json = False,
 ) -> None:
-    """One source's fluxes at all epochs, as measured and normalised.
+    """Show a source's measured and normalized fluxes at all epochs.
 
     Example: `dsa110 lightcurve show 42 --output source42.vot`
     """
@@ -47,7 +47,7 @@ def show(
         table = light_curve(session, number)
     if output is not None:
         if output.suffix.lower() == ".png":
-            _picture(platform, number, name, output)
+            _write_plot(platform, number, name, output)
         else:
             write_table(table, output)
         typer.echo(f"{name}: {len(table)} epochs in {output}")
@@ -72,12 +72,12 @@ def show(
 def export(
     output: Annotated[Path, typer.Argument(help="Table to write: .csv, .parquet, .vot or .xml.")],
     *,
-    night: Annotated[str | None, typer.Option(help="Variability figures as of a UTC date; the newest when left out.")] = None,
-    what: Annotated[str, typer.Option(help="points (normalised light curves), variability or candidates.")] = "points",
+    night: Annotated[str | None, typer.Option(help="UTC date of variability figures or candidates. Default: the newest.")] = None,
+    what: Annotated[str, typer.Option(help="points (normalized light curves), variability or candidates.")] = "points",
 ) -> None:
     """Write all light curves, variability figures or candidates.
 
-    Light curves are normalised. Columns have units and UCDs.
+    Light curves are normalized. Columns have units and UCDs.
 
     Example: `dsa110 lightcurve export all.parquet`
     """
@@ -90,7 +90,7 @@ def export(
     from dsa110_assets.stages.platform import Platform
 
     if what not in ("points", "variability", "candidates"):
-        message = f"{what!r} is none of points, variability, candidates"
+        message = f"{what!r} is not one of points, variability, candidates"
         raise typer.BadParameter(message)
     with Platform.open().database.session() as session:
         if what == "points":
@@ -105,9 +105,9 @@ def export(
 
 @app.command("epochs")
 def epochs(*, json: Json = False) -> None:
-    """Epochs, their normalisation, and which are excluded.
+    """List epochs, their normalization, and which are excluded.
 
-    For an excluded epoch, who excluded it and why.
+    An excluded epoch shows who excluded it and why.
 
     Example: `dsa110 lightcurve epochs`
     """
@@ -127,11 +127,13 @@ def epochs(*, json: Json = False) -> None:
 def exclude(
     epoch: Annotated[str, typer.Argument(help="Name of the epoch's mosaic.")],
     *,
-    reason: Annotated[str, typer.Option(help="Why.")],
-    by: Annotated[str, typer.Option(help="Who decided it.")],
+    reason: Annotated[str, typer.Option(help="Why the epoch is excluded.")],
+    by: Annotated[str, typer.Option(help="Who decided.")],
     later: Later = False,
 ) -> None:
-    """Take an epoch out of all light curves, and recompute them. Its fluxes stay; `include` takes it back.
+    """Exclude an epoch from all light curves, and recompute them.
+
+    Its fluxes stay in the registry. `dsa110 lightcurve include EPOCH` undoes this.
 
     Example: `dsa110 lightcurve exclude hourly_2026-03-12T05 --reason "thunderstorm" --by "J. Doe"`
     """
@@ -146,7 +148,7 @@ def exclude(
 
 @app.command("include")
 def include(epoch: Annotated[str, typer.Argument(help="Name of the epoch's mosaic.")], *, later: Later = False) -> None:
-    """Take back an exclusion, and recompute.
+    """Include an excluded epoch again, and recompute light curves.
 
     Example: `dsa110 lightcurve include hourly_2026-03-12T05`
     """
@@ -160,8 +162,8 @@ def include(epoch: Annotated[str, typer.Argument(help="Name of the epoch's mosai
 
 
 @app.command("recompute")
-def recompute(*, night: Annotated[str | None, typer.Option(help="UTC date; the newest when left out.")] = None) -> None:
-    """Make light curves, variability figures and candidates again.
+def recompute(*, night: Annotated[str | None, typer.Option(help="UTC date. Default: the newest.")] = None) -> None:
+    """Recompute light curves, variability figures and candidates.
 
     Example: `dsa110 lightcurve recompute`
     """
@@ -180,7 +182,7 @@ def _recompute(platform: Platform, *, later: bool = False, night: str | None = N
     from dsa110_assets.stages.products import night as stages
 
     if later:
-        typer.echo("noted; `dsa110 lightcurve recompute` makes the light curves again")
+        typer.echo("saved; run `dsa110 lightcurve recompute` to update the light curves")
         return
     curves, _, ranked = stages.recompute(platform, "dsa110 lightcurve", night=night)
     figures = curves.figures
@@ -203,12 +205,14 @@ def _find(platform: Platform, source: str) -> tuple[int, str]:
             row = session.execute(query.where(Source.source_id == int(source))).first()
     if row is None:
         raise LightCurveError(
-            f"source {source}", "there is none of this name or number", 'look at `dsa110 db query "SELECT source_id, name FROM sources"`'
+            f"source {source}",
+            "no source has this name or number",
+            'list them with `dsa110 db query "SELECT source_id, name FROM sources"`',
         )
     return int(row[0]), str(row[1])
 
 
-def _picture(platform: Platform, number: int, name: str, output: Path) -> None:
+def _write_plot(platform: Platform, number: int, name: str, output: Path) -> None:
     from dsa110_assets.publication import publish
     from dsa110_assets.stages.products.night import source_light_curve
     from dsa110_assets.variability import light_curve_png

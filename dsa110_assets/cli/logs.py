@@ -1,4 +1,4 @@
-"""Log files of the services: rotated before they fill the disk. Nothing else belongs here."""
+"""Rotation of the services' log files, so that they do not fill the disk."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ KEPT = 5
 
 
 def rotate(log: Path, limit_bytes: float, kept: int = KEPT) -> bool:
-    """Move a log's content into ``<log>.1`` (older ones one further) when it has grown beyond the limit.
+    """Move a log's content to ``<log>.1``, and older copies up by one, if the log exceeds the limit; True if it did.
 
-    The file itself stays, because the service has it open for appending. Lines written between copy and truncation are lost.
+    The file itself stays, because the service has it open for appending. Lines written between copy and truncation are
+    lost.
     """
     if not log.is_file() or log.stat().st_size <= limit_bytes:
         return False

@@ -1,7 +1,7 @@
 """The `dsa110` command: its sub-commands, and how errors become messages and exit codes.
 
-A sub-command is a module with a `typer.Typer` called ``app`` (a group) or functions registered here; whatever it needs beyond
-typer is imported inside its functions, because each `dsa110` pays for what is imported at the top.
+A sub-command is a module with a `typer.Typer` called ``app`` (a group), or a function registered here. Modules import
+what they need inside their functions, because every `dsa110` call pays for imports at the top.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ app = typer.Typer(
     name="dsa110",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # the panels of rich cut long option names at 80 columns and drop `<...>` as markup
+    rich_markup_mode=None,  # rich's panels cut long option names at 80 columns and drop `<...>` as markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(db.app, name="db")
@@ -76,25 +76,28 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def root(
     *,
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (may stand anywhere before `--`).")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; accepted anywhere before `--`.")] = False,
 ) -> None:
     """Data platform of the DSA-110 continuum survey: raw subbands to light curves.
 
-    Settings are environment variables (`dsa110 config show`). Exit codes: 0 done, 1 the answer is no, 2 failed,
-    75 failed but may succeed when tried again.
+    Settings are environment variables; `dsa110 config show` explains them. Exit codes: 0 success, 1 the answer is no,
+    2 failure, 75 temporary failure: try again.
 
     Example: `dsa110 preflight && dsa110 up`
     """
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; errors of the pipeline are shown as one message on standard error."""
+    """Run one command line and return its exit code.
+
+    An error of the pipeline becomes one message on standard error, without a traceback.
+    """
     split = list(arguments).index("--") if "--" in arguments else len(arguments)
-    own, rest = list(arguments[:split]), list(arguments[split:])
-    debug = "--debug" in own
+    before, after = list(arguments[:split]), list(arguments[split:])
+    debug = "--debug" in before
     try:
-        app(args=[argument for argument in own if argument != "--debug"] + rest, prog_name="dsa110")
+        app(args=[argument for argument in before if argument != "--debug"] + after, prog_name="dsa110")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else (0 if end.code is None else 1)
     except PipelineError as error:

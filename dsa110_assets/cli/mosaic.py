@@ -1,4 +1,4 @@
-"""`dsa110 mosaic`: mosaics on demand, of a time range or around calibrators."""
+"""`dsa110 mosaic`: mosaics on demand, of a time range or around a calibrator's transit."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 _TIMES = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"]
-Since = Annotated[datetime, typer.Option(formats=_TIMES, help="First time of observation, UTC.")]
-Until = Annotated[datetime, typer.Option(formats=_TIMES, help="End of the interval, UTC, excluded.")]
-Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
+Since = Annotated[datetime, typer.Option(formats=_TIMES, metavar="TIME", help="Start, UTC: YYYY-MM-DD or YYYY-MM-DDTHH:MM[:SS].")]
+Until = Annotated[datetime, typer.Option(formats=_TIMES, metavar="TIME", help="End, UTC, exclusive.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
 def _group() -> None:
-    """Mosaics on demand. Hourly and nightly mosaics are made by the running platform.
+    """Make mosaics on demand. The running platform makes hourly and nightly ones.
 
     Example: `dsa110 mosaic create --calibrator 0834+555 --timespan-minutes 50`
     """
@@ -35,10 +35,12 @@ def plan(
     since: Since,
     until: Until,
     *,
-    declination: Annotated[float | None, typer.Option(help="Strip, degrees; the one with most tiles when left out.")] = None,
+    declination: Annotated[
+        float | None, typer.Option(help="Declination of the strip, degrees. Default: the strip with the most tiles.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Choose the tiles of a time range; save the choice by name.
+    """Choose the tiles of a time range and save them as a plan.
 
     Example: `dsa110 mosaic plan --name flare --since 2026-03-12T05:00 --until 2026-03-12T06:30`
     """
@@ -50,11 +52,13 @@ def plan(
 
 @app.command("build")
 def build(
-    name: Annotated[str, typer.Option(help="Name of a plan, or of the mosaic when times are given.")],
+    name: Annotated[str, typer.Option(help="Name of a saved plan; or, with times, of the mosaic.")],
     *,
-    output: Annotated[Path | None, typer.Option(help="Directory of the mosaic; the platform's own place when left out.")] = None,
-    since: Annotated[datetime | None, typer.Option(formats=_TIMES, help="Plan it anew: first time, UTC.")] = None,
-    until: Annotated[datetime | None, typer.Option(formats=_TIMES, help="Plan it anew: end, UTC.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Directory for the mosaic. Default: the platform's own.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=_TIMES, metavar="TIME", help="Start, UTC: make a new plan instead of using a saved one.")
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(formats=_TIMES, metavar="TIME", help="End, UTC, exclusive; with --since.")] = None,
     json: Json = False,
 ) -> None:
     """Make a planned mosaic and register it.
@@ -65,7 +69,7 @@ def build(
     from dsa110_assets.stages.products.mosaics import build_mosaic, load_plan, plan_mosaic
 
     if (since is None) != (until is None):
-        message = "--since and --until go together"
+        message = "give both --since and --until, or neither"
         raise typer.BadParameter(message)
     platform = Platform.open()
     planned = plan_mosaic(platform, name, _utc(since), _utc(until)) if since and until else load_plan(platform, name)
@@ -76,14 +80,14 @@ def build(
 
 @app.command("create")
 def create(
-    calibrator: Annotated[list[str], typer.Option(help="Calibrator in the middle; several make several mosaics.")],
+    calibrator: Annotated[list[str], typer.Option(help="Calibrator in the middle; repeat it for one mosaic each.")],
     *,
-    timespan_minutes: Annotated[float, typer.Option(min=1.0, help="Time around the transit, half before and half after.")] = 50.0,
-    night: Annotated[str | None, typer.Option(help="UTC date of the transit; the newest imaged one when left out.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    timespan_minutes: Annotated[float, typer.Option(min=1.0, help="Time range, centered on the transit.")] = 50.0,
+    night: Annotated[str | None, typer.Option(help="UTC date of the transit. Default: the newest imaged one.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; make nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Make mosaics centred on the transits of calibrators.
+    """Make mosaics centered on the transits of calibrators.
 
     Example: `dsa110 mosaic create --calibrator 0834+555 --calibrator 3C286 --timespan-minutes 50`
     """
@@ -123,7 +127,7 @@ def _show_plan(planned: MosaicPlan, *, json: bool) -> None:
     if json:
         emit_json(asdict(planned))
         return
-    rows = [(group, "") for group in planned.tiles] + list(planned.left_out.items())
+    rows = [(group_id, "") for group_id in planned.tiles] + list(planned.left_out.items())
     emit_table(
         ("observation", "left out"),
         sorted(rows),

@@ -1,4 +1,4 @@
-"""How commands show results: tables for people, JSON and CSV for scripts. Nothing else belongs here."""
+"""How commands print results: tables for people, JSON and CSV for scripts."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from typing import Any
 
 
 def emit_json(value: object) -> None:
-    """Write a value as JSON to standard output; NaN and infinities become null, dates ISO text."""
-    json.dump(_plain(value), sys.stdout, indent=1, default=str, allow_nan=False)
+    """Print a value as JSON. NaN and infinities become null, dates become ISO text."""
+    json.dump(_json_value(value), sys.stdout, indent=1, default=str, allow_nan=False)
     sys.stdout.write("\n")
 
 
 def emit_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows as CSV with a header to standard output; None is empty, lists and dicts are JSON."""
+    """Print rows as CSV with a header. None becomes an empty cell, lists and dicts become JSON."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([json.dumps(_plain(cell), default=str) if isinstance(cell, (list, dict)) else cell for cell in row])
+        writer.writerow([json.dumps(_json_value(cell), default=str) if isinstance(cell, (list, dict)) else cell for cell in row])
 
 
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, wrap: bool = False) -> None:
-    """Write rows as a table; cells are folded only with ``wrap``, or when the terminal is too narrow."""
+    """Print rows as a table. Cells fold only with ``wrap``, or if the terminal is too narrow."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -49,7 +49,10 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
 
 @contextmanager
 def libraries_write_to_stderr() -> Iterator[None]:
-    """Send what compiled libraries print to standard output (radler's progress) to standard error, so that a script reads JSON only."""
+    """Redirect what compiled libraries print, such as radler's progress, to standard error.
+
+    A script that reads standard output then gets only the JSON.
+    """
     sys.stdout.flush()
     saved = os.dup(1)
     os.dup2(2, 1)
@@ -57,12 +60,12 @@ def libraries_write_to_stderr() -> Iterator[None]:
         yield
     finally:
         sys.stdout.flush()
-        ctypes.CDLL(None).fflush(None)  # what C's own buffer still holds
+        ctypes.CDLL(None).fflush(None)  # flush C's own buffer
         os.dup2(saved, 1)
         os.close(saved)
 
 
-def _plain(value: object) -> object:
+def _json_value(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Decimal):
@@ -70,7 +73,7 @@ def _plain(value: object) -> object:
     if isinstance(value, (datetime, date)):
         return value.isoformat()
     if isinstance(value, dict):
-        return {str(name): _plain(entry) for name, entry in value.items()}
+        return {str(name): _json_value(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [_json_value(entry) for entry in value]
     return value

@@ -1,4 +1,4 @@
-"""`dsa110 photometry`: fluxes at given positions in images on disk, into CSV, Parquet or VOTable."""
+"""`dsa110 photometry`: measure fluxes at given positions in images, as CSV, Parquet or VOTable."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ app = typer.Typer(no_args_is_help=True)
 Output = Annotated[Path, typer.Option(help="Table to write: .csv, .parquet, .vot or .xml.")]
 Positions = Annotated[
     Path | None,
-    typer.Option(help="Table with name, ra_deg, dec_deg (ICRS); the registry's active sources when left out.", exists=True, dir_okay=False),
+    typer.Option(help="Table with name, ra_deg, dec_deg (ICRS). Default: the registry's active sources.", exists=True, dir_okay=False),
 ]
-Noise = Annotated[list[Path] | None, typer.Option(help="Noise map of each image; the one that lies beside it when left out.", exists=True)]
+Noise = Annotated[list[Path] | None, typer.Option(help="Noise map of each image. Default: the one beside it.", exists=True)]
 
 
 @app.callback()
 def _group() -> None:
     """Forced photometry with the restoring beam.
 
-    Example: `dsa110 photometry peak --image mosaics/hourly_2026-03-12T05/hourly_2026-03-12T05-image.fits --output fluxes.vot`
+    Example: `dsa110 photometry peak --image hourly_2026-03-12T05-image.fits --output fluxes.vot`
     """
 
 
 @app.command("peak")
 def peak(
-    image: Annotated[Path, typer.Option(help="A mosaic's -image.fits or a tile's -image-pb.fits.", exists=True, dir_okay=False)],
+    image: Annotated[
+        Path, typer.Option(help="Image to measure: a mosaic's -image.fits or a tile's -image-pb.fits.", exists=True, dir_okay=False)
+    ],
     output: Output,
     *,
     positions: Positions = None,
     noise: Noise = None,
     blend_beams: Annotated[float, typer.Option(min=0.0, help="Positions closer than this many beams are fitted together.")] = 1.5,
-    calibration_error: Annotated[float, typer.Option(min=0.0, help="Fraction of the flux added to its error.")] = 0.0,
+    calibration_error: Annotated[float, typer.Option(min=0.0, help="Error of the flux scale, as a fraction of the flux.")] = 0.0,
 ) -> None:
-    """Flux density of a point source at each position.
+    """Measure the flux density of a point source at each position.
 
-    With errors, upper limits and flags.
+    The table has errors, upper limits and flags.
 
     Example: `dsa110 photometry peak --image flare-image.fits --positions sources.csv --output fluxes.csv`
     """
@@ -62,19 +64,17 @@ def peak(
 def adaptive(
     image: Annotated[
         list[Path],
-        typer.Option(
-            help="Directory, or directory and name, of a tile or mosaic with channel images; or the image of one channel, once for each."
-        ),
+        typer.Option(help="Directory, or directory and name, of a tile or mosaic with channel images; or one channel's image, repeated."),
     ],
     output: Output,
     *,
     positions: Positions = None,
     noise: Noise = None,
-    target_snr: Annotated[float, typer.Option(min=1.0, help="Adjacent channels are combined until the expected S/N reaches this.")] = 5.0,
+    target_snr: Annotated[float, typer.Option(min=1.0, help="Combine adjacent channels until the expected S/N reaches this.")] = 5.0,
 ) -> None:
-    """Flux densities in frequency bins.
+    """Measure flux densities in frequency bins.
 
-    A source gets as many bins as it is bright enough for.
+    A brighter source gets more bins.
 
     Example: `dsa110 photometry adaptive --image mosaics/hourly_2026-03-12T05 --output spectra.parquet`
     """

@@ -1,4 +1,4 @@
-"""`dsa110 preflight`: whether this machine can run the platform, and what to do where it cannot."""
+"""`dsa110 preflight`: check whether this machine can run the platform, and what to fix if it cannot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CASA_LIMIT_S = 120.0
 _CASA_PROGRAM = """
 import socket
 def refuse(*_args, **_kwargs):
-    raise OSError("the network is not to be used")
+    raise OSError("CASA must not use the network")
 socket.socket.connect = refuse
 import dsa110_assets, casatools
 measures = casatools.measures()
@@ -36,7 +36,7 @@ print(casatools.version_string())
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. ``next_step``: what to do, empty when all is well."""
+    """One line of the report. ``next_step``: what to do; empty if nothing."""
 
     subject: str
     verdict: Literal["ok", "warning", "failed"]
@@ -45,7 +45,7 @@ class Finding:
 
 
 def check_input(config: PipelineConfig) -> Finding:
-    """The directory of the raw files exists and can be listed; it need not be writable."""
+    """Check that the directory of raw files exists and can be listed. It may be read-only."""
     try:
         number = sum(1 for entry in os.scandir(config.input_dir) if entry.name.endswith(".hdf5"))
     except OSError as error:
@@ -56,7 +56,7 @@ def check_input(config: PipelineConfig) -> Finding:
 
 
 def check_writable(name: str, path: Path) -> Finding:
-    """A directory can be made and written, and its file system has room."""
+    """Check that a directory can be made and written, and that its file system has room."""
     subject, variable = f"{name} directory", f"PIPELINE_{name.upper()}_DIR"
     probe = path / f".preflight-{os.getpid()}"
     try:
@@ -70,12 +70,12 @@ def check_writable(name: str, path: Path) -> Finding:
     if free_gib < FAIL_BELOW_GIB:
         return Finding(subject, "failed", found, f"free at least {FAIL_BELOW_GIB} GiB, or set {variable} to a larger disk")
     if free_gib < WARN_BELOW_GIB and name != "state":
-        return Finding(subject, "warning", found, f"a day of tiles takes more; set {variable} to a larger disk")
+        return Finding(subject, "warning", found, f"a day of tiles needs more; set {variable} to a larger disk")
     return Finding(subject, "ok", found)
 
 
 def check_database(config: PipelineConfig) -> Finding:
-    """The registry can be reached (the embedded server is started) and has this release's schema."""
+    """Check that the registry can be reached and has this release's schema. Starts the embedded server."""
     from dsa110_assets.errors import PipelineError
     from dsa110_assets.registry.database import Database
     from dsa110_assets.registry.migrations import HEAD_REVISION
@@ -94,7 +94,7 @@ def check_database(config: PipelineConfig) -> Finding:
 
 
 def check_casa() -> Finding:
-    """CASA imports without network and knows the observatory; in a child process, because it may crash."""
+    """Check in a child process, because CASA may crash, that it imports offline and knows the observatory."""
     from dsa110_assets.common.child_process import Child, run_child
     from dsa110_assets.errors import ChildFailedError
 
@@ -111,11 +111,11 @@ def check_casa() -> Finding:
         return Finding("CASA", "failed", error.cause, remedy)
     if child.code != 0:
         return Finding("CASA", "failed", (child.last_lines or [child.reason])[-1], remedy)
-    return Finding("CASA", "ok", f"casatools {child.stdout.split()[-1]} with its data, off-line, in {time.monotonic() - begun:.0f} s")
+    return Finding("CASA", "ok", f"casatools {child.stdout.split()[-1]} with its data, offline, in {time.monotonic() - begun:.0f} s")
 
 
 def check_port(subject: str, variable: str, host: str, port: int) -> Finding:
-    """A port is free, or one of our own services has it."""
+    """Check that a port is free, or that the platform itself uses it."""
     import socket
 
     import psutil
@@ -140,24 +140,25 @@ def check_port(subject: str, variable: str, host: str, port: int) -> Finding:
     if any(ours in command for ours in ("dagster", "dsa110")):
         return Finding(subject, "ok", f"port {port} is in use by the platform itself (process {owner})")
     user = f"process {owner} ({command[:60]})" if command else "another program"
-    return Finding(subject, "failed", f"port {port} is taken by {user}", f"stop it, or set {variable}")
+    return Finding(subject, "failed", f"port {port} is used by {user}", f"stop it, or set {variable}")
 
 
 def check_catalogs(config: PipelineConfig) -> list[Finding]:
-    """The reference catalogues are there, or the files to make them from are named."""
+    """Check that the reference catalogs exist, or that their source files do."""
     from dsa110_assets.products import ProductPaths
+    from dsa110_assets.stages.products.references import CALIBRATORS_FILE, REFERENCE_FILE
 
     directory = ProductPaths.of(config).catalogs_dir
     findings: list[Finding] = []
     for subject, name, variable, source, refresh in (
         (
-            "calibrator catalogue",
-            "vla_calibrators.sqlite3",
+            "calibrator catalog",
+            CALIBRATORS_FILE,
             "PIPELINE_VLA_CALIBRATORS_FILE",
             config.vla_calibrators_file,
             "`dsa110 catalogs refresh calibrators`",
         ),
-        ("reference sky", "nvss.parquet", "PIPELINE_NVSS_FILE", config.nvss_file, "`dsa110 catalogs refresh nvss`"),
+        ("reference sky", REFERENCE_FILE, "PIPELINE_NVSS_FILE", config.nvss_file, "`dsa110 catalogs refresh nvss`"),
     ):
         path = directory / name
         if path.is_file():
@@ -167,8 +168,8 @@ def check_catalogs(config: PipelineConfig) -> list[Finding]:
                 Finding(
                     subject,
                     "warning",
-                    f"{name} is not made yet from {source}",
-                    f"make it with {refresh}, or let the running platform make it",
+                    f"{name} does not exist yet; its source is {source}",
+                    f"run {refresh}, or start the platform, which makes it",
                 )
             )
         else:
@@ -178,7 +179,7 @@ def check_catalogs(config: PipelineConfig) -> list[Finding]:
 
 
 def check_machine(config: PipelineConfig) -> list[Finding]:
-    """Cores, memory, and the chosen imager."""
+    """Check cores and memory, and WSClean if it is the imager."""
     import psutil
 
     from dsa110_assets.cli.services import RUN_MEMORY_BYTES, worker_count, workers_for_cores
@@ -190,7 +191,7 @@ def check_machine(config: PipelineConfig) -> list[Finding]:
     findings = [
         Finding("machine", "ok", found)
         if worker_count(config) == wanted
-        else Finding("machine", "warning", found, f"{wanted} full tiles at a time take {needed_gib:.0f} GiB; lower PIPELINE_MAX_WORKERS")
+        else Finding("machine", "warning", found, f"{wanted} full tiles at a time need {needed_gib:.0f} GiB; lower PIPELINE_MAX_WORKERS")
     ]
     if config.gridder == "wsclean":
         program = shutil.which("wsclean")
@@ -204,12 +205,13 @@ def check_machine(config: PipelineConfig) -> list[Finding]:
 
 def preflight(
     *,
-    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
-    casa: Annotated[bool, typer.Option(help="Also import CASA (some seconds).")] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    casa: Annotated[bool, typer.Option(help="Also import CASA (takes a few seconds).")] = True,
 ) -> None:
     """Check whether this machine can run the platform.
 
-    Paths, disk, database, CASA, ports and catalogues: one line each, with what to do. Exit code 1 if something must be done.
+    Checks machine, directories, database, CASA, port and catalogs. Each gets one line, with the next step if one is
+    needed. Exit code 1: a check failed.
 
     Example: `dsa110 preflight`
     """
@@ -243,6 +245,6 @@ def preflight(
 
 
 def _show(finding: Finding) -> None:
-    colour = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "failed": typer.colors.RED}[finding.verdict]
+    color = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "failed": typer.colors.RED}[finding.verdict]
     step = f" -> {finding.next_step}" if finding.next_step else ""
-    typer.echo(f"{typer.style(f'{finding.verdict:8}', fg=colour, bold=True)}{finding.subject:22}{finding.found}{step}")
+    typer.echo(f"{typer.style(f'{finding.verdict:8}', fg=color, bold=True)}{finding.subject:22}{finding.found}{step}")

@@ -1,4 +1,4 @@
-"""A progress bar on standard error for long commands. Nothing else belongs here."""
+"""A progress bar on standard error for long commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[str, float], None]]:
-    """Show how far a command is; yields ``progress(what, fraction)``. Silent when ``quiet`` or when standard error is no terminal."""
+    """Show a progress bar; yields ``progress(what, fraction)``.
+
+    Nothing is shown if ``quiet`` is set or standard error is not a terminal.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -1,6 +1,7 @@
-"""Reference pages of the documentation, made from the code itself: commands, settings, products, tables of the registry.
+"""Reference pages of the documentation, generated from the code: commands, settings, products, tables of the registry.
 
-A hook of mkdocs (`mkdocs.yml`): the pages exist in the built documentation only, so they cannot be out of date.
+mkdocs calls this module as a hook (`mkdocs.yml`). The pages exist only in the built documentation, so they cannot be
+out of date.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the reference pages, and the pages that are not under docs/, to what mkdocs found there."""
+    """Add the reference pages, and the pages that are not under docs/, to the files that mkdocs found."""
     from pathlib import Path
 
     from mkdocs.structure.files import File
 
     root = Path(config.config_file_path).parent
-    elsewhere = {
+    sources = {
         "index.md": "README.md",
         "contributing.md": "CONTRIBUTING.md",
         "changelog.md": "CHANGELOG.md",
@@ -28,13 +29,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     links = {
         "](docs/decisions/)": "](decisions/0001-stages-between-domain-and-orchestration.md)",
         "](docs/": "](",
-        **{f"]({here})": f"]({there})" for there, here in elsewhere.items()},
+        **{f"]({source})": f"]({page})" for page, source in sources.items()},
     }
     pages: dict[str, str] = {}
-    for there, here in elsewhere.items():
-        pages[there] = (root / here).read_text(encoding="utf-8")
+    for page, source in sources.items():
+        pages[page] = (root / source).read_text(encoding="utf-8")
         for old, new in links.items():
-            pages[there] = pages[there].replace(old, new)
+            pages[page] = pages[page].replace(old, new)
     pages |= {
         "reference/commands.md": commands(),
         "reference/settings.md": settings(),
@@ -73,7 +74,7 @@ def settings() -> str:
         [
             "# Settings",
             "",
-            "Those with * change the content of products.",
+            "Settings marked with * change the content of products.",
             "",
             "| setting | default | meaning |",
             "|---|---|---|",
@@ -84,7 +85,7 @@ def settings() -> str:
 
 
 def products() -> str:
-    """The table of products, and what each one is, as Markdown."""
+    """The table of products, and the description of each, as Markdown."""
     from dsa110_assets.stages.table import TABLE
 
     head = ["# Products", "", "| product | one for each | from | job | pool | folder |", "|---|---|---|---|---|---|"]
@@ -96,7 +97,7 @@ def products() -> str:
         head.append(f"| [{row.name}](#{row.name}) | {row.level.value} | {inputs} | {made_by} | {row.pool or ''} | {folder} |")
         parts += [f"## {row.name}", "", row.description(), ""]
         if row.recipe is not None and row.recipe.settings:
-            parts += [f"Settings that decide: {', '.join(f'`PIPELINE_{name.upper()}`' for name in row.recipe.settings)}.", ""]
+            parts += [f"Settings that change it: {', '.join(f'`PIPELINE_{name.upper()}`' for name in row.recipe.settings)}.", ""]
         parts += [f"[How it is made](../{row.page}.md).", ""]
     return "\n".join([*head, "", *parts])
 
@@ -122,7 +123,7 @@ def tables() -> str:
 
 
 def _escape_tags(markdown: str) -> str:
-    """Show `<...>` outside of code as text; Markdown would take it for an HTML tag and drop it."""
+    """Escape `<...>` outside of code, which Markdown would take for an HTML tag and drop."""
     import re
 
     code = r"```.*?```|`[^`\n]+`"

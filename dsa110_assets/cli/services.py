@@ -1,7 +1,6 @@
-"""Processes of a platform on one machine: code server, webserver, daemon; started, watched, restarted, stopped together.
+"""Supervisor of a platform on one machine: it starts, watches, restarts and stops code server, web server and daemon.
 
-The embedded database is started by the registry and outlives this supervisor; everything else ends with it. What does
-not belong here: deployments on several machines (`deploy/`).
+The registry starts the embedded database, which outlives the supervisor. Everything else ends with it.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ RESTART_PAUSE_S = 2.0
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 RUN_MEMORY_BYTES = 7 << 30
-"""A full-size tile needs up to this much (`docs/developers/performance.md`)."""
+"""Most memory that a full-size tile needs (`docs/developers/performance.md`)."""
 LOCATION = "dsa110_assets"
-"""Name of the code location; ``pyproject.toml`` and ``workspace.yaml`` give the same one to Dagster's own commands."""
+"""Name of the code location. ``pyproject.toml`` and ``workspace.yaml`` use the same one for Dagster's own commands."""
 POOLS = ("disk", "cpu", "casa")
-"""Pools of the assets (`orchestration.assets`); a run takes a place in the pool of the asset that it makes."""
+"""Pools of the assets (`orchestration.assets`). A run takes a slot in the pool of the asset that it makes."""
 
 
 @dataclass
 class Service:
-    """One process. ``port``: open when it is ready; None for one that listens nowhere."""
+    """One process. ``port``: open once the process is ready; None if it does not listen."""
 
     name: str
     command: list[str]
@@ -48,24 +47,24 @@ class Service:
 
 
 def worker_count(config: PipelineConfig) -> int:
-    """Runs at a time: what the cores take and memory holds, at least one."""
+    """Number of runs at a time that cores and memory allow, at least one."""
     return max(1, min(workers_for_cores(config), int(psutil.virtual_memory().total // RUN_MEMORY_BYTES)))
 
 
 def workers_for_cores(config: PipelineConfig) -> int:
-    """Runs at a time if memory were no limit: PIPELINE_MAX_WORKERS, at most one more than there are cores, as runs also wait."""
+    """Number of runs at a time if memory were no limit: PIPELINE_MAX_WORKERS, at most cores + 1 (runs also wait)."""
     return min(config.max_workers, len(os.sched_getaffinity(0)) + 1)
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses now."""
+    """A free TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def port_is_open(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether somebody listens there."""
+    """Whether a server listens on the port."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((host, port)) == 0
@@ -82,7 +81,7 @@ def project_file(name: str) -> Path:
 
 
 def dagster_home(config: PipelineConfig) -> Path:
-    """Dagster's home in the state directory, with the project's ``dagster.yaml`` and the number of runs set."""
+    """Write the project's ``dagster.yaml``, with the number of runs set, to Dagster's home; returns the directory."""
     home = config.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     instance = yaml.safe_load(project_file("dagster.yaml").read_text())
@@ -93,9 +92,9 @@ def dagster_home(config: PipelineConfig) -> Path:
 
 
 def workspace(config: PipelineConfig, code_port: int) -> Path:
-    """Workspace file of webserver and daemon in Dagster's home: both use the one code server at ``code_port``.
+    """Write the workspace file of web server and daemon, which makes both use the code server at ``code_port``.
 
-    Each would start its own otherwise, and each would watch the input directory.
+    Without it each would start its own code server, and each of these would watch the input directory.
     """
     server = {"host": "127.0.0.1", "port": code_port, "location_name": LOCATION}
     path = config.dagster_home / "workspace.yaml"
@@ -138,22 +137,22 @@ def services(config: PipelineConfig, code_port: int) -> list[Service]:
 
 
 def set_pool_limits(config: PipelineConfig, env: Mapping[str, str]) -> None:
-    """Give each pool its limit before the first runs ask for it.
+    """Set the limit of each pool before the first runs need it.
 
-    Dagster makes missing limits at first use, and of two runs that do so at the same moment one fails.
+    Dagster creates missing limits at first use; if two runs do that at the same moment, one of them fails.
 
     Raises:
-        ChildFailedError: Dagster refused; its own words are quoted.
+        ChildFailedError: Dagster's command failed; its message is quoted.
     """
     for pool in POOLS:
         command = [str(Path(sys.executable).parent / "dagster"), "instance", "concurrency", "set", pool, str(worker_count(config))]
         setting = Child("`dagster instance concurrency set`", command, environment=env)
-        ended = run_child(setting, subject=f"pool {pool}", timeout_s=START_TIMEOUT_S, timeout_advice="look at `dsa110 db status`")
-        ended.raise_if_failed(f"pool {pool}", "look at `dsa110 db status`")
+        ended = run_child(setting, subject=f"pool {pool}", timeout_s=START_TIMEOUT_S, timeout_advice="check `dsa110 db status`")
+        ended.raise_if_failed(f"pool {pool}", "check `dsa110 db status`")
 
 
 class Supervisor:
-    """Starts services, restarts those that die, stops them in the reverse order."""
+    """Starts services, restarts those that die, and stops them in reverse order."""
 
     def __init__(self, members: list[Service], env: Mapping[str, str], log_dir: Path, *, log_limit_mb: float = 50.0) -> None:
         self.members = members
@@ -163,7 +162,7 @@ class Supervisor:
         log_dir.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
-        """Start all, each when the one before it listens.
+        """Start all services, each one after the one before it listens.
 
         Raises:
             ChildFailedError: a service ended or did not listen in time; names its log.
@@ -173,7 +172,7 @@ class Supervisor:
             self._wait_until_ready(member)
 
     def watch(self, stop: Callable[[], bool], poll_s: float = 1.0, *, revive_database: Callable[[], None] = lambda: None) -> None:
-        """Restart whatever dies until ``stop`` says so; the database first, because all others need it."""
+        """Restart services that die, until ``stop`` returns True; the database first, because all services need it."""
         while not stop():
             revive_database()
             for member in self.members:
@@ -185,7 +184,7 @@ class Supervisor:
             time.sleep(poll_s)
 
     def stop(self) -> None:
-        """Ask all to end, and end those that do not; children included."""
+        """Terminate all services and their children; kill those that do not end in time."""
         for member in reversed(self.members):
             if member.process is not None and member.process.poll() is None:
                 stop_tree(member.process.pid, STOP_TIMEOUT_S)
@@ -211,7 +210,7 @@ class Supervisor:
 
 
 def stop_tree(pid: int, timeout_s: float) -> None:
-    """SIGTERM to a process and its descendants, SIGKILL to those left after ``timeout_s``."""
+    """Send SIGTERM to a process, then to its descendants, and SIGKILL to those left after ``timeout_s``."""
     try:
         root = psutil.Process(pid)
         family = [*root.children(recursive=True), root]

@@ -1,4 +1,4 @@
-"""`dsa110 simulate`: raw files of a known sky, for demonstrations, tests and measurements."""
+"""`dsa110 simulate`: raw files of a known sky, for demonstrations, tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Size(StrEnum):
 
 @app.callback()
 def _group() -> None:
-    """Simulated raw files: a tile or a night of the demonstration.
+    """Simulate raw files: one tile, or a night of the demonstration.
 
     Example: `dsa110 simulate tile /data/incoming --size demo`
     """
@@ -29,14 +29,14 @@ def _group() -> None:
 
 @app.command("tile")
 def tile(
-    output: Annotated[Path, typer.Argument(help="Directory for the sixteen files.")],
+    output: Annotated[Path, typer.Argument(help="Directory for the 16 files.")],
     *,
     size: Annotated[Size, typer.Option(help="tiny: 8 antennas; demo: 24 antennas, 30 MB; full: 96 antennas, 2.3 GB.")] = Size.DEMO,
-    start: Annotated[str, typer.Option(help="Centre of the first integration, UTC.")] = "2026-03-12T05:09:39.2",
+    start: Annotated[str, typer.Option(help="Center of the first integration, UTC.")] = "2026-03-12T05:09:39.2",
     declination: Annotated[float, typer.Option(help="Pointing declination, degrees.")] = 54.6,
-    min_jy: Annotated[float, typer.Option(help="Faintest source.")] = 0.12,
-    seed: Annotated[int, typer.Option(help="Seed of noise and gains.")] = 110,
-    reference: Annotated[Path | None, typer.Option(help="Also write the reference catalogues and the truth of this sky there.")] = None,
+    min_jy: Annotated[float, typer.Option(help="Flux density of the faintest source, Jy.")] = 0.12,
+    seed: Annotated[int, typer.Option(help="Random seed of noise and gains.")] = 110,
+    reference: Annotated[Path | None, typer.Option(help="Directory for the reference catalogs and the true sky.")] = None,
 ) -> None:
     """Write the raw files of one observation of the demonstration's sky.
 
@@ -74,14 +74,14 @@ def night(
     output: Annotated[Path, typer.Argument(help="Directory for the raw files.")],
     *,
     which: Annotated[int, typer.Option(min=1, max=2, help="First or second night of the demonstration.")] = 1,
-    tiles: Annotated[int, typer.Option(min=2, max=24, help="Observations.")] = 12,
-    min_jy: Annotated[float, typer.Option(help="Faintest source.")] = 0.12,
+    tiles: Annotated[int, typer.Option(min=2, max=24, help="Number of observations.")] = 12,
+    min_jy: Annotated[float, typer.Option(help="Flux density of the faintest source, Jy.")] = 0.12,
     dwell: Annotated[float, typer.Option(help="Seconds to wait after each file.")] = 0.0,
-    reference: Annotated[Path | None, typer.Option(help="Also write the reference catalogues and the truth of this sky there.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Directory for the reference catalogs and the true sky.")] = None,
 ) -> None:
-    """Write the raw files of a night of the demonstration.
+    """Write the raw files of one night of the demonstration.
 
-    One file after the other, as the telescope does.
+    The files appear one by one, as at the telescope.
 
     Example: `dsa110 simulate night /data/incoming --which 2 --reference /data/reference`
     """

@@ -10,14 +10,14 @@ import typer
 def stale(
     *,
     night: Annotated[str | None, typer.Option(help="Only this night, YYYY-MM-DD.")] = None,
-    partitions: Annotated[bool, typer.Option("--partitions", help="Each partition, not only numbers for each asset.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    partitions: Annotated[bool, typer.Option("--partitions", help="List each partition instead of totals for each asset.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List products that would come out differently today.
 
-    They were made by other code, with other settings, or from inputs that were made again since.
+    They were made by other code, with other settings, or from inputs that have changed since.
 
-    `dsa110 backfill --stale` makes exactly these again. Exit code 1: something is stale.
+    `dsa110 backfill --stale` remakes exactly these. Exit code 1: something is stale.
 
     Example: `PIPELINE_BRIGGS_ROBUST=0 dsa110 stale --partitions`
     """

@@ -1,13 +1,13 @@
-"""Times as people type them."""
+"""Times as users type them."""
 
 from __future__ import annotations
 
 
 def mjd_of(text: str) -> float:
-    """UTC MJD of an ISO date or time; without a zone it is UTC.
+    """UTC MJD of an ISO date or time. A time without a zone is UTC.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: the text is not a time.
     """
     from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""`dsa110 up` and `dsa110 down`: the whole platform on one machine, and its end."""
+"""`dsa110 up` and `dsa110 down`: start and stop the whole platform on one machine."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dsa110_assets.config import PipelineConfig
 
 
 def pid_file(config: PipelineConfig) -> Path:
-    """File with the supervisor's process number while a platform runs."""
+    """File that holds the supervisor's process ID while a platform runs."""
     return config.state_dir.absolute() / "up.pid"
 
 
 def running_pid(config: PipelineConfig) -> int | None:
-    """Process number of the supervisor of this state directory, if it runs."""
+    """Process ID of this state directory's supervisor, or None if none is running."""
     import psutil
 
     try:
@@ -33,7 +33,8 @@ def running_pid(config: PipelineConfig) -> int | None:
 def up() -> None:
     """Start the platform and keep it running.
 
-    Database, code server, Dagster UI and daemon run until Ctrl-C or `dsa110 down`.
+    Code server, Dagster UI and daemon run until Ctrl-C or `dsa110 down`. The embedded database runs on after Ctrl-C;
+    `dsa110 down` stops it too.
 
     Example: `PIPELINE_INPUT_DIR=/data/incoming dsa110 up`
     """
@@ -49,37 +50,37 @@ def up() -> None:
     console = Console(highlight=False)
     config = PipelineConfig.from_env()
     if (other := running_pid(config)) is not None:
-        raise ConfigurationError(config.state_dir, f"a platform already runs there (process {other})", "stop it with `dsa110 down`")
+        raise ConfigurationError(config.state_dir, f"a platform is already running there (process {other})", "stop it with `dsa110 down`")
     if services.port_is_open(config.dagster_port):
-        raise ConfigurationError("PIPELINE_DAGSTER_PORT", f"port {config.dagster_port} is taken", "choose another one")
+        raise ConfigurationError("PIPELINE_DAGSTER_PORT", f"port {config.dagster_port} is in use", "choose another one")
     Database.connect(config).dispose()
     for leftover in sweep_staging(ProductPaths.of(config).staging_roots()):
-        console.print(f"removed what a crashed stage left: {leftover}")
+        console.print(f"removed the leftovers of a crashed stage: {leftover}")
     code_port = services.free_port()
     env = services.environment(config)
     services.set_pool_limits(config, env)
     supervisor = services.Supervisor(
         services.services(config, code_port), env, config.state_dir.absolute() / "logs", log_limit_mb=config.log_limit_mb
     )
-    ending: list[int] = []
+    stop_signals: list[int] = []
 
-    def end(number: int, frame: FrameType | None) -> None:  # the signature of a signal handler
-        ending.append(number)
+    def request_stop(number: int, frame: FrameType | None) -> None:  # the signature of a signal handler
+        stop_signals.append(number)
 
     def revive_database() -> None:
         try:
             if ensure_alive(config):
-                console.print("the database had died; it runs again")
-        except PipelineError as error:  # a full disk, for instance; it is tried again in a second
+                console.print("the database had stopped and was restarted")
+        except PipelineError as error:  # such as a full disk; the next round tries again
             console.print(f"[red]{error}[/]")
 
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, request_stop)
+    signal.signal(signal.SIGINT, request_stop)
     pid_file(config).write_text(str(os.getpid()))
     try:
         supervisor.start()
         console.print(f"Dagster UI: http://{config.api_host}:{config.dagster_port}   logs: {config.state_dir.absolute() / 'logs'}")
-        supervisor.watch(lambda: bool(ending), revive_database=revive_database)
+        supervisor.watch(lambda: bool(stop_signals), revive_database=revive_database)
     finally:
         supervisor.stop()
         pid_file(config).unlink(missing_ok=True)
@@ -94,7 +95,7 @@ def down(*, keep_database: Annotated[bool, typer.Option(help="Leave the embedded
 
 
 def stop(config: PipelineConfig, *, keep_database: bool = False) -> bool:
-    """Stop supervisor, services and database of a state directory; False when none ran."""
+    """Stop supervisor, services and database of a state directory; False if no supervisor was running."""
     from dsa110_assets.cli.services import STOP_TIMEOUT_S, stop_tree
     from dsa110_assets.registry.server import stop_server
 

@@ -1,4 +1,7 @@
-"""`dsa110 calibrate` and `dsa110 apply` on a simulated tile of 3C286: gains and fluxes come back; what is wrong is named and leaves nothing."""
+"""`dsa110 calibrate` and `dsa110 apply` recover the gains and fluxes of a simulated tile of 3C286.
+
+Errors are named, and leave no files behind.
+"""
 
 import json
 import shutil
@@ -26,7 +29,7 @@ SMEARED = True
 
 
 @dataclass(frozen=True)
-class Workplace:
+class CalibratorTile:
     directory: Path
     ms: Path
     raw: RawTile
@@ -34,8 +37,8 @@ class Workplace:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory) -> Workplace:
-    """3C286 as CASA's model shows it, at its Perley-Butler flux density, and a 2 Jy source of the catalogue, smeared; known gains and noise."""
+def calibrator_tile(tmp_path_factory) -> CalibratorTile:
+    """3C286 (CASA's model, Perley-Butler flux density) and a cataloged 2 Jy source, smeared; known gains and noise."""
     directory = tmp_path_factory.mktemp("calibrate")
     flux_jy = float(perley_butler_2017.flux_jy("3C286", 1.4e9))
     index = perley_butler_2017.spectral_index("3C286", 1.4e9)
@@ -60,30 +63,30 @@ def workplace(tmp_path_factory) -> Workplace:
     nvss = pd.DataFrame({"ra_deg": [RA_DEG, RA_DEG - 0.9], "dec_deg": [DEC_DEG, DEC_DEG + 0.7], "peak_jy_per_beam": [14.8, 2.0]})
     nvss.to_parquet(directory / "nvss.parquet")
     sky.build_reference(directory / "nvss.parquet", catalogs / "nvss.parquet")
-    return Workplace(directory, directory / "tile.ms", raw, flux_jy)
+    return CalibratorTile(directory, directory / "tile.ms", raw, flux_jy)
 
 
 @pytest.fixture(autouse=True)
-def settings(workplace, monkeypatch):
-    monkeypatch.setenv("PIPELINE_STATE_DIR", str(workplace.directory / "state"))
-    monkeypatch.setenv("PIPELINE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")  # by hand, the registry is not needed
+def settings(calibrator_tile, monkeypatch):
+    monkeypatch.setenv("PIPELINE_STATE_DIR", str(calibrator_tile.directory / "state"))
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")  # work by hand needs no registry
 
 
 @pytest.fixture(scope="module")
-def solved(workplace):
-    """The tables, made by the command as a person types it."""
+def solved(calibrator_tile):
+    """Directory of calibration tables, made by the command."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIPELINE_STATE_DIR", str(workplace.directory / "state"))
-        tables = workplace.directory / "tables"
-        code = main.run(["calibrate", "--ms", str(workplace.ms), "--field", "3C286", "--refant", "103", "--output", str(tables)])
+        patch.setenv("PIPELINE_STATE_DIR", str(calibrator_tile.directory / "state"))
+        tables = calibrator_tile.directory / "tables"
+        code = main.run(["calibrate", "--ms", str(calibrator_tile.ms), "--field", "3C286", "--refant", "103", "--output", str(tables)])
     assert code == 0
     return tables
 
 
-def test_a_3c286_like_source_gives_the_gains_to_a_per_cent(workplace, solved):
+def test_a_3c286_like_source_gives_the_gains_to_one_percent(calibrator_tile, solved):
     bandpass, gain = read_caltable(solved / "bandpass.cal"), read_caltable(solved / "gain.cal")
-    numbers = sorted(workplace.raw.array.antenna_order)
-    truth = workplace.raw.receivers.gains(tuple(numbers), bandpass.frequency_hz, np.array([workplace.raw.start_mjd]))[0]
+    numbers = sorted(calibrator_tile.raw.array.antenna_order)
+    truth = calibrator_tile.raw.receivers.gains(tuple(numbers), bandpass.frequency_hz, np.array([calibrator_tile.raw.start_mjd]))[0]
     found = np.conj((bandpass.gain * gain.gain)[0, numbers])  # a Measurement Set holds the conjugate of raw data
     assert np.abs((np.abs(found) / np.abs(truth)).mean(axis=1) - 1).max() < 0.01
     reference = numbers.index(102)
@@ -91,14 +94,14 @@ def test_a_3c286_like_source_gives_the_gains_to_a_per_cent(workplace, solved):
     assert np.degrees(np.abs(np.angle(turn.mean(axis=1)))).max() < 2.0
 
 
-def test_a_3c286_like_source_returns_its_flux_to_half_a_per_cent(workplace, solved, tmp_path, capsys):
+def test_a_3c286_like_source_keeps_its_flux_to_half_a_percent(calibrator_tile, solved, tmp_path, capsys):
     out = tmp_path / "out.ms"
-    arguments = ["apply", "--ms", str(workplace.ms), "--caltable", str(solved), "--output", str(out), "--chan-avg", "1", "--json"]
+    arguments = ["apply", "--ms", str(calibrator_tile.ms), "--caltable", str(solved), "--output", str(out), "--chan-avg", "1", "--json"]
     assert main.run(arguments) == 0
     assert json.loads(capsys.readouterr().out)["channels_averaged"] == 1
     from dsa110_assets.calibration.model import predict_model
 
-    truth = workplace.raw.sky
+    truth = calibrator_tile.raw.sky
     columns = {n: getattr(truth, n) for n in ("ra_deg", "dec_deg", "flux_jy", "spectral_index")}
     predict_model(out, pd.DataFrame({"name": truth.names, **columns}), min_apparent_jy=0.0)
     with table(str(out), ack=False) as ms:
@@ -108,7 +111,7 @@ def test_a_3c286_like_source_returns_its_flux_to_half_a_per_cent(workplace, solv
     assert not list(tmp_path.rglob(".staging/*"))
 
 
-def test_tables_say_what_they_are(solved):
+def test_tables_are_written_with_their_quality_and_plots(solved):
     written = json.loads((solved / "quality.json").read_text())
     assert written["refant"] == "103"
     assert written["model"]["brightest"] == "1331+305"
@@ -122,8 +125,17 @@ def test_tables_say_what_they_are(solved):
     }
 
 
-def test_existing_bandpass_and_json(workplace, solved, tmp_path, capsys):
-    arguments = ["calibrate", "--ms", str(workplace.ms), "--skip-bp", "--bandpass", str(solved / "bandpass.cal"), "--gain-solint", "30s"]
+def test_existing_bandpass_and_json(calibrator_tile, solved, tmp_path, capsys):
+    arguments = [
+        "calibrate",
+        "--ms",
+        str(calibrator_tile.ms),
+        "--skip-bp",
+        "--bandpass",
+        str(solved / "bandpass.cal"),
+        "--gain-solint",
+        "30s",
+    ]
     assert main.run([*arguments, "--bp-minsnr", "4", "--output", str(tmp_path / "gains"), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["bandpass"] is None
@@ -131,53 +143,53 @@ def test_existing_bandpass_and_json(workplace, solved, tmp_path, capsys):
     assert read_caltable(tmp_path / "gains" / "gain.cal").time_s.size == 4
 
 
-def refused(capsys, arguments) -> str:
-    """What a failing command says; exit code 2, nothing on standard output."""
+def error_of(capsys, arguments) -> str:
+    """Message of a command that fails with exit code 2 and prints nothing to standard output."""
     assert main.run(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     return captured.err
 
 
-def test_no_calibrator_in_the_tile_is_named_and_nothing_is_left(workplace, tmp_path, capsys):
-    said = refused(capsys, ["calibrate", "--ms", str(workplace.ms), "--field", "0834+555", "--output", str(tmp_path / "t")])
-    assert "0834+555 is not in this tile" in said
-    shutil.copytree(workplace.ms, tmp_path / "elsewhere.ms")
+def test_a_tile_without_the_calibrator_is_reported_and_leaves_nothing(calibrator_tile, tmp_path, capsys):
+    message = error_of(capsys, ["calibrate", "--ms", str(calibrator_tile.ms), "--field", "0834+555", "--output", str(tmp_path / "t")])
+    assert "0834+555 is not in this tile" in message
+    shutil.copytree(calibrator_tile.ms, tmp_path / "elsewhere.ms")
     with table(f"{tmp_path / 'elsewhere.ms'}::POINTING", readonly=False, ack=False) as pointing:
         direction = pointing.getcol("DIRECTION")
         direction[..., 0] += 0.5
         pointing.putcol("DIRECTION", direction)
-    said = refused(capsys, ["calibrate", "--ms", str(tmp_path / "elsewhere.ms"), "--output", str(tmp_path / "t")])
-    assert "no calibrator above 0.5 Jy at 20 cm transits" in said
+    message = error_of(capsys, ["calibrate", "--ms", str(tmp_path / "elsewhere.ms"), "--output", str(tmp_path / "t")])
+    assert "no calibrator above 0.5 Jy at 20 cm transits" in message
     assert {p.name for p in tmp_path.iterdir()} == {"elsewhere.ms"}
 
 
-def test_a_calibrator_without_a_flux_is_never_given_one(workplace, tmp_path, capsys):
-    said = refused(capsys, ["calibrate", "--ms", str(workplace.ms), "--field", "1911+161", "--output", str(tmp_path / "t")])
-    assert "no flux density at 20 cm" in said
+def test_no_flux_is_assumed_for_a_calibrator_without_one(calibrator_tile, tmp_path, capsys):
+    message = error_of(capsys, ["calibrate", "--ms", str(calibrator_tile.ms), "--field", "1911+161", "--output", str(tmp_path / "t")])
+    assert "no flux density at 20 cm" in message
 
 
-def test_a_tile_without_a_usable_reference_antenna_is_refused(workplace, tmp_path, capsys):
-    shutil.copytree(workplace.ms, tmp_path / "flagged.ms")
+def test_a_tile_without_a_usable_reference_antenna_is_refused(calibrator_tile, tmp_path, capsys):
+    shutil.copytree(calibrator_tile.ms, tmp_path / "flagged.ms")
     with table(str(tmp_path / "flagged.ms"), readonly=False, ack=False) as ms:
         flag = ms.getcol("FLAG")
         flag[:, :40] = True  # five eighths of every antenna
         ms.putcol("FLAG", flag)
-    said = refused(capsys, ["calibrate", "--ms", str(tmp_path / "flagged.ms"), "--output", str(tmp_path / "t")])
-    assert "every antenna is mostly flagged" in said
+    message = error_of(capsys, ["calibrate", "--ms", str(tmp_path / "flagged.ms"), "--output", str(tmp_path / "t")])
+    assert "every antenna is mostly flagged" in message
     assert {p.name for p in tmp_path.iterdir() if not p.name.startswith(".")} == {"flagged.ms"}
     assert not list(tmp_path.rglob(".staging/*"))
 
 
-def test_tables_of_another_strip_are_refused_by_name(workplace, solved, tmp_path, capsys):
+def test_tables_of_another_strip_are_refused_by_name(calibrator_tile, solved, tmp_path, capsys):
     shutil.copytree(solved / "gain.cal", tmp_path / "gain.cal")
     with table(f"{tmp_path / 'gain.cal'}::FIELD", readonly=False, ack=False) as field:
         field.putcol("PHASE_DIR", field.getcol("PHASE_DIR") + np.radians([[[0.0, 16.0]]]))
-    said = refused(
-        capsys, ["apply", "--ms", str(workplace.ms), "--caltable", str(tmp_path / "gain.cal"), "--output", str(tmp_path / "o.ms")]
+    message = error_of(
+        capsys, ["apply", "--ms", str(calibrator_tile.ms), "--caltable", str(tmp_path / "gain.cal"), "--output", str(tmp_path / "o.ms")]
     )
-    assert "gain.cal: was solved at declination 46." in said
-    assert "tile.ms are at 30." in said
+    assert "gain.cal: was solved at declination 46." in message
+    assert "tile.ms are at 30." in message
     assert not (tmp_path / "o.ms").exists()
 
 
@@ -186,26 +198,26 @@ def test_tables_of_another_strip_are_refused_by_name(workplace, solved, tmp_path
     [
         (["calibrate", "--ms", "absent.ms", "--output", "t"], "is not a Measurement Set"),
         (["calibrate", "--ms", "TILE", "--skip-bp", "--skip-g", "--output", "t"], "both skipped"),
-        (["calibrate", "--ms", "TILE", "--skip-g"], "half a set of tables is not registered"),
+        (["calibrate", "--ms", "TILE", "--skip-g"], "half a set of tables cannot be registered"),
         (["apply", "--ms", "TILE", "--caltable", "nowhere"], "neither a calibration table nor a directory"),
         (["apply", "--ms", "TILE", "--caltable", "TABLES", "--output", "TILE"], "no calibrated Measurement Set"),
         (["apply", "--ms", "TILE", "--output", "x.ms"], "tables given by hand"),
     ],
 )
-def test_requests_that_cannot_be_met_are_explained(workplace, solved, tmp_path, monkeypatch, capsys, arguments, message):
+def test_impossible_requests_are_explained(calibrator_tile, solved, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    places = {"TILE": str(workplace.ms), "TABLES": str(solved)}
-    assert message in refused(capsys, [places.get(a, a) for a in arguments]).replace("\n", " ")
+    places = {"TILE": str(calibrator_tile.ms), "TABLES": str(solved)}
+    assert message in error_of(capsys, [places.get(a, a) for a in arguments]).replace("\n", " ")
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_a_directory_of_other_things_is_never_replaced(workplace, tmp_path, capsys):
+def test_a_directory_with_other_files_is_never_replaced(calibrator_tile, tmp_path, capsys):
     (tmp_path / "precious.txt").write_text("mine")
-    assert "holds no solutions" in refused(capsys, ["calibrate", "--ms", str(workplace.ms), "--output", str(tmp_path)])
+    assert "holds no solutions" in error_of(capsys, ["calibrate", "--ms", str(calibrator_tile.ms), "--output", str(tmp_path)])
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 
-def test_the_platforms_own_tile_is_solved_registered_and_calibrated(workplace, database, tmp_path, monkeypatch, capsys):
+def test_the_platforms_own_tile_is_solved_registered_and_calibrated(calibrator_tile, database, tmp_path, monkeypatch, capsys):
     """Without --output and --caltable the commands do what the assets do."""
     from dsa110_assets.registry.queries.observations import upsert_measurement_set
     from dsa110_assets.registry.schema import CalibrationApplied, GroupState, TileStage
@@ -216,10 +228,10 @@ def test_the_platforms_own_tile_is_solved_registered_and_calibrated(workplace, d
     for name in ("output", "scratch"):
         monkeypatch.setenv(f"PIPELINE_{name.upper()}_DIR", str(tmp_path / name))
     monkeypatch.setenv("PIPELINE_DATABASE_URL", database.url)
-    group_id = group_id_of(workplace.raw.start_mjd + JD_MINUS_MJD)
+    group_id = group_id_of(calibrator_tile.raw.start_mjd + JD_MINUS_MJD)
     ms = tmp_path / "output" / group_id[:10] / f"{group_id}.ms"
-    assert "is not a registered" in refused(capsys, ["calibrate", "--ms", str(workplace.ms)])
-    shutil.copytree(workplace.ms, ms)
+    assert "is not a registered" in error_of(capsys, ["calibrate", "--ms", str(calibrator_tile.ms)])
+    shutil.copytree(calibrator_tile.ms, ms)
     with database.session() as session:
         group = add_group(session, group_id, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET, dec_deg=DEC_DEG - 0.3)
         group.pending_at = now()
@@ -228,18 +240,18 @@ def test_the_platforms_own_tile_is_solved_registered_and_calibrated(workplace, d
             end_mjd=group.end_mjd, ra_deg=RA_DEG, dec_deg=DEC_DEG, pointing_dec_deg=DEC_DEG - 0.3, calibrator=None, n_channels=64,
             flagged_fraction=0.0, size_bytes=1,
         )  # fmt: skip
-    assert main.run(["apply", "--ms", str(ms)]) == 75  # no tables yet: later, perhaps
+    assert main.run(["apply", "--ms", str(ms)]) == 75  # no tables yet: may succeed later
     assert "no valid tables" in capsys.readouterr().err
     assert main.run(["calibrate", "--ms", str(ms), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["calibrator"] == "1331+305"
-    assert answer["observations_released"] == 1  # the one that has just begun to wait
+    assert answer["observations_released"] == 1  # the one that began to wait just now
     tables = tmp_path / "scratch" / "caltables" / group_id[:10] / group_id
     assert answer["tables"] == str(tables)
     assert main.run(["apply", "--ms", str(ms), "--json"]) == 0
     done = json.loads(capsys.readouterr().out)
     assert done["borrowed_from"] == "same-night"
-    assert done["channels_averaged"] == 1  # channels of 2.9 MHz are wider than the budget allows already
+    assert done["channels_averaged"] == 1  # channels of 2.9 MHz are already wider than the smearing limit allows
     assert Path(done["output"]).is_dir()
     with database.session() as session:
         assert session.get_one(CalibrationApplied, group_id).caltable_directory == str(tables)

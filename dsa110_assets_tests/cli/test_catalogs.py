@@ -1,4 +1,4 @@
-"""`dsa110 catalogs`: made from their sources, listed, searched; transits of calibrators."""
+"""`dsa110 catalogs` makes, lists and searches catalogs, and predicts transits of calibrators."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_real_manual_and_nvss_become_registered_tables(capsys, monkeypatch, 
     monkeypatch.setenv("PIPELINE_DATABASE_URL", database.url)
     made = answer(capsys, "refresh", "calibrators", "--file", reference_data("vla_calibrators.txt"))
     assert made["entries"] == 1865
-    assert made["with_20cm_flux"] == 1041 - 13  # 13 of the 1041 figures are 0.00, which is no flux density
+    assert made["with_20cm_flux"] == 1041 - 13  # 13 of the 1041 values are 0.00, which is not a flux density
     assert answer(capsys, "refresh", "nvss", "--file", reference_data("nvss_above_50mJy.parquet"))["sources"] == 125_309
     with database.session() as session:
         assert {row.product for row in session.query(ProductVersion)} == {"calibrator_catalog", "nvss_catalog"}
@@ -91,7 +91,7 @@ def test_surveys_come_from_vizier(capsys, monkeypatch, state, tmp_path, database
     assert answer(capsys, "cone", 10, 0, 0.1, "--catalog", "vlass", code=1) == []
     assert run(["catalogs", "cone", "128.7288", "55.5725", "1", "--csv"]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("name,ra_deg,dec_deg,flux_jy")
-    assert run(["catalogs", "refresh", "vlass", "--dec", "54.6"]) == EXIT_RETRY  # the service has gone
+    assert run(["catalogs", "refresh", "vlass", "--dec", "54.6"]) == EXIT_RETRY  # the service is down
 
 
 def test_transit_times_are_astropys_to_a_second(capsys, with_calibrators):
@@ -108,7 +108,7 @@ def test_transit_times_are_astropys_to_a_second(capsys, with_calibrators):
         assert row["scale"] == "Perley-Butler 2017"
 
 
-def test_only_what_may_set_the_scale_is_offered_for_a_pointing(capsys, with_calibrators):
+def test_a_pointing_lists_only_calibrators_that_may_set_the_flux_scale(capsys, with_calibrators):
     assert [row["calibrator"] for row in answer(capsys, "transits", "--dec", 54.6, "--start", "2026-03-12")] == ["0834+555"]
     assert answer(capsys, "transits", "--dec", 16.2, "--start", "2026-03-12", code=1) == []  # 3C454.3 varies, 1911+161 has no flux
     variable = answer(capsys, "transits", "3C454.3", "--dec", 16.2, "--start", "2026-03-12")[0]
@@ -117,7 +117,7 @@ def test_only_what_may_set_the_scale_is_offered_for_a_pointing(capsys, with_cali
     assert answer(capsys, "transits", "1911+161", "--start", "2026-03-12")[0]["scale"] == "none: no flux at 20 cm"
 
 
-def test_transits_without_a_site_or_a_question_are_refused(capsys, with_calibrators, tmp_path):
+def test_transits_need_a_site_and_a_calibrator_or_declination(capsys, with_calibrators, tmp_path):
     assert run(["catalogs", "transits"]) == EXIT_FAILED
     assert "--dec" in capsys.readouterr().err
     (empty := tmp_path / "empty").mkdir()

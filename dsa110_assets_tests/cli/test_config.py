@@ -1,4 +1,4 @@
-"""`dsa110 config show` tells each setting's value, where it comes from and what it means, and no password."""
+"""`dsa110 config show` prints each setting's value, its source and its meaning, and no password."""
 
 import json
 
@@ -36,8 +36,8 @@ def test_the_source_is_the_one_that_won(capsys, monkeypatch, tmp_path):
     assert (rows["PIPELINE_MASK_RADIUS_ARCSEC"]["value"], rows["PIPELINE_MASK_RADIUS_ARCSEC"]["source"]) == ("45.0", ".env")
 
 
-def test_promised_names_and_defaults(capsys):
-    """The settings that users of the former pipeline have in their scripts."""
+def test_settings_of_the_earlier_pipeline_keep_their_names_and_defaults(capsys):
+    """Scripts of the earlier pipeline's users set these."""
     rows, _ = _shown(capsys)
     promised = {
         "INPUT_DIR": "/data/incoming", "OUTPUT_DIR": "/stage/dsa110-contimg/ms", "SCRATCH_DIR": "/stage/dsa110-contimg", "STATE_DIR": "state",

@@ -1,4 +1,4 @@
-"""`dsa110 convert groups`: what it finds, plans, makes and refuses; products are whole or absent."""
+"""`dsa110 convert groups`: what it finds, plans, makes and rejects. Products are complete or absent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def transit_after(mjd: float) -> float:
 
 TRANSIT = transit_after(61_000.4)
 STARTS = [TRANSIT - 150 / 86400 + k * TILE_S / 86400 for k in (-1, 0, 1)]
-"""First integrations of three consecutive observations; the middle one holds the transit."""
+"""Times of the first integrations of three consecutive observations. The middle one contains the transit."""
 NAMES = [group_id_of(mjd + JD_MINUS_MJD) for mjd in STARTS]
 
 
@@ -56,7 +56,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def three_observations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Raw files of three observations; their names are up to 40 s away from what their headers say."""
+    """Raw files of three observations. Times in their names differ from those in their headers by up to 40 s."""
     directory = tmp_path_factory.mktemp("incoming")
     for k, mjd in enumerate(STARTS):
         for subband in range(3):
@@ -72,7 +72,7 @@ def incoming(tmp_path: Path, three_observations: Path) -> Path:
 
 
 def window(first: int, last: int) -> list[str]:
-    """START and END that hold the observations ``first`` to ``last``."""
+    """START and END of a window that contains the observations ``first`` to ``last``."""
     return [f"{mjd_to_datetime(STARTS[k] + offset / 86400):%Y-%m-%dT%H:%M:%S}" for k, offset in ((first, -60), (last, 60))]
 
 
@@ -88,7 +88,7 @@ def field_of(ms: str) -> list[str]:
         return t.getcol("NAME")
 
 
-def test_a_window_is_converted_and_the_field_bears_the_calibrators_name(capsys, incoming, tmp_path):
+def test_a_window_is_converted_and_the_field_is_named_after_the_calibrator(capsys, incoming, tmp_path):
     done = answer(capsys, incoming, tmp_path / "ms", *window(0, 2))["observations"]
     assert [row["observation"] for row in done] == NAMES
     assert {row["action"] for row in done} == {"converted"}
@@ -138,20 +138,20 @@ def test_around_a_calibrators_transit(capsys, incoming, tmp_path):
     assert [row["transit"] is not None for row in wide["observations"]] == [False, True, False]
 
 
-def test_a_calibrator_that_is_not_in_the_data_is_a_clear_error(capsys, incoming, tmp_path):
+def test_a_calibrator_that_is_not_in_the_data_is_reported(capsys, incoming, tmp_path):
     assert run(["convert", "groups", str(incoming), str(tmp_path / "ms"), "--calibrator", "3C286"]) == EXIT_FAILED
-    assert "1331+305" in (said := capsys.readouterr().err)
-    assert "transits" in said
+    assert "1331+305" in (message := capsys.readouterr().err)
+    assert "transits" in message
     assert run(["convert", "groups", str(incoming), str(tmp_path / "ms"), "--calibrator", "nobody"]) == EXIT_FAILED
     assert "not in the calibrator catalogue" in capsys.readouterr().err
-    for path in incoming.iterdir():  # the same transit, but the dishes look 30 degrees away
+    for path in incoming.iterdir():  # the same transit, but the dishes point 30 degrees away
         with h5py.File(path, "r+") as file:
             file["Header/phase_center_app_dec"][...] = np.radians(25.0)
     assert run(["convert", "groups", str(incoming), str(tmp_path / "ms"), "--calibrator", "0834+555"]) == EXIT_FAILED
     assert "declination 25.00" in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_skip_existing_keeps_whole_products_and_is_not_fooled_by_partial_ones(capsys, incoming, tmp_path):
+def test_skip_existing_keeps_complete_products_and_replaces_partial_ones(capsys, incoming, tmp_path):
     arguments = (incoming, tmp_path / "ms", *window(0, 2))
     paths = [Path(row["path"]) for row in answer(capsys, *arguments)["observations"]]
     written = [p.stat().st_ino for p in paths]
@@ -163,7 +163,7 @@ def test_skip_existing_keeps_whole_products_and_is_not_fooled_by_partial_ones(ca
     with data.open("r+b") as file:
         file.seek(data.stat().st_size // 2)
         file.write(bytes(data.stat().st_size // 4))
-    verify_ms(paths[0])  # a look at both ends does not see it
+    verify_ms(paths[0])  # the quick check reads only both ends and passes
     truncated = min((p for p in paths[1].glob("table.f*") if p.stat().st_size > 5000), key=lambda p: p.stat().st_size)
     os.truncate(truncated, truncated.stat().st_size // 2)
     next(incoming.glob(f"{NAMES[2][:10]}*{mjd_to_datetime(STARTS[2]):%H:%M:%S}_sb00.hdf5")).unlink()
@@ -178,7 +178,7 @@ def test_skip_existing_keeps_whole_products_and_is_not_fooled_by_partial_ones(ca
     assert [row["action"] for row in answer(capsys, *arguments, "--skip-existing")["observations"]] == ["skip"] * 3
 
 
-def test_incomplete_observations_and_refused_files_are_listed_with_reasons(capsys, incoming, tmp_path):
+def test_incomplete_observations_and_rejected_files_are_listed_with_reasons(capsys, incoming, tmp_path):
     mine = [sorted(p for p in incoming.iterdir() if abs(Time(p.name[:19]).mjd - mjd) * 86400 < 100) for mjd in STARTS]
     for path in mine[0][1:]:
         path.unlink()
@@ -205,7 +205,7 @@ def test_one_bad_observation_does_not_stop_the_others(capsys, incoming, tmp_path
     assert not list((tmp_path / "ms").rglob(".staging/*"))
 
 
-def test_what_a_killed_conversion_left_is_swept(capsys, incoming, tmp_path):
+def test_leftovers_of_a_killed_conversion_are_removed(capsys, incoming, tmp_path):
     night = tmp_path / "ms" / NAMES[1][:10]
     old, young = (night / ".staging" / name / f"{NAMES[1]}.ms" for name in ("old", "young"))
     for path in (old, young):
@@ -214,10 +214,10 @@ def test_what_a_killed_conversion_left_is_swept(capsys, incoming, tmp_path):
         os.utime(path, (time.time() - 7200,) * 2)
     answer(capsys, incoming, tmp_path / "ms", *window(1, 1))
     assert not old.exists()
-    assert young.exists()  # somebody may be working on it
+    assert young.exists()  # another process may still be working on it
 
 
-def test_nothing_found_is_an_answer_and_nonsense_is_refused(capsys, incoming, tmp_path):
+def test_nothing_found_exits_with_1_and_wrong_arguments_are_reported(capsys, incoming, tmp_path):
     assert answer(capsys, incoming, tmp_path / "ms", "2020-01-01", "2020-01-02", code=1)["observations"] == []
     for arguments, word in (
         ((incoming, tmp_path / "ms", "2026-01-02", "2026-01-01"), "not after"),

@@ -1,4 +1,4 @@
-"""`dsa110 db` gives a person what `sqlite3` on a file did, and cannot do harm by a query."""
+"""`dsa110 db` replaces `sqlite3` on a file; a query cannot change anything."""
 
 import csv
 import io
@@ -30,13 +30,13 @@ def registry(registry_config, database, monkeypatch, tmp_path):
     return database
 
 
-def test_query_for_people(registry, capsys):
+def test_query_as_a_table(registry, capsys):
     assert run(["db", "query", "SELECT group_id, state, 'a%b [x]' AS odd FROM ingest_queue ORDER BY group_id"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines if GROUP in line] == [[GROUP, "completed", "a%b", "[x]"]]
 
 
-def test_query_for_people_says_when_it_leaves_rows_out(registry, capsys):
+def test_query_as_a_table_reports_that_it_left_rows_out(registry, capsys):
     assert run(["db", "query", "SELECT generate_series(1, 5)", "--limit", "3"]) == 0
     shown = capsys.readouterr()
     assert "first 3 rows" in shown.err
@@ -107,7 +107,7 @@ def test_status_names_schema_and_tables(registry, capsys):
     assert "ingest_queue" in capsys.readouterr().out
 
 
-def test_migrate_says_what_it_did(registry, capsys):
+def test_migrate_reports_what_it_did(registry, capsys):
     assert run(["db", "migrate"]) == 0
     assert "nothing to do" in capsys.readouterr().out
 
@@ -117,14 +117,14 @@ def test_an_external_server_is_not_stopped(registry, capsys):
     assert "external server" in capsys.readouterr().err
 
 
-def test_the_embedded_server_is_started_seen_and_stopped(server_directory, monkeypatch, tmp_path, capsys):
+def test_the_embedded_server_is_started_reported_and_stopped(server_directory, monkeypatch, tmp_path, capsys):
     state = server_directory / "cli"
     monkeypatch.delenv("PIPELINE_DATABASE_URL", raising=False)
     monkeypatch.setenv("PIPELINE_STATE_DIR", str(state))
     monkeypatch.chdir(tmp_path)
     assert run(["db", "status"]) == 1
     assert "db start" in capsys.readouterr().out
-    assert not state.exists()  # looking starts nothing
+    assert not state.exists()  # `status` starts nothing
     try:
         assert run(["db", "start"]) == 0
         assert "dsa110" in capsys.readouterr().out
@@ -137,8 +137,8 @@ def test_the_embedded_server_is_started_seen_and_stopped(server_directory, monke
         EmbeddedServer(state / "postgres").stop(immediate=True)
 
 
-def test_a_backup_brings_back_observations_and_the_history_of_runs(registry, registry_config, tmp_path, capsys):
-    """Both were lost: an observation from the registry, a run from Dagster's storage."""
+def test_a_backup_restores_observations_and_the_history_of_runs(registry, registry_config, tmp_path, capsys):
+    """Both are deleted first: the observations from the registry, a run from Dagster's storage."""
     import dagster as dg
 
     from dsa110_assets.registry.server import dagster_url
@@ -156,7 +156,7 @@ def test_a_backup_brings_back_observations_and_the_history_of_runs(registry, reg
         instance.delete_run(run_id)
         with registry.session() as session:
             session.execute(text("DELETE FROM ingest_queue"))
-    assert run(["db", "restore", "registry.dump"]) == 2, "what is there is not dropped unasked"
+    assert run(["db", "restore", "registry.dump"]) == 2, "existing contents are dropped only with --replace"
     assert run(["db", "restore", "registry.dump", "--replace"]) == 0
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert instance.get_run_by_id(run_id).is_success
@@ -165,4 +165,4 @@ def test_a_backup_brings_back_observations_and_the_history_of_runs(registry, reg
     (tmp_path / "registry.dump.dagster").unlink()
     capsys.readouterr()
     assert run(["db", "restore", "registry.dump", "--replace"]) == 0
-    assert "Dagster keeps the history" in capsys.readouterr().out
+    assert "Dagster keeps its present history" in capsys.readouterr().out

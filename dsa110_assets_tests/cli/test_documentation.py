@@ -1,4 +1,4 @@
-"""The documentation: builds without a broken link, and its references name what exists."""
+"""The documentation builds without a broken link, and its reference pages list every command, setting and table."""
 
 import logging
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_the_documentation_builds_without_a_broken_link(tmp_path):
     assert "OUT/&lt;date&gt;/&lt;observation&gt;.ms" in (tmp_path / "docs/reference/commands.html").read_text()
 
 
-def test_the_references_name_every_command_setting_and_table():
+def test_the_reference_pages_list_every_command_setting_and_table():
     commands = reference.commands()
     names = [command.name or command.callback.__name__ for command in app.registered_commands] + [
         group.name for group in app.registered_groups

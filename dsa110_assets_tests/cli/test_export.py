@@ -1,4 +1,4 @@
-"""`dsa110 export`: from an observation or from a Measurement Set; nothing that exists is lost."""
+"""`dsa110 export` takes an observation or a Measurement Set, and never overwrites anything by accident."""
 
 import json
 import shutil
@@ -35,12 +35,12 @@ def settings(tmp_path, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")  # the registry is not needed
 
 
-def refused(capsys, *arguments: object) -> str:
+def error_of(capsys, *arguments: object) -> str:
     assert main.run(["export", *map(str, arguments)]) == 2
     return " ".join(capsys.readouterr().err.split())
 
 
-def listing(directory: Path) -> dict[str, bytes]:
+def contents_of(directory: Path) -> dict[str, bytes]:
     return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file() and p.name != "table.lock"}
 
 
@@ -57,55 +57,55 @@ def test_an_observation_is_exported_by_its_name(converted, tmp_path, capsys):
         warnings.simplefilter("ignore", UserWarning)
         uvd = UVData.from_file(str(out), read_data=False)
     assert f"{OBSERVATION}.ms (raw) exported as uvh5" in uvd.history
-    assert listing(product) == listing(converted)
+    assert contents_of(product) == contents_of(converted)
     assert not list(tmp_path.rglob(".staging/*"))
 
 
-def test_a_measurement_set_is_exported_as_what_it_is(ms, tmp_path, capsys):
+def test_a_measurement_set_is_exported_by_its_own_kind(ms, tmp_path, capsys):
     out = tmp_path / "out.uvfits"
     assert main.run(["export", "--ms", str(ms), "--format", "uvfits", "--output", str(out)]) == 0
     assert "uncalib" in capsys.readouterr().out
     assert out.read_bytes()[:6] == b"SIMPLE"
-    assert "is a raw Measurement Set, not a calibrated one" in refused(
+    assert "is a raw Measurement Set, not a calibrated one" in error_of(
         capsys, "--ms", ms, "--kind", "calibrated", "--output", tmp_path / "other"
     )
     assert not (tmp_path / "other").exists()
 
 
-def test_what_is_missing_or_ambiguous_is_said(ms, tmp_path, capsys):
+def test_missing_and_ambiguous_arguments_are_reported(ms, tmp_path, capsys):
     out = tmp_path / "out.uvh5"
-    assert "no calibrated Measurement Set of" in refused(capsys, OBSERVATION, "--output", out)
-    assert "not an observation's identifier" in refused(capsys, "yesterday", "--output", out)
-    assert "exactly one of them" in refused(capsys, "--output", out)
-    assert "exactly one of them" in refused(capsys, OBSERVATION, "--ms", ms, "--output", out)
-    assert "is not a Measurement Set" in refused(capsys, "--ms", tmp_path, "--output", out)
+    assert "no calibrated Measurement Set of" in error_of(capsys, OBSERVATION, "--output", out)
+    assert "not an observation's identifier" in error_of(capsys, "yesterday", "--output", out)
+    assert "exactly one of them" in error_of(capsys, "--output", out)
+    assert "exactly one of them" in error_of(capsys, OBSERVATION, "--ms", ms, "--output", out)
+    assert "is not a Measurement Set" in error_of(capsys, "--ms", tmp_path, "--output", out)
     assert not out.exists()
 
 
-def test_an_output_that_exists_is_replaced_only_on_request_and_by_its_like(ms, tmp_path, capsys):
+def test_an_existing_output_is_replaced_only_on_request_and_by_the_same_kind(ms, tmp_path, capsys):
     out = tmp_path / "out.uvh5"
     out.write_text("precious")
-    assert "give --overwrite" in refused(capsys, "--ms", ms, "--output", out)
+    assert "give --overwrite" in error_of(capsys, "--ms", ms, "--output", out)
     assert out.read_text() == "precious"
     assert main.run(["export", "--ms", str(ms), "--output", str(out), "--overwrite"]) == 0
     assert out.read_bytes()[1:4] == b"HDF"
     directory = tmp_path / "directory"
     (directory / "inside").mkdir(parents=True)
-    assert "is no Measurement Set" in refused(capsys, "--ms", ms, "--format", "ms", "--output", directory, "--overwrite")
-    assert "is no file" in refused(capsys, "--ms", ms, "--output", directory, "--overwrite")
+    assert "is no Measurement Set" in error_of(capsys, "--ms", ms, "--format", "ms", "--output", directory, "--overwrite")
+    assert "is no file" in error_of(capsys, "--ms", ms, "--output", directory, "--overwrite")
     assert (directory / "inside").is_dir()
 
 
 @pytest.mark.parametrize("where", ["tile.ms", "tile.ms/inside.uvh5", ".", "products/2026-03-01/mine.ms", "link"])
 def test_an_export_never_touches_its_source_or_a_product(ms, tmp_path, capsys, where):
     (tmp_path / "link").symlink_to(ms)
-    before = listing(ms)
-    assert "give another --output" in refused(capsys, "--ms", ms, "--format", "ms", "--output", tmp_path / where, "--overwrite")
-    assert listing(ms) == before
+    before = contents_of(ms)
+    assert "give another --output" in error_of(capsys, "--ms", ms, "--format", "ms", "--output", tmp_path / where, "--overwrite")
+    assert contents_of(ms) == before
 
 
 def test_a_full_disk_leaves_nothing_behind(ms, tmp_path, capsys, monkeypatch):
-    """The error is the system's own; only the writer is made to meet it."""
+    """The writer raises the operating system's own error."""
     from pyuvdata import UVData
 
     def full(self, filename, **options):
@@ -120,6 +120,6 @@ def test_a_full_disk_leaves_nothing_behind(ms, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.rglob(".staging/*"))
 
 
-def test_the_commands_choices_are_those_of_the_software():
+def test_the_commands_choices_are_those_of_the_package():
     assert [one.value for one in command.Format] == [one.value for one in ExportFormat]
     assert [one.value for one in command.Kind] == [one.value for one in by_hand.Kind]

@@ -1,4 +1,4 @@
-"""`dsa110 image`: a calibrated set in, products and a verdict out, without Dagster and without a database."""
+"""`dsa110 image` makes products and a verdict from a calibrated Measurement Set, without Dagster or a database."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tile, Path]:
 def no_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIPELINE_CORRECT_SMEARING", "false")
-    monkeypatch.setenv("PIPELINE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")  # nothing may ask it
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")  # nothing may connect to it
 
 
 def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
@@ -48,29 +48,29 @@ def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     return json.loads(out)
 
 
-def test_all_products_appear_and_the_verdict_is_told(tile: tuple[Tile, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_all_products_appear_and_the_verdict_is_reported(tile: tuple[Tile, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     made, catalog = tile
     code = run(
         ["image", "--ms", str(made.ms), "--imagename", "out/t", "--catalog", str(catalog), "--mask-radius-arcsec", "60", *FEW, "--json"]
     )
-    told = answer(capfd)
-    assert code == 0, told
-    assert told["good"] is True
+    result = answer(capfd)
+    assert code == 0, result
+    assert result["good"] is True
     assert {p.name for p in (tmp_path / "out").iterdir()} == {f"t-{s}.fits" for s in products.IMAGE_SUFFIXES} | {
         "t-preview.png", "t-preview-large.png",
     }  # fmt: skip
-    checks = {check["name"]: check for check in told["checks"]}
+    checks = {check["name"]: check for check in result["checks"]}
     assert checks["flux_ratio_to_catalog"]["passed"] is True
     assert checks["completeness"]["value"] == 1.0
-    assert told["bright_sources"] == 6
+    assert result["bright_sources"] == 6
 
 
-def test_self_calibration_tells_what_it_did(tile: tuple[Tile, Path], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Asked for on the command line or by the configuration; perfect data are left alone."""
+def test_self_calibration_reports_what_it_did(tile: tuple[Tile, Path], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """An option or a setting requests it. Perfect data are left alone."""
     made, catalog = tile
     common = ["image", "--ms", str(made.ms), "--imagename", "out/t", "--catalog", str(catalog), *FEW, "--json"]
     assert run([*common, "--local-rms"]) == 0
-    assert answer(capfd)["self_calibration"] == "not asked for"
+    assert answer(capfd)["self_calibration"] == "not requested"
     monkeypatch.setenv("PIPELINE_SELFCAL_ROUNDS", "2")
     assert run(common) == 0
     assert "the data agree with the model" in str(answer(capfd)["self_calibration"])
@@ -82,49 +82,49 @@ def test_channels_appear_beside_the_whole_band(tile: tuple[Tile, Path], tmp_path
     made, catalog = tile
     common = ["image", "--ms", str(made.ms), "--imagename", "out/t", "--catalog", str(catalog), *FEW, "--json"]
     assert run([*common, "--channels", "2", "--spectral-terms", "2"]) == 0
-    told = answer(capfd)
-    assert told["channels_mhz"] == [1358.1, 1451.9]
+    result = answer(capfd)
+    assert result["channels_mhz"] == [1358.1, 1451.9]
     assert {p.name for p in (tmp_path / "out").glob("*.fits")} == {
         f"t-{s}.fits" for s in (*products.IMAGE_SUFFIXES, *products.SPECTRAL_SUFFIXES)
     } | {f"t-ch0{c}-{s}.fits" for c in (0, 1) for s in products.CHANNEL_SUFFIXES}
-    assert set(told["files"]) >= {"alpha", "ch01-image-pb"}
-    assert all(Path(path).is_file() for path in told["files"].values())
+    assert set(result["files"]) >= {"alpha", "ch01-image-pb"}
+    assert all(Path(path).is_file() for path in result["files"].values())
 
 
-def test_a_catalogue_that_is_wrong_makes_the_answer_no(tile: tuple[Tile, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_a_wrong_catalog_makes_the_verdict_bad(tile: tuple[Tile, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     made, catalog = tile
     wrong = tmp_path / "wrong.parquet"
     pd.read_parquet(catalog).assign(flux_jy=0.4).to_parquet(wrong)
     assert run(["image", "--ms", str(made.ms), "--imagename", "t", "--catalog", str(wrong), *FEW, "--json"]) == 1
-    told = answer(capfd)
-    assert told["verdict"] == "refused"
-    assert "flux_ratio_to_catalog" in told["bad"]
-    assert "times the catalogue's" in str(told["reason"])
-    assert told["next_step"]
+    result = answer(capfd)
+    assert result["verdict"] == "refused"
+    assert "flux_ratio_to_catalog" in result["bad"]
+    assert "times the catalogue's" in str(result["reason"])
+    assert result["next_step"]
     assert (tmp_path / "t-image.fits").is_file()
 
 
-def test_weights_taper_and_uv_range_change_the_beam_as_they_should(tile: tuple[Tile, Path], capfd: pytest.CaptureFixture[str]):
+def test_weights_taper_and_uv_range_change_the_beam_as_expected(tile: tuple[Tile, Path], capfd: pytest.CaptureFixture[str]):
     made, _ = tile
     common = ["image", "--ms", str(made.ms), "--no-catalog", "--niter", "0", *FEW, "--json"]
 
     def beam(name: str, *more: str) -> tuple[float, float]:
         run([*common, "--imagename", name, *more])
-        told = answer(capfd)
-        return told["beam_arcsec"][1], told["thermal_mjy_per_beam"]
+        result = answer(capfd)
+        return result["beam_arcsec"][1], result["thermal_mjy_per_beam"]
 
     briggs, natural, uniform = beam("b"), beam("n", "--weighting", "natural"), beam("u", "--weighting", "uniform")
     assert uniform[0] < briggs[0] < natural[0]
     assert natural[1] < briggs[1] < uniform[1]
     tapered = beam("t", "--taper-arcsec", "60")
     assert tapered[0] > 60
-    # no image without long baselines resolves more than they do
+    # without long baselines the beam cannot be narrower than this
     short = beam("s", "--uv-max", "2000")
     assert short[0] > max(0.5 * 206265 / 2000, 1.2 * briggs[0])
     assert "taper 60 arcsec" in str(fits.getheader("t-image.fits")["HISTORY"])
 
 
-def test_a_mask_of_ones_own_is_where_cleaning_happens(tile: tuple[Tile, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_components_lie_inside_the_given_mask(tile: tuple[Tile, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     made, _ = tile
     run(["image", "--ms", str(made.ms), "--imagename", "dirty", "--no-catalog", "--niter", "0", *FEW])
     dirty = fits.open("dirty-image.fits")[0]
@@ -132,7 +132,7 @@ def test_a_mask_of_ones_own_is_where_cleaning_happens(tile: tuple[Tile, Path], t
     mask = np.zeros_like(dirty.data)
     mask[0, 0, peak[0] - 8 : peak[0] + 9, peak[1] - 8 : peak[1] + 9] = 1
     fits.PrimaryHDU(mask, dirty.header).writeto("mask.fits")
-    # few iterations: all are spent inside the mask
+    # few iterations, so that all fit inside the mask
     run(["image", "--ms", str(made.ms), "--imagename", "m", "--no-catalog", "--mask", "mask.fits", "--multiscale", "--niter", "20", *FEW])
     model = fits.getdata("m-model.fits")
     assert model.any()
@@ -144,7 +144,7 @@ def test_a_mask_of_ones_own_is_where_cleaning_happens(tile: tuple[Tile, Path], t
     assert not list(tmp_path.glob("x-*"))
 
 
-def test_a_missing_set_is_said_and_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_a_missing_measurement_set_is_reported_and_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     assert run(["image", "--ms", "none.ms", "--imagename", "x/y", "--no-catalog"]) == 2
     assert "not a Measurement Set" in capfd.readouterr().err
     assert not list((tmp_path / "x").iterdir())

@@ -1,4 +1,4 @@
-"""Log files of services stay bounded while the service writes on."""
+"""Log files of services stay bounded while the service keeps writing."""
 
 from dsa110_assets.cli.logs import rotate
 

@@ -1,4 +1,4 @@
-"""The command's frame: light to start, errors as one message and an exit code, help with an example everywhere."""
+"""The `dsa110` command starts fast, reports errors as one message and an exit code, and explains each sub-command."""
 
 import json
 import re
@@ -28,7 +28,7 @@ HEAVY = (
 )
 
 
-def test_starting_the_command_imports_nothing_heavy():
+def test_the_command_starts_without_heavy_imports():
     program = "import json, sys, dsa110_assets.cli.main; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
@@ -81,7 +81,7 @@ def test_help_at_80_columns_shows_every_word(path, command, monkeypatch, capsys)
 
 @pytest.fixture
 def failing(monkeypatch):
-    """The real frame with two further commands that fail in the two ways that matter."""
+    """The real command line with two added commands: one fails for good, one may succeed later."""
     extended = typer.Typer(pretty_exceptions_enable=False)
     extended.add_typer(main.app, name="inner")
 
@@ -103,7 +103,7 @@ def test_a_failure_is_one_message_with_subject_cause_and_next_step(failing, caps
     assert shown.err.splitlines() == ["error: PIPELINE_INPUT_DIR: is [red]not[/red] a directory", "next:  set it"]
 
 
-def test_what_may_succeed_later_has_its_own_exit_code(failing, capsys):
+def test_a_failure_that_may_pass_has_its_own_exit_code(failing, capsys):
     assert main.run(["for-now"]) == 75
     assert "Traceback" not in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""`dsa110 preflight` finds what is wrong with a machine before the night does."""
+"""`dsa110 preflight` finds what is wrong with a machine before the night begins."""
 
 import json
 import socket
@@ -45,7 +45,7 @@ def test_a_machine_in_order_passes(machine, capsys):
     assert len(capsys.readouterr().out.splitlines()) == len(findings)  # one line each
 
 
-def test_each_trouble_is_named_with_what_to_do(machine, capsys, monkeypatch, tmp_path):
+def test_each_problem_is_reported_with_a_next_step(machine, capsys, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PIPELINE_INPUT_DIR", str(tmp_path / "nowhere"))
     monkeypatch.setenv("PIPELINE_OUTPUT_DIR", str(tmp_path / "file" / "ms"))
@@ -60,7 +60,7 @@ def test_each_trouble_is_named_with_what_to_do(machine, capsys, monkeypatch, tmp
     assert "PIPELINE_OUTPUT_DIR" in findings["output directory"]["next_step"]
 
 
-def test_a_catalogue_that_can_be_made_is_a_warning(machine, capsys, monkeypatch, tmp_path):
+def test_a_catalog_that_can_be_made_is_a_warning(machine, capsys, monkeypatch, tmp_path):
     (tmp_path / "state" / "catalogs" / "nvss.parquet").unlink()
     (tmp_path / "source.parquet").write_bytes(b"x")
     monkeypatch.setenv("PIPELINE_NVSS_FILE", str(tmp_path / "source.parquet"))
@@ -69,7 +69,7 @@ def test_a_catalogue_that_can_be_made_is_a_warning(machine, capsys, monkeypatch,
     assert "catalogs refresh" in finding["next_step"]
 
 
-def test_a_port_of_somebody_else_is_a_failure(machine, capsys):
+def test_a_port_used_by_another_program_is_a_failure(machine, capsys):
     program = "import socket, sys; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); print(s.getsockname()[1], flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         port = int(other.stdout.readline())
@@ -81,7 +81,7 @@ def test_a_port_of_somebody_else_is_a_failure(machine, capsys):
     assert preflight.check_port("Dagster UI", "PIPELINE_DAGSTER_PORT", "127.0.0.1", port).verdict == "ok"
 
 
-def test_a_full_disk_is_a_failure_and_not_something_else(machine, registry_config, monkeypatch):
+def test_too_little_free_space_is_a_failure(machine, registry_config, monkeypatch):
     monkeypatch.setattr(preflight, "FAIL_BELOW_GIB", 10**9)
     found = preflight.check_writable("output", registry_config.output_dir)
     assert found.verdict == "failed"
@@ -96,7 +96,7 @@ def test_casa_works_without_a_network():
     assert "casatools 6." in found.found
 
 
-def test_casa_with_a_broken_installation_is_found(monkeypatch, tmp_path):
+def test_a_broken_installation_of_casa_is_found(monkeypatch, tmp_path):
     (tmp_path / "casatools.py").write_text("raise ImportError('no data here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     found = preflight.check_casa()

@@ -69,8 +69,8 @@ def platform(registry_config, database, monkeypatch, tmp_path):
     return registry_config
 
 
-def test_an_observation_that_is_completed_and_refused_says_why_and_what_to_do(platform, database, capsys):
-    """In the table, in the list of refused ones, on its own, and as JSON; the alert says the same."""
+def test_a_completed_observation_with_a_refused_tile_shows_why_and_what_to_do(platform, database, capsys):
+    """The same words appear in both tables, for one observation, in JSON and in the alert."""
     refused, good = "2026-03-12T05:05:09", "2026-03-12T05:00:00"
     with database.session() as session:
         upsert_qa_metric(session, "tile_image", refused, "noise_over_thermal", 3.2, limit_low=0.8, limit_high=2.0, passed=False)
@@ -85,13 +85,13 @@ def test_an_observation_that_is_completed_and_refused_says_why_and_what_to_do(pl
     assert good not in capsys.readouterr().out
     for arguments in (["--refused"], [refused]):
         assert run(["ingest", "status", *arguments, "--json"]) == 0
-        told = json.loads(capsys.readouterr().out)
-        (shown,) = [one["verdict"] for one in told["observations"]] if "observations" in told else [told["verdict"]]
+        result = json.loads(capsys.readouterr().out)
+        (shown,) = [one["verdict"] for one in result["observations"]] if "observations" in result else [result["verdict"]]
         assert (shown["word"], shown["reason"], shown["next_step"]) == ("refused", verdict.reason, verdict.next_step)
     assert run(["alerts"]) == 1
-    told = capsys.readouterr().out
-    assert "mosaics leave out 1 of the tiles of 2026-03-12: noise (1)" in told
-    assert verdict.next_step in told
+    listed = capsys.readouterr().out
+    assert "mosaics leave out 1 of the tiles of 2026-03-12: noise (1)" in listed
+    assert verdict.next_step in listed
 
 
 def test_mosaic_of_a_time_range_is_planned_and_built_from_one_strip(platform, tmp_path, capsys):
@@ -113,11 +113,11 @@ def test_mosaic_of_a_time_range_is_planned_and_built_from_one_strip(platform, tm
     assert json.loads(capsys.readouterr().out) == [{"kind": "custom", "n_tiles": 3, "directory": str(tmp_path / "out")}]
 
 
-def test_mosaics_around_several_calibrators_are_centred_on_their_transits(platform, capsys):
+def test_mosaics_around_several_calibrators_are_centered_on_their_transits(platform, capsys):
     assert run(["mosaic", "create", "--calibrator", "0834+555", "--calibrator", "J0834+555", "--timespan-minutes", "9", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
     assert [result["name"] for result in results] == ["0834+555_2026-03-12"] * 2
-    # it transits 15.1 s (of right ascension) into the second tile's second half: four and a half minutes reach two tiles
+    # it transits 15.1 s (of right ascension) after the middle of the second tile: 4.5 minutes each way reach two tiles
     assert run(["mosaic", "create", "--calibrator", "0834+555", "--timespan-minutes", "12", "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     middle = np.mean([datetime_to_mjd(pd.Timestamp(plan[key]).to_pydatetime()) for key in ("since", "until")])
@@ -128,7 +128,7 @@ def test_mosaics_around_several_calibrators_are_centred_on_their_transits(platfo
     assert "no imaged tile saw it" in capsys.readouterr().err
 
 
-def test_a_tile_whose_image_was_judged_bad_is_left_out(platform, database, capsys):
+def test_a_tile_with_a_bad_image_is_left_out(platform, database, capsys):
     times = ["--since", "2026-03-12T05:00:00", "--until", "2026-03-12T05:30:00"]
     with database.session() as session:
         upsert_qa_metric(session, "tile_image", "2026-03-12T05:05:09", "dynamic_range", 2.0, passed=False, reason="far too low")
@@ -139,7 +139,7 @@ def test_a_tile_whose_image_was_judged_bad_is_left_out(platform, database, capsy
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["plan", "--name", "hourly_x", "--since", "2026-03-12", "--until", "2026-03-13"], "are taken"),
         (["plan", "--name", "x", "--since", "2026-03-13", "--until", "2026-03-12"], "before it begins"),
@@ -147,9 +147,9 @@ def test_a_tile_whose_image_was_judged_bad_is_left_out(platform, database, capsy
         (["build", "--name", "never"], "no plan of this name"),
     ],
 )
-def test_what_cannot_be_made_is_said(platform, capsys, arguments, said):
+def test_impossible_mosaics_are_explained(platform, capsys, arguments, message):
     assert run(["mosaic", *arguments]) == 2
-    assert said in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.fixture
@@ -161,8 +161,8 @@ def mosaic(platform, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("measured", [True, False])
-def test_the_notebook_of_a_field_runs_where_no_blind_search_has_run(mosaic, database, tmp_path, monkeypatch, capsys, measured):
-    """A platform without the catalogue of the hour, with and without forced fluxes."""
+def test_the_notebook_of_a_field_runs_without_a_blind_search(mosaic, database, tmp_path, monkeypatch, capsys, measured):
+    """The hour has no source catalog; with and without forced fluxes."""
     monkeypatch.setenv("MPLBACKEND", "Agg")
     with pytest.raises(SystemExit, match="no hourly mosaic yet"):
         run_notebook(NOTEBOOKS / "field.ipynb", tmp_path)
@@ -220,21 +220,21 @@ def test_adaptive_combines_the_channels_that_are_given(mosaic, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["hour", "hour/m"])
-def test_adaptive_finds_the_channels_of_a_mosaic_itself(mosaic, tmp_path, path):
+def test_adaptive_finds_the_channels_of_a_mosaic(mosaic, tmp_path, path):
     (tmp_path / "hour").mkdir()
     for i, frequency in enumerate((1.35e9, 1.40e9, 1.45e9)):
         for kind in ("image", "noise"):
             with fits.open(mosaic.with_name(f"m-{kind}.fits")) as hdus:
                 hdus[0].header["RESTFRQ"] = frequency
                 hdus.writeto(tmp_path / "hour" / f"m-ch{i:02d}-{kind}.fits")
-    (tmp_path / "hour" / "m-image.fits").write_bytes(mosaic.read_bytes())  # the whole band is no channel
+    (tmp_path / "hour" / "m-image.fits").write_bytes(mosaic.read_bytes())  # the whole band is not a channel
     assert run(["photometry", "adaptive", "--image", path, "--output", "s.parquet", "--target-snr", "5"]) == 0
     table = pd.read_parquet("s.parquet")
     assert table.groupby("name").size().tolist() == [3, 3, 3]
     np.testing.assert_allclose(table["frequency_hz"], [1.35e9, 1.40e9, 1.45e9] * 3)
 
 
-def test_adaptive_finds_the_channels_of_a_tile_itself(platform, tmp_path):
+def test_adaptive_finds_the_channels_of_a_tile(platform, tmp_path):
     """Beam-corrected images, with the noise from their weights."""
     truth = TileTruth(128.5, size=192, cell_arcsec=50.0)
     for i in range(2):
@@ -249,7 +249,7 @@ def test_adaptive_finds_the_channels_of_a_tile_itself(platform, tmp_path):
     assert np.all(np.abs(table["flux_jy"] - flux) < 4 * table["flux_err_jy"])
 
 
-def test_adaptive_says_when_there_are_no_channels_or_those_of_several_images(mosaic, tmp_path, capsys):
+def test_adaptive_reports_no_channels_and_channels_of_several_images(mosaic, tmp_path, capsys):
     assert run(["photometry", "adaptive", "--image", str(mosaic.parent), "--output", "s.csv"]) == 2
     assert "dsa110 image --ms MS --imagename NAME --channels 4" in capsys.readouterr().err
     for name in ("a", "b"):
@@ -258,7 +258,7 @@ def test_adaptive_says_when_there_are_no_channels_or_those_of_several_images(mos
     assert "channel images of a, b" in capsys.readouterr().err
 
 
-def test_a_wrong_suffix_and_an_image_without_noise_are_refused(mosaic, tmp_path, capsys):
+def test_a_wrong_suffix_and_a_missing_noise_map_are_reported(mosaic, tmp_path, capsys):
     assert run(["photometry", "peak", "--image", str(mosaic), "--output", "f.txt"]) == 2
     assert "use one of" in capsys.readouterr().err
     mosaic.with_name("m-noise.fits").unlink()
@@ -269,7 +269,7 @@ def test_a_wrong_suffix_and_an_image_without_noise_are_refused(mosaic, tmp_path,
 
 @pytest.fixture
 def epochs(platform, database):
-    """Six epochs of twenty sources; in the fourth every other one is measured 20 % too bright, as no gain would make it."""
+    """Six epochs of twenty sources. In the fourth every other source is 20 % too bright, which no gain can explain."""
     rng = np.random.default_rng(3)
     with database.session() as session:
         where = pd.DataFrame(
@@ -298,7 +298,7 @@ def epochs(platform, database):
     return int(table["source_id"].iloc[0])
 
 
-def test_an_epoch_is_excluded_with_a_reason_and_a_name_and_comes_back(epochs, capsys):
+def test_an_epoch_is_excluded_with_a_reason_and_a_name_and_included_again(epochs, capsys):
     bad = "hourly_2026-03-13T05"
     assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
     capsys.readouterr()
@@ -372,8 +372,8 @@ def test_the_next_nights_run_leaves_an_excluded_epoch_out(epochs, database):
     assert "hourly_2026-03-16T05" in seen
 
 
-def test_an_epoch_that_is_excluded_while_the_night_is_being_made_stays_out(epochs, database, monkeypatch):
-    """The night's run has read the fluxes when a person excludes an epoch: the person's recomputation waits, and comes last."""
+def test_an_epoch_that_is_excluded_while_the_night_is_computed_stays_excluded(epochs, database, monkeypatch):
+    """A person excludes an epoch after the night's run has read the fluxes: the recomputation waits and comes last."""
     import threading
 
     from dsa110_assets import variability
@@ -409,7 +409,7 @@ def test_an_epoch_that_is_excluded_while_the_night_is_being_made_stays_out(epoch
 
 
 def test_light_curves_are_searched_once_for_figures_and_candidates(epochs, database, monkeypatch):
-    """The candidates come from the events that the figures' run has written, and read the candidates' own light curves only."""
+    """Candidates come from the events of the figures' run. Ranking reads only the candidates' own light curves."""
     from dsa110_assets.errors import LightCurveError
     from dsa110_assets.stages.products import night
 
@@ -454,7 +454,7 @@ def test_light_curves_are_searched_once_for_figures_and_candidates(epochs, datab
 
 
 def test_an_event_is_tested_between_the_channels_that_the_night_has(epochs, database, capsys):
-    """The same fading in all channels by one factor: no lens, and no candidate any more; the lens's dependence on frequency: a candidate with its reason."""
+    """Fading by one factor in all channels is not a candidate; fading with a lens's dependence on frequency is one."""
     from dsa110_assets.registry.queries import replace_channel_photometry
 
     frequency = np.array([1.33e9, 1.38e9, 1.43e9, 1.48e9])
@@ -511,7 +511,7 @@ def test_a_light_curve_is_shown_written_and_drawn(epochs, tmp_path, capsys):
         assert run(["lightcurve", "export", f"{what}.vot", "--what", what]) == 0
         assert len(parse_single_table(f"{what}.vot").array) == rows
     assert run(["lightcurve", "show", "nobody"]) == 2
-    assert "none of this name" in capsys.readouterr().err
+    assert "no source has this name or number" in capsys.readouterr().err
 
 
 def test_light_curves_made_part_by_part_are_the_same(epochs, database, monkeypatch):
