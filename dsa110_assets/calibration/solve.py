@@ -123,7 +123,7 @@ def solve(
         scratch_dir: for the averaged copy, removed afterward; ``out_dir`` when None.
         timeout_s: limit of all of CASA's work.
         threads: for CASA; 0 leaves the choice to CASA.
-        progress: of the whole.
+        progress: called with the current step and the fraction of all the work.
 
     Raises:
         CalibrationQualityError: no usable data, a zero model (pitfall 11), or no reference antenna.

@@ -72,8 +72,7 @@ SURVEYS: dict[str, Survey] = {
             "Duchesne et al. 2024, PASA 41, e003",
         ),
         Survey(
-            # quick-look images; leave out duplicates and doubtful components, as the authors recommend (their section
-            # 3)
+            # quick-look images; without duplicates and doubtful components, as the authors recommend (section 3)
             "vlass", "VLASS1QL", 2, "J/ApJS/255/30/comp", "Ftot", "e_Ftot", "Fpeak", ("Maj", "Min", "PA"), 3.0e9, (-40.0, 90.0),
             "Gordon et al. 2021, ApJS 255, 30", (("DupFlag", (0, 1)), ("QualFlag", (0, 4))),
         ),

@@ -1,4 +1,4 @@
-"""Incomplete, short, odd and damaged observations become a whole Measurement Set or a clear error."""
+"""Incomplete, short, odd and damaged observations become a complete Measurement Set or a clear error."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_wsclean_images_the_source_where_it_is(one_source: Converted, tmp_path: 
     assert image.max() == pytest.approx(amplitude, rel=0.05)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # pyuvdata warns about what it does not know of the telescope
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pyuvdata warns about unknown properties of the telescope
 def test_pyuvdata_reads_the_same_visibilities(tiny: Converted) -> None:
     from casacore.tables import table
     from pyuvdata import UVData
