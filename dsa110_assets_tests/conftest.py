@@ -1,4 +1,4 @@
-"""Fixtures that several packages share: raw observations, made once in a session."""
+"""Fixtures that several packages share: simulated observations, made once in a session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dsa110_assets.simulation.tile import integration_times_mjd, simulate_tile
 
 @dataclass(frozen=True)
 class RawTile:
-    """A simulated observation and everything that went into it. ``files``: in order of subband, read-only by convention."""
+    """A simulated observation and its parameters. ``files``: in order of subband; tests do not change them."""
 
     directory: Path
     files: list[Path]
@@ -44,7 +44,7 @@ def make_raw_tile(
     receivers: Receivers | None = None,
     **options: object,
 ) -> RawTile:
-    """Simulate an observation; by default of an 8 Jy source at the beam's centre and a 3 Jy source off it, at mid-tile."""
+    """Simulate an observation. Default sky: 8 Jy at the center of the beam at mid-tile, and 3 Jy off center."""
     if sky is None:
         middle = float(np.mean(integration_times_mjd(start_mjd, n_integrations)))
         lst_deg = local_sidereal_time_deg(middle)  # of date; within half a degree of the ICRS meridian point

@@ -1,4 +1,4 @@
-"""Runs the code cells of a notebook in one namespace, as a kernel does; an exception names the notebook and the cell."""
+"""Run the code cells of a notebook in one namespace, as a kernel does. An exception names the notebook and the cell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def run_notebook(path: Path, working_directory: Path) -> dict[str, object]:
-    """Execute all code cells in ``working_directory``; returns what the namespace holds at the end."""
+    """Execute all code cells in ``working_directory``. Return the namespace."""
     namespace: dict[str, object] = {"__name__": "__main__"}
     before = Path.cwd()
     os.chdir(working_directory)

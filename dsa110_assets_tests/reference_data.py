@@ -1,7 +1,7 @@
-"""The reference data, which are not in the repository: real headers, catalogues, calibration tables, a listing of real files.
+"""Reference data outside the repository: real headers, catalogs, calibration tables, a listing of real files.
 
-They lie in ``shared/data`` beside the checkout, or where ``DSA110_REFERENCE_DATA`` says. A test that needs them fails without
-them where ``CI=true``, and is skipped elsewhere; both say what is missing.
+They are in ``shared/data`` beside the checkout, or in ``DSA110_REFERENCE_DATA``. Without them, a test that needs them
+fails where ``CI=true`` and is skipped elsewhere, and names the missing path.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import pytest
 
 
 def reference_data(name: str) -> Path:
-    """Path of one of the reference data; without it the test that asks is skipped, or fails in continuous integration."""
+    """Path of a reference file or directory. If it is missing, skip the test, or fail it in continuous integration."""
     directory = Path(os.environ.get("DSA110_REFERENCE_DATA") or Path(__file__).parents[2] / "shared" / "data")
     path = directory / name
     if not path.exists():
-        missing = f"reference data: {path} is not here; put it there, or set DSA110_REFERENCE_DATA to its directory"
+        missing = f"reference data: {path} is missing; put it there, or set DSA110_REFERENCE_DATA to its directory"
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
@@ -26,7 +26,7 @@ def reference_data(name: str) -> Path:
 
 
 def unpack(archive: Path, destination: Path) -> Path:
-    """Unpack a tar file that holds one directory; returns the directory."""
+    """Unpack a tar file of one directory. Return the directory."""
     with tarfile.open(archive) as opened:
         names = {Path(name).parts[0] for name in opened.getnames()}
         assert len(names) == 1, names

@@ -1,7 +1,7 @@
-"""Fixtures with a real registry: one embedded server for each test process, emptied before each test that asks for it.
+"""Fixtures with a real registry: one embedded server for each test process, emptied before each test that uses it.
 
-`database` is what most tests need; `registry_config` is a configuration (directories under the test's own temporary one)
-whose ``database_url`` is the same database; `add_group` puts an observation into `ingest_queue`, to which other rows refer.
+Most tests need `database`. `registry_config` is a configuration with that database and with directories under the
+test's temporary one. `add_observation` puts an observation into `ingest_queue`, to which other rows refer.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from dsa110_assets.registry.schema import Base, GroupState, IngestGroup, TileSta
 from dsa110_assets.registry.server import EmbeddedServer
 from dsa110_assets.times import datetime_to_mjd, group_time, tile_partition
 
-__all__ = ["TEST_SETTINGS", "add_group", "database", "empty", "registry_config", "registry_url", "server_directory"]
+__all__ = ["TEST_SETTINGS", "add_observation", "database", "empty", "registry_config", "registry_url", "server_directory"]
 
 TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "32MB"}
 
 
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
-    """Short, world-searchable directory for servers (pytest's own are 0700, and too long for a socket)."""
+    """Short, world-searchable directory for servers. Pytest's directories have mode 0700 and long paths."""
     directory = Path(tempfile.mkdtemp(prefix="dsa110-test-"))
     directory.chmod(0o755)
     yield directory
@@ -38,7 +38,7 @@ def server_directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def registry_url(server_directory: Path) -> Iterator[str]:
-    """URL of a migrated registry on a server of this test process; stopped at the end."""
+    """URL of a migrated registry on a server of this test process."""
     server = EmbeddedServer(server_directory / "postgres", settings=TEST_SETTINGS)
     address = server.ensure()
     migrated = Database(address.url("postgres"))
@@ -72,7 +72,7 @@ def registry_config(database: Database, tmp_path: Path) -> PipelineConfig:
 
 
 def empty(url: str) -> None:
-    """End what other sessions are doing, and remove all rows and all partitions of photometry."""
+    """End other sessions. Remove all rows and all partitions of photometry."""
     fresh = Database(url)
     with fresh.session() as session:
         session.execute(
@@ -87,10 +87,10 @@ def empty(url: str) -> None:
     fresh.dispose()
 
 
-def add_group(
+def add_observation(
     session: Session, group_id: str, *, state: GroupState = GroupState.COMPLETED, stage: TileStage = TileStage.IMAGED, dec_deg: float = 16.0
 ) -> IngestGroup:
-    """Put an observation into the queue; 309 s long, with all 16 subbands."""
+    """Put an observation of 309 s with all 16 subbands into the queue."""
     start_mjd = datetime_to_mjd(group_time(group_id))
     night, slot = tile_partition(group_id)
     row = IngestGroup(

@@ -1,4 +1,4 @@
-"""No two modules of the package import each other, however far around."""
+"""No modules of the package import each other in a circle."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def modules() -> dict[str, Path]:
 
 
 def imported_by(name: str, known: dict[str, Path]) -> set[str]:
-    """Modules that a module imports anywhere, in functions too; what only the type checker sees does not count."""
+    """Modules that a module imports, also in functions. Imports for the type checker alone do not count."""
     found: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(known[name].read_text())]
-    while waiting:
-        node = waiting.pop()
+    to_visit: list[ast.AST] = [ast.parse(known[name].read_text())]
+    while to_visit:
+        node = to_visit.pop()
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            waiting.extend(node.orelse)
+            to_visit.extend(node.orelse)
             continue
-        waiting.extend(ast.iter_child_nodes(node))
+        to_visit.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -36,18 +36,16 @@ def imported_by(name: str, known: dict[str, Path]) -> set[str]:
 def circles(graph: dict[str, set[str]]) -> list[set[str]]:
     """Modules that reach each other: strongly connected components of more than one."""
     reached: dict[str, set[str]] = {}
-    for start, neighbours in graph.items():
+    for start, neighbors in graph.items():
         seen: set[str] = set()
-        waiting = list(neighbours)
-        while waiting:
-            one = waiting.pop()
-            if one not in seen:
-                seen.add(one)
-                waiting.extend(graph[one])
+        to_visit = list(neighbors)
+        while to_visit:
+            module = to_visit.pop()
+            if module not in seen:
+                seen.add(module)
+                to_visit.extend(graph[module])
         reached[start] = seen
-    return sorted(
-        {frozenset(two for two in reached[one] if one in reached[two]) | {one} for one in graph if one in reached[one]}, key=sorted
-    )
+    return sorted({frozenset(b for b in reached[a] if a in reached[b]) | {a} for a in graph if a in reached[a]}, key=sorted)
 
 
 def test_a_circle_is_found() -> None:

@@ -1,4 +1,4 @@
-"""Promises about strips of declination: one rule, and the setting decides."""
+"""Strips have one rule, and the settings decide their tolerance."""
 
 import pytest
 

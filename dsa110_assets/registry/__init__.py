@@ -1,5 +1,5 @@
-"""The product database: schema, migrations, the embedded server, queries and provenance.
+"""The registry: schema, migrations, the embedded server, queries and provenance.
 
-What belongs here: everything that speaks SQL. What does not: deciding what to make next (`ingest`, `stages`) and Dagster's
-own storage, which lives in the same server but is none of our business.
+All SQL is here. Deciding what to make next is not (`ingest`, `stages`), nor is Dagster's own storage, which only shares
+the server.
 """

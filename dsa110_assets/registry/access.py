@@ -1,8 +1,8 @@
-"""Which system user the embedded server runs as, and how that user reaches its files.
+"""The system user that runs the embedded server, and that user's access to its files.
 
-PostgreSQL refuses to run as root. Started by root it runs as a system user of its own, who must be able to walk down to
-the data directory and to the programs; below a 0700 home it cannot. Instead of opening such directories to everybody, that
-one user is granted search permission by an access control list. What does not belong here: starting the server (`server`).
+PostgreSQL refuses to run as root. When root starts it, it runs as a system user of its own, who must be able to reach
+the data directory and the programs. Below a home with mode 0700 it cannot. An access control list then grants search
+permission to that one user, so that the directories need not be opened to all.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _log = logging.getLogger(__name__)
 
 
 def server_account(data_dir: Path) -> pwd.struct_passwd | None:
-    """Account under which the server runs; None for the caller's own. The owner of existing data stays their owner.
+    """Account that runs the server; None for the caller's own. Existing data keep their owner.
 
     Raises:
-        ConfigurationError: the caller is root and no account can be made.
+        ConfigurationError: the caller is root and no account can be created.
     """
     if os.geteuid() != 0:
         return None
@@ -48,7 +48,7 @@ def server_account(data_dir: Path) -> pwd.struct_passwd | None:
     made = subprocess.run(
         [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER], capture_output=True, text=True, check=False
     )
-    try:  # another process may have made it in the meantime
+    try:  # another process may have created it in the meantime
         return pwd.getpwnam(SYSTEM_USER)
     except KeyError as error:
         raise _no_account(made.stderr.strip()) from error
@@ -57,16 +57,16 @@ def server_account(data_dir: Path) -> pwd.struct_passwd | None:
 def _no_account(cause: str) -> ConfigurationError:
     return ConfigurationError(
         f"system user {SYSTEM_USER}",
-        f"PostgreSQL does not run as root, and the user cannot be made ({cause})",
-        f"make the user {SYSTEM_USER} by hand, run as an ordinary user, or set PIPELINE_DATABASE_URL",
+        f"PostgreSQL does not run as root, and the user cannot be created ({cause})",
+        f"create the user {SYSTEM_USER} by hand, run as an ordinary user, or set PIPELINE_DATABASE_URL",
     )
 
 
 def open_path(path: Path, account: pwd.struct_passwd, setting: str) -> None:
-    """Let ``account`` walk down to the directory ``path``; ``setting`` is named in the error.
+    """Grant ``account`` search permission down to the directory ``path``. The error names ``setting``.
 
     Raises:
-        ConfigurationError: a directory on the way is closed and the file system has no access control lists.
+        ConfigurationError: a parent directory is closed and the file system has no access control lists.
     """
     for directory in [*reversed(path.resolve().parents), path.resolve()]:
         if _can_search(directory, account):
@@ -81,7 +81,7 @@ def open_path(path: Path, account: pwd.struct_passwd, setting: str) -> None:
                 f"the database's user {account.pw_name} cannot enter {directory} ({error.strerror})",
                 f"run `chmod o+x {directory}`, or choose another place, such as /var/lib/dsa110",
             ) from error
-        _log.warning("%s: the user %s may now pass through this directory (access control list)", directory, account.pw_name)
+        _log.warning("%s: the user %s may now enter this directory (access control list)", directory, account.pw_name)
 
 
 def _can_search(directory: Path, account: pwd.struct_passwd) -> bool:
@@ -99,7 +99,7 @@ def _can_search(directory: Path, account: pwd.struct_passwd) -> bool:
 
 
 def _read_acl(path: Path) -> list[tuple[int, int, int]]:
-    """Entries (tag, permission, identity) of an access control list, see acl(5) and posix_acl_xattr.h; empty without one."""
+    """Entries (tag, permission, identity) of an access control list, if any. See acl(5) and posix_acl_xattr.h."""
     try:
         raw = os.getxattr(path, _ACL)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Whether the registry and the file system tell the same story (pitfall 31).
+"""Compare the registry with the file system (pitfall 31).
 
-A product is renamed into place and then registered, so after a crash a product may lie there unregistered; somebody may have
-removed or changed one by hand. What does not belong here: repairing it (a backfill makes products again).
+A product is renamed into place and then registered, so a crash may leave an unregistered product. People may also have
+removed or changed products by hand. A backfill repairs what this module finds.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dsa110_assets.publication import STAGING, checksum, size_bytes
 from dsa110_assets.registry.schema import CaltableRow, ImageRow, MeasurementSetRow, MosaicRow, ProductVersion, RefreshableCatalog
 
 SETTLING_S = 3600.0
-"""Products younger than this may be on their way into the registry."""
+"""Products younger than this may still be registered."""
 
 
 class Difference(StrEnum):
-    """How registry and disk differ: `MISSING` is registered and not there, `UNREGISTERED` there and not registered."""
+    """How registry and disk differ. `MISSING`: registered, not on disk. `UNREGISTERED`: on disk, not registered."""
 
     MISSING = "missing"
     UNREGISTERED = "unregistered"
@@ -36,7 +36,7 @@ class Difference(StrEnum):
 class Disagreement:
     """One difference between registry and disk.
 
-    product: table or asset. path: file or directory. next_step: what to do about it.
+    product: table or asset. path: file or directory. next_step: how to repair it.
     """
 
     kind: Difference
@@ -48,13 +48,14 @@ class Disagreement:
 def audit(
     session: Session, paths: ProductPaths, *, contents: Literal["none", "size", "checksum"] = "none", settling_s: float = SETTLING_S
 ) -> list[Disagreement]:
-    """Compare the registry with the product directories; an empty list when they agree.
+    """Compare the registry with the product directories. Return an empty list when they agree.
 
     Args:
         session: open transaction.
-        paths: where the products live.
-        contents: also compare sizes (a walk through every product) or checksums (reads everything) with the current versions'.
-        settling_s: unregistered products younger than this are not reported.
+        paths: paths of the products.
+        contents: also compare the sizes of current versions (walks through every product) or their checksums (reads
+            everything).
+        settling_s: do not report unregistered products younger than this.
     """
     registered = {
         "ms_index": set(session.scalars(select(MeasurementSetRow.path))),
@@ -112,13 +113,13 @@ def _changed(session: Session, *, deep: bool) -> list[Disagreement]:
         resized = version.size_bytes is not None and size_bytes(path) != version.size_bytes
         rewritten = deep and not resized and version.checksum is not None and checksum(path) != version.checksum
         if resized or rewritten:
-            what = "its size" if resized else "its checksum"
+            property_name = "size" if resized else "checksum"
             found.append(
                 Disagreement(
                     Difference.CHANGED,
                     version.product,
                     str(path),
-                    f"{what} is not what was registered; make it again with `dsa110 backfill`",
+                    f"its {property_name} differs from the registered one; make it again with `dsa110 backfill`",
                 )
             )
     return found

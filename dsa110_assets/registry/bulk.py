@@ -1,6 +1,7 @@
-"""Many rows at a time: upserts of single rows, and data frames through PostgreSQL's COPY.
+"""Generic reading and writing of tables: upserts of single rows, and data frames through PostgreSQL's COPY.
 
-`benchmarks/registry_bulk.py` measures them beside SQLAlchemy's bulk INSERT (COPY is about 9 times as fast) and `pandas.read_sql`. What does not belong here: which tables (`queries`).
+`benchmarks/registry_bulk.py` compares them with SQLAlchemy's bulk INSERT (COPY is about 9 times as fast) and with
+`pandas.read_sql`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def table_of(row: type[Base]) -> Table:
 
 
 def upsert(session: Session, row: type[Base], values: Mapping[str, Any], *, refresh: Iterable[str] = ()) -> None:
-    """Insert a row, or update the one with the same primary key. NaN becomes NULL; ``refresh``: columns to set to now()."""
+    """Insert a row, or update the row with the same primary key.
+
+    NaN becomes NULL. ``refresh``: columns to set to now().
+    """
     table = table_of(row)
     clean = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
     statement = insert(table).values(**clean)
@@ -44,14 +48,14 @@ def upsert(session: Session, row: type[Base], values: Mapping[str, Any], *, refr
     session.flush()
     session.execute(statement.on_conflict_do_update(index_elements=sorted(keys), set_=changes))
     loaded = session.identity_map.get(identity_key(row, tuple(clean[column.name] for column in table.primary_key)))
-    if loaded is not None:  # somebody in this session holds the row as it was
+    if loaded is not None:  # the session has the row in memory as it was
         session.refresh(loaded)
 
 
 def copy_rows(session: Session, table: str, frame: Any, columns: Sequence[str]) -> int:
-    """Append the columns of a data frame to a table with COPY; NaN and None become NULL. Returns the number of rows.
+    """Append the columns of a data frame to a table with COPY. NaN and None become NULL. Return the number of rows.
 
-    ``frame`` is a pandas DataFrame (whose stubs call most results a frame or a series).
+    ``frame`` is a pandas DataFrame. Its stubs type most results as a frame or a series, hence `Any`.
 
     Raises:
         NonRetriableError: the frame lacks a column.
@@ -60,7 +64,7 @@ def copy_rows(session: Session, table: str, frame: Any, columns: Sequence[str]) 
     import pyarrow.csv
 
     if missing := [name for name in columns if name not in frame.columns]:
-        raise NonRetriableError(table, f"the rows have no {', '.join(missing)}", "give every column that the table needs")
+        raise NonRetriableError(table, f"the rows have no {', '.join(missing)}", "add every column that the table needs")
     names = ", ".join(f'"{name}"' for name in columns)
     with _cursor(session) as cursor:
         for first in range(0, len(frame), _CHUNK_ROWS):
@@ -73,17 +77,17 @@ def copy_rows(session: Session, table: str, frame: Any, columns: Sequence[str]) 
 
 
 def read_frame(session: Session, statement: Select[Any]) -> pd.DataFrame:
-    """Rows of a statement as a data frame; NULL becomes NaN or None. For answers of up to some ten thousand rows."""
+    """Rows of a statement as a data frame; NULL becomes NaN or None. For results of up to some ten thousand rows."""
     import pandas as pd
 
     return pd.read_sql(statement, session.connection())
 
 
 def read_frame_bulk(session: Session, statement: Select[Any], *, categories: Sequence[str] = ()) -> pd.DataFrame:
-    """Rows of a statement as a data frame through COPY, for millions of rows; columns in ``categories`` become categorical.
+    """Rows of a statement as a data frame through COPY, for millions of rows.
 
-    Parameters are written into the statement as literals, so it must not carry values from outside other than numbers,
-    dates and names that SQLAlchemy can quote.
+    Columns in ``categories`` become categorical. Parameters are written into the statement as literals. Values from
+    outside must therefore be numbers, dates, or names that SQLAlchemy can quote.
     """
     import pyarrow as pa
     import pyarrow.csv
@@ -116,7 +120,7 @@ def read_frame_bulk(session: Session, statement: Select[Any], *, categories: Seq
 
 
 def _cursor(session: Session) -> Any:
-    """Cursor of the driver inside the session's own transaction."""
+    """Cursor of the driver inside the session's transaction."""
     session.flush()
     connection = session.connection().connection.dbapi_connection
     assert connection is not None

@@ -1,7 +1,4 @@
-"""Connections to the registry: engine, transactions, and bringing the schema up to date.
-
-What belongs here: how a process gets a `Session`. What does not: statements (`queries_*`), the server (`server`).
-"""
+"""Connections to the registry: engine, transactions, and migrations of the schema."""
 
 from __future__ import annotations
 
@@ -29,27 +26,27 @@ if TYPE_CHECKING:
 
 _MIGRATION_LOCK = 0x0D5A_0110  # any fixed number; advisory locks are numbers
 
-for _scalar in (np.float64, np.float32, np.int64, np.int32, np.int16, np.bool_):  # psycopg2 would send their repr
+for _scalar in (np.float64, np.float32, np.int64, np.int32, np.int16, np.bool_):  # else psycopg2 sends their repr
     register_adapter(_scalar, lambda value: adapt(value.item()))
 
 
 class Database:
-    """The registry, as one process sees it. Engines are not for sharing across a fork; connect again in the child."""
+    """One process's connection pool to the registry. Do not share it across a fork: connect again in the child."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine: Engine = create_engine(
             url,
-            pool_size=5,  # opened one by one when needed, so that a short-lived process holds one
+            pool_size=5,  # opened one by one on demand: a short-lived process has one
             max_overflow=15,
-            pool_pre_ping=True,  # the server may have been restarted
+            pool_pre_ping=True,  # the server may have restarted
             pool_recycle=1800,
             connect_args={"connect_timeout": 10, "application_name": f"{Path(sys.argv[0]).name or 'python'}[{os.getpid()}]"[:63]},
         )
 
     @classmethod
     def connect(cls, config: PipelineConfig, *, migrate: bool = True) -> Self:
-        """Connect, starting the embedded server if need be; with ``migrate`` the schema is brought up to date first.
+        """Connect. Start the embedded server if needed; with ``migrate``, bring the schema up to date first.
 
         Raises:
             ConfigurationError: the server cannot be set up here, or the schema is newer than this code.
@@ -62,24 +59,24 @@ class Database:
 
     @contextmanager
     def session(self) -> Generator[Session]:
-        """One transaction: committed at the end of the block, rolled back on an exception.
+        """Yield a session for one transaction: committed at the end of the block, rolled back on an exception.
 
         Raises:
-            RegistryError: the connection was lost, a lock could not be had, the server's disk is full; retriable.
+            RegistryError: the connection was lost, a lock is not available, or the server's disk is full; retriable.
         """
         with reachable(self.url), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def revision(self) -> str | None:
-        """Revision of the schema that the database has; None for an empty one."""
+        """Revision of the database's schema; None for an empty database."""
         with reachable(self.url), self.engine.connect() as connection:
             return _revision(connection)
 
     def migrate(self) -> bool:
-        """Bring the schema to this code's revision; safe from several processes at once. False when there was nothing to do.
+        """Bring the schema to this code's revision. Return False when it was current. Several processes may call it.
 
         Raises:
-            ConfigurationError: the database is of a newer release.
+            ConfigurationError: the database is from a newer release.
         """
         if self.revision() == HEAD_REVISION:
             return False
@@ -117,22 +114,22 @@ class Database:
 
 @contextmanager
 def reachable(url: str) -> Generator[None]:
-    """Turn the driver's operational errors into a retriable `RegistryError` that says what to do."""
+    """Turn the driver's operational errors into a retriable `RegistryError` with the next step."""
     try:
         yield
     except DBAPIError as error:
         if not (isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated):
-            raise  # the statement's fault; a server that dies in the middle of one is reported as any DatabaseError
+            raise  # an error in the statement; a server that dies during one raises any kind of DatabaseError
         raise RegistryError(
             "registry " + without_password(url),
             f"cannot be used ({str(error.orig).strip()})",
-            "look at `dsa110 db status`; the next attempt may succeed",
+            "check `dsa110 db status`; the next attempt may succeed",
         ) from error
 
 
 @contextmanager
 def alembic_config(connection: Connection) -> Generator[Config]:
-    """Alembic's configuration for an open connection; there is no alembic.ini."""
+    """Yield Alembic's configuration for an open connection. There is no alembic.ini."""
     from alembic.config import Config
 
     with as_file(files("dsa110_assets.registry") / "migrations") as location:

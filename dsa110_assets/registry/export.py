@@ -1,7 +1,6 @@
-"""The registry in a file or directory for a laptop: SQLite (the same tables and names) or Parquet (a file for each table).
+"""Copies of the registry for a laptop: SQLite (the same tables and names) or Parquet (a file for each table).
 
-The copy is of one moment: all tables are read in one transaction. What does not belong here: backups of the server
-(`pg_dump` of the wheel does those).
+A copy is consistent: all tables are read in one transaction. Backups of the server: `backup`.
 """
 
 from __future__ import annotations
@@ -33,17 +32,18 @@ _IN_MEMORY_BYTES = 256 << 20
 def export(
     database: Database, destination: Path, *, tables: Sequence[str] = (), progress: Callable[[str, int], None] = lambda _table, _rows: None
 ) -> dict[str, int]:
-    """Write the registry to ``destination``; returns the number of rows of each table.
+    """Write the registry to ``destination``. Return the number of rows of each table.
 
     Args:
         database: the registry.
-        destination: a file ending in ``.sqlite3``, ``.sqlite`` or ``.db``; any other name becomes a directory of Parquet files.
-            It is replaced as a whole when the export is complete. Lists and JSON become JSON text; times are UTC, in SQLite as ISO text.
+        destination: a file ending in ``.sqlite3``, ``.sqlite`` or ``.db``. Any other name becomes a directory of
+            Parquet files. It is replaced as a whole when the export is complete. Lists and JSON become JSON text; times
+            are UTC, in SQLite as ISO text.
         tables: names of the tables to write; all by default.
-        progress: called with a table's name and the rows written so far.
+        progress: called with a table's name and the number of rows written so far.
 
     Raises:
-        NonRetriableError: there is no table of such a name.
+        NonRetriableError: a table does not exist.
     """
     known = {table.name: table for table in Base.metadata.sorted_tables}
     if unknown := [name for name in tables if name not in known]:
@@ -58,7 +58,7 @@ def export(
 def _write_sqlite(database: Database, path: Path, tables: Sequence[Table], progress: Callable[[str, int], None]) -> dict[str, int]:
     counts: dict[str, int] = {}
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode = OFF")  # the file is thrown away if this fails
+        connection.execute("PRAGMA journal_mode = OFF")  # the file is removed if this fails
         connection.execute("PRAGMA synchronous = OFF")
         for table, batches in _read(database, tables, times_as_text=True):
             columns = [f'"{column.name}" {_sqlite_type(column)}{"" if column.nullable else " NOT NULL"}' for column in table.columns]
@@ -94,7 +94,7 @@ def _write_parquet(database: Database, path: Path, tables: Sequence[Table], prog
 
 
 def _read(database: Database, tables: Sequence[Table], *, times_as_text: bool) -> Generator[tuple[Table, pa.RecordBatchReader]]:
-    """Each table as a stream of record batches, all from one snapshot."""
+    """Yield each table as a stream of record batches, all from one snapshot."""
     import pyarrow as pa
     import pyarrow.csv
 
@@ -111,7 +111,7 @@ def _read(database: Database, tables: Sequence[Table], *, times_as_text: bool) -
                     cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv)", stream)
                 size = stream.tell()
                 stream.seek(0)
-                if size == 0:  # arrow's reader refuses an empty stream
+                if size == 0:  # Arrow's reader refuses an empty stream
                     yield table, pa.RecordBatchReader.from_batches(schema, [])
                     continue
                 yield (
@@ -143,7 +143,7 @@ def _arrow_type(column: Column[Any], *, times_as_text: bool) -> pa.DataType:
 
     kinds: list[tuple[type, pa.DataType]] = [
         (Boolean, pa.bool_()),
-        (Integer, pa.int64()),  # the smaller and larger ones derive from it
+        (Integer, pa.int64()),  # base class of the smaller and larger integers
         (Float, pa.float64()),
         (Date, pa.string() if times_as_text else pa.date32()),
         (DateTime, pa.string() if times_as_text else pa.timestamp("us", tz="UTC")),

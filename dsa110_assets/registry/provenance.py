@@ -1,7 +1,6 @@
-"""What was made from what, by which code and configuration, and what is out of date.
+"""Versions of products: their inputs, code and configuration, and which products are stale.
 
-A version's inputs are named by their path, or ``<product>/<key>`` where a product is rows of the registry and no file
-(`reference`). What does not belong here: making anything again.
+`reference` names an input: its path, or ``<product>/<key>`` for a product that is only rows of the registry.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from dsa110_assets.registry.schema import ProductVersion
 class StaleReason(StrEnum):
     """Why a product would come out differently today.
 
-    `TABLES`: nearer calibration tables exist now, or those applied were refused. `INPUTS`: an input was made again since and came out
-    differently, or is stale itself.
+    `TABLES`: nearer calibration tables exist now, or those applied were refused. `INPUTS`: an input was made again
+    and came out differently, or is stale itself.
     """
 
     CODE = "code"
@@ -68,12 +67,12 @@ SELECT c.product, c.key, c.version_id, c.path, c.created_at,
         CASE WHEN o.tables THEN '{StaleReason.TABLES}' END, CASE WHEN o.inputs OR NOT (o.code OR o.config OR o.tables) THEN '{StaleReason.INPUTS}' END], NULL) AS reasons
 FROM current c JOIN own o USING (version_id) JOIN reached USING (version_id)
 ORDER BY c.product, c.key
-""")  # noqa: S608 - words of our own
+""")  # noqa: S608 - constants of this module
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides how a product comes out, apart from its inputs: versions of the code that makes it, and of the settings it reads."""
+    """What decides how a product comes out, apart from its inputs: versions of its code and of its settings."""
 
     code_version: str
     config_hash: str
@@ -83,7 +82,8 @@ class Recipe:
 class StaleProduct:
     """A product that would come out differently today.
 
-    product: asset's name. key: observation, hour or night. version_id, path, made_at: its current version. reasons: one or more.
+    product: asset's name. key: observation, hour or night. version_id, path, made_at: of its current version. reasons:
+    one or more.
     """
 
     product: str
@@ -96,7 +96,7 @@ class StaleProduct:
 
 @cache
 def release() -> str:
-    """Release of the package, and the commit where it runs from a checkout: ``0.1.0+g0123456789ab``, ``.dirty`` if it was changed."""
+    """Release of the package, with the commit of a checkout: ``0.1.0+g0123456789ab``; ``.dirty`` if it was changed."""
     directory = Path(dsa110_assets.__file__).parent
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
@@ -105,11 +105,11 @@ def release() -> str:
             done = subprocess.run(
                 ["git", *arguments], cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=10
             )
-        except (OSError, subprocess.TimeoutExpired):  # no git, or a hung file system: the version alone has to do
+        except (OSError, subprocess.TimeoutExpired):  # no git, or a hung file system: use the version alone
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    # an installed copy below somebody else's checkout is not part of it
+    # an installed copy below an unrelated checkout is not part of it
     if git("ls-files", "--error-unmatch", "__init__.py") is None or (commit := git("rev-parse", "--short=12", "HEAD")) is None:
         return dsa110_assets.__version__
     dirty = ".dirty" if git("status", "--porcelain", "--untracked-files=no", "--", ".") else ""
@@ -117,7 +117,7 @@ def release() -> str:
 
 
 def reference(product: str, key: str, path: str | None = None) -> str:
-    """Name under which a product is an input of others."""
+    """Name of a product as an input of other products."""
     return f"{product}/{key}" if path is None else str(path)
 
 
@@ -135,7 +135,7 @@ def record_version(
     peak_memory_mb: float | None = None,
     run_id: str | None = None,
 ) -> int:
-    """Record that a product was made, in the transaction that registers it; returns its ``version_id``.
+    """Record a new version of a product, in the transaction that registers it. Return its ``version_id``.
 
     Args:
         session: open transaction.
@@ -143,12 +143,12 @@ def record_version(
         key: observation, hour or night.
         path: file or directory; None for products that are rows only.
         inputs: `reference` of each input and the ``version_id`` that was read.
-        recipe: by which it was made.
-        checksum: SHA-256 of what was written (`publication.checksum`).
+        recipe: recipe that made it.
+        checksum: SHA-256 of its files (`publication.checksum`).
         size_bytes: its size.
-        duration_s: wall-clock time of making it.
-        peak_memory_mb: largest resident memory while making it.
-        run_id: Dagster's run, if one made it.
+        duration_s: wall-clock time of its stage.
+        peak_memory_mb: largest resident memory of its stage.
+        run_id: Dagster's run, if a run made it.
     """
     row = insert(ProductVersion).values(
         product=product,
@@ -178,10 +178,10 @@ def current_version(session: Session, product: str, key: str) -> ProductVersion 
 
 
 def stale(session: Session, today: Mapping[str, Recipe], *, other_tables: Collection[str] = ()) -> list[StaleProduct]:
-    """Products whose current version was made by another recipe than today's, or from inputs that are no longer current.
+    """Products whose current version was made by another recipe than today's, or from inputs that are not current.
 
-    Staleness is inherited: a product made from a stale one is stale too. An input that was made again and has the same
-    checksum has not changed. Products without a recipe in ``today`` are left out. ``other_tables``: observations that would get other
+    A product made from a stale product is stale, too. An input that was made again with the same checksum has not
+    changed. Products without a recipe in ``today`` are left out. ``other_tables``: observations that would get other
     calibration tables today (`queries.calibration.observations_with_other_tables`).
     """
     rows = session.execute(

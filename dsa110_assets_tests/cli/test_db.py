@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from dsa110_assets.cli.main import run
 from dsa110_assets.registry.server import EmbeddedServer
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 GROUP = "2026-03-01T05:10:00"
 
@@ -25,8 +25,8 @@ def registry(registry_config, database, monkeypatch, tmp_path):
     monkeypatch.setenv("PIPELINE_STATE_DIR", str(registry_config.state_dir))
     monkeypatch.chdir(tmp_path)
     with database.session() as session:
-        add_group(session, GROUP).missing_subbands = [3]
-        add_group(session, "2026-03-01T05:20:00")
+        add_observation(session, GROUP).missing_subbands = [3]
+        add_observation(session, "2026-03-01T05:20:00")
     return database
 
 

@@ -34,7 +34,7 @@ from dsa110_assets.variability import lightcurves
 from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile
 from dsa110_assets_tests.notebooks import NOTEBOOKS, run_notebook
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 SOURCES = [(128.3, 54.6, 0.4), (129.6, 54.2, 0.25), (130.4, 55.0, 0.3)]
 START = datetime_to_mjd(group_time("2026-03-12T05:00:00"))
@@ -56,7 +56,7 @@ def platform(registry_config, database, monkeypatch, tmp_path):
                 127.5 + i * DRIFT_DEG, dec_deg=54.6 if i < 3 else 41.0, size=192, cell_arcsec=50.0, start_mjd=START + i * 309.2376 / 86400
             )
             made = write_tile(registry_config.scratch_dir / f"t{i}", truth, SOURCES, i)
-            add_group(session, made.group_id, dec_deg=truth.dec_deg)
+            add_observation(session, made.group_id, dec_deg=truth.dec_deg)
             upsert_image(
                 session, directory=str(made.directory), group_id=made.group_id, mid_mjd=made.mid_mjd, ra_deg=truth.ra_deg, dec_deg=truth.dec_deg,
                 pointing_dec_deg=truth.dec_deg, noise_jy_per_beam=0.005, thermal_jy_per_beam=0.005, peak_jy_per_beam=0.4, bmaj_arcsec=150.0,

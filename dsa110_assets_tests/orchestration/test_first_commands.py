@@ -185,13 +185,13 @@ def test_a_server_that_others_use_is_not_stopped(server_directory: Path) -> None
     )  # fmt: skip
     assert other.stdout is not None
     assert other.stdout.readline() == "joined\n"
-    assert not server_use.keep_others_out(data_dir)
+    assert not server_use.block_new_users(data_dir)
     other.kill()
     other.wait()
     server_use.join(data_dir)
-    assert server_use.keep_others_out(data_dir), "a killed process uses nothing"
+    assert server_use.block_new_users(data_dir), "a killed process uses nothing"
     server_use.leave(data_dir)
-    assert not server_use.keep_others_out(data_dir), "a process that does not use the server may not keep others out"
+    assert not server_use.block_new_users(data_dir), "a process that does not use the server may not block new users"
 
 
 def test_only_a_server_of_a_dagster_command_ends_with_its_use(server_directory: Path) -> None:

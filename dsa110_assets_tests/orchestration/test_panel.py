@@ -27,7 +27,7 @@ from dsa110_assets.stages.products import hour, tile
 from dsa110_assets.stages.provenance.recording import StageResult
 from dsa110_assets.stages.queue.attempts import attempt, end_stage, now
 from dsa110_assets.stages.queue.work import FollowUp, TileRun
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 GROUP = "2026-03-12T05:03:21"
 NIGHT, SLOT = "2026-03-12", "05:00"
@@ -97,7 +97,7 @@ def _group(platform: Platform) -> IngestGroup:
 def _leased(platform: Platform) -> dict[str, str]:
     """An observation that the sensor has leased; tags of the run that it asks for."""
     with platform.database.session() as session:
-        add_group(session, GROUP, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET, dec_deg=54.6)
+        add_observation(session, GROUP, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET, dec_deg=54.6)
         session.get_one(IngestGroup, GROUP).calibrator = "0834+555"
         (lease,) = ledger.lease_pending(session, "sensor", 5, now(), lease_s=600)
     return {running.GROUP_TAG: GROUP, running.ATTEMPT_TAG: str(lease.attempt)}
@@ -169,7 +169,7 @@ def test_an_error_is_retried_by_its_type(platform, instance, monkeypatch, error,
 
 def _versions(platform: Platform, recipe: Recipe) -> None:
     with platform.database.session() as session:
-        add_group(session, GROUP)
+        add_observation(session, GROUP)
         record_version(session, "tile_image", GROUP, recipe=recipe)
         record_version(session, "hourly_mosaic", f"{NIGHT}T05", recipe=recipe)
 

@@ -12,7 +12,7 @@ from dsa110_assets.products import ProductPaths
 from dsa110_assets.publication import checksum, publish, size_bytes
 from dsa110_assets.registry import provenance, queries
 from dsa110_assets.registry.audit import audit
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 GROUP, OTHER = "2026-03-01T05:10:00", "2026-03-01T05:20:00"
 
@@ -34,7 +34,7 @@ def agreeing(database, registry_config):
     _product(ms)
     _product(mosaic)
     with database.session() as session:
-        add_group(session, GROUP)
+        add_observation(session, GROUP)
         queries.upsert_measurement_set(
             session, path=str(ms), group_id=GROUP, kind="raw", status="ok", start_mjd=61100.0, mid_mjd=61100.1, end_mjd=61100.2, ra_deg=1.0,
             dec_deg=16.0, pointing_dec_deg=16.0, n_channels=768, flagged_fraction=0.1, size_bytes=size_bytes(ms),

@@ -1,4 +1,4 @@
-"""A backup holds the whole registry, and restoring it gives the same content."""
+"""A backup has the whole registry, and restoring it gives the same content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dsa110_assets.registry.backup import backup, restore
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.migrations import HEAD_REVISION
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 GROUP = "2026-03-12T05:03:21"
 
@@ -33,7 +33,7 @@ def empty_database(registry_url):
 
 def _fill(database: Database) -> None:
     with database.session() as session:
-        add_group(session, GROUP)
+        add_observation(session, GROUP)
         upsert_qa_metric(session, "tile_image", GROUP, "noise", 1.25, passed=True)
         provenance.record_version(session, "tile_image", GROUP, inputs={"/a b": 3}, recipe=provenance.Recipe("s", "c"))
         photometry_partitions.ensure(session, 61100.0, 61100.0)
@@ -46,7 +46,7 @@ def _fill(database: Database) -> None:
 
 
 def _content(database: Database) -> dict[str, list[str]]:
-    """Every row of every table as text, exactly as PostgreSQL writes it."""
+    """Every row of every table as text, in PostgreSQL's own format."""
     with database.session() as session:
         tables = session.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")).all()
         return {name: sorted(session.scalars(text(f'SELECT t::text FROM "{name}" t')).all()) for name in tables}
@@ -61,17 +61,17 @@ def test_a_restored_registry_has_the_same_content_and_schema(database, empty_dat
     assert content == _content(database)
     assert sum(map(len, content.values())) >= 5
     assert empty_database.revision() == HEAD_REVISION
-    with empty_database.session() as session:  # numbers go on where they were
+    with empty_database.session() as session:  # identifiers continue
         provenance.record_version(session, "tile_image", GROUP, recipe=provenance.Recipe("s", "c"))
 
 
-def test_a_registry_that_holds_something_is_replaced_only_when_told(database, empty_database, tmp_path) -> None:
+def test_a_registry_that_is_not_empty_is_replaced_only_on_request(database, empty_database, tmp_path) -> None:
     _fill(database)
     path = tmp_path / "registry.dump"
     backup(database.url, path)
     empty_database.migrate()
     with empty_database.session() as session:
-        add_group(session, "2026-01-01T00:00:00")
+        add_observation(session, "2026-01-01T00:00:00")
     before = _content(empty_database)
     with pytest.raises(NonRetriableError, match="not empty"):
         restore(empty_database.url, path)
@@ -89,5 +89,5 @@ def test_a_broken_backup_changes_nothing(database, tmp_path) -> None:
     with pytest.raises(RegistryError):
         restore(database.url, path, replace=True)
     assert _content(database) == before
-    with pytest.raises(NonRetriableError, match="not there"):
+    with pytest.raises(NonRetriableError, match="does not exist"):
         restore(database.url, tmp_path / "none.dump", replace=True)

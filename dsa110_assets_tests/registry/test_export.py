@@ -1,4 +1,4 @@
-"""An export has the registry's tables, names and values, of one moment, and is there as a whole or not at all."""
+"""An export has the registry's tables, names and values at one moment, and is complete or absent."""
 
 import json
 import sqlite3
@@ -14,7 +14,7 @@ from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry import queries
 from dsa110_assets.registry.export import export
 from dsa110_assets.registry.schema import Base, IngestGroup
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 GROUP = "2026-03-01T05:10:00"
 MOMENT = datetime(2026, 3, 1, 6, 0, 0, 123000, tzinfo=UTC)
@@ -23,8 +23,8 @@ MOMENT = datetime(2026, 3, 1, 6, 0, 0, 123000, tzinfo=UTC)
 @pytest.fixture
 def filled(database):
     with database.session() as session:
-        add_group(session, GROUP).missing_subbands = [3, 7]
-        add_group(session, "2026-03-01T05:20:00").error = 'line one\nline "two", with a comma'
+        add_observation(session, GROUP).missing_subbands = [3, 7]
+        add_observation(session, "2026-03-01T05:20:00").error = 'line one\nline "two", with a comma'
         session.flush()
         session.query(IngestGroup).update({"first_seen_at": MOMENT})
         queries.upsert_caltables(
@@ -41,7 +41,7 @@ def filled(database):
     return database
 
 
-def test_sqlite_answers_the_queries_that_people_know(filled, tmp_path):
+def test_known_queries_work_in_the_sqlite_copy(filled, tmp_path):
     counts = export(filled, tmp_path / "registry.sqlite3")
     assert set(counts) == set(Base.metadata.tables)
     with sqlite3.connect(tmp_path / "registry.sqlite3") as copy:
@@ -76,9 +76,9 @@ def test_parquet_keeps_types(filled, tmp_path):
     counts = export(filled, tmp_path / "copy")
     assert counts["photometry"] == 2
     assert {path.stem for path in (tmp_path / "copy").iterdir()} == set(Base.metadata.tables)
-    groups = pq.read_table(tmp_path / "copy" / "ingest_queue.parquet").to_pylist()
-    assert [row["night"] for row in groups] == [date(2026, 3, 1)] * 2
-    assert groups[0]["first_seen_at"] == MOMENT
+    observations = pq.read_table(tmp_path / "copy" / "ingest_queue.parquet").to_pylist()
+    assert [row["night"] for row in observations] == [date(2026, 3, 1)] * 2
+    assert observations[0]["first_seen_at"] == MOMENT
     fluxes = pq.read_table(tmp_path / "copy" / "photometry.parquet").to_pylist()
     assert [row["flux_jy"] for row in fluxes] == [1e-3 / 3] * 2
     assert [row["upper_limit_jy"] for row in fluxes] == [None, None]
@@ -86,7 +86,7 @@ def test_parquet_keeps_types(filled, tmp_path):
     assert pq.read_table(tmp_path / "copy" / "ms_index.parquet").num_rows == 0
 
 
-def test_chosen_tables_only_and_unknown_ones_are_named(filled, tmp_path):
+def test_only_the_chosen_tables_are_exported_and_an_unknown_one_is_an_error(filled, tmp_path):
     assert export(filled, tmp_path / "some.db", tables=["sources"]) == {"sources": 1}
     with pytest.raises(NonRetriableError, match="choose from"):
         export(filled, tmp_path / "other.db", tables=["nonsense"])

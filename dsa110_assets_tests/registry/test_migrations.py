@@ -1,4 +1,4 @@
-"""The migrations make what the schema declares, in any order of starts."""
+"""The migrations make the declared schema, also when several processes start together."""
 
 import multiprocessing
 
@@ -44,11 +44,11 @@ def _differences(database: Database) -> list:
 
 def test_migrated_schema_is_the_declared_one(database):
     with database.session() as session:
-        photometry_partitions.ensure(session, 61000.0, 61000.0)  # partitions made on demand are no difference
+        photometry_partitions.ensure(session, 61000.0, 61000.0)  # partitions made on demand do not count
     assert _differences(database) == []
 
 
-def test_a_column_that_was_forgotten_would_be_noticed(unmigrated):
+def test_a_missing_column_is_found(unmigrated):
     unmigrated.migrate()
     with unmigrated.session() as session:
         session.execute(text("ALTER TABLE images DROP COLUMN bpa_deg"))
@@ -56,7 +56,7 @@ def test_a_column_that_was_forgotten_would_be_noticed(unmigrated):
 
 
 def test_check_constraints_and_partitioning_are_the_declared_ones(database):
-    """What alembic does not compare."""
+    """Alembic does not compare these."""
     declared = {
         str(constraint.name)
         for table in Base.metadata.sorted_tables
@@ -89,7 +89,7 @@ def test_upgrade_and_downgrade_leave_nothing_behind(unmigrated):
     assert _differences(unmigrated) == []
 
 
-def test_known_head_is_the_newest_migration(database):
+def test_the_head_revision_is_the_newest_migration(database):
     with database.engine.connect() as connection, alembic_config(connection) as configuration:
         assert ScriptDirectory.from_config(configuration).get_current_head() == HEAD_REVISION
 

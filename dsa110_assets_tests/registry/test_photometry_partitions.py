@@ -1,4 +1,4 @@
-"""Partitions of photometry come into being when they are needed, once, and hold the months that they say."""
+"""Partitions of photometry are made when needed, once, and hold the month in their name."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -80,7 +80,7 @@ def test_a_time_without_partition_is_an_error_and_not_a_default(database):
     ("first", "last"), [(np.nan, 61000.0), (61000.0, np.inf), (61000.0, 60000.0), (0.0, 61000.0), (2461000.5, 2461000.5)]
 )
 def test_impossible_times_are_refused(database, first, last):
-    with pytest.raises(NonRetriableError, match="no MJD"), database.session() as session:
+    with pytest.raises(NonRetriableError, match="not MJD"), database.session() as session:
         photometry_partitions.ensure(session, first, last)
 
 
@@ -97,7 +97,7 @@ def test_writers_of_a_new_month_do_not_collide(database):
     assert len(made) == len(set(made)) == 2
 
 
-def test_an_open_reader_does_not_hold_up_a_new_month(database):
+def test_a_new_month_does_not_wait_for_an_open_reader(database):
     with database.session() as session:
         photometry_partitions.ensure(session, 61000.0, 61000.0)
     with database.session() as reader:

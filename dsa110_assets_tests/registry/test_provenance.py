@@ -1,4 +1,4 @@
-"""Provenance tells what is out of date, and only that."""
+"""Provenance finds every stale product, and no other."""
 
 import dataclasses
 import subprocess
@@ -20,7 +20,7 @@ TODAY = {product: provenance.Recipe(f"code of {product}", f"settings of {product
 
 @pytest.fixture
 def chain(database):
-    """Measurement Set -> calibrated -> image, made by today's recipes."""
+    """Measurement Set, calibrated Measurement Set and image, made by today's recipes."""
 
     def make(session, product, path, inputs=None, **more):
         return provenance.record_version(session, product, "g1", path=path, inputs=inputs or {}, recipe=TODAY[product], **more)
@@ -47,7 +47,7 @@ def test_a_new_input_makes_everything_downstream_stale(database, chain):
     assert _stale(database) == {("calibrated_ms", ("inputs",)), ("tile_image", ("inputs",))}
 
 
-def test_making_it_again_makes_it_current(database, chain):
+def test_a_product_that_is_made_again_is_current(database, chain):
     with database.session() as session:
         raw = chain(session, "measurement_set", "/ms/g1.ms")
         calibrated = chain(session, "calibrated_ms", "/ms/g1.cal.ms", {"/ms/g1.ms": raw})
@@ -67,12 +67,12 @@ def test_an_input_that_came_out_the_same_makes_nothing_stale(database, chain):
 
 
 @pytest.mark.parametrize(("field", "reason"), [("code_version", "code"), ("config_hash", "configuration")])
-def test_another_recipe_makes_its_own_products_stale_and_what_is_made_from_them(database, chain, field, reason):
+def test_another_recipe_makes_its_products_stale_and_all_products_made_from_them(database, chain, field, reason):
     today = TODAY | {"calibrated_ms": dataclasses.replace(TODAY["calibrated_ms"], **{field: "other"})}
     assert _stale(database, today) == {("calibrated_ms", (reason,)), ("tile_image", ("inputs",))}
 
 
-def test_a_product_without_a_recipe_is_not_judged(database, chain):
+def test_a_product_without_a_recipe_is_left_out(database, chain):
     assert _stale(database, {"tile_image": provenance.Recipe("other", "other")}) == {("tile_image", ("code", "configuration"))}
 
 
@@ -87,7 +87,7 @@ def test_a_product_of_rows_is_an_input_by_its_name(database):
     assert _stale(database) == {("light_curves", ("inputs",))}
 
 
-def test_the_newest_version_is_the_current_one_and_holds_what_was_said(database):
+def test_the_newest_version_is_current_and_has_the_recorded_values(database):
     with database.session() as session:
         assert provenance.current_version(session, "tile_image", "g1") is None
         first = provenance.record_version(session, "tile_image", "g1", path=Path("/a"), recipe=provenance.Recipe("s1", "c1"))

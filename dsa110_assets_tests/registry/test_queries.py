@@ -1,4 +1,4 @@
-"""Statements of the stages: what is written is read back, replaced as a whole, and selected by observation."""
+"""Queries of the stages: rows are read back as written, replaced as a whole, and selected by observation."""
 
 import threading
 from datetime import date
@@ -19,7 +19,7 @@ from dsa110_assets.registry.schema import (
     MosaicRow,
     MosaicTile,
 )
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 FIRST, SECOND, THIRD = "2026-03-01T05:10:00", "2026-03-01T05:15:09", "2026-03-01T06:00:00"
 
@@ -52,17 +52,17 @@ def _fluxes(source_ids, *, seed=1, **changes):
 
 
 # --- observations
-def test_an_observation_that_does_not_exist_is_named(database):
+def test_an_unknown_observation_is_an_error(database):
     with database.session() as session:
-        add_group(session, FIRST)
-        assert queries.group(session, FIRST).slot == "05:10"
+        add_observation(session, FIRST)
+        assert queries.observation(session, FIRST).slot == "05:10"
         with pytest.raises(UnknownGroupError):
-            queries.group(session, "2026-03-01T23:00:00")
+            queries.observation(session, "2026-03-01T23:00:00")
 
 
 def test_a_measurement_set_that_is_made_again_has_one_row(database):
     with database.session() as session:
-        add_group(session, FIRST)
+        add_observation(session, FIRST)
         for fraction in (0.1, 0.2):
             queries.upsert_measurement_set(
                 session, path="/ms/a.ms", group_id=FIRST, kind="raw", status="ok", start_mjd=61100.0, mid_mjd=61100.1, end_mjd=61100.2, ra_deg=1.0,
@@ -73,9 +73,9 @@ def test_a_measurement_set_that_is_made_again_has_one_row(database):
 
 
 # --- calibration
-def test_what_was_applied_is_recorded_with_its_distance(database):
+def test_the_last_applied_tables_are_recorded_with_their_distance_in_time(database):
     with database.session() as session:
-        add_group(session, FIRST)
+        add_observation(session, FIRST)
         for name in ("a", "b"):
             queries.upsert_caltables(
                 session, directory=f"/cal/{name}", group_id=FIRST, night=date(2026, 3, 1), calibrator="3C48", refant="103", mid_mjd=61100.0,
@@ -89,10 +89,10 @@ def test_what_was_applied_is_recorded_with_its_distance(database):
 
 
 # --- images and mosaics
-def test_tiles_are_selected_by_observation_time_and_strip_and_not_by_creation(database):
+def test_tiles_are_selected_by_time_of_observation_and_strip_and_not_by_creation(database):
     with database.session() as session:
         for group_id, mid, dec in [(THIRD, 61100.3, 16.0), (FIRST, 61100.1, 16.0), (SECOND, 61100.2, 30.0)]:  # made in this order
-            add_group(session, group_id)
+            add_observation(session, group_id)
             _image(session, group_id, mid, dec=dec)
         assert [row.group_id for row in queries.tiles_in_window(session, 61100.1, 61100.3)] == [FIRST, SECOND]
         assert [row.group_id for row in queries.tiles_in_window(session, 61100.0, 61101.0, pointing_dec_deg=16.2)] == [FIRST, THIRD]
@@ -102,7 +102,7 @@ def test_tiles_are_selected_by_observation_time_and_strip_and_not_by_creation(da
 
 def test_images_replace_those_of_another_directory(database):
     with database.session() as session:
-        add_group(session, FIRST)
+        add_observation(session, FIRST)
         _image(session, FIRST, 61100.1)
         _image(session, FIRST, 61100.1, directory="/elsewhere", thermal_jy_per_beam=2e-4)
         row = queries.image_of(session, FIRST)
@@ -113,7 +113,7 @@ def test_images_replace_those_of_another_directory(database):
 def test_a_mosaic_that_is_made_again_has_its_new_tiles_only(database):
     with database.session() as session:
         for group_id, mid in [(FIRST, 61100.1), (SECOND, 61100.2), (THIRD, 61100.3)]:
-            add_group(session, group_id)
+            add_observation(session, group_id)
             _image(session, group_id, mid)
         _mosaic(session, group_ids=[FIRST, SECOND])
         _mosaic(session, group_ids=[THIRD, SECOND])
@@ -158,20 +158,20 @@ def test_a_source_that_leaves_the_list_is_retired_and_can_return(database):
 
 
 @pytest.mark.parametrize(("names", "ras"), [(["a", "a"], [1.0, 2.0]), (["a", "b"], [1.0, np.nan])])
-def test_lists_that_cannot_be_right_are_refused(database, names, ras):
+def test_repeated_names_and_positions_that_are_not_finite_are_refused(database, names, ras):
     with pytest.raises(NonRetriableError), database.session() as session:
         queries.upsert_sources(session, pd.DataFrame({"name": names, "ra_deg": ras, "dec_deg": 1.0}), origin="nvss")
 
 
-def test_two_writers_of_the_same_sources_agree(database):
+def test_concurrent_writers_of_the_same_sources_agree(database):
     frame = pd.DataFrame({"name": [f"s{i}" for i in range(500)], "ra_deg": 1.0, "dec_deg": 2.0})
     found, barrier = {}, threading.Barrier(3, timeout=30)
 
     def work(seed):
-        mine = frame.sample(frac=1, random_state=seed)
+        shuffled = frame.sample(frac=1, random_state=seed)
         barrier.wait()
         with database.session() as session:
-            found[seed] = dict(zip(mine["name"], queries.upsert_sources(session, mine, origin="nvss"), strict=True))
+            found[seed] = dict(zip(shuffled["name"], queries.upsert_sources(session, shuffled, origin="nvss"), strict=True))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
     for thread in threads:
@@ -252,7 +252,7 @@ def test_channel_fluxes_of_a_source_are_read_back_in_order_and_replaced_with_the
             queries.channel_photometry(session, end_mjd=61100.0, source_range=(sources[1], sources[2]))["mosaic_name"].tolist()
             == ["m2"] * 2
         )
-        assert set(queries.channel_photometry(session, mosaic_kind="hourly")["mosaic_name"]) == {"m1"}  # m2 is no mosaic of that kind
+        assert set(queries.channel_photometry(session, mosaic_kind="hourly")["mosaic_name"]) == {"m1"}  # m2 is not registered
         assert queries.replace_channel_photometry(session, "m2", rows.iloc[:0]) == 0
         assert set(queries.channel_photometry(session)["mosaic_name"]) == {"m1"}
 
@@ -275,27 +275,27 @@ def test_a_failed_measurement_leaves_the_old_one(database, sources):
         assert len(queries.photometry(session)) == 3
 
 
-def test_two_runs_of_one_mosaic_take_their_turns(database, sources):
-    barrier, failures = threading.Barrier(2, timeout=30), []
+def test_two_runs_of_one_mosaic_take_turns(database, sources):
+    barrier, finished = threading.Barrier(2, timeout=30), []
 
     def work(seed):
         barrier.wait()
         for _ in range(3):
             with database.session() as session:
                 queries.replace_photometry(session, "m1", _fluxes(sources, seed=seed), time_mjd=61100.5)
-        failures.append(None)
+        finished.append(seed)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert failures == [None, None]  # neither ended in an exception
+    assert sorted(finished) == [1, 2]  # neither ended in an exception
     with database.session() as session:
         assert len(queries.photometry(session)) == 3
 
 
-def test_only_mosaics_of_one_kind_enter_when_asked(database, sources):
+def test_photometry_can_be_read_for_one_kind_of_mosaic(database, sources):
     with database.session() as session:
         for name, kind in [("hour", "hourly"), ("night", "nightly")]:
             _mosaic(session, name, kind=kind)
@@ -303,7 +303,7 @@ def test_only_mosaics_of_one_kind_enter_when_asked(database, sources):
         assert set(queries.photometry(session, mosaic_kind="hourly")["mosaic_name"]) == {"hour"}
 
 
-def test_a_light_curve_shows_measured_and_normalised_fluxes_side_by_side(database, sources):
+def test_a_light_curve_has_measured_and_normalized_fluxes_side_by_side(database, sources):
     with database.session() as session:
         for name, mjd in [("m2", 61101.5), ("m1", 61100.5)]:
             _mosaic(session, name, mid_mjd=mjd)
@@ -339,13 +339,13 @@ def test_light_curves_of_the_given_sources_are_replaced_and_others_stay(database
         assert rows.all() == [(sources[0], "m3")] + [(i, n) for i in sources[1:] for n in ("m1", "m2")]
 
 
-def test_a_light_curve_of_nobody_is_refused(database, sources):
-    nobody = pd.DataFrame(
+def test_a_light_curve_of_an_unknown_source_is_refused(database, sources):
+    points = pd.DataFrame(
         [(int(sources.max()) + 5, "m1", 61100.5, 1.0, 0.1, 1.0, 0.0, False)],
         columns=["source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "normalisation", "normalisation_err", "is_limit"],
     )
     with pytest.raises(NonRetriableError, match="no such source"), database.session() as session:
-        queries.replace_light_curves(session, nobody)
+        queries.replace_light_curves(session, points)
 
 
 # --- variability and candidates
@@ -381,7 +381,7 @@ def test_variability_of_a_night_is_replaced_and_earlier_nights_stay(database, so
         assert newest["eta"].isna().tolist() == [False, True]
 
 
-def test_candidates_that_are_found_again_keep_what_people_wrote(database, sources):
+def test_candidates_that_are_found_again_keep_their_labels_and_comments(database, sources):
     night = "2026-03-01"
     with database.session() as session:
         queries.replace_candidates(session, night, _candidates(sources))
@@ -397,7 +397,7 @@ def test_candidates_that_are_found_again_keep_what_people_wrote(database, source
 
 
 # --- quality
-def test_a_figure_that_was_not_measured_cannot_have_passed(database):
+def test_a_metric_without_a_value_cannot_pass(database):
     with database.session() as session:
         queries.upsert_qa_metric(session, "tile_image", "g1", "noise", 1.0, limit_high=2.0, passed=True)
         row = queries.qa_metrics(session, "tile_image", "g1")["noise"]
@@ -408,7 +408,7 @@ def test_a_figure_that_was_not_measured_cannot_have_passed(database):
                 queries.upsert_qa_metric(session, "tile_image", "g1", "noise", value, passed=True)
 
 
-def test_reference_catalogues_are_listed_once(database):
+def test_a_reference_catalog_is_listed_once(database):
     with database.session() as session:
         queries.upsert_reference_catalog(session, name="nvss", path="/c/n.parquet", origin="file", n_rows=1)
         queries.upsert_reference_catalog(session, name="nvss", path="/c/n.parquet", origin="file", n_rows=2)

@@ -1,4 +1,4 @@
-"""The embedded server is there when it is needed, for everybody, after whatever happened to it."""
+"""The embedded server runs when it is needed, for every user, whatever happened to it before."""
 
 import json
 import multiprocessing
@@ -42,10 +42,10 @@ def _execute(address, statement):
 
 @pytest.fixture(scope="module")
 def shared(server_directory):
-    """A server that the tests of this module may kill and stop; each starts it with `ensure`."""
-    one = EmbeddedServer(server_directory / "shared", settings=TEST_SETTINGS | {"synchronous_commit": "on"})
-    yield one
-    one.stop(immediate=True)
+    """A server that the tests of this module may kill and stop. Each starts it with `ensure`."""
+    embedded = EmbeddedServer(server_directory / "shared", settings=TEST_SETTINGS | {"synchronous_commit": "on"})
+    yield embedded
+    embedded.stop(immediate=True)
 
 
 def test_it_listens_on_a_private_socket_and_on_no_network(shared):
@@ -77,13 +77,13 @@ def test_processes_that_start_it_together_get_one_server(server_directory):
     assert EmbeddedServer(data_dir).stop() is False
 
 
-def test_it_outlives_its_starter_and_keeps_data_over_a_stop(shared):
+def test_it_outlives_the_process_that_started_it_and_keeps_its_data_over_a_stop(shared):
     shared.stop()
     program = (
         "import sys; from pathlib import Path; from dsa110_assets.registry.server import EmbeddedServer; import json\n"
         "print(EmbeddedServer(Path(sys.argv[1]), settings=json.loads(sys.argv[2])).ensure().pid)"
     )
-    # its output is read to the end: the server must not hold the starter's streams open
+    # `run` reads the output to its end: the server must not keep the stream open
     done = subprocess.run(
         [sys.executable, "-c", program, shared.data_dir, json.dumps(TEST_SETTINGS)], capture_output=True, text=True, timeout=60, check=True
     )
@@ -122,7 +122,7 @@ def test_a_pid_file_that_names_another_program_does_not_stop_it(shared):
     assert _execute(shared.ensure(), "SELECT 1") == [(1,)]
 
 
-def test_a_path_too_long_for_a_socket_is_no_obstacle(server_directory):
+def test_it_starts_in_a_directory_whose_path_is_too_long_for_a_socket(server_directory):
     data_dir = server_directory / ("deep" * 12) / ("deeper" * 10) / "postgres"
     assert len(str(data_dir)) > server.SOCKET_PATH_LIMIT
     one = EmbeddedServer(data_dir, settings=TEST_SETTINGS)
@@ -135,7 +135,7 @@ def test_a_path_too_long_for_a_socket_is_no_obstacle(server_directory):
         address.socket_dir.rmdir()
 
 
-def test_what_a_killed_initialisation_left_is_removed(server_directory):
+def test_leftovers_of_a_killed_initialization_are_removed(server_directory):
     leftover = server_directory / "swept.init-0badf00d"
     leftover.mkdir()
     (leftover / "PG_VERSION").write_text("18\n")
@@ -169,7 +169,7 @@ def test_a_broken_server_is_reported_with_its_log(shared, server_directory):
 
 @ROOT_ONLY
 def test_a_closed_home_is_opened_for_the_servers_user_only(tmp_path):
-    """Root's own directories are 0700, as is pytest's temporary one."""
+    """Root's directories have mode 0700, as has pytest's temporary one."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     one = EmbeddedServer(home / "state" / "postgres", settings=TEST_SETTINGS)
@@ -193,7 +193,7 @@ def test_a_closed_home_is_opened_for_the_servers_user_only(tmp_path):
 
 
 @ROOT_ONLY
-def test_access_control_entries_are_added_to_those_that_are_there(tmp_path):
+def test_access_control_entries_are_added_to_existing_ones(tmp_path):
     directory = tmp_path / "d"
     directory.mkdir(mode=0o750)
     access._grant_search(directory, 12345)
@@ -206,7 +206,7 @@ def test_access_control_entries_are_added_to_those_that_are_there(tmp_path):
 
 @ROOT_ONLY
 def test_it_runs_as_an_ordinary_user(server_directory):
-    """In a child that has given up root's rights; it is not started anew, because this interpreter may be root's alone."""
+    """Forks, drops root's rights and keeps the interpreter, which other users may not be able to start."""
     account = access.server_account(server_directory / "nothing")
     home = server_directory / "ordinary"
     home.mkdir()
@@ -231,7 +231,7 @@ def test_it_runs_as_an_ordinary_user(server_directory):
 
 
 @ROOT_ONLY
-def test_a_server_of_another_user_is_named_as_such(shared):
+def test_a_server_of_another_user_is_reported_as_such(shared):
     shared.ensure()
     child = os.fork()
     if child == 0:
@@ -285,14 +285,14 @@ def test_an_external_server_is_used_and_its_database_made(shared, tmp_path):
         ("postgresql://me:secret@127.0.0.1:1/x", RegistryError),
     ],
 )
-def test_a_url_that_cannot_be_used_says_so_without_the_password(tmp_path, url, error):
+def test_the_error_for_an_unusable_url_does_not_show_the_password(tmp_path, url, error):
     with pytest.raises(error) as caught:
         server.ensure_server(PipelineConfig(state_dir=tmp_path, database_url=SecretStr(url)))
     assert "PIPELINE_DATABASE_URL" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
-def test_a_user_without_rights_is_told_to_ask(shared, tmp_path):
+def test_the_error_for_a_user_without_rights_names_the_statement_to_run(shared, tmp_path):
     address = shared.ensure()
     _execute(address, "DROP ROLE IF EXISTS observer")
     _execute(address, "CREATE ROLE observer LOGIN")
@@ -301,8 +301,7 @@ def test_a_user_without_rights_is_told_to_ask(shared, tmp_path):
         server.ensure_server(PipelineConfig(state_dir=tmp_path, database_url=SecretStr(url)))
 
 
-def test_an_existing_server_answers_quickly_enough_for_every_command(shared):
-    """A promise about work, not time: nothing is started, locked or written when it runs."""
+def test_a_running_server_is_used_without_writing_its_configuration(shared):
     shared.ensure()
     before = {path: path.stat().st_mtime_ns for path in shared.data_dir.glob("*.conf")}
     time.sleep(0.01)

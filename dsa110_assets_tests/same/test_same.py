@@ -11,7 +11,7 @@ from astropy.io import fits
 from sqlalchemy import text
 
 from dsa110_assets.registry.database import Database
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 from dsa110_assets_tests.same import comparison
 from dsa110_assets_tests.same.__main__ import BASELINE, EXPECTED, report
 from dsa110_assets_tests.same.comparison import Difference, Expected
@@ -38,7 +38,7 @@ def night(tmp_path: Path, database: Database):
         ms.putkeyword("HISTORY", f"Table: {root / 'a.ms' / 'HISTORY'}")
     with database.session() as session:
         for group in GROUPS:
-            add_group(session, group)
+            add_observation(session, group)
 
     def read() -> Contents:
         return contents_of(root, database.url, {})

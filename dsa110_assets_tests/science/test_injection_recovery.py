@@ -15,7 +15,7 @@ from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import injection
 from dsa110_assets.stages.products.references import reference_path
 from dsa110_assets_tests.imaging.synthetic_ms import offset_position, write_tile
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 INDEX = -0.7
 
@@ -98,7 +98,7 @@ def test_the_night_is_checked_with_sources_in_its_own_visibilities(observed, reg
     catalog.to_parquet(reference_path(platform))
     before, _ = data_of(tile.ms)
     with database.session() as session:
-        add_group(session, group, dec_deg=54.6)
+        add_observation(session, group, dec_deg=54.6)
         upsert_image(
             session, directory=str(images), group_id=group, mid_mjd=60_800.2506, ra_deg=150.0, dec_deg=54.6, pointing_dec_deg=54.6,
             noise_jy_per_beam=report.noise_jy_per_beam, thermal_jy_per_beam=None, peak_jy_per_beam=1.0, bmaj_arcsec=report.beam.major_arcsec,

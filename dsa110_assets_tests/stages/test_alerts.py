@@ -19,7 +19,7 @@ from dsa110_assets.stages.operations import alerts, disk
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates
 from dsa110_assets.stages.queue import intake
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 from dsa110_assets_tests.stages.test_gates import add_image, borrow_tables
 
 NOW = datetime(2026, 3, 12, 12, 0, tzinfo=UTC)
@@ -74,11 +74,11 @@ def test_a_quiet_platform_needs_nobody(platform) -> None:
 
 def test_each_condition_is_told_with_cause_and_next_step(platform) -> None:
     with platform.database.session() as session:
-        failed = add_group(session, GROUP, state=GroupState.FAILED)
+        failed = add_observation(session, GROUP, state=GroupState.FAILED)
         failed.error, failed.error_type, failed.updated_at = "tile: all data are flagged. look at the flags", "ImagingError", NOW
-        waits = add_group(session, "2026-03-10T05:03:21", state=GroupState.PENDING, stage=TileStage.AWAITING_CALIBRATION)
+        waits = add_observation(session, "2026-03-10T05:03:21", state=GroupState.PENDING, stage=TileStage.AWAITING_CALIBRATION)
         waits.updated_at = NOW - timedelta(days=2)
-        late = add_group(session, "2026-03-12T05:08:30", state=GroupState.PENDING, stage=TileStage.RAW)
+        late = add_observation(session, "2026-03-12T05:08:30", state=GroupState.PENDING, stage=TileStage.RAW)
         late.pending_at = NOW - timedelta(hours=3)
     found = {alert.key.partition("/")[0]: alert for alert in alerts.conditions(_with(platform, min_free_gib=1e9), NOW)}
     assert set(found) == {"disk-low", "observation-failed", "waiting-for-calibration", "behind"}
@@ -160,7 +160,7 @@ def test_no_new_work_begins_when_the_disk_is_nearly_full(platform) -> None:
 
         for name in ("calibrator_catalog", "nvss_catalog"):
             upsert_reference_catalog(session, name=name, path=f"/{name}", origin="test", n_rows=1)
-        add_group(session, GROUP, state=GroupState.PENDING, stage=TileStage.RAW)
+        add_observation(session, GROUP, state=GroupState.PENDING, stage=TileStage.RAW)
     report = intake.tick(full, most=5)
     assert report.works == ()
     assert "PIPELINE_MIN_FREE_GIB" in report.summary

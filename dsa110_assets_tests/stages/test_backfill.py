@@ -14,7 +14,7 @@ from dsa110_assets.stages.operations import backfill, staleness
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.provenance.recipes import recipe_of
 from dsa110_assets.stages.table import TABLE
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 NIGHT, NEXT = date(2026, 3, 12), date(2026, 3, 13)
 TILES = ("2026-03-12T04:58:12", "2026-03-12T05:03:21", "2026-03-12T05:08:30")
@@ -34,7 +34,7 @@ def night(platform) -> Callable[..., int]:
 
     with platform.database.session() as session:
         for tile in TILES:
-            add_group(session, tile, state=GroupState.FAILED if tile == TILES[1] else GroupState.COMPLETED)
+            add_observation(session, tile, state=GroupState.FAILED if tile == TILES[1] else GroupState.COMPLETED)
         images = {}
         for tile in (TILES[0], TILES[2]):
             raw = make(session, "measurement_set", tile)

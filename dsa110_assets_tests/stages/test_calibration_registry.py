@@ -25,7 +25,7 @@ from dsa110_assets.stages.operations.staleness import stale_products
 from dsa110_assets.stages.products.nearest import nearest_tables, read_registered
 from dsa110_assets.stages.provenance.recipes import recipe_of
 from dsa110_assets.stages.queue.attempts import now
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 CALIBRATOR, TILE, LATER = "2026-03-12T05:00:00", "2026-03-12T08:00:00", "2026-03-12T07:30:00"
 CONFIG = PipelineConfig(_env_file=None)
@@ -43,8 +43,8 @@ def register_tables(session, group_id, *, accepted=True, dec_deg=16.0):
 def waiting(database):
     """A calibrator's observation, and another that a run has just converted."""
     with database.session() as session:
-        add_group(session, CALIBRATOR)
-        group = add_group(session, TILE, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET)
+        add_observation(session, CALIBRATOR)
+        group = add_observation(session, TILE, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET)
         group.pending_at = now()
     with database.session() as session:
         return ledger.lease_group(session, TILE, "run", now(), lease_s=600).attempt
@@ -114,7 +114,7 @@ def calibrated(database, tmp_path):
     """An observation calibrated and imaged with tables of three hours before."""
     with database.session() as session:
         for name in (CALIBRATOR, TILE, LATER):
-            add_group(session, name)
+            add_observation(session, name)
         register_tables(session, CALIBRATOR)
         record_calibration_applied(session, group_id=TILE, caltable_directory=f"/cal/{CALIBRATOR}", rung="same-night", hours_away=-3.0)
         version = record_version(session, "calibrated_ms", TILE, path=f"/ms/{TILE}.cal.ms", recipe=recipe_of("calibrated_ms", CONFIG))
@@ -153,12 +153,12 @@ def test_what_the_query_lists_is_what_the_ladder_would_change(database):
     names = [f"2026-03-{day:02d}T{hour:02d}:00:00" for day in range(9, 17) for hour in (3, 9, 21)]
     with database.session() as session:
         for name in names:
-            add_group(session, name)
+            add_observation(session, name)
             register_tables(session, name, accepted=bool(rng.random() < 0.7), dec_deg=float(rng.choice([16.0, 16.3, 54.6])))
         observations = [f"2026-03-12T{hour:02d}:30:00" for hour in range(24)]
         expected = []
         for name in observations:
-            group = add_group(session, name)
+            group = add_observation(session, name)
             used = str(rng.choice(names))
             record_calibration_applied(session, group_id=name, caltable_directory=f"/cal/{used}", rung="borrowed", hours_away=0.0)
             if nearest_tables(session, CONFIG, group).candidate.path != Path(f"/cal/{used}"):

@@ -28,7 +28,7 @@ from dsa110_assets.times import datetime_to_mjd, group_time
 from dsa110_assets_tests.imaging.synthetic_ms import offset_position
 from dsa110_assets_tests.imaging.synthetic_ms import write_tile as write_ms
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 SOURCES = [(128.3, 54.6, 1.4, -0.8), (129.6, 54.2, 1.25, 1.0), (130.4, 55.0, 1.3, 0.0)]
 GROUP = "2026-03-12T05:00:00"
@@ -49,7 +49,7 @@ def platform(registry_config: PipelineConfig, database: Database) -> Platform:
             for channel, frequency in enumerate(FREQUENCIES_HZ):
                 sources = [(ra, dec, flux * (frequency / 1.4e9) ** alpha) for ra, dec, flux, alpha in SOURCES]
                 write_tile(directory, truth, sources, 10 * channel + i, channel=channel, frequency_hz=frequency)
-            add_group(session, made.group_id, dec_deg=truth.dec_deg)
+            add_observation(session, made.group_id, dec_deg=truth.dec_deg)
             upsert_image(
                 session, directory=str(made.directory), group_id=made.group_id, mid_mjd=made.mid_mjd, ra_deg=truth.ra_deg, dec_deg=truth.dec_deg,
                 pointing_dec_deg=truth.dec_deg, noise_jy_per_beam=0.005, thermal_jy_per_beam=0.005, peak_jy_per_beam=0.4, bmaj_arcsec=150.0,
@@ -114,7 +114,7 @@ def test_the_record_of_a_tile_shows_its_channels_and_the_spectra_of_the_brightes
     sky = pd.DataFrame({"name": ["s"], "ra_deg": position[0], "dec_deg": position[1], "flux_jy": 1.0, "spectral_index": -0.7})
     sky.to_parquet(reference_path(platform))
     with database.session() as session:
-        row = add_group(session, GROUP, state=GroupState.PENDING)
+        row = add_observation(session, GROUP, state=GroupState.PENDING)
         upsert_measurement_set(
             session, path=str(ms), group_id=GROUP, kind="calibrated", status="calibrated", start_mjd=row.start_mjd, mid_mjd=row.mid_mjd,
             end_mjd=row.end_mjd, ra_deg=150.0, dec_deg=54.6, pointing_dec_deg=54.6, calibrator=None, n_channels=8, flagged_fraction=0.0, size_bytes=1,

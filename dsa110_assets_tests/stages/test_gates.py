@@ -21,7 +21,7 @@ from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates, hour, injection, mosaics, night
 from dsa110_assets.stages.queue.planning import hours_due
 from dsa110_assets.stages.table import HOURLY_MOSAIC
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 CALIBRATOR = "2026-02-28T05:00:00"
 GROUPS = ["2026-03-01T05:00:00", "2026-03-01T05:05:10", "2026-03-01T05:10:20"]
@@ -29,7 +29,7 @@ GROUPS = ["2026-03-01T05:00:00", "2026-03-01T05:05:10", "2026-03-01T05:10:20"]
 
 def add_image(database: Database, group_id: str, directory: Path, *, bad: str | None = None, judged: bool = True) -> None:
     with database.session() as session:
-        row = add_group(session, group_id)
+        row = add_observation(session, group_id)
         upsert_image(
             session, directory=str(directory), group_id=group_id, mid_mjd=row.mid_mjd, ra_deg=120.0, dec_deg=16.0, pointing_dec_deg=16.0,
             noise_jy_per_beam=1e-3, thermal_jy_per_beam=1e-3, peak_jy_per_beam=1.0, bmaj_arcsec=40, bmin_arcsec=30, bpa_deg=0,
@@ -45,7 +45,7 @@ def borrow_tables(database: Database, group_id: str, applied_at: datetime | None
     """An observation whose image was made with tables of the night before."""
     with database.session() as session:
         if session.get(IngestGroup, CALIBRATOR) is None:
-            add_group(session, CALIBRATOR)
+            add_observation(session, CALIBRATOR)
             upsert_caltables(
                 session, directory="/cal/before", group_id=CALIBRATOR, night=CALIBRATOR[:10], calibrator="0834+555", refant="103",
                 mid_mjd=61_099.3, valid_from_mjd=61_099.0, valid_to_mjd=61_100.0, pointing_dec_deg=16.0, accepted=True, reasons=[],

@@ -15,7 +15,7 @@ from dsa110_assets.registry.queries.observations import upsert_measurement_set
 from dsa110_assets.registry.schema import MeasurementSetRow, ProductVersion
 from dsa110_assets.stages.operations import housekeeping
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 GROUP = "2026-03-12T05:03:21"
 LATER = datetime.now(UTC) + timedelta(days=400)
@@ -45,7 +45,7 @@ def _measurement_set(platform: Platform, *columns: str) -> Path:
         for name in ("DATA", *columns):
             main.putcol(name, np.full((3, 4, 2), 2.0 + 1j, np.complex64))
     with platform.database.session() as session:
-        add_group(session, GROUP)
+        add_observation(session, GROUP)
         upsert_measurement_set(
             session, path=str(path), group_id=GROUP, kind="raw", status="flagged", start_mjd=61100.0, mid_mjd=61100.1, end_mjd=61100.2,
             ra_deg=1.0, dec_deg=16.0, pointing_dec_deg=16.0, calibrator=None, n_channels=4, flagged_fraction=0.0, size_bytes=1000,

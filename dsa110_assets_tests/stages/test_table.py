@@ -28,7 +28,7 @@ from dsa110_assets.stages.product import Level, Product, Recipe, Table, Within
 from dsa110_assets.stages.provenance.recording import Measured, StageResult
 from dsa110_assets.stages.provenance.versions import register
 from dsa110_assets.stages.table import LIGHT_CURVES, TABLE
-from dsa110_assets_tests.registry_fixture import add_group
+from dsa110_assets_tests.registry_fixture import add_observation
 
 PACKAGE = Path(dsa110_assets.__file__).parent
 MOST_FILES = 4
@@ -87,7 +87,7 @@ def test_a_row_a_stage_and_a_description_make_a_product(row: Product, platform: 
         assert node.metadata["settings that it reads"] == "PIPELINE_ESE_THRESHOLD_SIGMA"
 
         with platform.database.session() as session:
-            add_group(session, f"{NIGHT}T05:03:21", state=GroupState.COMPLETED)
+            add_observation(session, f"{NIGHT}T05:03:21", state=GroupState.COMPLETED)
             version = current_version(session, "night_summary", NIGHT)
             assert version is not None
             assert version.code_version == node.code_version

@@ -1,7 +1,4 @@
-"""Versions of the schema, as alembic keeps them; `database.migrate` runs them.
-
-What belongs here: how the tables of one release become those of the next. What does not: the tables themselves (`schema`).
-"""
+"""Migrations of the schema, one for each revision. `Database.migrate` runs them with alembic."""
 
 HEAD_REVISION = "0005"
-"""Newest revision; known without importing alembic, because every run checks it."""
+"""Newest revision, written here because every run checks it and need not import alembic."""

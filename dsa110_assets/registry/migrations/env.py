@@ -1,4 +1,4 @@
-"""What alembic executes for each command; the connection is given by `database` in the configuration's attributes."""
+"""Alembic's environment, executed for each command. `database` puts the connection into the configuration."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _PARTITION = re.compile(r"photometry_\d{4}_\d{2}")
 
 
 def include_name(name: str | None, kind: str, _parents: Any) -> bool:
-    """Leave the monthly partitions of `photometry` out of comparisons: they are made on demand."""
+    """Exclude the monthly partitions of `photometry` from comparisons, because they are made on demand."""
     return not (kind == "table" and name is not None and _PARTITION.fullmatch(name))
 
 
 def run() -> None:
-    """Run the migrations on the connection that was handed over."""
+    """Run the migrations on the configured connection."""
     context.configure(
         connection=context.config.attributes["connection"],
         target_metadata=Base.metadata,

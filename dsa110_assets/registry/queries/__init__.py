@@ -1,7 +1,7 @@
-"""Statements on the registry: plain functions that take a `Session`; the caller's transaction decides what becomes visible.
+"""Queries and changes of the registry's tables, by subject: plain functions that take a `Session`.
 
-What belongs here: everything that stages, commands and pages ask of the tables, by subject. What does not: the leases of the
-ingest queue (`ingest`), provenance (`registry.provenance`), and decisions on what to do with an answer.
+A change becomes visible when the caller's transaction commits. Elsewhere: the ingest queue (`ingest`), provenance
+(`registry.provenance`).
 """
 
 from dsa110_assets.registry.queries.calibration import record_calibration_applied, upsert_caltables
@@ -24,7 +24,7 @@ from dsa110_assets.registry.queries.measurements import (
     replace_photometry,
 )
 from dsa110_assets.registry.queries.observations import (
-    group,
+    observation,
     upsert_measurement_set,
 )
 from dsa110_assets.registry.queries.quality import qa_metrics, upsert_qa_metric, upsert_reference_catalog
@@ -43,12 +43,12 @@ __all__ = [
     "detections",
     "exclude_epoch",
     "excluded_epochs",
-    "group",
     "image_of",
     "include_epoch",
     "label_candidate",
     "light_curve",
     "mosaic_tiles",
+    "observation",
     "photometry",
     "qa_metrics",
     "record_calibration_applied",

@@ -13,14 +13,15 @@ from dsa110_assets.registry.bulk import upsert
 from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup
 from dsa110_assets.strips import in_strip
 
-_TABLES_LOCK = 0x0D5A_0CA1  # any fixed number; advisory locks are numbers
+_TABLES_LOCK = 0x0D5A_0CA1  # an advisory lock is any fixed number
 
 
 def lock_caltables(session: Session, *, exclusive: bool = False) -> None:
-    """Keep the set of registered tables as it is until this transaction ends (shared), or be alone to change it (``exclusive``).
+    """Lock the set of registered calibration tables until this transaction ends, shared or ``exclusive``.
 
-    Who chooses tables, waits for tables or ends an observation holds it shared; who registers tables holds it alone. So an
-    observation either sees new tables or is seen by those who register them (pitfall 14's race). Take it before any row is locked.
+    Readers share the lock: code that selects tables, waits for tables or ends an observation. Registration takes it
+    exclusively. So an observation either finds new tables, or their registration finds the observation (pitfall 14's
+    race). Take this lock before any row lock.
     """
     lock = func.pg_advisory_xact_lock if exclusive else func.pg_advisory_xact_lock_shared
     session.execute(select(lock(_TABLES_LOCK)))
@@ -42,7 +43,7 @@ def upsert_caltables(
     reasons: Sequence[str],
     quality: Mapping[str, Any],
 ) -> None:
-    """Register the solutions of one calibrator transit. Refused ones are registered too, with their reasons."""
+    """Register the tables of one calibrator transit, also refused ones, with the reasons."""
     upsert(
         session,
         CaltableRow,
@@ -57,7 +58,7 @@ def upsert_caltables(
 
 
 def observations_with_other_tables(session: Session, *, borrow_days: int, tolerance_deg: float) -> list[str]:
-    """Observations whose applied tables are not what they would get today: nearer ones were registered, or those were refused since."""
+    """Observations that would get other tables today: nearer ones exist now, or those applied were refused since."""
     used, nearer = aliased(CaltableRow), aliased(CaltableRow)
     exists_nearer = exists().where(
         nearer.accepted,
@@ -76,7 +77,10 @@ def observations_with_other_tables(session: Session, *, borrow_days: int, tolera
 
 
 def record_calibration_applied(session: Session, *, group_id: str, caltable_directory: str, rung: str, hours_away: float) -> None:
-    """Record which tables an observation was calibrated with; ``rung`` of the borrowing ladder, ``hours_away`` signed (tables - data)."""
+    """Record the tables applied to an observation.
+
+    ``rung``: of the borrowing ladder. ``hours_away``: time of the tables minus time of the data.
+    """
     upsert(
         session,
         CalibrationApplied,

@@ -28,7 +28,7 @@ def upsert_image(
     bmin_arcsec: float,
     bpa_deg: float,
 ) -> None:
-    """Register the images of one observation; they replace those that it had, wherever they were."""
+    """Register the images of one observation. They replace its earlier images, also in another directory."""
     session.execute(delete(ImageRow).where(ImageRow.group_id == group_id, ImageRow.directory != str(directory)))
     upsert(
         session,
@@ -43,14 +43,14 @@ def upsert_image(
 
 
 def image_of(session: Session, group_id: str) -> ImageRow | None:
-    """Images of an observation, if it has been imaged."""
+    """Images of an observation; None if it has not been imaged."""
     return session.scalars(select(ImageRow).where(ImageRow.group_id == group_id)).one_or_none()
 
 
 def tiles_in_window(
     session: Session, start_mjd: float, end_mjd: float, *, pointing_dec_deg: float | None = None, tolerance_deg: float = TOLERANCE_DEG
 ) -> list[ImageRow]:
-    """Imaged tiles **observed** (mid-time) in [start, end) UTC MJD, of one declination strip if given, in order of time (pitfall 15)."""
+    """Tiles **observed** (mid-time) in [start, end) UTC MJD, in order of time; of one strip if given (pitfall 15)."""
     statement = select(ImageRow).where(ImageRow.mid_mjd >= start_mjd, ImageRow.mid_mjd < end_mjd)
     if pointing_dec_deg is not None:
         statement = statement.where(in_strip(ImageRow.pointing_dec_deg, pointing_dec_deg, tolerance_deg))
@@ -71,7 +71,7 @@ def upsert_mosaic(
     noise_jy_per_beam: float,
     group_ids: Sequence[str],
 ) -> None:
-    """Register a mosaic and the tiles that it was made from; ``kind`` is ``hourly``, ``nightly`` or ``custom``."""
+    """Register a mosaic and its tiles. ``kind``: ``hourly``, ``nightly`` or ``custom``."""
     upsert(
         session,
         MosaicRow,
@@ -87,7 +87,7 @@ def upsert_mosaic(
 
 
 def mosaic_tiles(session: Session, name: str) -> list[ImageRow]:
-    """Images of the tiles that a mosaic was made from, in order of time."""
+    """Images of a mosaic's tiles, in order of time."""
     return list(
         session.scalars(
             select(ImageRow)

@@ -1,4 +1,4 @@
-"""Forced fluxes (`photometry`, `photometry_channels`) and normalised light curves (`light_curves`): the large tables."""
+"""The large tables: forced fluxes (`photometry`, `photometry_channels`), normalized light curves (`light_curves`)."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _LIGHT_CURVE_COLUMNS = (
 
 
 def replace_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame, *, time_mjd: float | None = None) -> int:
-    """Replace all fluxes of one mosaic; partitions are made as needed. Returns the number of rows written.
+    """Replace all fluxes of one mosaic. Make partitions as needed. Return the number of rows written.
 
     Args:
-        session: open transaction; until it commits readers see the old fluxes.
+        session: open transaction; until it commits, readers see the old fluxes.
         mosaic_name: the mosaic that was measured.
-        rows: columns source_id, flux_jy, flux_err_jy, noise_jy_per_beam, background_jy_per_beam, snr, upper_limit_jy (NaN: none),
-            is_limit, and optionally flags and time_mjd. A row with a figure that is not finite is left out: a position that the
-            mosaic does not cover has no measurement.
-        time_mjd: time of all rows without their own (UTC MJD).
+        rows: columns source_id, flux_jy, flux_err_jy, noise_jy_per_beam, background_jy_per_beam, snr, upper_limit_jy
+            (NaN: none), is_limit, and optionally flags and time_mjd. A row with a number that is not finite is left
+            out: the mosaic does not cover that position.
+        time_mjd: time (UTC MJD) of all rows when ``rows`` has no time_mjd.
     """
     import numpy as np
 
@@ -46,7 +46,7 @@ def replace_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame, *
         frame["time_mjd"] = np.nan if time_mjd is None else float(time_mjd)
     frame["flags"] = frame["flags"].fillna("") if "flags" in frame.columns else ""
     frame = frame.loc[np.isfinite(frame[list(_MEASURED)].to_numpy(float)).all(axis=1)]
-    # two runs of the same mosaic take their turns
+    # two runs of the same mosaic take turns
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"photometry {mosaic_name}"})
     session.execute(delete(Photometry).where(Photometry.mosaic_name == mosaic_name))
     if frame.empty:
@@ -67,16 +67,16 @@ def photometry(
     without_excluded: bool = False,
     columns: Sequence[str] = _PHOTOMETRY_COLUMNS,
 ) -> pd.DataFrame:
-    """Fluxes of all sources, one row for each source and mosaic, ordered by source and time; ``mosaic_name`` is categorical.
+    """Fluxes of sources, one row for each source and mosaic, by source and time. ``mosaic_name`` is categorical.
 
     Args:
         session: open transaction.
-        start_mjd: first time, inclusive (UTC MJD); with ``end_mjd`` only the months in question are read.
+        start_mjd: first time, inclusive (UTC MJD). With ``end_mjd`` too, only the months in question are read.
         end_mjd: last time, exclusive.
         source_ids: only these sources.
-        source_range: only sources from the first to the last identifier, both included.
+        source_range: only sources from the first to the last identifier, both inclusive.
         mosaic_kind: only mosaics of this kind (``hourly``), so that an hour does not count twice.
-        without_excluded: leave out the epochs that a person has excluded (`exclude_epoch`).
+        without_excluded: leave out excluded epochs (`exclude_epoch`).
         columns: columns to read; fewer are faster.
     """
     statement: Select[Any] = select(*[getattr(Photometry, name) for name in columns])
@@ -97,13 +97,13 @@ def photometry(
 
 
 def replace_channel_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame) -> int:
-    """Replace all channel fluxes of one mosaic; returns the number of rows written.
+    """Replace all channel fluxes of one mosaic. Return the number of rows written.
 
     Args:
-        session: open transaction; until it commits readers see the old fluxes.
+        session: open transaction; until it commits, readers see the old fluxes.
         mosaic_name: the mosaic whose channel images were measured.
-        rows: columns source_id, channel, time_mjd, frequency_hz, flux_jy, flux_err_jy; none when the mosaic has no channels. A row
-            with a figure that is not finite is left out.
+        rows: columns source_id, channel, time_mjd, frequency_hz, flux_jy, flux_err_jy; empty when the mosaic has no
+            channels. A row with a number that is not finite is left out.
     """
     import numpy as np
 
@@ -126,9 +126,10 @@ def channel_photometry(
     mosaic_kind: str | None = None,
     without_excluded: bool = False,
 ) -> pd.DataFrame:
-    """Fluxes in channel images, ordered by source, time and channel; arguments as of `photometry`.
+    """Fluxes in channel images, by source, time and channel. Arguments as for `photometry`.
 
-    Columns: source_id, mosaic_name (categorical), channel, time_mjd, frequency_hz, flux_jy, flux_err_jy; as measured, not normalised.
+    Columns: source_id, mosaic_name (categorical), channel, time_mjd, frequency_hz, flux_jy, flux_err_jy; as measured,
+    not normalized.
     """
     statement: Select[Any] = select(*[getattr(ChannelPhotometry, name) for name in _CHANNEL_COLUMNS])
     if source_ids is not None:
@@ -148,10 +149,10 @@ def channel_photometry(
 
 
 def light_curve(session: Session, source_id: int) -> pd.DataFrame:
-    """One source's fluxes in order of time, with the normalised ones beside them where there are any.
+    """One source's fluxes in order of time, with normalized fluxes where they exist.
 
-    Columns: time_mjd, mosaic_name, mosaic_kind, flux_jy, flux_err_jy, snr, upper_limit_jy, is_limit, flags (as measured);
-    normalised_flux_jy, normalised_flux_err_jy, normalisation (NaN before the night's light curves were made).
+    Columns: time_mjd, mosaic_name, mosaic_kind, flux_jy, flux_err_jy, snr, upper_limit_jy, is_limit, flags (as
+    measured); normalised_flux_jy, normalised_flux_err_jy, normalisation (NaN until the night's light curves are made).
     """
     return read_frame(
         session,
@@ -180,13 +181,13 @@ def light_curve(session: Session, source_id: int) -> pd.DataFrame:
 
 
 def exclude_epoch(session: Session, mosaic_name: str, *, reason: str, person: str) -> None:
-    """Leave an epoch out of light curves from now on; a second exclusion replaces reason and name.
+    """Exclude an epoch from light curves from now on. A second exclusion replaces reason and name.
 
     Raises:
-        NonRetriableError: no reason or no name, or nothing was measured in a mosaic of that name.
+        NonRetriableError: no reason, no name, or no measurement in a mosaic of that name.
     """
     if not reason.strip() or not person.strip():
-        raise NonRetriableError(f"epoch {mosaic_name}", "an exclusion needs a reason and a name", "say why, and who decided it")
+        raise NonRetriableError(f"epoch {mosaic_name}", "an exclusion needs a reason and a name", "give the reason and your name")
     if session.scalar(select(Photometry.mosaic_name).where(Photometry.mosaic_name == mosaic_name).limit(1)) is None:
         raise NonRetriableError(
             f"epoch {mosaic_name}", "nothing was measured in a mosaic of this name", "list them: `dsa110 lightcurve epochs`"
@@ -200,7 +201,7 @@ def exclude_epoch(session: Session, mosaic_name: str, *, reason: str, person: st
 
 
 def include_epoch(session: Session, mosaic_name: str) -> None:
-    """Take back an exclusion.
+    """Include an excluded epoch again.
 
     Raises:
         NonRetriableError: the epoch is not excluded.
@@ -213,24 +214,24 @@ def include_epoch(session: Session, mosaic_name: str) -> None:
 
 
 def excluded_epochs(session: Session) -> pd.DataFrame:
-    """Epochs that light curves leave out: mosaic_name, reason, excluded_by, excluded_at."""
+    """Epochs excluded from light curves: mosaic_name, reason, excluded_by, excluded_at."""
     columns = (ExcludedEpoch.mosaic_name, ExcludedEpoch.reason, ExcludedEpoch.excluded_by, ExcludedEpoch.excluded_at)
     return read_frame(session, select(*columns).order_by(ExcludedEpoch.mosaic_name))
 
 
 def lock_light_curves(session: Session) -> None:
-    """Until this transaction ends, nobody else makes light curves or what follows from them.
+    """Lock light curves and the products made from them until this transaction ends.
 
-    Whoever reads excluded epochs and photometry, or light curves, to write what follows from them takes this lock first: otherwise a night's
-    run that began before an epoch was excluded would write it back.
+    Take this lock before reading excluded epochs, photometry or light curves to write a product made from them.
+    Otherwise a night's run that began before an epoch was excluded would write that epoch back.
     """
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('light_curves', 0))"))
 
 
 def replace_light_curves(session: Session, points: pd.DataFrame) -> int:
-    """Replace the normalised light curves of the sources that occur in ``points`` (columns as in `LightCurvePoint`).
+    """Replace the normalized light curves of the sources in ``points`` (columns as in `LightCurvePoint`).
 
-    Points of excluded epochs go, whoever's they are: a source that was seen in no other epoch has no light curve.
+    Also delete the points of all sources in excluded epochs. A source without any other epoch has no light curve.
 
     Raises:
         NonRetriableError: a source is not in the registry.

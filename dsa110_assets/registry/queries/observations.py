@@ -9,11 +9,11 @@ from dsa110_assets.registry.bulk import upsert
 from dsa110_assets.registry.schema import IngestGroup, MeasurementSetRow
 
 
-def group(session: Session, group_id: str) -> IngestGroup:
-    """One observation.
+def observation(session: Session, group_id: str) -> IngestGroup:
+    """An observation, by its identifier.
 
     Raises:
-        UnknownGroupError: there is none of this name.
+        UnknownGroupError: no observation has this name.
     """
     row = session.get(IngestGroup, group_id)
     if row is None:
@@ -39,7 +39,7 @@ def upsert_measurement_set(
     size_bytes: int,
     calibrator: str | None = None,
 ) -> None:
-    """Register a Measurement Set; ``kind`` is ``raw`` or ``calibrated``, ``ra_deg``, ``dec_deg`` its ICRS phase centre."""
+    """Register a Measurement Set. ``kind``: ``raw`` or ``calibrated``. ``ra_deg``, ``dec_deg``: ICRS phase center."""
     upsert(
         session,
         MeasurementSetRow,

@@ -1,4 +1,4 @@
-"""Quality figures (`qa_metrics`) and reference catalogues on disk (`reference_catalogs`)."""
+"""Quality metrics (`qa_metrics`) and reference catalogs on disk (`reference_catalogs`)."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def upsert_qa_metric(
     passed: bool | None = None,
     reason: str = "",
 ) -> None:
-    """Record a quality figure of a product and the verdict on it.
+    """Record a quality metric of a product and its verdict.
 
     Raises:
-        NonRetriableError: something passed without having been measured (pitfall 22).
+        NonRetriableError: the metric passed without a value (pitfall 22).
     """
     if passed and (value is None or not math.isfinite(value)):
-        raise NonRetriableError(f"{metric} of {product} {key}", "is said to have passed but has no value", "leave the verdict open")
+        raise NonRetriableError(f"{metric} of {product} {key}", "passed but has no value", "leave the verdict open")
     upsert(
         session,
         QaMetric,
@@ -44,7 +44,7 @@ def upsert_qa_metric(
 
 
 def qa_metrics(session: Session, product: str, key: str) -> dict[str, QaMetric]:
-    """Quality figures of a product by name."""
+    """Quality metrics of a product by name."""
     rows = session.scalars(select(QaMetric).where(QaMetric.product == product, QaMetric.key == key).order_by(QaMetric.metric))
     return {row.metric: row for row in rows}
 
@@ -58,5 +58,5 @@ def qa_metrics_of(session: Session, product: str, keys: Iterable[str]) -> dict[s
 
 
 def upsert_reference_catalog(session: Session, *, name: str, path: str, origin: str, n_rows: int) -> None:
-    """Record that a reference catalogue was (re)made on disk."""
+    """Record a reference catalog that was made on disk."""
     upsert(session, RefreshableCatalog, {"name": name, "path": str(path), "origin": origin, "n_rows": n_rows}, refresh=["refreshed_at"])

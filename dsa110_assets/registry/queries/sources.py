@@ -1,4 +1,4 @@
-"""Positions that are measured (`sources`) and what the blind finder saw (`detections`)."""
+"""Positions to measure (`sources`) and detections of the blind source finder (`detections`)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _DETECTION_COLUMNS = (
 
 
 def upsert_sources(session: Session, sources: pd.DataFrame, *, origin: str) -> np.ndarray:
-    """Make sure that these positions are measured; a known name gets its new position and becomes active again.
+    """Add positions to measure. A known name gets the new position and becomes active again.
 
     Args:
         session: open transaction.
         sources: columns name, ra_deg, dec_deg (ICRS) and optionally reference_flux_jy (1.4 GHz); names are unique.
-        origin: ``nvss``, ``calibrator``, ``monitored`` or ``blind``; a known source keeps the one it has.
+        origin: ``nvss``, ``calibrator``, ``monitored`` or ``blind``. A known source keeps its origin.
 
     Returns:
         Their ``source_id``, int64 of shape (Nsources,), in the order of ``sources``.
@@ -70,7 +70,7 @@ def upsert_sources(session: Session, sources: pd.DataFrame, *, origin: str) -> n
 
 
 def retire_sources(session: Session, *, origin: str, keep: Sequence[str]) -> int:
-    """Stop measuring the sources of an origin that are not in ``keep`` (names); their history stays. Returns how many."""
+    """Stop measuring the sources of an origin that are not in ``keep`` (names); history stays. Return how many."""
     retired = session.execute(
         update(Source)
         .where(Source.origin == origin, Source.active, Source.name.not_in(list(keep)))
@@ -83,7 +83,10 @@ def retire_sources(session: Session, *, origin: str, keep: Sequence[str]) -> int
 def source_table(
     session: Session, *, active_only: bool = True, origin: str | None = None, dec_min_deg: float = -90.0, dec_max_deg: float = 90.0
 ) -> pd.DataFrame:
-    """Sources between two declinations: source_id, name, ra_deg, dec_deg, reference_flux_jy (NaN: none), origin, active."""
+    """Sources between two declinations.
+
+    Columns: source_id, name, ra_deg, dec_deg, reference_flux_jy (NaN: none), origin, active.
+    """
     statement = select(
         Source.source_id, Source.name, Source.ra_deg, Source.dec_deg, Source.reference_flux_jy, Source.origin, Source.active
     ).where(Source.dec_deg >= dec_min_deg, Source.dec_deg <= dec_max_deg)
@@ -95,7 +98,7 @@ def source_table(
 
 
 def replace_detections(session: Session, mosaic_name: str, found: pd.DataFrame) -> int:
-    """Replace what the blind finder saw in a mosaic; columns as in `Detection`, ``number`` and the match being optional."""
+    """Replace the detections in a mosaic. Columns as in `Detection`; ``number`` and the match are optional."""
     import numpy as np
 
     frame = found.copy()

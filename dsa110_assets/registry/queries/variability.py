@@ -1,4 +1,4 @@
-"""Variability figures and ESE candidates (`variability`, `ese_candidates`)."""
+"""Variability metrics and ESE candidates (`variability`, `ese_candidates`)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _CANDIDATE_COLUMNS = ("source_id", "night", "rank", "score", "epoch_mjd", "depth
 
 
 def replace_variability(session: Session, night: date | str, figures: pd.DataFrame) -> int:
-    """Replace the variability figures as of a night; columns as in `Variability` without the night, NaN where undefined."""
+    """Replace the variability metrics as of a night. Columns as in `Variability` without the night; NaN: undefined."""
     night = _date(night)
     session.execute(delete(Variability).where(Variability.night == night))
     return copy_rows(session, "variability", figures.assign(night=night.isoformat()), _VARIABILITY_COLUMNS)
 
 
 def variability(session: Session, night: date | str | None = None) -> pd.DataFrame:
-    """Variability figures as of a night (default: the newest) with each source's name and position."""
+    """Variability metrics as of a night (default: the newest), with each source's name and position."""
     as_of = select(func.max(Variability.night)).scalar_subquery() if night is None else _date(night)
     columns = [getattr(Variability, name) for name in _VARIABILITY_COLUMNS]
     return read_frame(
@@ -40,10 +40,10 @@ def variability(session: Session, night: date | str | None = None) -> pd.DataFra
 
 
 def replace_candidates(session: Session, night: date | str, found: pd.DataFrame) -> int:
-    """Replace the ESE candidates as of a night; columns as in `EseCandidate` without the night.
+    """Replace the ESE candidates as of a night. Columns as in `EseCandidate` without the night.
 
-    What a person wrote stays: a candidate that is found again keeps its label and comment, and one that is not found again
-    is removed only if it has neither.
+    People's labels and comments stay: a candidate that is found again keeps its own, and one that is not found again is
+    removed only if it has neither.
     """
     night = _date(night)
     session.execute(
@@ -85,10 +85,10 @@ def candidates(session: Session, night: date | str | None = None, *, min_score: 
 
 
 def label_candidate(session: Session, source_id: int, night: date | str, *, label: str | None, comment: str | None) -> None:
-    """Set what a person thinks of a candidate.
+    """Set a person's label and comment on a candidate.
 
     Raises:
-        NonRetriableError: there is no such candidate.
+        NonRetriableError: the candidate does not exist.
     """
     changed = session.execute(
         update(EseCandidate)

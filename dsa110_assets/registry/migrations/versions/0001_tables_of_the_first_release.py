@@ -1,6 +1,7 @@
 """Tables of the first release.
 
-Revision 0001. `photometry` is partitioned by month; its partitions are made on demand (`photometry_partitions`), and dropped with it.
+Revision 0001. `photometry` is partitioned by month. Its partitions are made on demand (`photometry_partitions`) and
+dropped with it.
 """
 
 import sqlalchemy as sa

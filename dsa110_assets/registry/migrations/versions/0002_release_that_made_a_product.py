@@ -1,6 +1,6 @@
-"""Each version of a product names the release that made it; its code version is that of its own stage from now on.
+"""A column for the release that made a product. The code version is that of the product's own stage from now on.
 
-Revision 0002. Rows from before keep the release in ``code_version``, so that they count as made by other code.
+Revision 0002. Older rows keep the release in ``code_version``, so that they count as made by other code.
 """
 
 import sqlalchemy as sa
@@ -19,5 +19,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it away."""
+    """Drop the column."""
     op.drop_column("product_versions", "release")

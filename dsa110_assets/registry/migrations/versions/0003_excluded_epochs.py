@@ -1,4 +1,4 @@
-"""Epochs that a person has taken out of the light curves.
+"""A table of the epochs that people exclude from light curves.
 
 Revision 0003.
 """
@@ -25,5 +25,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it; the exclusions are lost."""
+    """Drop the table. The exclusions are lost."""
     op.drop_table("excluded_epochs")

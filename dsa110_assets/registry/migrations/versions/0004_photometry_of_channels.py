@@ -1,4 +1,4 @@
-"""Forced fluxes in the channel images of mosaics.
+"""A table of forced fluxes in the channel images of mosaics.
 
 Revision 0004.
 """
@@ -30,5 +30,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it; the fluxes are lost until the hours' photometry is made again."""
+    """Drop the table. The fluxes are lost until the photometry is made again."""
     op.drop_table("photometry_channels")

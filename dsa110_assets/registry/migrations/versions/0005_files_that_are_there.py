@@ -1,4 +1,4 @@
-"""An index of the raw files that are there, without those that were deleted.
+"""An index of the raw files on disk, without deleted ones.
 
 Revision 0005.
 """
@@ -17,5 +17,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it; sweeps over the input directory become slower."""
+    """Drop the index. Sweeps of the input directory become slower."""
     op.drop_index("ix_subband_files_present", "subband_files")
