@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
 from dsa110_assets.calibration.layout import create_like, set_channels
+from dsa110_assets.common.figures import Figures
 from dsa110_assets.common.instrument import cutoff_radius_rad
 from dsa110_assets.common.measurement_sets import (
     Summary,
@@ -52,6 +53,17 @@ class ApplyReport:
     flagged_fraction: float
     lost_to_solutions: float
     median_amplitude_jy: float
+
+    def figures(self) -> Figures:
+        """Named figures of the calibrated data."""
+        return {
+            "channels": self.n_channels,
+            "channels_averaged": self.channels_averaged,
+            "smearing_loss": self.smearing_loss,
+            "flagged_fraction": self.flagged_fraction,
+            "lost_to_solutions": self.lost_to_solutions,
+            "median_amplitude_jy": self.median_amplitude_jy,
+        }
 
 
 def apply_calibration(

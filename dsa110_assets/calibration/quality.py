@@ -64,6 +64,15 @@ class CaltableQuality:
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    def figures(self) -> dict[str, float | int]:
+        """The named figures that are registered with the table."""
+        return {
+            "flagged_fraction": self.flagged_fraction_active,
+            "dead_receptors": self.dead_receptors,
+            "median_amplitude": self.median_amplitude,
+            "median_snr": self.median_snr,
+        }
+
     def to_json(self) -> str:
         """Return the figures as JSON, for the file beside the table."""
         return json.dumps(asdict(self), indent=1)

@@ -14,6 +14,7 @@ from datetime import date
 from enum import StrEnum
 from pathlib import Path
 
+from dsa110_assets.common.figures import Figures
 from dsa110_assets.errors import NoCalibrationError
 from dsa110_assets.strips import TOLERANCE_DEG, in_strip
 
@@ -49,6 +50,10 @@ class CalChoice:
     rung: Rung
     nights_away: int
     hours_away: float
+
+    def figures(self) -> Figures:
+        """Named figures of the choice."""
+        return {"tables": str(self.candidate.path), "borrowed_from": self.rung.value, "hours_away": self.hours_away}
 
 
 def select_tables(

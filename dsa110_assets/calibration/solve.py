@@ -24,8 +24,10 @@ from dsa110_assets.calibration.caltable import read_caltable
 from dsa110_assets.calibration.casa_child import run_tasks
 from dsa110_assets.calibration.model import ModelReport
 from dsa110_assets.calibration.quality import CaltableQuality, assess
+from dsa110_assets.common.figures import Details, Figures
 from dsa110_assets.common.measurement_sets import read_summary
 from dsa110_assets.errors import CalibrationQualityError, ChildFailedError, ConfigurationError, NonRetriableError
+from dsa110_assets.quality.verdict import Verdict
 
 DELAY_TABLE = "delay.cal"
 BANDPASS_TABLE = "bandpass.cal"
@@ -71,6 +73,41 @@ class SolveReport:
     def tables(self) -> list[Path]:
         """The tables that were solved, in the order of application."""
         return [table for table in (self.delay, self.bandpass, self.gain) if table is not None]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why tables are refused, each reason with the name of its table."""
+        return [f"{name}: {reason}" for name, quality in self.quality.items() for reason in quality.reasons]
+
+    def quality_figures(self) -> dict[str, float | int]:
+        """The named figures of all tables."""
+        return {f"{name}_{figure}": value for name, quality in self.quality.items() for figure, value in quality.figures().items()}
+
+    def figures(self) -> Figures:
+        """Named figures of the solution."""
+        return {
+            "refant": self.refant,
+            "accepted": self.accepted,
+            "reasons": "; ".join(self.reasons) or "none",
+            **self.quality_figures(),
+        }
+
+    def verdicts(self) -> list[Verdict]:
+        """Verdict on the tables as a whole."""
+        return [Verdict.judge("tables_accepted", float(self.accepted), 1.0, None, "; ".join(self.reasons))]
+
+    def details(self) -> Details:
+        """Table of the antennas without solutions."""
+        return {
+            "antennas without solutions": [
+                {
+                    "table": name,
+                    "antennas": ", ".join(one for one in quality.dead_antennas if one not in quality.dead_inactive) or "none",
+                    "receptors": quality.dead_receptors,
+                }
+                for name, quality in self.quality.items()
+            ]
+        }
 
     def moved(self, directory: Path) -> SolveReport:
         """Return the report with the paths of another directory, to which the tables were moved."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dsa110_assets.calibration.apply import SolutionsOnData, combine_solutions, fit_to_data
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
 from dsa110_assets.calibration.model import build_model
+from dsa110_assets.common.figures import Figures
 from dsa110_assets.common.measurement_sets import (
     integrations,
     open_table,
@@ -52,6 +53,10 @@ class TilePhases:
     chi2_gain: float
     rms_deg: float
     n_sources: int
+
+    def figures(self) -> Figures:
+        """Named figures of the phases."""
+        return {"tile_phases_kept": self.kept, "tile_phases_significance": self.significance, "tile_phases_rms_deg": self.rms_deg}
 
 
 def solve_tile_phases(

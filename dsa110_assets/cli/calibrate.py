@@ -78,7 +78,7 @@ def calibrate(
     group_id = _observation(platform, ms)
     star = calibrator.calibrator_of(ProductPaths.of(config), ms, field)
     with progress_bar("calibrate", quiet=json) as progress:
-        result = calibrator.solve_transit(platform, group_id, star.name, _run_id(), options, progress)
+        result = calibrator.solve_transit(platform, group_id, star.name, _run_id(), options=options, progress=progress)
     _show_figures(result.figures, {"tables": str(result.paths["path"])}, json=json)
     raise typer.Exit(0 if result.figures["accepted"] else EXIT_REFUSED)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dsa110_assets import __version__
+from dsa110_assets.common.figures import Details, Figures
 from dsa110_assets.common.instrument import DISH_DIAMETER_M
 from dsa110_assets.conversion.measurement_set import write_measurement_set
 from dsa110_assets.conversion.tile import read_tile
@@ -49,6 +50,27 @@ class ConversionReport:
     ms_bytes: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def figures(self) -> Figures:
+        """Named figures of the Measurement Set, units in the names."""
+        return {
+            "missing_subbands": ", ".join(f"sb{n:02d}" for n in self.missing_subbands) or "none",
+            "channels": self.n_channels,
+            "rows": self.n_rows,
+            "flagged_fraction": self.flags.fraction,
+            "dead_antennas": ", ".join(self.flags.dead_antennas) or "none",
+            "declination_deg": self.pointing_dec_deg,
+            "phase_ra_deg": self.phase_ra_deg,
+            "phase_dec_deg": self.phase_dec_deg,
+            "notes": "; ".join(self.notes) or "none",
+        }
+
+    def details(self) -> Details:
+        """Tables of what was flagged, and of the time of each step."""
+        return {
+            **self.flags.details(),
+            "steps": [{"step": step, "seconds": seconds} for step, seconds in self.seconds.items()],
+        }
 
 
 def convert_observation(

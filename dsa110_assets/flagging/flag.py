@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.figures import Details
 from dsa110_assets.common.instrument import INTEGRATION_S, LARGEST_CREDIBLE_VALUE
 from dsa110_assets.common.robust import MAD_TO_SIGMA_ROUNDED, robust_sigma_along
 from dsa110_assets.flagging.interference import flag_interference
@@ -44,6 +45,14 @@ class FlagReport:
     by_baseline_m: tuple[tuple[float, float, float], ...]
     dead_receptors: tuple[tuple[str, str], ...]
     dead_antennas: tuple[str, ...]
+
+    def details(self) -> Details:
+        """Tables of the flagged fraction by reason, baseline length and antenna."""
+        return {
+            "flagged by reason": [{"reason": reason, "fraction": share} for reason, share in self.by_reason.items()],
+            "flagged by baseline length": [{"from_m": low, "to_m": high, "fraction": share} for low, high, share in self.by_baseline_m],
+            "flagged by antenna": [{"antenna": name, "fraction": share} for name, share in self.by_antenna.items()],
+        }
 
 
 def flag_visibilities(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets import products
+from dsa110_assets.common.figures import Row
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.common.robust import robust_sigma
@@ -45,6 +46,17 @@ class ChannelReport:
     thermal_jy_per_beam: float
     beam: RestoringBeam
 
+    def row(self) -> Row:
+        """The channel as a row of a table."""
+        return {
+            "channel": self.number,
+            "frequency_mhz": self.frequency_hz / 1e6,
+            "noise_mjy_per_beam": self.noise_jy_per_beam * 1e3,
+            "thermal_mjy_per_beam": self.thermal_jy_per_beam * 1e3,
+            "beam_major_arcsec": self.beam.major_arcsec,
+            "beam_minor_arcsec": self.beam.minor_arcsec,
+        }
+
 
 @dataclass(frozen=True)
 class SourceSpectrum:
@@ -59,6 +71,16 @@ class SourceSpectrum:
     peak_jy_per_beam: float
     alpha: float
     alpha_error: float
+
+    def row(self) -> Row:
+        """The spectrum as a row of a table."""
+        return {
+            "ra_deg": self.ra_deg,
+            "dec_deg": self.dec_deg,
+            "peak_jy_per_beam": self.peak_jy_per_beam,
+            "alpha": self.alpha,
+            "error": self.alpha_error,
+        }
 
 
 def write_channels(

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets import products
+from dsa110_assets.common.figures import Details, Figures
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.measurement_sets import read_summary
 from dsa110_assets.common.restoring_beam import RestoringBeam
@@ -84,6 +85,29 @@ class ImageReport:
     def dynamic_range(self) -> float:
         """Peak over noise."""
         return self.peak_jy_per_beam / self.noise_jy_per_beam if self.noise_jy_per_beam > 0 else float("nan")
+
+    def figures(self) -> Figures:
+        """Named figures of the image, units in the names."""
+        return {
+            "noise_mjy_per_beam": self.noise_jy_per_beam * 1e3,
+            "thermal_mjy_per_beam": self.thermal_jy_per_beam * 1e3,
+            "peak_jy_per_beam": self.peak_jy_per_beam,
+            "dynamic_range": self.dynamic_range,
+            "beam_major_arcsec": self.beam.major_arcsec,
+            "beam_minor_arcsec": self.beam.minor_arcsec,
+            "beam_angle_deg": self.beam.pa_deg,
+            "major_cycles": self.major_cycles,
+            "used_fraction": self.used_fraction,
+            "channel_images": len(self.channels),
+            **({"self_calibration": self.selfcal.summary} if self.selfcal else {}),
+        }
+
+    def details(self) -> Details:
+        """Tables of the channel images and of the brightest sources' spectra."""
+        return {
+            "channels": [channel.row() for channel in self.channels],
+            "spectral indices of the brightest": [spectrum.row() for spectrum in self.spectra],
+        }
 
 
 def image_tile(

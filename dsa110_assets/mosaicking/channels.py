@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dsa110_assets.common.figures import Row
 from dsa110_assets.errors import MosaicError
 from dsa110_assets.mosaicking.mosaic import MosaicReport, make_mosaic
 from dsa110_assets.mosaicking.tiles import TileImage
@@ -25,6 +26,16 @@ class ChannelMosaic:
     number: int
     frequency_hz: float
     report: MosaicReport
+
+    def row(self) -> Row:
+        """The mosaic as a row of a table."""
+        return {
+            "channel": self.number,
+            "frequency_mhz": self.frequency_hz / 1e6,
+            "noise_median_mjy_per_beam": self.report.noise_median_jy_per_beam * 1e3,
+            "snr_scatter": self.report.snr_scatter,
+            "tiles": len(self.report.tiles),
+        }
 
 
 def shared_channels(tiles: Sequence[TileImage]) -> tuple[dict[int, list[TileImage]], str]:

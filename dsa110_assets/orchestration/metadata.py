@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from dsa110_assets.common.figures import Figure, Row
 from dsa110_assets.common.previews import LIMIT_BYTES
-from dsa110_assets.stages.provenance.recording import Figure, StageResult
+from dsa110_assets.stages.provenance.recording import StageResult
 
 AnyMetadata = dg.MetadataValue[Any]
 
@@ -61,7 +62,7 @@ def _value(value: Figure) -> AnyMetadata | None:
     return dg.MetadataValue.text(value)
 
 
-def table(rows: Sequence[Mapping[str, Figure]]) -> dg.TableMetadataValue:
+def table(rows: Sequence[Row]) -> dg.TableMetadataValue:
     """Rows as a table of the UI; the first row names the columns."""
     names = list(rows[0])
     kinds = {name: _column_type([row.get(name) for row in rows]) for name in names}

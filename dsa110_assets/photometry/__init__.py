@@ -1,8 +1,9 @@
 """Forced photometry: flux densities at known positions in images and mosaics.
 
 `forced` measures fluxes in one image with a matched filter. `adaptive` combines adjacent channels. `images` reads the
-files of tiles and mosaics. `tables` reads and writes tables. `positions` assigns positions to mosaics. What does not
-belong here: finding sources (`mosaicking`), comparing epochs (`variability`), and the registry.
+files of tiles and mosaics. `report` sums up a mosaic's fluxes. `tables` reads and writes tables. `positions` assigns
+positions to mosaics. What does not belong here: finding sources (`mosaicking`), comparing epochs (`variability`), and
+the registry.
 """
 
 from dsa110_assets.photometry.adaptive import ChannelImage, adaptive
@@ -15,11 +16,13 @@ from dsa110_assets.photometry.images import (
     measure_tile,
     read_channel,
 )
+from dsa110_assets.photometry.report import PhotometryReport
 from dsa110_assets.photometry.tables import read_positions, save_table, write_table
 
 __all__ = [
     "ChannelImage",
     "PhotometryOptions",
+    "PhotometryReport",
     "adaptive",
     "channel_images",
     "measure",

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dsa110_assets.common.figures import Row
+
 
 class Outcome(StrEnum):
     """What became of a judgement, as people read it."""
@@ -39,6 +41,17 @@ class Verdict:
     def limit(self) -> tuple[float | None, float | None]:
         """(low, high)."""
         return self.low, self.high
+
+    def row(self) -> Row:
+        """The measurement as a row of a table."""
+        return {
+            "metric": self.name,
+            "value": self.value,
+            "lowest": self.low,
+            "highest": self.high,
+            "verdict": self.outcome.value,
+            "reason": self.reason,
+        }
 
     @classmethod
     def judge(cls, name: str, value: float | None, low: float | None, high: float | None, reason: str) -> Verdict:

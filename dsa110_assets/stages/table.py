@@ -176,7 +176,7 @@ SOURCE_CATALOG = TABLE.add(
         "hour",
         f"{_STAGES}.hour:find_sources",
         inputs=(HOURLY_MOSAIC, NVSS_CATALOG),
-        recipe=Recipe(("mosaicking.finding", "catalogs.sky"), ("source_find_sigma",)),
+        recipe=Recipe(("mosaicking.detections", "mosaicking.finding", "catalogs.sky"), ("source_find_sigma",)),
         job="hour",
         pool="cpu",
         kinds=frozenset({"aegean"}),
@@ -192,7 +192,9 @@ FORCED_PHOTOMETRY = TABLE.add(
         "hour",
         f"{_STAGES}.hour:measure",
         inputs=(HOURLY_MOSAIC, NVSS_CATALOG, MONITORED_SOURCES),
-        recipe=Recipe(("photometry.images", "photometry.positions", "strips", "times"), ("mosaic_overlap_minutes", *_STRIP)),
+        recipe=Recipe(
+            ("photometry.images", "photometry.positions", "photometry.report", "strips", "times"), ("mosaic_overlap_minutes", *_STRIP)
+        ),
         job="hour",
         pool="cpu",
         kinds=frozenset({"numba"}),
@@ -242,7 +244,7 @@ LIGHT_CURVES = TABLE.add(
         f"{_STAGES}.night:update_light_curves",
         inputs=(FORCED_PHOTOMETRY,),
         recipe=Recipe(
-            ("variability.lightcurves", "variability.normalisation"),
+            ("variability.lightcurves", "variability.normalisation", "variability.reports", "times"),
         ),
         job="night",
         pool="cpu",
@@ -260,7 +262,9 @@ VARIABILITY_METRICS = TABLE.add(
         "night",
         f"{_STAGES}.night:update_metrics",
         inputs=(LIGHT_CURVES,),
-        recipe=Recipe(("variability.indices", "variability.ese", "variability.lightcurves", "variability.plots")),
+        recipe=Recipe(
+            ("variability.indices", "variability.ese", "variability.lightcurves", "variability.plots", "variability.reports", "times")
+        ),
         job="night",
         pool="cpu",
         folder=Folder.VARIABILITY,
@@ -279,7 +283,15 @@ ESE_CANDIDATES = TABLE.add(
         f"{_STAGES}.night:rank_candidates",
         inputs=(LIGHT_CURVES, VARIABILITY_METRICS),
         recipe=Recipe(
-            ("variability.ese", "variability.lightcurves", "variability.plots", "catalogs.sky", "photometry.images", "photometry.tables"),
+            (
+                "variability.ese",
+                "variability.lightcurves",
+                "variability.plots",
+                "variability.reports",
+                "catalogs.sky",
+                "photometry.images",
+                "photometry.tables",
+            ),
             ("ese_threshold_sigma",),
         ),
         job="night",

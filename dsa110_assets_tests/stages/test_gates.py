@@ -19,6 +19,7 @@ from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.schema import CalibrationApplied, GroupState, IngestGroup, QaMetric
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates, hour, injection, mosaics, night
+from dsa110_assets.stages.products.combining import MosaicRequest, combine
 from dsa110_assets.stages.queue.planning import hours_due
 from dsa110_assets.stages.table import HOURLY_MOSAIC
 from dsa110_assets_tests.registry_fixture import add_observation
@@ -90,7 +91,7 @@ def test_a_mosaic_of_bad_tiles_is_refused_and_says_why(database: Database, platf
     with database.session() as session:
         tiles = tiles_in_window(session, 0, 1e6)
     with pytest.raises(MosaicError, match=r"none of its 1 tiles is good.*refused: positions off by.*Next: .*ingest status --refused"):
-        hour.combine(platform, "hand", HOURLY_MOSAIC, "2026-03-01T05", tiles, 16.0, "run")
+        combine(platform, MosaicRequest(HOURLY_MOSAIC, "2026-03-01T05", "hand", tiles, 16.0), "run")
 
 
 def test_judging_an_image_that_does_not_exist_says_what_to_do(database: Database, platform: Platform):
@@ -112,12 +113,12 @@ def test_no_mosaic_takes_a_refused_tile_whatever_the_reason(database: Database, 
     assert night.make_mosaic(platform, "2026-03-01", "run") is None
     assert injection.recover_injections(platform, "2026-03-01", "run") is None
     since = datetime(2026, 3, 1, tzinfo=UTC)
-    with pytest.raises(MosaicError, match=r"no tile of the interval may be used.*beam.*never judged"):
+    with pytest.raises(MosaicError, match=r"no tile of the interval is good.*beam.*never judged"):
         mosaics.plan_mosaic(platform, "by_hand", since, since + timedelta(days=1))
 
 
 def test_the_refused_are_found_by_a_query_as_they_are_judged_one_by_one(database: Database, platform: Platform, tmp_path: Path):
-    """Each check bad, not measured, never judged: SQL and `gate.verdict_on` agree on which tiles may be used."""
+    """Each check bad, not measured, never judged: SQL and `gate.verdict_on` agree on which tiles are good."""
     groups = [f"2026-03-01T{hour:02d}:{minute:02d}:00" for hour in range(4) for minute in range(0, 60, 5)][: 3 * len(gate.TILE_CHECKS) + 1]
     for number, group_id in enumerate(groups):
         add_image(database, group_id, tmp_path / str(number))

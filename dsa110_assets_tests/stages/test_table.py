@@ -145,7 +145,7 @@ NOT_IN_A_PRODUCT = {
     "_TREND_NIGHTS": "rows shown in the UI",
     "OWN_TABLES_WITHIN": "words of a verdict, and when it alerts",
     "_HALF_TILE_DEG": "planning by hand",
-    "_CREDIBLE_DECLINATION_DEG": "planning by hand",
+    "_MAX_DECLINATION_DISTANCE_DEG": "planning by hand",
 }
 
 

@@ -1,8 +1,7 @@
-"""Solutions of a night: bandpass and gains on its calibrator transits."""
+"""Calibration tables of a night: bandpass and gains, solved on its calibrator transits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
@@ -13,20 +12,18 @@ import pandas as pd
 from sqlalchemy import select
 
 from dsa110_assets import publication
-from dsa110_assets.calibration.quality import CaltableQuality
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.common.measurement_sets import read_summary, read_tile_pointing
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import CalibrationQualityError, ConfigurationError, NoCalibratorError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.products import ProductPaths
-from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.calibration import lock_caltables, upsert_caltables
 from dsa110_assets.registry.schema import CaltableRow, IngestGroup, MeasurementSetKind, MeasurementSetRow
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.nearest import observations_near, recalibrate_outdated
 from dsa110_assets.stages.products.references import CALIBRATORS_FILE, REFERENCE_FILE
-from dsa110_assets.stages.provenance.recording import Figure, StageResult, measured
+from dsa110_assets.stages.provenance.recording import StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.stages.table import CALIBRATION_TABLES, CALIBRATOR_CATALOG, MEASUREMENT_SET, NVSS_CATALOG
@@ -37,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SolveOptions:
-    """What a person may ask of the solver; see `calibration.solve.solve`."""
+    """Options of the solver that a person can set; see `calibration.solve.solve`."""
 
     refant: str
     bp_minsnr: float
@@ -49,17 +46,17 @@ class SolveOptions:
 
     @classmethod
     def from_config(cls, config: PipelineConfig) -> Self:
-        """The platform's own."""
+        """The options of the configuration."""
         return cls(refant=config.default_refant, bp_minsnr=config.cal_bp_minsnr, gain_solint=config.cal_gain_solint)
 
 
 def solve_night(platform: Platform, night: str, run_id: str) -> StageResult | None:
-    """Solve every calibrator transit of a night whose Measurement Set is newer than its solutions; None when there is none.
+    """Solve the transits of a night whose Measurement Set is newer than their tables; None without a transit.
 
-    When all are up to date the newest one is solved again: somebody has asked for it.
+    If all tables are up to date, solve the newest transit again: a person has requested it.
 
     Raises:
-        CalibrationQualityError: no transit of the night gave acceptable tables; all were registered as refused.
+        CalibrationQualityError: no transit gave acceptable tables; all were registered as refused.
     """
     with platform.database.session() as session:
         query = (
@@ -88,24 +85,27 @@ def solve_transit(
     group_id: str,
     calibrator: str,
     run_id: str,
+    *,
     options: SolveOptions | None = None,
     progress: Progress | None = None,
 ) -> StageResult:
-    """Solve one transit and register the tables with their verdict; observations that waited for them go on.
+    """Solve one transit, register the tables with their verdict, and release the observations that wait for them.
 
-    The tables are moved into place and registered while nobody chooses tables (`lock_caltables`): whoever reads them
-    finds all of one set, and the set that is registered.
+    The tables are moved into place and registered under an exclusive lock (`lock_caltables`). So a reader gets one
+    complete set of tables, and the registered one.
     """
     config = platform.config
     source, destination = platform.paths.measurement_set(group_id), platform.paths.calibration_dir(group_id)
     star = calibrators.find(_catalog(platform.paths), calibrator)
     with platform.database.session() as session:
         inputs = versions_of(session, MEASUREMENT_SET.name, [group_id])
-        for catalogue in (CALIBRATOR_CATALOG.name, NVSS_CATALOG.name):
-            inputs |= versions_of(session, catalogue, ["all"])
+        for catalog in (CALIBRATOR_CATALOG.name, NVSS_CATALOG.name):
+            inputs |= versions_of(session, catalog, ["all"])
     with ExitStack() as stack:
         with measured() as cost, publication.publish(destination) as staged:
-            report = _solve(config, platform.paths, source, staged, star, options, platform.threads, progress)
+            report = _solve(
+                config, platform.paths, ms=source, out_dir=staged, star=star, options=options, threads=platform.threads, progress=progress
+            )
             session = stack.enter_context(platform.database.session())
             lock_caltables(session, exclusive=True)
         result = _result(group_id, calibrator, report, destination)
@@ -124,8 +124,8 @@ def solve_transit(
             valid_to_mjd=measurement_set.mid_mjd + validity,
             pointing_dec_deg=measurement_set.pointing_dec_deg,
             accepted=report.accepted,
-            reasons=_reasons(report),
-            quality=_figures(report),
+            reasons=report.reasons,
+            quality=report.quality_figures(),
         )
         if report.accepted:
             released = ledger.release_awaiting(
@@ -155,18 +155,18 @@ def solve_by_hand(
 ) -> SolveReport:
     """Solve any Measurement Set of `conversion` into a directory, without the registry.
 
-    Tables that quality refuses are there too, with the reasons in ``quality.json``; the report says so.
+    Refused tables are kept too, with the reasons in ``quality.json`` and in the report.
 
     Args:
-        config: settings; the reference catalogues are those under its state directory.
+        config: settings; the reference catalogs are those in its state directory.
         ms: uncalibrated Measurement Set.
-        output: directory; replaced as a whole when it holds solutions, refused when it holds anything else.
+        output: directory; replaced as a whole if it holds solutions, an error if it holds anything else.
         field: see `calibrator_of`.
         options, threads, progress: of the solver.
 
     Raises:
         ConfigurationError: ``output`` is something else.
-        NoCalibratorError, FluxScaleError: nothing to calibrate on.
+        NoCalibratorError, FluxScaleError: no usable calibrator.
         CalibrationQualityError: no usable data or reference antenna.
     """
     if output.exists() and not (output / "quality.json").is_file() and (not output.is_dir() or any(output.iterdir())):
@@ -175,21 +175,21 @@ def solve_by_hand(
     star = calibrator_of(paths, ms, field)
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
     with publication.publish(output.absolute()) as staged:
-        report = _solve(config, paths, ms, staged, star, options, threads, progress)
+        report = _solve(config, paths, ms=ms, out_dir=staged, star=star, options=options, threads=threads, progress=progress)
     return report.moved(output.absolute())
 
 
 def calibrator_of(paths: ProductPaths, ms: Path, field: str | None = None) -> calibrators.Calibrator:
-    """The calibrator of a tile.
+    """Find the calibrator of a tile.
 
     Args:
-        paths: where the calibrator catalogue is.
+        paths: of the platform; they include the calibrator catalog.
         ms: the tile.
-        field: name of a calibrator; or name or number of the tile's own field, or None: the best one that transits.
+        field: name of a calibrator. None, or the name or number of the tile's own field: the best one that transits.
 
     Raises:
-        NoCalibratorError: unknown, or not in the tile.
-        FluxScaleError: its flux density is not known or varies (pitfall 10).
+        NoCalibratorError: the calibrator is unknown, or not in the tile.
+        FluxScaleError: its flux density is unknown or varies (pitfall 10).
     """
     catalog, pointing = _catalog(paths), read_tile_pointing(ms)
     if field in (None, "0", read_summary(ms).field_name, "meridian"):
@@ -206,7 +206,7 @@ def calibrator_of(paths: ProductPaths, ms: Path, field: str | None = None) -> ca
 
 
 def calibrator_sky(reference: pd.DataFrame, star: calibrators.Calibrator) -> pd.DataFrame:
-    """Reference sky with the calibrator at its flux density, resolved where CASA has a model of it."""
+    """Reference sky with the calibrator at its flux density, and with its structure if CASA has a model of it."""
     from dsa110_assets.calibration.resolved import with_structure
 
     return with_structure(sky.with_calibrators(reference, [star]))
@@ -219,8 +219,9 @@ def _catalog(paths: ProductPaths) -> list[calibrators.Calibrator]:
 def _solve(
     config: PipelineConfig,
     paths: ProductPaths,
-    source: Path,
-    staged: Path,
+    *,
+    ms: Path,
+    out_dir: Path,
     star: calibrators.Calibrator,
     options: SolveOptions | None,
     threads: int,
@@ -230,8 +231,8 @@ def _solve(
 
     wanted = options or SolveOptions.from_config(config)
     return solve(
-        source,
-        staged,
+        ms,
+        out_dir,
         refant=wanted.refant,
         sky=calibrator_sky(sky.load_reference(paths.catalogs_dir / REFERENCE_FILE), star),
         bp_minsnr=wanted.bp_minsnr,
@@ -249,49 +250,14 @@ def _solve(
 
 
 def _result(group_id: str, calibrator: str, report: SolveReport, destination: Path) -> StageResult:
-    reasons = "; ".join(_reasons(report))
-    placed = report.moved(destination)
-    titles = list(placed.plots)
+    pictures = dict(report.moved(destination).plots)
+    first = next(iter(pictures), None)
     return StageResult(
         CALIBRATION_TABLES.name,
         group_id,
-        figures={
-            "calibrator": calibrator,
-            "refant": report.refant,
-            "accepted": report.accepted,
-            "reasons": reasons or "none",
-            **_figures(report),
-        },
-        verdicts=[Verdict.judge("tables_accepted", float(report.accepted), 1.0, None, reasons)],
-        preview=placed.plots[titles[0]] if titles else None,
-        pictures={title: placed.plots[title] for title in titles[1:]},
-        tables={"antennas without solutions": _dead(report)},
+        figures={"calibrator": calibrator, **report.figures()},
+        verdicts=report.verdicts(),
+        preview=None if first is None else pictures.pop(first),
+        pictures=pictures,
+        tables=report.details(),
     )
-
-
-def _reasons(report: SolveReport) -> list[str]:
-    return [f"{name}: {reason}" for name, quality in report.quality.items() for reason in quality.reasons]
-
-
-def _dead(report: SolveReport) -> list[Mapping[str, Figure]]:
-    return [
-        {
-            "table": name,
-            "antennas": ", ".join(a for a in q.dead_antennas if a not in q.dead_inactive) or "none",
-            "receptors": q.dead_receptors,
-        }
-        for name, q in report.quality.items()
-    ]
-
-
-def _figures(report: SolveReport) -> dict[str, float | int | str]:
-    return {f"{name}_{what}": value for name, quality in report.quality.items() for what, value in _of_table(quality).items()}
-
-
-def _of_table(quality: CaltableQuality) -> dict[str, float | int | str]:
-    return {
-        "flagged_fraction": quality.flagged_fraction_active,
-        "dead_receptors": quality.dead_receptors,
-        "median_amplitude": quality.median_amplitude,
-        "median_snr": quality.median_snr,
-    }

@@ -1,10 +1,9 @@
-"""What a person looks at to judge an ESE candidate: its light curve, cut-outs over time, what the catalogues have near it.
+"""The files from which a person judges an ESE candidate: light curve, cutouts over time, cataloged sources near it.
 
-Files in a folder for each candidate and night (`ProductPaths.candidate_dir`). What does not belong here: finding candidates
-(`night`), showing them (the pages).
+Each candidate of a night has a folder of its own (`ProductPaths.candidate_dir`).
 """
 
-# pandas' stubs do not know what a selection gives:
+# pandas' stubs do not know the type of a selection:
 # pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
@@ -30,15 +29,16 @@ if TYPE_CHECKING:
 
 
 def describe_candidates(platform: Platform, directory: Path, found: pd.DataFrame, curves: LightCurves, sources: pd.DataFrame) -> list[int]:
-    """Make the folders of a night's best candidates, each called by its source's number; returns these numbers.
+    """Make the folders of a night's best candidates, each named by its source's number; return these numbers.
 
     Args:
         platform: the platform.
-        directory: where the folders go.
-        found: of `ese_candidates`.
-        curves: normalised light curves.
+        directory: for the folders.
+        found: see `ese_candidates`.
+        curves: normalized light curves.
         sources: ``source_id`` (index), ``name, ra_deg, dec_deg``.
     """
+    from dsa110_assets.photometry import save_table
     from dsa110_assets.variability.plots import MOST_CANDIDATES
 
     described: list[int] = []
@@ -49,21 +49,14 @@ def describe_candidates(platform: Platform, directory: Path, found: pd.DataFrame
         number = int(row["source_id"])
         folder = directory / str(number)
         folder.mkdir()
-        _describe(folder, row, sources.loc[number], curves, sources, reference, mosaics)
+        source = sources.loc[number]
+        _plot(folder, row, source, curves, mosaics)
+        save_table(neighbors(source, sources, reference), folder / "neighbours.csv")
         described.append(number)
     return described
 
 
-def _describe(
-    folder: Path,
-    row: Mapping[Hashable, Any],
-    source: pd.Series,
-    curves: LightCurves,
-    sources: pd.DataFrame,
-    reference: pd.DataFrame | None,
-    mosaics: Mapping[str, Path],
-) -> None:
-    from dsa110_assets.photometry import save_table
+def _plot(folder: Path, row: Mapping[Hashable, Any], source: pd.Series, curves: LightCurves, mosaics: Mapping[str, Path]) -> None:
     from dsa110_assets.variability import cutouts_png, light_curve_png
     from dsa110_assets.variability.plots import MOST_STAMPS
 
@@ -89,7 +82,6 @@ def _describe(
         (folder / "cutouts.png").write_bytes(
             cutouts_png(stamps, peak_jy=float(row["baseline_jy"]), noise_jy=noise, title=title, highlight=during)
         )
-    save_table(neighbours(source, sources, reference), folder / "neighbours.csv")
 
 
 def _stamp(directory: Path | None, name: str, ra_deg: float, dec_deg: float) -> NDArray[np.float32] | None:
@@ -98,14 +90,18 @@ def _stamp(directory: Path | None, name: str, ra_deg: float, dec_deg: float) -> 
     from dsa110_assets.variability.plots import CUTOUT_BEAMS
 
     path = None if directory is None else products.image_path(directory, name, "image")
-    if path is None or not path.is_file():  # mosaics of long ago may have been cleared away
+    if path is None or not path.is_file():  # an old mosaic may have been removed
         return None
     size_arcsec = CUTOUT_BEAMS * RestoringBeam.from_header(read_header(path)).major_arcsec
     return cutout(path, ra_deg, dec_deg, size_arcsec)
 
 
-def neighbours(source: pd.Series, sources: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
-    """Nearest entries of the reference sky and of the measured positions: ``catalogue, name, ra_deg, dec_deg, flux_jy, separation_arcsec``."""
+def neighbors(source: pd.Series, sources: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
+    """Nearest entries of the reference sky and of the measured positions.
+
+    Returns:
+        ``catalogue, name, ra_deg, dec_deg, flux_jy, separation_arcsec``, nearest first.
+    """
     from dsa110_assets.variability.plots import NEIGHBOUR_RADIUS_DEG
 
     ra, dec = float(source["ra_deg"]), float(source["dec_deg"])

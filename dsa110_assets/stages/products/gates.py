@@ -1,6 +1,6 @@
-"""Which tiles may be used: the verdicts on their images, and judging an image again.
+"""The verdicts on tiles, which decide whether mosaics take them; and judging an image again.
 
-One answer for mosaics, for what is asked of them (`planning`), and for all places that show a verdict to people.
+Mosaics, planning and every place that shows a verdict take it from here.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from dsa110_assets.stages.table import TILE_IMAGE
 
 PRODUCT = TILE_IMAGE.name
 OWN_TABLES_WITHIN = timedelta(days=1)
-"""A refused tile with borrowed tables is provisional for so long after they were applied; nearer ones come within a day, or not at all."""
+"""How long a refused tile with borrowed tables is provisional; nearer tables come within a day, or not at all."""
 
 
 def verdicts(session: Session, group_ids: Iterable[str]) -> dict[str, gate.TileVerdict]:
-    """The verdicts on observations' images, in words for people; observations without an image are left out."""
+    """The verdicts on the tiles of observations; observations without an image are left out."""
     wanted = list(group_ids)
     imaged = list(session.scalars(select(ImageRow.group_id).where(ImageRow.group_id.in_(wanted))))
     judged = checks_of(session, imaged)
@@ -40,7 +40,7 @@ def verdicts(session: Session, group_ids: Iterable[str]) -> dict[str, gate.TileV
 
 
 def checks_of(session: Session, group_ids: Iterable[str]) -> dict[str, list[Verdict]]:
-    """Outcomes of all checks that were recorded when the images were made, or last judged."""
+    """The checks of each tile, recorded when its image was made or last judged."""
     return {
         group_id: [Verdict(row.metric, row.passed, row.value, row.limit_low, row.limit_high, row.reason) for row in rows]
         for group_id, rows in qa_metrics_of(session, PRODUCT, group_ids).items()
@@ -48,7 +48,7 @@ def checks_of(session: Session, group_ids: Iterable[str]) -> dict[str, list[Verd
 
 
 def is_provisional(session: Session, group_id: str) -> bool:
-    """Whether tables of an observation's own night may still replace the borrowed ones that its image was made with."""
+    """Whether tables of its own night may still replace the borrowed tables of an observation."""
     return group_id in _provisional(session, [group_id])
 
 
@@ -62,23 +62,23 @@ def _provisional(session: Session, group_ids: Sequence[str]) -> set[str]:
 
 
 def refused_tiles(session: Session, group_ids: Iterable[str]) -> dict[str, str]:
-    """Observations whose image must not be used, and why."""
+    """Observations whose tile is not good, and why."""
     return {group_id: verdict.line() for group_id, verdict in verdicts(session, group_ids).items() if not verdict.is_good}
 
 
 def good_tiles(session: Session, group_ids: Iterable[str]) -> list[str]:
-    """Those of the observations whose image may be used, in the same order."""
-    groups = list(group_ids)
-    judged = checks_of(session, groups)
-    return [group_id for group_id in groups if gate.verdict_on(judged[group_id]).is_good]
+    """The observations whose tile is good, in the same order."""
+    wanted = list(group_ids)
+    judged = checks_of(session, wanted)
+    return [group_id for group_id in wanted if gate.verdict_on(judged[group_id]).is_good]
 
 
 def not_good(session: Session, *, completed_after: datetime | None = None, limit: int) -> dict[str, gate.TileVerdict]:
-    """Completed observations whose image mosaics do not take, newest first, with the verdicts; at most ``limit``."""
+    """Verdicts on completed observations whose tile is not good, newest first, at most ``limit``."""
     query = (
         select(ImageRow.group_id)
         .join(IngestGroup, IngestGroup.group_id == ImageRow.group_id)
-        .where(IngestGroup.state == GroupState.COMPLETED, _must_not_be_used())
+        .where(IngestGroup.state == GroupState.COMPLETED, _is_not_good())
         .order_by(ImageRow.group_id.desc())
         .limit(limit)
     )
@@ -87,8 +87,8 @@ def not_good(session: Session, *, completed_after: datetime | None = None, limit
     return verdicts(session, session.scalars(query).all())
 
 
-def _must_not_be_used() -> ColumnElement[bool]:
-    """`gate.verdict_on` as SQL: a check refuses the image, or one that every image has is missing."""
+def _is_not_good() -> ColumnElement[bool]:
+    """`gate.verdict_on` as SQL: a check refuses the tile, or a check that every image has is missing."""
     own = (QaMetric.product == PRODUCT) & (QaMetric.key == ImageRow.group_id)
     always = QaMetric.metric.in_(gate.ALWAYS_MEASURABLE)
     refuses = exists().where(own, or_(QaMetric.passed.is_(False), QaMetric.passed.is_(None) & always))
@@ -97,7 +97,7 @@ def _must_not_be_used() -> ColumnElement[bool]:
 
 
 def imaged_between(platform: Platform, first_night: date, last_night: date) -> list[str]:
-    """Observations of some nights (UTC dates, both included) that have an image, in order of time."""
+    """Observations with an image in a range of nights (UTC dates, both included), in order of time."""
     query = (
         select(ImageRow.group_id)
         .join(IngestGroup, IngestGroup.group_id == ImageRow.group_id)
@@ -109,7 +109,7 @@ def imaged_between(platform: Platform, first_night: date, last_night: date) -> l
 
 
 def judge_again(platform: Platform, group_id: str) -> gate.TileVerdict:
-    """Measure an image that exists against today's limits and catalogue, and record the new verdicts.
+    """Judge an existing image by the current limits and catalog, and record the new verdict.
 
     Raises:
         NonRetriableError: the observation has no image.

@@ -1,16 +1,16 @@
-"""The check of a night by artificial sources: into its calibrated visibilities, and out again through the pipeline's own path.
+"""Check a night with artificial sources, injected into calibrated visibilities and recovered by the pipeline.
 
-A few tiles of the night are imaged a second time with sources added to their visibilities; the image becomes a mosaic of one tile, is
-searched and measured as an hour's mosaic is. Nothing of the night's own products is touched. What does not belong here: how
-sources are put in (`imaging.injection`), what the figures mean (`quality.recovery`).
+A few tiles of the night are imaged again with sources added to their visibilities. Each image becomes a mosaic of one
+tile, which is searched and measured like an hour's mosaic. The night's own products are not touched.
 """
 
-# pandas' stubs do not know what a selection gives:
+# pandas' stubs do not know the type of a selection:
 # pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,20 +36,17 @@ _TREND_NIGHTS = 60
 
 
 def recover_injections(platform: Platform, night: str, run_id: str) -> StageResult | None:
-    """Inject, recover, judge; None when the night has no tile with an image and calibrated visibilities."""
+    """Inject sources, recover and judge them; None if no good tile of the night has calibrated visibilities."""
     from dsa110_assets.photometry import save_table
     from dsa110_assets.quality.recovery import binned, outcome, recovery_png, rows_of
 
     config = platform.config
     low = datetime_to_mjd(slot_window(night, "00:00")[0])
     with platform.database.session() as session:
-        tiles = [t for t in tiles_in_window(session, low, low + 1) if platform.paths.calibrated_ms(t.group_id).is_dir()]
-        refused = refused_tiles(session, [t.group_id for t in tiles])
-        tiles = [t for t in tiles if t.group_id not in refused]
-        chosen = (
-            [tiles[i] for i in np.unique(np.linspace(0, len(tiles) - 1, config.injection_tiles + 2)[1:-1].astype(int))] if tiles else []
-        )
-        inputs = versions_of(session, CALIBRATED_MS.name, [t.group_id for t in chosen])
+        tiles = [tile for tile in tiles_in_window(session, low, low + 1) if platform.paths.calibrated_ms(tile.group_id).is_dir()]
+        refused = refused_tiles(session, [tile.group_id for tile in tiles])
+        chosen = _spread([tile for tile in tiles if tile.group_id not in refused], config.injection_tiles)
+        inputs = versions_of(session, CALIBRATED_MS.name, [tile.group_id for tile in chosen])
     if not chosen:
         return None
     destination = platform.paths.injection_dir(night)
@@ -75,8 +72,15 @@ def recover_injections(platform: Platform, night: str, run_id: str) -> StageResu
         return register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run_id)
 
 
+def _spread(tiles: Sequence[ImageRow], number: int) -> list[ImageRow]:
+    """A few tiles at even distances in time, without the first and the last if there are more."""
+    if not tiles:
+        return []
+    return [tiles[i] for i in np.unique(np.linspace(0, len(tiles) - 1, number + 2)[1:-1].astype(int))]
+
+
 def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) -> pd.DataFrame:
-    """What went into one tile and what came out; intermediate products go to ``work`` and are removed."""
+    """Injected and recovered sources of a tile (`quality.recovery.recovery`); ``work`` is for intermediate files."""
     import shutil
 
     from dsa110_assets.imaging import ImagingOptions, image_tile
@@ -86,12 +90,12 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
     from dsa110_assets.photometry import measure_mosaic
     from dsa110_assets.quality.recovery import draw_injections, recovery
 
-    config, group = platform.config, tile.group_id
+    config, group_id = platform.config, tile.group_id
     options = ImagingOptions.from_config(config)
-    original = TileImage.of(Path(tile.directory), group)
+    original = TileImage.of(Path(tile.directory), group_id)
     reference = sky.cone(sky.load_reference(reference_path(platform)), tile.ra_deg, tile.dec_deg, options.field_radius_deg)
     injected = draw_injections(
-        np.random.default_rng(zlib.crc32(f"{night} {group}".encode())),
+        np.random.default_rng(zlib.crc32(f"{night} {group_id}".encode())),
         original.plane("weight"),
         original.plane("pb"),
         original.wcs(),
@@ -101,27 +105,27 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
     )
     scratch = work / ".tile"
     scratch.mkdir()
-    inject_sources(platform.paths.calibrated_ms(group), scratch / "injected.ms", injected, options)
+    inject_sources(platform.paths.calibrated_ms(group_id), scratch / "injected.ms", injected, options)
     image_tile(
         scratch / "injected.ms",
         scratch,
-        group,
+        group_id,
         options,
         mask_sky=reference if options.use_mask else None,
-        provenance={"DSAGROUP": group, "DSAINJ": str(len(injected))},
+        provenance={"DSAGROUP": group_id, "DSAINJ": str(len(injected))},
     )
-    make_mosaic([TileImage.of(scratch, group)], scratch / "mosaic", "injected", provenance={}, threads=platform.threads)
+    make_mosaic([TileImage.of(scratch, group_id)], scratch / "mosaic", "injected", provenance={}, threads=platform.threads)
     found = find_sources(
         *(products.image_path(scratch / "mosaic", "injected", kind) for kind in ("image", "noise")), sigma=config.source_find_sigma
     )
     pairs = crossmatch(found, injected, match_radius_arcsec(original.beam.major_deg))
     fluxes = measure_mosaic(scratch / "mosaic", "injected", injected[["name", "ra_deg", "dec_deg"]])
     shutil.rmtree(scratch)
-    return recovery(injected, fluxes, pairs).assign(observation=group)
+    return recovery(injected, fluxes, pairs).assign(observation=group_id)
 
 
 def _trend(session: Session, night: str, bias: float, error: float) -> pd.DataFrame:
-    """Flux bias of the nights up to and including this one: ``night, flux_bias, flux_bias_err``."""
+    """Flux bias of all nights up to this one: ``night, flux_bias, flux_bias_err``."""
     rows = session.execute(
         select(QaMetric.key, QaMetric.metric, QaMetric.value)
         .where(QaMetric.product == PRODUCT, QaMetric.metric.in_(["flux_bias", "flux_bias_err"]), QaMetric.key < night)

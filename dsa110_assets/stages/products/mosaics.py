@@ -1,7 +1,6 @@
 """Mosaics on demand: of a time range, or around a calibrator's transit.
 
-A plan says which tiles a mosaic would be made from; it is kept as a small file, so that it can be looked at before it is
-built. What does not belong here: the hourly and nightly mosaics, which follow the data (`hour`, `night`).
+A plan lists the tiles of a mosaic. It is saved as a small file, so that a person can check it first.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.errors import MosaicError, NoCalibratorError
 from dsa110_assets.registry.queries.images import tiles_in_window
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.products.combining import MosaicRequest, combine
 from dsa110_assets.stages.products.gates import refused_tiles
-from dsa110_assets.stages.products.hour import combine
 from dsa110_assets.stages.products.references import calibrators_path
 from dsa110_assets.stages.provenance.recording import StageResult
 from dsa110_assets.stages.table import CUSTOM_MOSAIC
@@ -30,17 +29,17 @@ from dsa110_assets.times import datetime_to_mjd, mjd_to_datetime
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
 _RESERVED = ("hourly_", "nightly_")
 _HALF_TILE_DEG = 0.66
-"""Half of the right ascension that drifts by during a tile, and a little."""
-_CREDIBLE_DECLINATION_DEG = 2.0
-"""A calibrator farther from the strip is outside of the 20 % beam."""
+"""Half the range of right ascension that crosses the meridian during a tile, and a margin."""
+_MAX_DECLINATION_DISTANCE_DEG = 2.0
+"""A calibrator farther from the strip is outside the 20 % beam."""
 
 
 @dataclass(frozen=True)
 class MosaicPlan:
-    """What a mosaic would be made from.
+    """The tiles of a mosaic.
 
-    ``since``, ``until``: ISO 8601, UTC; tiles whose middle was observed in ``[since, until)``. ``declination_deg``: the strip. ``tiles``:
-    observations, in order of time. ``left_out``: other observations of the interval, and why.
+    ``since``, ``until``: ISO 8601, UTC; the middle of each tile lies in ``[since, until)``. ``declination_deg``: the
+    strip. ``tiles``: observations, in order of time. ``left_out``: other observations of the interval, and why.
     """
 
     name: str
@@ -54,24 +53,26 @@ class MosaicPlan:
 def plan_mosaic(
     platform: Platform, name: str, since: datetime, until: datetime, *, declination_deg: float | None = None, keep: bool = True
 ) -> MosaicPlan:
-    """Choose the tiles of a time range and (``keep``) remember the plan under its name.
+    """Choose the tiles of a time range and (``keep``) save the plan under its name.
 
     Args:
         platform: the platform.
-        name: name of the mosaic; letters, digits and ``_ . + -``. Names of hourly and nightly mosaics are refused.
+        name: name of the mosaic: letters, digits and ``_ . + -``, and not a name of hourly or nightly mosaics.
         since, until: aware datetimes, half-open.
         declination_deg: the strip; None takes the one with most tiles.
-        keep: write the plan, so that `load_plan` finds it.
+        keep: save the plan for `load_plan`.
 
     Raises:
-        MosaicError: impossible name or interval, or no imaged tile in it.
+        MosaicError: invalid name or interval, or no good tile in it.
     """
     if not _NAME.fullmatch(name) or name.startswith(_RESERVED):
         raise MosaicError(
-            f"mosaic {name!r}", "not a name for a mosaic on demand", "use letters, digits and _.+-; hourly_... and nightly_... are taken"
+            f"mosaic {name!r}",
+            "is not a valid name of a mosaic on demand",
+            "use letters, digits and _.+-; hourly_... and nightly_... are reserved",
         )
     if until <= since:
-        raise MosaicError(f"mosaic {name}", f"the interval ends ({until:%FT%T}) before it begins ({since:%FT%T})", "exchange them")
+        raise MosaicError(f"mosaic {name}", f"the interval ends ({until:%FT%T}) before it begins ({since:%FT%T})", "swap them")
     tolerance = platform.config.mosaic_declination_tolerance_deg
     with platform.database.session() as session:
         tiles = tiles_in_window(session, datetime_to_mjd(since), datetime_to_mjd(until))
@@ -84,9 +85,9 @@ def plan_mosaic(
         )
     good = [tile for tile in tiles if tile.group_id not in left_out]
     if not good:
-        reasons = "; ".join(f"{group}: {reason}" for group, reason in left_out.items())
+        reasons = "; ".join(f"{group_id}: {reason}" for group_id, reason in left_out.items())
         raise MosaicError(
-            f"mosaic {name}", f"no tile of the interval may be used ({reasons})", "look at their images; judge or make them again"
+            f"mosaic {name}", f"no tile of the interval is good ({reasons})", "look at their images; judge or make them again"
         )
     declinations = [tile.pointing_dec_deg for tile in good]
     strip = declination_deg
@@ -116,10 +117,10 @@ def plan_mosaic(
 
 
 def load_plan(platform: Platform, name: str) -> MosaicPlan:
-    """The plan that was kept under a name.
+    """Read a saved plan.
 
     Raises:
-        MosaicError: there is none.
+        MosaicError: there is no plan of this name.
     """
     path = platform.paths.mosaic_plan(name)
     if not path.is_file():
@@ -131,32 +132,34 @@ def load_plan(platform: Platform, name: str) -> MosaicPlan:
 
 
 def build_mosaic(platform: Platform, plan: MosaicPlan, run_id: str, *, destination: Path | None = None) -> StageResult:
-    """Make and register a planned mosaic, from the tiles of the plan as they are today.
+    """Make and register a planned mosaic from the current images of its tiles.
 
     Raises:
-        MosaicError: a tile of the plan has no image any more, or the tiles cannot be combined.
+        MosaicError: a tile of the plan no longer has an image, or the tiles cannot be combined.
     """
     since, until = (datetime_to_mjd(datetime.fromisoformat(when)) for when in (plan.since, plan.until))
     with platform.database.session() as session:
-        there = {tile.group_id: tile for tile in tiles_in_window(session, since, until)}
-    gone = [group for group in plan.tiles if group not in there]
-    if gone:
+        imaged = {tile.group_id: tile for tile in tiles_in_window(session, since, until)}
+    missing = [group_id for group_id in plan.tiles if group_id not in imaged]
+    if missing:
         raise MosaicError(
-            f"mosaic {plan.name}", f"tiles without an image: {', '.join(gone)}", "make their `tile_image`, or plan the mosaic again"
+            f"mosaic {plan.name}", f"tiles without an image: {', '.join(missing)}", "make their `tile_image`, or plan the mosaic again"
         )
-    tiles = [there[group] for group in plan.tiles]
-    return combine(platform, plan.name, CUSTOM_MOSAIC, plan.name, tiles, plan.declination_deg, run_id, destination=destination)
+    tiles = [imaged[group_id] for group_id in plan.tiles]
+    request = MosaicRequest(CUSTOM_MOSAIC, plan.name, plan.name, tiles, plan.declination_deg, destination)
+    return combine(platform, request, run_id)
 
 
 def plan_around_calibrator(
     platform: Platform, calibrator: str, timespan_minutes: float, *, night: str | None = None, name: str | None = None
 ) -> MosaicPlan:
-    """Plan a mosaic centred on a calibrator's transit: the newest one that was imaged, or that of a night.
+    """Plan a mosaic centered on a calibrator's transit: the newest one with an image, or the one of a night.
 
-    The transit follows from the tile that saw the calibrator nearest to the meridian: its centre is the meridian point at its middle.
+    The transit is computed from the tile that observed the calibrator nearest to the meridian. The center of a tile is
+    the meridian point at its middle.
 
     Raises:
-        NoCalibratorError: the calibrator is not in the catalogue, or no imaged tile saw its transit.
+        NoCalibratorError: the calibrator is not in the catalog, or no imaged tile observed its transit.
     """
     star = calibrators.find(calibrators.load(calibrators_path(platform)), calibrator)
     low = datetime_to_mjd(datetime.fromisoformat(f"{night}T00:00:00+00:00")) if night else -1e9
@@ -166,12 +169,12 @@ def plan_around_calibrator(
     seen = [
         tile
         for tile in tiles
-        if abs(east_deg[tile.group_id]) <= _HALF_TILE_DEG and abs(star.dec_deg - tile.pointing_dec_deg) <= _CREDIBLE_DECLINATION_DEG
+        if abs(east_deg[tile.group_id]) <= _HALF_TILE_DEG and abs(star.dec_deg - tile.pointing_dec_deg) <= _MAX_DECLINATION_DISTANCE_DEG
     ]
     if not seen:
         raise NoCalibratorError(
             star.name,
-            f"no imaged tile saw it near the meridian{f' on {night}' if night else ''}",
+            f"no imaged tile observed it near the meridian{f' on {night}' if night else ''}",
             "choose another calibrator or night; `dsa110 ingest status` lists the calibrators of observations",
         )
     tile = seen[-1]

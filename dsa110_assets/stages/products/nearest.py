@@ -1,7 +1,7 @@
-"""Which tables an observation should have, and sending back those that have others.
+"""The nearest calibration tables of an observation, and a new calibration of observations that have others.
 
-An observation that was calibrated with borrowed tables, because its own night's calibrator had not passed yet, is
-calibrated again when nearer ones are registered. What does not belong here: the ladder itself (`calibration.select`).
+An observation gets borrowed tables if its own night's calibrator has not transited yet. It is calibrated again when
+nearer tables are registered.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from dsa110_assets.stages.table import CALIBRATION_TABLES
 
 
 def nearest_tables(session: Session, config: PipelineConfig, group: IngestGroup) -> CalChoice:
-    """The tables that an observation gets today; none is registered or replaced until the transaction ends.
+    """Choose the tables of an observation, and lock all tables until the transaction ends.
 
     Raises:
-        NoCalibrationError: none is valid; says why.
+        NoCalibrationError: no tables are valid.
     """
     lock_caltables(session)
     reach = config.cal_borrow_days + 1
@@ -46,11 +46,11 @@ def nearest_tables(session: Session, config: PipelineConfig, group: IngestGroup)
 
 
 def read_registered(session: Session, directory: Path) -> list[CalTable]:
-    """Solutions of a registered set, in memory; checked to be those that were registered. Call with the tables locked (`nearest_tables`).
+    """Read registered tables and check that they have not changed; lock them first (`nearest_tables`).
 
     Raises:
-        CalibrationMismatchError: the files were changed since.
-        NonRetriableError: they are gone.
+        CalibrationMismatchError: the files have changed since they were registered.
+        NonRetriableError: the files are missing.
     """
     version = current_version(session, CALIBRATION_TABLES.name, directory.name)
     tables = tables_in(directory)
@@ -64,10 +64,10 @@ def read_registered(session: Session, directory: Path) -> list[CalTable]:
 
 
 def recalibrate_outdated(session: Session, config: PipelineConfig, group_ids: Sequence[str]) -> list[str]:
-    """Send those of the observations back to the queue that have other tables than the nearest; returns them.
+    """Return observations to the queue if they have other tables than the nearest; return their names.
 
-    Only completed ones: an observation in progress is looked at when it completes. Tables that were solved again under the
-    same name are not "other" ones; what they make stale is for `dsa110 stale` to say.
+    Only completed observations go back; those in progress are checked when they complete. Tables that were solved again
+    under the same name do not count; `dsa110 stale` reports what they make stale.
     """
     outdated: list[str] = []
     for group_id in group_ids:
@@ -84,13 +84,13 @@ def recalibrate_outdated(session: Session, config: PipelineConfig, group_ids: Se
 
 
 def _has_measurement_set(session: Session, group_id: str) -> bool:
-    """Whether it can be calibrated again; housekeeping may have removed what that needs."""
+    """Whether it can be calibrated again; housekeeping may have removed the raw Measurement Set."""
     query = select(MeasurementSetRow.path).where(MeasurementSetRow.group_id == group_id, MeasurementSetRow.kind == MeasurementSetKind.RAW)
     return session.scalar(query) is not None
 
 
 def observations_near(session: Session, group_id: str, days: float) -> list[str]:
-    """Observations whose middle is at most ``days`` from that of ``group_id``, in order of time."""
+    """Observations whose middle is at most ``days`` from the middle of ``group_id``, in order of time."""
     mid_mjd = session.get_one(IngestGroup, group_id).mid_mjd
     query = select(IngestGroup.group_id).where(IngestGroup.mid_mjd.between(mid_mjd - days, mid_mjd + days))
     return list(session.scalars(query.order_by(IngestGroup.group_id)))

@@ -1,4 +1,4 @@
-"""The stages of a night: its mosaic, and light curves, variability and candidates brought up to it."""
+"""The stages of a night: its mosaic, and light curves, variability and candidates up to that night."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from dsa110_assets.registry.queries.variability import replace_candidates, repla
 from dsa110_assets.registry.schema import LightCurvePoint, MosaicKind, MosaicRow, Photometry, ProductVersion, Source
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.candidates import describe_candidates
+from dsa110_assets.stages.products.combining import MosaicRequest, combine
 from dsa110_assets.stages.products.gates import good_tiles
-from dsa110_assets.stages.products.hour import combine
-from dsa110_assets.stages.provenance.recording import Measured, StageResult, measured, median
+from dsa110_assets.stages.provenance.recording import Measured, StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
 from dsa110_assets.stages.table import ESE_CANDIDATES, FORCED_PHOTOMETRY, LIGHT_CURVES, NIGHTLY_MOSAIC, VARIABILITY_METRICS
 from dsa110_assets.strips import main_strip
 from dsa110_assets.times import datetime_to_mjd, slot_window
 
 if TYPE_CHECKING:
-    from dsa110_assets.variability import LightCurves, Normalisation
+    from dsa110_assets.variability import LightCurves
 
 
 def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | None:
-    """Mosaic of all tiles of a night, of the strip with most tiles; None when the night has no good image."""
+    """Mosaic of all tiles of a night, of the strip with most tiles; None if the night has no good tile."""
     low = datetime_to_mjd(slot_window(night, "00:00")[0])
     with platform.database.session() as session:
         tiles = tiles_in_window(session, low, low + 1)
@@ -50,18 +50,20 @@ def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | No
     if not tiles:
         return None
     strip = main_strip([tile.pointing_dec_deg for tile in tiles], platform.config.mosaic_declination_tolerance_deg)
-    return combine(platform, products.nightly_mosaic_name(night), NIGHTLY_MOSAIC, night, tiles, strip, run_id)
+    return combine(platform, MosaicRequest(NIGHTLY_MOSAIC, night, products.nightly_mosaic_name(night), tiles, strip), run_id)
 
 
 def update_light_curves(platform: Platform, night: str, run_id: str) -> StageResult:
-    """Normalise all light curves, epochs up to and including a night; none exist before a source has two epochs.
+    """Normalize all light curves over the epochs up to and including a night.
 
-    With many measurements the epochs' factors come from the brightest catalogued sources and a sample of all, and the sources are divided
-    part by part, so that memory does not grow with their number.
+    There are none before a source has two epochs. With many measurements, the epochs' factors come from the brightest
+    cataloged sources and a sample of all, and the sources are divided by them part by part. So memory does not grow
+    with the number of sources.
     """
     from dsa110_assets.variability import LightCurves, apply_normalisation, fit_normalisation
     from dsa110_assets.variability.lightcurves import parts_of
     from dsa110_assets.variability.normalisation import sample_of
+    from dsa110_assets.variability.reports import LightCurveReport
 
     end = _end_of(night)
     with platform.database.session() as session:
@@ -81,63 +83,32 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
         with measured() as cost:
             curves = LightCurves.from_table(fluxes)
             del fluxes
-            catalogued = sources.set_index("source_id")["reference_flux_jy"].reindex(curves.source_id).notna().to_numpy()
-            scale = fit_normalisation(curves, reference=catalogued)
+            cataloged = sources.set_index("source_id")["reference_flux_jy"].reindex(curves.source_id).notna().to_numpy()
+            scale = fit_normalisation(curves, reference=cataloged)
             n_sources = n_points = 0
             for part in parts:
                 if sample is not None:
                     some = photometry(session, end_mjd=end, mosaic_kind=MosaicKind.HOURLY, without_excluded=True, source_range=part)
                     if some.empty:
                         continue
-                    normalised = apply_normalisation(LightCurves.from_table(some), scale)
+                    normalized = apply_normalisation(LightCurves.from_table(some), scale)
                 else:
-                    normalised = apply_normalisation(curves, scale)
-                points = normalised.to_table()
-                epoch = pd.Index(scale.epoch_name).get_indexer(pd.Index(normalised.epoch_name))[normalised.epoch]
+                    normalized = apply_normalisation(curves, scale)
+                points = normalized.to_table()
+                epoch = pd.Index(scale.epoch_name).get_indexer(pd.Index(normalized.epoch_name))[normalized.epoch]
                 points["normalisation"], points["normalisation_err"] = scale.factor[epoch], scale.factor_err[epoch]
                 replace_light_curves(session, points)
-                n_sources, n_points = n_sources + normalised.n_sources, n_points + len(points)
-        result = _light_curve_result(night, curves, scale, len(excluded), n_sources, n_points)
+                n_sources, n_points = n_sources + normalized.n_sources, n_points + len(points)
+        report = LightCurveReport(curves, scale, n_sources=n_sources, n_points=n_points, n_excluded=len(excluded))
+        result = StageResult(LIGHT_CURVES.name, night, figures=report.figures(), tables=report.details())
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 
-def _light_curve_result(night: str, curves: LightCurves, scale: Normalisation, excluded: int, n_sources: int, n_points: int) -> StageResult:
-    usable = scale.factor[scale.usable]
-    return StageResult(
-        LIGHT_CURVES.name,
-        night,
-        figures={
-            "sources": n_sources,
-            "epochs": curves.n_epochs,
-            "excluded_epochs": excluded,
-            "unusable_epochs": int((~scale.usable).sum()),
-            "reference_sources": int(scale.reference.sum()),
-            "measurements": n_points,
-            "normalisation_scatter": float(np.std(usable)) if usable.size else None,
-            "noise_scale": scale.noise_scale,
-        },
-        tables={
-            "epochs": [
-                {
-                    "mosaic": str(name),
-                    "mid_mjd": float(mjd),
-                    "factor": float(f),
-                    "factor_err": float(e),
-                    "references": int(n),
-                    "usable": bool(u),
-                }
-                for name, mjd, f, e, n, u in list(
-                    zip(curves.epoch_name, curves.epoch_mjd, scale.factor, scale.factor_err, scale.n_reference, scale.usable, strict=True)
-                )[-48:]
-            ]
-        },
-    )
-
-
 def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
-    """Variability indices and ESE scores of all normalised light curves; `rank_candidates` goes on with the events found here."""
+    """Compute variability indices and ESE scores of all light curves; `rank_candidates` continues with the events."""
     from dsa110_assets.variability import EventSearch, eta_v_png, metrics
     from dsa110_assets.variability.chromatic import MOST_CHANNEL_TESTS
+    from dsa110_assets.variability.reports import VariabilityReport
 
     search, tables = EventSearch(), []
     destination = platform.paths.variability_dir(night)
@@ -159,27 +130,22 @@ def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
                 staged.mkdir()
                 events[events["reasons"] != ""].to_parquet(staged / products.EVENTS, index=False)
                 (staged / products.ETA_V_PICTURE).write_bytes(eta_v_png(table, small=True))
-            judged = table[table["n_epochs"] > 1]
             replace_variability(session, night, table)
-        result = StageResult(
-            VARIABILITY_METRICS.name,
-            night,
-            figures={
-                "sources": len(judged),
-                "median_eta": median(judged["eta"]),
-                "variable_above_5_sigma": int((judged["chi2_probability"].to_numpy() < 5.7e-7).sum()),
-                "largest_eta": float(np.nanmax(judged["eta"].to_numpy())) if len(judged) else None,
-                "events_tested_between_channels": int((events["n_channels"].to_numpy() > 0).sum()),
-            },
-            preview=destination / products.ETA_V_PICTURE,
-        )
+        figures = VariabilityReport(table, events).figures()
+        result = StageResult(VARIABILITY_METRICS.name, night, figures=figures, preview=destination / products.ETA_V_PICTURE)
         return register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run_id)
 
 
 def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
-    """Rank the ESE candidates among the events that `update_metrics` has found."""
-    from dsa110_assets.variability import ese_candidates, light_curve_png
+    """Rank the ESE candidates among the events that `update_metrics` found.
 
+    Raises:
+        LightCurveError: the events of this night are missing.
+    """
+    from dsa110_assets.variability import ese_candidates, light_curve_png
+    from dsa110_assets.variability.reports import CandidateReport
+
+    threshold = platform.config.ese_threshold_sigma
     path, destination = platform.paths.variability_dir(night) / products.EVENTS, platform.paths.candidates_dir(night)
     with platform.database.session() as session:
         lock_light_curves(session)
@@ -191,10 +157,10 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
             raise LightCurveError(path, "the events of this night are not there", "make its asset `variability_metrics` first")
         with measured() as cost, publication.publish(destination) as staged:
             staged.mkdir()
-            found = ese_candidates(pd.read_parquet(path), min_score=platform.config.ese_threshold_sigma)
+            found = ese_candidates(pd.read_parquet(path), min_score=threshold)
             curves = next(_light_curves(session, found["source_id"].tolist()), None) if len(found) else None
             sources = source_table(session, active_only=False).set_index("source_id")
-            names = sources["name"]
+            names = sources["name"].to_dict()
             described: list[int] = []
             if curves is not None:
                 described = describe_candidates(platform, staged, found, curves, sources)
@@ -204,38 +170,23 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
                 png = light_curve_png(curves, best["source_id"], title=title, baseline_jy=baseline, event_mjd=event, small=True)
                 (staged / products.TOP_CANDIDATE_PICTURE).write_bytes(png)
         replace_candidates(session, night, found)
+        report = CandidateReport(found, names, threshold, described, destination)
         result = StageResult(
             ESE_CANDIDATES.name,
             night,
-            figures={
-                "candidates": len(found),
-                "top_score": float(found["score"].iloc[0]) if len(found) else None,
-                "top_source": str(names.get(found["source_id"].iloc[0], "")) if len(found) else None,
-                "threshold": platform.config.ese_threshold_sigma,
-            },
+            figures=report.figures(),
             preview=destination / products.TOP_CANDIDATE_PICTURE if described else None,
-            tables={
-                "candidates": [
-                    {
-                        "rank": int(row["rank"]),
-                        "source": str(names.get(row["source_id"], row["source_id"])),
-                        "score": float(row["score"]),
-                        "depth": float(row["depth"]),
-                        "kind": str(row["kind"]),
-                        "chromaticity": str(row["chromaticity"]),
-                        "false_alarm_probability": float(row["false_alarm_probability"]),
-                        "reasons": str(row["reasons"]),
-                        "folder": str(destination / str(row["source_id"])) if row["source_id"] in described else "",
-                    }
-                    for row in found.head(20).to_dict("records")
-                ]
-            },
+            tables=report.details(),
         )
         return register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run_id)
 
 
 def recompute(platform: Platform, run_id: str, *, night: str | None = None) -> list[StageResult]:
-    """Light curves, variability and candidates again, as of a night (the newest with photometry when None)."""
+    """Make light curves, variability and candidates of a night again; None: of the newest night with photometry.
+
+    Raises:
+        LightCurveError: there is no photometry yet.
+    """
     if night is None:
         with platform.database.session() as session:
             key = session.scalar(select(func.max(ProductVersion.key)).where(ProductVersion.product == FORCED_PHOTOMETRY.name))
@@ -246,9 +197,10 @@ def recompute(platform: Platform, run_id: str, *, night: str | None = None) -> l
 
 
 def epoch_table(platform: Platform) -> pd.DataFrame:
-    """Epochs in order of time: ``mosaic_name, time_mjd, sources`` (measured), ``normalisation, normalisation_err, reason, excluded_by``.
+    """Return the epochs in order of time.
 
-    The last two are None for an epoch that is used, the normalisation NaN for one that has none.
+    Columns: ``mosaic_name, time_mjd, sources`` (measured), ``normalisation, normalisation_err`` (NaN if there is none),
+    ``reason, excluded_by`` (None for an epoch that is used).
     """
     measured_epochs = (
         select(Photometry.mosaic_name, func.min(Photometry.time_mjd).label("time_mjd"), func.count().label("sources"))
@@ -281,7 +233,7 @@ def epoch_table(platform: Platform) -> pd.DataFrame:
 
 
 def source_light_curve(platform: Platform, source_id: int) -> LightCurves:
-    """One source's normalised light curve; as measured where there is no normalised one yet.
+    """Return the normalized light curve of a source; the measured one if it is not normalized yet.
 
     Raises:
         LightCurveError: the source was never measured.
@@ -300,7 +252,7 @@ def source_light_curve(platform: Platform, source_id: int) -> LightCurves:
 
 
 def _event_channels(session: Session, events: Sequence[object], end_mjd: float) -> pd.DataFrame | None:
-    """Normalised channel fluxes of sources with events; None where no channel was measured."""
+    """Normalized channel fluxes of sources with events; None if no channel was measured."""
     from dsa110_assets.variability import normalised_channels
     from dsa110_assets.variability.chromatic import references_for
 
@@ -319,7 +271,7 @@ def _event_channels(session: Session, events: Sequence[object], end_mjd: float) 
 
 
 def _light_curves(session: Session, source_ids: Sequence[int] | None = None) -> Iterator[LightCurves]:
-    """Normalised light curves of some sources, or of all part by part."""
+    """Normalized light curves: of some sources, or of all, part by part."""
     from dsa110_assets.variability import LightCurves
     from dsa110_assets.variability.lightcurves import parts_of
 

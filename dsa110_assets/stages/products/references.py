@@ -1,4 +1,4 @@
-"""Reference catalogues from their configured sources: calibrators, NVSS, positions to monitor."""
+"""Reference catalogs from their configured sources: calibrators, NVSS, monitored positions."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ REFERENCE_FILE = "nvss.parquet"
 
 
 def calibrators_path(platform: Platform) -> Path:
-    """The calibrator catalogue."""
+    """Path of the calibrator catalog."""
     return platform.paths.catalogs_dir / CALIBRATORS_FILE
 
 
 def reference_path(platform: Platform) -> Path:
-    """The reference sky."""
+    """Path of the reference sky."""
     return platform.paths.catalogs_dir / REFERENCE_FILE
 
 
 def refresh_calibrators(platform: Platform, run_id: str) -> StageResult:
-    """Parse the VLA calibrator manual into the calibrator catalogue."""
+    """Make the calibrator catalog from the VLA calibrator manual."""
     source = _source(platform, CALIBRATOR_CATALOG)
     path = calibrators_path(platform)
     with measured() as cost:
@@ -43,7 +43,7 @@ def refresh_calibrators(platform: Platform, run_id: str) -> StageResult:
         usable = sum(one.flux_jy is not None for one in calibrators.load(path))
     result = StageResult(CALIBRATOR_CATALOG.name, "all", figures={"entries": number, "with_20cm_flux": usable, "source": str(source)})
     with platform.database.session() as session:
-        _remember(session, result.product, path, source, number)
+        _record(session, result.product, path, source, number)
         return register(session, platform, result, path=path, inputs={}, cost=cost, run_id=run_id)
 
 
@@ -55,18 +55,18 @@ def refresh_nvss(platform: Platform, run_id: str) -> StageResult:
         number = sky.build_reference(source, path)
     result = StageResult(NVSS_CATALOG.name, "all", figures={"sources": number, "source": str(source)})
     with platform.database.session() as session:
-        _remember(session, result.product, path, source, number)
+        _record(session, result.product, path, source, number)
         return register(session, platform, result, path=path, inputs={}, cost=cost, run_id=run_id)
 
 
 def refresh_nvss_online(
     platform: Platform, run_id: str, strips: Sequence[surveys.Strip], *, min_mjy: float, progress: surveys.Progress | None = None
 ) -> StageResult:
-    """Make the reference sky of some strips of declination from NVSS in VizieR.
+    """Make the reference sky of some declination strips from NVSS in VizieR.
 
     Raises:
         CatalogServiceError: VizieR cannot be reached.
-        ConfigurationError: PIPELINE_NVSS_FILE is set, and the sensor would put that file's sky back.
+        ConfigurationError: PIPELINE_NVSS_FILE is set; the sensor would restore that file's sky.
     """
     if platform.config.nvss_file is not None:
         raise ConfigurationError(
@@ -85,9 +85,9 @@ def refresh_nvss_online(
 
 
 def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
-    """Bring the table of measured positions up to date: catalogue sources above the flux limit, and the observer's list.
+    """Update the positions to measure: cataloged sources above the flux limit, and the observer's list.
 
-    A position that left the list keeps its past measurements; it is no longer measured.
+    A position that is no longer listed keeps its past measurements and gets no new ones.
     """
     reference = sky.load_reference(reference_path(platform))
     bright = pd.DataFrame(reference.loc[reference["flux_jy"] >= platform.config.photometry_min_catalog_jy])
@@ -100,7 +100,7 @@ def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
             upsert_sources(session, positions, origin=origin)
             retire_sources(session, origin=origin, keep=list(positions["name"]))
         result = StageResult(MONITORED_SOURCES.name, "all", figures={"positions": len(bright) + len(own), "own_positions": len(own)})
-        _remember(
+        _record(
             session, result.product, platform.paths.catalogs_dir / "monitored", source or reference_path(platform), len(bright) + len(own)
         )
     listed = pd.DataFrame(pd.concat([bright, own]), columns=["name", "ra_deg", "dec_deg"]).sort_values(by="name")
@@ -111,7 +111,7 @@ def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
 
 
 def source_of(product: Product, config: PipelineConfig) -> Path | None:
-    """The file from which a product is made, as configured; None where none is set, and for what is made from other products."""
+    """The configured file from which a product is made; None if it is not set, or has no setting."""
     return None if product.source_setting is None else getattr(config, product.source_setting)
 
 
@@ -121,10 +121,10 @@ def _source(platform: Platform, product: Product) -> Path:
         raise ConfigurationError(
             f"PIPELINE_{(product.source_setting or '').upper()}",
             f"not set, so {product.name} cannot be made",
-            "set it to the catalogue's source file",
+            "set it to the catalog's source file",
         )
     return source
 
 
-def _remember(session: Session, name: str, path: Path, source: Path, number: int) -> None:
+def _record(session: Session, name: str, path: Path, source: Path, number: int) -> None:
     upsert_reference_catalog(session, name=name, path=str(path), origin=str(source), n_rows=number)
