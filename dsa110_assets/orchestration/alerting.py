@@ -38,7 +38,7 @@ def alerts(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
     present = [*messages.conditions(opened, now()), *not_fresh(context.instance), *failed_runs(context.instance)]
     new, passed = messages.changes(before, present)
     messages.deliver(opened.config, new, passed)  # when it fails the cursor stays, and the next tick tells again
-    summary = "; ".join(alert.line() for alert in present) or "nothing needs a person"
+    summary = "; ".join(alert.line() for alert in present) or "nothing needs attention"
     return dg.SensorResult(skip_reason=summary[:2000], cursor=json.dumps({alert.key: alert.title for alert in present}))
 
 

@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "dsa110_assets"
 PROGRAMS = ("dsa110", "make", "dagster", "dg", "python")
 _NAMES_ONLY = ("docs/operators/migration.md", "docs/decisions/", "CHANGELOG.md")
-"""Pages that speak about commands rather than tell a person to run them."""
+"""Pages that mention commands, but do not tell anyone to run them."""
 
 
 @dataclass(frozen=True, order=True)
 class NamedCommand:
-    """One command line. ``where``: file and line; ``instruction``: a person is told to run it, so it must be complete."""
+    """One command line. ``where``: file and line. ``instruction``: the reader should run it, so it must be complete."""
 
     program: str
     arguments: tuple[str, ...]
@@ -28,13 +28,13 @@ class NamedCommand:
 
     @property
     def line(self) -> str:
-        """As a person types it."""
+        """The command line as typed in a shell."""
         return shlex.join((self.program, *self.arguments))
 
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of text that people read. ``help``: the help text of a command or a message, not a developer's docstring."""
+    """Text that users read. ``help``: a command's help text or a message, not a developer's docstring."""
 
     content: str
     where: str
@@ -42,7 +42,7 @@ class Text:
 
 
 def texts_of_the_package() -> Iterator[Text]:
-    """All strings of the package; an f-string has ``{name}`` where it has a value."""
+    """All strings of the package. An f-string has ``{name}`` in place of a value."""
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text())
         in_cli = path.parent.name == "cli"
@@ -71,7 +71,7 @@ def pages() -> list[Path]:
 
 
 def named_commands() -> list[NamedCommand]:
-    """All of them, each with the first place that names it."""
+    """All named commands, each with the first place that names it."""
     found: dict[tuple[str, tuple[str, ...], bool], NamedCommand] = {}
     for text in texts_of_the_package():
         for code in re.findall(r"`([^`]+)`", text.content):
@@ -86,7 +86,7 @@ def named_commands() -> list[NamedCommand]:
 
 
 def code_of_page(markdown: str) -> Iterator[str]:
-    """Lines of code blocks, and what stands in backticks."""
+    """Lines of code blocks, and text in backticks."""
     fence = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
     for language, block in fence.findall(markdown):
         if language != "mermaid":
@@ -97,7 +97,10 @@ def code_of_page(markdown: str) -> Iterator[str]:
 
 
 def commands_in(code: str, where: str, *, instruction: bool) -> Iterator[NamedCommand]:
-    """The command lines in a piece of code: parts between ``&&``, without settings in front; ``a|b`` names two, ``[a]`` is an option."""
+    """Command lines in a piece of code, split at ``&&`` and without settings in front.
+
+    ``a|b`` stands for two command lines, and ``[a]`` for one with ``a``.
+    """
     for part in re.split(r"&&|;|\|\|", " ".join(code.split())):
         words = part.strip()
         while re.match(r"[A-Z][A-Z0-9_]*=\S+ ", words):

@@ -1,4 +1,4 @@
-"""Files beside the code: citation, changes, editor settings, hooks before a commit."""
+"""Files beside the code: citation, changes, editor settings, pre-commit hooks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dsa110_assets_tests.docs.named_commands import ROOT
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_the_citation_is_valid_and_of_this_version() -> None:
+def test_the_citation_is_valid_and_has_this_version() -> None:
     found: dict[str, Any] = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     known = {"cff-version", "message", "title", "abstract", "type", "version", "license", "authors", "keywords", "date-released", "doi"}
     assert {"cff-version", "message", "title", "authors"} <= set(found) <= known
@@ -32,7 +32,7 @@ def test_the_citation_is_valid_and_of_this_version() -> None:
     assert isinstance(found.get("date-released", date.today()), date)  # noqa: DTZ011
 
 
-def test_the_changes_begin_with_what_is_unreleased_and_know_this_version() -> None:
+def test_the_changelog_begins_with_unreleased_changes_and_has_this_version() -> None:
     titles = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert titles[0] == "Unreleased"
     assert titles[1] == PROJECT["version"]
@@ -46,7 +46,7 @@ def test_the_editor_settings_agree_with_the_formatter() -> None:
     assert found["*.md"]["max_line_length"] == "120"
 
 
-def test_hooks_before_a_commit_are_valid_and_run_programs_of_the_environment() -> None:
+def test_pre_commit_hooks_are_valid_and_run_programs_of_the_environment() -> None:
     path = ROOT / ".pre-commit-config.yaml"
     subprocess.run([sys.executable, "-m", "pre_commit", "validate-config", path], check=True, cwd=ROOT)
     repositories = yaml.safe_load(path.read_text())["repos"]

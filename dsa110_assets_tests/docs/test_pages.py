@@ -1,4 +1,4 @@
-"""The pages of the documentation: lines that fit, links that lead somewhere, one word for one thing."""
+"""The pages of the documentation have short lines, working links, and one word for one thing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGES = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages()]
 
 
 def prose(markdown: str) -> list[tuple[int, str]]:
-    """Numbered lines outside of code blocks and tables; the targets of links do not count."""
+    """Numbered lines outside code blocks and tables, without the targets of links."""
     lines, in_code = [], False
     for number, line in enumerate(markdown.splitlines(), start=1):
         if line.lstrip().startswith("```"):
@@ -30,7 +30,7 @@ def test_lines_of_prose_fit_into_120_columns(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_each_link_to_a_file_leads_to_one(page: Path) -> None:
+def test_each_link_to_a_file_works(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,4 +1,4 @@
-"""The page of pitfalls and the tests that carry their numbers say the same."""
+"""The page of pitfalls and the tests that are named after them agree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROWS = {
     for number, tests in re.findall(r"^\| (\d+) \| \S.* \| (\S.*) \|$", PAGE, re.MULTILINE)
 }
 OPEN = {38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48}
-"""Pitfalls whose tests are still to be written. Take a number out when its test is there."""
+"""Pitfalls that have no test yet. Remove a number when you add its test."""
 
 
 def test_pitfalls_are_numbered_without_a_gap() -> None:
@@ -37,7 +37,7 @@ def test_each_test_of_a_pitfall_is_named_after_it() -> None:
         assert named == {number[1]}, path.name
 
 
-def test_each_number_that_code_or_a_test_cites_stands_in_the_page() -> None:
+def test_each_pitfall_that_code_or_a_test_cites_is_on_the_page() -> None:
     cited = {
         int(number)
         for folder in (PACKAGE, TESTS, ROOT / "benchmarks")

@@ -1,6 +1,6 @@
 """The operator's playbook explains everything that an operator can meet, and nothing that does not exist.
 
-Each section's table is compared with the code in both directions: what the code has and the table lacks fails, and the reverse.
+Each test compares a section's table with the code in both directions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BASES = {errors.PipelineError, errors.RetriableError, errors.NonRetriableError}
 
 
 def rows(title: str) -> dict[str, list[str]]:
-    """The table of a section: the other cells of each row by its first, which stands in backticks. No cell is empty."""
+    """Table of a section: maps the first cell of each row (in backticks) to the other cells. No cell is empty."""
     section = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     assert section is not None, title
     found: dict[str, list[str]] = {}
@@ -45,7 +45,7 @@ def classes_of_errors() -> dict[str, type]:
     return {name: one for name, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, Exception)}
 
 
-def test_errors_are_explained_and_say_whether_they_may_pass() -> None:
+def test_every_error_is_explained_with_whether_it_may_pass() -> None:
     table = rows("Errors")
     raised = {name: one for name, one in classes_of_errors().items() if one not in BASES}
     assert set(table) == set(raised)
@@ -73,7 +73,7 @@ def test_all_errors_of_the_package_are_in_one_module() -> None:
     [
         ("Alerts", alerts.KINDS),
         ("States of an observation", [*GroupState]),
-        ("Refused files", [*Reason]),
+        ("Rejected files", [*Reason]),
         ("Checks of tile images", gate.TILE_CHECKS),
         ("Verdicts on tiles", [*gate.TileWord]),
         ("Housekeeping", housekeeping.RULES),
@@ -86,7 +86,7 @@ def test_a_section_explains_exactly_what_exists(title: str, names: Iterable[str]
     assert sorted(rows(title)) == sorted(str(name) for name in names)
 
 
-def test_each_check_of_a_tile_says_on_the_page_what_a_verdict_says() -> None:
+def test_checks_of_a_tile_have_the_same_words_on_the_page_and_in_a_verdict() -> None:
     for name, cells in rows("Checks of tile images").items():
         check = gate.TILE_CHECKS[name]
         assert [cell.casefold() for cell in cells] == [f"{check.meaning}.".casefold(), f"{check.next_step}.".casefold()], name
@@ -99,7 +99,7 @@ def test_each_alert_that_the_code_raises_is_of_a_known_kind() -> None:
     assert raised == set(alerts.KINDS)
 
 
-def test_the_stage_that_waits_is_explained() -> None:
+def test_the_stage_that_waits_for_calibration_is_explained() -> None:
     assert f"`{TileStage.AWAITING_CALIBRATION}`" in PAGE
 
 
@@ -107,7 +107,7 @@ def test_each_line_of_preflight_is_explained(registry_config, monkeypatch, tmp_p
     for name in ("input_dir", "output_dir", "scratch_dir", "state_dir"):
         monkeypatch.setenv(f"PIPELINE_{name.upper()}", str(getattr(registry_config, name)))
     monkeypatch.setenv("PIPELINE_DATABASE_URL", registry_config.database_url.get_secret_value())
-    monkeypatch.setenv("PIPELINE_GRIDDER", "wsclean")  # whose line is shown with this engine only
+    monkeypatch.setenv("PIPELINE_GRIDDER", "wsclean")  # its line is shown only with this engine
     monkeypatch.chdir(tmp_path)
     main.run(["preflight", "--json"])
     shown = [finding["subject"] for finding in json.loads(capsys.readouterr().out)["findings"]]
@@ -115,18 +115,18 @@ def test_each_line_of_preflight_is_explained(registry_config, monkeypatch, tmp_p
 
 
 def test_each_message_of_a_sensor_or_schedule_is_explained() -> None:
-    said = {
+    messages = {
         message
         for path in (*PACKAGE.glob("orchestration/*.py"), *PACKAGE.glob("stages/queue/*.py"), PACKAGE / "stages/operations/disk.py")
         for message in messages_of(ast.parse(path.read_text()))
     }
     explained = set(rows("Messages of sensors and schedules"))
-    assert {one for one in said if not any(covers(row, one) for row in explained)} == set()
-    assert {row for row in explained if not any(covers(row, one) for one in said)} == set()
+    assert {one for one in messages if not any(covers(row, one) for row in explained)} == set()
+    assert {row for row in explained if not any(covers(row, one) for one in messages)} == set()
 
 
 def covers(row: str, message: str) -> bool:
-    """Whether a row of the page is the message, or its beginning followed by ``...``."""
+    """Whether a row of the page is the message, or the beginning of it followed by ``...``."""
     return row == message or (row.endswith("...") and message.startswith(row.removesuffix("...")))
 
 
@@ -137,35 +137,37 @@ def calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:
 
 
 def template(node: ast.expr) -> str:
-    """A string with ``...`` where it has a value."""
+    """A string, with ``...`` in place of each value."""
     if isinstance(node, ast.JoinedStr):
         return "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
     return str(node.value) if isinstance(node, ast.Constant) else "..."
 
 
 def messages_of(tree: ast.AST) -> Iterator[str]:
-    """What a module tells as the outcome of a tick: strings in `SkipReason`, `TickReport`, ``skip_reason=``, and those that are assigned to
-    names used there; and what says why no work may begin."""
+    """Messages of a module's ticks: strings in `SkipReason`, `TickReport`, ``skip_reason=``, and in variables used there.
+
+    Also the reasons that ``shortage`` returns when no work may begin.
+    """
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-        told: list[ast.expr] = [
+        outcomes: list[ast.expr] = [
             argument for name in ("SkipReason", "TickReport") for call in calls(function, name) for argument in call.args
         ]
-        told += [word.value for call in calls(function, "SensorResult") for word in call.keywords if word.arg == "skip_reason"]
+        outcomes += [word.value for call in calls(function, "SensorResult") for word in call.keywords if word.arg == "skip_reason"]
         if function.name == "shortage":
-            told += [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
-        names = {node.id for one in told for node in ast.walk(one) if isinstance(node, ast.Name)}
-        told += [
+            outcomes += [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
+        names = {node.id for one in outcomes for node in ast.walk(one) if isinstance(node, ast.Name)}
+        outcomes += [
             node.value
             for node in ast.walk(function)
             if isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id in names for target in node.targets)
         ]
-        told += [
+        outcomes += [
             argument
             for call in calls(function, "append")
             if isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) in names
             for argument in call.args
         ]
-        yield from {text for one in told for text in sentences(one) if re.search(r"[a-z]{3,} \S", text)}
+        yield from {text for one in outcomes for text in sentences(one) if re.search(r"[a-z]{3,} \S", text)}
 
 
 def sentences(node: ast.expr) -> Iterator[str]:
@@ -178,7 +180,7 @@ def sentences(node: ast.expr) -> Iterator[str]:
             yield from sentences(child)
 
 
-def test_what_the_playbook_looks_up_in_the_ui_exists() -> None:
+def test_everything_that_the_playbook_names_in_the_ui_exists() -> None:
     from dsa110_assets.definitions import defs
 
     repository = defs.get_repository_def()
@@ -192,8 +194,8 @@ def test_what_the_playbook_looks_up_in_the_ui_exists() -> None:
     assert {place for place, _ in named} >= {"Jobs", "Automation", "Catalog"}
     for place, name in named:
         assert name in known["Catalog" if place == "Assets" else place], (place, name)
-    who_speaks = {name for row in rows("Messages of sensors and schedules").values() for name in re.findall(r"`(\w+)`", row[0])}
-    assert who_speaks <= known["Automation"]
+    speakers = {name for row in rows("Messages of sensors and schedules").values() for name in re.findall(r"`(\w+)`", row[0])}
+    assert speakers <= known["Automation"]
 
 
 def test_each_setting_that_the_playbook_names_exists() -> None:
