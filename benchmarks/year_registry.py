@@ -21,12 +21,14 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.ingest import ledger
+from dsa110_assets.quality.gate import TILE_CHECKS
 from dsa110_assets.registry import provenance
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries.calibration import observations_with_other_tables
 from dsa110_assets.registry.server import EmbeddedServer
 from dsa110_assets.stages.provenance.recipes import recipes
-from dsa110_assets.stages.queue import planning
+from dsa110_assets.stages.queue import intake, planning
 
 TILES_PER_NIGHT = 250
 OVERLAP = timedelta(minutes=10)
@@ -63,7 +65,8 @@ FROM tile, (VALUES ('.ms', 'raw', 'flagged', 768, 5000000000, interval '400 s'),
 ORDER BY at, kind DESC;
 INSERT INTO caltables (directory, group_id, night, calibrator, refant, mid_mjd, valid_from_mjd, valid_to_mjd, pointing_dec_deg, accepted,
     quality, created_at)
-SELECT tables, group_id, night, '3C286', '103', start_mjd + 154.5 / 86400, start_mjd - 4, start_mjd + 4, :declination, true, '{}', at + interval '410 s'
+SELECT tables, group_id, night, '3C286', '103', start_mjd + 154.5 / 86400, start_mjd - 4, start_mjd + 4, :declination, true,
+    (SELECT jsonb_object_agg('figure_' || i, 1.0 / i) FROM generate_series(1, 40) i), at + interval '410 s'
 FROM tile WHERE has_calibrator;
 INSERT INTO calibration_applied (group_id, caltable_directory, rung, hours_away, applied_at)
 SELECT group_id, tables, 'same-night', 12 - 24.0 * number / :tiles, at + interval '420 s' FROM tile;
@@ -73,13 +76,13 @@ SELECT image, group_id, start_mjd + 154.5 / 86400, 360.0 * number / :tiles, :dec
 FROM tile ORDER BY at;
 INSERT INTO qa_metrics (product, key, metric, value, limit_high, passed, measured_at)
 SELECT 'tile_image', group_id, metric, 1.0, 2.0, true, at + interval '500 s'
-FROM tile, unnest(ARRAY['noise_ratio', 'dynamic_range', 'position_offset_arcsec', 'flux_ratio', 'beam_ratio']) metric ORDER BY at;
+FROM tile, unnest(CAST(:checks AS text[])) metric ORDER BY at;
 CREATE TEMP TABLE hour ON COMMIT DROP AS
 SELECT at, at::date AS night, to_char(at, 'YYYY-MM-DD"T"HH24') AS key, extract(epoch FROM at)::float8 / 86400 + 40587 AS start_mjd
 FROM (SELECT DISTINCT date_trunc('hour', at) AS at FROM tile) hours;
 INSERT INTO mosaics (name, kind, directory, start_mjd, mid_mjd, end_mjd, ra_deg, dec_deg, n_tiles, noise_jy_per_beam, created_at)
 SELECT 'hourly_' || key, 'hourly', '/data/mosaics/hourly_' || key, start_mjd, start_mjd + 1 / 48.0, start_mjd + 1 / 24.0,
-    15.0 * extract(hour FROM at), :declination, 14, 2e-4, at + interval '70 min'
+    15.0 * extract(hour FROM at), :declination, 14, 2e-4, at + interval '85 min'
 FROM hour;
 CREATE TEMP TABLE hour_tile ON COMMIT DROP AS
 SELECT hour.key, tile.group_id, tile.image FROM hour JOIN tile
@@ -101,9 +104,9 @@ FROM (
     UNION ALL SELECT at + interval '410 s', 2, 'calibration_tables', group_id, tables FROM tile WHERE has_calibrator
     UNION ALL SELECT at + interval '420 s', 3, 'calibrated_ms', group_id, ms || '.cal.ms' FROM tile
     UNION ALL SELECT at + interval '500 s', 4, 'tile_image', group_id, image FROM tile
-    UNION ALL SELECT at + interval '70 min', 5, 'hourly_mosaic', key, '/data/mosaics/hourly_' || key FROM hour
-    UNION ALL SELECT at + interval '71 min', 6, 'source_catalog', key, NULL FROM hour
-    UNION ALL SELECT at + interval '72 min', 7, 'forced_photometry', key, NULL FROM hour
+    UNION ALL SELECT at + interval '85 min', 5, 'hourly_mosaic', key, '/data/mosaics/hourly_' || key FROM hour
+    UNION ALL SELECT at + interval '86 min', 6, 'source_catalog', key, NULL FROM hour
+    UNION ALL SELECT at + interval '87 min', 7, 'forced_photometry', key, NULL FROM hour
     UNION ALL SELECT night + interval '26 hours' + after, 8, product, night::text, path || night
         FROM (SELECT DISTINCT night FROM tile) nights, (VALUES
             ('light_curves', NULL, interval '1 min'), ('variability_metrics', '/data/variability/', interval '2 min'),
@@ -174,6 +177,7 @@ def fill(
         "declination": DECLINATION_DEG,
         "overlap": OVERLAP,
         "light_curve_nights": nights if light_curve_nights is None else light_curve_nights,
+        "checks": list(TILE_CHECKS),
         "products": list(today),
         "codes": [recipe.code_version for recipe in today.values()],
         "configs": [recipe.config_hash for recipe in today.values()],
@@ -220,7 +224,18 @@ def cpu_seconds(session: Session, question: Callable[[], object]) -> float:
 def questions(session: Session, config: PipelineConfig) -> dict[str, Callable[[], object]]:
     """What is asked of the registry, by name."""
     now = datetime.now(UTC)
+
+    def sensor_tick() -> None:
+        planning.calibrations_due(session)
+        planning.hours_due(session, config, now)
+        planning.nights_due(session)
+        planning.nightly_mosaics_due(session)
+        intake.completed_lately(session)
+        ledger.n_in_progress(session)
+
     return {
+        "sensors, first tick": sensor_tick,
+        "sensors, next tick": sensor_tick,
         "other tables": lambda: observations_with_other_tables(
             session, borrow_days=config.cal_borrow_days, tolerance_deg=config.cal_declination_tolerance_deg
         ),
@@ -228,11 +243,6 @@ def questions(session: Session, config: PipelineConfig) -> dict[str, Callable[[]
         "stale, everything is": lambda: provenance.stale(
             session, {name: provenance.Recipe("other", recipe.config_hash) for name, recipe in recipes(config).items()}
         ),
-        "calibrations due": lambda: planning.calibrations_due(session),
-        "hours due": lambda: planning.hours_due(session, config, now),
-        "hours due, again": lambda: planning.hours_due(session, config, now),
-        "nights due": lambda: planning.nights_due(session),
-        "nightly mosaics due": lambda: planning.nightly_mosaics_due(session),
     }
 
 
@@ -250,7 +260,12 @@ def main() -> None:
             with database.session() as session:
                 for name, question in questions(session, config).items():
                     figures.setdefault(name, []).append(cpu_seconds(session, question))
-                    print(f"{nights} nights: {name}: {figures[name][-1]:.2f} s", flush=True)
+                session.execute(
+                    text("DELETE FROM product_versions WHERE product = 'forced_photometry' AND created_at > now() - interval '8 days'")
+                )
+                question = questions(session, config)["sensors, next tick"]
+                figures.setdefault("sensors, a week of hours due", []).append(cpu_seconds(session, question))
+            print(f"{nights} nights: done", flush=True)
     print("CPU seconds".ljust(28), *(f"{nights:>8d}" for nights in numbers), "nights")
     for name, row in figures.items():
         print(name.ljust(28), *(f"{seconds:8.2f}" for seconds in row))

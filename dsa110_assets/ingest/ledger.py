@@ -353,6 +353,11 @@ def counts(session: Session) -> dict[GroupState, int]:
     return dict.fromkeys(GroupState, 0) | {GroupState(state): number for state, number in found}
 
 
+def n_in_progress(session: Session) -> int:
+    """Number of groups that are leased; does not read the completed ones, as `counts` does."""
+    return session.scalar(select(func.count()).select_from(IngestGroup).where(IngestGroup.state == GroupState.IN_PROGRESS)) or 0
+
+
 def group_files(session: Session, group_id: str) -> dict[int, Path]:
     """Raw file of each subband of a group that was accepted and is on disk."""
     query = select(SubbandFile.subband, SubbandFile.path).where(SubbandFile.group_id == group_id, SubbandFile.state == FileState.ACCEPTED)

@@ -207,7 +207,8 @@ def _untold(instance: dg.DagsterInstance, opened: "Platform") -> list[str]:
     """Observations that were completed by runs of which Dagster has not heard the end; they are made again."""
     from dsa110_assets.stages.queue import intake
 
-    completed = intake.completed_lately(opened)
+    with opened.database.session() as session:
+        completed = intake.completed_lately(session)
     if not completed:
         return []
     failed = instance.get_runs(dg.RunsFilter(run_ids=list(completed), statuses=[dg.DagsterRunStatus.FAILURE]))

@@ -163,6 +163,8 @@ class IngestGroup(Base):
         Index("ix_ingest_queue_state_priority", "state", "priority", "start_mjd"),
         Index("ix_ingest_queue_night_slot", "night", "slot"),
         Index("ix_ingest_queue_start_mjd", "start_mjd"),
+        Index("ix_ingest_queue_last_file_at", "last_file_at"),
+        Index("ix_ingest_queue_completed_at", "completed_at"),
     )
 
 
@@ -185,7 +187,14 @@ class MeasurementSetRow(Base):
     flagged_fraction: Mapped[float]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    __table_args__ = (CheckConstraint(_one_of("kind", MeasurementSetKind), name="kind"),)
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", MeasurementSetKind), name="kind"),
+        Index(
+            "ix_ms_index_of_calibrators",
+            "created_at",
+            postgresql_where=f"kind = '{MeasurementSetKind.RAW}' AND calibrator IS NOT NULL",
+        ),  # one row a day
+    )
 
 
 class CaltableRow(Base):
@@ -427,7 +436,10 @@ class ProductVersion(Base):
     peak_memory_mb: Mapped[float | None]
     run_id: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    __table_args__ = (Index("ix_product_versions_product_key", "product", "key", "version_id"),)
+    __table_args__ = (
+        Index("ix_product_versions_product_key", "product", "key", "version_id"),
+        Index("ix_product_versions_recent", "product", "created_at", postgresql_include=["key", "version_id"]),
+    )
 
 
 class QaMetric(Base):

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import ChildFailedError, LeaseLostError, PipelineError
 from dsa110_assets.ingest import ledger
@@ -121,7 +122,7 @@ def tick(platform: Platform, *, most: int) -> TickReport:
             return TickReport((), f"waiting for reference catalogues ({', '.join(missing)}); set their sources or run the job `references`")
         if (why := disk.shortage(platform.config)) is not None:
             return TickReport((), why)
-        room = WAITING_RUNS_PER_WORKER * platform.config.max_workers - ledger.counts(session)[GroupState.IN_PROGRESS]
+        room = WAITING_RUNS_PER_WORKER * platform.config.max_workers - ledger.n_in_progress(session)
         leases = ledger.lease_pending(session, "sensor raw_files", max(0, min(most, room)), now(), lease_s=REQUEST_LEASE_S)
     works = tuple(_work(platform, lease) for lease in leases)
     counted = f"{len(report.accepted)} files accepted, {len(report.rejected)} rejected, {report.n_being_written} being written"
@@ -196,13 +197,12 @@ def run_died(platform: Platform, observation: HeldObservation, what: str, *, by_
         return True
 
 
-def completed_lately(platform: Platform) -> dict[str, str]:
+def completed_lately(session: Session) -> dict[str, str]:
     """Observations that were completed in the last hour, by the run that did it."""
-    with platform.database.session() as session:
-        query = select(IngestGroup.run_id, IngestGroup.group_id).where(
-            IngestGroup.state == GroupState.COMPLETED, IngestGroup.completed_at > now() - LATELY, IngestGroup.run_id.is_not(None)
-        )
-        return {str(run_id): group_id for run_id, group_id in session.execute(query).tuples()}
+    query = select(IngestGroup.run_id, IngestGroup.group_id).where(
+        IngestGroup.state == GroupState.COMPLETED, IngestGroup.completed_at > now() - LATELY, IngestGroup.run_id.is_not(None)
+    )
+    return {str(run_id): group_id for run_id, group_id in session.execute(query).tuples()}
 
 
 def died_after_the_last_word(platform: Platform, group_id: str, run_id: str) -> bool:

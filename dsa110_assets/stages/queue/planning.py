@@ -8,10 +8,11 @@ not belong here: making anything (the other stages), asking for runs (`orchestra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from bisect import bisect_left
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal_column, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
@@ -31,11 +32,14 @@ from dsa110_assets.stages.products.gates import good_tiles
 from dsa110_assets.stages.products.references import source_of
 from dsa110_assets.stages.queue.work import FollowUp
 from dsa110_assets.stages.table import ESE_CANDIDATES, FORCED_PHOTOMETRY, MEASUREMENT_SET, NIGHTLY_MOSAIC, TABLE, TILE_IMAGE
-from dsa110_assets.times import datetime_to_mjd, group_time, hour_partition, hour_window
+from dsa110_assets.times import datetime_to_mjd, hour_window
 
 _UNFINISHED = (GroupState.COLLECTING.value, GroupState.PENDING.value, GroupState.IN_PROGRESS.value)
 _LOOK_BACK = timedelta(days=7)
 """Products made longer ago have had their follow-ups; keeps the questions cheap with years of history."""
+
+_HOURS_AT_ONCE = 24
+"""Hours whose verdicts are read together. When so many are due, older ones wait for a later tick."""
 
 
 def follow_ups(platform: Platform, busy_nights: Collection[str] = ()) -> list[FollowUp]:
@@ -47,7 +51,7 @@ def follow_ups(platform: Platform, busy_nights: Collection[str] = ()) -> list[Fo
         due = [
             *references_due(session, platform.config),
             *calibrations_due(session),
-            *hours_due(session, platform.config, datetime.now(UTC)),
+            *hours_due(session, platform.config, datetime.now(UTC), busy_nights),
             *nights_due(session),
             *nightly_mosaics_due(session),
         ]
@@ -83,18 +87,18 @@ def references_missing(session: Session) -> list[str]:
 
 def calibrations_due(session: Session) -> list[FollowUp]:
     """Nights with a calibrator transit whose Measurement Set is newer than its solutions."""
+    solved_at = select(func.max(CaltableRow.created_at)).where(CaltableRow.group_id == MeasurementSetRow.group_id).scalar_subquery()
     query = (
-        select(IngestGroup.group_id, IngestGroup.calibrator, func.max(ProductVersion.version_id))
-        .join(MeasurementSetRow, (MeasurementSetRow.group_id == IngestGroup.group_id) & (MeasurementSetRow.kind == MeasurementSetKind.RAW))
-        .join(ProductVersion, (ProductVersion.product == MEASUREMENT_SET.name) & (ProductVersion.key == IngestGroup.group_id))
-        .outerjoin(CaltableRow, (CaltableRow.group_id == IngestGroup.group_id) & (CaltableRow.created_at > MeasurementSetRow.created_at))
+        select(MeasurementSetRow.group_id, MeasurementSetRow.calibrator, func.max(ProductVersion.version_id))
+        .join(ProductVersion, (ProductVersion.product == MEASUREMENT_SET.name) & (ProductVersion.key == MeasurementSetRow.group_id))
         .where(
-            IngestGroup.calibrator.is_not(None),
-            CaltableRow.directory.is_(None),
+            MeasurementSetRow.kind == literal_column(f"'{MeasurementSetKind.RAW}'"),  # a parameter would not find the partial index
+            MeasurementSetRow.calibrator.is_not(None),
             MeasurementSetRow.created_at > datetime.now(UTC) - _LOOK_BACK,
+            func.coalesce(solved_at, literal_column("'-infinity'::timestamptz")) <= MeasurementSetRow.created_at,
         )
-        .group_by(IngestGroup.group_id, IngestGroup.calibrator)
-        .order_by(IngestGroup.group_id)
+        .group_by(MeasurementSetRow.group_id, MeasurementSetRow.calibrator)
+        .order_by(MeasurementSetRow.group_id)
     )
     return [
         FollowUp("calibration", f"calibration/{group_id}/{version}", f"{calibrator} transits in {group_id}", night=group_id[:10])
@@ -102,51 +106,58 @@ def calibrations_due(session: Session) -> list[FollowUp]:
     ]
 
 
-def hours_due(session: Session, config: PipelineConfig, now: datetime) -> list[FollowUp]:
-    """Hours whose tiles have all ended, with a good image newer than the hour's photometry.
+def hours_due(session: Session, config: PipelineConfig, now: datetime, busy_nights: Collection[str] = ()) -> list[FollowUp]:
+    """Hours whose tiles have all ended, with a good image newer than the hour's photometry; newest first, about a day of them, none in ``busy_nights``.
 
     An hour is complete when no observation in it, or within the mosaics' overlap of it, is unfinished, and either a later
     observation exists or nothing has arrived for ``hour_settle_s``.
     """
     overlap = timedelta(minutes=config.mosaic_overlap_minutes)
     images = _recent_versions(session, TILE_IMAGE.name, now)
-    if not images:
+    tiles = sorted(images)
+    measured = _latest_versions(session, FORCED_PHOTOMETRY.name, sorted({group_id[:13] for group_id in tiles}))
+    open_hours: dict[str, tuple[float, float, list[str]]] = {}
+    for key in sorted({group_id[:13] for group_id in tiles}):
+        start, end = hour_window(key[:10], key[11:])
+        start, end = start - overlap, end + overlap
+        taking_part = tiles[bisect_left(tiles, _identifier(start)) : bisect_left(tiles, _identifier(end))]
+        if measured.get(key, 0) <= max(images[group_id] for group_id in taking_part):
+            open_hours[key] = datetime_to_mjd(start), datetime_to_mjd(end), taking_part
+    if not open_hours:
         return []
-    measured = _latest_versions(session, FORCED_PHOTOMETRY.name)
+    unfinished = sorted(session.scalars(select(IngestGroup.start_mjd).where(IngestGroup.state.in_(_UNFINISHED))))
     last_start, last_arrival = session.execute(select(func.max(IngestGroup.start_mjd), func.max(IngestGroup.last_file_at))).one()
     quiet = last_arrival is None or (now - last_arrival).total_seconds() > config.hour_settle_s
+    ended = {
+        key: taking_part
+        for key, (low, high, taking_part) in open_hours.items()
+        if key[:10] not in busy_nights and bisect_left(unfinished, low) == bisect_left(unfinished, high) and (quiet or last_start >= high)
+    }
     due: list[FollowUp] = []
-    for night, hour in sorted({hour_partition(group_id) for group_id in images}):
-        start, end = hour_window(night, hour)
-        taking_part = {g: v for g, v in images.items() if start - overlap <= group_time(g) < end + overlap}
-        done = measured.get(f"{night}T{hour}", 0)
-        if done > max(taking_part.values()):
-            continue
-        good = good_tiles(session, taking_part)  # bad ones take no part, and an hour of bad ones is not asked for
-        newest = max((taking_part[g] for g in good), default=0)
-        if done > newest or not any(hour_partition(g) == (night, hour) for g in good):
-            continue
-        low, high = datetime_to_mjd(start - overlap), datetime_to_mjd(end + overlap)
-        waiting = session.scalar(
-            select(func.count()).where(IngestGroup.state.in_(_UNFINISHED), IngestGroup.start_mjd >= low, IngestGroup.start_mjd < high)
-        )
-        if not waiting and (quiet or last_start >= high):
-            due.append(
-                FollowUp("hour", f"hour/{night}T{hour}/{newest}", f"the tiles of {night} {hour}h have ended", night=night, hour=hour)
-            )
+    newest_first = sorted(ended, reverse=True)
+    for first in range(0, len(newest_first), _HOURS_AT_ONCE):
+        keys = newest_first[first : first + _HOURS_AT_ONCE]
+        good = set(good_tiles(session, {group_id for key in keys for group_id in ended[key]}))
+        for key in keys:
+            usable = good.intersection(ended[key])  # bad ones take no part, and an hour of bad ones is not asked for
+            newest = max((images[group_id] for group_id in usable), default=0)
+            if measured.get(key, 0) <= newest and any(group_id.startswith(key) for group_id in usable):
+                night, hour = key[:10], key[11:]
+                due.append(FollowUp("hour", f"hour/{key}/{newest}", f"the tiles of {night} {hour}h have ended", night=night, hour=hour))
+        if len(due) >= _HOURS_AT_ONCE:
+            break
     return due
 
 
 def nights_due(session: Session) -> list[FollowUp]:
     """Nights with photometry newer than their candidates; a re-made older night also brings the newest one up to date."""
-    measured: dict[str, int] = {}
-    for key, version in _recent_versions(session, FORCED_PHOTOMETRY.name, datetime.now(UTC)).items():
-        measured[key[:10]] = max(version, measured.get(key[:10], 0))
+    measured = _newest_of_nights(_recent_versions(session, FORCED_PHOTOMETRY.name, datetime.now(UTC)))
     if not measured:
         return []
-    ranked = _latest_versions(session, ESE_CANDIDATES.name)
-    newest = max([*measured, *ranked])
+    last_ranked = session.scalar(select(func.max(ProductVersion.key)).where(ProductVersion.product == ESE_CANDIDATES.name))
+    newest = max(*measured, last_ranked or "")
     wanted = {**measured, newest: max(measured.values())}
+    ranked = _latest_versions(session, ESE_CANDIDATES.name, list(wanted))
     return [
         FollowUp("night", f"night/{night}/{version}", f"new photometry of {night}", night=night)
         for night, version in sorted(wanted.items())
@@ -156,17 +167,18 @@ def nights_due(session: Session) -> list[FollowUp]:
 
 def nightly_mosaics_due(session: Session) -> list[FollowUp]:
     """Nights whose mosaic is older than one of their images, which was made again or came late; first mosaics are the schedule's."""
-    made = _latest_versions(session, NIGHTLY_MOSAIC.name)
-    newest: dict[str, int] = {}
-    for group_id, version in _recent_versions(session, TILE_IMAGE.name, datetime.now(UTC)).items():
-        newest[group_id[:10]] = max(version, newest.get(group_id[:10], 0))
+    newest = _newest_of_nights(_recent_versions(session, TILE_IMAGE.name, datetime.now(UTC)))
+    made = _latest_versions(session, NIGHTLY_MOSAIC.name, list(newest))
+    outdated = {night: version for night, version in sorted(newest.items()) if 0 < made.get(night, 0) < version}
+    if not outdated:
+        return []
     unfinished = {
         night.isoformat() for night in session.scalars(select(IngestGroup.night).where(IngestGroup.state.in_(_UNFINISHED)).distinct())
     }
     return [
         FollowUp("mosaic_of_the_night", f"mosaic_of_the_night/{night}/{version}", f"images of {night} were made again", night=night)
-        for night, version in sorted(newest.items())
-        if 0 < made.get(night, 0) < version and night not in unfinished
+        for night, version in outdated.items()
+        if night not in unfinished
     ]
 
 
@@ -178,6 +190,7 @@ def has_images(platform: Platform, night: str) -> bool:
 
 
 def _recent_versions(session: Session, product: str, now: datetime) -> dict[str, int]:
+    """Newest version of each key that was made within `_LOOK_BACK`."""
     query = (
         select(ProductVersion.key, func.max(ProductVersion.version_id))
         .where(ProductVersion.product == product, ProductVersion.created_at > now - _LOOK_BACK)
@@ -186,10 +199,24 @@ def _recent_versions(session: Session, product: str, now: datetime) -> dict[str,
     return dict(session.execute(query).tuples().all())
 
 
-def _latest_versions(session: Session, product: str) -> dict[str, int]:
+def _latest_versions(session: Session, product: str, keys: Collection[str]) -> dict[str, int]:
+    """Newest version of each of these keys; those that were never made are left out."""
     query = (
         select(ProductVersion.key, func.max(ProductVersion.version_id))
-        .where(ProductVersion.product == product)
+        .where(ProductVersion.product == product, ProductVersion.key.in_(keys))
         .group_by(ProductVersion.key)
     )
     return dict(session.execute(query).tuples().all())
+
+
+def _newest_of_nights(versions: Mapping[str, int]) -> dict[str, int]:
+    """Newest version among each night's keys (observations or hours)."""
+    newest: dict[str, int] = {}
+    for key, version in versions.items():
+        newest[key[:10]] = max(version, newest.get(key[:10], 0))
+    return newest
+
+
+def _identifier(when: datetime) -> str:
+    """A time as text that compares with identifiers of observations as their times do, without parsing one of them."""
+    return when.replace(tzinfo=None).isoformat()

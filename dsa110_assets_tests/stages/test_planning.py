@@ -1,0 +1,139 @@
+"""What has become possible: the same answers as a plain rule gives, and no work in proportion to history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from benchmarks.year_registry import fill
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.ingest import ledger
+from dsa110_assets.quality.gate import TILE_CHECKS
+from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.provenance import Recipe, record_version
+from dsa110_assets.registry.queries.quality import upsert_qa_metric
+from dsa110_assets.registry.schema import CaltableRow, GroupState, IngestGroup, ProductVersion, TileStage
+from dsa110_assets.stages.products.gates import good_tiles
+from dsa110_assets.stages.queue import intake, planning
+from dsa110_assets.times import group_time, hour_partition, hour_window
+from dsa110_assets_tests.registry.statement_work import work_of
+from dsa110_assets_tests.registry_fixture import add_observation, empty
+
+SLOTS = [f"2026-03-01T{hour:02d}:{minute:02d}:00" for hour in (4, 5, 6, 7) for minute in (0, 8, 30, 52)]
+UNFINISHED = {GroupState.COLLECTING, GroupState.PENDING, GroupState.IN_PROGRESS}
+
+
+def hours_by_the_rule(session: Session, config: PipelineConfig, *, quiet: bool) -> set[str]:
+    """Run keys of the hours that are due, one hour after another from all rows."""
+    overlap = timedelta(minutes=config.mosaic_overlap_minutes)
+    versions = session.query(ProductVersion).order_by(ProductVersion.version_id).all()
+    images = {v.key: v.version_id for v in versions if v.product == "tile_image"}
+    measured = {v.key: v.version_id for v in versions if v.product == "forced_photometry"}
+    groups = session.query(IngestGroup).all()
+    due: set[str] = set()
+    for night, hour in {hour_partition(group_id) for group_id in images}:
+        start, end = hour_window(night, hour)
+        start, end = start - overlap, end + overlap
+        usable = good_tiles(session, [group_id for group_id in images if start <= group_time(group_id) < end])
+        newest = max((images[group_id] for group_id in usable), default=0)
+        own = any(hour_partition(group_id) == (night, hour) for group_id in usable)
+        unfinished = any(g.state in UNFINISHED and start <= group_time(g.group_id) < end for g in groups)
+        later = any(group_time(g.group_id) >= end for g in groups)
+        if own and not unfinished and (quiet or later) and measured.get(f"{night}T{hour}", 0) <= newest:
+            due.add(f"hour/{night}T{hour}/{newest}")
+    return due
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    states=st.dictionaries(st.sampled_from(SLOTS), st.sampled_from(list(GroupState)), min_size=1),
+    makings=st.lists(st.one_of(st.sampled_from(SLOTS), st.sampled_from(sorted({slot[:13] for slot in SLOTS}))), max_size=14),
+    bad=st.sets(st.sampled_from(SLOTS), max_size=3),
+    quiet=st.booleans(),
+)
+def test_an_hour_is_due_by_the_plain_rule_on_any_night(
+    database: Database, registry_config: PipelineConfig, states: dict[str, GroupState], makings: list[str], bad: set[str], quiet: bool
+) -> None:
+    with Session(database.engine) as session:  # rolled back
+        for group_id, state in states.items():
+            group = add_observation(session, group_id, stage=TileStage.IMAGED)
+            group.state, group.lease_owner = state.value, "test" if state is GroupState.IN_PROGRESS else None
+        for key in makings:  # observations become images, hours photometry
+            product = "tile_image" if key in SLOTS else "forced_photometry"
+            if key in states or product == "forced_photometry":
+                record_version(session, product, key, recipe=Recipe("code", "settings"))
+        for group_id in states:
+            for check in TILE_CHECKS:
+                upsert_qa_metric(session, "tile_image", group_id, check, 1.0, passed=group_id not in bad)
+        session.flush()
+        now = datetime.now(UTC) + timedelta(days=1 if quiet else 0)
+        found = planning.hours_due(session, registry_config, now)
+        assert {work.run_key for work in found} == hours_by_the_rule(session, registry_config, quiet=quiet)
+        assert [work.run_key for work in found] == sorted((work.run_key for work in found), reverse=True), "newest first"
+
+
+def test_a_due_hour_of_a_night_in_a_backfill_does_not_hide_others(database: Database, registry_config: PipelineConfig) -> None:
+    fill(database, 3, registry_config, tiles_per_night=48)
+    with database.session() as session:
+        session.query(ProductVersion).filter_by(product="forced_photometry").delete()
+        last, before = ((datetime.now(UTC) - timedelta(days=days)).date().isoformat() for days in (1, 2))
+        assert {work.night for work in planning.hours_due(session, registry_config, datetime.now(UTC))} == {last}
+        assert {work.night for work in planning.hours_due(session, registry_config, datetime.now(UTC), {last})} == {before}
+
+
+def _questions(config: PipelineConfig) -> dict[str, Callable[[Session], object]]:
+    now = datetime.now(UTC)
+    return {
+        "calibrations_due": planning.calibrations_due,
+        "hours_due": lambda session: planning.hours_due(session, config, now),
+        "nights_due": planning.nights_due,
+        "nightly_mosaics_due": planning.nightly_mosaics_due,
+    }
+
+
+def _make_something_due(session: Session) -> None:
+    """A tile of the last night was made again, and its calibrator's tables and candidates are missing."""
+    last = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+    recipe = Recipe("code", "settings")
+    record_version(session, "tile_image", f"{last}T12:00:00", path=f"/data/images/{last}/{last}T12:00:00", recipe=recipe)
+    record_version(session, "forced_photometry", f"{last}T05", recipe=recipe)
+    session.query(CaltableRow).filter_by(group_id=f"{last}T12:00:00").update({"created_at": datetime(2020, 1, 1, tzinfo=UTC)})
+
+
+def test_no_question_of_the_sensor_reads_more_when_history_grows(database: Database, registry_config: PipelineConfig) -> None:
+    """Three times the nights, the same rows and buffers, up to a level of an index."""
+    work: dict[int, dict[str, tuple[int, int]]] = {}
+    for nights in (60, 180):
+        empty(database.url)
+        fill(database, nights, registry_config, tiles_per_night=24, light_curve_nights=1)
+        with database.session() as session:
+            _make_something_due(session)
+            assert {work.job for question in _questions(registry_config).values() for work in question(session)} == {  # type: ignore[attr-defined]
+                "calibration", "hour", "night", "mosaic_of_the_night",
+            }  # fmt: skip
+        asked = {**_questions(registry_config), "completed_lately": intake.completed_lately, "n_in_progress": ledger.n_in_progress}
+        costs = {name: work_of(database, question) for name, question in asked.items()}
+        work[nights] = {name: (cost.rows, cost.buffers) for name, cost in costs.items()}
+    for name, (rows, buffers) in work[180].items():
+        few_rows, few_buffers = work[60][name]
+        assert rows <= 1.1 * few_rows + 20, (name, work)
+        assert buffers <= 1.3 * few_buffers + 40, (name, work)
+
+
+def test_a_tick_at_full_cadence_costs_less_than_a_fifth_of_a_second(database: Database, registry_config: PipelineConfig) -> None:
+    """CPU time of this process after 10 nights; the server's share is held by the rows above."""
+    fill(database, 10, registry_config)
+    with database.session() as session:
+        assert session.scalar(select(func.count()).select_from(IngestGroup)) == 2500
+        for question in _questions(registry_config).values():  # the first time statements are compiled
+            question(session)
+        began = time.process_time()
+        for question in _questions(registry_config).values():
+            assert question(session) == []
+        assert time.process_time() - began < 0.2
