@@ -57,7 +57,7 @@ def _metadata(seen: "TileQuality") -> dict[str, Any]:
         "tiles": len(seen.verdicts),
         "refused": len(refused) - provisional,
         "provisional": provisional,
-        "causes": gate.counted(verdict for verdict in refused.values() if not verdict.provisional) or "none",
+        "causes": gate.count_bad_checks(verdict for verdict in refused.values() if not verdict.provisional) or "none",
     }
     if refused:
         metadata["not used in mosaics"] = table(

@@ -1,7 +1,7 @@
-"""Whether a tile may be used by what comes after it, and the words for it: verdict, reason and next step.
+"""The verdict on a tile in words: whether mosaics may use it, why not, and the next step.
 
-Every place that shows a verdict on a tile takes its words from here: the metadata and the tag of its run, `dsa110 ingest status`,
-alerts, mosaics, the playbook. Light on purpose: stages, checks and sensors ask it.
+All places that show a verdict on a tile take its words from here: the metadata and the tag of its run, `dsa110 ingest
+status`, alerts, mosaics, the playbook. It imports little, because stages, checks and sensors import it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dsa110_assets.quality.verdict import Verdict
 class Check:
     """One check of a tile image.
 
-    ``meaning``: what it measures. ``subject``: what is bad when it is bad, for counts. ``figure``: a phrase with the value.
-    ``next_step``: what a person does when it is bad. ``every_image_has_it``: an image in which it cannot be measured is not an
-    image; the other checks need sources in the field.
+    ``meaning``: what it measures. ``subject``: its short name in counts of bad tiles. ``figure``: a phrase with the
+    value. ``next_step``: what a person does if it is bad. ``every_image_has_it``: an image in which it cannot be
+    measured is not usable; the other checks need sources in the field.
     """
 
     meaning: str
@@ -30,23 +30,23 @@ class Check:
     every_image_has_it: bool = False
 
 
-_RESIDUAL = "look at the residual image: something was not cleaned, or there are artefacts of bright sources"
+_RESIDUAL = "look at the residual image: something was not cleaned, or bright sources have artifacts"
 TILE_CHECKS = {
     "noise_over_thermal": Check(
-        "Noise of the residual inside the beam over what the weights of the visibilities predict",
+        "Noise of the residual inside the beam over the prediction from the weights of the visibilities",
         "noise",
         "noise {value} times thermal",
         "too high: look at `flagged_fraction` of `measurement_set` and the plots of `calibration_tables`; too low: check `PIPELINE_SEFD_JY`",
         every_image_has_it=True,
     ),
     "dynamic_range": Check(
-        "Brightest pixel over noise, where the catalogue predicts a bright source",
+        "Brightest pixel over noise, where the catalog predicts a bright source",
         "dynamic range",
         "dynamic range {value}",
         "look at the preview, and at the plots of `calibration_tables` of its night",
     ),
     "residual_peak_sigma": Check(
-        "Largest deviation of the residual over noise: what was not cleaned, or artefacts",
+        "Largest deviation of the residual over noise: uncleaned sources or artifacts",
         "residual peak",
         "largest residual {value} sigma",
         _RESIDUAL,
@@ -60,32 +60,32 @@ TILE_CHECKS = {
         every_image_has_it=True,
     ),
     "beam_axis_ratio": Check(
-        "Major over minor axis of the restoring beam: antennas or an arm missing",
+        "Major over minor axis of the restoring beam: large if antennas or an arm are missing",
         "beam shape",
         "restoring beam {value} times as long as wide",
         "look for missing antennas: `dead_antennas` and `flagged by antenna` of `measurement_set`",
         every_image_has_it=True,
     ),
     "flux_ratio_to_catalog": Check(
-        "Median flux over catalogue flux",
+        "Median flux over catalog flux",
         "flux scale",
-        "fluxes {value} times the catalogue's",
+        "fluxes {value} times the catalog's",
         "the flux scale is wrong: look at `calibration_tables` of its night",
     ),
     "position_offset_arcsec": Check(
-        "Length of the median offset from the catalogue's positions",
+        "Length of the median offset from the catalog's positions",
         "astrometry",
         "positions off by {value} arcsec",
         "phases are wrong: look at `calibration_tables` of its night",
     ),
     "completeness": Check(
-        "Share of the catalogue's sources above 10 sigma that are in the image",
+        "Share of the catalog's sources above 10 sigma that are in the image",
         "completeness",
-        "share of the catalogue's sources found {value}",
+        "share of the catalog's sources found {value}",
         "look at the preview: wrong field, wrong phases, or strong flagging",
     ),
 }
-"""Every check of a tile image. The first one that is bad gives the tile's next step."""
+"""All checks of a tile image. The first bad one gives the tile's next step."""
 
 ALWAYS_MEASURABLE = frozenset(name for name, check in TILE_CHECKS.items() if check.every_image_has_it)
 _NOT_MEASURED_STEP = "look at the image, and at `flagged_fraction` of `measurement_set`: most of its data may be flagged"
@@ -94,12 +94,12 @@ _PROVISIONAL_STEP = "nothing: its tables are borrowed from another night, and it
 
 
 class TileWord(StrEnum):
-    """The verdict on a tile in a word. Mosaics take the good ones and no others."""
+    """The verdict on a tile in a word. Mosaics take only good tiles."""
 
     GOOD = "good"
     REFUSED = "refused"
     NOT_MEASURED = "not measured"
-    """It was never judged, or what every image has could not be measured."""
+    """It was never judged, or a check that every image allows could not be measured."""
 
 
 WORST_FIRST = (TileWord.REFUSED, TileWord.NOT_MEASURED, TileWord.GOOD)
@@ -109,8 +109,8 @@ WORST_FIRST = (TileWord.REFUSED, TileWord.NOT_MEASURED, TileWord.GOOD)
 class TileVerdict:
     """The verdict on a tile as a whole, in words for people.
 
-    ``reason``, ``next_step``: empty for a good one. ``bad``: checks that keep it out of mosaics. ``unmeasured``: checks that could
-    not be had and need not be. ``provisional``: nearer tables may still come, and with them another image.
+    ``reason``, ``next_step``: empty for a good one. ``bad``: checks that keep it out of mosaics. ``unmeasured``: other
+    checks that could not be measured. ``provisional``: nearer tables may still come, and with them another image.
     """
 
     word: TileWord
@@ -122,7 +122,7 @@ class TileVerdict:
 
     @property
     def is_good(self) -> bool:
-        """Whether what comes after it may use the tile."""
+        """Whether mosaics and all later products may use the tile."""
         return self.word is TileWord.GOOD
 
     def line(self) -> str:
@@ -132,19 +132,19 @@ class TileVerdict:
         return f"{self.word}: {self.reason}. Next: {self.next_step}"
 
 
-def counted(verdicts: Iterable[TileVerdict]) -> str:
-    """What is bad in how many of several tiles, the most frequent first: ``noise (3), flux scale (1)``."""
+def count_bad_checks(verdicts: Iterable[TileVerdict]) -> str:
+    """Bad checks and their number of tiles, the most frequent first: ``noise (3), flux scale (1)``."""
     subjects = Counter(TILE_CHECKS[name].subject if name in TILE_CHECKS else name for verdict in verdicts for name in verdict.bad)
     return ", ".join(f"{subject} ({number})" for subject, number in subjects.most_common())
 
 
 def refuses(name: str, passed: bool | None) -> bool:
-    """Whether the outcome of a check keeps a tile out of mosaics: it is bad, or could not be had although every image has it."""
+    """Whether a check keeps a tile out of mosaics: it is bad, or not measured although every image allows it."""
     return passed is False or (passed is None and name in ALWAYS_MEASURABLE)
 
 
-def figure(verdict: Verdict) -> str:
-    """What a check has found, with its limits: ``noise 3.2 times thermal (0.8 to 2)``; why it has found nothing; how, without a value."""
+def describe(verdict: Verdict) -> str:
+    """The result of a check in words: ``noise 3.2 times thermal (limits 0.8 and 2)``, or why it was not measured."""
     check = TILE_CHECKS.get(verdict.name)
     if verdict.passed is None:
         return f"{check.subject if check else verdict.name} could not be measured ({verdict.reason or 'no reason was recorded'})"
@@ -165,8 +165,9 @@ def verdict_on(verdicts: Iterable[Verdict], *, provisional: bool = False) -> Til
     """The verdict on a tile.
 
     Args:
-        verdicts: of its checks; a tile without any was never judged and is not used.
-        provisional: its tables are borrowed, and those of its own night may still come; matters only when it is not good.
+        verdicts: verdicts of its checks. A tile without any was never judged and is not used.
+        provisional: its tables are borrowed, and those of its own night may still come. It matters only if it is not
+            good.
     """
     by_name = {verdict.name: verdict for verdict in verdicts}
     ordered = [by_name[name] for name in (*TILE_CHECKS, *sorted(by_name.keys() - TILE_CHECKS)) if name in by_name]
@@ -176,7 +177,7 @@ def verdict_on(verdicts: Iterable[Verdict], *, provisional: bool = False) -> Til
     if not bad and not missing:
         return TileVerdict(TileWord.GOOD, unmeasured=unmeasured)
     measured_bad = next((one for one in bad if one.passed is False), None)
-    reasons = [figure(one) for one in bad] + [f"{TILE_CHECKS[name].subject} was never judged" for name in missing]
+    reasons = [describe(one) for one in bad] + [f"{TILE_CHECKS[name].subject} was never judged" for name in missing]
     if measured_bad is not None:
         step = TILE_CHECKS[measured_bad.name].next_step if measured_bad.name in TILE_CHECKS else _RESIDUAL
     else:

@@ -1,7 +1,4 @@
-"""Quality of a tile image: noise, dynamic range, residual, beam; fluxes, positions and completeness against the catalogue.
-
-What does not belong here: making images, and what a verdict leads to (`quality.gate`).
-"""
+"""Quality of a tile image: noise, dynamic range, residual, beam; fluxes, positions and completeness by catalog."""
 
 from __future__ import annotations
 
@@ -26,30 +23,28 @@ from dsa110_assets.errors import RestoringBeamError
 from dsa110_assets.quality.verdict import Verdict
 
 MIN_SOURCES = 5
-"""Fewest sources for a statement about fluxes or positions."""
+"""Smallest number of sources for a verdict on fluxes or positions."""
 FIELD_RADIUS_DEG = 3.0
-"""Catalogue sources this close to a tile's centre can lie inside its primary beam (20 % at 1.9 deg)."""
+"""Catalog sources this close to a tile's center can lie inside its primary beam (20 % at 1.9 deg)."""
 _FLUX_SNR = 20.0
 _ISOLATION_BEAMS = 3.0
 _MOST_SOURCES = 200
 _NOISE_POSITIONS = 10_000
-"""Places at which the noise of the fits is measured: to 1.2 %."""
-
-
+"""Positions at which the noise of the fits is measured, which is then known to 1.2 %."""
 _COMPLETENESS_SNR = 10.0
-"""Catalogue sources expected above this many times the noise should be in the image ..."""
+"""Catalog sources expected above this many times the noise should be in the image."""
 _FOUND_SNR = 5.0
-"""... and are, when a pixel within half a beam of them is above this."""
+"""A source is in the image if a pixel within half a beam of it is above this many times the noise."""
 _ERRORS_TO_DECIDE = 3.0
-"""A value may be called good or bad only where its error times this fits into the tolerance."""
+"""A value gets a verdict only if this many times its error is at most the tolerance."""
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """Limits of the verdicts on a tile image; pairs are (lowest, highest).
+    """Limits of the verdicts on a tile image. Pairs are (lowest, highest).
 
-    ``position_beams`` and ``position_arcsec``: the offset may be as large as the larger of the two. ``completeness``: lowest share of the catalogue's sources above
-    10 sigma that are in the image.
+    ``position_beams``, ``position_arcsec``: the offset may be as large as the larger of the two. ``completeness``:
+    lowest share of the catalog's sources above 10 sigma that are in the image.
     """
 
     noise_over_thermal: tuple[float, float] = (0.8, 2.0)
@@ -64,7 +59,7 @@ class ImageLimits:
 
     @classmethod
     def from_config(cls, config: PipelineConfig) -> Self:
-        """Limits that the configuration asks for."""
+        """Limits from the configuration."""
         return cls(
             noise_over_thermal=(config.qa_noise_over_thermal_min, config.qa_noise_over_thermal_max),
             dynamic_range=config.qa_dynamic_range_min,
@@ -80,7 +75,10 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class TilePlanes:
-    """Planes of a tile, (N, N) native float32, y north: restored image and residual (Jy/beam, apparent), primary beam; and the image's FITS header."""
+    """Planes of a tile, (N, N) native float32, y north, and the image's FITS header.
+
+    ``image``: restored. ``image``, ``residual``: Jy/beam, apparent. ``primary_beam``: power.
+    """
 
     image: NDArray[np.float32]
     residual: NDArray[np.float32]
@@ -90,11 +88,11 @@ class TilePlanes:
 
 @dataclass(frozen=True)
 class CatalogComparison:
-    """Fluxes and positions of isolated catalogue sources, shape (Nsource,).
+    """Fluxes and positions of isolated catalog sources, shape (Nsource,).
 
-    ``flux_ratio``: fitted apparent flux over catalogue flux times primary beam. ``east_arcsec``, ``north_arcsec``: fitted minus catalogue position.
-    ``snr``: fitted flux over its error. ``primary_beam``: at the source. ``east_error_arcsec``, ``north_error_arcsec``: of the positions. All errors are of the
-    noise alone, as the residual has it (`_errors_of_fits`).
+    ``flux_ratio``: fitted apparent flux over catalog flux times primary beam. ``east_arcsec``, ``north_arcsec``: fitted
+    minus catalog position. ``snr``: fitted flux over its error. ``primary_beam``: at the source. ``east_error_arcsec``,
+    ``north_error_arcsec``: errors of the positions. All errors are from the residual's noise alone (`_errors_of_fits`).
     """
 
     flux_ratio: NDArray[np.float64]
@@ -107,7 +105,7 @@ class CatalogComparison:
 
 
 def read_tile(directory: Path, name: str) -> TilePlanes:
-    """Read what the verdicts need from the FITS files of a tile.
+    """Read the planes and the header that the verdicts need from the FITS files of a tile.
 
     Raises:
         ProductVerificationError: a file is missing or is not one plane.
@@ -123,9 +121,9 @@ def judge_tile(planes: TilePlanes, sky: pd.DataFrame | None, limits: ImageLimits
     """All verdicts on a tile image.
 
     Args:
-        planes: of the tile.
-        sky: reference catalogue (ra_deg, dec_deg, flux_jy) that covers the image with its surroundings, or None.
-        limits: default limits when None.
+        planes: planes of the tile.
+        sky: reference catalog (ra_deg, dec_deg, flux_jy) that covers the image and its surroundings, or None.
+        limits: None takes the default limits.
     """
     limits = limits or ImageLimits()
     inside = planes.primary_beam >= BEAM_CUTOFF
@@ -137,33 +135,33 @@ def judge_tile(planes: TilePlanes, sky: pd.DataFrame | None, limits: ImageLimits
     bright = bright[np.isfinite(bright)]
     peak = float(bright.max()) if bright.size else float("nan")
     usable = rest.size > 0 and noise > 0
-    nothing = "" if usable else "no pixel inside the primary beam has noise"
+    no_noise = "" if usable else "no pixel inside the primary beam has noise"
     verdicts = [
         Verdict.judge(
             "noise_over_thermal",
             noise / thermal if usable and thermal > 0 else None,
             *limits.noise_over_thermal,
-            nothing
+            no_noise
             or (
                 "MAD of the residual inside the beam over the prediction of the weights" if thermal > 0 else "the header has no prediction"
             ),
         ),
         _judge_dynamic_range(planes, sky, peak, noise, limits)
         if usable
-        else Verdict.judge("dynamic_range", None, limits.dynamic_range, None, nothing),
+        else Verdict.judge("dynamic_range", None, limits.dynamic_range, None, no_noise),
         Verdict.judge(
             "residual_peak_sigma",
             float(np.abs(rest).max()) / noise if usable else None,
             None,
             limits.residual_peak_sigma,
-            nothing or "largest deviation of the residual inside the beam over noise",
+            no_noise or "largest deviation of the residual inside the beam over noise",
         ),
         Verdict.judge(
             "residual_std_over_mad",
             float(rest.std()) / noise if usable else None,
             None,
             limits.residual_std_over_mad,
-            nothing or "1 for Gaussian noise; more where sources or artefacts are left",
+            no_noise or "1 for Gaussian noise; more if sources or artifacts are left",
         ),
     ]
     try:
@@ -183,18 +181,18 @@ def judge_tile(planes: TilePlanes, sky: pd.DataFrame | None, limits: ImageLimits
 
 
 def _judge_dynamic_range(planes: TilePlanes, sky: pd.DataFrame | None, peak: float, noise: float, limits: ImageLimits) -> Verdict:
-    """Brightest pixel over noise; too low only where the catalogue knows of a source that should be twice the limit."""
+    """Brightest pixel over noise. It is too low only if the catalog has a source that should be twice the limit."""
     value = peak / noise
     if value >= limits.dynamic_range:
         return Verdict.judge("dynamic_range", value, limits.dynamic_range, None, "brightest pixel over noise")
-    expected = float(_expected(planes, sky)[2].max(initial=0.0)) / noise if sky is not None else float("nan")
+    expected = float(_expected_sources(planes, sky)[2].max(initial=0.0)) / noise if sky is not None else float("nan")
     if expected >= 2 * limits.dynamic_range:
-        reason = f"brightest pixel over noise; the catalogue lets expect {expected:.0f}"
+        reason = f"brightest pixel over noise; the catalog predicts {expected:.0f}"
         return Verdict.judge("dynamic_range", value, limits.dynamic_range, None, reason)
     reason = (
-        f"is {value:.1f}, but there is no catalogue to say whether the field is empty"
+        f"is {value:.1f}, but without a catalog the field may be empty"
         if sky is None
-        else f"is {value:.1f}, and no catalogue source is bright enough to expect more than {expected:.1f}"
+        else f"is {value:.1f}, and no catalog source is bright enough for more than {expected:.1f}"
     )
     return Verdict.judge("dynamic_range", None, limits.dynamic_range, None, reason)
 
@@ -209,13 +207,13 @@ def _judge_against_catalog(
     offset: float | None = None
     share: float | None = None
     if sky is None or not (math.isfinite(noise) and noise > 0 and math.isfinite(beam_arcsec)):
-        flux_reason = position_reason = found_reason = "no reference catalogue" if sky is None else "the image has no noise or no beam"
+        flux_reason = position_reason = found_reason = "no reference catalog" if sky is None else "the image has no noise or no beam"
     else:
         compared = compare_with_catalog(planes, sky, noise)
         ratio, flux_reason = _decidable(*_flux_ratio(compared), min(1 - limits.flux_ratio[0], limits.flux_ratio[1] - 1), compared.snr.size)
         offset, position_reason = _decidable(*_position_offset(compared), position_limit, compared.snr.size)
-        found, expected = _found_of_expected(planes, sky, noise, beam_arcsec)
-        found_reason = f"{found} of {expected} catalogue sources expected above {_COMPLETENESS_SNR:.0f} sigma are above {_FOUND_SNR:.0f}"
+        found, expected = _count_found(planes, sky, noise, beam_arcsec)
+        found_reason = f"{found} of {expected} catalog sources expected above {_COMPLETENESS_SNR:.0f} sigma are above {_FOUND_SNR:.0f}"
         if expected >= MIN_SOURCES:
             share = found / expected
         else:
@@ -228,8 +226,8 @@ def _judge_against_catalog(
 
 
 def _decidable(value: float, error: float, tolerance: float, n: int) -> tuple[float | None, str]:
-    """A value that its error lets judge, or None; and how it was measured."""
-    reason = f"{n} isolated catalogue sources above {_FLUX_SNR:.0f} sigma"
+    """The value, or None if its error is too large for a verdict, and how it was measured."""
+    reason = f"{n} isolated catalog sources above {_FLUX_SNR:.0f} sigma"
     if n < MIN_SOURCES:
         return None, f"{reason}, at least {MIN_SOURCES} are needed"
     if _ERRORS_TO_DECIDE * error > tolerance and abs(value) < 1e6:
@@ -238,7 +236,7 @@ def _decidable(value: float, error: float, tolerance: float, n: int) -> tuple[fl
 
 
 def _flux_ratio(compared: CatalogComparison) -> tuple[float, float]:
-    """Median flux ratio and its error, from the scatter itself: it contains the catalogue's errors and true variability."""
+    """Median flux ratio and its error. The error is from the scatter, so it includes catalog errors and variability."""
     n = compared.flux_ratio.size
     if n < MIN_SOURCES:
         return float("nan"), float("nan")
@@ -256,8 +254,8 @@ def _position_offset(compared: CatalogComparison) -> tuple[float, float]:
     return offset, MEDIAN_ERROR * max(scatter) / math.sqrt(n)
 
 
-def _expected(planes: TilePlanes, sky: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pixels (y, x) and apparent fluxes (Jy) of the catalogue's sources inside the primary beam, each (Nsource,)."""
+def _expected_sources(planes: TilePlanes, sky: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels (y, x) and apparent fluxes (Jy) of the catalog's sources inside the primary beam, each (Nsource,)."""
     size = planes.image.shape[0]
     x, y = pixel_positions(celestial_wcs(planes.header), sky["ra_deg"].to_numpy(dtype=float), sky["dec_deg"].to_numpy(dtype=float))
     with np.errstate(invalid="ignore"):
@@ -268,9 +266,9 @@ def _expected(planes: TilePlanes, sky: pd.DataFrame) -> tuple[NDArray[np.float64
     return y[use], x[use], (flux * beam)[use]
 
 
-def _found_of_expected(planes: TilePlanes, sky: pd.DataFrame, noise: float, beam_arcsec: float) -> tuple[int, int]:
-    """How many sources the catalogue lets expect above 10 sigma, and how many of them are there."""
-    y, x, apparent = _expected(planes, sky)
+def _count_found(planes: TilePlanes, sky: pd.DataFrame, noise: float, beam_arcsec: float) -> tuple[int, int]:
+    """Number of sources found among those that the catalog predicts above 10 sigma, and the number of these."""
+    y, x, apparent = _expected_sources(planes, sky)
     bright = apparent > _COMPLETENESS_SNR * noise
     reach = max(1, round(0.5 * beam_arcsec / (abs(number(planes.header, "CDELT2")) * 3600)))
     found = 0
@@ -281,9 +279,9 @@ def _found_of_expected(planes: TilePlanes, sky: pd.DataFrame, noise: float, beam
 
 
 def compare_with_catalog(planes: TilePlanes, sky: pd.DataFrame, noise_jy_per_beam: float) -> CatalogComparison:
-    """Fit the restoring beam at catalogue positions expected above 20 sigma and isolated by 3 beams; the brightest 200.
+    """Fit the restoring beam at the brightest 200 catalog positions expected above 20 sigma and isolated by 3 beams.
 
-    A source that the catalogue has and the image has not is part of the result, with its low ratio.
+    A source that is missing in the image is part of the result, with its low ratio.
     """
     header = planes.header
     size = planes.image.shape[0]
@@ -319,10 +317,12 @@ def compare_with_catalog(planes: TilePlanes, sky: pd.DataFrame, noise_jy_per_bea
 
 
 def _errors_of_fits(planes: TilePlanes, inverse: NDArray[np.float64], reach: int) -> tuple[float, NDArray[np.float64]]:
-    """Error of the amplitudes of `_fit_beam_at` (Jy/beam), and of its shifts (y, x) times the amplitude (pixels Jy/beam), from the residual's noise.
+    """Errors of `_fit_beam_at` from the residual's noise.
 
-    The fit, made linear, is applied to the residual at many places inside the primary beam. Formulas (Condon 1997, eqs. 20 and 21) take noise that is correlated like
-    the Gaussian restoring beam; long baselines make that of a dirty image finer, and errors of positions 8 to 11 % larger.
+    They are the error of the amplitude (Jy/beam), and that of the shifts (y, x) times the amplitude (pixels Jy/beam).
+    The linearized fit is applied to the residual at many positions inside the primary beam. Formulas (Condon 1997, eqs.
+    20 and 21) assume noise that is correlated like the Gaussian restoring beam. Long baselines make the noise of a
+    dirty image finer, and errors of positions 8 to 11 % larger.
     """
     offsets = np.arange(-reach, reach + 1, dtype=np.float64)
     dy, dx = offsets[:, None], offsets[None, :]
@@ -345,8 +345,8 @@ def _errors_of_fits(planes: TilePlanes, inverse: NDArray[np.float64], reach: int
 def _fit_beam_at(image: NDArray[np.float32], y: float, x: float, inverse: NDArray[np.float64], reach: int) -> tuple[float, float, float]:
     """Least-squares amplitude and shift (y, x; pixels, at most one beam) of the beam near a position.
 
-    The noise of an image is correlated over a beam, so that the pixels near the peak know most: they are weighted by the beam's square, which comes within 5 % of the
-    least possible errors (equal weights: 30 %).
+    The noise of an image is correlated over a beam, so the pixels near the peak contain most of the information.
+    Weights of the beam's square come within 5 % of the smallest possible errors (equal weights: 30 %).
     """
     row, column = round(y), round(x)
     cut = image[row - reach : row + reach + 1, column - reach : column + reach + 1].astype(np.float64)

@@ -1,9 +1,9 @@
-"""What the pipeline makes of artificial sources: where to put them, and completeness, flux bias and position bias against S/N.
+"""Recovery of artificial sources: completeness, flux bias and position bias against S/N.
 
-Works on tables and arrays. What does not belong here: putting sources into visibilities (`imaging.injection`), finding and measuring them.
+This module also draws their positions and fluxes; `imaging.injection` adds the sources to visibilities.
 """
 
-# pandas' stubs do not know what a selection gives:
+# pandas' stubs do not cover selections:
 # pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from dsa110_assets.quality.verdict import Verdict
 SNR_EDGES = (3.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0)
 LOWEST_BEAM = 0.25
 BRIGHT_SNR = 20.0
-SURE_IN_THRESHOLDS = 1.5
-"""A source so many times above the search's threshold must be found."""
-MOST_BIAS = 0.01
-MOST_OFFSET_ARCSEC = 0.3
-MOST_OFFSET_BEAMS = 0.05
-LEAST_COMPLETENESS = 0.95
+DETECTABLE_THRESHOLDS = 1.5
+"""The search must find a source this many times above its threshold."""
+MAX_FLUX_BIAS = 0.01
+MAX_OFFSET_ARCSEC = 0.3
+MAX_OFFSET_BEAMS = 0.05
+MIN_COMPLETENESS = 0.95
 _CLEARANCE_BEAMS = 5.0
 _DRAWS_PER_SOURCE = 200
 
@@ -38,9 +38,9 @@ _DRAWS_PER_SOURCE = 200
 class RecoveryBin:
     """Sources with an expected S/N in ``[snr_low, snr_high)``.
 
-    ``n``: injected. ``found``: by the blind search. ``completeness`` and its binomial error. ``flux_bias``: weighted mean of forced flux over true
-    flux, less 1, and its error. ``east_arcsec``, ``north_arcsec``: mean offset of the blind position, and ``position_err_arcsec``, the error
-    of each. NaN where nothing was measured.
+    ``n``: injected. ``found``: by the blind search. ``completeness`` and its binomial error. ``flux_bias``: weighted
+    mean of forced flux over true flux, minus 1, and its error. ``east_arcsec``, ``north_arcsec``: mean offset of the
+    blind position, and ``position_err_arcsec``, the error of each. NaN if nothing was measured.
     """
 
     snr_low: float
@@ -65,15 +65,17 @@ def draw_injections(
     number: int,
     beam_px: float,
 ) -> pd.DataFrame:
-    """Positions and fluxes of artificial sources in a tile: uniform over the beam above 25 %, logarithmic in S/N from 3 to 100.
+    """Draw positions and fluxes of artificial sources in a tile.
+
+    Positions are uniform over the beam above 25 %, fluxes logarithmic in S/N from 3 to 100.
 
     Args:
-        rng: source of chance.
+        rng: random number generator.
         weight: inverse variance of the beam-corrected image, (N, N), 1/Jy^2.
         primary_beam: (N, N).
         wcs: celestial, two axes.
-        occupied: ``ra_deg, dec_deg`` of real sources; none is put within 5 beams of one, or of another artificial one.
-        number: how many; fewer where the tile has no room.
+        occupied: ``ra_deg, dec_deg`` of real sources. Artificial sources keep 5 beams from these and from one another.
+        number: how many; fewer if the tile has no room.
         beam_px: FWHM of the restoring beam in pixels.
 
     Returns:
@@ -108,16 +110,17 @@ def draw_injections(
     return pd.DataFrame(rows, columns=["name", "ra_deg", "dec_deg", "flux_jy", "snr", "primary_beam"])
 
 
-def recovery(injected: pd.DataFrame, measured: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """One row for each artificial source: what went in, what the forced and the blind measurement say.
+def recovery_table(injected: pd.DataFrame, measured: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """True, forced and blind measurements, one row for each artificial source.
 
     Args:
-        injected: of `draw_injections`.
+        injected: from `draw_injections`.
         measured: forced fluxes by ``name``: ``flux_jy, flux_err_jy``.
         pairs: blind matches: ``catalog_name`` (artificial source), ``ra_offset_arcsec, dec_offset_arcsec``.
 
     Returns:
-        The columns of ``injected`` and ``measured_jy, measured_err_jy, found, east_arcsec, north_arcsec`` (NaN where missing).
+        The columns of ``injected`` and ``measured_jy, measured_err_jy, found, east_arcsec, north_arcsec`` (NaN where
+        missing).
     """
     forced, blind = measured.set_index("name"), pairs.set_index("catalog_name")
     names = injected["name"]
@@ -130,21 +133,21 @@ def recovery(injected: pd.DataFrame, measured: pd.DataFrame, pairs: pd.DataFrame
     )
 
 
-def binned(table: pd.DataFrame, edges: Sequence[float] = SNR_EDGES) -> list[RecoveryBin]:
-    """Completeness and biases in bins of expected S/N; bins without a source are left out."""
+def bin_by_snr(table: pd.DataFrame, edges: Sequence[float] = SNR_EDGES) -> list[RecoveryBin]:
+    """Completeness and biases in bins of expected S/N. Empty bins are left out."""
     bins: list[RecoveryBin] = []
     for low, high in itertools.pairwise(edges):
         inside = (table["snr"].to_numpy() >= low) & (table["snr"].to_numpy() < high)
         if inside.any():
-            bins.append(one_bin(table[inside], low, high))
+            bins.append(make_bin(table[inside], low, high))
     return bins
 
 
-def one_bin(table: pd.DataFrame, low: float, high: float) -> RecoveryBin:
-    """Figures of all sources of a table; ``low`` and ``high`` only name it."""
+def make_bin(table: pd.DataFrame, low: float, high: float) -> RecoveryBin:
+    """Figures of all sources of a table. ``low`` and ``high`` are only recorded."""
     n, found = len(table), int(table["found"].sum())
     share = found / n if n else np.nan
-    smoothed = (found + 1.0) / (n + 2.0)  # an error of 0 at 0 or n of n would be wrong (Laplace)
+    smoothed = (found + 1.0) / (n + 2.0)  # Laplace's rule; without it the error of 0 or n of n would be 0
     truth = table["flux_jy"].to_numpy(dtype=float)
     ratio, error = table["measured_jy"].to_numpy(dtype=float) / truth, table["measured_err_jy"].to_numpy(dtype=float) / truth
     good = np.isfinite(ratio) & (error > 0)
@@ -169,14 +172,15 @@ def one_bin(table: pd.DataFrame, low: float, high: float) -> RecoveryBin:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a night's artificial sources say.
+class NightRecovery:
+    """Recovery of a night's artificial sources.
 
-    ``bright``: sources above S/N `BRIGHT_SNR`, for biases. ``sure``: those that the blind search must find, for completeness.
+    ``bright``: sources above S/N `BRIGHT_SNR`, for biases. ``detectable``: those that the blind search must find, for
+    completeness.
     """
 
     bright: RecoveryBin
-    sure: RecoveryBin
+    detectable: RecoveryBin
 
     @property
     def offset_arcsec(self) -> float:
@@ -184,9 +188,9 @@ class Outcome:
         return float(np.hypot(self.bright.east_arcsec, self.bright.north_arcsec))
 
     def figures(self) -> dict[str, float]:
-        """Named numbers, units in the names."""
+        """Named figures, units in the names."""
         return {
-            "completeness_above_threshold": self.sure.completeness,
+            "completeness_above_threshold": self.detectable.completeness,
             "flux_bias": self.bright.flux_bias,
             "flux_bias_err": self.bright.flux_bias_err,
             "position_offset_arcsec": self.offset_arcsec,
@@ -195,16 +199,19 @@ class Outcome:
         }
 
     def verdicts(self, *, beam_arcsec: float) -> list[Verdict]:
-        """Against the limits; chance widens them. ``beam_arcsec``: major axis of the widest restoring beam among the tiles."""
-        bright, sure = self.bright, self.sure
-        chance = 2.0 * bright.flux_bias_err
-        allowed = max(MOST_OFFSET_ARCSEC, MOST_OFFSET_BEAMS * beam_arcsec)
+        """Verdicts against the limits, which are widened by two errors.
+
+        ``beam_arcsec``: major axis of the widest restoring beam among the tiles.
+        """
+        bright, detectable = self.bright, self.detectable
+        margin = 2.0 * bright.flux_bias_err
+        allowed = max(MAX_OFFSET_ARCSEC, MAX_OFFSET_BEAMS * beam_arcsec)
         return [
             Verdict.judge(
                 "flux_bias",
                 bright.flux_bias,
-                -MOST_BIAS - chance,
-                MOST_BIAS + chance,
+                -MAX_FLUX_BIAS - margin,
+                MAX_FLUX_BIAS + margin,
                 f"{bright.n} sources above S/N {BRIGHT_SNR:g}; limits widened by two errors",
             ),
             Verdict.judge("flux_bias_err", bright.flux_bias_err, None, None, "error of flux_bias"),
@@ -217,34 +224,35 @@ class Outcome:
             ),
             Verdict.judge(
                 "completeness",
-                sure.completeness,
-                LEAST_COMPLETENESS - 2.0 * sure.completeness_err,
+                detectable.completeness,
+                MIN_COMPLETENESS - 2.0 * detectable.completeness_err,
                 None,
-                f"of {sure.n} sources above {SURE_IN_THRESHOLDS:g} times the search's threshold",
+                f"of {detectable.n} sources above {DETECTABLE_THRESHOLDS:g} times the search's threshold",
             ),
         ]
 
 
-def outcome(table: pd.DataFrame, search_sigma: float) -> Outcome:
-    """Sum up a night. ``table``: of `recovery`. ``search_sigma``: threshold of the blind search."""
-    sure = SURE_IN_THRESHOLDS * search_sigma
-    return Outcome(
-        bright=one_bin(table[table["snr"] >= BRIGHT_SNR], BRIGHT_SNR, np.inf), sure=one_bin(table[table["snr"] >= sure], sure, np.inf)
+def night_recovery(table: pd.DataFrame, search_sigma: float) -> NightRecovery:
+    """Sum up a night. ``table``: from `recovery_table`. ``search_sigma``: threshold of the blind search."""
+    lowest = DETECTABLE_THRESHOLDS * search_sigma
+    return NightRecovery(
+        bright=make_bin(table[table["snr"] >= BRIGHT_SNR], BRIGHT_SNR, np.inf),
+        detectable=make_bin(table[table["snr"] >= lowest], lowest, np.inf),
     )
 
 
-def rows_of(bins: Sequence[RecoveryBin]) -> pd.DataFrame:
+def bins_table(bins: Sequence[RecoveryBin]) -> pd.DataFrame:
     """Bins as a table."""
     return pd.DataFrame([asdict(one) for one in bins])
 
 
 def recovery_png(bins: Sequence[RecoveryBin], trend: pd.DataFrame, title: str) -> bytes:
-    """Completeness, flux bias and position bias against S/N, and the nights' flux bias.
+    """Plot completeness, flux bias and position bias against S/N, and the nights' flux bias.
 
     Args:
-        bins: of `binned`.
+        bins: from `bin_by_snr`.
         trend: ``night, flux_bias, flux_bias_err`` of the nights so far, in order.
-        title: above the picture.
+        title: title of the figure.
     """
     figure = canvas(9.0, 6.0, dpi=SMALL_DPI, constrained=True)
     axes = figure.subplots(2, 2)

@@ -1,4 +1,4 @@
-"""One judged measurement. Light on purpose: everything that reports quality imports it."""
+"""The verdict on one measurement. It imports little, because all code that reports quality imports it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dsa110_assets.common.figures import Row
 
 
 class Outcome(StrEnum):
-    """What became of a judgement, as people read it."""
+    """A verdict in words."""
 
     GOOD = "good"
     BAD = "bad"
@@ -19,10 +19,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One judged measurement.
+    """The verdict on one measurement.
 
-    ``name``: what was measured. ``passed``: None where it cannot be measured, and ``reason`` says why. ``value``: None then. ``low``, ``high``:
-    limits, None for none. ``reason``: how it was measured, or why not.
+    ``name``: what was measured. ``passed``, ``value``: None if it could not be measured. ``low``, ``high``: limits,
+    None for none. ``reason``: how it was measured, or why not.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Verdict:
 
     @property
     def limit(self) -> tuple[float | None, float | None]:
-        """(low, high)."""
+        """The limits (low, high)."""
         return self.low, self.high
 
     def row(self) -> Row:
@@ -55,7 +55,7 @@ class Verdict:
 
     @classmethod
     def judge(cls, name: str, value: float | None, low: float | None, high: float | None, reason: str) -> Verdict:
-        """Hold a value against its limits; a missing or non-finite value is no verdict, never a pass."""
+        """Compare a value with its limits. A missing or non-finite value is not measured, never a pass."""
         if value is None or not math.isfinite(value):
             return cls(name, None, None, low, high, reason or "cannot be measured")
         passed = (low is None or value >= low) and (high is None or value <= high)

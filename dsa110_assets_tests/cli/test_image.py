@@ -99,7 +99,7 @@ def test_a_wrong_catalog_makes_the_verdict_bad(tile: tuple[Tile, Path], tmp_path
     result = answer(capfd)
     assert result["verdict"] == "refused"
     assert "flux_ratio_to_catalog" in result["bad"]
-    assert "times the catalogue's" in str(result["reason"])
+    assert "times the catalog's" in str(result["reason"])
     assert result["next_step"]
     assert (tmp_path / "t-image.fits").is_file()
 

@@ -1,4 +1,4 @@
-"""Fluxes, positions and completeness against the catalogue: right values, honest errors, no verdict where there is none to have."""
+"""Fluxes, positions and completeness from the catalog: correct values and errors, and no verdict on too little."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ def header() -> fits.Header:
 
 
 def field(n: int, flux_jy: float, *, missing: int = 0, scatter: float = 0.0, seed: int = 1) -> tuple[TilePlanes, pd.DataFrame]:
-    """Noise that the beam correlates, as in a dirty image, with ``n`` point sources on a grid; ``missing`` of them are in the catalogue only."""
+    """Noise correlated like the beam, as in a dirty image, with ``n`` point sources on a grid.
+
+    ``missing`` of them are in the catalog only.
+    """
     rng = np.random.default_rng(seed)
     k = np.fft.fftfreq(SIZE)
     sigma_y, sigma_x = (f / CELL / np.sqrt(8 * np.log(2)) for f in FWHM)
-    # a spectrum like the beam's transform: the noise's correlation is then the beam itself
+    # a filter like the beam's transform gives noise whose correlation is the beam
     filtered = np.exp(-(np.pi**2) * ((sigma_y * k[:, None]) ** 2 + (sigma_x * k[None, :]) ** 2))
     noise = np.fft.ifft2(np.fft.fft2(rng.standard_normal((SIZE, SIZE))) * filtered).real
     noise *= NOISE / noise.std()
@@ -69,7 +72,7 @@ def test_errors_of_positions_and_fluxes_describe_the_scatter():
         assert np.std(values) == pytest.approx(1.0, abs=0.12), name
 
 
-def test_completeness_is_the_share_of_expected_sources_that_are_there():
+def test_completeness_is_the_share_of_expected_sources_in_the_image():
     half = verdicts(25, 0.05, missing=5)["completeness"]
     assert half.value == pytest.approx(0.8)
     assert half.passed is False
@@ -82,30 +85,30 @@ def test_completeness_of_a_field_without_bright_sources_is_not_measured():
     assert "0 of 0" in faint.reason
 
 
-def test_a_flux_ratio_that_is_too_uncertain_is_no_verdict():
+def test_a_flux_ratio_that_is_too_uncertain_gets_no_verdict():
     vague = verdicts(6, 0.05, scatter=0.6, seed=3)["flux_ratio_to_catalog"]
     assert vague.passed is None
     assert vague.value is None
     assert "too uncertain" in vague.reason
 
 
-def test_the_reason_carries_the_error():
+def test_the_reason_contains_the_error():
     exact = verdicts(36, 0.05)
     assert "+-" in exact["flux_ratio_to_catalog"].reason
     assert exact["flux_ratio_to_catalog"].passed is True
     assert exact["position_offset_arcsec"].passed is True
 
 
-def test_a_quiet_field_is_not_blamed_for_its_dynamic_range():
+def test_a_field_without_bright_sources_gets_no_verdict_on_its_dynamic_range():
     quiet = verdicts(9, 0.003)["dynamic_range"]
     assert quiet.passed is None
-    assert "no catalogue source is bright enough" in quiet.reason
+    assert "no catalog source is bright enough" in quiet.reason
 
 
-def test_a_field_that_lost_its_sources_is_blamed():
+def test_a_field_without_its_bright_sources_has_a_bad_dynamic_range():
     lost = verdicts(9, 0.05, missing=9)["dynamic_range"]
     assert lost.passed is False
-    assert "lets expect" in lost.reason
+    assert "the catalog predicts" in lost.reason
 
 
 def test_limits_come_from_the_configuration():

@@ -1,4 +1,4 @@
-"""The verdict on a tile, and its words: which checks keep it out of mosaics, why, and what to do."""
+"""The verdict on a tile in words: which checks keep it out of mosaics, why, and what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_tile_that_passes_everything_is_used():
 
 
 @pytest.mark.parametrize("name", list(gate.TILE_CHECKS))
-def test_one_bad_check_refuses_the_tile_and_says_why_and_what_to_do(name: str):
+def test_one_bad_check_refuses_the_tile_with_a_reason_and_a_next_step(name: str):
     verdict = gate.verdict_on(changed(name, 3.21))
     assert (verdict.word, verdict.bad, verdict.is_good) == (TileWord.REFUSED, (name,), False)
     assert "3.21" in verdict.reason
@@ -33,26 +33,26 @@ def test_one_bad_check_refuses_the_tile_and_says_why_and_what_to_do(name: str):
     assert verdict.line() == f"refused: {verdict.reason}. Next: {verdict.next_step}"
 
 
-def test_the_words_are_those_of_an_observer():
+def test_a_verdict_gives_the_value_with_its_unit_and_limits():
     line = gate.verdict_on(changed("noise_over_thermal", 3.2)).line()
     assert line.startswith("refused: noise 3.2 times thermal (limits 0.8 and 2). Next: too high: look at `flagged_fraction`")
     high_only = Verdict.judge("position_offset_arcsec", 4.7, None, 1.0, "")
-    assert gate.figure(high_only) == "positions off by 4.7 arcsec (at most 1)"
+    assert gate.describe(high_only) == "positions off by 4.7 arcsec (at most 1)"
     low_only = Verdict.judge("completeness", 0.25, 0.9, None, "")
-    assert gate.figure(low_only) == "share of the catalogue's sources found 0.25 (at least 0.9)"
+    assert gate.describe(low_only) == "share of the catalog's sources found 0.25 (at least 0.9)"
 
 
-def test_of_several_bad_checks_all_are_named_and_the_first_one_gives_the_next_step():
+def test_all_bad_checks_are_named_and_the_first_gives_the_next_step():
     several = [replace(one, passed=False, value=9.0) if one.name in ("noise_over_thermal", "completeness") else one for one in GOOD]
     verdict = gate.verdict_on(reversed(several))
     assert verdict.bad == ("noise_over_thermal", "completeness")
     assert verdict.reason.index("noise") < verdict.reason.index("share")
     assert verdict.next_step == gate.TILE_CHECKS["noise_over_thermal"].next_step
-    assert gate.counted([verdict, gate.verdict_on(changed("completeness", 0.1))]) == "completeness (2), noise (1)"
+    assert gate.count_bad_checks([verdict, gate.verdict_on(changed("completeness", 0.1))]) == "completeness (2), noise (1)"
 
 
 @pytest.mark.parametrize("name", sorted(gate.ALWAYS_MEASURABLE))
-def test_what_every_image_has_must_have_been_measured_and_the_tile_is_not_good(name: str):
+def test_a_tile_without_a_check_that_every_image_allows_is_not_measured(name: str):
     unmeasured = gate.verdict_on(changed(name, None))
     assert unmeasured.word is TileWord.NOT_MEASURED
     assert "could not be measured (no pixel has noise)" in unmeasured.line()
@@ -62,7 +62,7 @@ def test_what_every_image_has_must_have_been_measured_and_the_tile_is_not_good(n
     assert "was never judged" in missing.line()
 
 
-def test_a_field_without_catalogue_sources_is_used_and_what_was_not_measured_is_named():
+def test_a_tile_without_catalog_sources_is_good_and_names_what_was_not_measured():
     verdict = gate.verdict_on(changed("completeness", None))
     assert verdict.is_good
     assert verdict.line() == "good; not measured: completeness"
@@ -74,7 +74,7 @@ def test_a_tile_that_was_never_judged_is_not_used():
     assert verdict.line() == "not measured: its image was never judged. Next: run the job `judge_again` for it"
 
 
-def test_a_refused_tile_that_will_be_made_again_needs_nobody_and_a_good_one_is_good():
+def test_a_provisional_refusal_needs_no_action_and_a_good_tile_is_never_provisional():
     verdict = gate.verdict_on(changed("flux_ratio_to_catalog", 0.06), provisional=True)
     assert (verdict.word, verdict.provisional) == (TileWord.REFUSED, True)
     assert "will be made again when the night's calibrator is solved" in verdict.next_step

@@ -1,4 +1,4 @@
-"""Artificial sources are what the array would have recorded, and what is recovered is told truly."""
+"""Artificial sources look as the array would have recorded them, and their recovery is measured correctly."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from dsa110_assets.errors import MeasurementSetError
 from dsa110_assets.imaging import ImagingOptions, image_tile
 from dsa110_assets.imaging.injection import INJECTED_KEYWORD, inject_sources
 from dsa110_assets.quality import gate
-from dsa110_assets.quality.recovery import binned, draw_injections, recovery, recovery_png
+from dsa110_assets.quality.recovery import bin_by_snr, draw_injections, recovery_png, recovery_table
 from dsa110_assets.registry.queries import qa_metrics, upsert_image, upsert_qa_metric
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import injection
@@ -27,7 +27,7 @@ def data_of(ms):
 
 @pytest.mark.parametrize("smear", [False, True])
 def test_an_injected_source_is_the_difference_of_two_independent_simulations(tmp_path, smear):
-    """Off the axis, drifting through the beam, with a spectrum; smeared by averaging or not."""
+    """Sources off axis that drift through the beam and have a spectrum, with and without smearing by averaging."""
     real = [(*offset_position(150.0, 54.6, 0.3, 0.2), 1.0, INDEX)]
     added = [(*offset_position(150.0, 54.6, -0.7, 0.6), 0.5, INDEX), (*offset_position(150.0, 54.6, 0.1, -1.1), 0.2, INDEX)]
     size = {"n_antenna": 12, "n_time": 5, "n_channel": 16, "noise": False, "smear": smear}
@@ -42,14 +42,14 @@ def test_an_injected_source_is_the_difference_of_two_independent_simulations(tmp
     assert INJECTED_KEYWORD in keywords
 
 
-def test_data_that_are_not_calibrated_take_no_source(tmp_path):
+def test_sources_are_not_injected_into_uncalibrated_data(tmp_path):
     raw = write_tile(tmp_path / "raw.ms", [], n_antenna=8, n_time=2, n_channel=4, calibrated=False)
     with pytest.raises(MeasurementSetError, match="not calibrated"):
         inject_sources(raw.ms, tmp_path / "c.ms", pd.DataFrame({"ra_deg": [], "dec_deg": [], "flux_jy": []}), ImagingOptions())
     assert not (tmp_path / "c.ms").exists()
 
 
-def test_figures_are_those_of_the_table():
+def test_completeness_and_biases_in_bins_are_those_of_the_simulated_table():
     rng = np.random.default_rng(1)
     snr = np.exp(rng.uniform(np.log(3), np.log(100), 4000))
     flux = snr * 1e-3
@@ -59,7 +59,7 @@ def test_figures_are_those_of_the_table():
     pairs = pd.DataFrame(
         {"catalog_name": injected["name"][seen], "ra_offset_arcsec": 0.3 + rng.normal(0, 1, seen.sum()), "dec_offset_arcsec": 0.0}
     )
-    bins = binned(recovery(injected, measured, pairs))
+    bins = bin_by_snr(recovery_table(injected, measured, pairs))
     assert sum(one.n for one in bins) == 4000
     for one in bins:
         assert abs(one.completeness - (0.9 if one.snr_low >= 7 else 0.2)) < 4 * one.completeness_err
@@ -81,7 +81,7 @@ def observed(tmp_path_factory):
     return tile, catalog
 
 
-def test_the_night_is_checked_with_sources_in_its_own_visibilities(observed, registry_config, database):
+def test_a_night_is_checked_with_sources_injected_into_its_own_visibilities(observed, registry_config, database):
     tile, catalog = observed
     config = registry_config.model_copy(
         update={"image_size": 512, "cell_arcsec": 7.0, "correct_smearing": False, "injection_sources": 30, "threads_per_worker": 1}
@@ -127,7 +127,7 @@ def test_the_night_is_checked_with_sources_in_its_own_visibilities(observed, reg
     ]
     table_of_sources = pd.read_parquet(folder / "recovery.parquet")
     faint = table_of_sources[table_of_sources["snr"] < 5]
-    assert faint["found"].mean() < 0.3, "the blind search does not find what is below its threshold"
+    assert faint["found"].mean() < 0.3, "the blind search finds sources below its threshold"
     pull = (table_of_sources["measured_jy"] - table_of_sources["flux_jy"]) / table_of_sources["measured_err_jy"]
     assert 0.5 < pull.std() < 1.6
     with database.session() as session:
@@ -138,7 +138,7 @@ def test_the_night_is_checked_with_sources_in_its_own_visibilities(observed, reg
     assert trend["flux_bias"].iloc[0] == pytest.approx(figures["flux_bias"])
 
 
-def test_sources_are_put_where_there_is_room():
+def test_artificial_sources_keep_their_distance_and_have_the_drawn_snr():
     from dsa110_assets_tests.photometry.fields import make_wcs
 
     wcs = make_wcs(400)

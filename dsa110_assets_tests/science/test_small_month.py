@@ -1,4 +1,4 @@
-"""A small month through image files: tiles, mosaics, forced photometry, light curves, candidates. `make month` is the large one."""
+"""A small month through image files, from tiles to candidates; `make month` is the large one."""
 
 import numpy as np
 import pandas as pd
@@ -48,19 +48,19 @@ def test_constant_sources_have_reduced_chi_square_one(month):
     _, curves, normalised, _ = month
     assert curves.n_sources == N_SOURCES
     eta = metrics(normalised).set_index("source_id")["eta"].drop([EVENT, *VARIABLES])
-    assert eta.mean() == pytest.approx(1.0, abs=0.15)  # 56 sources of 9 epochs: its own error is 0.07
+    assert eta.mean() == pytest.approx(1.0, abs=0.15)  # the error of this mean (56 sources, 9 epochs) is 0.07
 
 
-def test_drifts_of_five_per_cent_are_found_within_their_errors(month):
+def test_drifts_of_five_percent_are_found_within_their_errors(month):
     gain, _, _, fit = month
     assert np.std(np.log(gain)) > 0.03
     ratio = np.log(fit.factor / gain)
     assert np.std(ratio) < 0.01
     assert 0.4 < np.std((ratio - ratio.mean()) / (fit.factor_err / fit.factor)) < 1.6
-    assert 0.8 < fit.noise_scale < 1.25, "the noise of different epochs is independent here"
+    assert 0.8 < fit.noise_scale < 1.25, "noise_scale is not 1 although the noise of different epochs is independent"
 
 
-def test_the_event_leads_the_list_and_no_constant_source_is_on_it(month):
+def test_the_event_is_the_top_candidate_and_no_constant_source_is_one(month):
     _, _, normalised, _ = month
     candidates = ese_candidates(ese_scores(normalised))
     assert candidates["source_id"].iloc[0] == EVENT
@@ -69,7 +69,7 @@ def test_the_event_leads_the_list_and_no_constant_source_is_on_it(month):
 
 
 def test_noise_that_repeats_in_every_epoch_is_not_taken_for_scatter():
-    """Errors of which a third of the variance is the same each time: light curves scatter less, and their errors say so."""
+    """If a third of the errors' variance repeats, light curves scatter less, and their errors become smaller."""
     from dsa110_assets_tests.variability.skies import simulate
 
     night = simulate(

@@ -71,7 +71,7 @@ def test_bad_and_never_judged_tiles_are_refused_with_the_reason(database: Databa
         assert gates.good_tiles(session, GROUPS) == GROUPS[:1]
         verdicts = gates.verdicts(session, GROUPS)
     assert refused == {group_id: verdicts[group_id].line() for group_id in GROUPS[1:]}
-    assert refused[GROUPS[1]].startswith("refused: fluxes 1 times the catalogue's. Next: the flux scale is wrong")
+    assert refused[GROUPS[1]].startswith("refused: fluxes 1 times the catalog's. Next: the flux scale is wrong")
     assert refused[GROUPS[2]].startswith("not measured: its image was never judged. Next: ")
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import AlertNotDeliveredError
 from dsa110_assets.ingest import status
-from dsa110_assets.quality.gate import TileVerdict, counted
+from dsa110_assets.quality.gate import TileVerdict, count_bad_checks
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
 from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
@@ -117,7 +117,7 @@ def _refused_tiles(session: Session, now: datetime) -> list[Alert]:
         Alert(
             f"tiles-refused/{night}",
             "warning",
-            f"mosaics leave out {len(refused)} of the tiles of {night}: {counted(refused)}",
+            f"mosaics leave out {len(refused)} of the tiles of {night}: {count_bad_checks(refused)}",
             f"{Counter(one.next_step for one in refused).most_common(1)[0][0]}; `dsa110 ingest status --refused` lists them",
         )
         for night, refused in sorted(nights.items())

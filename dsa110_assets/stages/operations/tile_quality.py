@@ -39,7 +39,7 @@ class CheckOfTiles:
     def line(self) -> str:
         """For people: how many are bad, the newest one's figure, and what to do."""
         if self.bad:
-            figure = "it was never judged" if self.shown is None else gate.figure(self.shown[1])
+            figure = "it was never judged" if self.shown is None else gate.describe(self.shown[1])
             step = gate.TILE_CHECKS[self.name].next_step
             return f"bad: {len(self.bad)} of {self.tiles} tiles; {self.bad[0]}: {figure}. Next: {step}"
         if not self.measured:

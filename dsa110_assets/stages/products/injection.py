@@ -38,7 +38,7 @@ _TREND_NIGHTS = 60
 def recover_injections(platform: Platform, night: str, run_id: str) -> StageResult | None:
     """Inject sources, recover and judge them; None if no good tile of the night has calibrated visibilities."""
     from dsa110_assets.photometry import save_table
-    from dsa110_assets.quality.recovery import binned, outcome, recovery_png, rows_of
+    from dsa110_assets.quality.recovery import bin_by_snr, bins_table, night_recovery, recovery_png
 
     config = platform.config
     low = datetime_to_mjd(slot_window(night, "00:00")[0])
@@ -53,11 +53,11 @@ def recover_injections(platform: Platform, night: str, run_id: str) -> StageResu
     with measured() as cost, publication.publish(destination) as staged:
         staged.mkdir()
         table = pd.concat([_recover_tile(platform, tile, staged, night) for tile in chosen], ignore_index=True)
-        bins, found = binned(table), outcome(table, config.source_find_sigma)
+        bins, found = bin_by_snr(table), night_recovery(table, config.source_find_sigma)
         with platform.database.session() as session:
             trend = _trend(session, night, found.bright.flux_bias, found.bright.flux_bias_err)
         save_table(table, staged / "recovery.parquet")
-        save_table(rows_of(bins), staged / "completeness.csv")
+        save_table(bins_table(bins), staged / "completeness.csv")
         title = f"{night}: {len(table)} sources injected into the visibilities of {len(chosen)} tile(s)"
         (staged / "recovery.png").write_bytes(recovery_png(bins, trend, title))
     result = StageResult(
@@ -88,7 +88,7 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
     from dsa110_assets.mosaicking import TileImage, crossmatch, find_sources, make_mosaic
     from dsa110_assets.mosaicking.finding import match_radius_arcsec
     from dsa110_assets.photometry import measure_mosaic
-    from dsa110_assets.quality.recovery import draw_injections, recovery
+    from dsa110_assets.quality.recovery import draw_injections, recovery_table
 
     config, group_id = platform.config, tile.group_id
     options = ImagingOptions.from_config(config)
@@ -121,7 +121,7 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
     pairs = crossmatch(found, injected, match_radius_arcsec(original.beam.major_deg))
     fluxes = measure_mosaic(scratch / "mosaic", "injected", injected[["name", "ra_deg", "dec_deg"]])
     shutil.rmtree(scratch)
-    return recovery(injected, fluxes, pairs).assign(observation=group_id)
+    return recovery_table(injected, fluxes, pairs).assign(observation=group_id)
 
 
 def _trend(session: Session, night: str, bias: float, error: float) -> pd.DataFrame:
