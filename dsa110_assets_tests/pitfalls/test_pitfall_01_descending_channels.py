@@ -1,4 +1,4 @@
-"""Pitfall 1: subbands arrive top of the band first and channels descend; the Measurement Set ascends in one window."""
+"""Pitfall 1: subbands and channels descend in raw files; a Measurement Set has one window of ascending channels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dsa110_assets.simulation.sky import point_sources
 from dsa110_assets_tests.conftest import make_raw_tile
 
 
-def test_pitfall_01_a_steep_spectrum_falls_along_one_ascending_window(tmp_path: Path) -> None:
+def test_pitfall_01_a_steep_spectrum_decreases_along_one_ascending_window(tmp_path: Path) -> None:
     from casacore.tables import table
 
     start_mjd, n = 61_100.2, 4
@@ -43,7 +43,7 @@ def test_pitfall_01_a_steep_spectrum_falls_along_one_ascending_window(tmp_path: 
     with table(str(tmp_path / "a.ms"), ack=False) as ms:
         cross = ms.getcol("ANTENNA1") != ms.getcol("ANTENNA2")
         amplitude = np.abs(ms.getcol("DATA")[cross]).mean(axis=(0, 2))
-    # spectrum of the source: each channel holds the value of its own frequency (less what the beam takes)
+    # each channel has the source's flux at its own frequency, times the beam
     truth = sky.flux_at(start_mjd, freq)
     np.testing.assert_allclose(amplitude / np.ravel(truth), (amplitude / np.ravel(truth)).mean(), rtol=0.01)
     assert np.all(np.diff(amplitude) < 0)

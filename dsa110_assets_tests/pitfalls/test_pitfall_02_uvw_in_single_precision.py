@@ -1,4 +1,4 @@
-"""Pitfall 2: the file's ``uvw_array`` is float32 and of the meridian; it must never be used."""
+"""Pitfall 2: a raw file's ``uvw_array`` is float32 and for the meridian; it must never be used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_pitfall_02_baselines_come_from_antenna_positions_in_double_precision(tm
     np.testing.assert_allclose(np.linalg.norm(uvw, axis=1), lengths, atol=1e-9)  # float32 errs by 1e-4 m
     longest = lengths.argmax()
     same = (a1 == a1[longest]) & (a2 == a2[longest])
-    assert np.ptp(uvw[same], axis=0).max() > 1  # it turns with the sky; the file's is the same at all times
+    assert np.ptp(uvw[same], axis=0).max() > 1  # it turns with the sky; the file's is constant
 
 
 def test_pitfall_02_a_file_without_uvw_converts(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pitfall 3: the site's coordinates come from the raw header; others differ by 0.0013 deg, which is 4.7 arcsec of RA."""
+"""Pitfall 3: the site comes from the raw header; published positions differ by 0.0013 deg, or 4.7 arcsec of RA."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dsa110_assets.conversion import convert_observation
 from dsa110_assets_tests.conversion.minimal_raw import SITE_ALT_M, SITE_LAT_DEG, SITE_LON_DEG, write_raw
 
 
-def test_pitfall_03_the_phase_centre_follows_the_header(tmp_path: Path) -> None:
+def test_pitfall_03_the_phase_center_follows_the_header(tmp_path: Path) -> None:
     from casacore.tables import table
 
     centre, positions = {}, {}
@@ -41,11 +41,11 @@ def test_pitfall_03_the_lst_is_astropys_at_the_headers_longitude(tmp_path: Path)
     of_date = SkyCoord(report.phase_ra_deg * u.deg, report.phase_dec_deg * u.deg).transform_to(TETE(obstime=time, location=site))
     lst = time.sidereal_time("apparent", longitude=SITE_LON_DEG * u.deg)
     assert (of_date.ra - lst).wrap_at(180 * u.deg).arcsec == pytest.approx(0, abs=0.5)
-    assert of_date.dec.deg == pytest.approx(54.6, abs=0.6 / 3600)  # astropy leaves polar motion out
+    assert of_date.dec.deg == pytest.approx(54.6, abs=0.6 / 3600)  # astropy ignores polar motion
 
 
-def test_pitfall_03_no_module_but_the_simulator_writes_the_site_down() -> None:
-    """The pipeline's own source holds no copy of the site's latitude or longitude."""
+def test_pitfall_03_only_the_simulator_contains_the_site() -> None:
+    """The pipeline's source has no copy of the site's latitude or longitude."""
     package = Path(dsa110_assets.__file__).parent
     site = re.compile(r"37\.23\d|118\.28\d|2\.0644\d|-2409\d{3}|-4478\d{3}")
     holders = [str(f.relative_to(package)) for f in package.rglob("*.py") if site.search(f.read_text(encoding="utf-8"))]

@@ -1,4 +1,4 @@
-"""Pitfall 4: CASA's ``ft`` and ``setjy`` read one of the FIELD table's directions, imagers another; all must be the phase centre."""
+"""Pitfall 4: programs read different directions of the FIELD table; all three must be the phase center."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_pitfall_04_phase_reference_and_delay_direction_are_one_icrs_direction(t
             assert ra % 360 == pytest.approx(report.phase_ra_deg, abs=1e-11)
             assert dec == pytest.approx(report.phase_dec_deg, abs=1e-11)
 
-    for column in columns:  # and a set in which one of them differs is never published
+    for column in columns:  # verification refuses a Measurement Set in which one differs
         broken = Path(shutil.copytree(tmp_path / "a.ms", tmp_path / f"{column}.ms"))
         with table(str(broken / "FIELD"), readonly=False, ack=False) as field:
             field.putcell(column, 0, field.getcell(column, 0) + 1e-5)

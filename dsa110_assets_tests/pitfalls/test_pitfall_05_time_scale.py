@@ -1,4 +1,4 @@
-"""Pitfall 5: TIME is UTC, in seconds of MJD; TAI for UTC is 37 s (a 23 m error of uvw), another epoch moves RA by 40 deg."""
+"""Pitfall 5: TIME is UTC in seconds of MJD; TAI for UTC is 37 s (23 m of uvw), a wrong epoch moves RA by 40 deg."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def test_pitfall_05_time_is_utc_and_uvw_belong_to_it(tmp_path: Path) -> None:
         begin, end = observation.getcell("TIME_RANGE", 0) / 86400
     assert begin == pytest.approx(report.start_mjd, abs=1e-9)
     assert end == pytest.approx(report.end_mjd, abs=1e-9)
-    casa = inspect_with_casa(tmp_path / "a.ms")  # CASA turns the baselines for the time that it reads; 37 s would be 3e-3 of their length
+    # CASA turns the baselines to the time that it reads; an error of 37 s is 3e-3 of their length
+    casa = inspect_with_casa(tmp_path / "a.ms")
     assert casa["worst_uvw"] < 1e-5
     np.testing.assert_allclose(np.array(casa["times"]) / 86400 - start.mjd, np.arange(3) * 12.884902 / 86400, atol=1e-8)

@@ -1,4 +1,4 @@
-"""Pitfall 6: CASA knows ``OVRO_MMA``; an unknown name silently selects another beam or none."""
+"""Pitfall 6: CASA knows ``OVRO_MMA``; an unknown name silently selects another beam, or none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_pitfall_06_casa_knows_the_observatory(tmp_path: Path) -> None:
     assert casa["known"]
 
 
-def test_pitfall_06_the_name_is_what_was_asked_for(tmp_path: Path) -> None:
+def test_pitfall_06_the_measurement_set_has_the_requested_name(tmp_path: Path) -> None:
     from casacore.tables import table
 
     path = write_raw(tmp_path / "2025-11-20T06:00:01_sb00.hdf5", 0, start_jd=2461000.75, dec_rad=0.953)

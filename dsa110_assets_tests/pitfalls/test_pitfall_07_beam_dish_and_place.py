@@ -1,4 +1,4 @@
-"""The primary beam: right formula, right dish, evaluated at every pixel and not once at a mosaic's or tile's centre."""
+"""Pitfall 7: the primary beam has the right formula and dish and is evaluated at every pixel, not just the center."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def test_pitfall_07_airy_beam_is_that_of_a_465_cm_dish():
     assert airy_power_beam(theta, 1.4e9) == pytest.approx(reference, abs=1e-9)
     half = np.interp(-0.5, -airy_power_beam(theta, 1.4e9), theta)
     assert np.degrees(2 * half) == pytest.approx(2.7, abs=0.05)
-    assert np.all(np.diff(airy_power_beam(np.linspace(0, 0.045, 50), 1.4e9)) < 0)  # falls outwards: not inverted
+    assert np.all(np.diff(airy_power_beam(np.linspace(0, 0.045, 50), 1.4e9)) < 0)  # decreases outward: not inverted
 
 
-def test_pitfall_07_image_beam_varies_over_the_pixels_as_the_airy_beam_does(tmp_path):
-    """At one integration and one channel the image of the beam is the Airy pattern at each pixel's true separation."""
+def test_pitfall_07_the_beam_image_is_the_airy_beam_at_each_pixel(tmp_path):
+    """For one integration and channel, the image of the beam is the Airy pattern at each pixel's true separation."""
     tile = write_tile(tmp_path / "b.ms", [], n_antenna=6, n_time=1, n_channel=1, band_hz=(1.3999e9, 1.4001e9))
     vis = read_visibilities(tile.ms)
     options = ImagingOptions(image_size=512, cell_arcsec=30.0, correct_smearing=False)

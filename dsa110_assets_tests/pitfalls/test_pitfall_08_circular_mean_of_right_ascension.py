@@ -1,4 +1,4 @@
-"""RA averaged arithmetically across 0h: a mosaic of [350, 5, 10] deg centred at 121.7 instead of 1.7."""
+"""Pitfall 8: an arithmetic mean of RA across 0h centers a mosaic of [350, 5, 10] deg at 121.7 instead of 1.7."""
 
 import numpy as np
 import pytest
@@ -15,11 +15,11 @@ def test_pitfall_08_mean_of_right_ascensions_is_circular():
     assert ra == pytest.approx(np.degrees(circmean(np.radians([350.0, 5.0, 10.0]))), abs=1e-9)
 
 
-def test_pitfall_08_mosaic_across_0h_is_centred_and_narrow(tmp_path):
+def test_pitfall_08_mosaic_across_0h_is_centered_and_narrow(tmp_path):
     tiles = [
         write_tile(tmp_path, TileTruth(ra, size=96, cell_arcsec=40.0, start_mjd=FIRST_MJD + i * 0.02), [], i)
         for i, ra in enumerate((350.0, 5.0, 10.0))
     ]
     report = make_mosaic(tiles, tmp_path / "m", "zero", provenance={})
-    assert min(report.ra_deg, 360 - report.ra_deg) == pytest.approx(0.0, abs=0.1), "the middle of the strip from 350 to 10 deg"
-    assert report.shape[1] * 40.0 / 3600 < 14.0, "20 deg of right ascension at +54.6 and a tile"
+    assert min(report.ra_deg, 360 - report.ra_deg) == pytest.approx(0.0, abs=0.1), "not the middle of the strip from 350 to 10 deg"
+    assert report.shape[1] * 40.0 / 3600 < 14.0, "wider than 20 deg of right ascension at +54.6 and a tile"

@@ -1,4 +1,4 @@
-"""Images have four axes and big-endian pixels: readers get native 2-D arrays and a celestial header, or an error."""
+"""Pitfall 9: images have four axes and big-endian pixels; readers get native 2-D arrays and a header, or an error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def total(values):
     return result
 
 
-def test_pitfall_09_written_images_are_read_back_flat_and_native(tmp_path):
+def test_pitfall_09_images_are_read_as_native_planes(tmp_path):
     position = offset_position(150.0, 54.6, 0.1, -0.05)
     tile = write_tile(tmp_path / "t.ms", [(*position, 2.0, -0.7)], n_antenna=10, n_time=2, n_channel=4)
     report = image_tile(tile.ms, tmp_path, "t", ImagingOptions(image_size=128, cell_arcsec=10.0), mask_sky=None, provenance={})

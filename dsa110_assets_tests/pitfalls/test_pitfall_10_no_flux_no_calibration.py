@@ -1,4 +1,4 @@
-"""Pitfall 10: a calibrator without a 20 cm flux was silently given 1.0 or 2.5 Jy. No flux, no calibration, and a clear error."""
+"""Pitfall 10: a calibrator without a 20 cm flux silently got 1.0 or 2.5 Jy. No flux: no calibration, a clear error."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ def tile_on(star):
 
 
 @pytest.mark.parametrize("name", ["1911+161", "0922-399", "1256-057"])
-def test_pitfall_10_a_calibrator_without_flux_gets_none(name):
+def test_pitfall_10_a_calibrator_without_flux_is_refused(name):
     star = calibrators.find(CATALOG, name)
     assert star.flux_jy is None
     with pytest.raises(FluxScaleError, match=f"{name.replace('+', chr(92) + '+')}.*no flux density"):

@@ -1,4 +1,4 @@
-"""Pitfall 11: the calibrator's model at full flux although it sits off the beam's centre, or MODEL_DATA left at zero."""
+"""Pitfall 11: the calibrator's model at full flux although it is off the beam's center, or MODEL_DATA left at zero."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ CENTRE = (128.7, 55.4)
 
 
 def test_pitfall_11_model_is_the_apparent_flux_of_each_integration_and_channel(tmp_path):
-    """One source 1 deg north of the beam: its amplitude must be flux x beam of that integration, never the flux."""
+    """The amplitude of a source 1 deg north of the beam is flux x beam of the integration, never the flux."""
     sky = source_frame([("off axis", 128.7, 56.4, 10.0, 0.0)])
     tile = write_small_ms(tmp_path / "tile.ms", sky, center=CENTRE, n_ant=4, n_time=24)
     predict_model(tile.path, sky, smearing=False)

@@ -1,4 +1,4 @@
-"""Pitfall 13: CORRECTED_DATA absent or all zero, and DATA used instead. Calibrated tiles have one column, marked; or there is none."""
+"""Pitfall 13: CORRECTED_DATA absent or zero, and DATA used instead. A calibrated tile has only DATA, and a mark."""
 
 import json
 
@@ -22,7 +22,7 @@ def made(tmp_path_factory):
     return tile, [report.bandpass, report.gain]
 
 
-def test_pitfall_13_data_are_calibrated_and_say_so(made, tmp_path):
+def test_pitfall_13_calibrated_data_are_in_data_and_marked(made, tmp_path):
     tile, tables = made
     apply_calibration(tile.path, tables, tmp_path / "out.ms", chan_avg=1, provenance={"code": "1"})
     with table(str(tmp_path / "out.ms"), ack=False) as ms:

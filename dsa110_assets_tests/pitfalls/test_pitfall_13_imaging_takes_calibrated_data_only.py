@@ -1,4 +1,4 @@
-"""An uncalibrated Measurement Set is refused; nothing falls back to another column."""
+"""Pitfall 13: imaging refuses an uncalibrated Measurement Set and never falls back to another column."""
 
 from __future__ import annotations
 

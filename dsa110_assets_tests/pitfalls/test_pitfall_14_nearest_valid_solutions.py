@@ -1,4 +1,4 @@
-"""Pitfall 14: solutions of another strip or night without saying so; newest instead of nearest; forward-only validity; wall-clock now."""
+"""Pitfall 14: solutions of another strip or night, unreported; newest, not nearest; valid only forward; wall clock."""
 
 import inspect
 from pathlib import Path
@@ -29,7 +29,7 @@ def choose(candidates, mid_mjd, declination_deg=54.6, **options):
 def test_pitfall_14_nearest_in_time_not_newest_and_two_sided():
     before, after, newest = tables(61_100.20), tables(61_100.45), tables(61_100.90)
     assert choose([before, after, newest], 61_100.25).candidate == before
-    assert choose([before, after, newest], 61_100.40).candidate == after  # solved after the observation, and still the best
+    assert choose([before, after, newest], 61_100.40).candidate == after  # solved after the observation, but nearest
     assert choose([after, newest, before], 61_100.25).hours_away == pytest.approx(-1.2)
 
 
@@ -40,7 +40,7 @@ def test_pitfall_14_another_strip_is_never_used():
         choose([other], 61_100.25)
 
 
-def test_pitfall_14_a_borrowed_night_is_said_and_limited():
+def test_pitfall_14_borrowing_from_another_night_is_reported_and_limited():
     choice = choose([tables(61_098.25)], 61_100.25)
     assert (choice.rung, choice.nights_away) == ("borrowed", -2)
     assert choose([tables(61_100.75)], 61_100.25).rung == "same-night"
@@ -50,21 +50,21 @@ def test_pitfall_14_a_borrowed_night_is_said_and_limited():
         choose([tables(61_099.3)], 61_100.25, borrow_days=0)
 
 
-def test_pitfall_14_midnight_does_not_hide_the_nearest():
-    """35 minutes away on the other side of midnight is nearer than 20 hours away on the same date."""
+def test_pitfall_14_the_nearest_tables_may_lie_across_midnight():
+    """Tables 35 minutes away across midnight are nearer than tables 20 hours away on the same date."""
     choice = choose([tables(61_100.13), tables(61_101.005)], 61_100.98)
     assert choice.candidate.mid_mjd == 61_101.005
     assert (choice.rung, choice.nights_away) == ("same-night", 1)
 
 
-def test_pitfall_14_refused_tables_are_passed_over():
+def test_pitfall_14_refused_tables_are_skipped():
     good, bad = tables(61_099.3), tables(61_100.25, accepted=False)
     assert choose([bad, good], 61_100.25).candidate == good
     with pytest.raises(NoCalibrationError, match="1 refused"):
         choose([bad], 61_100.25)
 
 
-def test_pitfall_14_no_clock_is_read():
+def test_pitfall_14_the_selection_reads_no_clock():
     source = inspect.getsource(select)
     assert "import time" not in source
     assert ".now(" not in source
@@ -76,7 +76,7 @@ def test_pitfall_14_no_clock_is_read():
     st.floats(61_099, 61_101),
 )
 def test_pitfall_14_the_rule_holds_for_any_candidates(drawn, mid_mjd):
-    """Against the definition, spelled out: among the valid ones none is nearer."""
+    """Compare with the definition: no valid candidate is nearer."""
     candidates = [tables(m, d, accepted=a) for m, d, a in drawn]
     valid = [
         abs(m - mid_mjd)

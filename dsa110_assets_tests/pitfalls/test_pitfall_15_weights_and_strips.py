@@ -1,4 +1,4 @@
-"""Weights normalised to 1 and used as noise; tiles chosen by creation time; declinations mixed in one mosaic."""
+"""Pitfall 15: weights normalized to 1 and used as noise; strips mixed in one mosaic."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_pitfall_15_noise_map_is_in_jy_per_beam(tmp_path):
     assert np.nanstd(image[np.isfinite(noise)] / noise[np.isfinite(noise)]) == pytest.approx(1.0, abs=0.07)
 
 
-def test_pitfall_15_weights_that_are_no_inverse_variances_are_refused(tmp_path):
+def test_pitfall_15_weights_that_are_not_inverse_variances_are_refused(tmp_path):
     (tile,) = strip(tmp_path, 1, [], size=160)
     with fits.open(tile.path("weight"), mode="update") as hdus:
         hdus[0].data /= hdus[0].data.max()

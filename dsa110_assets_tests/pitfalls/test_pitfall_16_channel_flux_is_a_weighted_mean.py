@@ -1,4 +1,4 @@
-"""Pitfall 16: a combined bin's flux was the sum of Jy/beam over images, that is N times too bright."""
+"""Pitfall 16: the flux of a combined bin was the sum of Jy/beam over N images, so N times too bright."""
 
 import numpy as np
 import pytest

@@ -10,7 +10,7 @@ from dsa110_assets.photometry import PhotometryOptions, measure
 
 
 @pytest.mark.parametrize("beam_arcsec", [15.0, 75.0])
-def test_pitfall_17_background_and_error_do_not_see_the_source_whatever_the_beam(beam_arcsec):
+def test_pitfall_17_the_source_does_not_affect_background_and_error_for_any_beam(beam_arcsec):
     rng = np.random.default_rng(17)
     wcs = WCS(naxis=2)
     wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = ["RA---SIN", "DEC--SIN"], [150, 54], [201, 201], [-3 / 3600, 3 / 3600]
@@ -24,7 +24,7 @@ def test_pitfall_17_background_and_error_do_not_see_the_source_whatever_the_beam
     assert row["annulus_rms_jy_per_beam"] == pytest.approx(1e-3, rel=0.3)
     assert row["flux_err_jy"] < 1.3e-3
     if beam_arcsec > 50:
-        assert naive > 6 * row["annulus_rms_jy_per_beam"]  # what the pixel annulus did
+        assert naive > 6 * row["annulus_rms_jy_per_beam"]  # the error of an annulus in pixels
 
 
 def test_pitfall_17_an_annulus_inside_the_beam_is_refused():

@@ -1,4 +1,4 @@
-"""Pitfall 18: max|f - mean| / std cannot exceed (N - 1) / sqrt(N): below 27 epochs no event ever reaches 5 sigma."""
+"""Pitfall 18: max|f - mean| / std cannot exceed (N - 1) / sqrt(N), so below 27 epochs no event reaches 5 sigma."""
 
 import numpy as np
 import pandas as pd

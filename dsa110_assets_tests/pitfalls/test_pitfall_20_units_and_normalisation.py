@@ -1,4 +1,4 @@
-"""Pitfall 20: un-normalised fluxes went into the variability figures, and mJy were mixed with Jy."""
+"""Pitfall 20: variability computed from fluxes that are not normalized, and mJy mixed with Jy."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ def table():
 
 
 @pytest.mark.parametrize("function", [metrics, ese_scores])
-def test_pitfall_20_fluxes_that_are_not_normalised_are_refused(table, function):
+def test_pitfall_20_fluxes_that_are_not_normalized_are_refused(table, function):
     with pytest.raises(LightCurveError, match="not normalized"):
         function(LightCurves.from_table(table))
     normalised, _ = normalise(LightCurves.from_table(table))
@@ -41,7 +41,7 @@ def test_pitfall_20_one_night_in_mjy_among_nights_in_jy_is_refused_by_its_number
         normalise(LightCurves.from_table(two))
 
 
-def test_pitfall_20_normalisation_removes_the_gain_and_keeps_jy(table):
+def test_pitfall_20_normalization_removes_the_gain_and_keeps_jy(table):
     normalised, fit = normalise(LightCurves.from_table(table))
     assert normalised.unit == "Jy"
     np.testing.assert_allclose(fit.factor / fit.factor[0], np.array([1.0, 1.06, 0.94, 1.02]), rtol=5e-3)

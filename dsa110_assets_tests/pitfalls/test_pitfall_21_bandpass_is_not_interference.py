@@ -1,4 +1,4 @@
-"""Pitfall 21: features of the bandpass (a line at 1422 MHz, edges of subbands) are not interference, nor the reverse."""
+"""Pitfall 21: bandpass features (a line at 1422 MHz, subband edges) taken for interference, or the reverse."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def _flags(tile, vis: np.ndarray) -> np.ndarray:
     return reasons[:, tile.ant_1 != tile.ant_2] != 0
 
 
-def test_pitfall_21_edges_and_lines_of_the_bandpass_stay_and_a_carrier_goes(demo_raw_tile: RawTile) -> None:
+def test_pitfall_21_edges_and_lines_of_the_bandpass_are_kept_and_a_carrier_is_flagged(demo_raw_tile: RawTile) -> None:
     tile = read_tile(dict(enumerate(demo_raw_tile.files)), 16, np.zeros)
     plain = _flags(tile, tile.vis.copy())
     rng = np.random.default_rng(21)
     n_chan, n_ant = tile.freq_hz.size, len(tile.header.antenna_names)
     gain = np.ones((n_ant, n_chan))
     edges = np.isin(np.arange(n_chan) % 8, (0, 7))
-    gain[:, edges] *= rng.uniform(0.3, 0.6, (n_ant, 1))  # the filter bank falls off at the edges of each subband
+    gain[:, edges] *= rng.uniform(0.3, 0.6, (n_ant, 1))  # the filter bank's response drops at subband edges
     line = np.abs(tile.freq_hz - 1422e6).argmin()
     gain[:, line] *= rng.uniform(1.3, 2.5, n_ant)
     shaped = tile.vis * (gain[tile.ant_1] * gain[tile.ant_2])[None, :, :, None].astype(np.float32)

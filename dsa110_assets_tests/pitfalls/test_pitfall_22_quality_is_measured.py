@@ -1,4 +1,4 @@
-"""A quality figure is measured from the product, and what cannot be measured is never a pass."""
+"""Pitfall 22: a quality figure is measured from the product; one that cannot be measured is never a pass."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def noise(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 1e-3, (256, 256)).astype(np.float32)
 
 
-def test_pitfall_22_nothing_to_measure_is_no_pass():
+def test_pitfall_22_an_empty_image_passes_no_check():
     empty = np.full((256, 256), np.nan, dtype=np.float32)
     verdicts = judge_tile(planes(empty, thermal=None, beam=False), None)
     assert {v.passed for v in verdicts} == {None}
     assert all(v.value is None and v.reason for v in verdicts)
 
 
-def test_pitfall_22_zeros_are_not_a_quiet_image():
+def test_pitfall_22_an_image_of_zeros_gets_no_verdict_on_noise():
     verdicts = by_name(judge_tile(planes(np.zeros((256, 256), dtype=np.float32)), None))
     assert verdicts["noise_over_thermal"].passed is None
     assert verdicts["dynamic_range"].passed is None
 
 
-def test_pitfall_22_too_few_sources_say_nothing_about_positions():
+def test_pitfall_22_too_few_sources_give_no_verdict_on_positions():
     sky = pd.DataFrame({"ra_deg": [150.0], "dec_deg": [30.0], "flux_jy": [1.0]})
     verdicts = by_name(judge_tile(planes(noise()), sky))
     for name in ("flux_ratio_to_catalog", "position_offset_arcsec"):
@@ -55,7 +55,7 @@ def test_pitfall_22_too_few_sources_say_nothing_about_positions():
 @pytest.mark.parametrize("shift_arcsec", [0.0, 4.7])
 @pytest.mark.parametrize("scale", [1.0, 0.06])
 def test_pitfall_22_the_figures_follow_the_image(shift_arcsec: float, scale: float):
-    """An image shifted by a wrong site (pitfall 3) and scaled by a wrong calibration (pitfall 14) is seen as that."""
+    """The figures show the shift of a wrong site (pitfall 3) and the scale of a wrong calibration (pitfall 14)."""
     image = noise(1)
     y, x = np.mgrid[:256, :256]
     rows = []
@@ -76,6 +76,6 @@ def test_pitfall_22_the_figures_follow_the_image(shift_arcsec: float, scale: flo
     assert offset.passed is (shift_arcsec == 0.0)
 
 
-def test_pitfall_22_a_missing_product_is_an_error_and_no_verdict(tmp_path):
+def test_pitfall_22_a_missing_product_is_an_error_not_a_verdict(tmp_path):
     with pytest.raises(ProductVerificationError, match="cannot be read"):
         read_tile(tmp_path, "nothing")

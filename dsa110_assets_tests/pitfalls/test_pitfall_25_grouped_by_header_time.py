@@ -1,4 +1,4 @@
-"""Pitfall 25: the time in a file's name is its node's wall clock; only the header's first integration says what belongs together."""
+"""Pitfall 25: the time in a file's name is its node's wall clock; the header's first integration assigns the file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dsa110_assets_tests.ingest.bookkeeping import START, settings
 from dsa110_assets_tests.ingest.incoming import write_observation
 
 BAD_DAY_S = {0: 0, 1: 1, 2: 2, 3: 13, 4: 21, 5: 58, 6: 60, 7: 82, 8: 82, 9: -2, 10: 5, 11: 59, 12: 1, 13: 0, 14: 40, 15: 75}
-"""Delays of names within one observation, up to the 82 s that were seen."""
+"""Delays of names within one observation, up to the 82 s that have occurred."""
 
 
 def test_pitfall_25_names_that_are_82_s_apart_are_one_observation(database: Database, tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_pitfall_25_names_that_are_82_s_apart_are_one_observation(database: Data
 
 
 def test_pitfall_25_equal_names_do_not_join_two_observations(database: Database, tmp_path: Path) -> None:
-    """A minute apart, and jittered so that names of one carry the other's time."""
+    """Two observations are a minute apart, and jitter gives names of one the time of the other."""
     later = START + timedelta(seconds=60)
     write_observation(tmp_path, range(8), delays_s=dict.fromkeys(range(8), 60.0))
     write_observation(tmp_path, range(8, 16), start=later)

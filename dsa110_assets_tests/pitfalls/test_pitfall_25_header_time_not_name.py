@@ -1,4 +1,4 @@
-"""Pitfall 25 (header): the 16 files of one observation share ``time_array`` to the bit; their names do not share a time."""
+"""Pitfall 25 (header): the 16 files of one observation have the same ``time_array``, but names with different times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dsa110_assets.times import group_id_of
 from dsa110_assets_tests.conftest import make_raw_tile
 
 
-def test_pitfall_25_names_scatter_and_the_headers_start_is_one(tmp_path: Path) -> None:
+def test_pitfall_25_names_scatter_but_the_headers_have_one_start(tmp_path: Path) -> None:
     raw = make_raw_tile(tmp_path, array=tiny_array(), band=BandPlan(1), n_integrations=2, jitter=NameJitter(restart=True))
     stamps = [parse_raw_name(path.name).stamp for path in raw.files]
     assert np.ptp([s.timestamp() for s in stamps]) > 10

@@ -1,4 +1,4 @@
-"""Pitfall 26: an observation without sb00, or with a second sb00 of wrong frequencies, must not hang in `collecting`."""
+"""Pitfall 26: an observation without sb00, or with a wrong second sb00, stays in `collecting` for ever."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def test_pitfall_26_an_observation_without_sb00_is_processed_after_its_deadline(
     assert lease.missing_subbands == (0,)
 
 
-def test_pitfall_26_a_second_sb00_of_wrong_frequencies_is_rejected_and_holds_nothing_up(database: Database, tmp_path: Path) -> None:
+def test_pitfall_26_a_second_sb00_of_wrong_frequencies_is_rejected_and_delays_nothing(database: Database, tmp_path: Path) -> None:
     files = write_observation(tmp_path)
-    intruder = duplicate_subband_zero(raw_path(tmp_path, 7))
+    wrong_file = duplicate_subband_zero(raw_path(tmp_path, 7))
     assert scan_directory(database, tmp_path, settings(), NOW).pending == (GROUP,)
     with database.session() as session:
         (rejected,) = status.rejected_files(session)
         assert ledger.group_files(session, GROUP)[0] == files[0]
-    assert rejected.path == str(intruder)
+    assert rejected.path == str(wrong_file)
     assert "sb00" in str(rejected.reason)
     assert "sb07" in str(rejected.reason)
 
 
-def test_pitfall_26_an_intruder_in_place_of_sb00_counts_as_a_missing_subband(database: Database, tmp_path: Path) -> None:
+def test_pitfall_26_a_wrong_file_in_place_of_sb00_counts_as_a_missing_subband(database: Database, tmp_path: Path) -> None:
     write_observation(tmp_path, range(1, 16))
     duplicate_subband_zero(raw_path(tmp_path, 7))
     scan_directory(database, tmp_path, settings(), NOW)

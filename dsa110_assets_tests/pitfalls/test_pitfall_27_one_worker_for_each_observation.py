@@ -1,4 +1,4 @@
-"""Pitfall 27: two workers spawn the same group; a remembered run key stops a legitimate second run for ever."""
+"""Pitfall 27: two workers take the same observation; a remembered run key prevents a legitimate second run for ever."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_pitfall_27_two_processes_that_lease_at_once_never_take_the_same_observa
     assert sorted(keys) == [f"{start:%Y-%m-%dT%H:%M:%S}/1" for start in starts]
 
 
-def test_pitfall_27_every_legitimate_run_has_a_key_that_was_never_used(database: Database) -> None:
-    """Expired, failed and tried again, completed and made again by hand, reopened by a late subband: five runs, five keys."""
+def test_pitfall_27_every_legitimate_run_has_a_new_key(database: Database) -> None:
+    """Five runs (first, after expiry, after failure, by hand, after a late subband) have five keys."""
     now, keys = NOW, []
 
     def lease() -> ledger.Lease:

@@ -1,4 +1,4 @@
-"""Pitfall 28: raw data are read-only. Nothing that ingest does changes a byte, a name, a permission or a time of modification."""
+"""Pitfall 28: raw files are read-only. Ingest never changes a byte, a name, a permission or a modification time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dsa110_assets_tests.ingest.incoming import fingerprint, raw_path, write_obs
 NOW = START + timedelta(seconds=320)
 
 
-def test_pitfall_28_good_bad_foreign_and_unfinished_files_stay_as_they_are(database: Database, tmp_path: Path) -> None:
+def test_pitfall_28_ingest_does_not_change_good_bad_foreign_or_unfinished_files(database: Database, tmp_path: Path) -> None:
     files = write_observation(tmp_path, delays_s={3: 60.0})
     write_observation(tmp_path, range(4), start=START + timedelta(seconds=309))
     faults.truncate(raw_path(tmp_path, 0, START + timedelta(seconds=309)))

@@ -54,20 +54,20 @@ def test_pitfall_29_a_kill_leaves_the_old_product_or_the_new_one(tmp_path: Path,
     assert _content(destination) == left
     publication.sweep_staging(paths.staging_roots(), older_than_s=-1.0)
     assert [path.name for path in destination.parent.iterdir() if path.name != publication.STAGING] == [destination.name]
-    with publication.publish(destination) as staged:  # and the work resumes
+    with publication.publish(destination) as staged:  # the next run can publish
         _write(staged, NEW)
     assert _content(destination) == NEW
 
 
-def test_pitfall_29_what_fails_its_verification_is_not_published(tmp_path: Path) -> None:
+def test_pitfall_29_a_product_that_fails_verification_is_not_published(tmp_path: Path) -> None:
     destination = tmp_path / "images"
     _write(destination, OLD)
 
-    def write_what_does_not_pass() -> None:
+    def write_incomplete_product() -> None:
         with publication.publish(destination) as staged:
             _write(staged, {"a": "new"})
             raise ProductVerificationError(staged, "b is missing", "make it again")
 
     with pytest.raises(ProductVerificationError):
-        write_what_does_not_pass()
+        write_incomplete_product()
     assert _content(destination) == OLD

@@ -1,4 +1,4 @@
-"""Pitfall 30 (Dagster's part): a killed run does not stay STARTED for ever, and its observation goes back to the queue."""
+"""Pitfall 30 (Dagster): a killed run does not stay STARTED for ever, and its observation goes back to the queue."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def launcher(instance: dg.DagsterInstance) -> WatchedRunLauncher:
     return one
 
 
-def a_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, **tags: str) -> dg.DagsterRun:
+def create_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, **tags: str) -> dg.DagsterRun:
     @dg.job(name=jobs.TILE)
     def tile() -> None:
-        """Stands for the tile's job."""
+        """Stand-in for the tile's job."""
 
     return instance.create_run_for_job(tile, tags={".dagster/grpc_info": HERE, **tags}, status=status)
 
 
 def test_pitfall_30_a_run_whose_process_is_killed_is_unhealthy_at_once(instance: dg.DagsterInstance, launcher: WatchedRunLauncher) -> None:
-    run = a_run(instance, dg.DagsterRunStatus.STARTED)
-    assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING, "it has not said its number yet"
+    run = create_run(instance, dg.DagsterRunStatus.STARTED)
+    assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING, "its process is not known yet"
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     instance.report_engine_event("Started process for run", run, EngineEventData.in_process(worker.pid))
     assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
@@ -65,10 +65,10 @@ def test_pitfall_30_a_run_whose_process_is_killed_is_unhealthy_at_once(instance:
     assert launcher.check_run_worker_health(run).status == WorkerStatus.FAILED
 
 
-def test_pitfall_30_another_program_with_the_dead_ones_number_is_not_taken_for_it(
+def test_pitfall_30_another_process_with_the_same_pid_is_not_taken_for_the_run(
     instance: dg.DagsterInstance, launcher: WatchedRunLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = a_run(instance, dg.DagsterRunStatus.STARTED)
+    run = create_run(instance, dg.DagsterRunStatus.STARTED)
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         long_ago = time.time() - 3600
@@ -81,8 +81,8 @@ def test_pitfall_30_another_program_with_the_dead_ones_number_is_not_taken_for_i
         worker.wait()
 
 
-def test_pitfall_30_a_run_of_another_machine_is_left_to_that_machine(instance: dg.DagsterInstance, launcher: WatchedRunLauncher) -> None:
-    run = a_run(instance, dg.DagsterRunStatus.STARTED, **{".dagster/grpc_info": '{"host": "cluster-node-7", "port": 1}'})
+def test_pitfall_30_a_run_on_another_machine_is_not_declared_dead(instance: dg.DagsterInstance, launcher: WatchedRunLauncher) -> None:
+    run = create_run(instance, dg.DagsterRunStatus.STARTED, **{".dagster/grpc_info": '{"host": "cluster-node-7", "port": 1}'})
     instance.report_engine_event("Started process for run", run, EngineEventData.in_process(2**22 - 1))
     assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
 
@@ -91,13 +91,13 @@ def test_pitfall_30_a_run_of_another_machine_is_left_to_that_machine(instance: d
     ("status", "attached", "leased_s", "state"),
     [
         (dg.DagsterRunStatus.FAILURE, True, 5, GroupState.PENDING),
-        (dg.DagsterRunStatus.CANCELED, True, 5, GroupState.FAILED),  # a person has said so
-        (dg.DagsterRunStatus.CANCELED, False, 5, GroupState.FAILED),  # while it waited in the queue
+        (dg.DagsterRunStatus.CANCELED, True, 5, GroupState.FAILED),  # a person canceled it
+        (dg.DagsterRunStatus.CANCELED, False, 5, GroupState.FAILED),  # canceled in Dagster's queue
         (dg.DagsterRunStatus.FAILURE, False, 5, GroupState.PENDING),  # killed before it took its observation
         (None, False, 60, GroupState.PENDING),  # the daemon died between lease and launch
-        (None, False, 5, GroupState.IN_PROGRESS),  # on its way
+        (None, False, 5, GroupState.IN_PROGRESS),  # about to be launched
         (dg.DagsterRunStatus.STARTED, True, 5, GroupState.IN_PROGRESS),
-        (dg.DagsterRunStatus.NOT_STARTED, False, 5000, GroupState.IN_PROGRESS),  # waits its turn
+        (dg.DagsterRunStatus.NOT_STARTED, False, 5000, GroupState.IN_PROGRESS),  # waiting in Dagster's queue
     ],
 )
 def test_pitfall_30_the_observation_of_a_dead_or_lost_run_goes_back_and_no_other(
@@ -114,7 +114,7 @@ def test_pitfall_30_the_observation_of_a_dead_or_lost_run_goes_back_and_no_other
         accept_files(session, observation(), since)
         close_ready_groups(session, since, settings())
         (lease,) = ledger.lease_pending(session, "sensor", 1, since, lease_s=6000)
-    run = None if status is None else a_run(instance, status, **{GROUP_TAG: GROUP, "dagster/run_key": lease.run_key})
+    run = None if status is None else create_run(instance, status, **{GROUP_TAG: GROUP, "dagster/run_key": lease.run_key})
     if attached and run is not None:
         with database.session() as session:
             ledger.attach_run(session, GROUP, lease.attempt, run.run_id, since, lease_s=6000)
@@ -137,7 +137,7 @@ def test_pitfall_30_the_observation_of_a_dead_or_lost_run_goes_back_and_no_other
         (ValueError("the gate has refused the image"), GroupState.COMPLETED),
     ],
 )
-def test_pitfall_30_an_observation_whose_run_died_between_the_registry_and_dagster_is_made_again(
+def test_pitfall_30_an_observation_is_made_again_if_its_run_died_after_the_registry_and_before_dagster(
     database: Database, registry_config: PipelineConfig, instance: dg.DagsterInstance, error: Exception | None, state: GroupState
 ) -> None:
     @dg.op
@@ -150,7 +150,7 @@ def test_pitfall_30_an_observation_whose_run_died_between_the_registry_and_dagst
         gate()
 
     if error is None:
-        run_id = a_run(instance, dg.DagsterRunStatus.FAILURE).run_id
+        run_id = create_run(instance, dg.DagsterRunStatus.FAILURE).run_id
     else:
         run_id = tile.execute_in_process(instance=instance, raise_on_error=False).run_id
     with database.session() as session:
@@ -173,7 +173,7 @@ def test_pitfall_30_an_observation_whose_run_died_between_the_registry_and_dagst
         (True, GroupState.FAILED, f"{GROUP}: its run was cancelled by a person"),
     ],
 )
-def test_pitfall_30_a_run_that_is_stopped_with_the_platform_gives_its_observation_back_and_a_cancelled_one_does_not(
+def test_pitfall_30_a_run_stopped_with_the_platform_returns_its_observation_and_a_canceled_one_does_not(
     database: Database, registry_config: PipelineConfig, cancelled: bool, state: GroupState, error: str
 ) -> None:
     with database.session() as session:

@@ -1,4 +1,4 @@
-"""Pitfall 30 (the queue's part): a run that is killed does not keep its observation for ever."""
+"""Pitfall 30 (queue): a killed run does not keep its observation for ever."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ with database.session() as session:  # dies inside a transaction, with the row l
 """
 
 
-def test_pitfall_30_a_killed_runs_observation_is_worked_on_again_and_its_half_said_words_do_not_count(database: Database) -> None:
+def test_pitfall_30_a_killed_runs_observation_is_leased_again_and_its_open_transaction_is_rolled_back(database: Database) -> None:
     with database.session() as session:
         accept_files(session, observation(), NOW)
         close_ready_groups(session, NOW, settings())
@@ -46,12 +46,12 @@ def test_pitfall_30_a_killed_runs_observation_is_worked_on_again_and_its_half_sa
     assert run.stdout.readline() == "leased\n"
     with database.session() as session:
         late = NOW + timedelta(seconds=61)
-        assert ledger.release_expired(session, late, max_attempts=3).pending == (), "the row is locked: nobody waits for it"
+        assert ledger.release_expired(session, late, max_attempts=3).pending == (), "a locked row must be skipped"
     run.send_signal(signal.SIGKILL)
     run.wait(30)
     run.stdout.close()
     released: tuple[str, ...] = ()
-    while not released:  # the server notices the closed connection and rolls back; bounded by the test's own limit
+    while not released:  # until the server rolls back; the test's time limit ends this loop
         with database.session() as session:
             released = ledger.release_expired(session, late, max_attempts=3).pending
     assert released == (GROUP,)

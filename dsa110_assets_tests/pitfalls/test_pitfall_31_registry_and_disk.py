@@ -1,4 +1,4 @@
-"""Pitfall 31: the product database and the file system disagree and nobody notices."""
+"""Pitfall 31: the registry and the file system disagree unnoticed."""
 
 import json
 import os
@@ -54,17 +54,17 @@ def _kinds(database, paths, **options):
         return {(d.kind, d.product, d.path.rsplit("/", 1)[-1]) for d in audit(session, paths, **options)}
 
 
-def test_pitfall_31_agreement_is_silent(database, agreeing):
+def test_pitfall_31_no_difference_is_reported_if_registry_and_disk_agree(database, agreeing):
     assert _kinds(database, agreeing, contents="checksum") == set()
 
 
-def test_pitfall_31_a_product_that_was_removed_is_noticed(database, agreeing):
+def test_pitfall_31_a_removed_product_is_reported(database, agreeing):
     shutil.rmtree(agreeing.measurement_set(GROUP))
     shutil.rmtree(agreeing.mosaic_dir("hourly_2026-03-01T05"))
     assert _kinds(database, agreeing) == {("missing", "ms_index", f"{GROUP}.ms"), ("missing", "mosaics", "hourly_2026-03-01T05")}
 
 
-def test_pitfall_31_a_product_that_nobody_registered_is_noticed_once_it_is_old(database, agreeing):
+def test_pitfall_31_an_unregistered_product_is_reported_once_it_is_old(database, agreeing):
     _product(agreeing.calibrated_ms(OTHER))
     _product(agreeing.image_dir(OTHER))
     _product(agreeing.calibration_dir(OTHER))
@@ -75,14 +75,14 @@ def test_pitfall_31_a_product_that_nobody_registered_is_noticed_once_it_is_old(d
 
 
 @pytest.mark.parametrize(("content", "notices"), [(b"longer visibilities", {"size", "checksum"}), (b"VISIBILITIES", {"checksum"})])
-def test_pitfall_31_a_product_that_was_changed_is_noticed(database, agreeing, content, notices):
+def test_pitfall_31_a_changed_product_is_reported(database, agreeing, content, notices):
     (agreeing.measurement_set(GROUP) / "table.f0").write_bytes(content)
     for contents in ("size", "checksum"):
         expected = {("changed", "measurement_set", f"{GROUP}.ms")} if contents in notices else set()
         assert _kinds(database, agreeing, contents=contents) == expected
 
 
-def test_pitfall_31_the_command_tells_and_its_exit_code_too(database, agreeing, registry_config, monkeypatch, capsys):
+def test_pitfall_31_db_check_reports_the_difference_and_exits_with_1(database, agreeing, registry_config, monkeypatch, capsys):
     for name in ("input_dir", "output_dir", "scratch_dir", "state_dir"):
         monkeypatch.setenv(f"PIPELINE_{name.upper()}", str(getattr(registry_config, name)))
     monkeypatch.setenv("PIPELINE_DATABASE_URL", database.url)

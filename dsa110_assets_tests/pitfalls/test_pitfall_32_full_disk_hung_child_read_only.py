@@ -1,4 +1,4 @@
-"""Pitfall 32: a full disk, a hung child process and a disk that cannot be written are reported as what they are."""
+"""Pitfall 32: a full disk, a hung child process and a read-only disk are each reported as such."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dsa110_assets.conversion import convert_observation
 from dsa110_assets.errors import ChildFailedError, RetriableError, StorageError
 from dsa110_assets.flagging import interference
 from dsa110_assets_tests.conversion.test_convert import raw_files
-from dsa110_assets_tests.flagging.test_parts import flag_nothing
+from dsa110_assets_tests.flagging.test_parts import flag_ones
 
 _FULL_DISK = """
 import resource, signal, sys
@@ -34,7 +34,7 @@ except StorageError as error:
 
 
 def test_pitfall_32_a_disk_that_fills_while_writing_is_a_storage_error(tmp_path: Path) -> None:
-    """The system refuses to let any file grow beyond 40 kB, as a full disk or quota would."""
+    """A limit of 40 kB on each file acts like a full disk or a quota."""
     files = raw_files(tmp_path / "raw", 3, n_times=24)
     result = subprocess.run(
         [sys.executable, "-c", _FULL_DISK, str(tmp_path / "a.ms"), *map(str, files.values())],
@@ -47,18 +47,18 @@ def test_pitfall_32_a_disk_that_fills_while_writing_is_a_storage_error(tmp_path:
     assert "a.ms" in result.stdout
 
 
-def test_pitfall_32_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_pitfall_32_the_error_names_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
-    with pytest.raises(StorageError, match=r"a\.ms") as told:
+    with pytest.raises(StorageError, match=r"a\.ms") as raised:
         convert_observation(raw_files(tmp_path / "raw"), tmp_path / "file" / "a.ms", expected_subbands=3, flag_rfi=False)
-    assert isinstance(told.value, RetriableError)  # the queue tries again when there is space
+    assert isinstance(raised.value, RetriableError)  # the queue tries again when there is space
 
 
-def test_pitfall_32_a_child_that_hangs_is_ended_at_its_limit_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pitfall_32_a_hung_child_is_stopped_at_its_time_limit_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     strategy = tmp_path / "endless.lua"
     strategy.write_text("function execute(input)\n while true do end\nend\n")
     monkeypatch.setattr(interference, "STRATEGY", strategy)
     began = time.monotonic()
     with pytest.raises(ChildFailedError, match="AOFlagger did not end within 3 s"):
-        flag_nothing(timeout_s=3.0)
-    assert time.monotonic() - began < 60  # a child that is not reaped would wait for the end of time
+        flag_ones(timeout_s=3.0)
+    assert time.monotonic() - began < 60  # without the limit the child would never end

@@ -1,4 +1,4 @@
-"""Pitfall 33: an observation is held in memory once, and the grid of a mosaic is as large as its strip, not as the square around it."""
+"""Pitfall 33: an observation is in memory once, and a mosaic's grid covers its strip, not the square around it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from dsa110_assets_tests.conversion.test_convert import raw_files
 
 _HIGH_WATER = """
-def high_water_mb():  # of this program: ru_maxrss begins with what the process held that started it
+def high_water_mb():  # of this program only; ru_maxrss would begin with the memory of its parent
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 """
@@ -32,7 +32,7 @@ print(before, peak_mb(many, sys.argv[1] + "/many.ms"))
 )
 
 
-def test_pitfall_33_a_conversion_holds_the_observation_once(tmp_path: Path) -> None:
+def test_pitfall_33_a_conversion_has_the_observation_in_memory_once(tmp_path: Path) -> None:
     order = tuple(range(40))
     few = raw_files(tmp_path / "few", 1)
     many = raw_files(tmp_path / "many", 8, n_times=24, n_channels=48, order=order, n_antennas=40)
@@ -66,7 +66,7 @@ print("MEMORY", before, peak_mb(2048, sys.argv[2] + "/large"))
 
 
 def test_pitfall_33_an_image_needs_few_copies_of_its_pixels(tmp_path: Path) -> None:
-    """At 4096 x 4096 as many planes as here are less than half of the 6 GB of the budget."""
+    """At 4096 x 4096, this number of planes takes less than half of the budget of 6 GB."""
     from dsa110_assets_tests.imaging.synthetic_ms import offset_position, write_tile
 
     tile = write_tile(tmp_path / "t.ms", [(*offset_position(150.0, 54.6, 0.1, 0.2), 1.0, -0.7)], n_antenna=12, n_time=2, n_channel=4)

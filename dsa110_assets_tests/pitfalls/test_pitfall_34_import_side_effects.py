@@ -1,4 +1,4 @@
-"""Pitfall 34: a module that needs a writable directory, a network or CASA's data just to be imported."""
+"""Pitfall 34: importing a module needs a writable directory, a network or CASA's data."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import dsa110_assets
 
 PACKAGE = Path(dsa110_assets.__file__).parent
-# what a platform run imports for nothing if a module is careless; `_kernels.py` are imported lazily and hold numba
+# libraries that a careless module would load without need; `_kernels.py` are imported lazily and contain numba
 HEAVY = ("casatools", "casatasks", "casacore", "pyuvdata", "radler", "aoflagger", "matplotlib", "reproject", "AegeanTools")
 PROGRAM = """
 import builtins, importlib, json, os, socket, sys, threading
@@ -18,7 +18,7 @@ def watch(event, arguments):
     if event == "open" and arguments[1] is not None and set(str(arguments[1])) & set("wax+"):
         opened.append(str(arguments[0]))
     elif event == "subprocess.Popen" and arguments[0] in ("uname", "file"):
-        pass  # the standard library's `platform` asks these about the machine
+        pass  # the standard library's `platform` calls these
     elif event in ("socket.connect", "socket.bind", "subprocess.Popen", "os.mkdir", "os.remove", "os.rename", "os.fork"):
         opened.append(f"{event} {arguments}")
 sys.addaudithook(watch)
@@ -44,8 +44,8 @@ def _modules():
     return names
 
 
-def test_pitfall_34_importing_every_module_touches_nothing(tmp_path):
-    """In a read-only working directory without a home: no file written, no connection, no child, no thread, nothing heavy."""
+def test_pitfall_34_importing_every_module_has_no_side_effect(tmp_path):
+    """In a read-only directory and without a home: no file written, no connection, child, thread or heavy library."""
     nowhere = tmp_path / "read-only"
     nowhere.mkdir()
     nowhere.chmod(0o555)

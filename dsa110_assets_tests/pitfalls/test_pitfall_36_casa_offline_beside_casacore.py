@@ -1,4 +1,4 @@
-"""Pitfall 36: casatools and python-casacore in one process, off-line, and no log files in the working directory."""
+"""Pitfall 36: casatools and python-casacore work in one process, offline, without log files in the directory."""
 
 import os
 import subprocess
@@ -11,11 +11,11 @@ def test_pitfall_36_casacore_is_new_enough():
 
 
 def test_pitfall_36_both_work_in_one_process_without_network_or_logs(tmp_path):
-    """In a fresh process whose home is empty and whose every connection attempt is an error."""
+    """Run both in a new process with an empty home, in which every connection attempt is an error."""
     script = """
 import socket, sys
 def refuse(*arguments, **options):
-    raise OSError("the network was asked for")
+    raise OSError("no network in this test")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import dsa110_assets
 import casatools, casatasks

@@ -1,4 +1,4 @@
-"""The beam of a tile is the mean over its integrations: 0.956 at the tile's centre near the equator, not 1."""
+"""Pitfall 37: the beam of a tile is the mean over its integrations: 0.956 at the center near the equator, not 1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dsa110_assets_tests.imaging.synthetic_ms import offset_position, write_tile
 
 
 def airy_astropy(position: SkyCoord, pointing_ra_deg: np.ndarray, dec_deg: float, frequency_hz: np.ndarray) -> float:
-    """Mean over integrations and channels of the Airy beam, separations by astropy."""
+    """Mean over integrations and channels of the Airy beam, with separations from astropy."""
     theta = position.separation(SkyCoord(pointing_ra_deg * u.deg, np.full(pointing_ra_deg.shape, dec_deg) * u.deg)).rad
     x = np.pi * 4.65 * np.sin(theta)[:, None] * frequency_hz / 299_792_458.0 + 1e-12
     return float(((2 * j1(x) / x) ** 2).mean())
@@ -37,8 +37,8 @@ def test_pitfall_37_effective_beam_is_the_mean_over_the_tile(tmp_path, dec_deg: 
     found = compare_with_catalog(planes, pd.DataFrame(rows, columns=["ra_deg", "dec_deg", "flux_jy", "alpha"]), report.noise_jy_per_beam)
     expected = [airy_astropy(SkyCoord(r[0] * u.deg, r[1] * u.deg), tile.pointing_ra_deg, dec_deg, tile.frequency_hz) for r in rows]
     assert np.sort(found.primary_beam) == pytest.approx(np.sort(expected), abs=0.005)
-    # spectral index -0.7 with a beam for 0: at most what the change of the beam over the band makes of it
+    # spectral index -0.7 with a beam for 0: the error is at most the change of the beam over the band
     assert found.flux_ratio == pytest.approx(1.0, abs=0.01)
-    # one beam at the tile's centre would be wrong by far more
+    # one beam at the tile's center would be wrong by far more
     one_beam = [airy_astropy(SkyCoord(r[0] * u.deg, r[1] * u.deg), np.array([150.0]), dec_deg, tile.frequency_hz) for r in rows]
     assert np.abs(np.array(one_beam) / expected - 1).max() > 0.04 * np.cos(np.radians(dec_deg)) ** 2

@@ -1,4 +1,4 @@
-"""Pitfall 49: a next step that does not work, because it names a command, setting, target or page that does not exist."""
+"""Pitfall 49: a next step does not work because it names a command, setting, target or page that does not exist."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ READING = {
     ("alerts",), ("catalogs", "list"), ("config", "show"), ("db", "check"), ("db", "query"), ("db", "status"),
     ("ingest", "status"), ("lightcurve", "epochs"), ("preflight",), ("stale",),
 }  # fmt: skip
-"""Commands that change nothing; others are run with --dry-run or --find-only if the message says so."""
+"""Commands that change nothing. Others run only with --dry-run or --find-only, if the message has it."""
 
 
 def filled(arguments: tuple[str, ...]) -> list[str]:
@@ -38,7 +38,7 @@ def filled(arguments: tuple[str, ...]) -> list[str]:
 
 
 def leaf_of(arguments: list[str]) -> tuple[object, tuple[str, ...], list[str]]:
-    """The command that the first words name, these words, and the rest."""
+    """The command that the first words name, these words, and the remaining words."""
     command, path = typer.main.get_command(main.app), ()
     while arguments and arguments[0] in getattr(command, "commands", {}):
         command, path, arguments = command.commands[arguments[0]], (*path, arguments[0]), arguments[1:]
@@ -46,7 +46,7 @@ def leaf_of(arguments: list[str]) -> tuple[object, tuple[str, ...], list[str]]:
 
 
 def check_command(one: NamedCommand) -> None:
-    """The words name a command, and its options and arguments parse; a bare name will do where nobody is told to run it."""
+    """Check that the words name a command and that options and arguments parse. A mere mention may be a bare name."""
     command, path, rest = leaf_of(filled(one.arguments))
     assert path, f"{one.where}: there is no `{one.line}`"
     if not rest and not one.instruction:
@@ -55,7 +55,7 @@ def check_command(one: NamedCommand) -> None:
     for name in rest:
         if name.endswith((".fits", ".csv")):
             Path(name).parent.mkdir(parents=True, exist_ok=True)
-            Path(name).touch()  # some options want a file that exists
+            Path(name).touch()  # some options need an existing file
     try:
         command.make_context(" ".join(path), list(rest))
     except USAGE_ERROR as error:
@@ -71,7 +71,7 @@ def test_pitfall_49_each_command_that_a_message_or_page_names_parses(one, tmp_pa
 @pytest.mark.parametrize(
     "line", ["dsa110 catalogs refresh", "dsa110 ingest retry", "dsa110 ingest again", "dsa110 catalogs refresh 2mass", "dsa110 stale --all"]
 )
-def test_pitfall_49_what_does_not_work_would_be_found(line):
+def test_pitfall_49_a_wrong_command_is_found(line):
     (one,) = commands_in(line, "here", instruction=True)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         check_command(one)
@@ -94,7 +94,7 @@ def test_pitfall_49_each_harmless_command_works_on_an_empty_platform(registry_co
         code = main.run([*arguments, "--no-casa"] if arguments == ["preflight"] else arguments)
         shown = capfd.readouterr()
         assert "Usage:" not in shown.err, line
-        if code in (0, 1):  # done, or the answer is no
+        if code in (0, 1):  # success, or the check found a difference
             continue
         assert code in (2, 75), (line, shown.err)
         assert re.search(r"^error: .*\nnext:  \S", shown.err, re.MULTILINE), (line, shown.err)
@@ -113,7 +113,7 @@ def test_pitfall_49_each_target_of_make_exists():
         assert target == ".venv/.installed" or re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), (one.where, one.line)
 
 
-def test_pitfall_49_each_module_and_script_that_is_to_be_run_exists_and_knows_its_options():
+def test_pitfall_49_each_module_and_script_exists_and_has_the_options():
     named = [one for one in ALL if one.program == "python"]
     assert named
     for one in named:
@@ -126,7 +126,7 @@ def test_pitfall_49_each_module_and_script_that_is_to_be_run_exists_and_knows_it
 
 
 @pytest.mark.parametrize("one", [one for one in ALL if one.program in ("dagster", "dg")], ids=lambda one: one.line)
-def test_pitfall_49_each_command_of_dagster_exists_and_knows_its_options(one):
+def test_pitfall_49_each_command_of_dagster_exists_and_has_the_options(one):
     words = list(one.arguments)
     program = Path(sys.executable).parent / one.program
     done = subprocess.run(
