@@ -1,4 +1,4 @@
-# Everything that a person types. Needs Python 3.11 with venv and pip; nothing else.
+# Commands for users and developers. They need only Python 3.11 with venv and pip.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
@@ -11,7 +11,7 @@ ARGS ?=
 
 .PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz chaos soak month
 
-help: ## This list
+help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -23,66 +23,66 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(VENV)/.installed ## A simulated night from raw files to light curves through the running platform; ARGS=--no-ui stops it afterwards
+demo: $(VENV)/.installed ## Run two simulated nights from raw files to light curves through the platform; ARGS=--no-ui stops it at the end
 	$(BIN)/dsa110 demo $(ARGS)
 
-test: $(VENV)/.installed ## The default test suite
+test: $(VENV)/.installed ## Run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-oldest: ## The quick part of the suite on Debian's own Python 3.11; as root: as nobody, from a fresh clone of the last commit
+test-oldest: ## Run the quick tests on Debian's own Python 3.11; root runs them as nobody, in a fresh clone of the last commit
 	@$(MAKE) --no-print-directory VENV=.venv-oldest PYTHON=$(PYTHON_OLDEST) .venv-oldest/.installed
 	.ci/oldest $(ARGS)
 
-lint: $(VENV)/.installed ## Format and lint
+lint: $(VENV)/.installed ## Check format and lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-format: $(VENV)/.installed ## Reformat, and mend what can be mended
+format: $(VENV)/.installed ## Reformat the code and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-types: $(VENV)/.installed ## Strict type checking of the package
+types: $(VENV)/.installed ## Check types of the package, strictly
 	$(BIN)/basedpyright --level error
 
-layers: $(VENV)/.installed ## Imports go downwards only
+layers: $(VENV)/.installed ## Check that imports go downwards only
 	$(BIN)/lint-imports
 
-deps: $(VENV)/.installed ## What is imported is declared in pyproject.toml, and the reverse
+deps: $(VENV)/.installed ## Check that pyproject.toml declares exactly the packages that are imported
 	$(BIN)/deptry --no-ansi dsa110_assets
 	$(BIN)/deptry --no-ansi --ignore DEP002,DEP004 dsa110_assets_tests benchmarks notebooks
 
-check: lint types layers deps ## Lint, types, layers and dependencies
+check: lint types layers deps ## Run lint, types, layers and deps
 
-bench: $(VENV)/.installed ## One full-size tile from raw files to photometry: time and peak memory of each stage (10 GB of disk)
+bench: $(VENV)/.installed ## Measure one full-size tile from raw files to photometry: time and peak memory of each stage (10 GB of disk)
 	$(BIN)/python -m benchmarks.full_tile $(ARGS)
 
-same: $(VENV)/.installed ## Are all products the same as before? Two tiles and an hour against a recorded baseline; ARGS="--against main", ARGS=--record
+same: $(VENV)/.installed ## Check that products have not changed: two tiles and an hour against a baseline; ARGS="--against main", ARGS=--record
 	$(BIN)/python -m dsa110_assets_tests.same $(ARGS)
 
-replay: $(VENV)/.installed ## A real listing of file arrivals through the ledger: make replay LISTING=inventory.csv
+replay: $(VENV)/.installed ## Replay a real listing of file arrivals through the ingest queue: make replay LISTING=inventory.csv
 	$(BIN)/python -m dsa110_assets_tests.chaos.replay $(LISTING) $(ARGS)
 
-fuzz: $(VENV)/.installed ## 10 000 damaged raw files through ingest; ARGS="--mutations 500"
+fuzz: $(VENV)/.installed ## Ingest 10 000 damaged raw files; ARGS="--mutations 500"
 	$(BIN)/python -m dsa110_assets_tests.chaos.fuzz $(ARGS)
 
-chaos: $(VENV)/.installed ## Each stage killed at each commit point, then 100 random kills of services; ARGS="--kills 1000"
+chaos: $(VENV)/.installed ## Kill each stage at each commit point, then services 100 times at random; ARGS="--kills 1000"
 	$(BIN)/python -m dsa110_assets_tests.chaos.kill_matrix
 	$(BIN)/python -m dsa110_assets_tests.chaos.kills $(ARGS)
 
-soak: $(VENV)/.installed ## The telescope at four times its pace: memory and lag; ARGS="--minutes 20"
+soak: $(VENV)/.installed ## Run the telescope at four times its pace; measure memory and lag; ARGS="--minutes 20"
 	$(BIN)/python -m dsa110_assets_tests.chaos.soak $(ARGS)
 
-month: $(VENV)/.installed ## A simulated month of one strip, 30 nights from raw files to candidates, judged (15 minutes, 3 GB of disk in build/month)
+month: $(VENV)/.installed ## Run and check a simulated month of one strip, 30 nights to candidates (15 minutes, 3 GB of disk in build/month)
 	$(BIN)/python -m benchmarks.month $(ARGS)
 
-docs: $(VENV)/.installed ## The documentation as pages in build/docs, with references of commands, settings and tables
+docs: $(VENV)/.installed ## Build the documentation in build/docs, with references of commands, settings, products and tables
 	$(BIN)/mkdocs build --quiet --strict
 	@echo "build/docs/index.html; serve it at http://127.0.0.1:8001 with: $(BIN)/mkdocs serve -a 127.0.0.1:8001"
 
-snapshot: $(VENV)/.installed ## Accept the present asset graph as the reviewed one
+snapshot: $(VENV)/.installed ## Accept the present asset graph as reviewed
 	$(BIN)/python -m dsa110_assets_tests.orchestration.graph_snapshot --write
 
-lock: $(VENV)/.installed ## Resolve requirements.lock anew from pyproject.toml (wheels only, hashes, no index addresses)
+lock: $(VENV)/.installed ## Update requirements.lock from pyproject.toml (wheels only, hashes, no index addresses)
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --only-binary :all: --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-annotate --no-header --group dev pyproject.toml -o requirements.lock
 
@@ -91,5 +91,5 @@ clean: ## Remove what the demo and the tests made
 	rm -rf demo chaos soak orchestration-benchmark .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
-distclean: clean ## And the virtual environment
+distclean: clean ## Also remove the virtual environments
 	rm -rf $(VENV) .venv-oldest *.egg-info
