@@ -2,7 +2,7 @@
 
 One phase for each receptor and tile. With ``V = g_i conj(g_j) M``, ``|g| = 1``, the sum of squares depends on the gains
 only through ``R_ij = sum w V conj(M)``, so one pass over the data suffices. We solve on half of the channels and test
-on the other half, and the reverse: fitted noise makes the other half worse. The catalog fixes positions, so a solution
+on the other half, and vice versa: fitted noise makes the other half worse. The catalog fixes positions, so a solution
 cannot move the sky.
 """
 

@@ -216,7 +216,7 @@ def table_of(survey: Survey, response: Any) -> pd.DataFrame:
     missing = [name for name in ("_RAJ2000", "_DEJ2000", survey.flux, *(name for name, _ in survey.keep)) if name not in response.colnames]
     if missing:
         raise CatalogServiceError(
-            survey.vizier, f"VizieR's table has no column {', '.join(missing)}", "report it; give the survey as a file meanwhile"
+            survey.vizier, f"VizieR's table has no column {', '.join(missing)}", "report this; until then, use a file of the survey"
         )
     good = np.ones(len(response), dtype=bool)
     for name, values in survey.keep:

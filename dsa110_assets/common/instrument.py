@@ -2,7 +2,7 @@
 
 Positions, site and pointing are *not* here: they come only from the raw header of each observation (pitfall 3). The
 drift of the sky through the beam is here because images, mosaics, sky models and photometry must all use the same beam
-(pitfalls 7 and 37). The simulator has its own independent implementation on purpose.
+(pitfalls 7 and 37). The simulator has its own, independent implementation, so that tests can compare the two.
 """
 
 from __future__ import annotations

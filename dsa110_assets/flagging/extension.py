@@ -1,6 +1,6 @@
 """Widening of flags by the scale-invariant rank operator of Offringa, van de Gronde & Roerdink (2012, A&A 539, A95).
 
-Interference fades out below any threshold. The operator flags each interval of which at least a fraction ``1 - eta`` is
+Interference fades out below any threshold. The operator flags each interval if at least a fraction ``1 - eta`` of it is
 flagged. Long features grow a lot, single samples not at all.
 """
 

@@ -57,8 +57,7 @@ def flag_interference(
 
     Returns:
         (Nbls, 2, 2): median amplitude and rms of the real part, after ``gain``, of each baseline and polarization; NaN
-        for
-        baselines that were not searched.
+        for baselines that were not searched.
 
     Raises:
         ChildFailedError: a child died or ran out of time.

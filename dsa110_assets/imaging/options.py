@@ -91,7 +91,7 @@ class ImagingOptions:
             raise ConfigurationError("PIPELINE_IMAGE_SIZE", f"{self.image_size} is not an even number of at least 64", "use e.g. 4096")
         if self.uv_max_lambda and self.uv_max_lambda <= self.uv_min_lambda:
             raise ConfigurationError(
-                "uv range", f"{self.uv_min_lambda} to {self.uv_max_lambda} wavelengths is empty", "give an end above the start"
+                "uv range", f"{self.uv_min_lambda} to {self.uv_max_lambda} wavelengths is empty", "make the maximum larger than the minimum"
             )
         if not 0 < self.major_gain <= 1:
             raise ConfigurationError("major_gain", f"{self.major_gain} is outside (0, 1]", "use e.g. 0.9")

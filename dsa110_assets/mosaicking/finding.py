@@ -1,8 +1,8 @@
 """Blind source finding in a mosaic, and matching detections with a catalog.
 
 AegeanTools (Hancock et al. 2012, 2018) searches with the mosaic's own noise map, in a child process with a wall-clock
-limit. This module judges its results: it drops detections at the rim, and does not take a fit that disagrees with the
-pixels for a measurement (pitfall 23).
+limit. This module judges its results: it drops detections at the rim, and rejects fits that disagree with the pixels
+(pitfall 23).
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 At each pixel ``S = sum(w I / P) / sum(w)`` over the tiles, with ``w = P**2 / sigma**2``, ``P`` the tile's
 drift-averaged power beam, ``I`` its restored image in apparent flux and ``sigma`` its noise. The weights stay inverse
 variances: the mosaic's noise is ``1 / sqrt(sum(w))`` (pitfall 15). Each tile is added directly to two sums, in the
-window of the mosaic that it covers. Memory is that of one tile and of the sums; sums above `SUMS_IN_MEMORY_BYTES` lie
-on disk.
+window of the mosaic that it covers. Memory is that of one tile and of the sums; sums above `SUMS_IN_MEMORY_BYTES` are
+kept on disk.
 
 Tile images are interpolated with a windowed sinc, which keeps noise and peaks; see `_kernels`. Beams and weights are
 smooth and are interpolated linearly. Tiles whose restoring beams differ are first convolved to the smallest common one.
@@ -353,7 +353,7 @@ def _write(
 
 
 def _box_with_data(weight: NDArray[np.float32]) -> tuple[int, int, int, int]:
-    """Rows y0..y1 and columns x0..x1 (ends excluded) outside of which no pixel has weight."""
+    """Rows y0..y1 and columns x0..x1 (ends excluded) that contain all pixels with weight."""
     rows = np.zeros(weight.shape[0], dtype=bool)
     columns = np.zeros(weight.shape[1], dtype=bool)
     for first in range(0, weight.shape[0], 256):

@@ -1,4 +1,4 @@
-"""Search for extreme scattering events: a score with a stated false-alarm rate, from two epochs on.
+"""Search for extreme scattering events: a score with a stated false-alarm rate, for two or more epochs.
 
 For each source and each run ("window") of 1, 2, 4, ... consecutive epochs, at most a third of them, the statistic is
 
@@ -7,14 +7,14 @@ For each source and each run ("window") of 1, 2, 4, ... consecutive epochs, at m
 ``F_W`` is the weighted mean flux of the window and ``sigma_W`` its error from the *measurement* errors. ``B``, with
 error ``sigma_B``, is the weighted mean of the epochs outside the window that lie within 3 sigma of the median; the
 tested epochs never enter their own baseline. ``q`` is the ordinary variability: ``ordinary_variability`` times the
-median flux or, from 8 epochs on, the source's own robust scatter beyond its errors if that is larger. An ESE must stand
-out against the usual behavior of this source and of sources in general; with q = 0 every bright scintillator would
-stand out. With two epochs and no catalog flux, z = (f_1 - f_2) / sqrt(sigma_1^2 + sigma_2^2 + 2 q^2). (Significance in
-units of the series' own standard deviation, pitfall 18, cannot exceed (N - 1) / sqrt(N). z has no such limit, because
-the event does not affect median and MAD.)
+median flux or, with 8 or more epochs, the source's own robust scatter beyond its errors if that is larger. An ESE must
+stand out against the usual behavior of this source and of sources in general; with q = 0 every bright scintillator
+would stand out. With two epochs and no catalog flux, z = (f_1 - f_2) / sqrt(sigma_1^2 + sigma_2^2 + 2 q^2).
+(Significance in units of the series' own standard deviation, pitfall 18, cannot exceed (N - 1) / sqrt(N). z has no such
+limit, because the event does not affect median and MAD.)
 
-From 8 epochs on the light curve is also compared with the bank of plasma lenses (`lens`), whose core lies between two
-bright sides. With t_i the relative flux minus 1 and F_i the mean flux in cell i of the template:
+With 8 or more epochs, the light curve is also compared with the bank of plasma lenses (`lens`), whose core lies between
+two bright sides. With t_i the relative flux minus 1 and F_i the mean flux in cell i of the template:
 
     z = -sum(h_i (F_i - B)) / sqrt(sum(h_i^2 sigma_i^2) + q^2 sum_lobes (sum h_i)^2 + sigma_B^2 (sum h_i)^2)
     h_i = t_i / (sigma_i^2 + q^2)

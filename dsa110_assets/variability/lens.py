@@ -7,9 +7,10 @@ Clegg, Fey & Lazio (1998, ApJ 496, 253): a column density ``N_0 exp(-(x / a)^2)`
 
 ``u'`` is the observer's position in units of ``a``, ``r_e`` the classical electron radius, ``D`` the distance. The gain
 of one image is ``1 / |du' / du| = 1 / |1 + (1 - 2 u^2) alpha exp(-u^2)|``, and the flux is the sum over all images: a
-core dimmed to ``1 / (1 + alpha)`` between two bright regions. From ``alpha = e^1.5 / 2 = 2.24`` on, these hold a second
-and third image between caustics. The lens moves light but loses none: the mean of the gain over all ``u'`` is 1.
-``alpha`` is proportional to lambda^2, so at lower frequency the core is deeper and the bright regions lie further out.
+core dimmed to ``1 / (1 + alpha)`` between two bright regions. If alpha is at least ``e^1.5 / 2 = 2.24``, these contain
+a second and third image between caustics. The lens moves light but loses none: the mean of the gain over all ``u'`` is
+1. ``alpha`` is proportional to lambda^2, so at lower frequency the core is deeper and the bright regions lie farther
+out.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def sample_of(sources: pd.DataFrame) -> list[int]:
 def normalise(
     light_curves: LightCurves, *, reference: NDArray[np.bool_] | None = None, options: NormalisationOptions | None = None
 ) -> tuple[LightCurves, Normalisation]:
-    """Remove the flux scale of each epoch, from two epochs on.
+    """Remove the flux scale of each epoch; needs at least two epochs.
 
     Args:
         light_curves: not normalized, in Jy.
@@ -128,7 +128,7 @@ def normalise(
 
     Raises:
         LightCurveError: already normalized, one epoch only, too few references in every epoch, or an epoch whose fluxes
-            differ from the others' by a factor above 100, which is a mixture of units.
+            differ from the others' by a factor above 100, so the units must differ.
     """
     fit = fit_normalisation(light_curves, reference=reference, options=options)
     return apply_normalisation(light_curves, fit), fit
@@ -274,7 +274,7 @@ def _group_median(value: NDArray[np.float64], group: NDArray[np.int64], n: int) 
 
 
 def _refuse_mixed_units(light_curves: LightCurves, table: _ReferenceTable) -> None:
-    """Refuse an epoch whose fluxes differ from the others' by a factor above 100: a unit does that, no gain drift."""
+    """Refuse an epoch whose fluxes differ from the others' by a factor above 100: a wrong unit, not a gain drift."""
     level = _group_median(table.flux, table.source, table.n_sources)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = _group_median(np.abs(table.flux / level[table.source]), table.epoch, table.n_epochs)
@@ -285,7 +285,7 @@ def _refuse_mixed_units(light_curves: LightCurves, table: _ReferenceTable) -> No
         raise LightCurveError(
             f"epoch {light_curves.epoch_name[worst]}",
             f"fluxes differ from other epochs by a factor of {max(spread, ratio[worst]):.0f}",
-            "convert all fluxes to Jy; this is a mixture of units (mJy?), not a gain drift",
+            "convert all fluxes to Jy; the units differ (mJy?), because no gain drifts that much",
         )
 
 

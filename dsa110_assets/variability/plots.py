@@ -12,7 +12,7 @@ from dsa110_assets.common.previews import ACCENT, INK, QUIET, SMALL_DPI, canvas,
 from dsa110_assets.variability.lightcurves import LightCurves
 
 MOST_CANDIDATES = 20
-"""Largest number of candidate folders of a night. A longer list has a problem that more pictures do not solve."""
+"""Largest number of candidate folders of a night. A longer list indicates a problem that more pictures cannot solve."""
 MOST_STAMPS = 24
 CUTOUT_BEAMS = 12.0
 """Width of a cutout in beams."""

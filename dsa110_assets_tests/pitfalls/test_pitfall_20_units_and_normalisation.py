@@ -34,10 +34,10 @@ def test_pitfall_20_a_table_in_mjy_is_refused_by_its_unit(table):
 def test_pitfall_20_one_night_in_mjy_among_nights_in_jy_is_refused_by_its_numbers(table):
     night = table["mosaic_name"] == "n2"
     table.loc[night, ["flux_jy", "flux_err_jy"]] *= 1000
-    with pytest.raises(LightCurveError, match=r"n2: fluxes differ .* mixture of units"):
+    with pytest.raises(LightCurveError, match=r"n2: fluxes differ .* the units differ"):
         normalise(LightCurves.from_table(table))
     two = table[table["mosaic_name"].isin(["n1", "n2"])]
-    with pytest.raises(LightCurveError, match="mixture of units"):
+    with pytest.raises(LightCurveError, match="the units differ"):
         normalise(LightCurves.from_table(two))
 
 
