@@ -32,9 +32,9 @@ from dsa110_assets.errors import CalibrationQualityError, NonRetriableError
 class AveragedTile:
     """The solver's Measurement Set.
 
-    ``path``. ``flagged_fraction`` (117,): of each antenna's cross-correlations, NaN for antennas without data.
-    ``antenna_names``. ``n_times``: after averaging. ``model``: None where MODEL_DATA was used. ``mid_mjd``: middle of
-    the observation.
+    ``path``: its path. ``flagged_fraction`` (117,): of each antenna's cross-correlations, NaN for antennas without
+    data. ``antenna_names``: by number. ``n_times``: after averaging. ``model``: None where MODEL_DATA was used.
+    ``mid_mjd``: middle of the observation.
     """
 
     path: Path

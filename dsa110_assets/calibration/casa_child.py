@@ -70,7 +70,7 @@ def run_tasks(
             casa_errors = [line.split("\t")[-1].strip() for line in log.splitlines() if "SEVERE" in line and "dUTC" not in line][-3:]
             reason = outcome.get("error") or ended.reason
             raise ChildFailedError(
-                subject, "; ".join([reason, *(casa_errors or ended.last_lines)]), "read the cause; run again if the machine caused it"
+                subject, "; ".join([reason, *(casa_errors or ended.last_lines)]), "read the cause; run it again if the machine was at fault"
             )
         return log
 

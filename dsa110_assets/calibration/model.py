@@ -56,10 +56,10 @@ class ModelReport:
 class TileModel:
     """Everything needed to predict any row of a tile.
 
-    ``names``. ``lmn`` (3, Nsources): direction cosines l, m and n - 1 from the phase center. ``amplitude_jy`` (Ntimes,
-    Nchan, Nsources): apparent fluxes. ``time_s`` (Ntimes,): MJD seconds of the integrations. ``frequency_hz`` (Nchan,):
-    evenly spaced. ``pointing_lmn`` (3, Ntimes): the meridian points, like ``lmn``. ``dec_rad``: of the phase center.
-    ``averaging``: None for data that are not smeared.
+    ``names``: of the sources. ``lmn`` (3, Nsources): direction cosines l, m and n - 1 from the phase center.
+    ``amplitude_jy`` (Ntimes, Nchan, Nsources): apparent fluxes. ``time_s`` (Ntimes,): MJD seconds of the integrations.
+    ``frequency_hz`` (Nchan,): evenly spaced. ``pointing_lmn`` (3, Ntimes): the meridian points, like ``lmn``.
+    ``dec_rad``: of the phase center. ``averaging``: None for data that are not smeared.
     """
 
     names: tuple[str, ...]
@@ -136,7 +136,7 @@ def build_model(
         frequency_hz: channel centers, evenly spaced, shape (Nchan,).
         min_apparent_jy: leave out sources that never get brighter than this (flux times beam).
         radius_deg: leave out sources that never come closer than this to the center of the beam.
-        averaging: of the data; None: not smeared.
+        averaging: that of the data; None if they are not smeared.
 
     Raises:
         FluxScaleError: a source in the field has no finite flux (pitfall 10).

@@ -111,9 +111,9 @@ class Calibrator:
         if self.standard is not None:
             return float(perley_butler_2017.flux_jy(self.standard, frequency_hz))
         if self.flux_jy is None:
-            raise FluxScaleError(self.name, "the manual gives no flux density at 20 cm", "calibrate on a tile with another calibrator")
+            raise FluxScaleError(self.name, "the manual gives no flux density at 20 cm", "use a tile with another calibrator")
         if self.is_variable:
-            raise FluxScaleError(self.name, "its flux density varies; the manual's is not today's", "calibrate on another calibrator")
+            raise FluxScaleError(self.name, "its flux density varies, so the manual's value may be out of date", "use another calibrator")
         return self.flux_jy * (frequency_hz / REFERENCE_FREQUENCY_HZ) ** self.index
 
     @property
@@ -180,7 +180,7 @@ _COLUMNS = "name, alt_name, ra_deg, dec_deg, position_code, flux_jy, spectral_in
 def build_calibrator_db(text_file: Path, sqlite_path: Path) -> int:
     """Parse the manual and write ``vla_calibrators.sqlite3`` (table ``calibrators``).
 
-    The old file stays until the new one is complete.
+    The old file is kept until the new one is complete.
 
     Returns:
         Number of entries.
@@ -379,7 +379,7 @@ def require_in_tile(catalog: Sequence[Calibrator], pointing: TilePointing, *, su
         return usable[0]
     variable = in_tile(catalog, pointing, min_flux_jy=min_flux_jy, include_variable=True)
     if variable:
-        raise FluxScaleError(subject, f"only the variable {variable[0].name} transits", "calibrate on another tile of the night")
+        raise FluxScaleError(subject, f"only the variable {variable[0].name} transits", "use another tile of the night")
     raise NoCalibratorError(
-        subject, f"no calibrator above {min_flux_jy} Jy at 20 cm transits in this tile", "calibrate on another tile of the night"
+        subject, f"no calibrator above {min_flux_jy} Jy at 20 cm transits in this tile", "use another tile of the night"
     )

@@ -45,7 +45,7 @@ def build_reference(nvss_file: Path, parquet: Path) -> int:
     """Build the reference catalog from NVSS (Parquet: ``ra_deg, dec_deg, peak_jy_per_beam``), sorted by declination.
 
     We use the peak as the total flux density, which is right for sources that NVSS's 45 arcsec beam does not resolve.
-    The old file stays until the new one is complete.
+    The old file is kept until the new one is complete.
 
     Returns:
         Number of sources.
@@ -73,7 +73,7 @@ def build_reference(nvss_file: Path, parquet: Path) -> int:
 
 
 def write_table(table: pd.DataFrame, parquet: Path) -> None:
-    """Write a catalog as Parquet; the old file stays until the new one is on disk."""
+    """Write a catalog as Parquet; the old file is kept until the new one is on disk."""
     with publish(parquet) as staged:
         table.to_parquet(staged, index=False)
 

@@ -283,13 +283,15 @@ def _empty() -> pd.DataFrame:
 
 
 def save(table: pd.DataFrame, parquet: Path) -> None:
-    """Write a survey's table; the old file stays until the new one is complete.
+    """Write a survey's table; the old file is kept until the new one is complete.
 
     Raises:
         NonRetriableError: the table is empty.
     """
     if table.empty:
-        raise NonRetriableError(parquet, "the survey has no source there", "give another --dec or a lower --min-mjy; the old table stays")
+        raise NonRetriableError(
+            parquet, "the survey has no source there", "choose another --dec or a lower --min-mjy; the old table is kept"
+        )
     sky.write_table(table, parquet)
 
 

@@ -99,7 +99,7 @@ def read_visibilities(ms: Path, gains: AntennaGains | None = None) -> Visibiliti
     Raises:
         MeasurementSetError: the Measurement Set is missing, or this platform did not calibrate it (pitfall 13: raw data
             are never used instead).
-        ImagingError: its layout is not that which `calibration` writes, or all samples are flagged.
+        ImagingError: its layout is not the one that `calibration` writes, or all samples are flagged.
     """
     from dsa110_assets.imaging import _kernels
 

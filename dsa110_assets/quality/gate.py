@@ -99,7 +99,7 @@ class TileWord(StrEnum):
     GOOD = "good"
     REFUSED = "refused"
     NOT_MEASURED = "not measured"
-    """It was never judged, or a check that every image allows could not be measured."""
+    """It was never judged, or a check that every image must have could not be measured."""
 
 
 WORST_FIRST = (TileWord.REFUSED, TileWord.NOT_MEASURED, TileWord.GOOD)
@@ -139,7 +139,7 @@ def count_bad_checks(verdicts: Iterable[TileVerdict]) -> str:
 
 
 def refuses(name: str, passed: bool | None) -> bool:
-    """Whether a check keeps a tile out of mosaics: it is bad, or not measured although every image allows it."""
+    """Whether a check keeps a tile out of mosaics: it is bad, or is not measured although every image must have it."""
     return passed is False or (passed is None and name in ALWAYS_MEASURABLE)
 
 

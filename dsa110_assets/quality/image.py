@@ -1,4 +1,4 @@
-"""Quality of a tile image: noise, dynamic range, residual, beam; fluxes, positions and completeness by catalog."""
+"""Quality of a tile image: noise, dynamic range, residual, beam; and comparison with the catalog."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ from dsa110_assets.variability.normalisation import apply_normalisation, fit_nor
 F64 = NDArray[np.float64]
 
 DECISIVE = 4.5
-"""ln of a likelihood ratio that decides; it corresponds to 3 sigma."""
+"""ln of a decisive likelihood ratio; it corresponds to 3 sigma."""
 CHANNEL_ERROR = 0.005
 """Relative error of a channel's flux scale at one epoch and position in the field, which the ensemble does not show."""
 MODEL_ERROR = 0.3

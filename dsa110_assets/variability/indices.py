@@ -10,7 +10,7 @@ With fluxes I_i, errors sigma_i, weights w_i = 1 / sigma_i^2 (pitfall 19: not 1 
   |Vs|, S_1 the earlier (Mooley et al. 2016, ApJ 818, 105, section 5). Their criterion is |Vs| > 4.3 and |m| > 0.26.
 * debiased modulation index ``sqrt(mean((S - mean S)^2) - mean(sigma^2)) / mean S``, negative if the root's argument is
   negative (Bell et al. 2014, MNRAS 438, 352).
-* ``chi2`` about the weighted mean and the probability to exceed it with N - 1 degrees of freedom.
+* ``chi2`` about the weighted mean and the probability of exceeding it with N - 1 degrees of freedom.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class LightCurves:
 
     def __post_init__(self) -> None:
         if self.unit != "Jy":
-            raise LightCurveError("light curves", f"fluxes are in {self.unit}, expected Jy", "convert them once, where they are read")
+            raise LightCurveError("light curves", f"fluxes are in {self.unit}, expected Jy", "convert them to Jy when they are read")
         n = self.flux_jy.size
         if (
             not (self.flux_err_jy.size == self.epoch.size == self.is_limit.size == n == self.offsets[-1])

@@ -143,7 +143,7 @@ def fit_normalisation(
     """
     chosen = options or NormalisationOptions()
     if light_curves.normalised:
-        raise LightCurveError("light curves", "are normalized already", "normalize the measured fluxes, once")
+        raise LightCurveError("light curves", "are normalized already", "normalize the measured fluxes only once")
     if light_curves.n_epochs < 2:
         raise LightCurveError("light curves", f"have {light_curves.n_epochs} epoch(s), two are needed", "wait for a second epoch")
     candidates = _candidates(light_curves, reference, chosen)
@@ -175,7 +175,7 @@ def apply_normalisation(light_curves: LightCurves, fit: Normalisation) -> LightC
         LightCurveError: already normalized.
     """
     if light_curves.normalised:
-        raise LightCurveError("light curves", "are normalized already", "normalize the measured fluxes, once")
+        raise LightCurveError("light curves", "are normalized already", "normalize the measured fluxes only once")
     known = pd.Index(fit.epoch_name).get_indexer(pd.Index(light_curves.epoch_name))
     fitted = known >= 0
     factor, error = (np.where(fitted, values[known], np.nan) for values in (fit.factor, fit.factor_err))
