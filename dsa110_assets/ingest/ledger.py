@@ -22,7 +22,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import GroupBusyError, IncompleteGroupError, LeaseLostError, RetriableError, UnknownGroupError
+from dsa110_assets.errors import (
+    ConfigurationError,
+    GroupBusyError,
+    IncompleteGroupError,
+    LeaseLostError,
+    RetriableError,
+    UnknownGroupError,
+)
 from dsa110_assets.ingest.transitions import accepted_subbands, release, reopen, set_failed, set_pending
 from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile, TileStage
 from dsa110_assets.strips import in_strip
@@ -71,8 +78,13 @@ class Released:
 
 
 # --- leases ---------------------------------------------------------------------------------------------------------
-def lease_pending(session: Session, owner: str, limit: int, now: datetime, *, lease_s: float) -> list[Lease]:
-    """Take at most ``limit`` pending groups: live before backfill, newest observation first. No two callers share one."""
+def lease_pending(
+    session: Session, owner: str, limit: int, now: datetime, *, lease_s: float, nights: tuple[date, date] | None = None
+) -> list[Lease]:
+    """Take at most ``limit`` pending groups: live before backfill, newest observation first. No two callers share one.
+
+    Only those of ``nights`` (first and last UTC date) where given: a run cannot be requested for a date that has no partition.
+    """
     query = (
         select(IngestGroup)
         .where(
@@ -85,9 +97,56 @@ def lease_pending(session: Session, owner: str, limit: int, now: datetime, *, le
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)
     )
+    if nights is not None:
+        query = query.where(IngestGroup.night.between(*nights))
     leases = [_lease(group, owner, now, lease_s) for group in session.scalars(query).all()]
     session.flush()
     return leases
+
+
+def refuse_before(session: Session, first_night: date, now: datetime) -> list[str]:
+    """Fail pending groups of nights before the first one that has partitions; returns them."""
+    query = (
+        select(IngestGroup)
+        .where(
+            IngestGroup.state == GroupState.PENDING, IngestGroup.stage != TileStage.AWAITING_CALIBRATION, IngestGroup.night < first_night
+        )
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    groups = session.scalars(query).all()
+    for group in groups:
+        error = ConfigurationError(
+            group.group_id,
+            f"lies before PIPELINE_PARTITION_START ({first_night})",
+            f"set PIPELINE_PARTITION_START to {group.night} or earlier, restart, then `dsa110 ingest retry {group.group_id}`",
+        )
+        set_failed(group, now, error)
+    session.flush()
+    return [group.group_id for group in groups]
+
+
+def give_back(session: Session, group_id: str, attempt: int, error: BaseException, now: datetime, *, delay_s: float) -> GroupState:
+    """End an attempt that never began, because no run was launched for it: no failure is counted.
+
+    Args:
+        session: database session; the caller commits.
+        group_id, attempt: what was leased.
+        error: shown to people until the group is done.
+        now: time of the decision.
+        delay_s: how long the group is kept back.
+
+    Returns:
+        The state after it: ``pending``, or ``collecting`` if its raw files have changed meanwhile.
+
+    Raises:
+        UnknownGroupError: no such group.
+        LeaseLostError: it is another attempt's by now.
+    """
+    group = _held(session, group_id, attempt)
+    _give_back(session, group, error, now, delay_s=delay_s)
+    session.flush()
+    return GroupState(group.state)
 
 
 def lease_group(session: Session, group_id: str, owner: str, now: datetime, *, lease_s: float) -> Lease:
@@ -285,7 +344,10 @@ def recalibrate(session: Session, group_ids: Collection[str], now: datetime) -> 
 
 
 def release_expired(session: Session, now: datetime, *, max_attempts: int) -> Released:
-    """Take groups back from owners that have not renewed their leases; after ``max_attempts`` such failures they are failed."""
+    """Take groups back from owners that have not renewed their leases; after ``max_attempts`` such failures they are failed.
+
+    A lease whose run never began counts as no failure.
+    """
     query = (
         select(IngestGroup)
         .where(IngestGroup.state == GroupState.IN_PROGRESS, IngestGroup.lease_expires_at <= now)
@@ -300,7 +362,10 @@ def release_expired(session: Session, now: datetime, *, max_attempts: int) -> Re
             f"{group.lease_owner} (run {group.run_id or 'never started'}) has not renewed its lease since {group.lease_expires_at:%Y-%m-%d %H:%M:%S %Z}",
             f"look at the run's log; `dsa110 ingest retry {group.group_id}` tries again",
         )
-        _end_failed(session, group, error, now, again=True, max_attempts=max_attempts, delay_s=0.0)
+        if group.run_id is None:
+            _give_back(session, group, error, now, delay_s=0.0)
+        else:
+            _end_failed(session, group, error, now, again=True, max_attempts=max_attempts, delay_s=0.0)
         (failed if group.state == GroupState.FAILED else pending).append(group.group_id)
     session.flush()
     return Released(tuple(pending), tuple(failed))
@@ -356,6 +421,12 @@ def counts(session: Session) -> dict[GroupState, int]:
 def n_in_progress(session: Session) -> int:
     """Number of groups that are leased; does not read the completed ones, as `counts` does."""
     return session.scalar(select(func.count()).select_from(IngestGroup).where(IngestGroup.state == GroupState.IN_PROGRESS)) or 0
+
+
+def n_pending_after(session: Session, night: date) -> int:
+    """Number of pending groups of later UTC dates."""
+    query = select(func.count()).select_from(IngestGroup).where(IngestGroup.state == GroupState.PENDING, IngestGroup.night > night)
+    return session.scalar(query) or 0
 
 
 def group_files(session: Session, group_id: str) -> dict[int, Path]:
@@ -435,3 +506,16 @@ def _end_failed(
         set_pending(group, now + timedelta(seconds=min(delay_s * 2 ** (group.failures - 1), MOST_RETRY_DELAY_S)))
         if raw_files_lost:
             group.stage = TileStage.MEASUREMENT_SET.value
+
+
+def _give_back(session: Session, group: IngestGroup, error: BaseException, now: datetime, *, delay_s: float) -> None:
+    release(group, now)
+    set_failed(group, now, error)
+    n_accepted = len(accepted_subbands(session, [group.group_id]).get(group.group_id, ()))
+    if group.reopen:
+        reopen(group, n_accepted)
+    elif group.stage == TileStage.RAW and n_accepted < group.n_subbands:
+        group.state = GroupState.COLLECTING.value
+        group.n_subbands = n_accepted
+    else:
+        set_pending(group, now + timedelta(seconds=delay_s))

@@ -192,7 +192,7 @@ def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -
     for one in observations:
         run = _run_of(context.instance, one.run_id, one.run_key)
         if run is None:
-            if one.run_id is None and one.leased_s > LAUNCH_LIMIT_S and intake.run_died(opened, one, "its run was never launched"):
+            if one.run_id is None and one.leased_s > LAUNCH_LIMIT_S and intake.never_launched(opened, one):
                 ended.append(one.group_id)
         elif run.is_finished:
             if intake.run_died(opened, one, f"run {run.run_id} died", by_a_person=run.status == dg.DagsterRunStatus.CANCELED):

@@ -147,6 +147,7 @@ def test_an_observation_whose_workers_keep_dying_fails_visibly(database: Databas
     for attempt in (1, 2, 3):
         assert lease_one(database, after(100 * attempt)).attempt == attempt
         with database.session() as session:
+            ledger.attach_run(session, GROUP, attempt, f"run-{attempt}", after(100 * attempt), lease_s=60)
             released = ledger.release_expired(session, after(100 * attempt + 60), **TRIES)
     assert released.failed == (GROUP,)
     group = group_of(database)

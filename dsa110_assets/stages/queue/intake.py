@@ -32,6 +32,9 @@ from dsa110_assets.stages.table import TABLE
 REQUEST_LEASE_S = 600.0
 """A leased observation whose run has not started after this long is leased anew; while Dagster has the run in its queue, the lease is renewed."""
 
+NOT_LAUNCHED_DELAY_S = 30.0
+"""Pause before a run is requested again that was requested and never launched."""
+
 DIED_DELAY_S = 5.0
 """A killed run says little about its observation, which is tried again soon."""
 
@@ -115,18 +118,24 @@ def tick(platform: Platform, *, most: int) -> TickReport:
         most: bound of the observations that are leased.
     """
     report = look(platform)
+    first_night, today = platform.config.partition_start, now().date()
     with platform.database.session() as session:
         ledger.release_expired(session, now(), max_attempts=platform.config.max_attempts)
+        ledger.refuse_before(session, first_night, now())
         missing = planning.references_missing(session)
         if missing:
             return TickReport((), f"waiting for reference catalogues ({', '.join(missing)}); set their sources or run the job `references`")
         if (why := disk.shortage(platform.config)) is not None:
             return TickReport((), why)
         room = WAITING_RUNS_PER_WORKER * platform.config.max_workers - ledger.n_in_progress(session)
-        leases = ledger.lease_pending(session, "sensor raw_files", max(0, min(most, room)), now(), lease_s=REQUEST_LEASE_S)
+        leases = ledger.lease_pending(
+            session, "sensor raw_files", max(0, min(most, room)), now(), lease_s=REQUEST_LEASE_S, nights=(first_night, today)
+        )
+        n_early = ledger.n_pending_after(session, today)
     works = tuple(_work(platform, lease) for lease in leases)
     counted = f"{len(report.accepted)} files accepted, {len(report.rejected)} rejected, {report.n_being_written} being written"
-    return TickReport(works, counted if report.n_opened or report.rejected else "no new files, nothing waiting")
+    summary = counted if report.n_opened or report.rejected else "no new files, nothing waiting"
+    return TickReport(works, f"{summary}; {n_early} of tomorrow's date wait for 0 h UTC" if n_early else summary)
 
 
 def _work(platform: Platform, lease: ledger.Lease) -> TileWork:
@@ -176,15 +185,27 @@ def run_lives(platform: Platform, observation: HeldObservation) -> None:
         ledger.renew_lease(session, observation.group_id, observation.attempt, now(), lease_s=lease_s)
 
 
+def never_launched(platform: Platform, observation: HeldObservation) -> bool:
+    """Give an observation back to the queue, without counting a failure, whose run was requested and never launched; whether it was."""
+    with platform.database.session() as session:
+        group = _still_held(session, observation)
+        if group is None:
+            return False
+        error = ChildFailedError(
+            group.group_id, "its run was never launched", "it is requested again by itself; look at the ticks of the sensor `raw_files`"
+        )
+        ledger.give_back(session, group.group_id, group.attempt, error, now(), delay_s=NOT_LAUNCHED_DELAY_S)
+        return True
+
+
 def run_died(platform: Platform, observation: HeldObservation, what: str, *, by_a_person: bool = False) -> bool:
-    """Give an observation back to the queue when its run has ended without saying so, or was never launched; whether it was.
+    """Give an observation back to the queue when its run has ended without saying so; whether it was.
 
     ``by_a_person``: the run was cancelled before it could say anything, and the observation is not tried again by itself. A run that has said how it ended, or another attempt that has taken over meanwhile, is not disturbed.
     """
     with platform.database.session() as session:
-        group = session.get(IngestGroup, observation.group_id, with_for_update=True)
-        held = group is not None and group.state == GroupState.IN_PROGRESS
-        if group is None or not held or (group.attempt, group.run_id) != (observation.attempt, observation.run_id):
+        group = _still_held(session, observation)
+        if group is None:
             return False
         error: PipelineError = ChildFailedError(
             group.group_id,
@@ -195,6 +216,14 @@ def run_died(platform: Platform, observation: HeldObservation, what: str, *, by_
             error = cancelled(group.group_id)
         ledger.fail(session, group.group_id, group.attempt, error, now(), max_attempts=platform.config.max_attempts, delay_s=DIED_DELAY_S)
         return True
+
+
+def _still_held(session: Session, observation: HeldObservation) -> IngestGroup | None:
+    """The row of an observation, locked; None when another attempt has taken over or this one has ended meanwhile."""
+    group = session.get(IngestGroup, observation.group_id, with_for_update=True)
+    if group is None or group.state != GroupState.IN_PROGRESS or (group.attempt, group.run_id) != (observation.attempt, observation.run_id):
+        return None
+    return group
 
 
 def completed_lately(session: Session) -> dict[str, str]:

@@ -45,7 +45,7 @@ _HOURS_AT_ONCE = 24
 def follow_ups(platform: Platform, busy_nights: Collection[str] = ()) -> list[FollowUp]:
     """All that is due, in the order in which it should be asked for.
 
-    Of ``busy_nights`` nothing: a backfill is still making what would be mosaicked.
+    Nothing of ``busy_nights``, where a backfill still makes what would be mosaicked, nor of dates that have no partition.
     """
     with platform.database.session() as session:
         due = [
@@ -55,7 +55,16 @@ def follow_ups(platform: Platform, busy_nights: Collection[str] = ()) -> list[Fo
             *nights_due(session),
             *nightly_mosaics_due(session),
         ]
-    return [one for one in due if one.night is None or one.night not in busy_nights]
+    today = datetime.now(UTC).date()
+    return [one for one in due if one.night is None or (one.night not in busy_nights and has_partition(one, platform.config, today))]
+
+
+def has_partition(work: FollowUp, config: PipelineConfig, today: date) -> bool:
+    """Whether the run's partition exists on a UTC date: a request for one that does not fails all requests of its tick."""
+    if work.night is None:
+        return True
+    last = today - timedelta(days=1) if work.job == NIGHTLY_MOSAIC.job else today
+    return config.partition_start <= date.fromisoformat(work.night) <= last
 
 
 def references_due(session: Session, config: PipelineConfig) -> list[FollowUp]:
