@@ -1,6 +1,6 @@
-"""The code location: `build_defs` assembles everything, and a test can swap any piece.
+"""The code location: `build_defs` assembles everything, and a test can replace any part.
 
-Loaded by the code server, by every run worker and by tests, so it imports nothing heavy (a test holds it to 3 s).
+The code server and every run worker load it, so it imports nothing heavy (a test limits it to 3 s).
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from dsa110_assets.orchestration.resources import PlatformResource
 
 
 def build_defs(config: PipelineConfig | None = None) -> dg.Definitions:
-    """All definitions. With ``config`` everything is bound to it; without, each process reads its environment."""
+    """Return all definitions, bound to ``config``. Without one, each process reads its environment."""
     settings = config or PipelineConfig.from_env(validate_paths=False)
     partitions = Partitions.starting(settings.partition_start)
     platform = PlatformResource() if config is None else PlatformResource.with_config(config)
     asset_jobs = jobs.build()
     return dg.Definitions(
-        assets=[panel.dressed(asset, settings) for asset in (*assets.build(partitions), stale_products.build(), tile_quality.build())],
+        assets=[
+            panel.with_panel_metadata(asset, settings)
+            for asset in (*assets.build(partitions), stale_products.build(), tile_quality.build())
+        ],
         jobs=[*asset_jobs.values(), *backfills.JOBS, housekeeping.housekeeping_job, tile_quality.judge_again_job],
         sensors=[*sensors.build(asset_jobs), alerting.alerts],
         schedules=[*schedules.build(partitions), *housekeeping.SCHEDULES],

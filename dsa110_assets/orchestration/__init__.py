@@ -1,5 +1,5 @@
-"""Everything that knows Dagster: assets, sensors, schedules, checks, resources.
+"""All code that imports Dagster: assets, sensors, schedules, checks, resources.
 
-Thin by rule: an asset reads its partition, calls one function of `stages`, and turns the result into metadata. What does not
-belong here: numerical work, SQL, file names.
+It is thin: an asset reads its partition, calls one function of `stages`, and turns the result into metadata. What does
+not belong here: numerical work, SQL, file names.
 """

@@ -1,7 +1,7 @@
-"""Alerts: a sensor that tells log and webhook what needs a person, once when it appears and once when it has passed.
+"""The sensor `alerts`: report a condition that needs a person to log and webhook, when it appears and when it passes.
 
-Disk and registry are asked by `stages.operations.alerts`; here are added what only Dagster knows: products that are not fresh, failed runs.
-What does not belong here: what a person does about it (`docs/operators/playbook.md`).
+`stages.operations.alerts` checks disk and registry. This module adds conditions that only Dagster knows: products that
+are not fresh, failed runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from dsa110_assets.orchestration.panel import watched
+from dsa110_assets.orchestration.panel import assets_with_freshness
 from dsa110_assets.orchestration.private import FreshnessState, freshness_states
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
@@ -24,10 +24,10 @@ RUNS_REMEMBERED = timedelta(days=1)
     name="alerts",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells the log and PIPELINE_ALERT_WEBHOOK_URL what needs a person. What is open is in the last tick's message.",
+    description="Reports to the log and PIPELINE_ALERT_WEBHOOK_URL what needs a person. The last tick's message lists the open alerts.",
 )
 def alerts(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SensorResult:
-    """Look, compare with the last time, tell."""
+    """Find the present conditions and deliver what has changed since the last tick."""
     from dsa110_assets.stages.operations import alerts as messages
     from dsa110_assets.stages.queue.attempts import now
 
@@ -37,15 +37,15 @@ def alerts(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
     before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
     present = [*messages.conditions(opened, now()), *not_fresh(context.instance), *failed_runs(context.instance)]
     new, passed = messages.changes(before, present)
-    messages.deliver(opened.config, new, passed)  # when it fails the cursor stays, and the next tick tells again
+    messages.deliver(opened.config, new, passed)  # if it fails, the cursor stays and the next tick delivers again
     summary = "; ".join(alert.line() for alert in present) or "nothing needs attention"
     return dg.SensorResult(skip_reason=summary[:2000], cursor=json.dumps({alert.key: alert.title for alert in present}))
 
 
 def not_fresh(instance: dg.DagsterInstance) -> list[Alert]:
-    """Assets that have not been made for longer than their policy allows, as the freshness daemon judged them."""
+    """Alerts for assets that are older than their freshness policy allows, according to the freshness daemon."""
     found: list[Alert] = []
-    for name, state in freshness_states(instance, watched()).items():
+    for name, state in freshness_states(instance, assets_with_freshness()).items():
         if state in (FreshnessState.FAIL, FreshnessState.WARN):
             level = "error" if state == FreshnessState.FAIL else "warning"
             title = f"{name} has not been made for longer than its freshness policy allows ({state.value.lower()})"
@@ -54,14 +54,14 @@ def not_fresh(instance: dg.DagsterInstance) -> list[Alert]:
 
 
 def failed_runs(instance: dg.DagsterInstance) -> list[Alert]:
-    """Runs that have failed for good in the last day and have not been made up for; those of one observation are told from the ingest queue."""
+    """Alerts for runs that failed in the last day, without those of observations and those made again since."""
     from dsa110_assets.stages.queue.attempts import now
 
     filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now() - RUNS_REMEMBERED)
     found: list[Alert] = []
     for record in instance.get_run_records(filters, limit=50):
         run = record.dagster_run
-        if GROUP_TAG in run.tags or run.tags.get("dagster/did_retry") == "true" or _made_up_for(instance, record):
+        if GROUP_TAG in run.tags or run.tags.get("dagster/did_retry") == "true" or _has_succeeded_since(instance, record):
             continue
         partition = run.tags.get("dagster/partition", "")
         what = f"{run.job_name} {partition}".strip() if not run.job_name.startswith("__") else f"backfill run {partition}".strip()
@@ -72,8 +72,8 @@ def failed_runs(instance: dg.DagsterInstance) -> list[Alert]:
     return found
 
 
-def _made_up_for(instance: dg.DagsterInstance, failed: dg.RunRecord) -> bool:
-    """Whether a later run of the same partition has made what this one should have made, or the same job has succeeded since."""
+def _has_succeeded_since(instance: dg.DagsterInstance, failed: dg.RunRecord) -> bool:
+    """Whether a later run has made the same assets of the partition, or the same job has succeeded."""
     run = failed.dagster_run
     partition = run.tags.get("dagster/partition")
     later = dg.RunsFilter(
@@ -87,7 +87,7 @@ def _made_up_for(instance: dg.DagsterInstance, failed: dg.RunRecord) -> bool:
 
 
 def cause_of(instance: dg.DagsterInstance, run_id: str) -> str:
-    """What the first failed step of a run said; a run that was killed says nothing."""
+    """Return the error of the first failed step of a run; a run that was killed has none."""
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
         failure = entry.dagster_event.step_failure_data if entry.dagster_event is not None else None
         if failure is not None and failure.user_failure_data is not None and failure.user_failure_data.description:

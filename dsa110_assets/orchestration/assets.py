@@ -1,4 +1,4 @@
-"""Assets, made from the table of products: one for each row that a stage makes."""
+"""The assets: one for each row of the table of products that a stage makes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import dagster as dg
 
 from dsa110_assets.orchestration.partitions import Partitions, dimensions_of
 from dsa110_assets.orchestration.resources import PlatformResource
-from dsa110_assets.orchestration.running import RETRY, run_stage, run_tile_stage
+from dsa110_assets.orchestration.running import RETRY, explained_failures, failures_on_the_asset, run_stage, run_tile_stage
 from dsa110_assets.stages.product import Level, Product
 from dsa110_assets.stages.table import RAW_SUBBANDS, TABLE
 
@@ -16,7 +16,7 @@ OWNERS = ["team:dsa110"]
 
 
 def build(partitions: Partitions) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """All assets that stages make, and the raw files, which the sensor `raw_files` reports."""
+    """Return the assets that stages make, and the raw files, which the sensor `raw_files` reports."""
     return [_raw_subbands(partitions), *(_asset(row, partitions) for row in TABLE if row.is_made)]
 
 
@@ -33,7 +33,7 @@ def _raw_subbands(partitions: Partitions) -> dg.AssetSpec:
 
 
 def _asset(row: Product, partitions: Partitions) -> dg.AssetsDefinition:
-    """The asset of a row: runs the row's stage on the partition."""
+    """The asset of a row; it runs the row's stage on the partition."""
 
     @dg.asset(
         name=row.name,
@@ -49,7 +49,8 @@ def _asset(row: Product, partitions: Partitions) -> dg.AssetsDefinition:
         metadata={} if row.runtime_s is None else {"expected runtime (s), full size": row.runtime_s},
     )
     def asset(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        opened = platform.open(validate_paths=row.level is not Level.WHOLE)  # reference catalogues need no raw data
+        with failures_on_the_asset(context), explained_failures():
+            opened = platform.open(validate_paths=row.level is not Level.WHOLE)  # reference catalogs need no raw data
         if row.level is Level.TILE:
             yield from run_tile_stage(context, opened, row.function())
         else:
@@ -64,7 +65,7 @@ def _dependency(row: Product, upstream: Product, partitions: Partitions) -> dg.A
 
 
 def _partition(context: dg.AssetExecutionContext, row: Product) -> tuple[Any, ...]:
-    """What a stage is told about the partition: date and hour, date, or nothing."""
+    """Arguments of a stage for the partition: date and hour, date, or nothing."""
     if row.level is Level.HOUR:
         dimensions = dimensions_of(context)
         return dimensions["date"], dimensions["hour"]

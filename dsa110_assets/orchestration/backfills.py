@@ -1,7 +1,6 @@
-"""Backfills that a person starts with a button: what is stale, what has failed, a night. Also which nights are being backfilled.
+"""Jobs that start a backfill: of a night, of stale products, of failed observations; and the nights being backfilled.
 
-`dsa110 backfill` starts the same ones over the web server. What does not belong here: which partitions they hold
-(`stages.operations.backfill`).
+`dsa110 backfill` starts the same backfills through the web server. `stages.operations.backfill` chooses the partitions.
 """
 
 from datetime import date
@@ -23,23 +22,23 @@ if TYPE_CHECKING:
 
 
 class BackfillRequest(dg.Config):
-    """What to make again; all of it at lower priority than live data."""
+    """What to make again, at lower priority than live data."""
 
-    first_night: str = Field(default="", description="First night, UTC, such as 2025-12-01; may be empty for stale or failed ones only.")
+    first_night: str = Field(default="", description="First night, UTC, such as 2025-12-01; may be empty with only_stale or only_failed.")
     last_night: str = Field(default="", description="Last night; empty: the first.")
     start_from: str = Field(default="", description="First asset to make again, such as calibrated_ms; empty: from the raw files.")
-    only_failed: bool = Field(default=False, description="Observations that have failed, and nothing else.")
-    only_stale: bool = Field(default=False, description="Products that are out of date, and nothing else.")
-    dry_run: bool = Field(default=False, description="Only show what would be made.")
+    only_failed: bool = Field(default=False, description="Only observations that failed.")
+    only_stale: bool = Field(default=False, description="Only products that are stale.")
+    dry_run: bool = Field(default=False, description="Show what would be made; start nothing.")
 
 
-@dg.op(description="Finds the partitions and starts a Dagster backfill of them; see Overview > Backfills.")
+@dg.op(description="Finds the partitions and starts a Dagster backfill of them; see Runs > Backfills.")
 def request_backfill(context: dg.OpExecutionContext, config: BackfillRequest, platform: PlatformResource) -> None:
-    """Start a backfill of what the request names."""
+    """Start a backfill of the requested partitions."""
     from dsa110_assets.stages.operations import backfill
 
-    opened = platform.open()
     with explained_failures():
+        opened = platform.open()
         chosen = backfill.plan(
             opened,
             _night(config.first_night),
@@ -65,23 +64,23 @@ def request_backfill(context: dg.OpExecutionContext, config: BackfillRequest, pl
 backfill_job = dg.GraphDefinition(
     name="request",
     node_defs=[request_backfill],
-    description="Makes a night or a range again; fill in the launchpad. The same as `dsa110 backfill NIGHT`.",
+    description="Makes a night or a range of nights again; fill in the launchpad. The same as `dsa110 backfill NIGHT`.",
 ).to_job(name="backfill")
 backfill_stale_job = dg.GraphDefinition(
     name="request_stale",
     node_defs=[request_backfill],
-    description="Makes exactly the stale products again (table: asset `stale_products`).",
+    description="Makes the stale products again, and nothing else; the asset `stale_products` lists them.",
 ).to_job(name="backfill_stale", config=dg.RunConfig(ops={"request_backfill": BackfillRequest(only_stale=True)}))
 backfill_failed_job = dg.GraphDefinition(
     name="request_failed",
     node_defs=[request_backfill],
-    description="Tries the failed observations again: all, or those of the nights that are given.",
+    description="Tries failed observations again: all, or those of the given nights.",
 ).to_job(name="backfill_failed", config=dg.RunConfig(ops={"request_backfill": BackfillRequest(only_failed=True)}))
 JOBS = (backfill_job, backfill_stale_job, backfill_failed_job)
 
 
 def launch(instance: dg.DagsterInstance, partitions: Partitions, chosen: "Backfill", title: str) -> str:
-    """Ask the daemon for a backfill; returns its identifier."""
+    """Request a backfill from the daemon; return its identifier."""
     subsets: dict[str, dg.PartitionsSubset | None] = {}
     for asset, keys in chosen.partitions.items():
         definition = partitions.of(TABLE[asset])
@@ -91,7 +90,7 @@ def launch(instance: dg.DagsterInstance, partitions: Partitions, chosen: "Backfi
 
 
 def nights_in_backfills(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Nights of which a running backfill still makes something; what follows from them is left alone until it has ended."""
+    """Nights of running backfills; nothing that follows from them is made until these have ended."""
     return frozenset(key[:10] for key in partitions_in_backfills(instance))
 
 

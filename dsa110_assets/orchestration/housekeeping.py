@@ -1,4 +1,4 @@
-"""The daily housekeeping, and the hourly looks at stale products and at tiles. What may be removed is decided by `stages.operations.housekeeping`."""
+"""The housekeeping job, and schedules: daily housekeeping, hourly checks of stale products and of tiles."""
 
 from typing import Any
 
@@ -7,24 +7,26 @@ from pydantic import Field
 
 from dsa110_assets.orchestration.metadata import table
 from dsa110_assets.orchestration.resources import PlatformResource
+from dsa110_assets.orchestration.running import explained_failures
 
 
 class CleanRequest(dg.Config):
-    """How to clean."""
+    """Options of the housekeeping."""
 
-    dry_run: bool = Field(default=False, description="Only show what would be removed.")
+    dry_run: bool = Field(default=False, description="Show what would be removed; remove nothing.")
 
 
-@dg.op(description="Removes what the retention rules allow: the same as `dsa110 clean`.")
+@dg.op(description="Removes what the retention rules allow; the same as `dsa110 clean`.")
 def clean(context: dg.OpExecutionContext, config: CleanRequest, platform: PlatformResource) -> None:
-    """Plan, show, carry out."""
+    """Plan the removals, carry them out, list them."""
     from dsa110_assets.stages.operations import housekeeping
     from dsa110_assets.stages.queue.attempts import now
 
-    opened, when = platform.open(), now()
-    removals = housekeeping.plan(opened, when)
-    if not config.dry_run:
-        housekeeping.carry_out(opened, removals, when)
+    with explained_failures():
+        opened, when = platform.open(), now()
+        removals = housekeeping.plan(opened, when)
+        if not config.dry_run:
+            housekeeping.carry_out(opened, removals, when)
     metadata: dict[str, Any] = {"removed_mb": sum(one.size_bytes for one in removals) / 1e6, "dry run": config.dry_run}
     if removals:
         metadata["removals"] = table(
@@ -34,7 +36,7 @@ def clean(context: dg.OpExecutionContext, config: CleanRequest, platform: Platfo
 
 
 housekeeping_job = dg.GraphDefinition(
-    name="cleaning", node_defs=[clean], description="Removes what the retention rules allow; a dry run only shows it."
+    name="cleaning", node_defs=[clean], description="Removes what the retention rules allow; a dry run lists it."
 ).to_job(name="housekeeping")
 SCHEDULES = (
     dg.ScheduleDefinition(
@@ -43,7 +45,7 @@ SCHEDULES = (
         cron_schedule="0 15 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Once a day, early in the morning at the telescope.",
+        description="Once a day, in the early morning at the telescope.",
     ),
     dg.ScheduleDefinition(
         name="stale_products_hourly",
@@ -51,7 +53,7 @@ SCHEDULES = (
         cron_schedule="40 * * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="The table of stale products, every hour.",
+        description="Updates the table of stale products every hour.",
     ),
     dg.ScheduleDefinition(
         name="tile_quality_hourly",
@@ -59,6 +61,6 @@ SCHEDULES = (
         cron_schedule="20 * * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="The checks of the tiles of the last day, every hour.",
+        description="Checks the tiles of the last day every hour.",
     ),
 )

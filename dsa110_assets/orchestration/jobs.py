@@ -1,4 +1,4 @@
-"""Jobs: which assets run together. The table of products says which job makes an asset; here is what else is true of a job."""
+"""The jobs. The table of products assigns assets to jobs; descriptions and run tags of the jobs are here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dsa110_assets.stages.table import TABLE
 
 @dataclass(frozen=True)
 class Job:
-    """A job's description, and its runs' tags."""
+    """Description of a job, and the tags of its runs."""
 
     description: str
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -25,20 +25,22 @@ JOBS = {
         "One observation from raw subbands to its image.",
         {"dagster/max_retries": "0"},  # the ingest queue repeats a failed observation, with its own count of failures
     ),
-    "calibration": Job("Solve the night's calibrator transits that have no tables yet."),
-    "hour": Job("Mosaic, source catalogue and photometry of an hour whose tiles are all there."),
-    "night": Job("Light curves, variability and candidates, brought up to a night.", {"dsa110/exclusive": "variability"}),
+    "calibration": Job("Solves the calibrator transits of a night that have no tables yet."),
+    "hour": Job("Mosaic, source catalog and photometry of an hour whose tiles are complete."),
+    "night": Job("Light curves, variability and candidates up to a night.", {"dsa110/exclusive": "variability"}),
     "mosaic_of_the_night": Job("Mosaic of a whole night."),
-    "injections": Job("Artificial sources through the data of a night.", {"dagster/priority": "-5"}),  # whatever else waits goes first
-    "references": Job("Refresh the reference catalogues."),
-    "look_for_stale": Job("Look for stale products."),
-    "look_at_tiles": Job("Look at the verdicts on the tiles of the last day."),
+    "injections": Job(
+        "Injects artificial sources into the data of a night and recovers them.", {"dagster/priority": "-5"}
+    ),  # everything else goes first
+    "references": Job("Refreshes the reference catalogs."),
+    "look_for_stale": Job("Updates the table of stale products."),
+    "look_at_tiles": Job("Updates the checks of the tiles of the last day."),
 }
-"""A job of the table that is not here has no tags, and a description made of its assets' names."""
+"""A job of the table that is missing here has no tags, and a description with the names of its assets."""
 
 
 def build() -> dict[str, AssetJob]:
-    """The jobs of the table, by name."""
+    """Return the jobs of the table by name."""
     found: dict[str, AssetJob] = {}
     for name, assets in TABLE.jobs().items():
         job = JOBS.get(name) or Job(f"Makes {', '.join(assets)}.")

@@ -1,8 +1,8 @@
-"""A run launcher that notices dead run workers.
+"""A run launcher that detects dead run workers.
 
-Dagster's default launcher learns of a worker's death from the code server that started it. When that one dies too, or the
-whole machine, the run would stay STARTED until its longest runtime. Here the daemon's monitoring looks for the worker's process. What
-does not belong here: giving the observation of a dead run back to the queue (`sensors.dead_runs`).
+Dagster's default launcher learns of a worker's death from the code server that started it. If the code server or the
+machine dies too, the run would stay STARTED until its time limit. With this launcher, the daemon's run monitoring
+checks the worker's process.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ CLOCK_TOLERANCE_S = 2.0
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """The default launcher, and a look at the worker's process for runs of this machine."""
+    """The default launcher, with a check of the worker's process for runs on this machine."""
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
-        """Dagster's way to make one from ``dagster.yaml``."""
+        """Create the launcher from ``dagster.yaml``; called by Dagster."""
         return cls(inst_data=inst_data)
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Asked by run monitoring."""
+        """Tell run monitoring that it can check workers."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """FAILED when the process that said that it runs this run has gone, or its number is another's by now."""
+        """Return FAILED if the worker's process has ended, or if another process has its number."""
         if not _is_here(run):
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "on another machine, which this one cannot see")
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "on another machine, which cannot be checked from here")
         for event in reversed(instance_of(self).all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)):
             data = event.dagster_event.event_specific_data if event.dagster_event is not None else None
             pid = getattr(data, "metadata", {}).get("pid")
             if pid is not None:
                 return _health(int(str(pid.value)), event.timestamp)
-        return CheckRunHealthResult(WorkerStatus.RUNNING, "its process has not said its number yet")
+        return CheckRunHealthResult(WorkerStatus.RUNNING, "its process has not reported its number yet")
 
 
 def _is_here(run: DagsterRun) -> bool:
@@ -50,10 +50,10 @@ def _is_here(run: DagsterRun) -> bool:
     return "socket" in server or server.get("host") in ("127.0.0.1", "::1", "localhost", socket.gethostname())
 
 
-def _health(pid: int, said_at: float) -> CheckRunHealthResult:
+def _health(pid: int, reported_at: float) -> CheckRunHealthResult:
     try:
         process = psutil.Process(pid)
-        if process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= said_at + CLOCK_TOLERANCE_S:
+        if process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= reported_at + CLOCK_TOLERANCE_S:
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(pid))
     except psutil.NoSuchProcess:
         pass

@@ -1,4 +1,4 @@
-"""A stage's result as Dagster metadata: numbers that the UI plots, paths, tables, a preview picture."""
+"""The result of a stage as Dagster metadata: numbers (which the UI plots), paths, tables, pictures."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ AnyMetadata = dg.MetadataValue[Any]
 
 
 def preview_markdown(png: Path) -> str:
-    """A PNG as a data address inside Markdown, which the UI's sanitizer lets through; a note when it is too large."""
+    """Return a PNG as a data URL in Markdown, which the UI accepts; a note with its path if it is too large."""
     if png.stat().st_size > LIMIT_BYTES:
         return f"The preview is larger than {LIMIT_BYTES // 1000} kB: `{png}`"
     return f"![preview](data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()})"
 
 
 def metadata_of(results: Sequence[StageResult]) -> dict[str, AnyMetadata]:
-    """Metadata of the last observation of a slot, and a table of all of them where there are several."""
+    """Metadata of the last observation of a slot; if there are several, also a table of all."""
     last = results[-1]
     metadata: dict[str, AnyMetadata] = {}
     if last.verdict is not None:
@@ -63,7 +63,7 @@ def _value(value: Figure) -> AnyMetadata | None:
 
 
 def table(rows: Sequence[Row]) -> dg.TableMetadataValue:
-    """Rows as a table of the UI; the first row names the columns."""
+    """Return rows as a table of the UI; the first row has the names of the columns."""
     names = list(rows[0])
     kinds = {name: _column_type([row.get(name) for row in rows]) for name in names}
     records = [dg.TableRecord({name: _cell(row.get(name), kinds[name]) for name in names}) for row in rows]
@@ -72,7 +72,7 @@ def table(rows: Sequence[Row]) -> dg.TableMetadataValue:
 
 
 def _column_type(values: Sequence[Figure]) -> str:
-    """A column with gaps is text: the UI's tables know no missing number, and JSON no NaN."""
+    """A column with gaps is text: the UI's tables have no missing numbers, and JSON has no NaN."""
     if all(isinstance(v, bool) for v in values):
         return "bool"
     if all(isinstance(v, int) and not isinstance(v, bool) for v in values):

@@ -1,4 +1,4 @@
-"""What every asset shows in the control panel, in one pass: code version, freshness policy, tags, links to documentation and data."""
+"""What all assets show in the UI: code version, freshness policy, tags, links to documentation and data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dsa110_assets.stages.table import TABLE
 
 
 def freshness_of(row: Product) -> dg.FreshnessPolicy | None:
-    """When the UI and the alerts call a product overdue; None for never."""
+    """Freshness policy of a product, for the UI and the alerts; None for a product that is never overdue."""
     match row.freshness:
         case Within(warn_hours, fail_hours):
             return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=fail_hours), warn_window=timedelta(hours=warn_hours))
@@ -25,19 +25,19 @@ def freshness_of(row: Product) -> dg.FreshnessPolicy | None:
             return None
 
 
-def watched() -> list[str]:
-    """Assets with a freshness policy."""
+def assets_with_freshness() -> list[str]:
+    """Names of the assets with a freshness policy."""
     return [row.name for row in TABLE if row.freshness is not None]
 
 
-def dressed(asset: dg.AssetsDefinition | dg.AssetSpec, config: PipelineConfig) -> dg.AssetsDefinition | dg.AssetSpec:
-    """An asset with all that the panel shows."""
+def with_panel_metadata(asset: dg.AssetsDefinition | dg.AssetSpec, config: PipelineConfig) -> dg.AssetsDefinition | dg.AssetSpec:
+    """Return the asset with all that the UI shows."""
     if isinstance(asset, dg.AssetSpec):
-        return _dress(asset, config)
-    return asset.map_asset_specs(lambda spec: _dress(spec, config))
+        return _complete(asset, config)
+    return asset.map_asset_specs(lambda spec: _complete(spec, config))
 
 
-def _dress(spec: dg.AssetSpec, config: PipelineConfig) -> dg.AssetSpec:
+def _complete(spec: dg.AssetSpec, config: PipelineConfig) -> dg.AssetSpec:
     row = TABLE[spec.key.to_user_string()]
     docs = config.docs_url.rstrip("/")
     pages = {

@@ -1,8 +1,8 @@
-"""Partitions: a tile is a 5-minute slot of a UTC date, above it hours and nights.
+"""Partitions: five-minute slots of a UTC date for tiles, then hours and nights.
 
-Two dimensions instead of one long list of windows, because the UI answers ten times faster. A slot holds 0..n
-observations (a restart can put two starts in one slot), so products carry the observation's identifier, never the slot.
-What does not belong here: which observations exist (the registry knows).
+Slots and hours have two dimensions instead of one long list, because the UI is then ten times faster. A slot holds any
+number of observations (after a restart, two can start in one slot). So products are named by the observation, never by
+the slot.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HOURS = [f"{hour:02d}" for hour in range(24)]
 
 @dataclass(frozen=True)
 class Partitions:
-    """Partition definitions and mappings that start at one configured night."""
+    """Partition definitions and mappings from a configured night on."""
 
     night_live: dg.DailyPartitionsDefinition
     night: dg.DailyPartitionsDefinition
@@ -31,7 +31,7 @@ class Partitions:
 
     @classmethod
     def starting(cls, start: date) -> Partitions:
-        """``night_live`` has today's slots while observing; ``night`` ends with yesterday, so that 03:00 UTC means the last full one."""
+        """Define the partitions; ``night_live`` includes today, ``night`` ends with yesterday."""
         night_live = dg.DailyPartitionsDefinition(start_date=start.isoformat(), end_offset=1)
         night = dg.DailyPartitionsDefinition(start_date=start.isoformat())
         tile = dg.MultiPartitionsDefinition({"date": night_live, "tile": dg.StaticPartitionsDefinition(SLOTS)})
@@ -61,7 +61,7 @@ def hour_key(night: str, hour: str) -> dg.MultiPartitionKey:
 
 
 def dimensions_of(context: dg.AssetExecutionContext) -> dict[str, str]:
-    """The dimensions of the run's partition: date and tile, or date and hour."""
+    """Dimensions of the run's partition: date and tile, or date and hour."""
     key = context.partition_key
     if not isinstance(key, dg.MultiPartitionKey):
         message = f"{context.op_execution_context.op.name}: expected a two-dimensional partition, got {key!r}"

@@ -1,7 +1,7 @@
-"""Everything that this platform uses of Dagster's private modules.
+"""All uses of Dagster's private modules.
 
-Dagster's version is pinned (``dagster==1.13.*``). No other module imports ``dagster._...``, and a test holds the contract of
-what is used here, so that an upgrade shows in one place what has changed.
+Dagster's version is pinned (``dagster==1.13.*``). No other module imports ``dagster._...``. A test checks what is used
+here, so that an upgrade shows in one place what has changed.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 AssetJob = UnresolvedAssetJobDefinition
-"""What `dagster.define_asset_job` returns."""
+"""Type of the result of `dagster.define_asset_job`."""
 _ACTIVE = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
 
 
 def add_backfill(
     instance: dg.DagsterInstance, subsets: Mapping[str, dg.PartitionsSubset | None], *, title: str, tags: Mapping[str, str]
 ) -> str:
-    """Ask the daemon for a backfill of exactly these partitions; returns its identifier.
+    """Request a backfill of these partitions from the daemon; return its identifier.
 
     Args:
         instance: Dagster's instance.
@@ -73,7 +73,7 @@ def add_backfill(
 
 
 def partitions_in_backfills(instance: dg.DagsterInstance) -> Iterator[str]:
-    """Partition keys that running backfills target, of all their assets."""
+    """Partition keys of running backfills, over all their assets."""
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=_ACTIVE)):
         data = backfill.asset_backfill_data
         subsets: Mapping[dg.AssetKey, Any] = data.target_subset.partitions_subsets_by_asset_key if data is not None else {}
@@ -82,12 +82,12 @@ def partitions_in_backfills(instance: dg.DagsterInstance) -> Iterator[str]:
 
 
 def freshness_states(instance: dg.DagsterInstance, assets: Iterable[str]) -> dict[str, FreshnessState]:
-    """What the freshness daemon said last about assets, in order of their names; those that it has not judged are left out."""
+    """Latest state of assets from the freshness daemon, by name; assets that it has not checked are left out."""
     records = instance.get_freshness_state_records([dg.AssetKey(name) for name in assets])
     found = {key.to_user_string(): record.freshness_state for key, record in records.items()}
     return dict(sorted(found.items()))
 
 
 def instance_of(launcher: dg.DefaultRunLauncher) -> dg.DagsterInstance:
-    """The instance that a run launcher was registered with."""
+    """The instance of a run launcher."""
     return launcher._instance  # pyright: ignore[reportPrivateUsage]

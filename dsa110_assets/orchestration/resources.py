@@ -1,4 +1,4 @@
-"""The one resource: an open platform. Paths and secrets come from `PipelineConfig`, never from run configuration."""
+"""The only resource: an open platform. Paths and secrets come from `PipelineConfig`, never from run configuration."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ if TYPE_CHECKING:
 ENVIRONMENT = "environment"
 _bound: dict[str, PipelineConfig] = {}
 _open_platforms: dict[PipelineConfig, Platform] = {}
-"""One for each configuration and process: the registry's connection pool is shared by all assets of a run."""
+"""One for each configuration and process, so that all assets of a run share the registry's connection pool."""
 
 
 class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Opens the platform at first use and keeps it for the life of the process.
 
-    ``source``: where the configuration comes from. Every deployed process reads its environment; `with_config` gives another
-    one a name, because Dagster copies resources and keeps their fields only.
+    ``source``: of the configuration: the environment, or the name of one that `with_config` keeps in this process,
+    because Dagster copies resources and keeps only their fields.
     """
 
     source: str = ENVIRONMENT
 
     @classmethod
     def with_config(cls, config: PipelineConfig) -> PlatformResource:
-        """A resource of this process that is bound to one configuration: for tests, and for a second code location."""
+        """Return a resource of this process that is bound to a configuration; for tests and a second code location."""
         source = f"bound-{len(_bound)}"
         _bound[source] = config
         return cls(source=source)
 
     def unconfigured(self) -> str | None:
-        """What to set before there is anything to watch, in a checkout where nobody has named the telescope's files; else None."""
+        """Return what to set if the directory of raw files is neither set nor at its default place; else None."""
         config = PipelineConfig.from_env(validate_paths=False) if self.source == ENVIRONMENT else _bound[self.source]
         if "input_dir" in config.model_fields_set or config.input_dir.is_dir():
             return None
         return "PIPELINE_INPUT_DIR is not set: set it to the directory of the raw files, in the environment or in .env"
 
     def open(self, *, validate_paths: bool = True) -> Platform:
-        """The process's platform. Without ``validate_paths`` the directories of raw data and products need not exist.
+        """Return the platform of the process. Without ``validate_paths``, its directories need not exist.
 
         Raises:
-            ConfigurationError: names the setting and what to set.
+            ConfigurationError: a setting is wrong.
             RegistryError: the registry cannot be reached.
         """
         from dsa110_assets.stages.platform import Platform

@@ -1,7 +1,4 @@
-"""How an asset runs a stage: which observations a partition holds, metadata of a result, errors as Dagster failures.
-
-What does not belong here: what the stage does.
-"""
+"""How an asset runs a stage: observations of a partition, errors as Dagster failures, the result as metadata."""
 
 from __future__ import annotations
 
@@ -27,17 +24,17 @@ if TYPE_CHECKING:
 GROUP_TAG = "dsa110/observation"
 ATTEMPT_TAG = "dsa110/attempt"
 VERDICT_TAG = "dsa110/verdict"
-"""On the run of an image: `gate.TileWord`; of several observations the worst."""
+"""Tag of a run that made images: `gate.TileWord`, the worst of several observations."""
 PASSES = "may pass"
-"""Name of a failure's metadata: whether the same work may succeed later."""
+"""Metadata key of a failure: whether the same work may succeed later."""
 TileStage = Callable[["Platform", TileRun], StageResult | None]
 RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
-"""For assets that no queue repeats. A typed error that cannot pass is not retried (`explained_failures`)."""
+"""For assets that the ingest queue does not repeat. Permanent errors are not retried (`explained_failures`)."""
 
 
 @contextmanager
 def explained_failures() -> Iterator[None]:
-    """Turn a typed error into a Dagster failure that names subject, cause and next step; other errors pass unchanged."""
+    """Turn a typed error into a Dagster failure with subject, cause and next step; other errors pass unchanged."""
     try:
         yield
     except PipelineError as error:
@@ -56,7 +53,7 @@ def explained_failures() -> Iterator[None]:
 
 @contextmanager
 def failures_on_the_asset(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Show a failure where people look for a product: as an observation of the asset's partition, with cause, next step and run."""
+    """Record a failure as an observation of the asset's partition, with cause, next step and run."""
     try:
         yield
     except Exception as error:
@@ -76,7 +73,7 @@ def failures_on_the_asset(context: dg.AssetExecutionContext) -> Iterator[None]:
 
 
 def label_run(context: dg.AssetExecutionContext, platform: Platform, group_id: str) -> None:
-    """Tag the run with what people filter runs by: observation, night, declination, calibrator."""
+    """Tag the run with night, declination and calibrator, so that people can filter by them."""
     from dsa110_assets.stages.queue import intake
 
     labels = intake.labels_of(platform, group_id)
@@ -85,7 +82,7 @@ def label_run(context: dg.AssetExecutionContext, platform: Platform, group_id: s
 
 
 def observations_of(context: dg.AssetExecutionContext, platform: Platform) -> Sequence[str]:
-    """Observations that this run is about: the one in its tag, or (a backfill, a click) all of the slot."""
+    """Observations of this run: the one in its tag; for a backfill or a manual run, all of the slot."""
     from dsa110_assets.stages.queue import intake
 
     tagged = context.run.tags.get(GROUP_TAG)
@@ -97,10 +94,10 @@ def observations_of(context: dg.AssetExecutionContext, platform: Platform) -> Se
 
 
 def tile_run(context: dg.AssetExecutionContext, group_id: str) -> TileRun:
-    """Who works: the attempt that the sensor leased (its tag), or a run that takes the observation itself."""
+    """The run's attempt at an observation: leased by the sensor (its tag), or to be leased by the run itself."""
     selected = context.run.asset_selection
     made_here = [name for name in TABLE.made(Level.TILE) if selected is None or dg.AssetKey(name) in selected]
-    # a re-execution copies the tags of its parent, whose attempt has ended: it takes the observation anew
+    # a re-execution has the tags of its parent, whose attempt has ended; it leases the observation again
     attempt = None if context.run.parent_run_id else context.run.tags.get(ATTEMPT_TAG)
 
     def is_cancelled() -> bool:
@@ -117,13 +114,15 @@ def tile_run(context: dg.AssetExecutionContext, group_id: str) -> TileRun:
 
 
 def run_tile_stage(context: dg.AssetExecutionContext, platform: Platform, stage: TileStage) -> Iterator[dg.MaterializeResult]:
-    """Run a stage for each observation of the slot; an empty slot, or a stage that has to wait, yields nothing."""
+    """Run a stage for each observation of the slot. Yield nothing for an empty slot, or if the stage has to wait."""
     results: list[StageResult] = []
-    for group_id in observations_of(context, platform):
-        label_run(context, platform, group_id)
+    with failures_on_the_asset(context), explained_failures():
+        group_ids = observations_of(context, platform)
+    for group_id in group_ids:
         with failures_on_the_asset(context), explained_failures():
+            label_run(context, platform, group_id)
             result = stage(platform, tile_run(context, group_id))
-        label_run(context, platform, group_id)  # the first stage has found the calibrator
+            label_run(context, platform, group_id)  # the first stage has found the calibrator
         if result is None:
             context.log.info("%s: nothing to make yet", group_id)
         else:
@@ -148,5 +147,5 @@ def run_stage(context: dg.AssetExecutionContext, stage: Callable[[], StageResult
 
 
 def materialization(results: Sequence[StageResult]) -> dg.MaterializeResult:
-    """Dagster's record of what was made. Quality verdicts are metadata: a check for each partition would make Dagster's pages slow."""
+    """Dagster's record of the results. Verdicts are metadata: checks for each partition would slow Dagster's pages."""
     return dg.MaterializeResult(metadata=dict[str, Any](metadata_of(results)))

@@ -1,4 +1,4 @@
-"""After a night: its mosaic at 03:00 UTC, the artificial sources in its data at 04:00 UTC."""
+"""Schedules after a night: its mosaic at 03:00 UTC, injection and recovery of artificial sources at 04:00 UTC."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,27 +9,27 @@ from dsa110_assets.orchestration.resources import PlatformResource
 
 
 def night_before(partitions: Partitions, when: datetime) -> str | None:
-    """The newest night that had ended at a time; None before the first."""
+    """The newest night that had ended at a time; None before the first night."""
     yesterday = (when.astimezone(UTC) - timedelta(days=1)).date()
     return yesterday.isoformat() if yesterday >= partitions.night.start.date() else None
 
 
 def build(partitions: Partitions) -> list[dg.ScheduleDefinition]:
-    """The schedules; both target the newest complete night, and skip nights without images."""
+    """Return the schedules; each makes the newest complete night, and skips a night without images."""
     return [
         _after_the_night(
             partitions,
             "nightly_mosaic_at_0300_utc",
             "mosaic_of_the_night",
             "0 3 * * *",
-            "Mosaic of the night before, at 03:00 UTC; skipped when the night has no images.",
+            "Mosaic of the night before, at 03:00 UTC; skipped if the night has no images.",
         ),
         _after_the_night(
             partitions,
             "injection_recovery_at_0400_utc",
             "injections",
             "0 4 * * *",
-            "Artificial sources through the data of the night before, at 04:00 UTC; skipped when the night has no images.",
+            "Injects artificial sources into the data of the night before, at 04:00 UTC; skipped if the night has no images.",
         ),
     ]
 

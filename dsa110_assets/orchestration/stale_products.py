@@ -1,4 +1,4 @@
-"""The asset `stale_products`: a look at the registry, with a check."""
+"""The asset `stale_products`: a table of what is stale, with a check."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,13 +8,14 @@ import dagster as dg
 from dsa110_assets.orchestration.assets import OWNERS
 from dsa110_assets.orchestration.metadata import table
 from dsa110_assets.orchestration.resources import PlatformResource
+from dsa110_assets.orchestration.running import explained_failures
 from dsa110_assets.stages.table import STALE_PRODUCTS
 
 MOST_ROWS = 200
 
 
 def build() -> dg.AssetsDefinition:
-    """The asset."""
+    """Return the asset."""
 
     @dg.asset(
         name=STALE_PRODUCTS.name,
@@ -22,12 +23,13 @@ def build() -> dg.AssetsDefinition:
         group_name=STALE_PRODUCTS.group,
         kinds=set(STALE_PRODUCTS.kinds),
         owners=OWNERS,
-        check_specs=[dg.AssetCheckSpec("nothing_is_stale", asset=STALE_PRODUCTS.name, description="No product is out of date")],
+        check_specs=[dg.AssetCheckSpec("nothing_is_stale", asset=STALE_PRODUCTS.name, description="No product is stale")],
     )
     def stale_products(platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
         from dsa110_assets.stages.operations.staleness import stale_partitions, summary
 
-        stale = stale_partitions(platform.open(validate_paths=False))
+        with explained_failures():
+            stale = stale_partitions(platform.open(validate_paths=False))
         metadata: dict[str, Any] = {"stale": dg.MetadataValue.int(len(stale))}
         if stale:
             metadata["what makes them again"] = dg.MetadataValue.job("backfill_stale", location_name="dsa110_assets")
@@ -47,7 +49,7 @@ def build() -> dg.AssetsDefinition:
             check_name="nothing_is_stale",
             passed=not stale,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{len(stale)} products are out of date; the job `backfill_stale` makes them again" if stale else None,
+            description=f"{len(stale)} products are stale; the job `backfill_stale` makes them again" if stale else None,
         )
         yield dg.MaterializeResult(metadata=metadata, check_results=[verdict])
 

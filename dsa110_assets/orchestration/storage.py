@@ -1,7 +1,7 @@
-"""Where Dagster keeps its history: on the platform's database server, for every command that reads ``dagster.yaml``.
+"""Storage of Dagster's history on the platform's database server, for every command that reads ``dagster.yaml``.
 
-The settings are the platform's own (`PipelineConfig`), so `dsa110 up` and a plain `dagster dev` in the checkout find the
-same runs. When such a command has started the embedded server, the last process that uses it stops it again.
+The settings are the platform's (`PipelineConfig`), so `dsa110 up` and a plain `dagster dev` in the checkout show the
+same runs. If such a command started the embedded server, the last process that uses the server stops it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dsa110_assets.registry.server import dagster_url, ensure_alive, stop_unused
 
 _log = logging.getLogger(__name__)
 _stopped_at_exit: set[Path] = set()
-"""State directories whose server this process stops at its end if it is the last that uses it."""
+"""State directories whose server this process stops when it exits, if no other process uses the server."""
 
 
 class PlatformStorage(DagsterPostgresStorage):
-    """Runs, events and schedules in the database ``dagster`` beside the registry; both are made if need be."""
+    """Runs, events and schedules in the database ``dagster`` beside the registry; both are created if missing."""
 
     @classmethod
     def config_type(cls) -> dict[str, Field]:
@@ -36,11 +36,11 @@ class PlatformStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        """Dagster's way to make one from ``dagster.yaml``.
+        """Create the storage from ``dagster.yaml``; called by Dagster.
 
         Raises:
-            ConfigurationError: the server cannot be set up here, or the settings are wrong.
-            RegistryError: the server does not come up or cannot be reached.
+            ConfigurationError: the server cannot be set up here, or a setting is wrong.
+            RegistryError: the server does not start or cannot be reached.
         """
         config = PipelineConfig.from_env(validate_paths=False)
         if config.database_url is not None:
@@ -52,7 +52,7 @@ class PlatformStorage(DagsterPostgresStorage):
 
 
 class PlatformLogManager(LocalComputeLogManager):
-    """Captured output of runs in the state directory, wherever Dagster's home is; `dsa110 clean` removes old ones."""
+    """Captured output of runs in the state directory, wherever Dagster's home is; `dsa110 clean` removes old output."""
 
     @classmethod
     def config_type(cls) -> dict[str, Field]:
@@ -61,12 +61,12 @@ class PlatformLogManager(LocalComputeLogManager):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        """Dagster's way to make one from ``dagster.yaml``."""
+        """Create the manager from ``dagster.yaml``; called by Dagster."""
         return cls(str(PipelineConfig.from_env(validate_paths=False).run_output_dir), inst_data=inst_data)
 
 
 class _LiveServer(PgTokenProvider):
-    """Starts the embedded server again if it has died: dagster-postgres asks for a password before each new connection."""
+    """Restart the embedded server if it has died: dagster-postgres requests a password before each new connection."""
 
     def __init__(self, config: PipelineConfig) -> None:
         super().__init__()
@@ -75,6 +75,6 @@ class _LiveServer(PgTokenProvider):
     def _fetch_token(self) -> tuple[str, float]:
         try:
             ensure_alive(self._config)
-        except RegistryError as error:  # the connection fails then, as Dagster expects it to, and is tried again
+        except RegistryError as error:  # the connection then fails, and Dagster tries again
             _log.warning("%s", error)
-        return "", 0.0  # no password on the socket; expired, so that it is asked for each time
+        return "", 0.0  # no password on the socket; expired, so that Dagster requests it each time

@@ -1,8 +1,8 @@
-"""The asset `tile_quality`, with the checks of tile images, and the job `judge_again`.
+"""The asset `tile_quality`, with the checks of tiles, and the job `judge_again`.
 
-The checks belong to this asset, which has no partitions and looks once an hour, and not to `tile_image`: Dagster keeps a row for each
-check of each run, and reads all of them for its pages. What each tile's verdict is stands in the registry, in the metadata of its
-materialization and on its run (`dsa110/verdict`).
+The checks belong to this asset, which has no partitions and is made once an hour, and not to `tile_image`: Dagster
+keeps a row for each check of each run and reads all of them for its pages. The verdict on each tile is in the registry,
+in the metadata of its materialization, and on its run (`dsa110/verdict`).
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ MOST_ROWS = 200
 
 
 def build() -> dg.AssetsDefinition:
-    """The asset."""
+    """Return the asset."""
 
     @dg.asset(
         name=TILE_QUALITY.name,
@@ -41,20 +41,21 @@ def build() -> dg.AssetsDefinition:
         ],
     )
     def tile_quality(platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
-        from dsa110_assets.stages.operations.tile_quality import look
+        from dsa110_assets.stages.operations.tile_quality import quality_of_last_day
         from dsa110_assets.stages.queue.attempts import now
 
-        seen = look(platform.open(), now())
-        yield dg.MaterializeResult(metadata=_metadata(seen), check_results=[check_result(check) for check in seen.checks])
+        with explained_failures():
+            quality = quality_of_last_day(platform.open(), now())
+        yield dg.MaterializeResult(metadata=_metadata(quality), check_results=[check_result(check) for check in quality.checks])
 
     return tile_quality
 
 
-def _metadata(seen: "TileQuality") -> dict[str, Any]:
-    refused = seen.refused()
+def _metadata(quality: "TileQuality") -> dict[str, Any]:
+    refused = quality.refused()
     provisional = sum(verdict.provisional for verdict in refused.values())
     metadata: dict[str, Any] = {
-        "tiles": len(seen.verdicts),
+        "tiles": len(quality.verdicts),
         "refused": len(refused) - provisional,
         "provisional": provisional,
         "causes": gate.count_bad_checks(verdict for verdict in refused.values() if not verdict.provisional) or "none",
@@ -70,7 +71,7 @@ def _metadata(seen: "TileQuality") -> dict[str, Any]:
 
 
 def check_result(check: "CheckOfTiles") -> dg.AssetCheckResult:
-    """One check over the tiles of the last day, with the figure of the newest that is bad, or of the newest."""
+    """One check over the tiles of the last day, with the value of the newest bad tile, or of the newest one."""
     metadata: dict[str, Any] = {"verdict": str(check.outcome), "refused": len(check.bad), "measured": check.measured, "tiles": check.tiles}
     if check.shown is not None:
         group_id, verdict = check.shown
@@ -87,20 +88,20 @@ def check_result(check: "CheckOfTiles") -> dg.AssetCheckResult:
 
 
 class JudgeRequest(dg.Config):
-    """Which images to measure again."""
+    """Which images to judge again."""
 
     observation: str = Field(default="", description="One observation, such as 2025-12-01T05:03:21.")
-    first_night: str = Field(default="", description="Or all of a night, UTC, such as 2025-12-01.")
+    first_night: str = Field(default="", description="Or all images of a night, UTC, such as 2025-12-01.")
     last_night: str = Field(default="", description="Last night; empty: the first.")
 
 
-@dg.op(description="Measures images against today's limits and catalogue, and records the new verdicts.", pool="cpu")
+@dg.op(description="Judges images by the current limits and catalog, and records the new verdicts.", pool="cpu")
 def judge_images(context: dg.OpExecutionContext, config: JudgeRequest, platform: PlatformResource) -> None:
-    """Judge, show what has changed."""
+    """Judge the images again and list their verdicts."""
     from dsa110_assets.stages.products import gates
 
-    opened = platform.open()
     with explained_failures():
+        opened = platform.open()
         if config.observation:
             chosen = [config.observation]
         else:
@@ -131,5 +132,5 @@ def _night(text: str) -> date:
 judge_again_job = dg.GraphDefinition(
     name="judge",
     node_defs=[judge_images],
-    description="Judges images again, after limits (`PIPELINE_QA_...`) or the catalogue have changed; fill in the launchpad.",
+    description="Judges images again, after a change of limits (`PIPELINE_QA_...`) or of the catalog; fill in the launchpad.",
 ).to_job(name="judge_again")

@@ -98,7 +98,7 @@ def test_dagster_asset_materialize(checkout: Path) -> None:
     assert "RUN_SUCCESS" in _run(checkout, "dagster", "asset", "materialize", "--select", "stale_products", *MODULE)
     refused = _run(checkout, "dagster", "asset", "materialize", "--select", "calibrator_catalog", *MODULE, status=1)
     assert "PIPELINE_VLA_CALIBRATORS_FILE" in refused
-    assert "set it to the catalogue's source file" in refused
+    assert "set it to the catalog's source file" in refused
     _assert_server_stops(checkout)
     assert (checkout / "state" / "dagster" / "storage").is_dir(), "the runs' output stays"
 

@@ -1,4 +1,4 @@
-"""How good the tiles of the last day are: each check over all of them, and those that mosaics do not take."""
+"""Quality of the tiles of the last day: each check over all tiles, and the tiles that mosaics do not take."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LAST_DAY = timedelta(days=1)
 class CheckOfTiles:
     """One check over several tiles.
 
-    ``bad``: tiles that it keeps out of mosaics. ``measured``: how many it could judge. ``shown``: the newest bad tile, or the newest
-    measured one, and its outcome; None where nothing was measured.
+    ``bad``: tiles that the check keeps out of mosaics. ``measured``: number of tiles with a value. ``shown``: the
+    newest bad tile, or else the newest one with a value, and its outcome; None if there is none.
     """
 
     name: str
@@ -33,11 +33,11 @@ class CheckOfTiles:
 
     @property
     def outcome(self) -> Outcome:
-        """Bad when one tile is; not measured when it could judge none."""
+        """Bad if one tile is bad; not measured if no tile has a value."""
         return Outcome.BAD if self.bad else Outcome.GOOD if self.measured else Outcome.NOT_MEASURED
 
     def line(self) -> str:
-        """For people: how many are bad, the newest one's figure, and what to do."""
+        """Return in one line how many are bad, the value of the newest one, and what to do."""
         if self.bad:
             figure = "it was never judged" if self.shown is None else gate.describe(self.shown[1])
             step = gate.TILE_CHECKS[self.name].next_step
@@ -49,10 +49,7 @@ class CheckOfTiles:
 
 @dataclass(frozen=True)
 class TileQuality:
-    """Verdicts and checks of the tiles that were made in the last day, newest first.
-
-    ``verdicts``: of all. ``checks``: over those that are not provisional.
-    """
+    """Verdicts (of all tiles, newest first) and checks (over the tiles that are not provisional)."""
 
     verdicts: Mapping[str, gate.TileVerdict]
     checks: Sequence[CheckOfTiles]
@@ -62,8 +59,8 @@ class TileQuality:
         return {group_id: verdict for group_id, verdict in self.verdicts.items() if not verdict.is_good}
 
 
-def look(platform: Platform, now: datetime) -> TileQuality:
-    """The tiles whose observations were completed in the day before ``now``."""
+def quality_of_last_day(platform: Platform, now: datetime) -> TileQuality:
+    """Quality of the tiles whose observations were completed in the day before ``now``."""
     query = (
         select(ImageRow.group_id)
         .join(IngestGroup, IngestGroup.group_id == ImageRow.group_id)
@@ -71,10 +68,10 @@ def look(platform: Platform, now: datetime) -> TileQuality:
         .order_by(ImageRow.group_id.desc())
     )
     with platform.database.session() as session:
-        groups = session.scalars(query).all()
-        verdicts = gates.verdicts(session, groups)
-        checks = gates.checks_of(session, groups)
-    final = [group_id for group_id in groups if group_id in verdicts and not (verdicts[group_id].provisional)]
+        group_ids = session.scalars(query).all()
+        verdicts = gates.verdicts(session, group_ids)
+        checks = gates.checks_of(session, group_ids)
+    final = [group_id for group_id in group_ids if group_id in verdicts and not verdicts[group_id].provisional]
     return TileQuality(verdicts, [_over(name, {group_id: checks[group_id] for group_id in final}) for name in gate.TILE_CHECKS])
 
 

@@ -1,0 +1,61 @@
+"""A wrong setting that a run finds is a failure with cause and next step, in every asset and every job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.definitions import build_defs
+from dsa110_assets.orchestration import alerting
+from dsa110_assets.orchestration.partitions import hour_key, tile_key
+
+NIGHT = "2026-03-12"
+JOBS: dict[str, dict[str, Any]] = {
+    "tile": {"partition_key": tile_key(NIGHT, "05:00"), "asset_selection": [dg.AssetKey("measurement_set")]},
+    "hour": {"partition_key": hour_key(NIGHT, "05"), "asset_selection": [dg.AssetKey("hourly_mosaic")]},
+    "night": {"partition_key": NIGHT, "asset_selection": [dg.AssetKey("light_curves")]},
+    "look_at_tiles": {},
+    "housekeeping": {},
+    "backfill": {},
+    "judge_again": {},
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("output", "scratch", "state"):
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}_DIR", str(tmp_path / name))
+    monkeypatch.setenv("PIPELINE_INPUT_DIR", str(tmp_path / "mistyped"))
+
+
+def _failure(instance: dg.DagsterInstance, job: str, arguments: dict[str, Any]) -> str:
+    """The description of a failed run; an untyped error has none."""
+    settings = PipelineConfig.from_env(validate_paths=False)
+    assert settings.input_dir.name == "mistyped"
+    result = build_defs().resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **arguments)
+    assert not result.success
+    (failed,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+    assert failed.step_failure_data.user_failure_data is not None, "a raw trace"
+    assert failed.step_failure_data.user_failure_data.metadata["next step"].value
+    return alerting.cause_of(instance, result.run_id)
+
+
+@pytest.mark.parametrize("job", list(JOBS))
+def test_a_mistyped_input_directory_is_explained(job: str) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        cause = _failure(instance, job, JOBS[job])
+        assert "PIPELINE_INPUT_DIR" in cause
+        assert "set it to the directory of the raw files" in cause
+        for name in {key.to_user_string() for key in JOBS[job].get("asset_selection", [])}:
+            (observation,) = instance.fetch_observations(dg.AssetKey(name), limit=5).records
+            assert observation.asset_observation.metadata["next step"].value == "set it to the directory of the raw files"
+
+
+def test_a_registry_that_cannot_be_reached_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/none")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert "check PIPELINE_DATABASE_URL and the server" in _failure(instance, "look_for_stale", {})
