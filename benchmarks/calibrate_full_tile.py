@@ -2,11 +2,11 @@
 
     python -m benchmarks.calibrate_full_tile [--directory DIR] [--sources 20] [--peer] [--keep] [--steps solve,apply]
 
-Simulates a smeared tile with gains, converts it without flagging, and measures in fresh processes: solve (budget 60 s), apply and
-average (budget 12 s, 2 GB), the optional phases of the tile, the prediction of the model; with ``--peer`` also CASA's applycal and
-mstransform, and its tasks gaincal, bandpass, gaincal, on a copy. CPU seconds are given because the wall clock of a shared machine says little. About
-12 GB of disk in DIR/calibrate-full-tile, removed at the end unless ``--keep``; ``--steps`` does some of them again on what was kept. Prints one JSON line for
-each step.
+Simulates a smeared tile with gains, converts it without flagging, and measures each step in a new process: solve
+(budget 60 s), apply and average (budget 12 s, 2 GB), the optional phases of the tile, the prediction of the model. With
+``--peer`` also CASA's applycal and mstransform, and its tasks gaincal, bandpass, gaincal, on a copy. CPU seconds are
+printed because wall-clock times vary on a shared machine. Takes about 12 GB of disk in DIR/calibrate-full-tile, removed
+at the end unless ``--keep``; ``--steps`` repeats some steps on the kept files. Prints one JSON line for each step.
 """
 
 import argparse
@@ -29,7 +29,7 @@ BUDGET = {"solve": (60.0, None), "apply": (12.0, 2.0)}
 
 
 def prepare(directory: Path, n_sources: int) -> None:
-    """Raw files, Measurement Set and the sky table."""
+    """Make the raw files, the Measurement Set and the sky table."""
     from dsa110_assets.conversion import convert_observation
     from dsa110_assets.simulation.array import full_array
     from dsa110_assets.simulation.band import full_band
@@ -68,7 +68,7 @@ def prepare(directory: Path, n_sources: int) -> None:
 
 
 def step(name: str, directory: Path, n_sources: int) -> dict[str, object]:
-    """Do one step in this process; the time starts after the imports and the compilation."""
+    """Run one step in this process. The time starts after imports and compilation."""
     from dsa110_assets.calibration import _kernels  # noqa: F401
     from dsa110_assets.calibration.apply import apply_calibration
     from dsa110_assets.calibration.casa_child import run_tasks
@@ -143,13 +143,13 @@ def flux_ratio(ms: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    """Run every step in a process of its own and print what it took."""
+    """Run every step in its own process and print its cost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--sources", type=int, default=20)
     parser.add_argument("--peer", action="store_true", help="also run CASA's applycal and mstransform")
-    parser.add_argument("--keep", action="store_true", help="leave the files for another run with --steps")
-    parser.add_argument("--steps", help="only these, comma-separated, on what --keep has left")
+    parser.add_argument("--keep", action="store_true", help="keep the files for another run with --steps")
+    parser.add_argument("--steps", help="only these steps, comma-separated, on the files of --keep")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:

@@ -1,8 +1,8 @@
-"""Conversion of a full-size tile: seconds per step and peak memory, beside pyuvdata's read, phase and write_ms.
+"""Time of each step and peak memory of converting a full-size tile, and of pyuvdata's read, phase and write_ms.
 
-``python benchmarks/convert_full_tile.py RAW_DIRECTORY WORK_DIRECTORY [--pyuvdata] [--simulate]``. RAW_DIRECTORY holds the 16
-files of one observation (``--simulate`` makes them: 2.3 GB). Measurement Sets are deleted afterwards. The budget is 10 s
-without flagging, 30 s for flagging, 2 GB. Prints one line of JSON per run.
+``python benchmarks/convert_full_tile.py RAW_DIRECTORY WORK_DIRECTORY [--pyuvdata] [--simulate]``. RAW_DIRECTORY has the
+16 files of one observation (``--simulate`` makes them: 2.3 GB). Measurement Sets are deleted afterward. The budget is
+10 s without flagging, 30 s for flagging, 2 GB. Prints one line of JSON per run.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def files_of(raw: Path) -> dict[int, Path]:
     return {int(path.stem[-2:]): path for path in sorted(raw.glob("*_sb??.hdf5"))}
 
 
-def mine(raw: Path, work: Path, flag_rfi: bool) -> dict[str, object]:
-    """Convert, verify, report."""
+def convert(raw: Path, work: Path, flag_rfi: bool) -> dict[str, object]:
+    """Convert and verify with the platform's own code."""
     from dsa110_assets.conversion import convert_observation, verify_ms
 
-    out = work / "mine.ms"
+    out = work / "platform.ms"
     started = time.perf_counter()
     report = convert_observation(files_of(raw), out, flag_rfi=flag_rfi)
     seconds = time.perf_counter() - started
@@ -36,7 +36,7 @@ def mine(raw: Path, work: Path, flag_rfi: bool) -> dict[str, object]:
 
 
 def pyuvdata(raw: Path, work: Path) -> dict[str, object]:
-    """The peer: the same files read, phased to one direction and written."""
+    """Read the same files, phase them to one direction and write them with pyuvdata, for comparison."""
     from pyuvdata import UVData
 
     started = time.perf_counter()
@@ -44,7 +44,7 @@ def pyuvdata(raw: Path, work: Path) -> dict[str, object]:
     for path in files_of(raw).values():
         part = UVData()
         part.read_uvh5(str(path), fix_old_proj=False, run_check=False)
-        part.uvw_array = part.uvw_array.astype(float)  # it refuses the file's float32
+        part.uvw_array = part.uvw_array.astype(float)  # pyuvdata refuses the file's float32
         parts.append(part)
     uvd = parts.pop(0)
     uvd.fast_concat(parts, "freq", inplace=True, run_check=False)
@@ -58,10 +58,10 @@ def pyuvdata(raw: Path, work: Path) -> dict[str, object]:
     return {"seconds": written - started, "steps": steps}
 
 
-def one(which: str, raw: Path, work: Path) -> None:
-    """One run in this process, with its peak memory; deletes what it wrote."""
+def run_one(which: str, raw: Path, work: Path) -> None:
+    """Measure one run in this process, with its peak memory, and delete its files."""
     work.mkdir(parents=True, exist_ok=True)
-    result = pyuvdata(raw, work) if which == "pyuvdata" else mine(raw, work, which == "flagged")
+    result = pyuvdata(raw, work) if which == "pyuvdata" else convert(raw, work, which == "flagged")
     usage, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = sum(u.ru_utime + u.ru_stime for u in (usage, children))
     result |= {"run": which, "peak_gb": usage.ru_maxrss / 1e6, "cpu_s": cpu_s, "load": os.getloadavg()[0]}
@@ -71,16 +71,16 @@ def one(which: str, raw: Path, work: Path) -> None:
 
 
 def main() -> None:
-    """Run each in a process of its own."""
+    """Measure each run in its own process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("raw", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--simulate", action="store_true", help="make the raw files first")
-    parser.add_argument("--pyuvdata", action="store_true", help="run the peer too")
+    parser.add_argument("--pyuvdata", action="store_true", help="run pyuvdata too")
     parser.add_argument("--one", choices=["plain", "flagged", "pyuvdata"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        one(arguments.one, arguments.raw, arguments.work)
+        run_one(arguments.one, arguments.raw, arguments.work)
         return
     if arguments.simulate:
         from dsa110_assets.simulation.array import full_array

@@ -1,7 +1,7 @@
-"""Export of one tile in each format: seconds, peak memory, size.
+"""Time, peak memory and size of the export of one tile in each format.
 
-``python -m benchmarks.export_tile MEASUREMENT_SET WORK_DIRECTORY``. Each format is written in a process of its own and deleted
-afterwards. Prints one line of JSON for each.
+``python -m benchmarks.export_tile MEASUREMENT_SET WORK_DIRECTORY``. Each format is written in its own process and
+deleted afterward. Prints one line of JSON for each.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 
-def one(ms: Path, work: Path, name: str) -> None:
-    """Export in this process, report."""
+def export_one(ms: Path, work: Path, name: str) -> None:
+    """Export one format in this process and print its cost."""
     from dsa110_assets.conversion.export import ExportFormat, export_visibilities
 
     out = work / f"exported.{name}"
@@ -35,14 +35,14 @@ def one(ms: Path, work: Path, name: str) -> None:
 
 
 def main() -> None:
-    """One process for each format."""
+    """Measure each format in its own process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ms", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--one", choices=["uvh5", "uvfits", "ms"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        one(arguments.ms, arguments.work, arguments.one)
+        export_one(arguments.ms, arguments.work, arguments.one)
         return
     for name in ("uvh5", "uvfits", "ms"):
         command = [sys.executable, "-m", "benchmarks.export_tile", str(arguments.ms), str(arguments.work), "--one", name]

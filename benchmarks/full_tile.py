@@ -1,10 +1,10 @@
-"""One full-size tile from raw files to photometry through the platform's own stages: time and peak memory of each.
+"""Time and peak memory of each stage for one full-size tile, from raw files to photometry.
 
-    python -m benchmarks.full_tile [--directory DIR] [--sources MIN_JY]
+    python -m benchmarks.full_tile [--directory DIR] [--min-jy MIN_JY] [--keep]
 
-96 antennas, 16 x 48 channels, 24 integrations, 2 polarizations: 2.3 GB of raw files, about 10 GB of disk in all; removed at
-the end unless ``--keep``. The embedded database, the ingest, the registration and the checksums are part of the times, as in
-production; Dagster's own overhead is not.
+96 antennas, 16 x 48 channels, 24 integrations, 2 polarizations: 2.3 GB of raw files and about 10 GB of disk in all,
+removed at the end unless ``--keep``. The times include the embedded database, ingest, registration and checksums, as in
+production, but not Dagster's own overhead.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUDGET_S = {"measurement_set": 40, "calibration_tables": 60, "calibrated_ms": 12
 
 
 def main() -> None:
-    """Run and print the table."""
+    """Run all stages and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--directory", type=Path, default=None)
     parser.add_argument("--min-jy", type=float, default=0.05)
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def run(config: PipelineConfig, root: Path, min_jy: float) -> tuple[list[tuple[str, float, float, str]], str]:
-    """(stage, seconds, peak MB, note) of each stage, and measured against true fluxes."""
+    """Return (stage, seconds, peak MB, note) of each stage, and a line that compares fluxes with the truth."""
     plan = demo_plan(min_jy=min_jy)
     plan.write_references(root / "reference")
     rows: list[tuple[str, float, float, str]] = []
@@ -92,7 +92,7 @@ def run(config: PipelineConfig, root: Path, min_jy: float) -> tuple[list[tuple[s
     rows.append(("ingest", cost.duration_s, cost.peak_memory_mb, "sixteen files validated and booked, one lease"))
     results: list[StageResult] = []
 
-    def made(result: StageResult | None, wall_s: float) -> None:
+    def add_row(result: StageResult | None, wall_s: float) -> None:
         assert result is not None
         results.append(result)
         overhead = wall_s - float(result.figures["duration_s"] or 0)
@@ -105,17 +105,17 @@ def run(config: PipelineConfig, root: Path, min_jy: float) -> tuple[list[tuple[s
             )
         )
 
-    def stage(function: object, *parameters: object) -> None:
+    def run_stage(function: object, *parameters: object) -> None:
         begin = time.perf_counter()
-        made(function(*parameters), time.perf_counter() - begin)  # type: ignore[operator]
+        add_row(function(*parameters), time.perf_counter() - begin)  # type: ignore[operator]
 
     night = work.night
-    stage(tile.make_measurement_set, platform, TileRun(work.group_id, "benchmark-1", work.attempt, final=True))
-    stage(calibrator.solve_night, platform, night, "benchmark")
-    stage(tile.calibrate, platform, TileRun(work.group_id, "benchmark-2", None, final=True))
-    stage(tile.make_image, platform, TileRun(work.group_id, "benchmark-3", None, final=True))
-    stage(hour.make_mosaic, platform, night, "05", "benchmark")
-    stage(hour.measure, platform, night, "05", "benchmark")
+    run_stage(tile.make_measurement_set, platform, TileRun(work.group_id, "benchmark-1", work.attempt, final=True))
+    run_stage(calibrator.solve_night, platform, night, "benchmark")
+    run_stage(tile.calibrate, platform, TileRun(work.group_id, "benchmark-2", None, final=True))
+    run_stage(tile.make_image, platform, TileRun(work.group_id, "benchmark-3", None, final=True))
+    run_stage(hour.make_mosaic, platform, night, "05", "benchmark")
+    run_stage(hour.measure, platform, night, "05", "benchmark")
     image = next(r for r in results if r.product == "tile_image")
     photometry = results[-1]
     truth = (

@@ -1,12 +1,14 @@
-"""Time, memory and accuracy of imaging one tile, beside WSClean on the same Measurement Set where it is installed.
+"""Time, memory and accuracy of imaging one tile, and of WSClean on the same Measurement Set if it is installed.
 
-    python benchmarks/image_full_tile.py [--demo] [--steady] [--sources 300] [--engine wgridder --engine wsclean] [--keep DIR]
+    python benchmarks/image_full_tile.py [--demo] [--steady] [--sources 300] [--engine wgridder --engine wsclean]
+        [--keep DIR]
 
-A tile is simulated with perfect receivers, converted, averaged to the platform's channels for imaging; only the imaging is measured, each engine in
-a process of its own. ``--demo`` takes the demo size (24 antennas, 2700 pixels of 6 arcsec) instead of the full one (96 antennas, 4096 pixels of
-3 arcsec). ``--steady`` replaces the visibilities by those of dishes that track the field's centre, so that each source's apparent flux is constant: what other imagers assume, and
-where results can be compared number by number. With ``--keep`` the Measurement Set stays and is used again. Prints one JSON line for each engine, then one that compares
-each further engine with the first.
+A tile is simulated with perfect receivers, converted, and averaged to the platform's channels for imaging. Only the
+imaging is measured, each engine in its own process. ``--demo`` takes the demo size (24 antennas, 2700 pixels of 6
+arcsec) instead of the full one (96 antennas, 4096 pixels of 3 arcsec). ``--steady`` replaces the visibilities with
+those of dishes that track the field's center, so that each source's apparent flux is constant. Other imagers assume
+this, so results can then be compared number by number. ``--keep`` keeps the Measurement Set for the next run. Prints
+one JSON line for each engine, then one that compares each further engine with the first.
 """
 
 import argparse
@@ -31,7 +33,7 @@ SEFD_JY = 6500.0
 
 
 def make_tile(directory: Path, *, demo: bool, n_sources: int) -> tuple[Path, Path]:
-    """Calibrated Measurement Set and true catalogue of a simulated tile."""
+    """Calibrated Measurement Set and true catalog of a simulated tile."""
     from dsa110_assets.conversion import convert_observation
     from dsa110_assets.simulation.array import demo_array, full_array
     from dsa110_assets.simulation.band import demo_band, full_band
@@ -71,7 +73,10 @@ def make_tile(directory: Path, *, demo: bool, n_sources: int) -> tuple[Path, Pat
 
 
 def average(ms: Path, out: Path, factor: int) -> None:
-    """Cross-correlations with averaged channels, weights of the radiometer equation and baselines for ICRS directions, in the layout of calibrated data."""
+    """Write cross-correlations with averaged channels in the layout of calibrated data.
+
+    Weights follow the radiometer equation; baselines are for ICRS directions.
+    """
     from casacore.tables import table
 
     from dsa110_assets.calibration.layout import create_like, set_channels
@@ -114,15 +119,16 @@ def average(ms: Path, out: Path, factor: int) -> None:
             for column in ("FIELD_ID", "DATA_DESC_ID", "ARRAY_ID", "OBSERVATION_ID", "FEED1", "FEED2", "PROCESSOR_ID", "SCAN_NUMBER"):
                 new.putcol(column, np.zeros(filled, dtype=np.int32))
             new.putcol("STATE_ID", np.full(filled, -1, dtype=np.int32))
-            new.putcolkeyword("FLAG_CATEGORY", "CATEGORY", ["none"])  # WSClean insists on it
+            new.putcolkeyword("FLAG_CATEGORY", "CATEGORY", ["none"])  # WSClean requires it
             new.putkeyword("DSA110_CALIBRATED", json.dumps({"caltables": [], "channels_averaged": factor}))
     set_channels(out, frequency.reshape(-1, factor).mean(axis=1), width.reshape(-1, factor).sum(axis=1))
 
 
 def make_steady(ms: Path, directory: Path, n_sources: int = 100) -> tuple[Path, Path]:
-    """A copy of ``ms`` whose dishes track: sources of 5 to 100 mJy by a direct sum in double precision, with the noise of the weights.
+    """Copy ``ms`` as if its dishes tracked: sources by a direct sum in double precision, with the noise of the weights.
 
-    They lie within 0.7 deg and have a spectral index of 0.2, which the primary beam's spectrum cancels to 1.3 %: imagers that know no spectra can model them.
+    The sources have 5 to 100 mJy and lie within 0.7 deg. Their spectral index of 0.2 cancels the primary beam's
+    spectrum to 1.3 %, so imagers without spectra can model them.
     """
     import numba
     from casacore.tables import table
@@ -200,13 +206,13 @@ def compare(first: Path, other: Path) -> dict[str, object]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and its children that have ended."""
+    """CPU seconds of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def measure(ms: Path, catalog: Path, engine: str, *, demo: bool, steady: bool) -> None:
-    """Image in this process and print what it cost and how good it is."""
+    """Image in this process and print cost and accuracy."""
     from dsa110_assets.imaging import ImagingOptions, image_tile
     from dsa110_assets.quality.image import compare_with_catalog, read_tile
 

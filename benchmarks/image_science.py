@@ -1,10 +1,12 @@
-"""Fluxes, positions, errors and completeness of tile images against simulated truth: 200 sources down to 5 sigma over the whole drifting beam.
+"""Fluxes, positions, errors and completeness of tile images, compared with simulated truth.
 
     python -m benchmarks.image_science [--full] [--seed 1] [--only N] [--repeat 1]
 
-Three fields: declination +54.6, declination +16.3, and across 0h right ascension. Each is simulated with perfect receivers and smearing, converted, averaged and
-imaged with a catalogue that lacks a fifth of the sources and is wrong by 10 % about the fluxes of the others. ``--full`` takes the full array and 4096 pixels of 3 arcsec, else the
-demonstration's array (24 antennas) and 2880 pixels of 4 arcsec. ``--repeat`` draws a field several times and puts the sources together. Prints one JSON line for each field.
+Three fields (declination +54.6, declination +16.3, and across 0h right ascension) have 200 sources down to 5 sigma over
+the whole drifting beam. Each is simulated with perfect receivers and smearing, converted, averaged and imaged with a
+catalog that lacks a fifth of the sources and has errors of 10 % in the fluxes of the others. ``--full`` takes the full
+array and 4096 pixels of 3 arcsec instead of the demonstration's array (24 antennas) and 2880 pixels of 4 arcsec.
+``--repeat`` draws a field several times and combines the sources. Prints one JSON line for each field.
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ SNR_BINS = (4, 6, 8, 10, 15, 20, 50, 1000)
 
 @dataclass(frozen=True)
 class Setup:
-    """How much is simulated. ``noise_jy``: roughly that of the image, which sets the fluxes. ``average``: channels made one before imaging."""
+    """Size of the simulation.
+
+    ``noise_jy``: approximate noise of the image, which sets the fluxes. ``average``: channels averaged before imaging.
+    """
 
     array: ArrayLayout
     band: BandPlan
@@ -63,7 +68,7 @@ class Setup:
 
     @classmethod
     def small(cls) -> Setup:
-        """What the test suite can afford: few sources, pixels of half a beam."""
+        """A size for the test suite: few sources, pixels of half a beam."""
         return cls(demo_array(), BandPlan(4), 1470, 7.6, 1.1e-3, n_sources=60)
 
     @classmethod
@@ -74,7 +79,11 @@ class Setup:
 
 @dataclass(frozen=True)
 class Measured:
-    """One imaged field: ``sources``, one row for each true source; ``exact``, positions and fluxes of those above 20 sigma; ``report`` of the imager."""
+    """One imaged field.
+
+    ``sources``: one row for each true source. ``exact``: positions and fluxes of those above 20 sigma. ``report``: of
+    the imager.
+    """
 
     sources: pd.DataFrame
     exact: CatalogComparison
@@ -82,14 +91,14 @@ class Measured:
 
 
 def fields() -> list[tuple[str, float, float]]:
-    """(name, declination in deg, start in UTC MJD)."""
+    """Name, declination (deg) and start (UTC MJD) of each field."""
     start = 61_107.2
     lst = local_sidereal_time_deg(start + 155 / 86_400)
     return [("dec +54.6", 54.6, start), ("dec +16.3", 16.3, start), ("across 0h", 54.6, start + (360 - lst) / 360 * SIDEREAL_DAY)]
 
 
 def draw(rng: np.random.Generator, ra0_deg: float, dec0_deg: float, noise_jy: float, n_sources: int) -> pd.DataFrame:
-    """Sources in the beam, none closer than 3.5 arcmin to another, with apparent S/N evenly spread in its logarithm from 5 to 300."""
+    """Draw sources in the beam, at least 3.5 arcmin apart, with log-uniform apparent S/N from 5 to 300."""
     rows: list[tuple[float, float]] = []
     while len(rows) < n_sources:
         radius, angle = 1.5 * np.sqrt(rng.uniform()), rng.uniform(0, 2 * np.pi)
@@ -131,7 +140,11 @@ def observe(dec_deg: float, start_mjd: float, setup: Setup, seed: int) -> Measur
 
 
 def _measure(truth: pd.DataFrame, planes: TilePlanes, pointing: TilePointing, report: ImageReport) -> pd.DataFrame:
-    """Of each true source: distance from the phase centre (deg), expected S/N, flux at the true place over the expected one, pull, and whether it is seen."""
+    """Measure each true source.
+
+    Columns: distance from the phase center (deg), expected S/N, flux at the true position over the expected one, pull,
+    and whether a pixel near it is above 5 sigma.
+    """
     noise, cell = report.noise_jy_per_beam, abs(float(planes.header["CDELT2"])) * 3600
     x, y = WCS(planes.header).celestial.world_to_pixel_values(truth["ra_deg"], truth["dec_deg"])
     expected = truth["flux_jy"].to_numpy() * ndimage.map_coordinates(planes.primary_beam.astype(float), [y, x], order=3)
@@ -198,17 +211,17 @@ def run(name: str, dec_deg: float, start_mjd: float, *, setup: Setup, seeds: Seq
 
 
 def median_with_error(ratio: pd.Series) -> tuple[float, float, int]:
-    """Median, its error (from the scatter), number."""
+    """Median, its error (from the scatter), and number."""
     return round(float(ratio.median()), 4), round(float(1.2533 * ratio.std() / np.sqrt(len(ratio))), 4), len(ratio)
 
 
 def pull_figures(pull: NDArray[np.float64]) -> tuple[float, float, int]:
-    """Mean, standard deviation, number."""
+    """Mean, standard deviation, and number."""
     return round(float(pull.mean()), 3), round(float(pull.std()), 3), pull.size
 
 
 def main() -> None:
-    """All fields."""
+    """Run all fields, or one, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--seed", type=int, default=1)

@@ -1,9 +1,9 @@
-"""Light curve of one source among ten million measurements: time of the registry's own query on a server of its own.
+"""Time of the registry's query for the light curve of one source among ten million measurements.
 
     python -m benchmarks.light_curve_query [--sources 60000] [--epochs 170] [--queries 200]
 
-The measurements are made inside the server and copied into `photometry` (partitioned by month) and `light_curves`; then light curves of
-random sources are read by `light_curve`, as pages and notebooks do. Prints one JSON line.
+A separate server generates the measurements in `photometry` (partitioned by month) and copies them into `light_curves`.
+Then `light_curve` reads light curves of random sources, as pages and notebooks do. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FIRST_MJD = 61_100.0
 
 
 def fill(database: Database, sources: int, epochs: int) -> None:
-    """``epochs`` mosaics, a night apart, of ``sources`` sources."""
+    """Fill the database with ``epochs`` mosaics, a night apart, of ``sources`` sources."""
     with database.session() as session:
         photometry_partitions.ensure(session, FIRST_MJD, FIRST_MJD + epochs)
         numbers = {"sources": sources, "epochs": epochs - 1, "first": FIRST_MJD}
@@ -60,7 +60,7 @@ def fill(database: Database, sources: int, epochs: int) -> None:
 
 
 def main() -> None:
-    """Fill, ask, print."""
+    """Fill the database, run the queries, print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sources", type=int, default=60_000)
     parser.add_argument("--epochs", type=int, default=170)

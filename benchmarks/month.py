@@ -1,14 +1,14 @@
-"""A month of one strip, from raw visibilities to ranked candidates: do light curves say what the sky did?
+"""A simulated month of one strip, from raw visibilities to ranked candidates, compared with the truth.
 
-    python -m benchmarks.month [--directory build/month] [--nights 30] [--tiles 1] [--most N]
+    python -m benchmarks.month [--directory DIR] [--nights 30] [--tiles 1] [--most N]
 
-Thirty nights one sidereal day apart, one demonstration-sized observation each, through the platform's own stages: ingest, conversion,
-flagging, calibration, imaging, mosaic, forced photometry, and at the end light curves, variability and candidates. 300 sources, 15 of them
-variable, 3 with extreme scattering events. All nights are calibrated with the first night's solutions and the receivers' power drifts by
-5 % (rms) from night to night, so that the light curves carry the drift and the ensemble has to find it. Nights that are already in
-``DIR`` are not made again; ``--most N`` makes N more and stops. Prints one JSON line when all are there.
-
-What it may say: mean reduced chi-square of constant sources, the events' ranks, false candidates, errors of the epochs' factors.
+Thirty nights one sidereal day apart, with one demonstration-sized observation each, go through the platform's own
+stages: ingest, conversion, flagging, calibration, imaging, mosaic, forced photometry, and at the end light curves,
+variability and candidates. Of 300 sources, 15 are variable and 3 have extreme scattering events. All nights are
+calibrated with the first night's solutions, and the receivers' power drifts by 5 % (rms) from night to night, so the
+light curves contain the drift and the ensemble has to find it. Nights that are already in ``DIR`` (build/month) are not
+made again; ``--most N`` makes N more and stops. When all nights are made, it prints one JSON line: mean reduced
+chi-square of constant sources, the events' ranks, false candidates, errors of the epochs' factors.
 """
 
 from __future__ import annotations
@@ -49,14 +49,21 @@ GAIN_RMS = 0.05
 FAINTEST_JY, BRIGHTEST_JY = 0.012, 1.5
 FIELD_RADIUS_DEG = 1.9
 FIRST_TILE = 9
-"""Of the demonstration's night: 40 minutes after the calibrator's transit, which is in tile 1, so that 0834+555 is far outside of the field."""
+"""First tile of the demonstration's night to use.
+
+It is 40 minutes after the calibrator's transit in tile 1, so that 0834+555 is far outside the field.
+"""
 EVENTS = ((0.5, 8.0, 9.0), (0.4, 12.0, 16.0), (0.6, 18.0, 25.0))
 """Depth, first and last night of each event."""
 
 
 @dataclass(frozen=True)
 class Month:
-    """``sky``: the calibrator, the events' sources, the variables, the constant ones. ``start_mjd``: first tile of each night's pair."""
+    """The simulated month.
+
+    ``sky``: the calibrator, then the events' sources, the variables and the constant sources. ``start_mjd``: first tile
+    of each night. ``gain``: power of each night. ``event``, ``variable``: names of sources.
+    """
 
     sky: Sky
     plan: DemoPlan
@@ -81,7 +88,7 @@ def plan_month(n_nights: int, n_tiles: int, seed: int = 5) -> Month:
             ra.append(float(one.ra.deg))
             dec.append(float(one.dec.deg))
     flux = draw_fluxes(rng, N_SOURCES, FAINTEST_JY, BRIGHTEST_JY)
-    flux[:N_EVENTS] = np.maximum(flux[:N_EVENTS], 0.08)  # S/N above 40 at the centre: events that 5 sigma can show
+    flux[:N_EVENTS] = np.maximum(flux[:N_EVENTS], 0.08)  # S/N above 40 at the center, so that the events reach 5 sigma
     curves = [
         *(ScatteringEvent(first + a - 0.5, first + b - 0.5, depth=d, spike=0.2, flank_days=0.1) for d, a, b in EVENTS),
         *(Sinusoid(rng.uniform(0.1, 0.3), rng.uniform(3.0, 20.0), first + rng.uniform(0, 20)) for _ in range(N_VARIABLE)),
@@ -110,7 +117,7 @@ def pointing_ra_deg(time_mjd: float) -> float:
 
 
 def configuration(root: Path) -> PipelineConfig:
-    """The demonstration's sizes, and one calibration for the whole month."""
+    """Settings with the demonstration's sizes and one calibration for the whole month."""
     for name in ("incoming", "reference"):
         (root / name).mkdir(parents=True, exist_ok=True)
     return PipelineConfig(
@@ -133,7 +140,7 @@ def configuration(root: Path) -> PipelineConfig:
 
 
 def observe(platform: Platform, month: Month, number: int, n_tiles: int) -> float:
-    """One night from raw files to photometry; returns the seconds that it took."""
+    """Make one night from raw files to photometry and return the seconds that it took."""
     began = time.perf_counter()
     receivers = Receivers(seed=month.plan.seed, median_amplitude=0.068 * float(np.sqrt(month.gain[number])))
     starts = [month.start_mjd[number] + i * 309.2376 / 86400 for i in range(n_tiles)]
@@ -152,7 +159,7 @@ def observe(platform: Platform, month: Month, number: int, n_tiles: int) -> floa
         )
     hours: set[tuple[str, str]] = set()
     works: dict[str, TileWork] = {}
-    for _ in range(60):  # a file that was closed a moment ago is looked at again
+    for _ in range(60):  # ingest takes a file only some time after it was closed
         works |= {work.group_id: work for work in intake.tick(platform, most=len(starts)).works}
         if len(works) == len(starts):
             break
@@ -169,7 +176,7 @@ def observe(platform: Platform, month: Month, number: int, n_tiles: int) -> floa
     for one_night, one_hour in sorted(hours):
         hour.make_mosaic(platform, one_night, one_hour, "month")
         hour.measure(platform, one_night, one_hour, "month")
-    for group_id in works:  # a month of Measurement Sets is not needed
+    for group_id in works:  # free the disk of the night's Measurement Sets
         for path in (platform.paths.measurement_set(group_id), platform.paths.calibrated_ms(group_id)):
             shutil.rmtree(path, ignore_errors=True)
     for path in platform.config.input_dir.iterdir():
@@ -178,7 +185,7 @@ def observe(platform: Platform, month: Month, number: int, n_tiles: int) -> floa
 
 
 def nights_done(platform: Platform, month: Month) -> int:
-    """Nights whose photometry is registered."""
+    """Number of nights whose photometry is registered."""
     with platform.database.session() as session:
         keys = set(session.scalars(select(ProductVersion.key).where(ProductVersion.product == "forced_photometry")))
     seen = {key[:10] for key in keys}
@@ -186,7 +193,7 @@ def nights_done(platform: Platform, month: Month) -> int:
 
 
 def judge(platform: Platform, month: Month) -> dict[str, object]:
-    """Bring light curves, variability and candidates up to date, and compare with what was simulated."""
+    """Make light curves, variability and candidates, and compare them with the simulated truth."""
     last = (mjd_to_datetime(month.start_mjd[-1]) + timedelta(hours=1)).strftime("%Y-%m-%d")
     night.update_light_curves(platform, last, "month")
     night.update_metrics(platform, last, "month")
@@ -195,11 +202,13 @@ def judge(platform: Platform, month: Month) -> dict[str, object]:
         figures, found = variability(session, last), candidates(session, last)
         points = read_frame(session, select(LightCurvePoint.mosaic_name, LightCurvePoint.time_mjd, LightCurvePoint.normalisation))
         fluxes, names = photometry(session), source_table(session, active_only=False)
-    return verdict(month, figures, found, points, fluxes.merge(names[["source_id", "name"]], on="source_id"))
+    return compare_with_truth(month, figures, found, points, fluxes.merge(names[["source_id", "name"]], on="source_id"))
 
 
-def verdict(month: Month, figures: pd.DataFrame, found: pd.DataFrame, points: pd.DataFrame, fluxes: pd.DataFrame) -> dict[str, object]:
-    """The promises and their figures."""
+def compare_with_truth(
+    month: Month, figures: pd.DataFrame, found: pd.DataFrame, points: pd.DataFrame, fluxes: pd.DataFrame
+) -> dict[str, object]:
+    """Figures of the month's promises."""
     position = SkyCoord(month.sky.ra_deg, month.sky.dec_deg, unit="deg")
     true = np.asarray(month.sky.names)[SkyCoord(figures["ra_deg"], figures["dec_deg"], unit="deg").match_to_catalog_sky(position)[0]]
     table = figures.assign(true_name=true).set_index("true_name")
@@ -240,13 +249,13 @@ _DEG = SkyCoord(0, 0, unit="deg").ra.unit
 
 
 def main() -> None:
-    """Make the nights that are missing, then judge."""
+    """Make the missing nights, then compare with the truth."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, default=Path("build/month"))
     parser.add_argument("--nights", type=int, default=30)
-    parser.add_argument("--tiles", type=int, default=1, help="observations of a night")
-    parser.add_argument("--truth", type=Path, help="write the fluxes of the first night there (CSV) and stop")
-    parser.add_argument("--most", type=int, default=None, help="make at most so many nights now")
+    parser.add_argument("--tiles", type=int, default=1, help="observations per night")
+    parser.add_argument("--truth", type=Path, help="write the fluxes of the first night to this CSV file and stop")
+    parser.add_argument("--most", type=int, default=None, help="make at most this many nights now")
     arguments = parser.parse_args()
     month = plan_month(arguments.nights, arguments.tiles)
     if arguments.truth is not None:

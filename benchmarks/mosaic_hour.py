@@ -1,10 +1,10 @@
-"""An hourly mosaic, 12 tiles of 4096 x 4096: time, memory and accuracy, and `reproject` on the same tiles as the peer.
+"""Time, memory and accuracy of an hourly mosaic of 12 tiles of 4096 x 4096, and of `reproject` on the same tiles.
 
     python benchmarks/mosaic_hour.py [--tiles 12] [--size 4096] [--peer-tiles 2] [--directory DIR]
 
-Each side runs in a process of its own, so that its peak memory is its own. The peer is `reproject_and_coadd` with bicubic
-`reproject_interp`, which for the same result needs the tiles divided by their beams and the weights moved as well. It runs
-on the first ``--peer-tiles`` tiles; times are compared per tile. Prints one JSON line.
+Each side runs in its own process, to measure its own peak memory. The peer is `reproject_and_coadd` with bicubic
+`reproject_interp`. For the same result it needs the tiles divided by their beams, and also reprojects the weights. It
+runs on the first ``--peer-tiles`` tiles; times are compared per tile. Prints one JSON line.
 """
 
 import argparse
@@ -36,7 +36,7 @@ BUDGET_S, BUDGET_GB = 60.0, 4.0
 
 
 def write_tiles(directory: Path, n_tiles: int, size: int) -> list[tuple[float, float, float]]:
-    """Write the tiles of an hour; returns the sources (ra, dec, flux)."""
+    """Write the tiles of an hour and return the sources (ra, dec, flux)."""
     rng = np.random.default_rng(1)
     width = (n_tiles - 1) * DRIFT_DEG + 3.0
     n_sources = int(SOURCES_PER_DEG2 * width * np.cos(np.radians(DECLINATION_DEG)) * 3.0)
@@ -103,7 +103,7 @@ def ours(directory: Path) -> dict[str, float]:
         column, row = (round(float(v)) for v in wcs.wcs_world2pix(ra, dec, 0))
         around = image[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
         if flux > 1.0 and around.shape == (7, 7) and np.isfinite(around).all():
-            # logarithm of a Gaussian is a parabola: its vertex is the peak
+            # the logarithm of a Gaussian is a parabola, whose vertex is the peak
             yy, xx = np.mgrid[-3:4, -3:4]
             terms = np.stack([np.ones(49), xx.ravel(), yy.ravel(), xx.ravel() ** 2, xx.ravel() * yy.ravel(), yy.ravel() ** 2], axis=1)
             c = np.linalg.lstsq(terms * around.reshape(-1, 1), np.log(around).ravel() * around.ravel(), rcond=None)[0]
@@ -123,7 +123,7 @@ def ours(directory: Path) -> dict[str, float]:
 
 
 def peer(directory: Path, n_tiles: int) -> dict[str, float]:
-    """The first tiles by `reproject_and_coadd` on the grid of their own mosaic."""
+    """Combine the first tiles with `reproject_and_coadd` on the grid of their own mosaic."""
     from reproject import reproject_interp
     from reproject.mosaicking import reproject_and_coadd
 
@@ -141,7 +141,7 @@ def peer(directory: Path, n_tiles: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Write the tiles, run both sides, print."""
+    """Write the tiles, run both sides, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=int, default=12)
     parser.add_argument("--size", type=int, default=4096)

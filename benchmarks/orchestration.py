@@ -1,8 +1,9 @@
-"""Pace of ingest and orchestration, measured against the running services of `dsa110 up`.
+"""Times of ingest and orchestration, measured on the running services of `dsa110 up`.
 
-``python -m benchmarks.orchestration``. A sensor's tick with 100 000 known files in the directory; from a file's last byte to user code
-in a run; what the runs of a tile cost beyond their work; a dead run until its observation is tried again; live before
-backfill. Small tiles (`dsa110_assets_tests.chaos.small_night`), so that nearly all of the time is orchestration.
+``python -m benchmarks.orchestration`` measures: a sensor's tick with 100 000 known files in the directory; the time
+from a file's last byte to user code in a run; the cost of a tile's runs beyond their work; the time from a killed run
+to the next attempt at its observation. Tiles are small (`dsa110_assets_tests.chaos.small_night`), so nearly all of the
+time is orchestration.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ LIMIT_S = 300.0
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+    """Run the services, measure, and print the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--directory", type=Path, default=Path("orchestration-benchmark"), help="made anew, removed at the end")
+    parser.add_argument(
+        "--directory", type=Path, default=Path("orchestration-benchmark"), help="deleted and created at the start, removed at the end"
+    )
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--tiles", type=int, default=4)
     options = parser.parse_args(arguments)
@@ -46,22 +49,22 @@ def main(arguments: list[str] | None = None) -> None:
     shutil.rmtree(root, ignore_errors=True)
     night, port = SmallNight.of(options.tiles + 2), free_port()
     _, settings = prepare(root, night, port)
-    with running(root, settings | {"PIPELINE_HOUR_SETTLE_S": "3600"}, port) as target:  # tiles only: nothing else in the queue
+    with running(root, settings | {"PIPELINE_HOUR_SETTLE_S": "3600"}, port) as target:  # so that only tiles are in the queue
         print(json.dumps(measure(target, night, options.tiles, options.files), indent=1), flush=True)
     shutil.rmtree(root)
 
 
 def measure(target: RunningPlatform, night: SmallNight, tiles: int, n_files: int) -> dict[str, object]:
-    """All figures."""
+    """Measure all figures."""
     load = os.getloadavg()[0]
     for tile in (1, 0):
-        _say(f"tile {tile}")
+        _report(f"tile {tile}")
         night.write(target.config.input_dir, tile)
         _wait(lambda wanted=1 if tile else 2: _completed(target) == wanted)
     delays: list[float] = []
     for tile in range(2, tiles + 1):
         group = group_id_of(night.start_mjd(tile) + JD_MINUS_MJD)
-        _say(f"tile {tile}")
+        _report(f"tile {tile}")
         night.write(target.config.input_dir, tile)
         landed = time.time()
         _wait(lambda group=group: _step_start(target, group) is not None)
@@ -69,21 +72,21 @@ def measure(target: RunningPlatform, night: SmallNight, tiles: int, n_files: int
         _wait(lambda wanted=tile + 1: _completed(target) == wanted)
     _wait(lambda: target.instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])) == 0)
     overhead = [_overhead(target, group_id_of(night.start_mjd(tile) + JD_MINUS_MJD)) for tile in range(2, tiles + 1)]
-    _say(f"last byte -> user code: {[round(delay, 1) for delay in delays]} s; now a run is killed")
+    _report(f"last byte -> user code: {[round(delay, 1) for delay in delays]} s; killing a run")
     dead_s = _dead_run(target, night, tiles + 1)
     _wait(lambda: _completed(target) == tiles + 2)
-    _say(f"begun again after {dead_s:.1f} s; now {n_files} files")
+    _report(f"next attempt after {dead_s:.1f} s; writing {n_files} files")
     return {
         "load of the machine before, and at the end": [round(load, 1), round(os.getloadavg()[0], 1)],
         "last byte -> user code (s)": _spread(delays),
         "orchestration of a tile beyond its work (s)": _spread(overhead),
         "killed run -> next attempt begins (s)": round(dead_s, 1),
-        f"sensor's look at {n_files} known files": _looks(target, n_files),
+        f"sensor's look at {n_files} known files": _scan_known_files(target, n_files),
     }
 
 
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+def _report(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def _spread(values: list[float]) -> dict[str, float]:
@@ -108,7 +111,7 @@ def _runs(target: RunningPlatform, group: str) -> Any:
 
 
 def _step_start(target: RunningPlatform, group: str) -> float | None:
-    """When user code of an observation began first."""
+    """Time when user code first ran for an observation."""
     times = [
         event.timestamp
         for record in _runs(target, group)
@@ -118,7 +121,7 @@ def _step_start(target: RunningPlatform, group: str) -> float | None:
 
 
 def _overhead(target: RunningPlatform, group: str) -> float:
-    """From the request of an observation's runs to their ends, without what the stages say that they took."""
+    """Seconds from the request of an observation's runs to their ends, minus the recorded durations of the stages."""
     records = _runs(target, group)
     wall = sum(record.end_time - record.create_timestamp.timestamp() for record in records if record.end_time is not None)
     with target.platform.database.session() as session:
@@ -127,7 +130,7 @@ def _overhead(target: RunningPlatform, group: str) -> float:
 
 
 def _dead_run(target: RunningPlatform, night: SmallNight, tile: int) -> float:
-    """Kill the worker of an observation in the middle, and wait for the next attempt's user code."""
+    """Kill the worker of an observation, and return the seconds until the next attempt runs."""
     group = group_id_of(night.start_mjd(tile) + JD_MINUS_MJD)
     night.write(target.config.input_dir, tile)
     _wait(lambda: _step_start(target, group) is not None)
@@ -144,8 +147,8 @@ def _dead_run(target: RunningPlatform, night: SmallNight, tile: int) -> float:
     return time.time() - killed
 
 
-def _looks(target: RunningPlatform, n_files: int) -> dict[str, float]:
-    """Looks of the sensor at a directory of many known files."""
+def _scan_known_files(target: RunningPlatform, n_files: int) -> dict[str, float]:
+    """Times of the sensor's scans of a directory with many known files."""
     directory = target.config.input_dir.parent / "many"
     directory.mkdir()
     rows = []
@@ -162,7 +165,7 @@ def _looks(target: RunningPlatform, n_files: int) -> dict[str, float]:
         for start in range(0, n_files, 10_000):
             session.execute(insert(SubbandFile), rows[start : start + 10_000])
     platform = replace(target.platform, config=target.config.model_copy(update={"input_dir": directory, "scan_interval_s": 0.001}))
-    sweeps = [_sweep(platform) for _ in range(4)]  # the first one asks the ledger about every file, as once in an hour
+    sweeps = [_sweep(platform) for _ in range(4)]  # the first one checks every file in the ledger, as once an hour
     first, later = sweeps[0], [call for sweep in sweeps[1:] for call in sweep]
     return {
         "longest call (s)": round(max(max(sweep) for sweep in sweeps), 2),
@@ -173,7 +176,7 @@ def _looks(target: RunningPlatform, n_files: int) -> dict[str, float]:
 
 
 def _sweep(platform: Platform) -> list[float]:
-    """Times of the sensor's looks from a sweep's beginning to its end."""
+    """Times of the sensor's scans from the beginning of a sweep to its end."""
     calls: list[float] = []
     while True:
         began = time.perf_counter()
@@ -185,7 +188,7 @@ def _sweep(platform: Platform) -> list[float]:
 
 
 def _call_between(platform: Platform) -> float:
-    """Time of a look that has only hints to follow, and none of them."""
+    """Time of a scan between sweeps, without hints."""
     idle = replace(platform, config=platform.config.model_copy(update={"scan_interval_s": 3600.0}))
     _sweep(idle)
     began = time.perf_counter()

@@ -1,8 +1,9 @@
-"""Speed of forced photometry on one core, and its fluxes against an independent per-source least-squares fit.
+"""Speed of forced photometry on one core, and its fluxes compared with an independent per-source least-squares fit.
 
     python benchmarks/photometry.py [--positions 60000] [--size 8192] [--beam-px 8]
 
-A mosaic of correlated noise with sources at every position; the same positions by a plain numpy loop (the peer) on a sample. Prints one JSON line.
+Measures random positions in a mosaic of correlated noise, and a sample of them also with a plain numpy loop (the peer).
+Prints one JSON line.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def peer(image, noise, x, y, fwhm_px, radius_beams):
 
 
 def main() -> None:
-    """Simulate, measure both ways, print."""
+    """Simulate the mosaic, measure both ways, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--positions", type=int, default=60_000)
     parser.add_argument("--size", type=int, default=8192)

@@ -1,4 +1,6 @@
-"""Times of the registry's bulk statements on a server of its own: `python -m benchmarks.registry_bulk --positions 60000 --mosaics 24`.
+"""Times of the registry's bulk statements on a separate server.
+
+    python -m benchmarks.registry_bulk [--positions 60000] [--mosaics 24]
 
 The peer is SQLAlchemy's own bulk INSERT and `pandas.read_sql`, on the same server in the same run.
 """
@@ -49,7 +51,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def run(positions: int, mosaics: int) -> dict[str, float]:
-    """Fill a fresh registry and measure."""
+    """Fill a new registry and measure."""
     directory = Path(tempfile.mkdtemp(prefix="dsa110-bench-"))
     directory.chmod(0o755)
     server = EmbeddedServer(directory / "postgres")
@@ -77,7 +79,7 @@ def run(positions: int, mosaics: int) -> dict[str, float]:
                 session.execute(insert(Photometry), rows)
 
         with database.session() as session:
-            queries.replace_photometry(session, "peer", fluxes(ids[:1], 0), time_mjd=61099.0)  # makes the partition
+            queries.replace_photometry(session, "peer", fluxes(ids[:1], 0), time_mjd=61099.0)  # creates the partition
             session.execute(Photometry.__table__.delete().where(Photometry.mosaic_name == "peer"))
         figures["photometry_of_a_mosaic_peer_s"] = timed(write_peer)
 

@@ -1,8 +1,9 @@
-"""Time and memory of simulating one full tile: 96 antennas, 16 x 48 channels, 24 integrations, 50 sources, 2.3 GB of files.
+"""Time and memory of simulating one full tile.
 
     python benchmarks/simulate_full_tile.py [--sources 50] [--directory DIR]
 
-The files go into a temporary folder of the directory, which is removed at the end. Prints one JSON line.
+96 antennas, 16 x 48 channels, 24 integrations, 50 sources, 2.3 GB of files. The files go into a temporary folder of the
+directory, which is removed at the end. Prints one JSON line.
 """
 
 import argparse
@@ -26,7 +27,7 @@ DECLINATION_DEG = 54.6
 
 
 def main() -> None:
-    """Simulate, measure, print, remove."""
+    """Simulate, measure, print the figures, remove the files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sources", type=int, default=50)
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()))

@@ -1,10 +1,11 @@
-"""AegeanTools and PyBDSF on the same mosaic of known sources: completeness, false sources, fluxes, positions, time.
+"""AegeanTools and PyBDSF on the same mosaic of known sources: completeness, false detections, fluxes, positions, time.
 
     python -m benchmarks.source_finders --mosaic DIR --truth TRUTH.csv [--bdsf-python PYTHON]
 
-``DIR`` holds ``<name>-image.fits`` and ``<name>-noise.fits``, as `make month` leaves them in ``build/month/products/mosaics``; ``TRUTH.csv`` has
-``name, ra_deg, dec_deg, flux_jy`` (``python -m benchmarks.month --truth TRUTH.csv``). PyBDSF is not a dependency: ``--bdsf-python`` is the interpreter of an
-environment that has it. Both search at 7 sigma with the mosaic's own noise map. Prints one JSON line for each.
+``DIR`` has ``<name>-image.fits`` and ``<name>-noise.fits``, as `make month` leaves them in
+``build/month/products/mosaics``. ``TRUTH.csv`` has ``name, ra_deg, dec_deg, flux_jy`` (``python -m benchmarks.month
+--truth TRUTH.csv``). PyBDSF is not a dependency: ``--bdsf-python`` is the interpreter of an environment that has it.
+Both search at 7 sigma with the mosaic's own noise map. Prints one JSON line for each.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ found.write_catalog(outfile=out, format="csv", catalog_type="srl", clobber=True)
 
 
 def aegean(image: Path, noise: Path) -> pd.DataFrame:
-    """Ours."""
+    """Detections of the platform's finder."""
     return find_sources(image, noise, sigma=SIGMA)
 
 
 def pybdsf(image: Path, noise: Path, python: str) -> pd.DataFrame:
-    """The peer, in an environment of its own."""
+    """Detections of PyBDSF, run in its own environment."""
     with tempfile.TemporaryDirectory() as scratch:
         zero, catalog = Path(scratch) / "zero.fits", Path(scratch) / "found.csv"
-        for name, path in (("image.fits", image), ("noise.fits", noise)):  # it wants its maps beside the image
+        for name, path in (("image.fits", image), ("noise.fits", noise)):  # PyBDSF needs its maps beside the image
             (Path(scratch) / name).symlink_to(path.absolute())
         with fits.open(noise) as hdus:
             fits.writeto(zero, np.zeros_like(hdus[0].data), hdus[0].header)
@@ -68,7 +69,7 @@ def pybdsf(image: Path, noise: Path, python: str) -> pd.DataFrame:
 
 
 def judge(found: pd.DataFrame, truth: pd.DataFrame, image: Path, noise: Path) -> dict[str, object]:
-    """Against the truth; ``snr`` of the truth from the noise map."""
+    """Compare detections with the truth, with the true S/N from the noise map."""
     header = fits.getheader(image)
     x, y = WCS(header).wcs_world2pix(truth["ra_deg"], truth["dec_deg"], 0)
     with fits.open(noise) as hdus:
@@ -97,7 +98,7 @@ def judge(found: pd.DataFrame, truth: pd.DataFrame, image: Path, noise: Path) ->
 
 
 def main() -> None:
-    """Run both, print."""
+    """Run both finders and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mosaic", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)

@@ -1,10 +1,11 @@
-"""Spectral indices and channel fluxes against simulated truth: 120 sources of three indices over the whole drifting beam.
+"""Spectral indices and channel fluxes of 120 sources over the whole drifting beam, compared with simulated truth.
 
     python -m benchmarks.spectral_index [--channels 4] [--seed 1]
 
-The field, the demonstration's array and the path are those of `benchmarks.image_science`; the catalogue is complete, and its fluxes wrong by 10 %. Sources have indices 0, -0.7 and -1.5 and
-20 to 1200 times the noise. The tile is imaged with and without channels. Prints one JSON object: CPU and memory, pulls of the indices by index and by
-ring, flux pulls of the channels, and what joining the channels does to the fluxes of the whole band.
+The field, the demonstration's array and the path are those of `benchmarks.image_science`. The catalog is complete, with
+errors of 10 % in its fluxes. Sources have indices 0, -0.7 and -1.5 and 20 to 1200 times the noise. The tile is imaged
+with and without channels. Prints one JSON object: CPU and memory, pulls of the indices by index and by ring, flux pulls
+of the channels, and the effect of joining the channels on the fluxes of the whole band.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ INDICES = (0.0, -0.7, -1.5)
 
 
 def plane(path: Path) -> NDArray[np.float64]:
-    """Pixels, (N, N)."""
+    """Pixels of an image, shape (N, N)."""
     return np.asarray(fits.getdata(path), dtype=np.float64).squeeze()
 
 
 def simulate(directory: Path, seed: int, n_sources: int) -> tuple[Path, pd.DataFrame]:
-    """A calibrated set and its true sources."""
+    """Simulate a calibrated Measurement Set and return it with its true sources."""
     from dsa110_assets.conversion import convert_observation
 
     setup, rng = Setup.demo(), np.random.default_rng(seed)
@@ -67,7 +68,7 @@ def simulate(directory: Path, seed: int, n_sources: int) -> tuple[Path, pd.DataF
 
 
 def run(channels: int, seed: int, n_sources: int = 120) -> dict[str, object]:
-    """Figures of one field."""
+    """Image and measure one field and return the figures."""
     with tempfile.TemporaryDirectory() as scratch:
         ms, truth = simulate(Path(scratch), seed, n_sources)
         rng = np.random.default_rng(seed)
@@ -128,7 +129,7 @@ def run(channels: int, seed: int, n_sources: int = 120) -> dict[str, object]:
 
 
 def main() -> None:
-    """One field."""
+    """Run one field and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--channels", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)

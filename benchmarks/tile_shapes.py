@@ -1,7 +1,8 @@
-"""Reading speed of a Measurement Set's DATA for several tile shapes of the storage manager: how the shape in use was chosen.
+"""Reading speed of a Measurement Set's DATA for several tile shapes of the storage manager, to choose the shape.
 
-``python -m benchmarks.tile_shapes [DIRECTORY]``. Writes DATA of 8 integrations of a full-size tile (458 MB) in each shape and reads it in
-the ways that later stages and people do. CPU seconds (user and system) of this process, from the page cache. One line of JSON a shape.
+``python -m benchmarks.tile_shapes [DIRECTORY]``. Writes DATA of 8 integrations of a full-size tile (458 MB) in each
+shape and reads it in the ways of later stages and of people. Prints one line of JSON per shape, with CPU seconds (user
+and system) of this process, reading from the page cache.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SHAPES = ((64, 776), (48, 194), (48, 97), (768, 97), (768, 776), (64, 4656))
 
 
 def write(path: Path, channels: int, rows: int, data: np.ndarray) -> None:
-    """A table with one tiled column, integration by integration."""
+    """Write a table with one tiled column, integration by integration."""
     column = tables.makearrcoldesc("DATA", 0j, valuetype="complex", shape=[N_CHAN, 2], options=4)
     column["desc"] |= {"dataManagerType": "TiledColumnStMan", "dataManagerGroup": "Tiled"}
     manager = {"*1": {"TYPE": "TiledColumnStMan", "NAME": "Tiled", "COLUMNS": ["DATA"], "SPEC": {"DEFAULTTILESHAPE": [2, channels, rows]}}}
@@ -36,25 +37,25 @@ def write(path: Path, channels: int, rows: int, data: np.ndarray) -> None:
 
 
 def by_integration(table: tables.table) -> None:
-    """Apply, image: whole integrations, one after the other."""
+    """Read whole integrations, one after another, as apply and imaging do."""
     for t in range(N_TIMES):
         table.getcol("DATA", t * N_BLS, N_BLS)
 
 
 def by_subband(table: tables.table) -> None:
-    """A solver that goes through the band: 48 channels of all rows."""
+    """Read 48 channels of all rows, as a solver does that goes through the band."""
     for first in range(0, N_CHAN, 192):
         table.getcolslice("DATA", [first, 0], [first + 47, 1])
 
 
 def by_baseline(table: tables.table) -> None:
-    """Plots, spectra: all integrations and channels of some baselines."""
+    """Read all integrations and channels of some baselines, as plots and spectra do."""
     for baseline in range(0, N_BLS, 466):
         table.selectrows(list(range(baseline, N_TIMES * N_BLS, N_BLS))).getcol("DATA")
 
 
 def by_row(table: tables.table) -> None:
-    """Programs that take one row at a time: 2000 consecutive ones."""
+    """Read 2000 consecutive rows one at a time."""
     for row in range(20_000, 22_000):
         table.getcell("DATA", row)
 
@@ -72,7 +73,7 @@ def main() -> None:
     data = rng.normal(size=(N_BLS, N_CHAN, 4)).astype(np.float32).view(np.complex64)
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as directory:
         path = Path(directory) / "table"
-        write(path, *SHAPES[0], data)  # the first one also pays for fresh memory
+        write(path, *SHAPES[0], data)  # the first write also allocates memory
         shutil.rmtree(path)
         for channels, rows in SHAPES:
             result: dict[str, object] = {"channels": channels, "rows": rows, "tile_kb": round(channels * rows * 16 / 1024)}

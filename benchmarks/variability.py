@@ -1,14 +1,17 @@
-"""Time and memory of a night's variability: normalisation, indices and ESE score of 60 000 sources at 1000 epochs.
+"""Time and memory of a night's variability: normalization, indices and ESE score of 60 000 sources at 1000 epochs.
 
     python -m benchmarks.variability [--sources 60000] [--epochs 1000]
     python -m benchmarks.variability --false-alarms 200000
     python -m benchmarks.variability --completeness 400
 
-Simulated gains of 5 %, 1 % of the sources variable by 20 %, ten ESEs; part by part, as the night's stages do it, so that memory does not
-grow with the number of measurements. The simulation of each part is not counted. Prints one JSON line. With ``--false-alarms`` instead the
-share of light curves without an event that score above 3, 4 and 5, each light curve a list of its own, for several numbers of epochs,
-for ordinary variability that is new at every epoch and that lasts for four, and with fluxes in four channels. With ``--completeness`` the share of
-plasma lenses found whose score would be 5 without noise and with 1.645 to spare, and what the channels say of them.
+The simulation has gains of 5 %, 1 % of the sources variable by 20 %, and ten ESEs. It runs part by part like the
+night's stages, so memory does not grow with the number of measurements. The simulation of each part is not counted.
+Prints one JSON line.
+
+``--false-alarms`` prints instead how many light curves without an event score above 3, 4 and 5. Each light curve is a
+separate list; there are several numbers of epochs, ordinary variability that is new at every epoch or lasts for four,
+and fluxes in four channels. ``--completeness`` prints the share of plasma lenses that are found among those with a
+score of 5, or of 5 + 1.645, without noise.
 """
 
 import argparse
@@ -37,7 +40,7 @@ def sky(rng: np.random.Generator, n_sources: int, n_epochs: int) -> tuple[np.nda
 
 
 def measure(mean: np.ndarray, gain: np.ndarray, sigma: np.ndarray, ids: np.ndarray) -> LightCurves:
-    """Measured light curves of some sources, the same whenever they are asked for."""
+    """Measured light curves of some sources, the same at every call."""
     n_epochs = gain.size
     flux = np.empty((ids.size, n_epochs))
     for row, source in enumerate(ids):
@@ -61,7 +64,7 @@ def measure(mean: np.ndarray, gain: np.ndarray, sigma: np.ndarray, ids: np.ndarr
 
 
 def light_curves(flux: np.ndarray, error: np.ndarray) -> LightCurves:
-    """Normalised light curves from arrays of shape (Nsources, Nepochs), one epoch a day."""
+    """Normalized light curves from arrays of shape (Nsources, Nepochs), one epoch a day."""
     n_sources, n_epochs = flux.shape
     return LightCurves(
         source_id=np.arange(n_sources),
@@ -79,7 +82,7 @@ def light_curves(flux: np.ndarray, error: np.ndarray) -> LightCurves:
 def channel_fluxes(
     rng: np.random.Generator, ids: np.ndarray, flux: np.ndarray, error: np.ndarray, change: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Four channels of equal weight whose mean is ``flux``; ``change`` (Nchannels, Nsources, Nepochs), in Jy, is added."""
+    """Four channels of equal weight with the mean ``flux``; ``change`` (Nchannels, Nsources, Nepochs), Jy, is added."""
     parts = []
     noise = 2.0 * error * rng.standard_normal((CHANNELS_HZ.size, *flux.shape))
     noise -= noise.mean(axis=0)
@@ -92,7 +95,7 @@ def channel_fluxes(
 
 
 def false_alarms(n_lists: int) -> None:
-    """Stated and actual rates of scores without an event, one JSON line for each number of epochs and kind of variability."""
+    """Print stated and actual rates of scores without an event, for each number of epochs and kind of variability."""
     for n_epochs, lasting in ((2, 1), (3, 1), (6, 1), (12, 1), (30, 1), (30, 4), (100, 1), (100, 4)):
         rng = np.random.default_rng(1000 * lasting + n_epochs)
         found, found_channels, tested, done = np.zeros(3, int), np.zeros(3, int), 0, 0
@@ -127,7 +130,7 @@ def false_alarms(n_lists: int) -> None:
 
 
 def completeness(n_events: int) -> None:
-    """Plasma lenses with noise, among 50 sources: share found by score 5, kinds, verdicts of the channels."""
+    """Print the share of plasma lenses with noise, among 50 sources, that score 5, and their kinds."""
     for n_epochs, width in ((12, 2.0), (30, 4.0), (100, 12.0), (300, 12.0)):
         rng = np.random.default_rng(n_epochs)
         one_list = ese_scores(light_curves(np.ones((50, n_epochs)), np.full((50, n_epochs), 0.02))).attrs["trials"]
@@ -156,7 +159,7 @@ def completeness(n_events: int) -> None:
 
 
 def main() -> None:
-    """Simulate, run the three steps, print."""
+    """Simulate, run the three steps, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sources", type=int, default=60_000)
     parser.add_argument("--epochs", type=int, default=1000)
@@ -174,7 +177,7 @@ def main() -> None:
 
 
 def run(n_sources: int, n_epochs: int) -> dict[str, object]:
-    """Fit the epochs' factors to a sample, then normalise, index and search all sources part by part, as the night's stages do."""
+    """Fit the epochs' factors to a sample, then normalize, index and search all sources part by part."""
     mean, gain, sigma = sky(np.random.default_rng(1), n_sources, n_epochs)
     seconds = dict.fromkeys(("simulation", "fit", "normalise", "metrics", "ese"), 0.0)
     last = time.perf_counter()

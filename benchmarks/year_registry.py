@@ -1,8 +1,9 @@
-"""A registry filled like N nights of operation, and what the questions about it cost: `python -m benchmarks.year_registry 30 100 365`.
+"""Cost of the registry's queries after N nights of operation: `python -m benchmarks.year_registry 30 100 365`.
 
-The telescope observes all day: `fill` books 250 observations in each of N nights, each with its Measurement Sets, tables, image and
-quality figures, and the mosaic, catalog and photometry of each hour, with the versions of all of them and of the night's products. Rows
-are made by the server itself, 365 nights in about a minute. No file stands behind them, and no flux.
+The telescope observes all day. `fill` adds 250 observations in each of N nights, each with its Measurement Sets,
+tables, image and quality figures, and the mosaic, catalog and photometry of each hour, with the versions of all of them
+and of the night's products. The server itself generates the rows, 365 nights in about a minute. There are no files and
+no fluxes.
 """
 
 from __future__ import annotations
@@ -156,17 +157,17 @@ def fill(
     last: date | None = None,
     light_curve_nights: int | None = None,
 ) -> None:
-    """Fill an empty, migrated registry with observations of N whole nights that all went well; everything is current by today's recipes.
+    """Fill an empty, migrated registry with N whole nights of completed observations; all products are current.
 
-    The calibrator transits at noon UTC, so that a night's own tables are the nearest for all of its tiles.
+    The calibrator transits at noon UTC, so a night's own tables are the nearest for all of its tiles.
 
     Args:
         database: the registry.
         nights: number of UTC dates.
         config: for the recipes.
-        tiles_per_night: observations in each, at equal distances; an even number.
-        last: the last night; yesterday when None.
-        light_curve_nights: nights before its own whose photometry a night's light curves name as inputs; all when None.
+        tiles_per_night: observations in each night, at equal intervals; an even number.
+        last: the last night; None takes yesterday.
+        light_curve_nights: earlier nights whose photometry is an input of a night's light curves; None takes all.
     """
     last = last or (datetime.now(UTC) - timedelta(days=1)).date()
     today = recipes(config)
@@ -193,7 +194,7 @@ def fill(
 
 @contextmanager
 def filled_registry(nights: int, config: PipelineConfig) -> Iterator[Database]:
-    """A filled registry on a server of its own with the settings of operation; both are gone afterwards."""
+    """A filled registry on a separate server with the settings of operation; both are removed at the end."""
     directory = Path(tempfile.mkdtemp(prefix="dsa110-year-"))
     directory.chmod(0o755)
     server = EmbeddedServer(directory / "postgres")
@@ -208,8 +209,8 @@ def filled_registry(nights: int, config: PipelineConfig) -> Iterator[Database]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def cpu_seconds(session: Session, question: Callable[[], object]) -> float:
-    """CPU time of a question, seconds: of this process and of the session's server process on this host."""
+def cpu_seconds(session: Session, query: Callable[[], object]) -> float:
+    """CPU seconds of a query: those of this process and of the session's server process on this host."""
     pid = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
 
     def spent() -> float:
@@ -217,12 +218,12 @@ def cpu_seconds(session: Session, question: Callable[[], object]) -> float:
         return time.process_time() + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     before = spent()
-    question()
+    query()
     return spent() - before
 
 
-def questions(session: Session, config: PipelineConfig) -> dict[str, Callable[[], object]]:
-    """What is asked of the registry, by name."""
+def queries(session: Session, config: PipelineConfig) -> dict[str, Callable[[], object]]:
+    """Queries to measure, by name."""
     now = datetime.now(UTC)
 
     def sensor_tick() -> None:
@@ -258,13 +259,13 @@ def main() -> None:
         with filled_registry(nights, config) as database:
             figures.setdefault("filling it (wall clock)", []).append(time.monotonic() - began)
             with database.session() as session:
-                for name, question in questions(session, config).items():
-                    figures.setdefault(name, []).append(cpu_seconds(session, question))
+                for name, query in queries(session, config).items():
+                    figures.setdefault(name, []).append(cpu_seconds(session, query))
                 session.execute(
                     text("DELETE FROM product_versions WHERE product = 'forced_photometry' AND created_at > now() - interval '8 days'")
                 )
-                question = questions(session, config)["sensors, next tick"]
-                figures.setdefault("sensors, a week of hours due", []).append(cpu_seconds(session, question))
+                query = queries(session, config)["sensors, next tick"]
+                figures.setdefault("sensors, a week of hours due", []).append(cpu_seconds(session, query))
             print(f"{nights} nights: done", flush=True)
     print("CPU seconds".ljust(28), *(f"{nights:>8d}" for nights in numbers), "nights")
     for name, row in figures.items():
