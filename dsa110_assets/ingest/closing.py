@@ -1,7 +1,4 @@
-"""When an observation has all the subbands that it will get: ``collecting`` -> ``pending`` or ``failed``.
-
-What does not belong here: booking files (`arrivals`), who works on a pending observation (`ledger`).
-"""
+"""The end of collecting subbands: ``collecting`` -> ``pending`` or ``failed``."""
 
 from __future__ import annotations
 
@@ -23,53 +20,54 @@ from dsa110_assets.times import datetime_to_mjd
 
 @dataclass(frozen=True)
 class Closed:
-    """Groups whose collecting has ended: ``pending`` may be leased, ``failed`` are incomplete."""
+    """Observations whose collecting has ended. ``pending`` may be leased; ``failed`` are incomplete."""
 
     pending: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
 
 
-def close_ready_groups(session: Session, now: datetime, config: PipelineConfig, *, unread: Collection[datetime] = ()) -> Closed:
-    """End the collecting of groups that are complete, or whose deadline has passed.
+def close_ready_observations(session: Session, now: datetime, config: PipelineConfig, *, unread: Collection[datetime] = ()) -> Closed:
+    """End the collecting of observations that are complete or past their deadline.
 
-    The deadline is ``group_deadline_s`` after the group's first file. A group with at least ``min_subbands`` is then
-    ``pending`` and its missing subbands are recorded; one with fewer is ``failed`` as incomplete. Groups that somebody has
-    locked are left for the next call.
+    The deadline is ``group_deadline_s`` after the observation's first file. An observation with at least
+    ``min_subbands`` is then ``pending``, and its missing subbands are recorded. One with fewer is ``failed`` as
+    incomplete. Observations that another transaction has locked wait for the next call.
 
     Args:
         session: database session; the caller commits.
         now: time of the decision.
         config: numbers of subbands and the deadline.
-        unread: times in the names of files that the scan has listed and not opened yet; they keep groups near them open.
+        unread: times in the names of files that were listed but not opened yet. Observations near them stay open.
     """
     query = select(IngestGroup).where(IngestGroup.state == GroupState.COLLECTING).order_by(IngestGroup.start_mjd.desc())
     candidates = [
-        group
-        for group in session.scalars(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
-        if group.n_subbands >= config.expected_subbands or now - group.first_seen_at >= timedelta(seconds=config.group_deadline_s)
+        observation
+        for observation in session.scalars(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
+        if observation.n_subbands >= config.expected_subbands
+        or now - observation.first_seen_at >= timedelta(seconds=config.group_deadline_s)
     ]
-    present = accepted_subbands(session, [group.group_id for group in candidates])
+    present = accepted_subbands(session, [observation.group_id for observation in candidates])
     unread_mjd = sorted(datetime_to_mjd(stamp) for stamp in unread)
     pending: list[str] = []
     failed: list[str] = []
-    for group in candidates:
-        have = present.get(group.group_id, set())
+    for observation in candidates:
+        have = present.get(observation.group_id, set())
         missing = sorted(set(range(config.expected_subbands)) - have)
-        if missing and _any_near(unread_mjd, group.start_mjd):
+        if missing and _any_near(unread_mjd, observation.start_mjd):
             continue
-        group.n_subbands, group.missing_subbands = len(have), missing
-        group.updated_at = now
+        observation.n_subbands, observation.missing_subbands = len(have), missing
+        observation.updated_at = now
         if len(have) >= min(config.min_subbands, config.expected_subbands):
-            set_pending(group, now)
-            pending.append(group.group_id)
+            set_pending(observation, now)
+            pending.append(observation.group_id)
         else:
             error = IncompleteGroupError(
-                group.group_id,
+                observation.group_id,
                 f"incomplete: {len(have)} of {config.expected_subbands} subbands after {config.group_deadline_s:.0f} s, missing {missing}",
-                f"a late subband reopens it; `dsa110 ingest retry {group.group_id}` processes what is there",
+                f"a late subband reopens it; `dsa110 ingest retry {observation.group_id}` processes what is there",
             )
-            set_failed(group, now, error)
-            failed.append(group.group_id)
+            set_failed(observation, now, error)
+            failed.append(observation.group_id)
     session.flush()
     return Closed(tuple(pending), tuple(failed))
 

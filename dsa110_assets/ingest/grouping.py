@@ -1,8 +1,8 @@
 """Which raw files make an observation: one rule for the queue and for conversion by hand.
 
-* Start times of one observation are bit-identical. Files whose start differs, but rounds to the same identifier, are never
-  mixed: the start that most subbands share is the observation's, the others are rejected with that reason.
-* One file for each subband: the first one, others are superseded (pitfall 26).
+* The start times of one observation are bit-identical. Files with different starts are never mixed, even if the starts
+  round to the same identifier. The start that most subbands share is the observation's; the other files are rejected.
+* Each subband has one file, the first. Others are superseded (pitfall 26).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MS_PER_DAY = 86_400e3
 
 
 class Reason(StrEnum):
-    """Kinds of rejection; a file's ``reason`` starts with one of them and a colon."""
+    """Kinds of rejection. A file's ``reason`` starts with one of them and a colon."""
 
     NAME = "name"
     CONTENT = "content"
@@ -31,7 +31,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Member:
-    """A valid raw file whose start rounds to a group's identifier. ``start_mjd``: first integration, exactly as in the header."""
+    """A valid raw file whose start rounds to an observation's identifier.
+
+    ``start_mjd``: first integration, exactly as in the header.
+    """
 
     path: str
     subband: int
@@ -39,7 +42,7 @@ class Member:
 
 
 def subbands_by_start(members: Iterable[Member]) -> dict[float, set[int]]:
-    """Which subbands have which start time."""
+    """Subbands of each start time."""
     support: dict[float, set[int]] = defaultdict(set)
     for member in members:
         support[member.start_mjd].add(member.subband)
@@ -47,12 +50,12 @@ def subbands_by_start(members: Iterable[Member]) -> dict[float, set[int]]:
 
 
 def judge(group_id: str, start_mjd: float, members: Iterable[Member]) -> dict[str, tuple[FileState, str | None]]:
-    """State and reason of each file of a group, by path.
+    """State and reason of each file of an observation, by path.
 
     Args:
         group_id: the observation.
         start_mjd: its start time.
-        members: its files; of two of a subband the first is used.
+        members: its files. The first file of a subband is used.
     """
     verdicts: dict[str, tuple[FileState, str | None]] = {}
     holder: dict[int, str] = {}

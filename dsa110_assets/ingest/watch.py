@@ -1,8 +1,8 @@
-"""Hints about new files from the file system, so that the next look need not wait for the periodic scan.
+"""Hints about new files from the file system, so that they need not wait for the periodic scan.
 
-A watcher only collects names; `scan` decides what they are, and sees everything without it. That a watcher has died, was
-never started or has lost events must therefore never matter: `Watcher.drain` then says None, "look at all of it".
-Nothing is started at import (pitfall 34).
+A watcher only collects names. `scan` checks the files and finds all of them without it. So a watcher that has died,
+never started or lost events does no harm: `Watcher.drain` then returns None, and the whole directory is scanned. Import
+starts nothing (pitfall 34).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from watchdog.observers.polling import PollingObserver
 from dsa110_assets.products import parse_raw_name
 
 MAX_HINTS = 5_000
-"""More names than this at a time are not worth keeping: a scan of the directory is cheaper."""
+"""With more names than this, a scan of the directory is cheaper."""
 
 POLL_INTERVAL_S = 5.0
 _JOIN_LIMIT_S = 10.0
@@ -30,11 +30,11 @@ _log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Collects the paths of raw files that were closed, renamed into place or changed in one flat directory.
+    """Collector of the paths of raw files that were closed, renamed into place or changed in one flat directory.
 
     Args:
         directory: the input directory; need not exist yet.
-        polling: list the directory periodically instead of using inotify, which network mounts do not serve.
+        polling: list the directory periodically instead of using inotify, which does not work on network mounts.
         poll_interval_s: period of the polling.
     """
 
@@ -44,17 +44,17 @@ class Watcher:
         self._poll_interval_s = poll_interval_s
         self._lock = threading.Lock()
         self._hints: set[Path] = set()
-        self._complete = False  # whether the hints hold everything that has happened since the last drain
+        self._complete = False  # whether the hints include all events since the last drain
         self._observer: BaseObserver | None = None
         self._pid: int | None = None
 
     @property
     def is_alive(self) -> bool:
-        """Whether events are being collected. False in a forked child, whose threads are not there."""
+        """Whether events are being collected. False in a forked child, which has no watcher threads."""
         return self._observer is not None and self._pid == os.getpid() and self._observer.is_alive()
 
     def start(self) -> bool:
-        """Start, or start anew after a death; harmless when it runs. False, and a line in the log, when it cannot start."""
+        """Start, or start again after the watcher died. Return False and log a warning when it cannot start."""
         with self._lock:
             if self.is_alive:
                 return True
@@ -64,30 +64,30 @@ class Watcher:
                 observer.schedule(_Collector(self), str(self.directory), recursive=False)
                 observer.start()
             except OSError as error:  # no such directory, or the kernel's limit of watches
-                _log.warning("input directory %s is not watched (%s); the periodic scan sees its files all the same", self.directory, error)
+                _log.warning("input directory %s is not watched (%s); the periodic scan still finds its files", self.directory, error)
                 return False
             self._observer, self._pid = observer, os.getpid()
             return True
 
     def stop(self) -> None:
-        """Stop collecting; what was collected can still be drained."""
+        """Stop collecting. Collected paths can still be drained."""
         with self._lock:
             observer, self._observer = self._observer, None
-            own = self._pid == os.getpid()
+            started_here = self._pid == os.getpid()
             self._complete = False
-        if observer is not None and own:
+        if observer is not None and started_here:
             observer.stop()
             observer.join(_JOIN_LIMIT_S)
 
     def drain(self) -> set[Path] | None:
-        """Paths since the last call; None when they may not be all, so that the whole directory must be looked at."""
+        """Paths since the last call. None when some may be missing: then scan the whole directory."""
         with self._lock:
             hints, self._hints = self._hints, set()
             complete, self._complete = self._complete, self.is_alive
             return hints if complete and self.is_alive else None
 
     def collect(self, path: Path) -> None:
-        """Take a hint; what is no raw file by name is ignored."""
+        """Add a hint. Ignore names that are not those of raw files."""
         if parse_raw_name(path.name) is None:
             return
         with self._lock:
@@ -105,7 +105,7 @@ class Watcher:
 
 
 class _Collector(FileSystemEventHandler):
-    """Passes on where files have come to rest: the closed file, the target of a rename."""
+    """Handler that passes on the final paths of files: the closed file, the target of a rename."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher

@@ -22,7 +22,7 @@ from sqlalchemy import func, select
 
 from dsa110_assets.ingest import ledger, status
 from dsa110_assets.ingest.arrivals import FileFacts, accept_files
-from dsa110_assets.ingest.closing import close_ready_groups
+from dsa110_assets.ingest.closing import close_ready_observations
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile
 from dsa110_assets_tests.ingest.bookkeeping import facts, settings
@@ -106,7 +106,7 @@ def _truth(files: list[tuple[datetime, FileFacts]]) -> dict[str, str]:
 def _book(database: Database, batch: list[FileFacts], now: datetime) -> None:
     with database.session() as session:
         accept_files(session, batch, now)
-        close_ready_groups(session, now, settings())
+        close_ready_observations(session, now, settings())
 
 
 def verdict(found: Replayed) -> list[str]:

@@ -1,4 +1,4 @@
-"""Facts of raw files without files, for tests of the queue's rules."""
+"""Facts about raw files that do not exist, for tests of the queue's rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def julian_date(when: datetime) -> float:
 def facts(
     subband: int, start: datetime = START, *, path: str | None = None, n_times: int = 24, size: int = 145_000_000, mtime_ns: int = 1
 ) -> FileFacts:
-    """A valid file of one subband; its name carries the start's second unless ``path`` is given."""
+    """Facts about a valid file of one subband. Its name has the start's second unless ``path`` is given."""
     start_jd = julian_date(start)
     return FileFacts(
         path=path or f"/incoming/{start:%Y-%m-%dT%H:%M:%S}_sb{subband:02d}.hdf5",
@@ -37,12 +37,12 @@ def facts(
 
 
 def observation(subbands: Iterable[int] = range(16), start: datetime = START) -> list[FileFacts]:
-    """Files of several subbands of one observation."""
+    """Facts about files of several subbands of one observation."""
     return [facts(subband, start) for subband in subbands]
 
 
 def settings(**changes: object) -> PipelineConfig:
-    """Configuration with the documented defaults, whatever the environment says."""
+    """Configuration with the documented defaults, independent of the environment."""
     values: dict[str, object] = {
         "expected_subbands": 16,
         "min_subbands": 12,
@@ -53,6 +53,6 @@ def settings(**changes: object) -> PipelineConfig:
     return PipelineConfig(_env_file=None, **(values | changes))  # type: ignore[arg-type, call-arg]
 
 
-def accept_file(session: Session, one: FileFacts, now: datetime) -> Booked:
+def accept_file(session: Session, file: FileFacts, now: datetime) -> Booked:
     """Book one file."""
-    return accept_files(session, [one], now)[0]
+    return accept_files(session, [file], now)[0]

@@ -1,4 +1,4 @@
-"""Small but real raw files in an input directory, and a fingerprint of all that must not change in it."""
+"""Small but real raw files in an input directory, and a fingerprint that shows changes to them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dsa110_assets_tests.ingest.bookkeeping import START, julian_date
 
 
 def raw_path(directory: Path, subband: int, start: datetime = START, delay_s: float = 0.0) -> Path:
-    """Where the node of a subband writes when its clock is ``delay_s`` after the start."""
+    """Path of a subband's file when its node opens it ``delay_s`` after the start."""
     return directory / f"{start + timedelta(seconds=delay_s):%Y-%m-%dT%H:%M:%S}_sb{subband:02d}.hdf5"
 
 
 def write_observation(
     directory: Path, subbands: Iterable[int] = range(16), start: datetime = START, delays_s: Mapping[int, float] | None = None
 ) -> list[Path]:
-    """One file for each subband, a few kilobytes each; ``delays_s`` shifts the times in the names."""
+    """Write one file of a few kilobytes for each subband. ``delays_s`` shifts the times in the names."""
     delays_s = delays_s or {}
     return [
         write_raw(
@@ -37,7 +37,7 @@ def write_observation(
 
 
 def fingerprint(directory: Path) -> dict[str, tuple[str, int, int, int]]:
-    """Content, inode, permissions and time of modification of each file of a directory, by name."""
+    """Content, inode, permissions and time of modification of each file in a directory, by name."""
     found: dict[str, tuple[str, int, int, int]] = {}
     for path in sorted(directory.iterdir()):
         facts = path.stat()

@@ -1,7 +1,7 @@
-"""A directory of real files, handled as badly as telescopes, disks and people do, and the ledger that looks at it.
+"""The ledger on a directory of real files that telescope, disks and people treat badly.
 
-The rules of the queue alone are `test_state_machine`'s; here every file is a file: complete, half, growing, foreign, from the
-future, a second sb00 of wrong frequencies, named up to 82 s late, of two observations 60 s apart.
+`test_state_machine` tests the rules of the queue without files. Here every file is real: complete, half, growing, not a
+raw file, from the future, a second sb00 with wrong frequencies, named up to 82 s late, of two observations 60 s apart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dsa110_assets.ingest import ledger, sweep
 from dsa110_assets.ingest.scan import scan_directory
 from dsa110_assets.ingest.sweep import Sweep
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile
+from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile
 from dsa110_assets_tests.ingest import bookkeeping
 from dsa110_assets_tests.ingest.bookkeeping import START
 from dsa110_assets_tests.ingest.incoming import fingerprint, raw_path, write_observation
@@ -44,12 +44,12 @@ LEGAL = {
 }
 
 
-def group_name(start: datetime) -> str:
+def group_id_of(start: datetime) -> str:
     return f"{start:%Y-%m-%dT%H:%M:%S}"
 
 
 class DirectoryMachine(RuleBasedStateMachine):
-    """``truth``: what each path in the directory is: (observation, subband), or None for what is no raw file."""
+    """``truth``: (observation, subband) of each path in the directory, or None if it is not a valid raw file."""
 
     database: Database
     templates: Path
@@ -66,7 +66,7 @@ class DirectoryMachine(RuleBasedStateMachine):
         self.sweep: Sweep | None = None
         self.states: dict[str, GroupState] = {}
         self.attempts: dict[str, int] = {}
-        self.touched: set[str] = set()  # observations that something has happened to since their last lease
+        self.touched: set[str] = set()  # observations whose files may have changed since their last lease
 
     def template(self, which: int, subband: int) -> Path:
         return raw_path(self.templates, subband, STARTS[which])
@@ -76,7 +76,7 @@ class DirectoryMachine(RuleBasedStateMachine):
         target.write_bytes(data[: int(len(data) * keep)])
         stamp = int((self.now - timedelta(seconds=30)).timestamp() * 1e9) + len(self.truth)
         os.utime(target, ns=(stamp, stamp))
-        self.touched.update(group_name(start) for start in STARTS)
+        self.touched.update(group_id_of(start) for start in STARTS)
 
     # --- the telescope
     @rule(which=WHICH, subband=SUBBANDS, jitter_s=JITTER_S)
@@ -84,7 +84,7 @@ class DirectoryMachine(RuleBasedStateMachine):
         target = raw_path(self.directory, subband, STARTS[which], jitter_s)
         if target not in self.truth:
             self.put(self.template(which, subband), target)
-            self.truth[target] = (group_name(STARTS[which]), subband)
+            self.truth[target] = (group_id_of(STARTS[which]), subband)
 
     @rule(which=WHICH)
     def all_files_arrive(self, which: int) -> None:
@@ -108,17 +108,17 @@ class DirectoryMachine(RuleBasedStateMachine):
         part = final.with_name(final.stem + "_incomplete.hdf5")
         self.put(self.template(which, subband), part)
         part.rename(final)
-        self.truth[final] = (group_name(STARTS[which]), subband)
+        self.truth[final] = (group_id_of(STARTS[which]), subband)
 
     @rule(which=WHICH, subband=SUBBANDS, jitter_s=JITTER_S, keep=st.sampled_from([0.0, 0.3, 0.95]))
     def a_transfer_breaks_off(self, which: int, subband: int, jitter_s: int, keep: float) -> None:
-        """A new file, or one that was there before and is overwritten."""
+        """A new file, or an existing one that is overwritten."""
         target = raw_path(self.directory, subband, STARTS[which], jitter_s)
         self.put(self.template(which, subband), target, keep=keep)
         self.truth[target] = None
 
     @rule(which=WHICH, jitter_s=JITTER_S, like=st.integers(1, N_SUBBANDS - 1))
-    def a_node_without_a_name_writes_a_second_sb00(self, which: int, jitter_s: int, like: int) -> None:
+    def a_misconfigured_node_writes_a_second_sb00(self, which: int, jitter_s: int, like: int) -> None:
         target = raw_path(self.directory, 0, STARTS[which], jitter_s)
         if target not in self.truth:
             self.put(self.template(which, like), target)
@@ -131,17 +131,17 @@ class DirectoryMachine(RuleBasedStateMachine):
         self.truth[target] = None
 
     @rule(name=st.sampled_from(["notes.txt", "2026-03-01T05:10:11_sb17.hdf5", "copy of 2026-03-01T05:10:11_sb01.hdf5"]))
-    def somebody_leaves_a_file(self, name: str) -> None:
+    def a_person_leaves_a_file(self, name: str) -> None:
         self.put(self.template(0, 1), self.directory / name)
         self.truth[self.directory / name] = None
 
     @precondition(lambda self: self.truth)
     @rule(data=st.data())
-    def somebody_deletes_a_file(self, data: st.DataObject) -> None:
-        victim = data.draw(st.sampled_from(sorted(self.truth)))
-        victim.unlink()
-        del self.truth[victim]
-        self.touched.update(group_name(start) for start in STARTS)
+    def a_person_deletes_a_file(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted(self.truth)))
+        path.unlink()
+        del self.truth[path]
+        self.touched.update(group_id_of(start) for start in STARTS)
 
     # --- the platform
     @rule(seconds=st.sampled_from([1.0, 90.0, 250.0]))
@@ -149,14 +149,14 @@ class DirectoryMachine(RuleBasedStateMachine):
         self.now += timedelta(seconds=seconds)
 
     @rule(data=st.data(), max_new=st.sampled_from([2, 320]))
-    def the_watcher_has_missed_some(self, data: st.DataObject, max_new: int) -> None:
+    def the_watcher_gives_some_hints(self, data: st.DataObject, max_new: int) -> None:
         hints = data.draw(st.lists(st.sampled_from(sorted(self.truth)), max_size=4)) if self.truth else []
         scan_directory(self.database, self.directory, CONFIG, self.now, hints, max_new=max_new)
         self.check_transitions("scan")
 
     @rule(data=st.data())
-    def the_sensor_looks_for_a_moment(self, data: st.DataObject) -> None:
-        """A hint or none, and the next part of a sweep."""
+    def the_sensor_continues_its_sweep(self, data: st.DataObject) -> None:
+        """With one hint or none."""
         if self.sweep is None or (self.sweep.is_done and not self.sweep.unread):
             self.sweep = Sweep(self.directory)
         hints = data.draw(st.lists(st.sampled_from(sorted(self.truth)), max_size=1)) if self.truth else []
@@ -170,7 +170,7 @@ class DirectoryMachine(RuleBasedStateMachine):
         assert fingerprint(self.directory) == before, "raw files were touched"
         self.check_transitions("scan")
         if self.truth:  # an empty directory looks like an unmounted disk
-            self.the_ledger_knows_the_directory()
+            self.check_that_the_ledger_agrees_with_the_directory()
 
     @rule()
     def the_sensor_leases(self) -> None:
@@ -193,54 +193,57 @@ class DirectoryMachine(RuleBasedStateMachine):
                         )
         self.check_transitions("end")
 
-    # --- what must hold
+    # --- checks
     def check_transitions(self, by: str) -> None:
         with self.database.session() as session:
-            groups = session.scalars(select(IngestGroup)).all()
-        for group in groups:
-            new, old = GroupState(group.state), self.states.get(group.group_id)
+            rows = session.scalars(select(IngestGroup)).all()
+        for row in rows:
+            new, old = GroupState(row.state), self.states.get(row.group_id)
             if old is not None:
-                assert new in LEGAL[by][old], f"{by} moved {group.group_id} from {old} to {new}"
-                if old == D and group.group_id not in self.touched:
-                    assert new == D, "a finished observation is made again though nothing has happened to it"
-            assert group.attempt >= self.attempts.get(group.group_id, 0)
-            self.states[group.group_id], self.attempts[group.group_id] = new, group.attempt
+                assert new in LEGAL[by][old], f"{by} moved {row.group_id} from {old} to {new}"
+                if old == D and row.group_id not in self.touched:
+                    assert new == D, "a completed observation is processed again without a change"
+            assert row.attempt >= self.attempts.get(row.group_id, 0)
+            self.states[row.group_id], self.attempts[row.group_id] = new, row.attempt
 
-    def the_ledger_knows_the_directory(self) -> None:
+    def check_that_the_ledger_agrees_with_the_directory(self) -> None:
         with self.database.session() as session:
-            rows = {Path(row.path): row for row in session.scalars(select(SubbandFile).where(SubbandFile.state != "gone"))}
-        assert set(rows) == set(self.truth), "a file was overlooked, or one is remembered that is not there"
+            rows = {Path(row.path): row for row in session.scalars(select(SubbandFile).where(SubbandFile.state != FileState.GONE))}
+        assert set(rows) == set(self.truth), "a file is missing from the ledger, or does not exist"
         for path, true in self.truth.items():
             row = rows[path]
             if true is None:
-                assert row.state == "rejected"
+                assert row.state == FileState.REJECTED
                 assert row.reason
                 assert row.group_id is None
             else:
-                assert row.state in ("accepted", "superseded"), f"{path.name}: {row.reason}"
-                assert (row.group_id, row.subband) == true, "put into another observation"
+                assert row.state in (FileState.ACCEPTED, FileState.SUPERSEDED), f"{path.name}: {row.reason}"
+                assert (row.group_id, row.subband) == true, "booked into another observation"
         for group_id, state in self.states.items():
-            there = {subband for true in self.truth.values() if true is not None and true[0] == group_id for subband in [true[1]]}
-            accepted = [row.subband for row in rows.values() if row.state == "accepted" and row.group_id == group_id]
-            assert sorted(accepted) == sorted(there), "a subband is lost or doubled"
+            present = self.present_subbands(group_id)
+            accepted = [row.subband for row in rows.values() if row.state == FileState.ACCEPTED and row.group_id == group_id]
+            assert sorted(accepted) == sorted(present), "a subband is lost or doubled"
             if state == C:
-                assert len(there) < N_SUBBANDS, "complete, and still waiting"
+                assert len(present) < N_SUBBANDS, "complete, but still collecting"
+
+    def present_subbands(self, group_id: str) -> set[int]:
+        return {true[1] for true in self.truth.values() if true is not None and true[0] == group_id}
 
     @invariant()
     def no_observation_is_invented(self) -> None:
-        assert set(self.states) <= {group_name(start) for start in STARTS}
+        assert set(self.states) <= {group_id_of(start) for start in STARTS}
 
     def teardown(self) -> None:
-        """Left alone, all comes to an end, and what is complete has been processed."""
+        """With a healthy pipeline every observation ends, and every complete one was processed."""
         for _ in range(12):
             self.now += timedelta(seconds=DEADLINE_S)
             self.the_periodic_scan()
             self.the_sensor_leases()
             self.runs_end("completed")
         for group_id, state in self.states.items():
-            there = {true[1] for true in self.truth.values() if true is not None and true[0] == group_id}
-            assert state in (D, F), f"{group_id} hangs in {state}"
-            assert state == D or len(there) < N_NEEDED or self.attempts[group_id] > 0, "enough subbands, and never tried"
+            present = self.present_subbands(group_id)
+            assert state in (D, F), f"{group_id} stays in {state}"
+            assert state == D or len(present) < N_NEEDED or self.attempts[group_id] > 0, "enough subbands, but never tried"
         shutil.rmtree(self.directory)
 
 

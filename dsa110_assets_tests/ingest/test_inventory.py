@@ -1,4 +1,4 @@
-"""Fourteen days of the telescope's real file listings, replayed: who groups by the header gets the groups whole."""
+"""Fourteen days of the telescope's real file listings, replayed: grouping by the header keeps observations whole."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def test_the_real_listing_gives_2389_complete_observations_where_names_give_thre
     assert verdict(found) == []
     assert found.complete >= 2389
     assert (found.observations, found.complete_by_name < 0.1 * 2413) == (2413, True)
-    assert found.partial == 3, "the groups of 13, 14 and 15 subbands are processed without the missing ones"
-    assert found.incomplete == 21, "the shorter ones are listed as incomplete"
+    assert found.partial == 3, "observations of 13, 14 and 15 subbands are processed without the missing ones"
+    assert found.incomplete == 21, "shorter ones are listed as incomplete"
 
 
-def test_the_replay_notices_merged_observations(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planted: the ledger takes every second observation for the one before it."""
-    files = files_of(reference_data("inventory.csv"))[16:640]  # the first one lies a year before the others
+def test_the_replay_detects_merged_observations(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted fault: the ledger merges the observations of the first forty minutes."""
+    files = files_of(reference_data("inventory.csv"))[16:640]  # the first observation is a year older than the others
     real = arrivals.FileFacts.group_id.fget  # type: ignore[attr-defined]
     first = files[0][1].start_jd
 

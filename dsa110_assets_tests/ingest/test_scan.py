@@ -1,4 +1,4 @@
-"""A scan sees every file, opens each once, and says why it does not want one."""
+"""A scan finds every file, opens each once, and gives a reason for each rejection."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def reasons(database: Database) -> dict[str, str]:
         return {Path(row.path).name: str(row.reason) for row in status.rejected_files(session)}
 
 
-def test_a_directory_becomes_a_pending_observation_in_one_look(database: Database, incoming: Path) -> None:
+def test_one_scan_of_a_complete_directory_gives_a_pending_observation(database: Database, incoming: Path) -> None:
     files = write_observation(incoming)
     report = scan(database, incoming)
     assert sorted(report.accepted) == sorted(map(str, files))
     assert (report.n_listed, report.n_opened, report.pending) == (16, 16, (GROUP,))
     with database.session() as session:
-        assert ledger.group_files(session, GROUP) == dict(enumerate(files))
-        group = session.scalars(select(IngestGroup)).one()
-    assert group.dec_deg == pytest.approx(54.6029, abs=1e-3)
+        assert ledger.raw_files(session, GROUP) == dict(enumerate(files))
+        row = session.scalars(select(IngestGroup)).one()
+    assert row.dec_deg == pytest.approx(54.6029, abs=1e-3)
 
 
-def test_an_upgrade_of_the_writer_in_the_middle_of_an_observation_does_not_stop_ingest(database: Database, incoming: Path) -> None:
-    """The nodes of half of the subbands write UVH5's newer layout, as pyuvdata 3 does."""
+def test_an_observation_in_two_layouts_is_accepted(database: Database, incoming: Path) -> None:
+    """The nodes of half the subbands write UVH5's newer layout, as pyuvdata 3 does."""
     files = write_observation(incoming)
     for path in files[::2]:
         path.write_bytes(rewritten_by_pyuvdata(path, incoming.parent / path.name).read_bytes())
@@ -69,7 +69,7 @@ def test_known_files_are_not_opened_again(database: Database, incoming: Path) ->
     assert (second.n_listed, second.n_opened, second.booked, second.rejected) == (4, 0, (), ())
 
 
-def test_every_file_that_is_not_wanted_is_listed_with_its_reason(database: Database, incoming: Path) -> None:
+def test_every_rejected_file_is_listed_with_its_reason(database: Database, incoming: Path) -> None:
     files = write_observation(incoming)
     faults.truncate(files[1])
     faults.overwrite_start(files[2])
@@ -94,7 +94,7 @@ def test_every_file_that_is_not_wanted_is_listed_with_its_reason(database: Datab
     assert found["observer_notes.txt"].startswith("name: ")
 
 
-def test_a_file_from_the_future_or_from_before_the_survey_is_refused(database: Database, incoming: Path) -> None:
+def test_a_file_from_the_future_or_from_before_the_survey_is_rejected(database: Database, incoming: Path) -> None:
     for start in (START + timedelta(days=3), datetime(2022, 12, 31, 23, 59, 59, tzinfo=START.tzinfo)):
         write_raw(
             raw_path(incoming, 0, start), 0, start_jd=julian_date(start), dec_rad=0.9, n_times=2, n_channels=4, order=(1, 0), n_antennas=3
@@ -103,7 +103,7 @@ def test_a_file_from_the_future_or_from_before_the_survey_is_refused(database: D
     found = reasons(database)
     assert found["2026-03-04T05:10:11_sb00.hdf5"].startswith("future: starts 2026-03-04T05:10:11")
     assert found["2022-12-31T23:59:59_sb00.hdf5"].startswith("before partition start: ")
-    assert scan(database, incoming, after_s=86400 * 4).n_opened == 0, "its times stay wrong when the calendar reaches them"
+    assert scan(database, incoming, after_s=86400 * 4).n_opened == 0, "its times stay wrong when that date comes"
 
 
 def test_a_file_that_still_grows_is_not_rejected_yet(database: Database, incoming: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_file_that_still_grows_is_not_rejected_yet(database: Database, incomin
     assert scan(database, incoming, after_s=5).accepted == (str(growing),)
 
 
-def test_a_rejected_file_is_judged_again_when_it_changes_and_only_then(database: Database, incoming: Path) -> None:
+def test_a_rejected_file_is_checked_again_only_when_it_changes(database: Database, incoming: Path) -> None:
     (whole,) = write_observation(incoming.parent, [4])
     path = incoming / whole.name
     path.write_bytes(whole.read_bytes()[:5000])
@@ -136,10 +136,10 @@ def test_an_accepted_file_that_is_truncated_later_leaves_its_observation(databas
     faults.truncate(files[3])
     assert [one.path for one in scan(database, incoming).rejected] == [str(files[3])]
     with database.session() as session:
-        assert set(ledger.group_files(session, GROUP)) == set(range(8)) - {3}
+        assert set(ledger.raw_files(session, GROUP)) == set(range(8)) - {3}
 
 
-def test_a_file_that_the_disk_does_not_give_hides_no_other_and_is_asked_for_again(database: Database, incoming: Path) -> None:
+def test_an_unreadable_file_hides_no_other_and_is_tried_again(database: Database, incoming: Path) -> None:
     write_observation(incoming, [1, 3])
     loop = raw_path(incoming, 2)
     loop.symlink_to(loop.name)  # ELOOP stands for EIO, ESTALE and permissions: neither missing nor damaged
@@ -151,25 +151,25 @@ def test_a_file_that_the_disk_does_not_give_hides_no_other_and_is_asked_for_agai
     known.symlink_to(known.name)
     assert scan(database, incoming).gone == ()
     with database.session() as session:
-        assert set(ledger.group_files(session, GROUP)) == {1, 3}, "trouble with the disk is no verdict on a file that was good"
+        assert set(ledger.raw_files(session, GROUP)) == {1, 3}, "a disk error does not change the state of a known file"
     loop.unlink()
     write_observation(incoming, [2])
     assert scan(database, incoming, after_s=60).accepted == (str(loop),)
 
 
-def test_an_input_directory_that_cannot_be_listed_names_the_setting(database: Database, incoming: Path) -> None:
+def test_the_error_for_an_unusable_input_directory_names_the_setting(database: Database, incoming: Path) -> None:
     (incoming / "file").touch()
     with pytest.raises(ConfigurationError, match=r"PIPELINE_INPUT_DIR.*cannot be listed"):
         scan(database, incoming / "file")
 
 
-def test_hints_are_looked_at_without_listing_the_directory(database: Database, incoming: Path) -> None:
+def test_hints_are_checked_without_listing_the_directory(database: Database, incoming: Path) -> None:
     files = write_observation(incoming, range(4))
     hints = [files[2], incoming / "no_longer_there.hdf5", Path("/elsewhere") / files[0].name]
     report = scan(database, incoming, hints=hints)
     assert (report.accepted, report.n_listed, report.gone) == ((str(files[2]),), 1, ())
     assert scan(database, incoming, hints=[]).n_listed == 0
-    assert len(scan(database, incoming).accepted) == 3, "the full scan sees the others"
+    assert len(scan(database, incoming).accepted) == 3, "the full scan finds the others"
 
 
 def test_a_long_backlog_is_read_in_bounded_steps_newest_first(database: Database, incoming: Path) -> None:
@@ -179,11 +179,11 @@ def test_a_long_backlog_is_read_in_bounded_steps_newest_first(database: Database
     report = scan(database, incoming, max_new=20, after_s=400)
     assert (report.n_opened, report.n_unread, report.pending) == (20, 12, ("2026-03-01T05:15:20",))
     report = scan(database, incoming, max_new=8, after_s=1100)
-    assert (report.n_unread, report.failed) == (4, ()), "the deadline waits for files that are there and unread"
+    assert (report.n_unread, report.failed) == (4, ()), "the deadline waits for unread files"
     assert scan(database, incoming, max_new=8, after_s=1101).pending == (GROUP,)
 
 
-def test_deleted_files_are_noticed_but_an_empty_disk_is_taken_for_unmounted(database: Database, incoming: Path, tmp_path: Path) -> None:
+def test_deleted_files_are_recorded_but_an_empty_directory_counts_as_unmounted(database: Database, incoming: Path, tmp_path: Path) -> None:
     files = write_observation(incoming)
     scan(database, incoming)
     files[0].unlink()
@@ -200,7 +200,7 @@ def test_deleted_files_are_noticed_but_an_empty_disk_is_taken_for_unmounted(data
     assert scan(database, incoming).n_opened == 0, "mounted again: nothing has changed"
 
 
-def test_a_file_that_comes_back_is_accepted_again(database: Database, incoming: Path, tmp_path: Path) -> None:
+def test_a_file_that_returns_is_accepted_again(database: Database, incoming: Path, tmp_path: Path) -> None:
     files = write_observation(incoming, range(14))
     scan(database, incoming)
     aside = tmp_path / files[5].name
@@ -210,8 +210,8 @@ def test_a_file_that_comes_back_is_accepted_again(database: Database, incoming: 
     assert scan(database, incoming).accepted == (str(files[5]),)
 
 
-def test_a_directory_of_twenty_thousand_known_files_costs_a_listing_and_no_opened_file(database: Database, incoming: Path) -> None:
-    """Eight days of data, every file known: only the sixteen new ones are opened."""
+def test_only_new_files_are_opened_beside_twenty_thousand_known_ones(database: Database, incoming: Path) -> None:
+    """Four days of data."""
     rows = []
     for k in range(20_000):
         start = START - timedelta(seconds=310 * (k // 16 + 1))

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, no observation is lost, none is worked on twice at a time, no run key comes twice."""
+"""In any order of events no observation is lost, none is processed twice at a time, and no run key repeats."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sqlalchemy import delete, select
 from dsa110_assets.errors import GroupBusyError, IncompleteGroupError, LeaseLostError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.arrivals import Rejection, mark_gone, reject_files
-from dsa110_assets.ingest.closing import close_ready_groups
+from dsa110_assets.ingest.closing import close_ready_observations
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.schema import GroupState, IngestGroup, SubbandFile
+from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile
 from dsa110_assets_tests.ingest import bookkeeping
 from dsa110_assets_tests.ingest.bookkeeping import START, accept_file, facts
 
@@ -34,7 +34,7 @@ def start_of(group_id: str) -> datetime:
 
 
 class IngestMachine(RuleBasedStateMachine):
-    """Drives the ledger like files, sensors, runs, dying workers and people do, and keeps its own, simpler, books."""
+    """Drives the ledger as files, sensors, runs, dying workers and people do, and keeps a simpler record of its own."""
 
     database: Database
 
@@ -44,12 +44,12 @@ class IngestMachine(RuleBasedStateMachine):
             session.execute(delete(SubbandFile))
             session.execute(delete(IngestGroup))
         self.now = START + timedelta(seconds=320)
-        self.on_disk: dict[str, set[tuple[int, int]]] = {}  # group -> (subband, copy)
+        self.on_disk: dict[str, set[tuple[int, int]]] = {}  # group_id -> (subband, copy)
         self.seen: set[str] = set()
-        self.running: dict[str, tuple[int, datetime]] = {}  # group -> attempt, expiry
+        self.running: dict[str, tuple[int, datetime]] = {}  # group_id -> attempt, expiry
         self.old_attempts: set[tuple[str, int]] = set()
         self.run_keys: set[str] = set()
-        self.used: dict[str, int] = {}  # group -> subbands that its newest successful attempt was given
+        self.used: dict[str, int] = {}  # group_id -> number of subbands of its newest successful attempt
 
     def path(self, group_id: str, subband: int, copy: int) -> str:
         return f"/incoming/{group_id}_sb{subband:02d}_{copy}"
@@ -77,7 +77,7 @@ class IngestMachine(RuleBasedStateMachine):
         self.on_disk.get(group_id, set()).discard((subband, copy))
 
     @rule(group_id=GROUPS, subband=SUBBANDS, copy=COPIES)
-    def a_file_is_overwritten_with_rubbish(self, group_id: str, subband: int, copy: int) -> None:
+    def a_file_is_overwritten_with_garbage(self, group_id: str, subband: int, copy: int) -> None:
         with self.database.session() as session:
             reject_files(session, [Rejection(self.path(group_id, subband, copy), "content: truncated", 1, 1, subband)], self.now)
         self.on_disk.get(group_id, set()).discard((subband, copy))
@@ -90,7 +90,7 @@ class IngestMachine(RuleBasedStateMachine):
     @rule()
     def the_sensor_closes_and_releases(self) -> None:
         with self.database.session() as session:
-            closed = close_ready_groups(session, self.now, CONFIG)
+            closed = close_ready_observations(session, self.now, CONFIG)
             released = ledger.release_expired(session, self.now, max_attempts=N_TRIES)
         for group_id in closed.pending:
             assert len(self.subbands(group_id)) >= N_NEEDED
@@ -98,9 +98,9 @@ class IngestMachine(RuleBasedStateMachine):
             assert len(self.subbands(group_id)) < N_NEEDED
         expired = {group_id for group_id, (_, expiry) in self.running.items() if expiry <= self.now}
         assert set(released.pending) | set(released.failed) <= expired
-        self.sync_lost_leases(expired)
+        self.record_lost_leases(expired)
 
-    def sync_lost_leases(self, group_ids: set[str]) -> None:
+    def record_lost_leases(self, group_ids: set[str]) -> None:
         for group_id in group_ids:
             attempt, _ = self.running.pop(group_id)
             self.old_attempts.add((group_id, attempt))
@@ -113,8 +113,8 @@ class IngestMachine(RuleBasedStateMachine):
             self.start(lease)
 
     def start(self, lease: ledger.Lease) -> None:
-        assert lease.group_id not in self.running, "worked on twice at a time"
-        assert lease.run_key not in self.run_keys, "a run key came twice"
+        assert lease.group_id not in self.running, "processed twice at a time"
+        assert lease.run_key not in self.run_keys, "a repeated run key"
         self.run_keys.add(lease.run_key)
         self.running[lease.group_id] = (lease.attempt, lease.expires_at)
 
@@ -144,7 +144,7 @@ class IngestMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.old_attempts)
     @rule(data=st.data())
-    def an_old_run_wakes_up_and_reports(self, data: st.DataObject) -> None:
+    def an_old_run_reports(self, data: st.DataObject) -> None:
         group_id, attempt = data.draw(st.sampled_from(sorted(self.old_attempts)))
         with self.database.session() as session, pytest.raises(LeaseLostError):
             ledger.renew_lease(session, group_id, attempt, self.now, lease_s=LEASE_S)
@@ -164,27 +164,27 @@ class IngestMachine(RuleBasedStateMachine):
                 assert not self.subbands(group_id)
             else:
                 if group_id in self.running:
-                    self.sync_lost_leases({group_id})
+                    self.record_lost_leases({group_id})
 
-    # --- what must always hold
+    # --- invariants
     @invariant()
-    def the_books_agree(self) -> None:
+    def the_ledger_agrees_with_the_record(self) -> None:
         with self.database.session() as session:
-            groups = {group.group_id: group for group in session.scalars(select(IngestGroup))}
+            rows = {row.group_id: row for row in session.scalars(select(IngestGroup))}
             files = session.scalars(select(SubbandFile)).all()
-        assert set(groups) == self.seen, "an observation appeared or vanished"
-        assert {g for g, group in groups.items() if group.state == GroupState.IN_PROGRESS} == set(self.running)
-        for group_id, group in groups.items():
-            accepted = [file.subband for file in files if file.group_id == group_id and file.state == "accepted"]
+        assert set(rows) == self.seen, "an observation appeared or vanished"
+        assert {group_id for group_id, row in rows.items() if row.state == GroupState.IN_PROGRESS} == set(self.running)
+        for group_id, row in rows.items():
+            accepted = [file.subband for file in files if file.group_id == group_id and file.state == FileState.ACCEPTED]
             assert len(accepted) == len(set(accepted)), "two files of one subband"
-            if group.state == GroupState.COLLECTING:
+            if row.state == GroupState.COLLECTING:
                 assert set(accepted) == self.subbands(group_id)
-                assert group.n_subbands == len(accepted)
-            if group.state == GroupState.FAILED:
-                assert group.error, "a failure without a reason"
+                assert row.n_subbands == len(accepted)
+            if row.state == GroupState.FAILED:
+                assert row.error, "a failure without a reason"
 
     def teardown(self) -> None:
-        """Left alone with a healthy pipeline, everything comes to an end, and nothing that could be used was left out."""
+        """With a healthy pipeline every observation ends, and every usable subband was used."""
         for _ in range(4 * N_TRIES):
             self.now += timedelta(seconds=DEADLINE_S + LEASE_S)
             self.the_sensor_closes_and_releases()
@@ -195,14 +195,14 @@ class IngestMachine(RuleBasedStateMachine):
                     self.used[group_id] = session.scalars(select(IngestGroup.n_subbands).where(IngestGroup.group_id == group_id)).one()
                     ledger.complete(session, group_id, attempt, self.now)
         with self.database.session() as session:
-            groups = session.scalars(select(IngestGroup)).all()
-        for group in groups:
-            assert group.state in (GroupState.COMPLETED, GroupState.FAILED), "an observation hangs"
-            present = len(self.subbands(group.group_id))
-            if group.state == GroupState.COMPLETED:
-                assert self.used[group.group_id] >= present, "a subband that came was never used"
-            elif group.error_type == "IncompleteGroupError":
-                assert present < N_NEEDED, "enough subbands, but given up as incomplete"
+            rows = session.scalars(select(IngestGroup)).all()
+        for row in rows:
+            assert row.state in (GroupState.COMPLETED, GroupState.FAILED), "an observation did not end"
+            present = len(self.subbands(row.group_id))
+            if row.state == GroupState.COMPLETED:
+                assert self.used[row.group_id] >= present, "a subband that arrived was never used"
+            elif row.error_type == "IncompleteGroupError":
+                assert present < N_NEEDED, "enough subbands, but failed as incomplete"
 
 
 def test_no_order_of_events_loses_or_doubles_an_observation(database: Database) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from dsa110_assets.ingest import ledger, status
 from dsa110_assets.ingest.arrivals import Rejection, accept_files, reject_files
-from dsa110_assets.ingest.closing import close_ready_groups
+from dsa110_assets.ingest.closing import close_ready_observations
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState
 from dsa110_assets_tests.ingest.bookkeeping import START, accept_file, facts, julian_date, observation, settings
@@ -26,7 +26,7 @@ def test_the_backlog_tells_how_long_live_data_have_waited(database: Database) ->
     with database.session() as session:
         accept_files(session, observation() + observation(start=START - timedelta(seconds=309)), NOW)
         accept_files(session, observation(start=START - timedelta(days=9)), NOW - timedelta(days=2))
-        close_ready_groups(session, NOW, settings())
+        close_ready_observations(session, NOW, settings())
         ledger.lease_pending(session, "worker", 1, NOW, lease_s=60)
     with database.session() as session:
         found = status.backlog(session, NOW + timedelta(seconds=90))
@@ -40,7 +40,7 @@ def test_groups_are_listed_newest_first_and_filtered(database: Database) -> None
     with database.session() as session:
         for k in range(5):
             accept_files(session, observation(range(16 if k % 2 else 12), START + timedelta(seconds=309 * k)), NOW)
-        close_ready_groups(session, NOW, settings())
+        close_ready_observations(session, NOW, settings())
         everything = status.groups(session)
         pending = status.groups(session, state=GroupState.PENDING)
         page = status.groups(session, limit=2, offset=1)

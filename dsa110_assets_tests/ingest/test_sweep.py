@@ -1,4 +1,4 @@
-"""A sweep takes its time in parts, and forgets nothing between them."""
+"""A sweep runs in parts of limited time and loses nothing between them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def incoming(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def known(database: Database, incoming: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """1200 older files that the ledger knows; they fill twelve parts."""
+    """1200 older files that are in the ledger. They fill twelve parts."""
     monkeypatch.setattr(sweep, "PART", 100)
     monkeypatch.setattr(sweep, "ROWS", 100)
     paths = [raw_path(incoming, k % 16, START - timedelta(seconds=310 * (k // 16 + 1))) for k in range(100 * N_PARTS)]
@@ -49,8 +49,8 @@ def known(database: Database, incoming: Path, monkeypatch: pytest.MonkeyPatch) -
     return sorted(paths)
 
 
-def part(database: Database, directory: Path, walk: Sweep, hints: list[Path] | None = None) -> ScanReport:
-    """One call that has no time at all."""
+def scan_one_part(database: Database, directory: Path, walk: Sweep, hints: list[Path] | None = None) -> ScanReport:
+    """One call with a time limit of zero."""
     return scan_directory(database, directory, settings(), NOW, hints, sweep=walk, time_limit_s=0.0)
 
 
@@ -59,17 +59,19 @@ def states(database: Database) -> dict[str, int]:
         return dict(session.execute(select(SubbandFile.state, func.count()).group_by(SubbandFile.state)).tuples().all())
 
 
-def test_a_call_without_time_does_one_part_and_the_parts_together_see_all(database: Database, incoming: Path, known: list[Path]) -> None:
-    new = write_observation(incoming)  # the newest of all
+def test_a_call_without_time_does_one_part_and_all_parts_together_find_every_file(
+    database: Database, incoming: Path, known: list[Path]
+) -> None:
+    new = write_observation(incoming)  # the newest
     hidden = write_observation(incoming, [3], START - timedelta(seconds=310 * 60 - 100))  # in the middle
     known[7].write_bytes(b"changed")
     known[5].unlink()
     known[1000].unlink()
     walk = Sweep(incoming)
-    reports = [part(database, incoming, walk)]
-    assert sorted(reports[0].accepted) == sorted(map(str, new)), "newest first: live data do not wait for the old files"
+    reports = [scan_one_part(database, incoming, walk)]
+    assert sorted(reports[0].accepted) == sorted(map(str, new)), "newest first: live data do not wait for old files"
     while not walk.is_done:
-        reports.append(part(database, incoming, walk))
+        reports.append(scan_one_part(database, incoming, walk))
     assert max(report.n_listed for report in reports) <= 100
     assert sum(report.n_listed for report in reports) == 1200 + 17 - 2
     assert {path for report in reports for path in report.accepted} == {str(path) for path in (*new, *hidden)}
@@ -78,59 +80,59 @@ def test_a_call_without_time_does_one_part_and_the_parts_together_see_all(databa
     assert sum(report.n_opened for report in reports) == 18
 
 
-def test_a_sweep_does_not_ask_again_what_an_earlier_one_has_confirmed(database: Database, incoming: Path, known: list[Path]) -> None:
-    """Changes and deletions are found all the same; the ledger is asked about the new, the changed and the unreadable only."""
+def test_a_sweep_does_not_query_files_that_an_earlier_one_has_confirmed(database: Database, incoming: Path, known: list[Path]) -> None:
+    """It still finds changes and deletions: it queries only new, changed and unreadable files."""
     confirmed: sweep.Confirmed = {}
-    asked: list[str] = []
+    queries: list[str] = []
 
-    def listen(*call: Any) -> None:
-        asked.extend([call[2]] if "unnest" in call[2] or "subband_files.path >" in call[2] else [])
+    def record_query(*call: Any) -> None:
+        queries.extend([call[2]] if "unnest" in call[2] or "subband_files.path >" in call[2] else [])
 
-    event.listen(database.engine, "before_cursor_execute", listen)
+    event.listen(database.engine, "before_cursor_execute", record_query)
 
-    def swept() -> ScanReport:
-        asked.clear()
+    def sweep_all() -> ScanReport:
+        queries.clear()
         return scan_directory(database, incoming, settings(), NOW, sweep=Sweep(incoming, confirmed))
 
-    assert swept().n_listed == 1200
-    assert len(asked) > 2 * N_PARTS
-    assert (swept().n_listed, asked) == (1200, [])
+    assert sweep_all().n_listed == 1200
+    assert len(queries) > 2 * N_PARTS
+    assert (sweep_all().n_listed, queries) == (1200, [])
     new = write_observation(incoming)
     known[7].write_bytes(b"changed")
     known[5].unlink()
-    report = swept()
+    report = sweep_all()
     assert sorted(report.accepted) == sorted(map(str, new))
     assert ([one.path for one in report.rejected], report.gone) == ([str(known[7])], (str(known[5]),))
-    assert (swept().gone, swept().n_opened) == ((), 0)
+    assert (sweep_all().gone, sweep_all().n_opened) == ((), 0)
     known[5].write_bytes(b"old")
-    assert [one.path for one in swept().rejected] == [str(known[5])], "it has come back"
+    assert [one.path for one in sweep_all().rejected] == [str(known[5])], "it has come back"
 
 
-def test_files_that_come_while_a_sweep_goes_on_are_not_taken_for_deleted(database: Database, incoming: Path, known: list[Path]) -> None:
+def test_files_that_arrive_during_a_sweep_do_not_count_as_deleted(database: Database, incoming: Path, known: list[Path]) -> None:
     walk = Sweep(incoming)
-    part(database, incoming, walk)
+    scan_one_part(database, incoming, walk)
     new = write_observation(incoming)
-    assert len(part(database, incoming, walk, hints=new).accepted) == 16, "hints are looked at in every call"
+    assert len(scan_one_part(database, incoming, walk, hints=new).accepted) == 16, "every call checks its hints"
     while not walk.is_done:
-        assert part(database, incoming, walk).gone == ()
+        assert scan_one_part(database, incoming, walk).gone == ()
     assert states(database) == {"rejected": 1200, "accepted": 16}
 
 
-def test_a_disk_that_is_unmounted_in_the_middle_of_a_sweep_deletes_nothing(database: Database, incoming: Path, known: list[Path]) -> None:
+def test_no_file_counts_as_deleted_when_the_disk_is_unmounted_during_a_sweep(database: Database, incoming: Path, known: list[Path]) -> None:
     walk = Sweep(incoming)
-    part(database, incoming, walk)
+    scan_one_part(database, incoming, walk)
     incoming.rename(incoming.with_name("away"))
     while not walk.is_done:
-        assert part(database, incoming, walk).gone == ()
+        assert scan_one_part(database, incoming, walk).gone == ()
     with pytest.raises(ConfigurationError, match="PIPELINE_INPUT_DIR"):
         Sweep(incoming)
     assert states(database) == {"rejected": 1200}
 
 
-def test_news_that_are_not_read_yet_stop_the_sweep_until_they_are(
+def test_a_sweep_waits_until_its_unread_files_are_read(
     database: Database, incoming: Path, known: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A backlog is read in bounded steps, and the memory that it takes is bounded too."""
+    """A backlog is read in bounded steps and with bounded memory."""
     monkeypatch.setattr(scan, "FEWEST_NEW", 20)
     for k in range(12):
         write_observation(incoming, start=START - timedelta(seconds=310 * k + 100))
@@ -146,24 +148,24 @@ def test_news_that_are_not_read_yet_stop_the_sweep_until_they_are(
     assert states(database) == {"rejected": 1200, "accepted": 192}
 
 
-def test_what_the_database_has_not_taken_is_booked_by_the_next_call(database: Database, incoming: Path) -> None:
-    """Another process holds the lock of the bookings for longer than this one may wait."""
+def test_files_that_the_database_refused_are_booked_by_the_next_call(database: Database, incoming: Path) -> None:
+    """Another process has locked the bookings for longer than this one may wait."""
     write_observation(incoming)
-    hasty = Database(database.url + "&options=-clock_timeout%3D200")
+    impatient = Database(database.url + "&options=-clock_timeout%3D200")
     walk = Sweep(incoming)
     with database.session() as session:
         arrivals._lock_arrivals(session)
         with pytest.raises(RegistryError, match="lock"):
-            part(hasty, incoming, walk)
+            scan_one_part(impatient, incoming, walk)
     assert states(database) == {}
-    assert len(part(hasty, incoming, walk).accepted) == 16
-    hasty.dispose()
+    assert len(scan_one_part(impatient, incoming, walk).accepted) == 16
+    impatient.dispose()
 
 
-def test_looks_of_the_sensor_take_up_hints_and_sweep_in_turns(
+def test_the_sensor_checks_hints_and_continues_the_sweep_in_each_call(
     registry_config: PipelineConfig, incoming: Path, known: list[Path], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without any time for it, a look does one part of a sweep, and the sweep still comes to its end."""
+    """Without any time, a call does one part of a sweep, and the sweep still ends."""
     monkeypatch.setattr(intake, "LOOK_LIMIT_S", 0.0)
     monkeypatch.setattr(intake, "_eyes", {})
     platform = Platform(registry_config, None, database)  # type: ignore[arg-type] - looking needs no paths of products

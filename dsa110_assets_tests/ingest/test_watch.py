@@ -1,4 +1,4 @@
-"""A watcher gives hints; its death, its absence and its overflow cost nothing but speed."""
+"""A watcher gives hints. Its death, absence or overflow costs only speed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAME = "2026-03-01T05:10:11_sb{:02d}.hdf5"
 
 
 def wait_for(condition: Callable[[], bool], limit_s: float = 20.0) -> bool:
-    """Poll until it holds; generous, because it is bounded by the machine's load and not by what is tested."""
+    """Poll until the condition holds. The limit is generous, because a busy machine is slow."""
     end = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > end:
@@ -26,30 +26,30 @@ def wait_for(condition: Callable[[], bool], limit_s: float = 20.0) -> bool:
     return True
 
 
-def collected(watcher: Watcher, wanted: set[Path]) -> bool:
+def collects(watcher: Watcher, expected: set[Path]) -> bool:
     found: set[Path] = set()
 
-    def all_there() -> bool:
+    def all_found() -> bool:
         found.update(watcher.drain() or set())
-        return wanted <= found
+        return expected <= found
 
-    return wait_for(all_there)
+    return wait_for(all_found)
 
 
 @pytest.mark.parametrize("polling", [False, True])
 def test_files_that_are_renamed_into_place_or_closed_become_hints(tmp_path: Path, polling: bool) -> None:
     with Watcher(tmp_path, polling=polling, poll_interval_s=0.1) as watcher:
         assert watcher.is_alive
-        assert watcher.drain() is None, "what happened before the start is unknown: look at everything once"
+        assert watcher.drain() is None, "events before the start are unknown: scan everything once"
         assert watcher.drain() == set()
         written = tmp_path / NAME.format(0).replace(".hdf5", "_incomplete.hdf5")
         written.write_bytes(b"data")
         written.rename(tmp_path / NAME.format(0))
         (tmp_path / NAME.format(1)).write_bytes(b"data")
-        assert collected(watcher, {tmp_path / NAME.format(0), tmp_path / NAME.format(1)})
+        assert collects(watcher, {tmp_path / NAME.format(0), tmp_path / NAME.format(1)})
 
 
-def test_names_of_no_raw_file_are_no_hints(tmp_path: Path) -> None:
+def test_files_with_other_names_give_no_hints(tmp_path: Path) -> None:
     watcher = Watcher(tmp_path)
     watcher.start()
     watcher.drain()
@@ -58,16 +58,16 @@ def test_names_of_no_raw_file_are_no_hints(tmp_path: Path) -> None:
     (tmp_path / NAME.format(4)).write_text("x")
     found: set[Path] = set()
 
-    def saw_the_last() -> bool:
+    def found_the_last() -> bool:
         found.update(watcher.drain() or set())
         return tmp_path / NAME.format(4) in found
 
-    assert wait_for(saw_the_last)
+    assert wait_for(found_the_last)
     watcher.stop()
     assert found == {tmp_path / NAME.format(4)}
 
 
-def test_a_watcher_that_died_says_look_everywhere_and_can_be_started_again(tmp_path: Path) -> None:
+def test_a_dead_watcher_requests_a_full_scan_and_can_be_started_again(tmp_path: Path) -> None:
     watcher = Watcher(tmp_path)
     assert watcher.drain() is None, "never started"
     watcher.start()
@@ -77,14 +77,14 @@ def test_a_watcher_that_died_says_look_everywhere_and_can_be_started_again(tmp_p
     (tmp_path / NAME.format(5)).write_text("x")
     assert watcher.drain() is None
     assert watcher.start()
-    assert watcher.start(), "starting what runs is harmless"
+    assert watcher.start(), "starting a running watcher is harmless"
     assert watcher.drain() is None
     (tmp_path / NAME.format(6)).write_text("x")
-    assert collected(watcher, {tmp_path / NAME.format(6)})
+    assert collects(watcher, {tmp_path / NAME.format(6)})
     watcher.stop()
 
 
-def test_a_missing_directory_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_directory_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     watcher = Watcher(tmp_path / "not_mounted")
     assert not watcher.start()
     assert "not_mounted is not watched" in caplog.text
@@ -94,7 +94,7 @@ def test_a_missing_directory_is_no_error(tmp_path: Path, caplog: pytest.LogCaptu
     watcher.stop()
 
 
-def test_too_many_hints_are_dropped_for_one_full_look(tmp_path: Path) -> None:
+def test_too_many_hints_are_replaced_by_one_full_scan(tmp_path: Path) -> None:
     with Watcher(tmp_path) as watcher:
         watcher.drain()
         for k in range(MAX_HINTS + 1):
@@ -103,9 +103,9 @@ def test_too_many_hints_are_dropped_for_one_full_look(tmp_path: Path) -> None:
         assert watcher.drain() == set()
 
 
-def test_a_forked_child_knows_that_it_has_no_watcher(tmp_path: Path) -> None:
+def test_a_forked_child_has_no_live_watcher(tmp_path: Path) -> None:
     with Watcher(tmp_path) as watcher:
-        watcher._pid = os.getpid() + 1  # what a child sees: the parent's number
+        watcher._pid = os.getpid() + 1  # as in a child, which has another process id
         assert not watcher.is_alive
         assert watcher.drain() is None
         watcher._pid = os.getpid()

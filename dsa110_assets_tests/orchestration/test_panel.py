@@ -127,7 +127,7 @@ def test_a_re_execution_does_not_take_an_observation_from_a_run_that_works_on_it
     calibration.error = RegistryError("registry", "cannot be reached", "it is tried again")
     failed = _run_tile(platform, instance, **_leased(platform))
     with platform.database.session() as session:  # the queue has asked for another attempt meanwhile
-        ledger.lease_group(session, GROUP, "sensor", now(), lease_s=600)
+        ledger.lease_observation(session, GROUP, "sensor", now(), lease_s=600)
     calibration.error = None
     refused = _run_tile(platform, instance, parent=failed)
     assert refused.status == dg.DagsterRunStatus.FAILURE

@@ -16,7 +16,7 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import Queued
 from dsa110_assets.cli.services import project_file
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.ingest.arrivals import accept_files
-from dsa110_assets.ingest.closing import close_ready_groups
+from dsa110_assets.ingest.closing import close_ready_observations
 from dsa110_assets.orchestration import sensors
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
@@ -65,7 +65,7 @@ def launched_in_order(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 def observe(database: Database, start: datetime) -> None:
     with database.session() as session:
         accept_files(session, observation(start=start), now())
-        close_ready_groups(session, now(), settings())
+        close_ready_observations(session, now(), settings())
 
 
 def test_new_observations_overtake_old_ones_and_backfills_newest_first(

@@ -21,7 +21,7 @@ def test_pitfall_25_names_that_are_82_s_apart_are_one_observation(database: Data
     report = scan_directory(database, tmp_path, settings(), START + timedelta(seconds=400))
     assert report.pending == ("2026-03-01T05:10:11",)
     with database.session() as session:
-        assert ledger.group_files(session, "2026-03-01T05:10:11") == dict(enumerate(files))
+        assert ledger.raw_files(session, "2026-03-01T05:10:11") == dict(enumerate(files))
 
 
 def test_pitfall_25_equal_names_do_not_join_two_observations(database: Database, tmp_path: Path) -> None:
@@ -34,5 +34,5 @@ def test_pitfall_25_equal_names_do_not_join_two_observations(database: Database,
     report = scan_directory(database, tmp_path, settings(), START + timedelta(seconds=460))
     assert sorted(report.pending) == ["2026-03-01T05:10:11", "2026-03-01T05:11:11"]
     with database.session() as session:
-        first = ledger.group_files(session, "2026-03-01T05:10:11")
+        first = ledger.raw_files(session, "2026-03-01T05:10:11")
     assert [path.name[11:19] for path in first.values()] == ["05:11:11"] * 8 + ["05:10:11"] * 8

@@ -32,7 +32,7 @@ def test_pitfall_26_a_second_sb00_of_wrong_frequencies_is_rejected_and_delays_no
     assert scan_directory(database, tmp_path, settings(), NOW).pending == (GROUP,)
     with database.session() as session:
         (rejected,) = status.rejected_files(session)
-        assert ledger.group_files(session, GROUP)[0] == files[0]
+        assert ledger.raw_files(session, GROUP)[0] == files[0]
     assert rejected.path == str(wrong_file)
     assert "sb00" in str(rejected.reason)
     assert "sb07" in str(rejected.reason)

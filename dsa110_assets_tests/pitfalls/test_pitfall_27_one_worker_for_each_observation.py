@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.arrivals import accept_files
-from dsa110_assets.ingest.closing import close_ready_groups
+from dsa110_assets.ingest.closing import close_ready_observations
 from dsa110_assets.registry.database import Database
 from dsa110_assets_tests.ingest.bookkeeping import START, observation, settings
 
@@ -34,7 +34,7 @@ def test_pitfall_27_two_processes_that_lease_at_once_never_take_the_same_observa
     starts = [START + timedelta(seconds=309 * k) for k in range(12)]
     with database.session() as session:
         accept_files(session, [one for start in starts for one in observation(start=start)], NOW)
-        close_ready_groups(session, NOW, settings())
+        close_ready_observations(session, NOW, settings())
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, database.url, NOW.isoformat()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -56,7 +56,7 @@ def test_pitfall_27_every_legitimate_run_has_a_new_key(database: Database) -> No
 
     def lease() -> ledger.Lease:
         with database.session() as session:
-            close_ready_groups(session, now, settings())
+            close_ready_observations(session, now, settings())
             (one,) = ledger.lease_pending(session, "worker", 1, now, lease_s=60)
         keys.append(one.run_key)
         return one

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.arrivals import accept_files
-from dsa110_assets.ingest.closing import close_ready_groups
+from dsa110_assets.ingest.closing import close_ready_observations
 from dsa110_assets.orchestration import jobs, sensors
 from dsa110_assets.orchestration.launcher import WatchedRunLauncher
 from dsa110_assets.orchestration.resources import PlatformResource
@@ -112,7 +112,7 @@ def test_pitfall_30_the_observation_of_a_dead_or_lost_run_goes_back_and_no_other
     since = now() - timedelta(seconds=leased_s)
     with database.session() as session:
         accept_files(session, observation(), since)
-        close_ready_groups(session, since, settings())
+        close_ready_observations(session, since, settings())
         (lease,) = ledger.lease_pending(session, "sensor", 1, since, lease_s=6000)
     run = None if status is None else create_run(instance, status, **{GROUP_TAG: GROUP, "dagster/run_key": lease.run_key})
     if attached and run is not None:
@@ -155,7 +155,7 @@ def test_pitfall_30_an_observation_is_made_again_if_its_run_died_after_the_regis
         run_id = tile.execute_in_process(instance=instance, raise_on_error=False).run_id
     with database.session() as session:
         accept_files(session, observation(), now())
-        close_ready_groups(session, now(), settings())
+        close_ready_observations(session, now(), settings())
         (lease,) = ledger.lease_pending(session, "sensor", 1, now(), lease_s=60)
         ledger.attach_run(session, GROUP, lease.attempt, run_id, now(), lease_s=60)
         ledger.complete(session, GROUP, lease.attempt, now(), stage=TileStage.IMAGED)
@@ -178,7 +178,7 @@ def test_pitfall_30_a_run_stopped_with_the_platform_returns_its_observation_and_
 ) -> None:
     with database.session() as session:
         accept_files(session, observation(), now())
-        close_ready_groups(session, now(), settings())
+        close_ready_observations(session, now(), settings())
 
     def stopped() -> None:
         with attempt(Platform.open(registry_config), TileRun(GROUP, "run-1", is_cancelled=lambda: cancelled)):

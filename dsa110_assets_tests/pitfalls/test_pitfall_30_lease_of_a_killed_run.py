@@ -12,7 +12,7 @@ import pytest
 from dsa110_assets.errors import LeaseLostError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.arrivals import accept_files
-from dsa110_assets.ingest.closing import close_ready_groups
+from dsa110_assets.ingest.closing import close_ready_observations
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState
 from dsa110_assets_tests.ingest.bookkeeping import START, observation, settings
@@ -40,7 +40,7 @@ with database.session() as session:  # dies inside a transaction, with the row l
 def test_pitfall_30_a_killed_runs_observation_is_leased_again_and_its_open_transaction_is_rolled_back(database: Database) -> None:
     with database.session() as session:
         accept_files(session, observation(), NOW)
-        close_ready_groups(session, NOW, settings())
+        close_ready_observations(session, NOW, settings())
     run = subprocess.Popen([sys.executable, "-c", RUN, database.url, NOW.isoformat()], stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     assert run.stdout.readline() == "leased\n"

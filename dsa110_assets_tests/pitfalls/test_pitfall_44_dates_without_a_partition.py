@@ -13,7 +13,7 @@ from dagster._core.test_utils import freeze_time
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.definitions import build_defs
 from dsa110_assets.ingest.arrivals import accept_files
-from dsa110_assets.ingest.closing import close_ready_groups
+from dsa110_assets.ingest.closing import close_ready_observations
 from dsa110_assets.orchestration.partitions import Partitions
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.registry.database import Database
@@ -49,7 +49,7 @@ def tick(database: Database, registry_config: PipelineConfig, monkeypatch: pytes
 def arrive(database: Database, *starts: datetime) -> None:
     with database.session() as session:
         accept_files(session, [one for start in starts for one in observation(start=start)], CLOCK)
-        close_ready_groups(session, CLOCK, settings())
+        close_ready_observations(session, CLOCK, settings())
 
 
 def state_of(database: Database, start: datetime) -> IngestGroup:

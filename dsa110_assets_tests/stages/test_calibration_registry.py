@@ -47,7 +47,7 @@ def waiting(database):
         group = add_observation(session, TILE, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET)
         group.pending_at = now()
     with database.session() as session:
-        return ledger.lease_group(session, TILE, "run", now(), lease_s=600).attempt
+        return ledger.lease_observation(session, TILE, "run", now(), lease_s=600).attempt
 
 
 def solver(database, found: list[str], started: threading.Event) -> threading.Thread:

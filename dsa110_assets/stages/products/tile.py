@@ -38,7 +38,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
     group_id, config = run.group_id, platform.config
     with attempt(platform, run) as number:
         with platform.database.session() as session:
-            files = ledger.group_files(session, group_id)
+            files = ledger.raw_files(session, group_id)
         if not files:
             raise NonRetriableError(group_id, "none of its raw files is left", "put them back into the input directory, then retry")
         calibrator = _transiting_calibrator(platform, files.values())

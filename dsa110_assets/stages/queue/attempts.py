@@ -76,6 +76,6 @@ def _take(session: Session, platform: Platform, run: TileRun) -> int:
         return group.attempt
     number = run.attempt
     if number is None:
-        number = ledger.lease_group(session, run.group_id, f"run {run.run_id[:8]}", now(), lease_s=lease_s).attempt
+        number = ledger.lease_observation(session, run.group_id, f"run {run.run_id[:8]}", now(), lease_s=lease_s).attempt
     ledger.attach_run(session, run.group_id, number, run.run_id, now(), lease_s=lease_s)
     return number
