@@ -41,8 +41,8 @@ class ChannelMosaic:
 def shared_channels(tiles: Sequence[TileImage]) -> tuple[dict[int, list[TileImage]], str]:
     """Images of the channels that all tiles have at the same frequency, and the reason if some or all are missing.
 
-    One tile imaged in other channels, or in none, leaves no shared channel: a mean over different frequencies would
-    have no frequency of its own.
+    One tile imaged in other channels, or in none, leaves no shared channel: a mean over different frequencies would not
+    belong to any frequency.
     """
     channels_by_tile = [channels_of(tile.directory, tile.name) for tile in tiles]
     without = [tile.group_id for tile, channels in zip(tiles, channels_by_tile, strict=True) if not channels]

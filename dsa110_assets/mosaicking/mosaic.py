@@ -260,7 +260,7 @@ def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: RestoringB
         def run(first: int, last: int, map_x: NDArray = map_x, map_y: NDArray = map_y, views: tuple[NDArray, ...] = views) -> None:
             accumulate_rows(image, pb, weight, map_x, map_y, _MAP_STEP_PX, first, last, np.float32(cutoff), table, *views)
 
-        run(0, 0)  # compile once, outside of the threads
+        run(0, 0)  # compile once, before the threads start
         with ThreadPoolExecutor(threads) as pool:
             for task in [pool.submit(run, first, min(first + _ROWS_PER_TASK, rows)) for first in range(0, rows, _ROWS_PER_TASK)]:
                 task.result()

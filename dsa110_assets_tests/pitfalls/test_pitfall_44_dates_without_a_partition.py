@@ -1,4 +1,4 @@
-"""Pitfall 44: one request for a date that has no partition yet, or none any more, fails everything requested in the same tick."""
+"""Pitfall 44: one request for a date without a partition makes all other requests of the same tick fail."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Tick = Callable[[str, datetime], Any]
 
 @pytest.fixture
 def tick(database: Database, registry_config: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tick]:
-    """Evaluate a sensor as the daemon does, its requests checked against the partitions, at a time of the host's clock."""
+    """Evaluate a sensor at a given time, as the daemon does, and check its requests against the partitions."""
     with database.session() as session:
         session.add_all(RefreshableCatalog(name=name, path=name, origin=name, n_rows=1) for name in ("calibrator_catalog", "nvss_catalog"))
     with dg.DagsterInstance.ephemeral() as instance:
