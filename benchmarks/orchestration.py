@@ -180,7 +180,7 @@ def _sweep(platform: Platform) -> list[float]:
     calls: list[float] = []
     while True:
         began = time.perf_counter()
-        report = intake.look(platform)
+        report = intake.scan_input(platform)
         calls.append(time.perf_counter() - began)
         assert report.n_opened == 0
         if intake.sweep_is_done(platform):
@@ -192,7 +192,7 @@ def _call_between(platform: Platform) -> float:
     idle = replace(platform, config=platform.config.model_copy(update={"scan_interval_s": 3600.0}))
     _sweep(idle)
     began = time.perf_counter()
-    intake.look(idle)
+    intake.scan_input(idle)
     return time.perf_counter() - began
 
 

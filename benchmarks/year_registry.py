@@ -231,7 +231,7 @@ def queries(session: Session, config: PipelineConfig) -> dict[str, Callable[[], 
         planning.hours_due(session, config, now)
         planning.nights_due(session)
         planning.nightly_mosaics_due(session)
-        intake.completed_lately(session)
+        intake.completed_recently(session)
         ledger.n_in_progress(session)
 
     return {

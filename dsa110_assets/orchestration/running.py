@@ -25,7 +25,7 @@ GROUP_TAG = "dsa110/observation"
 ATTEMPT_TAG = "dsa110/attempt"
 VERDICT_TAG = "dsa110/verdict"
 """Tag of a run that made images: `gate.TileWord`, the worst of several observations."""
-PASSES = "may pass"
+IS_RETRIABLE = "may pass"
 """Metadata key of a failure: whether the same work may succeed later."""
 TileStage = Callable[["Platform", TileRun], StageResult | None]
 RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
@@ -45,7 +45,7 @@ def explained_failures() -> Iterator[None]:
                 "cause": error.cause,
                 "next step": error.next_step,
                 "type": type(error).__name__,
-                PASSES: isinstance(error, RetriableError),
+                IS_RETRIABLE: isinstance(error, RetriableError),
             },
             allow_retries=isinstance(error, RetriableError),
         ) from error

@@ -1,7 +1,7 @@
-"""Sensors: new raw files become runs; finished tiles, calibrators and hours pull what follows; dead runs are noticed.
+"""The sensors: request runs for new raw files and for what follows from finished products; detect dead runs.
 
-Exactly-once is the registry's business (leases, versions in the run keys), not Dagster's memory. What does not belong
-here: deciding what is ready (`stages.queue.intake`, `stages.queue.planning`).
+`stages.queue.intake` and `stages.queue.planning` decide what is ready. The registry ensures that everything is made
+once, with leases and with versions in the run keys; Dagster's memory is not needed for it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from dsa110_assets.orchestration.backfills import nights_in_backfills
 from dsa110_assets.orchestration.partitions import hour_key, tile_key
 from dsa110_assets.orchestration.private import AssetJob
 from dsa110_assets.orchestration.resources import PlatformResource
-from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG, PASSES
+from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG, IS_RETRIABLE
 from dsa110_assets.stages.queue.work import FollowUp, TileWork
 from dsa110_assets.stages.table import RAW_SUBBANDS
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from dsa110_assets.stages.platform import Platform
 
 LAUNCH_LIMIT_S = 30.0
-"""A run that was asked for is in Dagster's queue well before this; if not, daemon or code server died in between."""
+"""A requested run is in Dagster's queue well before this, unless the daemon or the code server died."""
 
 MOST_REQUESTS_PER_TICK = 20
 """A run request costs 0.15-0.35 s of the sensor's time."""
 
 WORK_TAG = "dsa110/work"
-MOST_ASKED = 20
-"""Runs for one piece of work that may fail before nobody asks for another."""
+MOST_FAILURES = 20
+"""Failed runs of one piece of work that are counted."""
 
-ASK_AGAIN_S = 2.0
+FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 300.0
-"""Pause before a second run is asked for, doubled with each further one up to the longest."""
+"""Pause before a second run is requested, doubled with each further one up to the longest."""
 
-FOLLOWED = ("calibration", "hour", "night", "mosaic_of_the_night", "references")
-"""Jobs that `stages.queue.planning` asks for."""
+FOLLOW_UP_JOBS = ("calibration", "hour", "night", "mosaic_of_the_night", "references")
+"""Jobs of the work that `stages.queue.planning` finds."""
 
 FOLLOW_UP_PRIORITY = "20"
-"""Before any tile (live 10, backfill 0): tables release observations, and a finished hour is what people wait for."""
+"""Before any tile (live 10, backfill 0): tables release observations, and people wait for finished hours."""
 
 
 def _raw_subbands(work: TileWork) -> dg.AssetMaterialization:
@@ -80,10 +80,10 @@ def _tile_request(work: TileWork) -> dg.RunRequest:
     job_name=jobs.TILE,
     minimum_interval_seconds=3,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Watches the input directory, groups subbands into observations, and asks for one run for each. Switch it off to stop ingest.",
+    description="Watches the input directory, groups subbands into observations, and requests a run for each. Switch it off to stop ingest.",
 )
 def raw_files(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SensorResult | dg.SkipReason:
-    """New files to runs."""
+    """Request runs for new observations."""
     from dsa110_assets.stages.queue import intake
 
     if (why := platform.unconfigured()) is not None:
@@ -106,7 +106,7 @@ def _follow_up_request(work: FollowUp, failed: int) -> dg.RunRequest:
         partition_key=partition,
         tags={
             WORK_TAG: work.run_key,
-            "dagster/max_retries": "0",  # this sensor asks again
+            "dagster/max_retries": "0",  # this sensor requests again
             "dagster/priority": FOLLOW_UP_PRIORITY,
             "dsa110/because": work.reason[:250],
             **({"dsa110/night": work.night} if work.night else {}),
@@ -118,10 +118,10 @@ def _follow_up_request(work: FollowUp, failed: int) -> dg.RunRequest:
     name="follow_up",
     minimum_interval_seconds=4,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Asks for what has become possible: solutions when a calibrator has passed, an hour when its tiles are all there, light curves when an hour was measured.",
+    description="Requests work that is due: tables after a calibrator's transit, an hour when its tiles are complete, light curves after an hour's photometry.",
 )
 def follow_up(context: dg.SensorEvaluationContext, platform: PlatformResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """What has become possible."""
+    """Request runs for the work that is due."""
     from dsa110_assets.stages.operations import disk
     from dsa110_assets.stages.queue import planning
 
@@ -134,38 +134,38 @@ def follow_up(context: dg.SensorEvaluationContext, platform: PlatformResource) -
         return
     busy = nights_in_backfills(context.instance)
     waiting: list[str] = []
-    asked = False
+    requested = False
     for work in planning.follow_ups(opened, busy)[:MOST_REQUESTS_PER_TICK]:
-        failed, pause_s = failures_that_pass(context.instance, work.run_key)
+        failed, pause_s = temporary_failures(context.instance, work.run_key)
         if pause_s > 0:
-            waiting.append(f"{work.run_key}: asked for again in {pause_s:.0f} s, after {failed} failures that may pass")
+            waiting.append(f"{work.run_key}: requested again in {pause_s:.0f} s, after {failed} temporary failures")
         else:
-            asked = True
+            requested = True
             yield _follow_up_request(work, failed)
-    if not asked:
+    if not requested:
         held_back = [f"backfills work on {', '.join(sorted(busy))}"] if busy else []
-        yield dg.SkipReason("; ".join(["nothing new has become possible", *held_back, *waiting]))
+        yield dg.SkipReason("; ".join(["no work is due", *held_back, *waiting]))
 
 
-def failures_that_pass(instance: dg.DagsterInstance, work_key: str) -> tuple[int, float]:
-    """Failed runs for a piece of work that say nothing about the next one, and seconds until another one may be asked for.
+def temporary_failures(instance: dg.DagsterInstance, work_key: str) -> tuple[int, float]:
+    """Number of temporary failures of a piece of work, and seconds until the next run may be requested.
 
-    Such runs were killed, or failed by something that may pass: a typed error that says so, or Dagster's own trouble with its
-    database. A typed error that cannot pass stays as it is until an input changes.
+    A temporary failure is a killed run, a retriable error, or a failure of Dagster's own database. After a permanent
+    error the work waits until an input changes.
     """
     filters = dg.RunsFilter(tags={WORK_TAG: work_key}, statuses=[dg.DagsterRunStatus.FAILURE])
-    records = [r for r in instance.get_run_records(filters, limit=MOST_ASKED) if not _failed_for_good(instance, r.dagster_run.run_id)]
+    records = [r for r in instance.get_run_records(filters, limit=MOST_FAILURES) if not _failed_permanently(instance, r.dagster_run.run_id)]
     if not records:
         return 0, 0.0
     since = (datetime.now(UTC) - max(record.update_timestamp for record in records)).total_seconds()
-    return len(records), min(ASK_AGAIN_S * 2.0 ** (len(records) - 1), LONGEST_PAUSE_S) - since
+    return len(records), min(FIRST_PAUSE_S * 2.0 ** (len(records) - 1), LONGEST_PAUSE_S) - since
 
 
-def _failed_for_good(instance: dg.DagsterInstance, run_id: str) -> bool:
+def _failed_permanently(instance: dg.DagsterInstance, run_id: str) -> bool:
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
         failure = entry.dagster_event.step_failure_data if entry.dagster_event is not None else None
-        told = failure.user_failure_data if failure is not None else None
-        if told is not None and told.metadata.get(PASSES) == dg.MetadataValue.bool(False):
+        explained = failure.user_failure_data if failure is not None else None
+        if explained is not None and explained.metadata.get(IS_RETRIABLE) == dg.MetadataValue.bool(False):
             return True
     return False
 
@@ -175,12 +175,13 @@ def _failed_for_good(instance: dg.DagsterInstance, run_id: str) -> bool:
     job_name=jobs.TILE,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Gives an observation back to the queue when its run died without saying why (killed, out of memory) or was never launched; one whose run was cancelled has failed.",
+    description="Returns an observation to the queue if its run died without an error (killed, out of memory) or was never launched. An observation whose run was cancelled fails.",
 )
 def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SkipReason:
-    """Compare who should work with who does. The ledger is read first: a run that ends meanwhile has said so in it.
+    """Compare the observations in progress with Dagster's runs.
 
-    An observation that is completed by a run of which Dagster never heard the end is made again, so that both say the same.
+    The ledger is read first, so a run that ends meanwhile has already recorded it there. An observation is made again
+    if its run completed it but died before Dagster recorded the end, so that both records agree.
     """
     from dsa110_assets.stages.queue import intake
 
@@ -188,36 +189,37 @@ def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -
         return dg.SkipReason(why)
     opened = platform.open()
     ended: list[str] = []
-    observations = intake.held(opened)
+    observations = intake.in_progress(opened)
     for one in observations:
         run = _run_of(context.instance, one.run_id, one.run_key)
         if run is None:
-            if one.run_id is None and one.leased_s > LAUNCH_LIMIT_S and intake.never_launched(opened, one):
+            if one.run_id is None and one.leased_s > LAUNCH_LIMIT_S and intake.return_unlaunched(opened, one):
                 ended.append(one.group_id)
         elif run.is_finished:
-            if intake.run_died(opened, one, f"run {run.run_id} died", by_a_person=run.status == dg.DagsterRunStatus.CANCELED):
+            cancelled = run.status == dg.DagsterRunStatus.CANCELED
+            if intake.return_after_death(opened, one, f"run {run.run_id} died", cancelled_by_person=cancelled):
                 ended.append(one.group_id)
         else:
-            intake.run_lives(opened, one)
-    ended += _untold(context.instance, opened)
-    return dg.SkipReason(f"{len(observations)} observations in progress; without a run by now: {', '.join(ended) or 'none'}")
+            intake.renew_lease(opened, one)
+    ended += _repeat_unreported(context.instance, opened)
+    return dg.SkipReason(f"{len(observations)} observations in progress; without a run: {', '.join(ended) or 'none'}")
 
 
-def _untold(instance: dg.DagsterInstance, opened: "Platform") -> list[str]:
-    """Observations that were completed by runs of which Dagster has not heard the end; they are made again."""
+def _repeat_unreported(instance: dg.DagsterInstance, opened: "Platform") -> list[str]:
+    """Make observations again that were completed by runs whose end Dagster did not record; return them."""
     from dsa110_assets.stages.queue import intake
 
     with opened.database.session() as session:
-        completed = intake.completed_lately(session)
+        completed = intake.completed_recently(session)
     if not completed:
         return []
     failed = instance.get_runs(dg.RunsFilter(run_ids=list(completed), statuses=[dg.DagsterRunStatus.FAILURE]))
-    silent = [run.run_id for run in failed if _says_nothing(instance, run.run_id)]
-    return [completed[run_id] for run_id in silent if intake.died_after_the_last_word(opened, completed[run_id], run_id)]
+    killed = [run.run_id for run in failed if _was_killed(instance, run.run_id)]
+    return [completed[run_id] for run_id in killed if intake.repeat_unreported(opened, completed[run_id], run_id)]
 
 
-def _says_nothing(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether a failed run was killed, or lost Dagster's database: then Dagster may not know all that it has made."""
+def _was_killed(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether a failed run was killed, or lost Dagster's database; Dagster may then lack some of its products."""
     failures = [
         entry.dagster_event.step_failure_data
         for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
@@ -233,5 +235,5 @@ def _run_of(instance: dg.DagsterInstance, run_id: str | None, run_key: str) -> d
 
 
 def build(known: Mapping[str, AssetJob]) -> list[dg.SensorDefinition]:
-    """The sensors; `follow_up` targets the jobs that planning may ask for."""
-    return [raw_files, follow_up.with_updated_jobs([known[name] for name in FOLLOWED]), dead_runs]
+    """Return the sensors; `follow_up` targets the jobs of the work that planning finds."""
+    return [raw_files, follow_up.with_updated_jobs([known[name] for name in FOLLOW_UP_JOBS]), dead_runs]

@@ -152,8 +152,8 @@ def visit(platform: Platform, stage: Stage, point: str) -> list[str]:
         wrong.append(f"{name}: the old product has changed although nothing was published")
     if point in ("renamed", "registered") and after[0] != before[0]:
         wrong.append(f"{name}: a version is registered although the transaction was not committed")
-    for one in intake.held(platform):
-        intake.run_died(platform, one, "killed on purpose")
+    for one in intake.in_progress(platform):
+        intake.return_after_death(platform, one, "killed on purpose")
     status = make_in_child(stage, platform.config, None)
     if status != 0:
         return [*wrong, f"{name}: making it again ended with status {status}"]
@@ -247,7 +247,7 @@ def prepared(root: Path, url: str | None = None) -> tuple[Platform, SmallNight]:
     references.refresh_calibrators(platform, "r")
     references.refresh_nvss(platform, "r")
     references.refresh_monitored(platform, "r")
-    intake.look(platform)
+    intake.scan_input(platform)
     platform.database.dispose()  # the children must not share its connections
     return platform, night
 

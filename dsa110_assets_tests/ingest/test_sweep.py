@@ -166,17 +166,17 @@ def test_the_sensor_checks_hints_and_continues_the_sweep_in_each_call(
     registry_config: PipelineConfig, incoming: Path, known: list[Path], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without any time, a call does one part of a sweep, and the sweep still ends."""
-    monkeypatch.setattr(intake, "LOOK_LIMIT_S", 0.0)
-    monkeypatch.setattr(intake, "_eyes", {})
+    monkeypatch.setattr(intake, "SCAN_LIMIT_S", 0.0)
+    monkeypatch.setattr(intake, "_scanners", {})
     platform = Platform(registry_config, None, database)  # type: ignore[arg-type] - looking needs no paths of products
     os.utime(known[0], (1e9, 1e9))  # the oldest: no watcher has seen it
-    looked = [intake.look(platform) for _ in range(2 * N_PARTS)]
+    looked = [intake.scan_input(platform) for _ in range(2 * N_PARTS)]
     assert max(report.n_listed for report in looked) == 100
     assert sum(report.n_listed for report in looked) == 1200
     assert sum(report.n_opened for report in looked) == 1
     write_observation(incoming)
     for _ in range(100):
-        if len(intake.look(platform).accepted) == 16:
+        if len(intake.scan_input(platform).accepted) == 16:
             break
-    intake._eyes[registry_config.input_dir].watcher.stop()
+    intake._scanners[registry_config.input_dir].watcher.stop()
     assert states(database) == {"rejected": 1200, "accepted": 16}

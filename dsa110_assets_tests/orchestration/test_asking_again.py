@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from dsa110_assets.errors import CalibrationQualityError, RegistryError
 from dsa110_assets.orchestration.running import explained_failures
-from dsa110_assets.orchestration.sensors import ASK_AGAIN_S, LONGEST_PAUSE_S, WORK_TAG, failures_that_pass
+from dsa110_assets.orchestration.sensors import FIRST_PAUSE_S, LONGEST_PAUSE_S, WORK_TAG, temporary_failures
 
 WORK = "calibration/2026-03-12T05:10:04/7"
 FINAL = CalibrationQualityError("0834+555", "half of the antennas are flagged", "look at the plots")
@@ -47,7 +47,7 @@ def run_that_is_killed(instance: dg.DagsterInstance) -> None:
 
 def test_a_run_that_failed_by_an_error_that_cannot_pass_is_not_repeated(instance: dg.DagsterInstance) -> None:
     run_that_fails(instance, FINAL)
-    assert failures_that_pass(instance, WORK) == (0, 0.0), "the run key stays, and Dagster remembers it"
+    assert temporary_failures(instance, WORK) == (0, 0.0), "the run key stays, and Dagster remembers it"
 
 
 @pytest.mark.parametrize("error", [PASSING, OF_DAGSTER, None])
@@ -59,10 +59,10 @@ def test_a_killed_run_a_passing_error_and_trouble_of_dagsters_own_database_are_r
             run_that_is_killed(instance)
         else:
             run_that_fails(instance, error)
-        failed, pause_s = failures_that_pass(instance, WORK)
+        failed, pause_s = temporary_failures(instance, WORK)
         assert failed == n, "each one is asked for under a key of its own"
-        longest = min(ASK_AGAIN_S * 2 ** (n - 1), LONGEST_PAUSE_S)
+        longest = min(FIRST_PAUSE_S * 2 ** (n - 1), LONGEST_PAUSE_S)
         assert longest - 30 < pause_s <= longest
     run_that_fails(instance, FINAL)
-    assert failures_that_pass(instance, WORK)[0] == 11
-    assert failures_that_pass(instance, "calibration/another/8") == (0, 0.0)
+    assert temporary_failures(instance, WORK)[0] == 11
+    assert temporary_failures(instance, "calibration/another/8") == (0, 0.0)

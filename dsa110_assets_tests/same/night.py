@@ -82,9 +82,9 @@ def make(root: Path, url: str) -> dict[str, Mapping[str, Any]]:
     results = [
         refresh(platform, RUN) for refresh in (references.refresh_calibrators, references.refresh_nvss, references.refresh_monitored)
     ]
-    intake.look(platform)
-    while not intake.sweep_is_done(platform):  # one look takes as long as it may; on a busy machine it leaves files to the next
-        intake.look(platform)
+    intake.scan_input(platform)
+    while not intake.sweep_is_done(platform):  # one scan takes a limited time; on a busy machine it leaves files to the next
+        intake.scan_input(platform)
     results += [tile.make_measurement_set(platform, TileRun(group, RUN)) for group in groups]
     results.append(calibrator.solve_transit(platform, groups[0], CALIBRATOR, RUN))
     results += [tile.calibrate(platform, TileRun(group, RUN)) for group in groups]

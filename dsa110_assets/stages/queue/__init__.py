@@ -1,1 +1,1 @@
-"""What there is to do: taking observations in, planning what follows, holding an attempt."""
+"""The work to do: intake of observations, planning of what follows, attempts at observations."""

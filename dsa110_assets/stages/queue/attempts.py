@@ -1,7 +1,4 @@
-"""An attempt at an observation, as its run holds it: lease taken, renewed before each stage, ended well or badly.
-
-What does not belong here: the rules of the queue (`ingest.ledger`), what a stage does (`tile`).
-"""
+"""An attempt of a run at an observation: lease it, renew the lease before each stage, record how the attempt ends."""
 
 from __future__ import annotations
 
@@ -19,21 +16,21 @@ from dsa110_assets.stages.queue.work import TileRun
 
 
 def now() -> datetime:
-    """Wall-clock time of bookkeeping, UTC."""
+    """Current UTC time of the bookkeeping."""
     return datetime.now(UTC)
 
 
 @contextmanager
 def attempt(platform: Platform, run: TileRun) -> Iterator[int]:
-    """Hold the observation during one stage; yields the attempt's number.
+    """Hold an observation during one stage; yield the number of the attempt.
 
-    An exception is recorded in the queue (and passed on): the observation goes back to ``pending`` when its type says
-    that another attempt may succeed, else to ``failed``. One that is interrupted because the platform stops goes back too;
-    one that a person has cancelled has failed, and is not tried again by itself.
+    An exception is recorded in the queue and raised again. The observation returns to ``pending`` if the error's type
+    says that another attempt may succeed, or if the platform stopped; else it becomes ``failed``. It also fails if a
+    person cancelled the run, and is then not tried again automatically.
 
     Raises:
         LeaseLostError: another attempt has taken over; nothing was done.
-        GroupBusyError: a person asked for an observation that another run is working on.
+        GroupBusyError: another run is working on the observation.
     """
     with platform.database.session() as session:
         number = _take(session, platform, run)
@@ -52,14 +49,14 @@ def attempt(platform: Platform, run: TileRun) -> Iterator[int]:
 
 
 def cancelled(group_id: str) -> NonRetriableError:
-    """Why an observation whose run was cancelled is left alone."""
+    """Return the error of an observation whose run was cancelled."""
     return NonRetriableError(
-        group_id, "its run was cancelled by a person", f"to make it after all, re-execute the run, or `dsa110 ingest retry {group_id}`"
+        group_id, "its run was cancelled by a person", f"to make it anyway, re-execute the run, or `dsa110 ingest retry {group_id}`"
     )
 
 
 def end_stage(session: Session, run: TileRun, number: int, stage: TileStage, *, calibrator: str | None = None) -> None:
-    """Record the stage; in the same transaction as its product. Completes the attempt when it was the run's last."""
+    """Record the stage in the transaction of its product; complete the attempt if it was the run's last stage."""
     ledger.mark_stage(session, run.group_id, number, stage, now(), calibrator=calibrator)
     if run.final:
         ledger.complete(session, run.group_id, number, now(), stage=stage)
@@ -70,8 +67,7 @@ def _take(session: Session, platform: Platform, run: TileRun) -> int:
     group = session.get(IngestGroup, run.group_id, with_for_update=True)
     if group is None:
         raise UnknownGroupError(run.group_id, "no such observation", "list them with `dsa110 ingest status`")
-    held = group.state == GroupState.IN_PROGRESS
-    if held and group.run_id == run.run_id:
+    if group.state == GroupState.IN_PROGRESS and group.run_id == run.run_id:
         ledger.renew_lease(session, run.group_id, group.attempt, now(), lease_s=lease_s)
         return group.attempt
     number = run.attempt

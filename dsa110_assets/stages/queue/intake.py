@@ -1,7 +1,6 @@
-"""From the input directory to work for runs: one look at new files, one turn of the queue.
+"""From files in the input directory to runs: scan for new files, lease what waits, follow the runs.
 
-The sensor calls `tick` every few seconds, `dsa110 ingest scan` by hand. What does not belong here: judging files and
-grouping them (`ingest`), asking for runs (`orchestration.sensors`).
+The sensor `raw_files` calls `tick` every few seconds.
 """
 
 from __future__ import annotations
@@ -30,101 +29,101 @@ from dsa110_assets.stages.queue.work import TileWork
 from dsa110_assets.stages.table import TABLE
 
 REQUEST_LEASE_S = 600.0
-"""A leased observation whose run has not started after this long is leased anew; while Dagster has the run in its queue, the lease is renewed."""
+"""Lease of an observation whose run has not started. It is renewed while the run is in Dagster's queue."""
 
 NOT_LAUNCHED_DELAY_S = 30.0
-"""Pause before a run is requested again that was requested and never launched."""
+"""Delay before a run that was never launched is requested again."""
 
 DIED_DELAY_S = 5.0
-"""A killed run says little about its observation, which is tried again soon."""
+"""Delay before the next attempt after a run was killed; the cause is rarely the observation itself."""
 
-LATELY = timedelta(hours=1)
-"""So long after its completion it is looked whether Dagster also knows that an observation is done."""
+RECENTLY = timedelta(hours=1)
+"""How long after its completion an observation is compared with Dagster's record of the run."""
 
 WAITING_RUNS_PER_WORKER = 2
-"""Runs asked for ahead of the workers. What waits in the queue stays there, where the newest observation goes first."""
+"""Runs requested ahead of the workers. The rest stays in the ingest queue, where the newest observation is first."""
 
 
 @dataclass(frozen=True)
 class TickReport:
-    """What one turn did; ``summary`` is a line for people."""
+    """Result of `tick`: work to request runs for, and a line for people."""
 
     works: tuple[TileWork, ...]
     summary: str
 
 
-LOOK_LIMIT_S = 0.6
-"""Time, seconds, after which a look at the directory leaves the rest to the next tick."""
-
+SCAN_LIMIT_S = 0.6
+"""Time after which a scan of the directory leaves the rest to the next tick."""
 
 CONFIRMED_FOR_S = 3600.0
-"""So long a sweep believes what an earlier one has read from the ledger; then it reads all of it again."""
+"""How long a sweep trusts what an earlier one read from the ledger; then it reads the ledger again."""
 
 
-class _Eyes:
-    """Watcher and sweep of this process. Lost with the process, which only costs one sweep."""
+class _Scanner:
+    """Watcher and sweep of this process. If the process dies, one more sweep is needed and nothing is lost."""
 
     def __init__(self, platform: Platform) -> None:
         self.watcher = Watcher(platform.config.input_dir)
         self.sweep: Sweep | None = None
         self.sweep_due_at = -float("inf")
-        self.look_again: set[Path] = set()
+        self.unfinished: set[Path] = set()
         self.confirmed: Confirmed = {}
         self.forget_at = -float("inf")
 
 
-_eyes: dict[Path, _Eyes] = {}
+_scanners: dict[Path, _Scanner] = {}
 
 
-def look(platform: Platform) -> ScanReport:
-    """Bring the queue up to date with the input directory: what the watcher saw, and everything in each scan interval.
+def scan_input(platform: Platform) -> ScanReport:
+    """Update the queue from the input directory: the files that the watcher reports, and all files once per interval.
 
-    A sweep over a large directory takes several calls of about `LOOK_LIMIT_S`, newest files first. So a file of which the
-    watcher has said nothing is found at the latest after the interval and two sweeps (100 000 files: figures in docs/developers/reliability.md).
+    A sweep over a large directory takes several calls of about `SCAN_LIMIT_S`, newest files first. So a file that the
+    watcher misses is found at the latest after the interval and two sweeps (docs/developers/reliability.md has the
+    figures for 100 000 files).
     """
     began = time.monotonic()
     config = platform.config
-    eyes = _eyes.setdefault(config.input_dir, _Eyes(platform))
-    eyes.watcher.start()
-    seen = eyes.watcher.drain()
+    scanner = _scanners.setdefault(config.input_dir, _Scanner(platform))
+    scanner.watcher.start()
+    seen = scanner.watcher.drain()
     if seen is None:
-        eyes.sweep_due_at = -float("inf")
-    if eyes.sweep is None and began >= eyes.sweep_due_at:
-        if began >= eyes.forget_at:
-            eyes.confirmed, eyes.forget_at = {}, began + CONFIRMED_FOR_S
-        eyes.sweep, eyes.sweep_due_at = Sweep(config.input_dir, eyes.confirmed), began + config.scan_interval_s
-    hints = eyes.look_again = (seen or set()) | eyes.look_again  # kept when the database does not answer
-    left_s = max(0.0, LOOK_LIMIT_S - (time.monotonic() - began))
-    report = scan_directory(platform.database, config.input_dir, config, now(), hints, sweep=eyes.sweep, time_limit_s=left_s)
-    eyes.look_again = set(report.not_yet)
-    if eyes.sweep is None:
+        scanner.sweep_due_at = -float("inf")
+    if scanner.sweep is None and began >= scanner.sweep_due_at:
+        if began >= scanner.forget_at:
+            scanner.confirmed, scanner.forget_at = {}, began + CONFIRMED_FOR_S
+        scanner.sweep, scanner.sweep_due_at = Sweep(config.input_dir, scanner.confirmed), began + config.scan_interval_s
+    hints = scanner.unfinished = (seen or set()) | scanner.unfinished  # kept if the database does not answer
+    left_s = max(0.0, SCAN_LIMIT_S - (time.monotonic() - began))
+    report = scan_directory(platform.database, config.input_dir, config, now(), hints, sweep=scanner.sweep, time_limit_s=left_s)
+    scanner.unfinished = set(report.not_yet)
+    if scanner.sweep is None:
         if report.n_unread:
-            eyes.sweep_due_at = -float("inf")
-    elif eyes.sweep.is_done and not eyes.sweep.unread:
-        eyes.sweep = None
+            scanner.sweep_due_at = -float("inf")
+    elif scanner.sweep.is_done and not scanner.sweep.unread:
+        scanner.sweep = None
     return report
 
 
 def sweep_is_done(platform: Platform) -> bool:
-    """Whether the last look has come to the end of the directory."""
-    return _eyes[platform.config.input_dir].sweep is None
+    """Whether the last scan reached the end of the directory."""
+    return _scanners[platform.config.input_dir].sweep is None
 
 
 def tick(platform: Platform, *, most: int) -> TickReport:
-    """One turn: look at files, give up expired leases, lease what waits (newest live observation first).
+    """Scan for files, release expired leases, and lease what waits (newest live observation first).
 
     Args:
         platform: the platform.
-        most: bound of the observations that are leased.
+        most: largest number of observations to lease.
     """
-    report = look(platform)
+    report = scan_input(platform)
     first_night, today = platform.config.partition_start, now().date()
     with platform.database.session() as session:
         ledger.release_expired(session, now(), max_attempts=platform.config.max_attempts)
         ledger.refuse_before(session, first_night, now())
         missing = planning.references_missing(session)
         if missing:
-            return TickReport((), f"waiting for reference catalogues ({', '.join(missing)}); set their sources or run the job `references`")
+            return TickReport((), f"waiting for reference catalogs ({', '.join(missing)}); set their sources or run the job `references`")
         if (why := disk.shortage(platform.config)) is not None:
             return TickReport((), why)
         room = WAITING_RUNS_PER_WORKER * platform.config.max_workers - ledger.n_in_progress(session)
@@ -158,8 +157,8 @@ def _work(platform: Platform, lease: ledger.Lease) -> TileWork:
 
 
 @dataclass(frozen=True)
-class HeldObservation:
-    """An observation that somebody works on, or should: ``run_id`` is None until the run that was asked for has begun."""
+class LeasedObservation:
+    """An observation in progress. ``run_id``: None until its run has started. ``leased_s``: age of the lease."""
 
     group_id: str
     attempt: int
@@ -168,74 +167,75 @@ class HeldObservation:
     leased_s: float
 
 
-def held(platform: Platform) -> list[HeldObservation]:
-    """All observations in progress; ``leased_s``: since when, seconds."""
+def in_progress(platform: Platform) -> list[LeasedObservation]:
+    """All observations in progress."""
     with platform.database.session() as session:
         groups = session.scalars(select(IngestGroup).where(IngestGroup.state == GroupState.IN_PROGRESS)).all()
     return [
-        HeldObservation(g.group_id, g.attempt, g.run_id, f"{g.group_id}/{g.attempt}", (now() - (g.started_at or now())).total_seconds())
+        LeasedObservation(g.group_id, g.attempt, g.run_id, f"{g.group_id}/{g.attempt}", (now() - (g.started_at or now())).total_seconds())
         for g in groups
     ]
 
 
-def run_lives(platform: Platform, observation: HeldObservation) -> None:
-    """Keep an observation for a run that still waits in the queue of runs, or works, however slow its disk is."""
+def renew_lease(platform: Platform, observation: LeasedObservation) -> None:
+    """Keep an observation for its run, which is in Dagster's queue or at work."""
     lease_s = REQUEST_LEASE_S if observation.run_id is None else platform.config.lease_s
     with platform.database.session() as session, suppress(LeaseLostError):
         ledger.renew_lease(session, observation.group_id, observation.attempt, now(), lease_s=lease_s)
 
 
-def never_launched(platform: Platform, observation: HeldObservation) -> bool:
-    """Give an observation back to the queue, without counting a failure, whose run was requested and never launched; whether it was."""
+def return_unlaunched(platform: Platform, observation: LeasedObservation) -> bool:
+    """Return an observation to the queue whose run was never launched, without counting a failure; whether it was."""
     with platform.database.session() as session:
-        group = _still_held(session, observation)
+        group = _still_leased(session, observation)
         if group is None:
             return False
         error = ChildFailedError(
-            group.group_id, "its run was never launched", "it is requested again by itself; look at the ticks of the sensor `raw_files`"
+            group.group_id, "its run was never launched", "it is requested again automatically; look at the ticks of the sensor `raw_files`"
         )
         ledger.give_back(session, group.group_id, group.attempt, error, now(), delay_s=NOT_LAUNCHED_DELAY_S)
         return True
 
 
-def run_died(platform: Platform, observation: HeldObservation, what: str, *, by_a_person: bool = False) -> bool:
-    """Give an observation back to the queue when its run has ended without saying so; whether it was.
+def return_after_death(platform: Platform, observation: LeasedObservation, what: str, *, cancelled_by_person: bool = False) -> bool:
+    """Return an observation to the queue whose run ended without recording it; whether it was done.
 
-    ``by_a_person``: the run was cancelled before it could say anything, and the observation is not tried again by itself. A run that has said how it ended, or another attempt that has taken over meanwhile, is not disturbed.
+    If a person cancelled the run, the observation fails instead. Nothing changes if the run recorded its end, or if
+    another attempt has taken over.
     """
     with platform.database.session() as session:
-        group = _still_held(session, observation)
+        group = _still_leased(session, observation)
         if group is None:
             return False
         error: PipelineError = ChildFailedError(
             group.group_id,
             f"{what} in stage {group.stage}",
-            "it is tried again by itself; look at the run's log if it fails again",
+            "it is tried again automatically; look at the run's log if it fails again",
         )
-        if by_a_person:
+        if cancelled_by_person:
             error = cancelled(group.group_id)
         ledger.fail(session, group.group_id, group.attempt, error, now(), max_attempts=platform.config.max_attempts, delay_s=DIED_DELAY_S)
         return True
 
 
-def _still_held(session: Session, observation: HeldObservation) -> IngestGroup | None:
-    """The row of an observation, locked; None when another attempt has taken over or this one has ended meanwhile."""
+def _still_leased(session: Session, observation: LeasedObservation) -> IngestGroup | None:
+    """The row of an observation, locked; None if its attempt has ended or another one has taken over."""
     group = session.get(IngestGroup, observation.group_id, with_for_update=True)
     if group is None or group.state != GroupState.IN_PROGRESS or (group.attempt, group.run_id) != (observation.attempt, observation.run_id):
         return None
     return group
 
 
-def completed_lately(session: Session) -> dict[str, str]:
-    """Observations that were completed in the last hour, by the run that did it."""
+def completed_recently(session: Session) -> dict[str, str]:
+    """Observations that were completed in the last hour, by the run that completed them."""
     query = select(IngestGroup.run_id, IngestGroup.group_id).where(
-        IngestGroup.state == GroupState.COMPLETED, IngestGroup.completed_at > now() - LATELY, IngestGroup.run_id.is_not(None)
+        IngestGroup.state == GroupState.COMPLETED, IngestGroup.completed_at > now() - RECENTLY, IngestGroup.run_id.is_not(None)
     )
     return {str(run_id): group_id for run_id, group_id in session.execute(query).tuples()}
 
 
-def died_after_the_last_word(platform: Platform, group_id: str, run_id: str) -> bool:
-    """Make an observation again whose run was killed when all was registered but not yet told to Dagster; whether it was."""
+def repeat_unreported(platform: Platform, group_id: str, run_id: str) -> bool:
+    """Queue a completed observation again whose run died before Dagster recorded its products; whether it was done."""
     with platform.database.session() as session:
         group = session.get(IngestGroup, group_id, with_for_update=True)
         if group is None or group.run_id != run_id:
@@ -244,7 +244,7 @@ def died_after_the_last_word(platform: Platform, group_id: str, run_id: str) -> 
 
 
 def labels_of(platform: Platform, group_id: str) -> dict[str, str]:
-    """What people filter runs by, as tags."""
+    """Tags of an observation's runs, by which people filter them."""
     with platform.database.session() as session:
         group = session.get(IngestGroup, group_id)
     if group is None:
@@ -254,7 +254,7 @@ def labels_of(platform: Platform, group_id: str) -> dict[str, str]:
 
 
 def observations_between(platform: Platform, start: datetime, end: datetime) -> list[str]:
-    """Observations that start in a window and whose collecting has ended, in order of time."""
+    """Observations that start in a window and are no longer collecting, in order of time."""
     with platform.database.session() as session:
         query = select(IngestGroup.group_id).where(
             IngestGroup.group_id >= start.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S"),

@@ -1,8 +1,7 @@
-"""What has become possible: calibrators to solve, hours to mosaic, nights to bring up to date.
+"""Work that is due: calibrators to solve, hours to mosaic, nights to update.
 
-Answers come from the registry's versions: something is due when a newer version of an input exists than the one that
-made it. The version is part of the run key, so that a request is made once, and again when an input is re-made. What does
-not belong here: making anything (the other stages), asking for runs (`orchestration.sensors`).
+A product is due if an input in the registry is newer than the product. The version of the input is part of the run key,
+so that a run is requested once, and again when an input is made again.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ from dsa110_assets.times import datetime_to_mjd, hour_window
 
 _UNFINISHED = (GroupState.COLLECTING.value, GroupState.PENDING.value, GroupState.IN_PROGRESS.value)
 _LOOK_BACK = timedelta(days=7)
-"""Products made longer ago have had their follow-ups; keeps the questions cheap with years of history."""
+"""Follow-ups of older products were made long ago; this keeps the queries cheap after years."""
 
 _HOURS_AT_ONCE = 24
-"""Hours whose verdicts are read together. When so many are due, older ones wait for a later tick."""
+"""Hours whose verdicts are read together. If so many are due, older hours wait for a later tick."""
 
 
 def follow_ups(platform: Platform, busy_nights: Collection[str] = ()) -> list[FollowUp]:
-    """All that is due, in the order in which it should be asked for.
+    """Return all work that is due, in the order of the requests.
 
-    Nothing of ``busy_nights``, where a backfill still makes what would be mosaicked, nor of dates that have no partition.
+    Work of ``busy_nights``, where a backfill is running, and of dates without a partition is left out.
     """
     with platform.database.session() as session:
         due = [
@@ -60,7 +59,7 @@ def follow_ups(platform: Platform, busy_nights: Collection[str] = ()) -> list[Fo
 
 
 def has_partition(work: FollowUp, config: PipelineConfig, today: date) -> bool:
-    """Whether the run's partition exists on a UTC date: a request for one that does not fails all requests of its tick."""
+    """Whether the partition exists on a UTC date; a request for a missing one fails all requests of its tick."""
     if work.night is None:
         return True
     last = today - timedelta(days=1) if work.job == NIGHTLY_MOSAIC.job else today
@@ -68,7 +67,7 @@ def has_partition(work: FollowUp, config: PipelineConfig, today: date) -> bool:
 
 
 def references_due(session: Session, config: PipelineConfig) -> list[FollowUp]:
-    """Reference catalogues whose configured source is new or has changed."""
+    """Reference catalogs whose configured source is new or has changed."""
     stamps: list[str] = []
     due: list[str] = []
     known = {row.name: row for row in session.scalars(select(RefreshableCatalog))}
@@ -88,20 +87,20 @@ def references_due(session: Session, config: PipelineConfig) -> list[FollowUp]:
 
 
 def references_missing(session: Session) -> list[str]:
-    """Reference catalogues that must exist before observations are processed, and do not."""
+    """Reference catalogs that are missing and that the processing of observations needs."""
     known = set(session.scalars(select(RefreshableCatalog.name)))
     needed = {one for product in TABLE if product.level is Level.TILE for one in product.inputs if one.level is Level.WHOLE}
     return [product.name for product in TABLE if product in needed and product.name not in known]
 
 
 def calibrations_due(session: Session) -> list[FollowUp]:
-    """Nights with a calibrator transit whose Measurement Set is newer than its solutions."""
+    """Nights with a calibrator transit whose Measurement Set is newer than its tables."""
     solved_at = select(func.max(CaltableRow.created_at)).where(CaltableRow.group_id == MeasurementSetRow.group_id).scalar_subquery()
     query = (
         select(MeasurementSetRow.group_id, MeasurementSetRow.calibrator, func.max(ProductVersion.version_id))
         .join(ProductVersion, (ProductVersion.product == MEASUREMENT_SET.name) & (ProductVersion.key == MeasurementSetRow.group_id))
         .where(
-            MeasurementSetRow.kind == literal_column(f"'{MeasurementSetKind.RAW}'"),  # a parameter would not find the partial index
+            MeasurementSetRow.kind == literal_column(f"'{MeasurementSetKind.RAW}'"),  # with a parameter, the partial index is not used
             MeasurementSetRow.calibrator.is_not(None),
             MeasurementSetRow.created_at > datetime.now(UTC) - _LOOK_BACK,
             func.coalesce(solved_at, literal_column("'-infinity'::timestamptz")) <= MeasurementSetRow.created_at,
@@ -116,10 +115,10 @@ def calibrations_due(session: Session) -> list[FollowUp]:
 
 
 def hours_due(session: Session, config: PipelineConfig, now: datetime, busy_nights: Collection[str] = ()) -> list[FollowUp]:
-    """Hours whose tiles have all ended, with a good image newer than the hour's photometry; newest first, about a day of them, none in ``busy_nights``.
+    """Complete hours with a good tile newer than their photometry, newest first, about a day of them.
 
-    An hour is complete when no observation in it, or within the mosaics' overlap of it, is unfinished, and either a later
-    observation exists or nothing has arrived for ``hour_settle_s``.
+    An hour is complete if no observation in it, or within the mosaics' overlap of it, is unfinished, and a later
+    observation exists or no file has arrived for ``hour_settle_s``. Hours of ``busy_nights`` are left out.
     """
     overlap = timedelta(minutes=config.mosaic_overlap_minutes)
     images = _recent_versions(session, TILE_IMAGE.name, now)
@@ -148,7 +147,7 @@ def hours_due(session: Session, config: PipelineConfig, now: datetime, busy_nigh
         keys = newest_first[first : first + _HOURS_AT_ONCE]
         good = set(good_tiles(session, {group_id for key in keys for group_id in ended[key]}))
         for key in keys:
-            usable = good.intersection(ended[key])  # bad ones take no part, and an hour of bad ones is not asked for
+            usable = good.intersection(ended[key])  # an hour without a good tile is not due
             newest = max((images[group_id] for group_id in usable), default=0)
             if measured.get(key, 0) <= newest and any(group_id.startswith(key) for group_id in usable):
                 night, hour = key[:10], key[11:]
@@ -159,7 +158,7 @@ def hours_due(session: Session, config: PipelineConfig, now: datetime, busy_nigh
 
 
 def nights_due(session: Session) -> list[FollowUp]:
-    """Nights with photometry newer than their candidates; a re-made older night also brings the newest one up to date."""
+    """Nights with photometry newer than their candidates. If an older night was made again, the newest is due too."""
     measured = _newest_of_nights(_recent_versions(session, FORCED_PHOTOMETRY.name, datetime.now(UTC)))
     if not measured:
         return []
@@ -175,7 +174,7 @@ def nights_due(session: Session) -> list[FollowUp]:
 
 
 def nightly_mosaics_due(session: Session) -> list[FollowUp]:
-    """Nights whose mosaic is older than one of their images, which was made again or came late; first mosaics are the schedule's."""
+    """Nights whose mosaic is older than one of their images; the schedule requests the first mosaic of a night."""
     newest = _newest_of_nights(_recent_versions(session, TILE_IMAGE.name, datetime.now(UTC)))
     made = _latest_versions(session, NIGHTLY_MOSAIC.name, list(newest))
     outdated = {night: version for night, version in sorted(newest.items()) if 0 < made.get(night, 0) < version}
@@ -209,7 +208,7 @@ def _recent_versions(session: Session, product: str, now: datetime) -> dict[str,
 
 
 def _latest_versions(session: Session, product: str, keys: Collection[str]) -> dict[str, int]:
-    """Newest version of each of these keys; those that were never made are left out."""
+    """Newest version of each of these keys; keys without a version are left out."""
     query = (
         select(ProductVersion.key, func.max(ProductVersion.version_id))
         .where(ProductVersion.product == product, ProductVersion.key.in_(keys))
@@ -227,5 +226,5 @@ def _newest_of_nights(versions: Mapping[str, int]) -> dict[str, int]:
 
 
 def _identifier(when: datetime) -> str:
-    """A time as text that compares with identifiers of observations as their times do, without parsing one of them."""
+    """A time as text that sorts among the names of observations."""
     return when.replace(tzinfo=None).isoformat()

@@ -1,6 +1,6 @@
-"""What there is to do, as plain values: passed from the stages to whoever asks for runs.
+"""Work to request runs for, as plain values.
 
-Imports nothing but the standard library, because everything that Dagster loads reads it.
+It imports only the standard library, because everything that Dagster loads imports it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class TileRun:
-    """Who works on which observation.
+    """A run that works on an observation.
 
-    ``attempt``: number that the sensor leased; None for a run that a person or a backfill started, which takes the lease
-    itself. ``final``: this stage is the last one of its run, so the attempt ends with it. ``is_cancelled``: whether a person
-    has cancelled the run; asked when it is interrupted.
+    ``attempt``: number that the sensor leased; None for a run of a person or a backfill, which leases the observation
+    itself. ``final``: whether this stage is the last of the run and ends the attempt. ``is_cancelled``: returns whether
+    a person has cancelled the run; called when the run is interrupted.
     """
 
     group_id: str
@@ -27,7 +27,7 @@ class TileRun:
 
 @dataclass(frozen=True)
 class TileWork:
-    """An observation that a run shall process: ``stages`` are the assets to make, ``is_new`` whether its raw files are news."""
+    """An observation to process. ``stages``: assets to make. ``is_new``: its raw files are not reported yet."""
 
     group_id: str
     attempt: int
@@ -46,7 +46,7 @@ class TileWork:
 
 @dataclass(frozen=True)
 class FollowUp:
-    """A run to ask for: ``job`` by name, its partition (``night``, and ``hour`` where it has one), why, and its run key."""
+    """A run to request: name of the job, partition (``night``, and ``hour`` if it has one), reason, and run key."""
 
     job: str
     run_key: str
