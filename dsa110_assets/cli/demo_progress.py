@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from dsa110_assets.ingest import ledger
-from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion, SubbandFile, TileStage
+from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, ProductVersion, SubbandFile, TileStage
 from dsa110_assets.stages.product import Product
 from dsa110_assets.stages.table import (
     CALIBRATED_MS,
@@ -78,8 +78,8 @@ def read_progress(platform: Platform, last_night: str) -> Progress:
         products = session.execute(query.group_by(ProductVersion.product)).tuples().all()
         ranked = session.scalar(select(func.count()).where(ProductVersion.product == ESE_CANDIDATES.name, ProductVersion.key == last_night))
     return Progress(
-        files=files.get("accepted", 0),
-        rejected=files.get("rejected", 0),
+        files=files.get(FileState.ACCEPTED, 0),
+        rejected=files.get(FileState.REJECTED, 0),
         collecting=counts[GroupState.COLLECTING],
         pending=counts[GroupState.PENDING],
         awaiting=awaiting or 0,

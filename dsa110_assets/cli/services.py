@@ -43,7 +43,6 @@ class Service:
     command: list[str]
     port: int | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-    restarts: int = 0
 
 
 def worker_count(config: PipelineConfig) -> int:
@@ -179,7 +178,6 @@ class Supervisor:
                 rotate(self.log_of(member), self._log_limit_bytes)
                 if member.process is not None and member.process.poll() is not None:
                     time.sleep(RESTART_PAUSE_S)
-                    member.restarts += 1
                     self._launch(member)
             time.sleep(poll_s)
 

@@ -143,7 +143,7 @@ def test_a_calibrator_that_is_not_in_the_data_is_reported(capsys, incoming, tmp_
     assert "1331+305" in (message := capsys.readouterr().err)
     assert "transits" in message
     assert run(["convert", "groups", str(incoming), str(tmp_path / "ms"), "--calibrator", "nobody"]) == EXIT_FAILED
-    assert "not in the calibrator catalogue" in capsys.readouterr().err
+    assert "not in the calibrator catalog" in capsys.readouterr().err
     for path in incoming.iterdir():  # the same transit, but the dishes point 30 degrees away
         with h5py.File(path, "r+") as file:
             file["Header/phase_center_app_dec"][...] = np.radians(25.0)

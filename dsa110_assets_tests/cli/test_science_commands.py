@@ -125,7 +125,7 @@ def test_mosaics_around_several_calibrators_are_centered_on_their_transits(platf
     assert abs(middle - transit) * 86400 < 2
     assert plan["tiles"] == ["2026-03-12T05:00:00", "2026-03-12T05:05:09", "2026-03-12T05:10:18"]
     assert run(["mosaic", "create", "--calibrator", "3C286", "--dry-run"]) == 2
-    assert "no imaged tile saw it" in capsys.readouterr().err
+    assert "no imaged tile observed it" in capsys.readouterr().err
 
 
 def test_a_tile_with_a_bad_image_is_left_out(platform, database, capsys):
@@ -141,7 +141,7 @@ def test_a_tile_with_a_bad_image_is_left_out(platform, database, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["plan", "--name", "hourly_x", "--since", "2026-03-12", "--until", "2026-03-13"], "are taken"),
+        (["plan", "--name", "hourly_x", "--since", "2026-03-12", "--until", "2026-03-13"], "are reserved"),
         (["plan", "--name", "x", "--since", "2026-03-13", "--until", "2026-03-12"], "before it begins"),
         (["plan", "--name", "x", "--since", "2026-04-12", "--until", "2026-04-13"], "no imaged tile"),
         (["build", "--name", "never"], "no plan of this name"),
