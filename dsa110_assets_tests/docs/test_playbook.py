@@ -144,7 +144,7 @@ def template(node: ast.expr) -> str:
 
 
 def messages_of(tree: ast.AST) -> Iterator[str]:
-    """Messages of a module's ticks: strings in `SkipReason`, `TickReport`, ``skip_reason=``, and in variables used there.
+    """Messages of a module's ticks: strings in `SkipReason`, `TickReport`, ``skip_reason=``, and variables used there.
 
     Also the reasons that ``shortage`` returns when no work may begin.
     """
@@ -155,12 +155,17 @@ def messages_of(tree: ast.AST) -> Iterator[str]:
         outcomes += [word.value for call in calls(function, "SensorResult") for word in call.keywords if word.arg == "skip_reason"]
         if function.name == "shortage":
             outcomes += [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
-        names = {node.id for one in outcomes for node in ast.walk(one) if isinstance(node, ast.Name)}
-        outcomes += [
-            node.value
-            for node in ast.walk(function)
-            if isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id in names for target in node.targets)
-        ]
+        names: set[str] = set()
+        new = names_in(outcomes)
+        while new:
+            names |= new
+            values = [
+                node.value
+                for node in ast.walk(function)
+                if isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id in new for target in node.targets)
+            ]
+            outcomes += values
+            new = names_in(value for value in values if isinstance(value, (ast.IfExp, ast.Name))) - names  # a choice of two messages
         outcomes += [
             argument
             for call in calls(function, "append")
@@ -168,6 +173,10 @@ def messages_of(tree: ast.AST) -> Iterator[str]:
             for argument in call.args
         ]
         yield from {text for one in outcomes for text in sentences(one) if re.search(r"[a-z]{3,} \S", text)}
+
+
+def names_in(expressions: Iterable[ast.expr]) -> set[str]:
+    return {node.id for one in expressions for node in ast.walk(one) if isinstance(node, ast.Name)}
 
 
 def sentences(node: ast.expr) -> Iterator[str]:
