@@ -1,6 +1,6 @@
 """Booking of raw files: which file is which subband of which observation.
 
-The start time in the header identifies the observation (pitfall 25): `accept_files` books a file by its
+The start time in the header identifies the observation (pitfall 25): `accept_files` assigns a file by its
 ``time_array[0]`` and ignores the time in its name. After each booking `_settle` applies one rule to all files of the
 observation, so the order in which files arrive, change, vanish or return does not matter:
 

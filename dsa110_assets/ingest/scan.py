@@ -1,4 +1,4 @@
-"""Scan the input directory: find new and changed files, check them, book them.
+"""Scan the input directory: find new and changed files, check them, record them.
 
 The periodic scan finds all files. The watcher (`watch`) only hints at names to check now. A file is opened once, and
 again only when its size or time of modification has changed (`sweep`).
@@ -40,7 +40,7 @@ class ScanReport:
 
     ``n_listed``: files compared with the ledger, without those being written. ``n_opened``: files whose header was
     read. ``booked``: the ledger's outcome for each valid file. ``rejected``: paths and reasons. ``not_yet``: files that
-    still grow and must be checked again. ``gone``: deleted paths. ``pending``, ``failed``: observations that were
+    are still growing and must be checked again. ``gone``: deleted paths. ``pending``, ``failed``: observations that were
     closed. ``n_unread``: new files left for the next call. ``n_being_written``: files named ``_incomplete``.
     ``looks_unmounted``: the directory is empty although the ledger has files in it.
     """
@@ -59,7 +59,7 @@ class ScanReport:
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """Paths of the files that were booked as accepted, without duplicates of a subband."""
+        """Paths of the files that were recorded as accepted, without duplicates of a subband."""
         return tuple(file.path for file in self.booked if file.state == FileState.ACCEPTED)
 
 
@@ -93,7 +93,7 @@ def scan_directory(
 
     Raises:
         ConfigurationError: the directory cannot be listed.
-        RegistryError: the database cannot be reached; nothing was booked.
+        RegistryError: the database cannot be reached; nothing was recorded.
     """
     began = time.monotonic()
     directory = directory.absolute()
@@ -120,7 +120,7 @@ def scan_directory(
             session, now, config, unread=[name.stamp for file in unread if (name := file.name) is not None]
         )
     if sweep is not None:
-        sweep.mark_booked(unread, gone)  # after the commit: files that were not booked are checked again
+        sweep.mark_booked(unread, gone)  # after the commit: files that were not recorded are checked again
     return replace(report, booked=tuple(booked), gone=tuple(gone), pending=closed.pending, failed=closed.failed)
 
 

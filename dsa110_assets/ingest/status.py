@@ -22,7 +22,7 @@ class Backlog:
 
     ``counts``: groups in each state. ``n_live``, ``n_backfill``: pending groups by priority. ``oldest_pending_s``: the longest that
     a pending live group has waited; None when none waits. ``newest_start_mjd``: start of the newest observation that was seen.
-    ``last_file_at``: when the newest file was booked. ``n_rejected``: files that are listed as rejected. ``n_expired``: leases that
+    ``last_file_at``: when the newest file was recorded. ``n_rejected``: files that are listed as rejected. ``n_expired``: leases that
     have run out and were not taken back yet.
     """
 
@@ -119,7 +119,7 @@ class FileRow:
 
 @dataclass(frozen=True)
 class GroupDetails:
-    """An observation with all files that were ever booked for it, in the order of subbands; ``missing``: subbands without an accepted file."""
+    """An observation with all files that were ever assigned to it, in the order of subbands; ``missing``: subbands without an accepted file."""
 
     group: GroupRow
     files: tuple[FileRow, ...]

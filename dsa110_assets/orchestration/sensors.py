@@ -175,7 +175,7 @@ def _failed_permanently(instance: dg.DagsterInstance, run_id: str) -> bool:
     job_name=jobs.TILE,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Returns an observation to the queue if its run died without an error (killed, out of memory) or was never launched. An observation whose run was cancelled fails.",
+    description="Returns an observation to the queue if its run died without an error (killed, out of memory) or was never launched. An observation whose run was canceled becomes failed.",
 )
 def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SkipReason:
     """Compare the observations in progress with Dagster's runs.

@@ -227,7 +227,7 @@ class EmbeddedServer:
         if made.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
             raise RegistryError(
-                self.data_dir, f"cannot be initialised: {made.stderr.strip()}", "check the disk and the directory's permissions"
+                self.data_dir, f"cannot be initialized: {made.stderr.strip()}", "check the disk and the directory's permissions"
             )
         with (fresh / "postgresql.conf").open("a") as configuration:
             configuration.write("\ninclude 'dsa110.conf'  # written at each start\ninclude_if_exists 'local.conf'  # yours\n")

@@ -100,7 +100,7 @@ class Product:
         return (self.described_in / f"{self.name}.md").read_text(encoding="utf-8").strip()
 
     def function(self) -> Callable[..., Any]:
-        """The stage; imported when it is asked for, because stages are heavy."""
+        """The stage; imported only when needed, because stages are heavy."""
         if self.stage is None:
             message = f"{self.name} is not made by a stage"
             raise LookupError(message)

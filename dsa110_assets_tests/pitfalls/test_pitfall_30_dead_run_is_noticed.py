@@ -126,7 +126,7 @@ def test_pitfall_30_the_observation_of_a_dead_or_lost_run_goes_back_and_no_other
     if state == GroupState.PENDING:
         assert group.error_type == "ChildFailedError"
     elif state == GroupState.FAILED:
-        assert "cancelled by a person" in str(group.error)
+        assert "canceled by a person" in str(group.error)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_pitfall_30_an_observation_is_made_again_if_its_run_died_after_the_regis
     ("cancelled", "state", "error"),
     [
         (False, GroupState.PENDING, "interrupted (KeyboardInterrupt)"),
-        (True, GroupState.FAILED, f"{GROUP}: its run was cancelled by a person"),
+        (True, GroupState.FAILED, f"{GROUP}: its run was canceled by a person"),
     ],
 )
 def test_pitfall_30_a_run_stopped_with_the_platform_returns_its_observation_and_a_canceled_one_does_not(

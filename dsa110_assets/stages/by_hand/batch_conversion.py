@@ -73,7 +73,7 @@ class Step:
 
     ``action``: ``convert`` (nothing is there), ``replace`` (something is there), ``skip`` (a whole product of the same
     files is there) or ``leave`` (too few subbands). ``reason``: in words. ``calibrator``: field name, None for ``meridian``.
-    ``transit``: of the calibrator that was asked for, when it falls into this observation.
+    ``transit``: of the requested calibrator, if it falls into this observation.
     """
 
     observation: Observation
@@ -192,7 +192,7 @@ def plan(
     rename_fields: bool = True,
     skip_existing: bool = False,
 ) -> Iterator[Step]:
-    """Decide for each observation; only ``skip_existing`` opens what is there already, and reads all of it."""
+    """Decide what to do for each observation. With ``skip_existing``, read each existing product in full."""
     paths = ProductPaths(output.absolute(), output.absolute(), output.absolute())
     for one, transit in chosen:
         name = None
@@ -299,10 +299,10 @@ def sweep(output: Path) -> list[Path]:
 
 
 def known_calibrators(config: PipelineConfig) -> list[Calibrator]:
-    """The calibrator catalogue, or the manual itself where only that is configured.
+    """The calibrator catalog, or the VLA calibrator manual itself if only that is configured.
 
     Raises:
-        NonRetriableError: neither is there.
+        NonRetriableError: neither exists.
     """
     path = ProductPaths.of(config).catalogs_dir / "vla_calibrators.sqlite3"
     if not path.is_file() and config.vla_calibrators_file is not None and config.vla_calibrators_file.is_file():
@@ -311,10 +311,10 @@ def known_calibrators(config: PipelineConfig) -> list[Calibrator]:
 
 
 def name_span(directory: Path) -> tuple[float, float]:
-    """MJD of the earliest and (a tile after) the latest file name; the window where nobody gives one.
+    """MJD of the earliest and (a tile after) the latest file name; the window if the caller gives none.
 
     Raises:
-        NonRetriableError: no raw file at all.
+        NonRetriableError: there is no raw file.
         ConfigurationError: the directory cannot be listed.
     """
     stamps = [datetime_to_mjd(stamp) for _, stamp in raw_names(directory)]
@@ -325,17 +325,21 @@ def name_span(directory: Path) -> tuple[float, float]:
 
 
 def _not_whole(step: Step) -> str | None:
-    """Why what is there does not count, or None when it is a whole product of the same raw files."""
+    """Why the existing product must be remade, or None if it is whole and made from the same raw files."""
     from dsa110_assets.conversion import inputs_of, verify_ms
 
     try:
         verify_ms(step.destination, thorough=True)
         made_of = inputs_of(step.destination)
     except ProductVerificationError as error:
-        return f"what is there is not whole: {error.cause}"
+        return f"the existing product is not whole: {error.cause}"
     expected = [path.name for path in step.observation.files.values()]
     if made_of != expected:
-        return f"what is there was made of {len(made_of)} other files" if made_of else "what is there does not say what it was made of"
+        return (
+            f"the existing product was made from {len(made_of)} other files"
+            if made_of
+            else "the existing product does not say what it was made from"
+        )
     return None
 
 

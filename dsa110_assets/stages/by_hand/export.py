@@ -1,4 +1,4 @@
-"""A tile as a file for other software, asked for by a person: which product it is made from, and where it may go."""
+"""A tile as a file for other software, requested by a person: which product it is made from, and where it may go."""
 
 from __future__ import annotations
 

@@ -68,24 +68,24 @@ def plan(
 
     Args:
         platform: the platform.
-        first, last: nights (UTC), both included; only failed or only stale ones may be asked for without: all nights then.
-        start: the first asset to make again; what is upstream of it is left as it is.
-        only_failed: observations that have failed, and nothing else: mosaics and light curves follow by themselves.
+        first, last: nights (UTC), both included. With `only_failed` or `only_stale` they may be None: all nights.
+        start: the first asset to remake; assets upstream of it are left as they are.
+        only_failed: only observations that have failed; mosaics and light curves follow automatically.
         only_stale: products that are out of date, all of them and no others.
 
     Raises:
-        NonRetriableError: the question contradicts itself.
+        NonRetriableError: the arguments contradict each other.
     """
     order = TABLE.made()
     if start is not None and start not in order:
         raise NonRetriableError(start, "is not an asset that a backfill makes", f"choose one of {', '.join(order)}")
     if only_failed and only_stale:
-        raise NonRetriableError("backfill", "only failed and only stale exclude each other", "ask for one, then for the other")
+        raise NonRetriableError("backfill", "only failed and only stale exclude each other", "run one, then the other")
     if first is None and not (only_stale or only_failed):
         raise NonRetriableError("backfill", "no night was given", "name the first night, such as 2025-12-01")
     last = last or first
     if first is not None and last is not None and last < first:
-        raise NonRetriableError("backfill", f"the range {first} .. {last} ends before it begins", "exchange the two nights")
+        raise NonRetriableError("backfill", f"the range {first} .. {last} ends before it begins", "swap the two nights")
     wanted = order[order.index(start) :] if start else order
     chosen = _Chosen()
     if only_stale:

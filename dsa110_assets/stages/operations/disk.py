@@ -20,7 +20,7 @@ def shortage(config: PipelineConfig) -> str | None:
         if free_gib < config.min_free_gib:
             return (
                 f"paused: the {name} directory {path} has {free_gib:.1f} GiB left, less than PIPELINE_MIN_FREE_GIB ({config.min_free_gib:g}); "
-                "make room (`dsa110 clean`), and it goes on by itself"
+                "make room (`dsa110 clean`), and work resumes automatically"
             )
     return None
 

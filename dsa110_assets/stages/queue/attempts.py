@@ -26,7 +26,7 @@ def attempt(platform: Platform, run: TileRun) -> Iterator[int]:
 
     An exception is recorded in the queue and raised again. The observation returns to ``pending`` if the error's type
     says that another attempt may succeed, or if the platform stopped; else it becomes ``failed``. It also fails if a
-    person cancelled the run, and is then not tried again automatically.
+    person canceled the run, and is then not tried again automatically.
 
     Raises:
         LeaseLostError: another attempt has taken over; nothing was done.
@@ -49,9 +49,9 @@ def attempt(platform: Platform, run: TileRun) -> Iterator[int]:
 
 
 def cancelled(group_id: str) -> NonRetriableError:
-    """Return the error of an observation whose run was cancelled."""
+    """Return the error of an observation whose run was canceled."""
     return NonRetriableError(
-        group_id, "its run was cancelled by a person", f"to make it anyway, re-execute the run, or `dsa110 ingest retry {group_id}`"
+        group_id, "its run was canceled by a person", f"to make it anyway, re-execute the run, or `dsa110 ingest retry {group_id}`"
     )
 
 

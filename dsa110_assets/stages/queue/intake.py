@@ -200,7 +200,7 @@ def return_unlaunched(platform: Platform, observation: LeasedObservation) -> boo
 def return_after_death(platform: Platform, observation: LeasedObservation, what: str, *, cancelled_by_person: bool = False) -> bool:
     """Return an observation to the queue whose run ended without recording it; whether it was done.
 
-    If a person cancelled the run, the observation fails instead. Nothing changes if the run recorded its end, or if
+    If a person canceled the run, the observation fails instead. Nothing changes if the run recorded its end, or if
     another attempt has taken over.
     """
     with platform.database.session() as session:

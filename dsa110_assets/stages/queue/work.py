@@ -15,7 +15,7 @@ class TileRun:
 
     ``attempt``: number that the sensor leased; None for a run of a person or a backfill, which leases the observation
     itself. ``final``: whether this stage is the last of the run and ends the attempt. ``is_cancelled``: returns whether
-    a person has cancelled the run; called when the run is interrupted.
+    a person has canceled the run; called when the run is interrupted.
     """
 
     group_id: str
