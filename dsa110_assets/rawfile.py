@@ -19,7 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.common.directions import Site, TilePointing, meridian_icrs
-from dsa110_assets.common.instrument import CHANNEL_WIDTH_HZ, CHANNELS_PER_SUBBAND, LARGEST_CREDIBLE_VALUE, N_SUBBANDS, TOP_CHANNEL_HZ
+from dsa110_assets.common.instrument import (
+    CHANNEL_WIDTH_HZ,
+    CHANNELS_PER_SUBBAND,
+    LARGEST_CREDIBLE_VALUE,
+    N_SUBBANDS,
+    SAMPLES_PER_INTEGRATION,
+    TOP_CHANNEL_HZ,
+)
 from dsa110_assets.errors import ConfigurationError, InvalidRawFileError, NonRetriableError
 from dsa110_assets.products import parse_raw_name
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd
@@ -380,8 +387,8 @@ def _check_data(path: Path, file: h5py.File, header: RawHeader) -> None:
     stored = sum(file[f"Data/{name}"].id.get_storage_size() for name in ("visdata", "nsamples"))  # pyright: ignore
     if stored > size:
         raise invalid(path, f"truncated: {size} bytes on disk, the data alone need {stored}")
-    for name in ("visdata", "nsamples"):
-        if not _any_credible(file[f"Data/{name}"]):  # pyright: ignore[reportArgumentType]
+    for name, largest in (("visdata", LARGEST_CREDIBLE_VALUE), ("nsamples", SAMPLES_PER_INTEGRATION)):
+        if not _any_credible(file[f"Data/{name}"], largest):  # pyright: ignore[reportArgumentType]
             raise invalid(path, f"Data/{name} holds nothing but NaN, infinities or absurd values (pitfall 24)")
 
 
@@ -401,12 +408,14 @@ def _is_allocated(dataset: h5py.Dataset, file_bytes: int, *, may_be_empty: bool)
     return inside and np.unique(table[:, 0]).size == expected and np.unique(table[:, 2:], axis=0).shape[0] == expected
 
 
-def _any_credible(dataset: h5py.Dataset) -> bool:
-    """Whether a few rows, spread over the whole file, hold at least one finite value of credible size."""
+def _any_credible(dataset: h5py.Dataset, largest: float) -> bool:
+    """Whether a few rows, spread over the whole file, hold a value of credible size; numbers are not negative."""
     n_rows = dataset.shape[0]
     for start in np.unique(np.linspace(0, max(n_rows - _SAMPLE_ROWS, 0), _SAMPLES).astype(int)):
         with np.errstate(all="ignore"):
-            magnitude = np.abs(dataset[int(start) : int(start) + _SAMPLE_ROWS])
-        if np.any(np.isfinite(magnitude) & (magnitude < LARGEST_CREDIBLE_VALUE)):
+            values = dataset[int(start) : int(start) + _SAMPLE_ROWS]
+            size = np.abs(values) if values.dtype.kind == "c" else values
+            credible = (size >= 0) & (size <= largest)
+        if np.any(credible):
             return True
     return False

@@ -41,8 +41,8 @@ def export(
 ) -> None:
     """Write an observation in a format that other software reads.
 
-    The output is read back, and appears only when it is complete. Weights become nsamples: numbers of samples for raw
-    data, 1/Jy^2 for calibrated data. The whole observation must fit in memory. For CASA, use --format ms.
+    The output is read back, and appears only when it is complete. Weights become nsamples: fractions of an integration
+    for raw data, 1/Jy^2 for calibrated data. The whole observation must fit in memory. For CASA, use --format ms.
 
     Example: `dsa110 export 2026-03-12T05:09:39 --format uvfits --output tile.uvfits`
 

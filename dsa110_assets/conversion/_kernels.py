@@ -69,12 +69,47 @@ def phase_chunks(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def compare_samples_with_one(first, last, values, starts, origins, chunk_shape, n_rows, n_freqs, n_pols, largest):
+    """Return how many numbers of samples are in (0, 1], and how many in (1, ``largest``]."""
+    at_most_one = above = 0
+    for c in range(first, last):
+        for r in range(min(chunk_shape[0], n_rows - origins[c, 0])):
+            place = starts[c] + r * chunk_shape[1] * chunk_shape[2]
+            for k in range(min(chunk_shape[1], n_freqs - origins[c, 1])):
+                for p in range(min(chunk_shape[2], n_pols - origins[c, 2])):
+                    n = values[place + k * chunk_shape[2] + p]
+                    if n > 1.0 and n <= largest:
+                        above += 1
+                    elif n > 0.0 and n <= 1.0:
+                        at_most_one += 1
+    return at_most_one, above
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def check_samples(
-    first, last, values, starts, origins, chunk_shape, row_place, n_rows, n_bls, n_freqs, largest, code, row_of, reasons, channel_0
+    first,
+    last,
+    values,
+    starts,
+    origins,
+    chunk_shape,
+    row_place,
+    n_rows,
+    n_bls,
+    n_freqs,
+    complete,
+    smallest,
+    code,
+    row_of,
+    reasons,
+    channel_0,
 ):
-    """Mark visibilities whose number of samples is not positive and finite; count the valid ones that differ from 1."""
+    """Mark visibilities whose number of samples is zero or impossible; return how many are below ``complete``.
+
+    ``complete``: number in a complete integration, the largest possible one. ``smallest``: the smallest possible one.
+    """
     n_pols = reasons.shape[3]
-    unusual = 0
+    partial = 0
     for c in range(first, last):
         row_0, chan_0, pol_0 = origins[c, 0], origins[c, 1], origins[c, 2]
         for r in range(min(chunk_shape[0], n_rows - row_0)):
@@ -85,22 +120,22 @@ def check_samples(
             for k in range(min(chunk_shape[1], n_freqs - chan_0)):
                 for p in range(min(chunk_shape[2], n_pols - pol_0)):
                     n = values[place + k * chunk_shape[2] + p]
-                    if n == 1.0:
+                    if n == complete:
                         continue
-                    if n > 0.0 and n <= largest:
-                        unusual += 1
+                    if n >= smallest and n < complete:
+                        partial += 1
                         continue
                     out_k = channel_0 + n_freqs - 1 - (chan_0 + k)
-                    if reasons[t, out_b, out_k, pol_0 + p] == 0:
+                    if n == 0.0 or reasons[t, out_b, out_k, pol_0 + p] == 0:  # without samples the data are NaN
                         reasons[t, out_b, out_k, pol_0 + p] = code
-    return unusual
+    return partial
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def copy_samples(first, last, values, starts, origins, chunk_shape, row_place, n_rows, n_bls, n_freqs, largest, row_of, weights):
-    """Copy the credible numbers of samples of one subband into ``weights``; leave the others as they are.
+def copy_samples(first, last, values, starts, origins, chunk_shape, row_place, n_rows, n_bls, n_freqs, complete, smallest, row_of, weights):
+    """Write possible numbers of samples over ``complete`` into ``weights``; leave the others as they are.
 
-    ``weights``: (Ntimes, Nbls, Nfreqs, 2) float32, ascending in frequency.
+    ``weights``: of one subband, (Ntimes, Nbls, Nfreqs, 2) float32, ascending in frequency.
     """
     n_pols = weights.shape[3]
     for c in range(first, last):
@@ -114,5 +149,5 @@ def copy_samples(first, last, values, starts, origins, chunk_shape, row_place, n
                 out_k = n_freqs - 1 - (chan_0 + k)
                 for p in range(min(chunk_shape[2], n_pols - pol_0)):
                     n = values[place + k * chunk_shape[2] + p]
-                    if n > 0.0 and n <= largest:
-                        weights[t, out_b, out_k, pol_0 + p] = n
+                    if n >= smallest and n <= complete:
+                        weights[t, out_b, out_k, pol_0 + p] = n / complete

@@ -30,7 +30,7 @@ class ConversionReport:
     throughout. ``phase_ra_deg``/``phase_dec_deg``: ICRS phase center. ``pointing_dec_deg``: apparent declination of the
     dishes. ``start_mjd``/``mid_mjd``/``end_mjd``: UTC of the beginning of the first integration, the middle, the end of
     the last. ``flags``: what was flagged and why. ``seconds``: wall-clock time per step. ``raw_bytes``/``ms_bytes``:
-    sizes. ``notes``: unusual but acceptable things in the raw headers.
+    sizes. ``notes``: unusual but acceptable things in the raw files.
     """
 
     path: Path
@@ -116,6 +116,7 @@ def convert_observation(
             baseline_length_m=np.linalg.norm(tile.uvw_m[tile.uvw_m.shape[0] // 2], axis=1),
             freq_hz=tile.freq_hz,
             integration_s=header.integration_s,
+            weights=tile.weights,
             rfi=flag_rfi,
             threads=threads,
         )
@@ -147,7 +148,7 @@ def convert_observation(
         raw_bytes=sum(path.stat().st_size for path in files.values()),
         ms_bytes=ms_bytes,
         seconds=seconds,
-        notes=header.notes,
+        notes=tile.notes,
     )
 
 

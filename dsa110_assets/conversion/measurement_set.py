@@ -142,8 +142,7 @@ def _write_main(tile: Tile, out: Path) -> None:
         ms.putcol("UVW", tile.uvw_m.reshape(n_rows, 3))
         mid_jd = 0.5 * (tile.header.times_jd[0] + tile.header.times_jd[-1])
         ms.putkeyword(SCALE_KEYWORD, apparent_scale(tile.geometry.phase_ra_rad, tile.geometry.phase_dec_rad, mid_jd))
-        for name in ("WEIGHT", "SIGMA"):
-            ms.putcol(name, np.ones((n_rows, n_pol), dtype=np.float32))
+        row_weight = np.ones((n_rows, n_pol), dtype=np.float32)
         flag_row = np.empty(n_rows, dtype=np.bool_)
         for t in range(n_times):
             flagged = tile.reasons[t] != 0
@@ -151,7 +150,11 @@ def _write_main(tile: Tile, out: Path) -> None:
             weight = (~flagged).astype(np.float32)
             if tile.weights is not None:
                 weight *= tile.weights[t]
+                used = np.count_nonzero(weight, axis=1)
+                row_weight[t * n_bls : (t + 1) * n_bls] = np.where(used > 0, weight.sum(axis=1) / np.maximum(used, 1), 1.0)
             ms.putcol("DATA", tile.vis[t], t * n_bls, n_bls)
             ms.putcol("FLAG", flagged, t * n_bls, n_bls)
             ms.putcol("WEIGHT_SPECTRUM", weight, t * n_bls, n_bls)
         ms.putcol("FLAG_ROW", flag_row)
+        ms.putcol("WEIGHT", row_weight)
+        ms.putcol("SIGMA", 1.0 / np.sqrt(row_weight))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.common.instrument import LARGEST_CREDIBLE_VALUE
+from dsa110_assets.common.instrument import LARGEST_CREDIBLE_VALUE, SAMPLES_PER_INTEGRATION
 from dsa110_assets.conversion.phasing import TileGeometry, tile_geometry
 from dsa110_assets.conversion.reading import FileBuffer, RawData, read_raw_data
 from dsa110_assets.errors import IncompleteGroupError
@@ -24,8 +24,8 @@ from dsa110_assets.flagging.reasons import FlagReason
 from dsa110_assets.flagging.threads import over_range
 from dsa110_assets.rawfile import POLARIZATIONS, RawHeader, subband_edges_hz, validate_raw_file
 
-LARGEST_CREDIBLE_SAMPLES = 6e4
-"""Larger numbers of samples are uninitialized memory (and would not fit into float16)."""
+SMALLEST_FRACTION = 1e-3
+"""Visibilities with a smaller fraction of an integration are flagged; one sample of 96 is the least that comes."""
 Allocate = Callable[[tuple[int, ...], type], NDArray[np.generic]]
 
 
@@ -36,7 +36,8 @@ class Tile:
     ``header``: of the longest file. ``geometry``: with baselines in the correlator's order. ``ant_1``/``ant_2``: rows
     of the ANTENNA table, shape (Nbls,). ``uvw_m``: CASA's sign (see `order_baselines`), shape (Ntimes, Nbls, 3).
     ``freq_hz``: ascending, shape (Nchan,). ``vis``: complex64 (Ntimes, Nbls, Nchan, Npols), zero where absurd.
-    ``reasons``: uint8, same shape, a `FlagReason`. ``weights``: float16 numbers of samples, None when all are 1.
+    ``reasons``: uint8, same shape, a `FlagReason`. ``weights``: float16, fraction of an integration
+    in each visibility (see `samples_when_complete`), zero where impossible; None when all are complete. ``notes``: of the header and of the conversion.
     """
 
     header: RawHeader
@@ -50,6 +51,7 @@ class Tile:
     reasons: NDArray[np.uint8]
     weights: NDArray[np.float16] | None
     missing_subbands: tuple[int, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,12 +112,14 @@ def read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Alloc
         freq_hz[band] = _nominal_frequencies_hz(subband, n_freqs)
         if subband not in headers:
             reasons[:, :, band] = FlagReason.MISSING_SUBBAND
+    complete: dict[int, float] = {}
     for header, data in _read_ahead(list(headers.values())):
         band = _channels(header.subband, expected_subbands, n_freqs)
         freq_hz[band] = header.freq_hz[::-1]
         reasons[header.n_times :, :, band] = FlagReason.MISSING_INTEGRATION
         rows = _file_rows(header, longest, order, geometry)
-        weights = _fill_subband(header, data, rows, vis, reasons, weights, band.start)
+        complete[header.subband] = samples_when_complete(header, data)
+        weights = _fill_subband(header, data, rows, vis, reasons, weights, band.start, complete[header.subband], allocate)
     uvw = np.empty_like(geometry.uvw_m)
     uvw[:, order.row_of] = np.where(order.conjugate[None, :, None], -geometry.uvw_m, geometry.uvw_m)
     return Tile(
@@ -130,6 +134,7 @@ def read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Alloc
         reasons=reasons,
         weights=weights,
         missing_subbands=tuple(s for s in range(expected_subbands) if s not in headers),
+        notes=longest.notes + _notes_on_samples(complete),
     )
 
 
@@ -197,6 +202,40 @@ def _file_rows(header: RawHeader, longest: RawHeader, order: BaselineOrder, geom
     return _FileRows(place, own, delta_w[:, in_geometry] * np.where(same_sign, 1.0, -1.0))
 
 
+def samples_when_complete(header: RawHeader, data: RawData) -> float:
+    """``nsamples`` of a complete integration in one file: 96 in the telescope's, 1 in files that count in integrations.
+
+    The majority decides, not the largest value, so that a few damaged values cannot change all weights of a tile; and
+    not a file's largest value, because a short file may hold partial integrations only. One case is undecidable: a file
+    in which most integrations hold a single sample counts as complete. Its noise is then above the prediction.
+    """
+    from dsa110_assets.conversion import _kernels
+
+    s, n_rows = data.samples, header.n_times * header.n_bls
+    counts = over_range(
+        _kernels.compare_samples_with_one,
+        s.starts.size,
+        s.values,
+        s.starts,
+        s.origins,
+        s.shape,
+        n_rows,
+        header.n_freqs,
+        len(POLARIZATIONS),
+        float(SAMPLES_PER_INTEGRATION),
+    )
+    at_most_one, above = np.sum(counts, axis=0)
+    return float(SAMPLES_PER_INTEGRATION) if above > at_most_one else 1.0
+
+
+def _notes_on_samples(complete: Mapping[int, float]) -> tuple[str, ...]:
+    """Say which subbands count samples in another unit than the rest; their weights are right."""
+    ones = sorted(subband for subband, number in complete.items() if number == 1.0)
+    if not ones or len(ones) == len(complete):
+        return ()
+    return (f"nsamples is 1 in a complete integration of subbands {ones}, and {SAMPLES_PER_INTEGRATION} in the others",)
+
+
 def _fill_subband(
     header: RawHeader,
     data: RawData,
@@ -205,8 +244,13 @@ def _fill_subband(
     reasons: NDArray[np.generic],
     weights: NDArray[np.float16] | None,
     first_channel: int,
+    complete: float,
+    allocate: Allocate,
 ) -> NDArray[np.float16] | None:
-    """Phase one subband into its channels of the tile; return the weights, allocated when first needed."""
+    """Phase one subband into its channels of the tile; return the weights, allocated when first needed.
+
+    ``complete``: number of samples of a complete integration.
+    """
     from dsa110_assets.conversion import _kernels
 
     n_rows, n_freqs = header.n_times * header.n_bls, header.n_freqs
@@ -234,7 +278,7 @@ def _fill_subband(
         reasons,
         first_channel,
     )
-    unusual = sum(
+    partial = sum(
         over_range(
             _kernels.check_samples,
             s.starts.size,
@@ -246,7 +290,8 @@ def _fill_subband(
             n_rows,
             header.n_bls,
             n_freqs,
-            LARGEST_CREDIBLE_SAMPLES,
+            complete,
+            SMALLEST_FRACTION * complete,
             int(FlagReason.NO_SAMPLES),
             rows.order.row_of,
             reasons,
@@ -259,9 +304,10 @@ def _fill_subband(
         flagged[:, rows.order.row_of] = by_row.reshape(flagged.shape)[:, :, ::-1]
         part = reasons[: header.n_times, :, first_channel : first_channel + n_freqs]
         part[flagged & (part == FlagReason.GOOD)] = FlagReason.RAW_FLAG
-    if unusual and weights is None:
-        weights = np.ones(vis.shape, dtype=np.float16)
-    if unusual and weights is not None:
+    if partial and weights is None:
+        weights = np.asarray(allocate(vis.shape, np.float16), dtype=np.float16)  # the same memory
+        weights[...] = 1.0
+    if partial and weights is not None:
         own_weights = np.zeros((header.n_times, header.n_bls, n_freqs, len(POLARIZATIONS)), dtype=np.float32)
         over_range(
             _kernels.copy_samples,
@@ -274,7 +320,8 @@ def _fill_subband(
             n_rows,
             header.n_bls,
             n_freqs,
-            LARGEST_CREDIBLE_SAMPLES,
+            complete,
+            SMALLEST_FRACTION * complete,
             rows.order.row_of,
             own_weights,
         )

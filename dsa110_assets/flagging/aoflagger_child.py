@@ -39,6 +39,7 @@ def main() -> None:
     reasons = attach(task["reasons"], shape, "uint8")
     gain = attach(task["gain"], tuple(task["gain_shape"]), "float32")
     levels = attach(task["levels"], (n_bls, n_pol, 2), "float64")
+    weights = attach(task["weights"], shape, "float16") if "weights" in task else None
     clip = RAYLEIGH_MEDIAN + task["clip_sigma"] * MAD_TO_SIGMA_ROUNDED * RAYLEIGH_MAD
 
     flagger = aoflagger.AOFlagger()
@@ -53,7 +54,8 @@ def main() -> None:
             continue
         scaled = vis[:, b] / (gain[a1] * gain[a2])
         basis = sky_basis(length_m, n_times, n_chan, **task["band"])
-        residual, sigma = subtract_sky(scaled, bad, basis)
+        root_weight = None if weights is None else np.sqrt(weights[:, b].astype(np.float32))
+        residual, sigma = subtract_sky(scaled, bad, basis, root_weight)
         amplitude = np.abs(residual)
         missing = bad.all(axis=2)
         clipped = ((amplitude > clip * sigma) & ~bad).any(axis=2)

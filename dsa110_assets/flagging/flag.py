@@ -66,6 +66,7 @@ def flag_visibilities(
     freq_hz: NDArray[np.float64],
     samples: NDArray | None = None,
     integration_s: float = INTEGRATION_S,
+    weights: NDArray | None = None,
     rfi: bool = True,
     threads: int = 0,
 ) -> FlagReport:
@@ -80,6 +81,7 @@ def flag_visibilities(
         freq_hz: channel centers, shape (Nchan,).
         samples: numbers of samples, same shape as ``vis``; those not positive and finite are flagged.
         integration_s: length of an integration.
+        weights: fraction of an integration in each visibility, same shape as ``vis``; None when all are complete.
         rfi: run AOFlagger, the residual clip and the search for baselines with pickup.
         threads: processes for AOFlagger; 0 means one per core.
 
@@ -122,6 +124,7 @@ def flag_visibilities(
             freq_hz=freq_hz,
             integration_s=integration_s,
             gain=gain,
+            weights=weights,
             clip_sigma=CLIP_SIGMA,
             processes=threads,
         )

@@ -38,6 +38,7 @@ def flag_interference(
     integration_s: float,
     gain: NDArray[np.float32],
     clip_sigma: float,
+    weights: NDArray | None = None,
     processes: int = 0,
     timeout_s: float = 900.0,
 ) -> NDArray[np.float64]:
@@ -51,6 +52,7 @@ def flag_interference(
         freq_hz: channel centers, ascending.
         integration_s: length of an integration.
         gain: relative amplitude of each receptor, (Nants, Nchan, 2).
+        weights: fraction of an integration in each visibility, or None; noise grows with its inverse root.
         clip_sigma: residual amplitudes this many (robust) standard deviations above their median are outliers.
         processes: children; 0 means one per core.
         timeout_s: wall-clock limit for all of them.
@@ -67,6 +69,8 @@ def flag_interference(
     levels[...] = np.nan
     n_times, n_chan = vis.shape[0], vis.shape[2]
     arrays = {"vis": shared_vis, "reasons": shared_reasons, "gain": shared_gain, "levels": levels}
+    if weights is not None:
+        arrays["weights"] = _shared(weights)
     descriptors = {name: descriptor_of(array) for name, array in arrays.items()}
     task = {
         **descriptors,

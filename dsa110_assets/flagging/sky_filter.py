@@ -71,7 +71,10 @@ def sky_basis(
 
 
 def subtract_sky(
-    vis: NDArray[np.complex64], bad: NDArray[np.bool_], basis: tuple[NDArray[np.float32], NDArray[np.float32]]
+    vis: NDArray[np.complex64],
+    bad: NDArray[np.bool_],
+    basis: tuple[NDArray[np.float32], NDArray[np.float32]],
+    root_weight: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
     """Fit the sky to the good visibilities of one baseline, without outliers, and subtract it.
 
@@ -79,9 +82,11 @@ def subtract_sky(
         vis: (Ntimes, Nchan, Npols).
         bad: same shape; these visibilities are not used.
         basis: from `sky_basis`.
+        root_weight: same shape; noise over that of each visibility, so that a partial integration, which is noisier, is
+        not taken for interference. 1 if None.
 
     Returns:
-        ``vis`` minus the sky, everywhere; and the robust rms of its real part for each polarization, shape (Npols,).
+        ``vis`` minus the sky, times ``root_weight``, everywhere; and the robust rms of its real part for each polarization, shape (Npols,).
     """
     n_pol = vis.shape[2]
     thin = max(1, vis.shape[1] // _ENOUGH_CHANNELS)
@@ -96,7 +101,7 @@ def subtract_sky(
     residual, sigma = vis, np.zeros(n_pol)
     for _ in range(_MASKS):
         filled, model = _fill(filled, mask, basis)
-        residual = vis - model
+        residual = vis - model if root_weight is None else (vis - model) * root_weight
         size = np.abs(residual)
         for p in range(n_pol):
             good = size[:, ::thin, p][~mask[:, ::thin, p]]

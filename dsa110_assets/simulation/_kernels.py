@@ -18,7 +18,7 @@ def point_source_visibilities(
     top_hz: float,
     step_hz: float,
     smear_band_hz: float,
-    smear_time_s: float,
+    smear_time_s: NDArray[np.float64],
 ) -> NDArray[np.complex64]:
     """``V = sum_s S_s exp(+2 pi i f / c  b . (s - s0))`` for channels ``top_hz + k step_hz``.
 
@@ -27,7 +27,8 @@ def point_source_visibilities(
         offset: ``s - s0``, (Ntimes, Nsources, 3); offset_rate its time derivative (1/s).
         baseline_m: ``r2 - r1``, (Nbls, 3).
         top_hz, step_hz: first channel and (signed) spacing.
-        smear_band_hz, smear_time_s: averaging intervals whose sinc losses are applied; 0 for none.
+        smear_band_hz: averaging interval in frequency whose sinc loss is applied; 0 for none.
+        smear_time_s: the same in time, for each integration, (Ntimes,).
 
     Returns:
         (Ntimes, Nbls, Nfreqs) complex64. A complex recurrence in float64 advances the phase from channel to channel.
@@ -55,7 +56,7 @@ def point_source_visibilities(
                 x = np.pi * delay * smear_band_hz
                 if abs(x) > 1e-9:
                     loss *= np.sin(x) / x
-                x = np.pi * rate * center_hz * smear_time_s
+                x = np.pi * rate * center_hz * smear_time_s[t]
                 if abs(x) > 1e-9:
                     loss *= np.sin(x) / x
                 re[s] = loss * np.cos(two_pi * top_hz * delay)
@@ -83,7 +84,7 @@ def corrupt(
     working: NDArray[np.bool_],
     index_1: NDArray[np.int64],
     index_2: NDArray[np.int64],
-    sigma_jy: float,
+    sigma_jy: NDArray[np.float64],
     system_jy: float,
 ) -> NDArray[np.complex64]:
     """Compute ``g1 conj(g2) (V + noise)``; autocorrelations are real and include the system temperature.
@@ -94,7 +95,8 @@ def corrupt(
         gain: (Ntimes, Nants, Nfreqs, Npols).
         working: (Nants, Npols); a receiver that does not work correlates only noise.
         index_1, index_2: (Nbls,) positions of the antennas in ``gain``.
-        sigma_jy: rms of the real and of the imaginary part of a cross-correlation; autocorrelations have sqrt(2) of it.
+        sigma_jy: (Ntimes,) rms of the real and of the imaginary part of a cross-correlation; autocorrelations have
+            sqrt(2) of it.
         system_jy: level of the autocorrelations without sources.
     """
     n_times, n_bls, n_freqs = model.shape
@@ -111,8 +113,8 @@ def corrupt(
                     if auto:
                         value = complex(value.real + system_jy, 0.0)
                         if noisy:
-                            value += sigma_jy * np.sqrt(2.0) * noise[t, b, f, p, 0]
+                            value += sigma_jy[t] * np.sqrt(2.0) * noise[t, b, f, p, 0]
                     elif noisy:
-                        value += sigma_jy * complex(noise[t, b, f, p, 0], noise[t, b, f, p, 1])
+                        value += sigma_jy[t] * complex(noise[t, b, f, p, 0], noise[t, b, f, p, 1])
                     out[t, b, f, p] = np.complex64(gain[t, one, f, p] * np.conj(gain[t, two, f, p]) * value)
     return out

@@ -61,6 +61,7 @@ def simulate_night(
     tiles: Sequence[int] | None = None,
     restart_tiles: Collection[int] = (),
     last_integrations: int = INTEGRATIONS_PER_TILE,
+    ending: Sequence[int] = (),
     noise: bool = True,
     in_order: bool = False,
     dwell_s: float = 0.0,
@@ -75,6 +76,7 @@ def simulate_night(
         tiles: which of them to write, in this order; all by default.
         restart_tiles: tiles whose files have the scattered names of a correlator restart.
         last_integrations: integrations of the last of the ``n_tiles``.
+        ending: numbers of samples of its last integrations (see `tile.simulate_tile`).
         on_tile: called with number and files of each complete tile.
     """
     starts = tile_starts_mjd(start_mjd, n_tiles)
@@ -96,6 +98,7 @@ def simulate_night(
             in_order=in_order,
             dwell_s=dwell_s,
             jitter=NameJitter(restart=number in restart_tiles),
+            ending=ending if number == n_tiles - 1 else (),
             on_file=on_file,
         )
         files.append(tuple(written))

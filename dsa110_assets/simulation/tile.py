@@ -27,7 +27,14 @@ from dsa110_assets.simulation.beam import power_beam
 from dsa110_assets.simulation.directions import meridian_enu, sky_rotation_rate, source_enu
 from dsa110_assets.simulation.receivers import Receivers, noise_sigma_jy
 from dsa110_assets.simulation.sky import Sky
-from dsa110_assets.simulation.uvh5 import HEADER_INTEGRATION_S, INTEGRATION_S, SubbandHeader, write_subband
+from dsa110_assets.simulation.uvh5 import (
+    HEADER_INTEGRATION_S,
+    INTEGRATION_S,
+    SAMPLE_S,
+    SAMPLES_PER_INTEGRATION,
+    SubbandHeader,
+    write_subband,
+)
 
 INTEGRATIONS_PER_TILE = 24
 TILE_S = INTEGRATIONS_PER_TILE * INTEGRATION_S
@@ -107,15 +114,22 @@ def model_visibilities(
     *,
     emissions: Sequence[Emission] = (),
     smearing: bool = False,
+    samples: NDArray[np.int64] | None = None,
 ) -> NDArray[np.complex64]:
     """Compute noise-free visibilities in Jy, (Ntimes, Nbls, Nfreqs); the same for XX and YY.
 
     Leaves out sources below the horizon or more than 12 deg from the beam's axis. With ``smearing``, each source is
     reduced by the sinc factors of its delay over a channel and of its residual fringe rate over an integration.
+    ``samples``, (Ntimes,): how many of its 96 samples each integration holds, the first ones; all by default. Their
+    middle is earlier than ``time_mjd``, and the phase center is the direction that transits at ``time_mjd``.
     """
     from dsa110_assets.simulation._kernels import point_source_visibilities
 
     axis = meridian_enu(declination_deg)
+    samples = np.full(len(time_mjd), SAMPLES_PER_INTEGRATION) if samples is None else samples
+    early_s = 0.5 * SAMPLE_S * (SAMPLES_PER_INTEGRATION - samples)
+    time_mjd = time_mjd - early_s / SECONDS_PER_DAY
+    phase_center = axis - early_s[:, np.newaxis] * sky_rotation_rate(axis)
     middle = source_enu(sky.ra_deg, sky.dec_deg, time_mjd[[len(time_mjd) // 2]])[0]
     sky = sky.select((middle @ axis > np.cos(np.radians(_FIELD_RADIUS_DEG))) & (middle[:, 2] > 0))
     enu = source_enu(sky.ra_deg, sky.dec_deg, time_mjd)
@@ -127,13 +141,13 @@ def model_visibilities(
     step_hz = float(frequency_hz[1] - frequency_hz[0]) if len(frequency_hz) > 1 else 0.0
     return point_source_visibilities(
         np.ascontiguousarray(flux_jy),
-        np.ascontiguousarray(enu - axis),
+        np.ascontiguousarray(enu - phase_center[:, np.newaxis, :]),
         np.ascontiguousarray(sky_rotation_rate(enu) - sky_rotation_rate(axis)),
         np.ascontiguousarray(array.baseline_enu_m()),
         float(frequency_hz[0]),
         step_hz,
         channel_width_hz if smearing else 0.0,
-        INTEGRATION_S if smearing else 0.0,
+        smearing * INTEGRATION_S * samples / SAMPLES_PER_INTEGRATION,
     )
 
 
@@ -157,6 +171,7 @@ def simulate_tile(
     dwell_s: float = 0.0,
     jitter: NameJitter | None = None,
     service_declination_deg: float | None = None,
+    ending: Sequence[int] = (),
     on_file: Callable[[Path], None] | None = None,
 ) -> list[Path]:
     """Write the raw files of one observation.
@@ -179,6 +194,9 @@ def simulate_tile(
         dwell_s: wait after each file, for tests that watch the directory.
         jitter: of the file names.
         service_declination_deg: a stale ``phase_center_dec`` for the extra keywords; the true one by default.
+        ending: numbers of samples of the last integrations, where the correlator's buffer ended: ``(40, 0)`` for 40 of 96
+        samples in the last but one and none in the last. The data are the mean of the samples that came, which come
+        first, or NaN; ``time_array`` remains the center of the whole integration.
         on_file: called with each file once it has its final name.
 
     Returns:
@@ -189,6 +207,8 @@ def simulate_tile(
     receivers = Receivers() if receivers is None else receivers
     out_dir.mkdir(parents=True, exist_ok=True)
     time_mjd = integration_times_mjd(start_mjd, n_integrations)
+    samples = np.array([SAMPLES_PER_INTEGRATION] * (n_integrations - len(ending)) + list(ending))
+    noisier = np.sqrt(SAMPLES_PER_INTEGRATION / np.maximum(samples, 1))
     tile_seed = (seed, round(start_mjd * SECONDS_PER_DAY))
     first_sample_mjd = start_mjd - 0.5 * INTEGRATION_S / SECONDS_PER_DAY
     opened_mjd = first_sample_mjd + (jitter or NameJitter()).delays_s(tile_seed) / SECONDS_PER_DAY
@@ -211,6 +231,7 @@ def simulate_tile(
             array,
             emissions=[emission for source in interference for emission in source.emissions(context)],
             smearing=smearing,
+            samples=samples,
         )
         for source in interference:
             source.add_to(model, context)
@@ -222,9 +243,10 @@ def simulate_tile(
             receivers.working(array.antenna_order),
             index_1,
             index_2,
-            noise_sigma_jy(sefd_jy, band.channel_width_hz, HEADER_INTEGRATION_S),
+            noise_sigma_jy(sefd_jy, band.channel_width_hz, HEADER_INTEGRATION_S) * noisier,
             sefd_jy if noise else 0.0,
         )
+        visibilities[samples == 0] = np.nan
         header = SubbandHeader(
             array=array,
             time_mjd=time_mjd,
@@ -233,6 +255,7 @@ def simulate_tile(
             declination_deg=declination_deg,
             service_declination_deg=declination_deg if service_declination_deg is None else service_declination_deg,
             opened_mjd=float(opened_mjd[subband]),
+            samples=samples,
         )
         files[subband] = write_subband(out_dir, subband, header, visibilities)
         if on_file is not None:

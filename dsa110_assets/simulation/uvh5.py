@@ -23,8 +23,11 @@ from dsa110_assets.simulation.array import (
 )
 from dsa110_assets.simulation.directions import meridian_uvw_m
 
+SAMPLES_PER_INTEGRATION = 96
+SAMPLE_S = 0.134217728
+"""Length of the correlator's own samples, 2**27 ns; ``nsamples`` is how many of them an integration holds."""
 INTEGRATION_S = 12.884901888
-"""Spacing of the integrations: 96 x 2**27 ns."""
+"""Spacing of the integrations, 96 samples."""
 
 HEADER_INTEGRATION_S = 12.884902000427246
 """Value in the header, which the correlator stores in single precision."""
@@ -40,7 +43,8 @@ class SubbandHeader:
     ``time_mjd``: centers of the integrations, UTC, (Ntimes,). ``frequency_hz``: channel centers, descending, (Nfreqs,).
     ``channel_width_hz``: positive. ``declination_deg``: apparent declination of the meridian phase center.
     ``service_declination_deg``: the declination that the correlator's service read when it started, which can be stale.
-    ``opened_mjd``: the node's wall clock when it opened the file.
+    ``opened_mjd``: the node's wall clock when it opened the file. ``samples``: number of the correlator's samples in
+    each integration, 96 in a complete one, (Ntimes,).
     """
 
     array: ArrayLayout
@@ -50,6 +54,7 @@ class SubbandHeader:
     declination_deg: float
     service_declination_deg: float
     opened_mjd: float
+    samples: NDArray[np.int64]
 
 
 def stamp(time_mjd: float) -> str:
@@ -79,7 +84,7 @@ def write_subband(directory: Path, subband: int, header: SubbandHeader, visibili
         contents = {
             "visdata": visibilities.reshape(shape),
             "flags": np.zeros(shape, dtype=np.bool_),
-            "nsamples": np.ones(shape, dtype=np.float32),
+            "nsamples": np.broadcast_to(np.repeat(header.samples, n_bls)[:, np.newaxis, np.newaxis, np.newaxis], shape).astype(np.float32),
         }
         for key, values in contents.items():
             chunks = tuple(min(c, s) for c, s in zip(_CHUNKS[key], shape, strict=True))
