@@ -37,7 +37,8 @@ class Tile:
     of the ANTENNA table, shape (Nbls,). ``uvw_m``: CASA's sign (see `order_baselines`), shape (Ntimes, Nbls, 3).
     ``freq_hz``: ascending, shape (Nchan,). ``vis``: complex64 (Ntimes, Nbls, Nchan, Npols), zero where absurd.
     ``reasons``: uint8, same shape, a `FlagReason`. ``weights``: float16, fraction of an integration
-    in each visibility (see `samples_when_complete`), zero where impossible; None when all are complete. ``notes``: of the header and of the conversion.
+    in each visibility (see `samples_when_complete`), zero where impossible; None when all are
+    complete. ``notes``: of the header and of the conversion.
     """
 
     header: RawHeader

@@ -194,9 +194,9 @@ def simulate_tile(
         dwell_s: wait after each file, for tests that watch the directory.
         jitter: of the file names.
         service_declination_deg: a stale ``phase_center_dec`` for the extra keywords; the true one by default.
-        ending: numbers of samples of the last integrations, where the correlator's buffer ended: ``(40, 0)`` for 40 of 96
-        samples in the last but one and none in the last. The data are the mean of the samples that came, which come
-        first, or NaN; ``time_array`` remains the center of the whole integration.
+        ending: numbers of samples of the last integrations, in which the correlator's buffer ended. ``(40, 0)``: the
+        last but one is the mean of its first 40 samples, and the last has none, so that its data are NaN.
+        ``time_array`` stays the center of the complete integration.
         on_file: called with each file once it has its final name.
 
     Returns:
