@@ -1,7 +1,7 @@
-"""The checker: do registry, disk and Dagster tell the same story, and is it the story of the raw files?
+"""The checker: whether registry, disk and Dagster agree with each other and with the raw files.
 
-Nothing lost, nothing half, nothing twice, raw files untouched. Each finding is a sentence. `planted_faults` is the check of
-the checker: faults that it must find, planted into a finished platform and taken back.
+Nothing may be lost, incomplete or doubled, and raw files must be unchanged. Each finding is a sentence.
+`planted_faults` checks the checker: it plants faults into a finished platform and removes them again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,17 @@ from dsa110_assets.orchestration.running import GROUP_TAG
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.provenance import current_version
-from dsa110_assets.registry.schema import GroupState, ImageRow, IngestGroup, MeasurementSetRow, MosaicTile, SubbandFile, TileStage
+from dsa110_assets.registry.schema import (
+    FileState,
+    GroupState,
+    ImageRow,
+    IngestGroup,
+    MeasurementSetKind,
+    MeasurementSetRow,
+    MosaicTile,
+    SubbandFile,
+    TileStage,
+)
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.table import TABLE
@@ -39,58 +49,61 @@ Digests = Mapping[str, tuple[str, int, int]]
 
 @dataclass(frozen=True)
 class Night:
-    """What must have come of a night. ``groups``: its observations. ``raw``: its raw files as they were written."""
+    """Expected content of a night. ``group_ids``: its observations. ``raw``: its raw files as they were written."""
 
-    groups: frozenset[str]
+    group_ids: frozenset[str]
     raw: Digests
     incoming: Path
 
 
 def disagreements(session: Session, platform: Platform, instance: dg.DagsterInstance, night: Night) -> list[str]:
-    """All that is wrong; an empty list when everything agrees."""
+    """Everything that is wrong; an empty list when all agrees."""
     return [
         *_queue(session, night),
         *_products(session, platform.paths, night),
-        *(f"{one.kind}: {one.product} {one.path}" for one in audit(session, platform.paths, contents="checksum", settling_s=0.0)),
+        *(f"{found.kind}: {found.product} {found.path}" for found in audit(session, platform.paths, contents="checksum", settling_s=0.0)),
         *_runs(session, instance, night),
         *_raw_files(night),
     ]
 
 
 def _queue(session: Session, night: Night) -> Iterator[str]:
-    groups = {group.group_id: group for group in session.scalars(select(IngestGroup).execution_options(populate_existing=True))}
-    yield from (f"lost: {group_id} is not in the queue" for group_id in sorted(night.groups - set(groups)))
-    yield from (f"invented: {group_id}" for group_id in sorted(set(groups) - night.groups))
-    for group_id, group in sorted(groups.items()):
-        if group.state != GroupState.COMPLETED or group.stage != TileStage.IMAGED:
-            yield f"not done: {group_id} is {group.state} at {group.stage} ({group.error})"
-    accepted = Counter(session.execute(select(SubbandFile.group_id, SubbandFile.subband).where(SubbandFile.state == "accepted")).tuples())
+    rows = {row.group_id: row for row in session.scalars(select(IngestGroup).execution_options(populate_existing=True))}
+    yield from (f"lost: {group_id} is not in the queue" for group_id in sorted(night.group_ids - set(rows)))
+    yield from (f"unexpected: {group_id}" for group_id in sorted(set(rows) - night.group_ids))
+    for group_id, row in sorted(rows.items()):
+        if row.state != GroupState.COMPLETED or row.stage != TileStage.IMAGED:
+            yield f"not done: {group_id} is {row.state} at {row.stage} ({row.error})"
+    subbands = select(SubbandFile.group_id, SubbandFile.subband).where(SubbandFile.state == FileState.ACCEPTED)
+    accepted = Counter(session.execute(subbands).tuples())
     yield from (f"twice: {n} accepted files of {key}" for key, n in accepted.items() if n > 1)
-    yield from (f"lost: a subband of {group_id}" for group_id in sorted(groups) if sum(key[0] == group_id for key in accepted) != 16)
+    yield from (f"lost: a subband of {group_id}" for group_id in sorted(rows) if sum(key[0] == group_id for key in accepted) != 16)
 
 
 def _products(session: Session, paths: ProductPaths, night: Night) -> Iterator[str]:
     sets = Counter(session.execute(select(MeasurementSetRow.group_id, MeasurementSetRow.kind)).tuples())
     images = {row.group_id: row for row in session.scalars(select(ImageRow))}
     in_mosaics = session.execute(select(MosaicTile.mosaic_name, MosaicTile.group_id)).tuples().all()
-    for group_id in sorted(night.groups):
+    for group_id in sorted(night.group_ids):
         yield from (
-            f"{sets[group_id, kind]} {kind} Measurement Sets of {group_id}" for kind in ("raw", "calibrated") if sets[group_id, kind] != 1
+            f"{sets[group_id, kind]} {kind} Measurement Sets of {group_id}" for kind in MeasurementSetKind if sets[group_id, kind] != 1
         )
         for path in (paths.measurement_set(group_id), paths.calibrated_ms(group_id)):
-            yield from _half_ms(path)
+            yield from _incomplete_ms(path)
         if group_id not in images:
             yield f"lost: the image of {group_id}"
         else:
-            yield from _half_images(Path(images[group_id].directory))
+            yield from _incomplete_images(Path(images[group_id].directory))
         versions = [current_version(session, product, group_id) for product in TABLE.made(Level.TILE)]
         yield from (
-            f"lost: no version of {name} of {group_id}" for name, one in zip(TABLE.made(Level.TILE), versions, strict=True) if one is None
+            f"lost: no version of {name} of {group_id}"
+            for name, version in zip(TABLE.made(Level.TILE), versions, strict=True)
+            if version is None
         )
         for made_from, made in itertools.pairwise(versions):
             if made_from is not None and made is not None and made.version_id < made_from.version_id:
                 yield f"old: {made.product} of {group_id} is older than its {made_from.product}"
-        if group_id not in {one for _, one in in_mosaics}:
+        if group_id not in {tile for _, tile in in_mosaics}:
             yield f"lost: {group_id} is in no mosaic"
     on_disk = Counter(path.name for path in (paths.scratch_dir / "images").glob("*/*") if path.is_dir() and not path.name.startswith("."))
     yield from (f"twice: {n} image directories of {name}" for name, n in on_disk.items() if n > 1)
@@ -98,14 +111,14 @@ def _products(session: Session, paths: ProductPaths, night: Night) -> Iterator[s
     yield from (f"twice: source {row[0]} in {row[1]}" for row in doubled)
 
 
-def _half_ms(path: Path) -> Iterator[str]:
+def _incomplete_ms(path: Path) -> Iterator[str]:
     try:
         verify_ms(path)
     except ProductVerificationError as error:
         yield f"half: {path} ({error.cause})"
 
 
-def _half_images(directory: Path) -> Iterator[str]:
+def _incomplete_images(directory: Path) -> Iterator[str]:
     from astropy.io import fits
 
     for suffix in ("dirty", "psf", "model", "residual", "image", "image-pb", "pb", "weight"):
@@ -113,7 +126,7 @@ def _half_images(directory: Path) -> Iterator[str]:
         try:
             data: Any = fits.getdata(path)
             if not np.isfinite(data).any():
-                yield f"half: {path} holds no number"
+                yield f"half: {path} has no finite number"
         except (OSError, TypeError, ValueError) as error:
             yield f"half: {path} ({error})"
 
@@ -126,37 +139,36 @@ def _runs(session: Session, instance: dg.DagsterInstance, night: Night) -> Itera
     for record in records:
         run = record.dagster_run
         if not run.is_finished:
-            yield f"hangs: run {run.run_id} ({run.job_name}) is {run.status.value}"
+            yield f"not ended: run {run.run_id} ({run.job_name}) is {run.status.value}"
         group_id = run.tags.get(GROUP_TAG)
         if group_id is not None and record.start_time is not None and record.end_time is not None:
             spans.setdefault(group_id, []).append((record.start_time, record.end_time, run.run_id))
-    for group_id, of_group in spans.items():
-        ordered = sorted(of_group)
-        for (_, end, one), (start, _, other) in itertools.pairwise(ordered):
+    for group_id, runs in spans.items():
+        for (_, end, first), (start, _, second) in itertools.pairwise(sorted(runs)):
             if start < end - 1.0:
-                yield f"twice: runs {one} and {other} worked on {group_id} at the same time"
+                yield f"twice: runs {first} and {second} worked on {group_id} at the same time"
     for asset in ("raw_subbands", *TABLE.made(Level.TILE)):
         made = {str(key) for key in instance.get_materialized_partitions(dg.AssetKey(asset))}
-        for group_id in sorted(night.groups):
+        for group_id in sorted(night.group_ids):
             if str(tile_key(*tile_partition(group_id))) not in made:
-                yield f"Dagster does not know: {asset} of {group_id}"
-    known = {group.group_id: group.run_id for group in session.scalars(select(IngestGroup))}
-    for group_id, run_id in known.items():
+                yield f"missing in Dagster: {asset} of {group_id}"
+    run_ids = {row.group_id: row.run_id for row in session.scalars(select(IngestGroup))}
+    for group_id, run_id in run_ids.items():
         run = instance.get_run_by_id(str(run_id))
-        if group_id in night.groups and (run is None or not run.is_success):
-            yield f"{group_id} is completed by run {run_id}, which Dagster calls {run.status.value if run else 'unknown'}"
+        if group_id in night.group_ids and (run is None or not run.is_success):
+            yield f"{group_id} is completed by run {run_id}, which is {run.status.value if run else 'unknown'} in Dagster"
 
 
 def _raw_files(night: Night) -> Iterator[str]:
     now = digests(night.incoming)
     yield from (f"raw file {name} was changed" for name, was in sorted(night.raw.items()) if now.get(name) != was)
-    yield from (f"file {name} was left among the raw ones" for name in sorted(set(now) - set(night.raw)))
+    yield from (f"file {name} was left among the raw files" for name in sorted(set(now) - set(night.raw)))
 
 
 # --- the check of the checker -----------------------------------------------------------------------------------------
 def planted_faults(platform: Platform, instance: dg.DagsterInstance, night: Night) -> dict[str, bool]:
-    """Plant each fault, ask the checker, take the fault back; whether each was found."""
-    group_id = min(night.groups)
+    """Plant each fault, run the checker, remove the fault. Return whether each was found."""
+    group_id = min(night.group_ids)
     return {name: _is_found(platform, instance, night, plant, group_id) for name, plant in _FAULTS.items()}
 
 
@@ -174,8 +186,9 @@ def _is_found(platform: Platform, instance: dg.DagsterInstance, night: Night, pl
 
 
 @contextmanager
-def _lost_group(session: Session, platform: Platform, group_id: str) -> Iterator[None]:
-    session.execute(update(IngestGroup).where(IngestGroup.group_id == group_id).values(state="pending", stage=TileStage.RAW.value))
+def _unfinished_observation(session: Session, platform: Platform, group_id: str) -> Iterator[None]:
+    change = update(IngestGroup).where(IngestGroup.group_id == group_id)
+    session.execute(change.values(state=GroupState.PENDING.value, stage=TileStage.RAW.value))
     yield
 
 
@@ -196,7 +209,7 @@ def _half_image(session: Session, platform: Platform, group_id: str) -> Iterator
 
 @contextmanager
 def _half_measurement_set(session: Session, platform: Platform, group_id: str) -> Iterator[None]:
-    path = max(platform.paths.measurement_set(group_id).glob("table.f*"), key=lambda one: one.stat().st_size)
+    path = max(platform.paths.measurement_set(group_id).glob("table.f*"), key=lambda file: file.stat().st_size)
     aside = path.with_name("aside")
     path.rename(aside)
     yield
@@ -205,21 +218,22 @@ def _half_measurement_set(session: Session, platform: Platform, group_id: str) -
 
 @contextmanager
 def _doubled_tile(session: Session, platform: Platform, group_id: str) -> Iterator[None]:
-    there = platform.paths.image_dir(group_id)
-    double = there.parent.parent / "2020-01-01" / group_id
-    shutil.copytree(there, double)
+    directory = platform.paths.image_dir(group_id)
+    double = directory.parent.parent / "2020-01-01" / group_id
+    shutil.copytree(directory, double)
     yield
     shutil.rmtree(double.parent)
 
 
 @contextmanager
 def _unregistered(session: Session, platform: Platform, group_id: str) -> Iterator[None]:
-    session.execute(delete(MeasurementSetRow).where(MeasurementSetRow.group_id == group_id, MeasurementSetRow.kind == "calibrated"))
+    calibrated = MeasurementSetRow.kind == MeasurementSetKind.CALIBRATED
+    session.execute(delete(MeasurementSetRow).where(MeasurementSetRow.group_id == group_id, calibrated))
     yield
 
 
 @contextmanager
-def _touched_raw_file(session: Session, platform: Platform, group_id: str) -> Iterator[None]:
+def _moved_raw_file(session: Session, platform: Platform, group_id: str) -> Iterator[None]:
     path = min(platform.config.input_dir.glob("*.hdf5"))
     aside = path.with_name("moved.hdf5")
     path.rename(aside)
@@ -228,11 +242,11 @@ def _touched_raw_file(session: Session, platform: Platform, group_id: str) -> It
 
 
 _FAULTS: dict[str, Plant] = {
-    "an observation that was never done": _lost_group,
+    "an unfinished observation": _unfinished_observation,
     "a lost image": _lost_image,
     "half an image": _half_image,
     "half a Measurement Set": _half_measurement_set,
-    "a tile that is there twice": _doubled_tile,
-    "a product that nobody registered": _unregistered,
-    "a raw file that was moved": _touched_raw_file,
+    "a doubled tile": _doubled_tile,
+    "an unregistered product": _unregistered,
+    "a moved raw file": _moved_raw_file,
 }

@@ -1,4 +1,4 @@
-"""Tests marked ``fresh_interpreter`` fork, which OpenMP forbids to a process that has used it: each runs in a Python of its own."""
+"""Run each test marked ``fresh_interpreter`` in its own Python: it forks, which fails after OpenMP was used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INSIDE = "DSA110_FRESH_INTERPRETER"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Run the test by itself and report what came of it; None leaves it to pytest."""
+    """Run the test in a child and report its outcome. None leaves the test to pytest."""
     if item.get_closest_marker("fresh_interpreter") is None or _INSIDE in os.environ:
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -29,21 +29,21 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         timeout=280,
     )
     outcome = "failed" if result.returncode else "skipped" if "SKIPPED" in result.stdout else "passed"
-    told = result.stdout + result.stderr
+    output = result.stdout + result.stderr
     report = pytest.TestReport(
         nodeid=item.nodeid,
         location=item.location,
         keywords=dict.fromkeys(item.keywords, 1),
         outcome=outcome,
-        longrepr=(str(item.path), item.location[1] or 0, told.strip().splitlines()[-2])
+        longrepr=(str(item.path), item.location[1] or 0, output.strip().splitlines()[-2])
         if outcome == "skipped"
-        else told
+        else output
         if result.returncode
         else None,
         when="call",
         duration=time.time() - began,
     )
     item.ihook.pytest_runtest_logreport(report=report)
-    item.session._setupstate.teardown_exact(nextitem)  # what earlier tests of this module left set up for it
+    item.session._setupstate.teardown_exact(nextitem)  # fixtures that earlier tests of this module set up
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True

@@ -1,10 +1,10 @@
-"""`make fuzz`: damaged raw files of every kind, fed to ingest; no crash, no hang, no silent acceptance, a typed reason each.
+"""`make fuzz`: feed damaged raw files of every kind to ingest, which must reject them and never crash or hang.
 
-``python -m dsa110_assets_tests.chaos.fuzz --mutations 10000 --seed 1``. A child process mutates small raw files, lets
-`ingest.scan` judge them as the sensor does, and those that pass are judged once more beside another subband of their
-observation, as the conversion does. What is still accepted must tell the truth: its header is compared with the undamaged one by
-plain h5py. Values of visibilities are the exception: where they were changed into other credible values no reader can know;
-such files are counted as ``payload``. The parent notices a child that dies or hangs, and goes on behind the mutation that did it.
+``python -m dsa110_assets_tests.chaos.fuzz --mutations 10000 --seed 1``. A child process mutates small raw files and
+lets `ingest.scan` check them as the sensor does. It checks those that pass beside another subband of their observation,
+as the conversion does. An accepted file must be right: its header is compared with the undamaged one by plain h5py. No
+reader can detect visibilities that were changed into other credible values; such files are counted as ``payload``. When
+a child dies or hangs, the parent continues after the mutation that caused it.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def flip_bits(path: Path, rng: np.random.Generator) -> None:
 
 
 def flip_bits_of_structure(path: Path, rng: np.random.Generator) -> None:
-    """Where HDF5 keeps its own books: the first kilobytes, and around its signatures."""
+    """Flip bits in HDF5's own structures: at the start of the file and near its signatures."""
 
     def change(data: bytearray) -> bytearray:
-        marks = [at for word in (b"TREE", b"SNOD", b"HEAP", b"OHDR") for at in _all(data, word)] + [0]
+        marks = [at for word in (b"TREE", b"SNOD", b"HEAP", b"OHDR") for at in _positions(data, word)] + [0]
         for _ in range(int(rng.integers(1, 8))):
             at = min(int(rng.choice(marks)) + int(rng.integers(0, 256)), len(data) - 1)
             data[at] ^= 1 << int(rng.integers(8))
@@ -65,7 +65,7 @@ def flip_bits_of_structure(path: Path, rng: np.random.Generator) -> None:
     _bytes_changed(path, change)
 
 
-def _all(data: bytearray, word: bytes) -> list[int]:
+def _positions(data: bytearray, word: bytes) -> list[int]:
     found, at = [], data.find(word)
     while at >= 0:
         found.append(at)
@@ -151,11 +151,11 @@ def swap_header_items(path: Path, rng: np.random.Generator) -> None:
         ("latitude", "longitude"), ("ant_1_array", "ant_2_array"), ("Ntimes", "Nbls"), ("time_array", "integration_time"),
         ("latitude", "phase_center_app_dec"), ("antenna_numbers", "Nfreqs"), ("channel_width", "altitude"),
     )  # fmt: skip
-    one, other = (f"Header/{name}" for name in pairs[int(rng.integers(len(pairs)))])
+    first, second = (f"Header/{name}" for name in pairs[int(rng.integers(len(pairs)))])
     with h5py.File(path, "r+") as file:
-        file.move(one, "aside")
-        file.move(other, one)
-        file.move("aside", other)
+        file.move(first, "aside")
+        file.move(second, first)
+        file.move("aside", second)
 
 
 def wrong_frequencies(path: Path, rng: np.random.Generator) -> None:
@@ -212,14 +212,14 @@ def retype_data(path: Path, rng: np.random.Generator) -> None:
 
 
 def swap_data(path: Path, rng: np.random.Generator) -> None:
-    one, other = rng.permutation(["Data/visdata", "Data/flags", "Data/nsamples"])[:2]
+    first, second = rng.permutation(["Data/visdata", "Data/flags", "Data/nsamples"])[:2]
     with h5py.File(path, "r+") as file:
-        file.move(one, "aside")
-        file.move(other, one)
-        file.move("aside", other)
+        file.move(first, "aside")
+        file.move(second, first)
+        file.move("aside", second)
 
 
-def poison(path: Path, rng: np.random.Generator) -> None:
+def invalid_values(path: Path, rng: np.random.Generator) -> None:
     with h5py.File(path, "r+") as file:
         data: Any = file[f"Data/{rng.choice(['visdata', 'nsamples'])}"]
         value = data[()]
@@ -238,7 +238,7 @@ def unwritten_data(path: Path, rng: np.random.Generator) -> None:
         fresh[:keep] = value[:keep]
 
 
-def odd_links(path: Path, rng: np.random.Generator) -> None:
+def wrong_links(path: Path, rng: np.random.Generator) -> None:
     name = str(rng.choice(["Header", "Data", "Header/time_array", "Data/visdata", "Header/freq_array"]))
     with h5py.File(path, "r+") as file:
         del file[name]
@@ -276,34 +276,35 @@ def not_hdf5(path: Path, rng: np.random.Generator) -> None:
 MUTATIONS: tuple[Mutate, ...] = (
     flip_bits, flip_bits_of_structure, truncate, zero_a_block, noise_in_a_block, append_noise, remove_header_item, retype_header_item,
     reshape_header_item, change_header_number, swap_header_items, wrong_frequencies, wrong_times, remove_dataset, reshape_data, retype_data,
-    swap_data, poison, unwritten_data, odd_links, shuffle_rows, rename_to_another_subband, not_hdf5,
+    swap_data, invalid_values, unwritten_data, wrong_links, shuffle_rows, rename_to_another_subband, not_hdf5,
 )  # fmt: skip
 
 
-# --- the truth --------------------------------------------------------------------------------------------------------
+# --- comparison with the original -------------------------------------------------------------------------------------
 _EXACT = (
     "time_array", "ant_1_array", "ant_2_array", "antenna_numbers", "antenna_names", "antenna_positions", "latitude", "longitude", "altitude",
     "phase_center_app_dec", "polarization_array", "Ntimes", "Nbls", "Nblts", "Nfreqs", "Nants_telescope",
 )  # fmt: skip
-"""Header items that the platform uses, and that must be what the correlator wrote, bit by bit."""
+"""Header items that the platform uses and that must be bit-identical to the correlator's."""
 _CLOSE = {"freq_array": 12.3e3, "channel_width": 12.3e3, "integration_time": 0.13}
-"""Header items with the difference that changes no result by more than a thousandth: Hz, Hz, s."""
+"""Header items and the difference (Hz, Hz, s) that changes no result by more than a thousandth."""
 
 
-def truth(path: Path) -> dict[str, Any]:
-    """What matters of a file, by plain h5py."""
+def used_content(path: Path) -> dict[str, Any]:
+    """Header items and data of a file that the platform uses, read by plain h5py."""
     with h5py.File(path, "r", locking=False) as file:
         header: Any = file["Header"]
         found = {name: np.ravel(header[name][()]) for name in (*_EXACT, *_CLOSE) if name != "phase_center_app_dec"}
-        pointing = header["phase_center_app_dec" if "phase_center_app_dec" in header else "extra_keywords/phase_center_dec"]  # its stand-in
+        # without the first item, the platform uses the second
+        pointing = header["phase_center_app_dec" if "phase_center_app_dec" in header else "extra_keywords/phase_center_dec"]
         found |= {"phase_center_app_dec": np.unique(pointing[()]), "channel_width": np.abs(found["channel_width"])}
         return found | {name: file[f"Data/{name}"][()] for name in ("visdata", "nsamples", "flags")}  # type: ignore[index]
 
 
-def lies(path: Path, original: dict[str, Any]) -> tuple[list[str], bool]:
-    """Header items of an accepted file that are not the original's; whether its data differ."""
+def compare(path: Path, original: dict[str, Any]) -> tuple[list[str], bool]:
+    """Header items of an accepted file that differ from the original, and whether its data differ."""
     try:
-        found = truth(path)
+        found = used_content(path)
     except (KeyError, OSError, ValueError, TypeError) as error:
         return [f"cannot be read ({error})"], False
     wrong = [name for name in _EXACT if not np.array_equal(found[name], original[name])]
@@ -320,7 +321,7 @@ def lies(path: Path, original: dict[str, Any]) -> tuple[list[str], bool]:
 
 # --- the child --------------------------------------------------------------------------------------------------------
 def work(first: int, last: int, seed: int, url: str, plant: str | None) -> None:
-    """Judge the mutations ``first`` to ``last``; one JSON line before each batch and after each mutation."""
+    """Check the mutations ``first`` to ``last``. Print a JSON line at the start and at the end of each."""
     from dsa110_assets import rawfile
     from dsa110_assets.errors import InvalidRawFileError
     from dsa110_assets.ingest.scan import scan_directory
@@ -332,7 +333,7 @@ def work(first: int, last: int, seed: int, url: str, plant: str | None) -> None:
         pristine = Path(scratch) / "pristine"
         pristine.mkdir()
         originals = write_observation(pristine)
-        truths = [truth(path) for path in originals]
+        contents = [used_content(path) for path in originals]
         headers = [rawfile.validate_raw_file(path) for path in originals]
         for start in range(first, last, BATCH):
             incoming = Path(scratch) / f"incoming-{start}"
@@ -345,17 +346,17 @@ def work(first: int, last: int, seed: int, url: str, plant: str | None) -> None:
                 path = raw_path(incoming, subband, delay_s=float(number - start))
                 shutil.copyfile(originals[subband], path)
                 print(json.dumps({"doing": number, "mutation": mutate.__name__}), flush=True)
-                before = {one.name for one in incoming.iterdir()}
+                before = set(incoming.iterdir())
                 mutate(path, rng)
-                (name,) = {path.name} if path.exists() else {one.name for one in incoming.iterdir()} - before
+                (name,) = {path.name} if path.exists() else {new.name for new in set(incoming.iterdir()) - before}
                 os.utime(incoming / name, ns=(1_700_000_000_000_000_000 + number, 1_700_000_000_000_000_000 + number))
                 made[str((incoming / name).absolute())] = (number, mutate.__name__, subband)
             print(json.dumps({"doing": start, "mutation": "scan"}), flush=True)
             try:
                 report = scan_directory(database, incoming, config, NOW)
-                rejected = {one.path: one.reason for one in report.rejected}
-                booked = {one.path for one in report.booked}
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+                rejected = {file.path: file.reason for file in report.rejected}
+                booked = {file.path for file in report.booked}
+            except Exception as error:  # noqa: BLE001 - any exception is a finding
                 print(
                     json.dumps({"done": start, "mutation": "scan", "verdict": f"CRASH {type(error).__name__}: {error}"[:300]}), flush=True
                 )
@@ -370,13 +371,13 @@ def work(first: int, last: int, seed: int, url: str, plant: str | None) -> None:
                 else:
                     try:
                         rawfile.validate_raw_file(Path(path), subband, expected=headers[(subband + 1) % 16])
-                        wrong, payload = lies(Path(path), truths[subband])
+                        wrong, payload = compare(Path(path), contents[subband])
                         verdict = (
                             f"SILENT {', '.join(wrong)}" if wrong else "accepted: payload" if payload else "accepted: nothing that matters"
                         )
                     except InvalidRawFileError:
                         verdict = "rejected beside its observation"
-                    except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+                    except Exception as error:  # noqa: BLE001 - any exception is a finding
                         verdict = f"CRASH {type(error).__name__}: {error}"[:300]
                 print(json.dumps({"done": number, "mutation": name, "verdict": verdict}), flush=True)
             shutil.rmtree(incoming)
@@ -384,17 +385,17 @@ def work(first: int, last: int, seed: int, url: str, plant: str | None) -> None:
 
 
 def _plant(fault: str | None) -> None:
-    """Faults of the platform that the target must find."""
+    """Plant a fault into the platform that the target must find."""
     from dsa110_assets import rawfile
 
     if fault == "silent":
         rawfile._check_same_observation = lambda header, expected: None  # type: ignore[assignment]
     elif fault == "crash":
-        real, whole = rawfile._frequencies, list[int]()
+        real, sizes = rawfile._frequencies, list[int]()
 
         def frequencies(items: Any, n_freqs: int) -> Any:
-            whole.append(len(items.group))
-            if len(items.group) < whole[0]:  # the first file is undamaged
+            sizes.append(len(items.group))
+            if len(items.group) < sizes[0]:  # the first file is undamaged
                 os.abort()
             return real(items, n_freqs)
 
@@ -404,14 +405,14 @@ def _plant(fault: str | None) -> None:
 # --- the parent -------------------------------------------------------------------------------------------------------
 @dataclass
 class Outcome:
-    """``verdicts``: how many mutations ended how. ``findings``: the bad ones. ``by_mutation``: verdicts of each kind of mutation."""
+    """Result. ``verdicts``: number of mutations by verdict. ``findings``: the bad ones. ``by_mutation``: by kind."""
 
     verdicts: Counter[str] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
     by_mutation: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, number: int, mutation: str, verdict: str) -> None:
-        """Book one verdict."""
+        """Add one verdict."""
         short = " ".join(verdict.split()[:1]) if verdict.startswith(("SILENT", "CRASH", "HANG")) else verdict
         self.verdicts[short] += 1
         self.by_mutation.setdefault(mutation, Counter())[short] += 1
@@ -420,7 +421,7 @@ class Outcome:
 
 
 def fuzz(mutations: int, seed: int, url: str, *, plant: str | None = None, hang_s: float = HANG_S) -> Outcome:
-    """Run mutations 0 to ``mutations`` in children; a child that dies is replaced and goes on behind what killed it."""
+    """Run mutations 0 to ``mutations`` in children. After a child dies, another one continues with the next batch."""
     outcome, first = Outcome(), 0
     while first < mutations:
         command = [
@@ -454,17 +455,17 @@ def fuzz(mutations: int, seed: int, url: str, *, plant: str | None = None, hang_
                 break
             if line is None:
                 break
-            said = json.loads(line)
-            if "doing" in said:
-                doing = said
+            message = json.loads(line)
+            if "doing" in message:
+                doing = message
             else:
-                done.add(said["done"])
-                outcome.add(said["done"], said["mutation"], said["verdict"])
+                done.add(message["done"])
+                outcome.add(message["done"], message["mutation"], message["verdict"])
         if child.wait() == 0 and not hangs:
             return outcome
         how = "HANG" if hangs else f"CRASH the process died with code {child.returncode}"
         outcome.add(doing["doing"], doing["mutation"], how)
-        first = (doing["doing"] // BATCH + 1) * BATCH  # its batch is given up: the finding is reported all the same
+        first = (doing["doing"] // BATCH + 1) * BATCH  # skip the rest of the batch
     return outcome
 
 
@@ -476,7 +477,7 @@ def _read(child: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
@@ -517,7 +518,7 @@ def main(arguments: list[str] | None = None) -> int:
             }
         )
     )
-    print("BROKEN" if outcome.findings else "every damage that matters was refused with a reason", flush=True)
+    print("BROKEN" if outcome.findings else "every damage that matters was rejected with a reason", flush=True)
     return 1 if outcome.findings else 0
 
 

@@ -1,9 +1,9 @@
-"""Each stage is killed at each of its commit points, and made again: there is one product, the old or the new one, never half.
+"""Kill each stage at each of its commit points and run it again: one whole product remains, the old or the new one.
 
-``python -m dsa110_assets_tests.chaos.kill_matrix``; part of `make chaos`. A stage runs in a forked child that sends itself SIGKILL at
-a point: ``written`` (the product lies in staging), ``renamed`` (in place, not registered), ``registered`` (its row is written,
-the transaction open), ``committed``. Each point is visited twice: without an old product, and over an old one. What does not belong here: kills
-of the services (`kills`).
+``python -m dsa110_assets_tests.chaos.kill_matrix``; part of `make chaos`. A stage runs in a forked child that sends
+itself SIGKILL at a point: ``written`` (the product is in staging), ``renamed`` (in place, not registered),
+``registered`` (its row is written, the transaction open), ``committed``. Each point is visited twice: without and with
+an old product.
 """
 
 from __future__ import annotations
@@ -30,16 +30,15 @@ from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.queue import intake
 from dsa110_assets.stages.queue.work import TileRun
-from dsa110_assets.times import group_id_of, hour_partition
+from dsa110_assets.times import JD_MINUS_MJD, group_id_of, hour_partition
 from dsa110_assets_tests.chaos.small_night import CALIBRATOR_TILE, SmallNight, prepare
 
 POINTS = ("written", "renamed", "registered", "committed")
-JD_MINUS_MJD = 2_400_000.5
 
 
 @dataclass(frozen=True)
 class Stage:
-    """``make``: makes the product. ``product``, ``key``: its name in `product_versions`. ``path``: on disk; None for rows only."""
+    """A stage. ``product``, ``key``: in `product_versions`. ``make``: its function. ``path``: None for rows only."""
 
     product: str
     key: str
@@ -48,12 +47,12 @@ class Stage:
 
     @property
     def points(self) -> tuple[str, ...]:
-        """Commit points that the stage has."""
+        """Commit points of the stage."""
         return POINTS if self.path is not None else POINTS[2:]
 
 
 def stages(platform: Platform, night: SmallNight) -> list[Stage]:
-    """The stages in order; each finds its inputs made by those before it."""
+    """The stages in order. Each uses the products of those before it."""
     from dsa110_assets.stages.products import calibrator, hour, tile
 
     group_id = group_id_of(night.start_mjd(CALIBRATOR_TILE) + JD_MINUS_MJD)
@@ -81,7 +80,7 @@ def stages(platform: Platform, night: SmallNight) -> list[Stage]:
 
 
 def make_in_child(stage: Stage, config: PipelineConfig, point: str | None) -> int:
-    """Wait status of a child that makes the product, and kills itself at the point if there is one."""
+    """Make the product in a child, which kills itself at the point if one is given. Return its wait status."""
     pid = os.fork()
     if pid:
         return os.waitpid(pid, 0)[1]
@@ -93,13 +92,13 @@ def make_in_child(stage: Stage, config: PipelineConfig, point: str | None) -> in
         stage.make(Platform.open(config))
         sys.stdout.flush()
         code = 0
-    except BaseException as error:  # noqa: BLE001 - the child must not go on in the parent's code
+    except BaseException as error:  # noqa: BLE001 - the child must not continue in the parent's code
         sys.stderr.write(f"{stage.product}: {type(error).__name__}: {error}\n")
     os._exit(code)
 
 
 def _plant(point: str | None) -> None:
-    """Replace what is called at a commit point by something that dies there."""
+    """Replace the function of a commit point with one that dies there."""
 
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -119,10 +118,10 @@ def _plant(point: str | None) -> None:
 
         record, session_of, registered = versions.record_version, Database.session, list[bool]()
 
-        def record_and_note(*arguments: Any, **options: Any) -> int:
-            number = record(*arguments, **options)
+        def record_and_remember(*arguments: Any, **options: Any) -> int:
+            version_id = record(*arguments, **options)
             registered.append(True)
-            return number
+            return version_id
 
         @contextlib.contextmanager
         def session_and_die(self: Database) -> Iterator[Any]:
@@ -134,21 +133,21 @@ def _plant(point: str | None) -> None:
             if registered:
                 die()
 
-        versions.record_version = record_and_note
+        versions.record_version = record_and_remember
         Database.session = session_and_die  # type: ignore[method-assign]
 
 
 def visit(platform: Platform, stage: Stage, point: str) -> list[str]:
-    """Kill the stage at the point, look, make it again, look; what was wrong."""
+    """Kill the stage at the point, check, run it again, check. Return the errors."""
     name = f"{stage.product} at `{point}`"
     wrong: list[str] = []
     before = _state(platform, stage)
     status = make_in_child(stage, platform.config, point)
     if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
-        return [f"{name}: the child was to be killed, and ended with status {status}"]
+        return [f"{name}: the child was not killed, but ended with status {status}"]
     after = _state(platform, stage)
-    wrong += [f"{name}, killed: {line}" for line in _half(stage, after)]
-    if point in ("written",) and after != before:
+    wrong += [f"{name}, killed: {line}" for line in _incomplete(stage, after)]
+    if point == "written" and after != before:
         wrong.append(f"{name}: the old product has changed although nothing was published")
     if point in ("renamed", "registered") and after[0] != before[0]:
         wrong.append(f"{name}: a version is registered although the transaction was not committed")
@@ -158,27 +157,29 @@ def visit(platform: Platform, stage: Stage, point: str) -> list[str]:
     if status != 0:
         return [*wrong, f"{name}: making it again ended with status {status}"]
     again = _state(platform, stage)
-    wrong += [f"{name}, made again: {line}" for line in _half(stage, again)]
+    wrong += [f"{name}, made again: {line}" for line in _incomplete(stage, again)]
     if again[0] == before[0] or again[0] is None:
         wrong.append(f"{name}: making it again registered nothing")
     with platform.database.session() as session:
         found = audit(session, platform.paths, contents="checksum", settling_s=0.0)
     wrong += [
-        f"{name}, made again: {one.kind} {one.product} {one.path}" for one in found if stage.path is None or str(stage.path) == one.path
+        f"{name}, made again: {difference.kind} {difference.product} {difference.path}"
+        for difference in found
+        if stage.path is None or str(stage.path) == difference.path
     ]
     return wrong
 
 
 def _state(platform: Platform, stage: Stage) -> tuple[int | None, str | None]:
-    """Registered version and checksum of what lies there."""
+    """Registered version, and checksum of the product on disk."""
     with platform.database.session() as session:
         version = current_version(session, stage.product, stage.key)
-    there = stage.path is not None and stage.path.exists()
-    return None if version is None else version.version_id, publication.checksum(stage.path) if there and stage.path is not None else None
+    checksum = publication.checksum(stage.path) if stage.path is not None and stage.path.exists() else None
+    return None if version is None else version.version_id, checksum
 
 
-def _half(stage: Stage, state: tuple[int | None, str | None]) -> Iterator[str]:
-    """Whether what lies there is whole, by reading it back."""
+def _incomplete(stage: Stage, state: tuple[int | None, str | None]) -> Iterator[str]:
+    """Read the product on disk and yield its errors."""
     from astropy.io import fits
     from casacore.tables import table
 
@@ -195,14 +196,14 @@ def _half(stage: Stage, state: tuple[int | None, str | None]) -> Iterator[str]:
                     yield f"{caltable} is empty"
         for image in stage.path.glob("*.fits"):
             fits.getdata(image)
-    except Exception as error:  # noqa: BLE001 - anything that a reader says is the finding
+    except Exception as error:  # noqa: BLE001 - any error of a reader is a finding
         yield f"half a product: {error}"
     if sum(1 for _ in stage.path.parent.glob(f"{stage.path.name}*")) != 1:
         yield f"{stage.path} is not alone: {sorted(p.name for p in stage.path.parent.iterdir())}"
 
 
 def matrix(platform: Platform, night: SmallNight, *, only: str | None = None) -> tuple[dict[str, int], list[str]]:
-    """Visit all points; visits of each stage, and what was wrong. Each stage is left made."""
+    """Visit all points. Return the visits of each stage, and the errors. Each stage's product exists at the end."""
     visits: dict[str, int] = {}
     wrong: list[str] = []
     for stage in stages(platform, night):
@@ -218,7 +219,7 @@ def matrix(platform: Platform, night: SmallNight, *, only: str | None = None) ->
 
 
 def _forget(platform: Platform, stage: Stage) -> None:
-    """Remove the product and its versions, as if it had never been made."""
+    """Remove the product and its versions."""
     from sqlalchemy import delete
 
     from dsa110_assets.registry.schema import ProductVersion
@@ -230,7 +231,7 @@ def _forget(platform: Platform, stage: Stage) -> None:
 
 
 def prepared(root: Path, url: str | None = None) -> tuple[Platform, SmallNight]:
-    """A platform with catalogues and the raw files of the calibrator's observation, booked and pending."""
+    """A platform with catalogs, and with the raw files of the calibrator's observation, which is pending."""
     from dsa110_assets.stages.products import references
 
     night = SmallNight.of(2)
@@ -242,18 +243,18 @@ def prepared(root: Path, url: str | None = None) -> tuple[Platform, SmallNight]:
     for folder in (config.output_dir, config.scratch_dir, config.state_dir):
         folder.mkdir(parents=True, exist_ok=True)
     raw = Stage("raw files", "", lambda _: night.write(config.input_dir, CALIBRATOR_TILE), None)
-    assert make_in_child(raw, config, None) == 0  # in a child: OpenMP forbids forks to those who have used it
+    assert make_in_child(raw, config, None) == 0  # in a child: a process that has used OpenMP cannot fork
     platform = Platform.open(config)
     references.refresh_calibrators(platform, "r")
     references.refresh_nvss(platform, "r")
     references.refresh_monitored(platform, "r")
     intake.scan_input(platform)
-    platform.database.dispose()  # the children must not share its connections
+    platform.database.dispose()  # children must not share its connections
     return platform, night
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.parse_args(arguments)
     from dsa110_assets.registry.server import EmbeddedServer
@@ -270,7 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
             server.stop(immediate=True)
     print("\n".join(wrong))
     print(json.dumps({"kills at commit points": sum(visits.values()), **visits, "wrong": len(wrong)}))
-    print("BROKEN" if wrong else "after each kill: the old product or the new one, and one after the next attempt", flush=True)
+    print("BROKEN" if wrong else "after each kill the old product or the new one is whole, and the next attempt registers one", flush=True)
     return 1 if wrong else 0
 
 

@@ -1,8 +1,8 @@
-"""`make replay`: a real listing of the input directory, replayed through the ledger.
+"""`make replay`: replay a real listing of the input directory through the ledger.
 
-``python -m dsa110_assets_tests.chaos.replay ../shared/data/inventory.csv``. The listing has a row for each stamp in a file name, with the number of
-subbands that bear it. Stamps within a minute of the one before are one observation, whose header has one start; subbands are
-numbered in the order of the stamps. What does not belong here: the rules of the ledger (`ingest`).
+``python -m dsa110_assets_tests.chaos.replay ../shared/data/inventory.csv``. The listing has a row for each time in a
+file name, with the number of subbands that have it. Times within a minute of the previous one belong to one
+observation, whose header has one start. Subbands are numbered in the order of the times.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ from dsa110_assets_tests.ingest.bookkeeping import facts, settings
 
 ONE_OBSERVATION = timedelta(seconds=60)
 TEST_ROWS = (80, 240)
-"""Subband counts of two rows of the real listing that are no observations."""
+"""Subband counts of two rows of the real listing that are not observations."""
 FEWEST_COMPLETE = 2389
 BOOKED_EVERY = timedelta(hours=4)
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """``complete``: observations with 16 subbands. ``merged``: observations that hold files of two starts, or miss files that were theirs."""
+    """Result of a replay.
+
+    ``complete``: observations with 16 subbands. ``merged``: observations with files of two starts, or without files of
+    their own.
+    """
 
     files: int
     observations: int
@@ -70,15 +74,15 @@ def files_of(listing: Path) -> list[tuple[datetime, FileFacts]]:
 
 
 def replay(database: Database, files: list[tuple[datetime, FileFacts]]) -> Replayed:
-    """Book all files as a sensor that looks every few hours would, close what is due, and count."""
+    """Book all files as by a sensor that scans every few hours. Close observations and count."""
     began = time.perf_counter()
     batch: list[FileFacts] = []
-    looked = files[0][0]
-    for stamp, one in files:
-        if stamp - looked > BOOKED_EVERY:
+    last_scan = files[0][0]
+    for stamp, file in files:
+        if stamp - last_scan > BOOKED_EVERY:
             _book(database, batch, stamp)
-            batch, looked = [], stamp
-        batch.append(one)
+            batch, last_scan = [], stamp
+        batch.append(file)
     end = files[-1][0] + timedelta(hours=1)
     _book(database, batch, end)
     _book(database, [], end + timedelta(seconds=601))
@@ -88,7 +92,8 @@ def replay(database: Database, files: list[tuple[datetime, FileFacts]]) -> Repla
         rejected = sum(status.rejected_by_kind(session).values())
         booked = {row.path: row.group_id for row in session.execute(select(SubbandFile.path, SubbandFile.group_id))}
     truth = _truth(files)
-    wrong = {group for path, group in booked.items() if truth.get(path) != group} | {truth[path] for path in truth.keys() - booked.keys()}
+    wrong = {group_id for path, group_id in booked.items() if truth.get(path) != group_id}
+    wrong |= {truth[path] for path in truth.keys() - booked.keys()}
     by_name = Counter(stamp for stamp, _ in files)
     return Replayed(
         files=len(files), observations=sum(counts.values()), complete=complete, partial=counts[GroupState.PENDING] - complete,
@@ -98,8 +103,8 @@ def replay(database: Database, files: list[tuple[datetime, FileFacts]]) -> Repla
 
 
 def _truth(files: list[tuple[datetime, FileFacts]]) -> dict[str, str]:
-    """Observation of each file by its start alone: midnight of the day plus the whole seconds, as people would count."""
-    unix_s = {one.path: (one.start_jd - 2440587.5) * 86400 for _, one in files}
+    """Observation of each file, computed from its start alone through Unix time."""
+    unix_s = {file.path: (file.start_jd - 2440587.5) * 86400 for _, file in files}
     return {path: f"{datetime.fromtimestamp(round(seconds), UTC):%Y-%m-%dT%H:%M:%S}" for path, seconds in unix_s.items()}
 
 
@@ -110,17 +115,17 @@ def _book(database: Database, batch: list[FileFacts], now: datetime) -> None:
 
 
 def verdict(found: Replayed) -> list[str]:
-    """What is wrong with the outcome of the real listing; empty when nothing is."""
+    """Errors in the result of the real listing, if any."""
     return [
-        *([f"{found.complete} complete observations, at least {FEWEST_COMPLETE} are there"] if found.complete < FEWEST_COMPLETE else []),
-        *([f"{found.merged} observations were merged or torn"] if found.merged else []),
-        *([f"{found.hanging} observations hang"] if found.hanging else []),
+        *([f"{found.complete} complete observations instead of {FEWEST_COMPLETE} or more"] if found.complete < FEWEST_COMPLETE else []),
+        *([f"{found.merged} observations were merged or split"] if found.merged else []),
+        *([f"{found.hanging} observations are still collecting"] if found.hanging else []),
         *([f"{found.rejected} files were rejected"] if found.rejected else []),
     ]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("listing", type=Path, help="CSV with columns timestamp (of the names) and n_subbands_found")
     options = parser.parse_args(arguments)
@@ -140,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
             server.stop(immediate=True)
     print(json.dumps(vars(found)))
     wrong = verdict(found)
-    print("\n".join(wrong) or "every observation is whole and none holds another's files")
+    print("\n".join(wrong) or "every observation has its own files, all of them, and no others")
     return 1 if wrong else 0
 
 

@@ -1,7 +1,4 @@
-"""A platform as `dsa110 up` runs it, under a directory of its own: start, stop, its processes by what they do.
-
-What does not belong here: what is done to it (`kills`, `soak`), whether it has survived (`agreement`).
-"""
+"""A platform started by `dsa110 up` in a directory of its own, with its processes by role."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ ROLES = (*_BY_COMMAND, "database")
 
 @dataclass(frozen=True)
 class RunningPlatform:
-    """A started platform and the two views of it: ``platform`` (registry, paths), ``instance`` (Dagster)."""
+    """A running platform. ``platform``: registry and paths. ``instance``: Dagster."""
 
     root: Path
     config: PipelineConfig
@@ -65,7 +62,7 @@ class RunningPlatform:
 
 @contextmanager
 def running(root: Path, settings: Mapping[str, str], port: int) -> Iterator[RunningPlatform]:
-    """A platform that runs during the block and is stopped after it. The settings become this process's environment."""
+    """Run a platform during the block. The settings become this process's environment."""
     os.environ.update(settings)
     config = PipelineConfig.from_env()
     log = root / "up.log"

@@ -1,8 +1,7 @@
-"""The cheapest night that takes every path of the real one: calibrator, tiles before and after it, an hour, a ranking.
+"""The smallest night that takes every path of a real one: calibrator, tiles before and after it, an hour, a ranking.
 
-17 antennas within half a kilometre, sixteen subbands of one channel, six integrations in a tile, images of 720 pixels of
-18 arcsec (smaller ones leave a bright source of the fifth tile outside, and its gate refuses it). What does not belong here:
-what is done to the platform that processes it.
+It has 17 antennas within half a kilometer, sixteen subbands of one channel, six integrations in a tile, and images of
+720 pixels of 18 arcsec. In smaller images a bright source of the fifth tile is outside, and its gate refuses the tile.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from dsa110_assets.simulation.tile import SECONDS_PER_DAY, TILE_S, simulate_tile
 N_INTEGRATIONS = 6
 CALIBRATOR_TILE = 1
 ARRAY = ArrayLayout(tuple(station - 1 for station in (33, 37, 38, 46, 48, 50, 51, 103, 1, 5, 8, 13, 68, 83, 88, 93, 97)))
-"""The core of the demonstration's array, with the first of the reference antennas."""
+"""Core of the demonstration's array, with the first reference antenna."""
 SETTINGS = {
     "PIPELINE_IMAGE_SIZE": "720",
     "PIPELINE_CELL_ARCSEC": "18",
@@ -30,29 +29,29 @@ SETTINGS = {
     "PIPELINE_SCAN_INTERVAL_S": "10",
     "PIPELINE_GROUP_DEADLINE_S": "60",
     "PIPELINE_HOUR_SETTLE_S": "5",
-    "PIPELINE_MAX_ATTEMPTS": "20",  # kills count as failures, and here there are more of them than nature makes
+    "PIPELINE_MAX_ATTEMPTS": "20",  # each kill counts as a failure, and there are many
 }
-"""On top of the demonstration's settings."""
+"""Settings in addition to the demonstration's."""
 
 
 @dataclass(frozen=True)
 class SmallNight:
-    """A plan of ``n_tiles`` observations that begin one tile's length apart; the calibrator transits in the middle of the second."""
+    """A plan of ``n_tiles`` contiguous observations. The calibrator transits in the middle of the second one."""
 
     plan: DemoPlan
     n_tiles: int
 
     @classmethod
     def of(cls, n_tiles: int) -> SmallNight:
-        """The plan; the sky is the demonstration's."""
+        """Plan with the demonstration's sky."""
         return cls(demo_plan(n_tiles=12, min_jy=0.5), n_tiles)
 
     def start_mjd(self, tile: int) -> float:
-        """Centre of a tile's first integration, UTC."""
+        """Center of a tile's first integration, UTC MJD."""
         return self.plan.nights[0].start_mjd + (tile * TILE_S + 25.0) / SECONDS_PER_DAY
 
     def write(self, directory: Path, tile: int, subbands: Sequence[int] | None = None) -> list[Path]:
-        """Raw files of one tile."""
+        """Write the raw files of one tile."""
         return simulate_tile(
             directory,
             start_mjd=self.start_mjd(tile),
@@ -68,7 +67,7 @@ class SmallNight:
 
 
 def prepare(root: Path, night: SmallNight, port: int) -> tuple[DemoPlaces, dict[str, str]]:
-    """Directories and catalogues under an empty ``root``; the platform's settings."""
+    """Make directories and catalogs under an empty ``root``. Return the places and the platform's settings."""
     places = DemoPlaces(root)
     for folder in (places.incoming, places.reference):
         folder.mkdir(parents=True)
@@ -77,7 +76,7 @@ def prepare(root: Path, night: SmallNight, port: int) -> tuple[DemoPlaces, dict[
 
 
 def digests(directory: Path) -> dict[str, tuple[str, int, int]]:
-    """Content, inode and time of modification of each file, by name: what must not change in the raw data."""
+    """Content, inode and time of modification of each file, by name. Those of raw files must not change."""
     found: dict[str, tuple[str, int, int]] = {}
     for path in sorted(directory.iterdir()):
         facts = path.stat()

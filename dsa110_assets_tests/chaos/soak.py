@@ -1,7 +1,8 @@
-"""`make soak`: the telescope at four times its pace for as long as one likes; memory must stay flat and the lag bounded.
+"""`make soak`: run the telescope at four times its pace; memory must stay flat and the lag bounded.
 
-``python -m dsa110_assets_tests.chaos.soak --minutes 20``. A small tile every 309.24 s / 4 into a running platform; the memory of each
-service and the observations that are behind are sampled all the time. The first third of the time is for warming up.
+``python -m dsa110_assets_tests.chaos.soak --minutes 20``. A small tile arrives at a running platform every
+309.24 s / 4. The memory of each service and the number of unfinished observations are sampled. The first third is for
+warming up.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ CATCH_UP_S = 240.0
 
 @dataclass(frozen=True)
 class Sample:
-    """``at_s``: since the beginning. ``memory_mb``: of each service. ``arrived``, ``completed``: observations."""
+    """A sample. ``at_s``: since the start. ``memory_mb``: of each service. ``arrived``, ``completed``: observations."""
 
     at_s: float
     memory_mb: dict[str, float]
@@ -45,7 +46,7 @@ class Sample:
 
 
 def growth_mb(samples: Sequence[Sample], service: str) -> tuple[float, float]:
-    """Memory in the second third of the time, and what the last third has more (medians, MB)."""
+    """Median memory (MB) in the second third of the time, and the increase to the last third."""
     values = np.array([sample.memory_mb[service] for sample in samples if service in sample.memory_mb])
     third = len(values) // 3
     middle, last = np.median(values[third : 2 * third]), np.median(values[2 * third :])
@@ -53,7 +54,7 @@ def growth_mb(samples: Sequence[Sample], service: str) -> tuple[float, float]:
 
 
 def verdict(samples: Sequence[Sample]) -> list[str]:
-    """What is wrong; empty when memory is flat and the lag bounded."""
+    """Errors, if memory is not flat or the lag not bounded."""
     wrong: list[str] = []
     for service in SERVICES:
         middle, growth = growth_mb(samples, service)
@@ -68,11 +69,11 @@ def verdict(samples: Sequence[Sample]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--speed", type=float, default=4.0)
-    parser.add_argument("--directory", type=Path, default=Path("soak"), help="made anew")
+    parser.add_argument("--directory", type=Path, default=Path("soak"), help="emptied first")
     options = parser.parse_args(arguments)
     root: Path = options.directory.absolute()
     shutil.rmtree(root, ignore_errors=True)
@@ -122,7 +123,7 @@ def _sample(target: RunningPlatform, at_s: float, arrived: int) -> Sample:
 
 
 def _private_mb(process: psutil.Process) -> float:
-    """Memory that is the process's own: the database's processes share the rest."""
+    """Private memory (MB) of a process. The database's processes share the rest."""
     try:
         return process.memory_full_info().uss / 1e6
     except (psutil.NoSuchProcess, psutil.AccessDenied):

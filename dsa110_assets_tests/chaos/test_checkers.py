@@ -1,4 +1,4 @@
-"""The checkers of the targets find what is planted; the targets themselves are `make chaos`, `fuzz`, `replay`, `soak`."""
+"""The checkers of `make chaos`, `make fuzz` and `make soak` find planted faults."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def night_of_samples(*, leak_mb: float = 0.0, slower: float = 0.0, lost: int = 0
         (night_of_samples(lost=1), "1 observations were never completed"),
     ],
 )
-def test_a_leak_a_growing_lag_and_a_lost_observation_are_found_by_the_soak(samples: list[Sample], finding: str) -> None:
+def test_the_soak_finds_a_leak_a_growing_lag_and_a_lost_observation(samples: list[Sample], finding: str) -> None:
     assert any(finding in line for line in verdict(samples))
 
 
@@ -37,17 +37,17 @@ def test_a_quiet_night_passes_the_soak() -> None:
     assert verdict(night_of_samples()) == []
 
 
-def test_every_kind_of_damage_is_refused_with_a_reason(database: Database) -> None:
+def test_every_kind_of_damage_is_rejected_with_a_reason(database: Database) -> None:
     outcome = fuzz(2 * len(MUTATIONS), 7, database.url)
     assert outcome.findings == []
     assert sum(outcome.verdicts.values()) == 2 * len(MUTATIONS)
 
 
-def test_the_fuzz_target_finds_a_reader_that_believes_damaged_headers(database: Database) -> None:
+def test_the_fuzz_target_finds_a_reader_that_accepts_damaged_headers(database: Database) -> None:
     assert any("SILENT" in finding for finding in fuzz(7 * len(MUTATIONS), 1, database.url, plant="silent").findings)
 
 
-def test_the_fuzz_target_survives_and_reports_a_reader_that_crashes(database: Database) -> None:
+def test_the_fuzz_target_finds_a_reader_that_crashes(database: Database) -> None:
     findings = fuzz(4 * len(MUTATIONS), 1, database.url, plant="crash").findings
     assert any("CRASH the process died" in finding for finding in findings)
 
@@ -61,22 +61,22 @@ def test_pitfall_29_a_killed_conversion_leaves_the_old_measurement_set_or_the_ne
 
 @pytest.mark.fresh_interpreter
 def test_pitfall_29_the_kill_matrix_finds_half_a_product(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planted: a publication that copies file by file instead of renaming, and dies in the middle."""
+    """Planted fault: publication copies file by file instead of renaming, and dies in the middle."""
     platform, night = kill_matrix.prepared(tmp_path / "night", database.url)
     stage = kill_matrix.stages(platform, night)[0]
 
-    def half_way(point: str | None) -> None:
+    def plant_copying(point: str | None) -> None:
         import os
         import signal
 
         def copy_and_die(staged: Path, destination: Path) -> None:
             destination.mkdir()
-            for one in sorted(staged.glob("table.*"))[:3]:
-                (destination / one.name).write_bytes(one.read_bytes())
+            for file in sorted(staged.glob("table.*"))[:3]:
+                (destination / file.name).write_bytes(file.read_bytes())
             os.kill(os.getpid(), signal.SIGKILL)
 
         if point is not None:
             kill_matrix.publication.move_into_place = copy_and_die
 
-    monkeypatch.setattr(kill_matrix, "_plant", half_way)
+    monkeypatch.setattr(kill_matrix, "_plant", plant_copying)
     assert any("half a product" in line for line in kill_matrix.visit(platform, stage, "renamed"))

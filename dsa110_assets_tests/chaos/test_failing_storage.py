@@ -1,4 +1,4 @@
-"""A full disk, a read-only one, a slow one, a database that restarts in the middle: a clear error, a clear state, and work resumes (pitfall 32)."""
+"""Errors of a full, read-only or slow disk and a restarting database are clear, and work resumes (pitfall 32)."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ LEASE_S = 4.0
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    """A small file system of its own; called with options of mount it is changed."""
-    place = tmp_path_factory.mktemp("disk")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False).returncode != 0:
+    """Function that remounts a small file system with the given options and returns its directory."""
+    directory = tmp_path_factory.mktemp("disk")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)], capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a file system is not permitted here")
 
     def remount(options: str) -> Path:
-        subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
-        return place
+        subprocess.run(["mount", "-o", f"remount,{options}", str(directory)], check=True)
+        return directory
 
     yield remount
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
 @pytest.fixture
 def slow_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own that takes 200 kB a second, by the kernel's own throttle of block devices."""
+    """A disk that writes 200 kB a second, by the kernel's throttle of block devices."""
     limits = Path("/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device")
-    image, place = tmp_path / "disk.img", tmp_path / "slow"
-    place.mkdir()
+    image, directory = tmp_path / "disk.img", tmp_path / "slow"
+    directory.mkdir()
     with image.open("wb") as file:
         file.truncate(200 << 20)
     if os.geteuid() != 0 or not limits.is_file():
@@ -68,98 +68,102 @@ def slow_disk(tmp_path: Path) -> Iterator[Path]:
     name = f"{os.major(number)}:{os.minor(number)}"
     try:
         subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", device], check=True)
-        subprocess.run(["mount", "-o", "sync", device, str(place)], check=True)
+        subprocess.run(["mount", "-o", "sync", device, str(directory)], check=True)
         limits.write_text(f"{name} 200000")
-        yield place
+        yield directory
     finally:
         limits.write_text(f"{name} 0")
-        subprocess.run(["umount", "-l", str(place)], check=False)
+        subprocess.run(["umount", "-l", str(directory)], check=False)
         subprocess.run(["losetup", "--detach", device], check=True)
 
 
-def on(platform: Platform, place: Path) -> Platform:
-    """The platform with its Measurement Sets on another disk."""
-    return replace(platform, paths=replace(platform.paths, output_dir=place / "ms", scratch_dir=place / "products"))
+def with_products_in(platform: Platform, directory: Path) -> Platform:
+    """The platform with its products in another directory."""
+    return replace(platform, paths=replace(platform.paths, output_dir=directory / "ms", scratch_dir=directory / "products"))
 
 
 def state(platform: Platform, group_id: str) -> tuple[str, str, str | None]:
     with platform.database.session() as session:
-        group = session.get_one(IngestGroup, group_id)
-        return group.state, group.stage, group.error_type
+        row = session.get_one(IngestGroup, group_id)
+        return row.state, row.stage, row.error_type
 
 
 @pytest.mark.parametrize(
-    ("trouble", "cure", "words"), [("size=1m,rw", "size=200m,rw", "disk is full"), ("size=200m,ro", "size=200m,rw", "read-only")]
+    ("bad_options", "good_options", "message"),
+    [("size=1m,rw", "size=200m,rw", "disk is full"), ("size=200m,ro", "size=200m,rw", "read-only")],
 )
-def test_pitfall_32_a_bad_disk_is_named_nothing_half_is_left_and_the_next_attempt_succeeds(
-    database: Database, tmp_path: Path, disk: Callable[[str], Path], trouble: str, cure: str, words: str
+def test_pitfall_32_a_bad_disk_is_reported_leaves_nothing_half_written_and_the_next_attempt_succeeds(
+    database: Database, tmp_path: Path, disk: Callable[[str], Path], bad_options: str, good_options: str, message: str
 ) -> None:
     platform, night = kill_matrix.prepared(tmp_path / "night", database.url)
     group_id = kill_matrix.stages(platform, night)[0].key
-    bad = on(platform, disk(trouble))
-    with pytest.raises(StorageError, match=words) as caught:
+    bad = with_products_in(platform, disk(bad_options))
+    with pytest.raises(StorageError, match=message) as caught:
         tile.make_measurement_set(bad, TileRun(group_id, "run-1"))
     assert "free space" in caught.value.next_step
     assert not bad.paths.measurement_set(group_id).exists()
     assert state(bad, group_id) == (GroupState.PENDING, TileStage.RAW, "StorageError")
-    place = disk(cure)
+    directory = disk(good_options)
     tile.make_measurement_set(bad, TileRun(group_id, "run-2"))
     assert state(bad, group_id)[:2] == (GroupState.COMPLETED, TileStage.MEASUREMENT_SET)
-    assert [path.name for path in (place / "ms" / group_id[:10]).iterdir() if not path.name.startswith(".")] == [f"{group_id}.ms"]
-    subprocess.run(["rm", "-rf", str(place / "ms")], check=True)
+    assert [path.name for path in (directory / "ms" / group_id[:10]).iterdir()] == [f"{group_id}.ms"]
+    subprocess.run(["rm", "-rf", str(directory / "ms")], check=True)
 
 
-def test_pitfall_32_an_engine_that_blames_something_else_for_the_full_disk_is_corrected(disk: Callable[[str], Path]) -> None:
+def test_pitfall_32_a_full_disk_is_reported_whatever_error_the_engine_raised(disk: Callable[[str], Path]) -> None:
     from dsa110_assets.publication import publish
 
-    place = disk("size=1m,rw")
+    directory = disk("size=1m,rw")
 
     def make() -> None:
-        with publish(place / "images" / "tile") as staged:
+        with publish(directory / "images" / "tile") as staged:
             staged.mkdir()
             (staged / "filling").write_bytes(bytes(500_000))
             raise RuntimeError("Table DataManager error: invalid operation")
 
     with pytest.raises(StorageError, match="the disk is full"):
         make()
-    assert [path for path in place.rglob("*") if path.is_file()] == []
+    assert [path for path in directory.rglob("*") if path.is_file()] == []
 
 
-def test_a_disk_so_slow_that_the_lease_runs_out_costs_nothing_while_the_run_lives(
+def test_a_live_run_keeps_its_observation_when_a_slow_disk_takes_longer_than_the_lease(
     database: Database, tmp_path: Path, slow_disk: Path
 ) -> None:
-    """The stage takes several leases; meanwhile the sensors do what they do every few seconds."""
+    """The stage takes several leases; meanwhile the sensors run every few seconds."""
     platform, night = kill_matrix.prepared(tmp_path / "night", database.url)
     group_id = kill_matrix.stages(platform, night)[0].key
-    slow = replace(on(platform, slow_disk), config=platform.config.model_copy(update={"lease_s": LEASE_S}))
+    slow = replace(with_products_in(platform, slow_disk), config=platform.config.model_copy(update={"lease_s": LEASE_S}))
     resource = PlatformResource.with_config(slow.config)
 
     @dg.job(name="tile")
     def tile_job() -> None:
-        """Stands for the run, whose process is a child of this test."""
+        """Stand-in for the run, whose process is a child of this test."""
 
     with dg.DagsterInstance.ephemeral() as instance, ThreadPoolExecutor(1) as worker:
         run = instance.create_run_for_job(tile_job, tags={GROUP_TAG: group_id}, status=dg.DagsterRunStatus.STARTED)
         began = time.monotonic()
         make = kill_matrix.Stage(
-            "measurement_set", group_id, lambda p: tile.make_measurement_set(on(p, slow_disk), TileRun(group_id, run.run_id)), None
+            "measurement_set",
+            group_id,
+            lambda p: tile.make_measurement_set(with_products_in(p, slow_disk), TileRun(group_id, run.run_id)),
+            None,
         )
         stage = worker.submit(kill_matrix.make_in_child, make, slow.config, None)
         while not stage.done():
             sensors.dead_runs(dg.build_sensor_context(instance=instance, resources={"platform": resource}))
             with slow.database.session() as session:
-                assert ledger.release_expired(session, now(), max_attempts=3) == ledger.Released(), "somebody else would begin it, too"
+                assert ledger.release_expired(session, now(), max_attempts=3) == ledger.Released(), "another run would start"
             time.sleep(LEASE_S / 10)
         assert stage.result() == 0
         took_s = time.monotonic() - began
     assert took_s > 2 * LEASE_S, "the disk was not slow enough to show anything"
     with slow.database.session() as session:
-        group = session.get_one(IngestGroup, group_id)
-        assert (group.state, group.attempt) == (GroupState.COMPLETED, 1)
+        row = session.get_one(IngestGroup, group_id)
+        assert (row.state, row.attempt) == (GroupState.COMPLETED, 1)
         assert audit(session, slow.paths, contents="checksum", settling_s=0.0) == []
 
 
-def test_a_database_that_restarts_inside_the_registration_costs_one_attempt(
+def test_a_database_restart_during_registration_costs_one_attempt(
     server_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = EmbeddedServer(server_directory / "restarting", settings=TEST_SETTINGS)
@@ -170,12 +174,12 @@ def test_a_database_that_restarts_inside_the_registration_costs_one_attempt(
     real, restarts = versions.record_version, list[int]()
 
     def restart_and_record(*arguments: Any, **options: Any) -> int:
-        number = real(*arguments, **options)
+        version_id = real(*arguments, **options)
         if not restarts:
-            restarts.append(number)
+            restarts.append(version_id)
             server.stop(immediate=True)
             server.ensure()
-        return number
+        return version_id
 
     monkeypatch.setattr(versions, "record_version", restart_and_record)
     try:

@@ -1,5 +1,6 @@
-"""`make same`: does a change of the code change what the platform makes?
+"""`make same`: check whether a change of the code changes the products.
 
-Two simulated tiles and their hour are made, and every array and row is compared with a recorded baseline or with another revision.
-The record knows products, files, tables and columns only, no module of the package: it stays as it is when modules move.
+It makes two simulated tiles and their hour, and compares every array and row with a recorded baseline or with another
+revision. The record names products, files, tables and columns, but no module of the package. So it stays valid when
+modules move.
 """

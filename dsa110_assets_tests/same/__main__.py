@@ -1,7 +1,7 @@
 """The command of `make same`.
 
-Without options: make the night, and compare it with ``baseline.json`` beside this file. ``--against REV``: make it by that
-revision's code too, each by its own copy of this module, and compare the arrays themselves; this does not depend on the machine.
+Without options: make the night and compare it with ``baseline.json`` beside this file. ``--against REV``: also make it
+with that revision's code and its copy of this module, and compare the arrays. This does not depend on the machine.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ ONE_THREAD = {
     "LC_ALL": "C.UTF-8",
     "MPLBACKEND": "Agg",
 }
-"""Sums depend on the number of threads in their last bit."""
+"""The last bit of sums depends on the number of threads."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command: 0 when everything is the same or expected to differ."""
+    """Run the command. Return 0 when all products are the same or expected to differ."""
     parser = argparse.ArgumentParser(prog="make same", description=(__doc__ or "").strip())
     parser.add_argument("--against", metavar="REV", help="compare with this revision of the repository instead of the baseline")
-    parser.add_argument("--allow", metavar="FILE", type=Path, default=EXPECTED, help="differences that are meant (default: expected.json)")
+    parser.add_argument("--allow", metavar="FILE", type=Path, default=EXPECTED, help="expected differences (default: expected.json)")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--record", action="store_true", help="write the baseline")
-    mode.add_argument("--save", metavar="DIR", type=Path, help="only make the night, and leave its arrays here")
+    mode.add_argument("--save", metavar="DIR", type=Path, help="only make the night and save its arrays here")
     options = parser.parse_args(arguments)
     if options.save is not None:
         return make_and_save(options.save.absolute())
@@ -66,16 +66,16 @@ def main(arguments: list[str] | None = None) -> int:
             baseline = Record.read(BASELINE)
             print("\n".join(machines(baseline.machine, new.record.machine)))
             found = comparison.differences(baseline, new.record, comparison.by_summaries)
-        return report(comparison.judged(found, expected), _count(new.record))
+        return report(comparison.with_reasons(found, expected), _count(new.record))
 
 
 def make_and_save(directory: Path) -> int:
-    """Make the night and leave its arrays in a directory; starts itself again where the environment has other threads."""
+    """Make the night and save its arrays in a directory. Start itself again if the environment allows other threads."""
     if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
         return subprocess.run(command(directory), env=environment(TREE), cwd=TREE, check=False).returncode
     package = str(Path(dsa110_assets.__file__).parent)
     with tempfile.TemporaryDirectory(prefix="dsa110-same-") as folder:
-        Path(folder).chmod(0o755)  # the database server runs as another user where this one is root
+        Path(folder).chmod(0o755)  # under root the database server runs as another user
         night = Night(Path(folder) / "night")
         with night as made:
             contents = contents_of(night.root, made.url, made.outcomes)
@@ -85,21 +85,21 @@ def make_and_save(directory: Path) -> int:
 
 
 def command(directory: Path) -> list[str]:
-    """Make the night with the package of the working directory."""
+    """Command that makes the night with the package of the working directory."""
     return [sys.executable, "-m", "dsa110_assets_tests.same", "--save", str(directory)]
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """One thread, the tree's own package before the installed one, and no settings of a platform that runs here."""
+    """Environment with one thread, the tree's package before the installed one, and no settings of other platforms."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIPELINE_", "GIT_", "DAGSTER_", "DSA110_"))}
     return kept | ONE_THREAD | {"PYTHONPATH": str(tree)}
 
 
 def made_by(trees: dict[Path, Path]) -> list[Saved]:
-    """Nights made by trees, side by side, each in its directory.
+    """Make nights with several trees at the same time, each in its directory.
 
     Raises:
-        SystemExit: one could not be made, or was made by a package outside its tree.
+        SystemExit: a night could not be made, or was made by a package outside its tree.
     """
     children = {
         tree: subprocess.Popen(
@@ -107,21 +107,21 @@ def made_by(trees: dict[Path, Path]) -> list[Saved]:
         )
         for tree, directory in trees.items()
     }
-    spoken = {tree: child.communicate() for tree, child in children.items()}
+    outputs = {tree: child.communicate() for tree, child in children.items()}
     for tree, child in children.items():
         if child.returncode != 0:
-            raise SystemExit(f"the night could not be made by {tree}:\n{''.join(spoken[tree])[-4000:]}")
-    made = [Saved(directory) for directory in trees.values()]
-    for tree, one in zip(trees, made, strict=True):
-        if not Path(one.record.package).is_relative_to(tree):
-            raise SystemExit(f"the night of {tree} was made by {one.record.package}: another package was imported")
-        print(f"made by {one.record.package}")
-    return made
+            raise SystemExit(f"{tree} could not make the night:\n{''.join(outputs[tree])[-4000:]}")
+    nights = [Saved(directory) for directory in trees.values()]
+    for tree, night in zip(trees, nights, strict=True):
+        if not Path(night.record.package).is_relative_to(tree):
+            raise SystemExit(f"the night of {tree} was made by {night.record.package}: another package was imported")
+        print(f"made by {night.record.package}")
+    return nights
 
 
 @contextlib.contextmanager
 def revision(name: str, tree: Path) -> Iterator[Path]:
-    """A revision of the repository, checked out for as long as the block lasts."""
+    """Check out a revision of the repository during the block."""
 
     def git(*words: str) -> None:
         done = subprocess.run(["git", *words], cwd=TREE, capture_output=True, text=True, check=False)
@@ -138,34 +138,35 @@ def revision(name: str, tree: Path) -> Iterator[Path]:
 
 
 def machines(then: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Where the baseline was recorded, and what is different here."""
+    """Lines that describe the machine of the baseline, and the differences of this one."""
     lines = [f"baseline recorded on {then['processor']}, Python {then['python']}, numpy {then['numpy']}, ducc0 {then['ducc0']}"]
     other = [f"{name} {now.get(name)} instead of {value}" for name, value in then.items() if now.get(name) != value]
     if other:
-        lines.append(f'here: {", ".join(other)}; last bits may differ for that. `make same ARGS="--against REV"` does not depend on it')
+        lines.append(f'here: {", ".join(other)}, so last bits may differ. `make same ARGS="--against REV"` does not depend on it')
     return lines
 
 
 def report(found: list[Difference], count: str) -> int:
-    """Print what differs, the expected apart; 1 when something else does."""
-    meant, wrong = [one for one in found if one.expected is not None], [one for one in found if one.expected is None]
-    for title, group in (("expected to differ", meant), ("DIFFERENT", wrong)):
-        if group:
-            print(f"\n{title}: {len(group)} arrays of {len({one.product for one in group})} products")
+    """Print the differences, the expected ones separately. Return 1 if there are others."""
+    meant = [difference for difference in found if difference.expected is not None]
+    wrong = [difference for difference in found if difference.expected is None]
+    for title, differences in (("expected to differ", meant), ("DIFFERENT", wrong)):
+        if differences:
+            print(f"\n{title}: {len(differences)} arrays of {len({difference.product for difference in differences})} products")
         last = ""
-        for one in group:
-            if one.product != last:
-                print(f"  {one.product}")
-                last = one.product
-            print(f"    {one.name:<28} {one.how}")
-    for reason, times in Counter(str(one.expected) for one in meant).items():
+        for difference in differences:
+            if difference.product != last:
+                print(f"  {difference.product}")
+                last = difference.product
+            print(f"    {difference.name:<28} {difference.how}")
+    for reason, times in Counter(str(difference.expected) for difference in meant).items():
         print(f"  expected {times} times: {reason}")
-    print(f"\n{count}: " + (f"{len(wrong)} arrays differ" if wrong else "the same" + (" but for what is expected" if meant else "")))
+    print(f"\n{count}: " + (f"{len(wrong)} arrays differ" if wrong else "the same" + (" except expected differences" if meant else "")))
     return 1 if wrong else 0
 
 
 def _count(record: Record) -> str:
-    return f"{sum(len(one) for one in record.summaries.values())} arrays of {len(record.summaries)} products"
+    return f"{sum(len(arrays) for arrays in record.summaries.values())} arrays of {len(record.summaries)} products"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two records of a night against each other: which arrays differ, and by how much."""
+"""Compare two records of a night: which arrays differ, and by how much."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Explain = Callable[[str, str, Summary, Summary], str]
 
 @dataclass(frozen=True)
 class Difference:
-    """``how``: by how much, in words. ``expected``: why it may differ; None where nobody said so."""
+    """A difference of two arrays. ``how``: its size, in words. ``expected``: the reason; None if it is not expected."""
 
     product: str
     name: str
@@ -28,100 +28,103 @@ class Difference:
 
 @dataclass(frozen=True)
 class Expected:
-    """A difference that is meant: patterns of product and array, and the reason."""
+    """An expected difference: patterns of product and array, and the reason."""
 
     product: str
     name: str
     reason: str
 
-    def covers(self, one: Difference) -> bool:
-        """Whether it is about this difference."""
-        return fnmatch.fnmatchcase(one.product, self.product) and fnmatch.fnmatchcase(one.name, self.name)
+    def covers(self, difference: Difference) -> bool:
+        """Whether the patterns match a difference."""
+        return fnmatch.fnmatchcase(difference.product, self.product) and fnmatch.fnmatchcase(difference.name, self.name)
 
 
 def read_expected(path: Path) -> list[Expected]:
-    """A JSON list of ``{"product": ..., "name": ..., "reason": ...}``; patterns as in the shell."""
-    return [Expected(one["product"], one["name"], one["reason"]) for one in json.loads(path.read_text())]
+    """Read a JSON list of ``{"product": ..., "name": ..., "reason": ...}`` with patterns as in the shell."""
+    return [Expected(entry["product"], entry["name"], entry["reason"]) for entry in json.loads(path.read_text())]
 
 
 def differences(old: Record, new: Record, explain: Explain) -> Iterator[Difference]:
-    """What is in one of two records only, and what is in both and not the same bit by bit."""
+    """Yield what only one of two records has, and what is not bit-identical in both."""
     for product in sorted(old.summaries.keys() | new.summaries.keys()):
         before, after = old.summaries.get(product), new.summaries.get(product)
         if before is None or after is None:
             yield Difference(product, "*", "is new" if before is None else "is missing")
             continue
         for name in sorted(before.keys() | after.keys()):
-            one, other = before.get(name), after.get(name)
-            if one is None or other is None:
-                there = one or other
-                assert there is not None
-                yield Difference(product, name, f"{'is new' if one is None else 'is missing'}: {_shape(there)} {_values(there)}".rstrip())
-            elif one.sha256 != other.sha256:
-                yield Difference(product, name, explain(product, name, one, other))
+            a, b = before.get(name), after.get(name)
+            if a is None or b is None:
+                present = a or b
+                assert present is not None
+                change = "is new" if a is None else "is missing"
+                yield Difference(product, name, f"{change}: {_shape(present)} {_values(present)}".rstrip())
+            elif a.sha256 != b.sha256:
+                yield Difference(product, name, explain(product, name, a, b))
 
 
-def judged(found: Iterator[Difference], expected: list[Expected]) -> list[Difference]:
+def with_reasons(found: Iterator[Difference], expected: list[Expected]) -> list[Difference]:
     """Differences with the reason of the first entry that covers each."""
-    return [replace(one, expected=next((entry.reason for entry in expected if entry.covers(one)), None)) for one in found]
+    return [
+        replace(difference, expected=next((entry.reason for entry in expected if entry.covers(difference)), None)) for difference in found
+    ]
 
 
-def by_summaries(_: str, __: str, one: Summary, other: Summary) -> str:
-    """How two arrays differ, as far as their summaries tell."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return f"{_shape(one)} -> {_shape(other)}"
-    if one.values is not None and other.values is not None:
-        return f"{_values(one)} -> {_values(other)}"
+def by_summaries(_: str, __: str, a: Summary, b: Summary) -> str:
+    """How two arrays differ, from their summaries."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return f"{_shape(a)} -> {_shape(b)}"
+    if a.values is not None and b.values is not None:
+        return f"{_values(a)} -> {_values(b)}"
     figures = [
         f"{label} {before!r} -> {after!r}" + (f" ({after - before:+.3g})" if before is not None and after is not None else "")
         for label in ("low", "high", "mean", "scatter")
-        if (before := getattr(one, label)) != (after := getattr(other, label))
+        if (before := getattr(a, label)) != (after := getattr(b, label))
     ]
-    return f"{_shape(one)}: {', '.join(figures) or 'least, largest, mean and scatter are the same'}"
+    return f"{_shape(a)}: {', '.join(figures) or 'minimum, maximum, mean and scatter are the same'}"
 
 
 def by_arrays(before: Saved, after: Saved) -> Explain:
-    """How two arrays differ: how many values, the largest absolute and relative difference, and where."""
+    """How two arrays differ: the number of values, the largest absolute and relative difference, and its place."""
 
-    def explain(product: str, name: str, one: Summary, other: Summary) -> str:
-        if (one.dtype, one.shape) != (other.dtype, other.shape):
-            return f"{_shape(one)} -> {_shape(other)}"
-        return f"{_shape(one)}: {_largest(before.array(product, name), after.array(product, name), _rows(after, product))}"
+    def explain(product: str, name: str, a: Summary, b: Summary) -> str:
+        if (a.dtype, a.shape) != (b.dtype, b.shape):
+            return f"{_shape(a)} -> {_shape(b)}"
+        return f"{_shape(a)}: {_largest(before.array(product, name), after.array(product, name), _rows(after, product))}"
 
     return explain
 
 
 def _rows(saved: Saved, product: str) -> np.ndarray | None:
-    return saved.array(product, ROW_KEY) if ROW_KEY in saved.places[product] else None
+    return saved.array(product, ROW_KEY) if ROW_KEY in saved.files[product] else None
 
 
-def _largest(one: np.ndarray, other: np.ndarray, rows: np.ndarray | None) -> str:
-    """In words; the arrays have one dtype and shape."""
-    if one.ndim == 0:
-        one, other = one.reshape(1), other.reshape(1)
-    if one.dtype.kind == "U":
-        differ = one != other
+def _largest(a: np.ndarray, b: np.ndarray, rows: np.ndarray | None) -> str:
+    """Differences of two arrays of one dtype and shape, in words."""
+    if a.ndim == 0:
+        a, b = a.reshape(1), b.reshape(1)
+    if a.dtype.kind == "U":
+        differ = a != b
         worst = tuple(int(axis[0]) for axis in np.nonzero(differ))
-        return f"{int(differ.sum())} of {one.size} differ, first{_place(worst, rows)}: {_excerpt(str(one[worst]), str(other[worst]))}"
-    width = one.dtype.itemsize
-    bits = [np.ascontiguousarray(array).view(np.uint8).reshape(*array.shape, width) for array in (one, other)]
+        return f"{int(differ.sum())} of {a.size} differ, first{_place(worst, rows)}: {_excerpt(str(a[worst]), str(b[worst]))}"
+    width = a.dtype.itemsize
+    bits = [np.ascontiguousarray(array).view(np.uint8).reshape(*array.shape, width) for array in (a, b)]
     differ = (bits[0] != bits[1]).any(axis=-1)
-    kind = np.complex128 if one.dtype.kind == "c" else np.longdouble if one.dtype.kind in "iu" else np.float64
+    kind = np.complex128 if a.dtype.kind == "c" else np.longdouble if a.dtype.kind in "iu" else np.float64
     with np.errstate(invalid="ignore", over="ignore"):
-        size = np.abs(one.astype(kind) - other.astype(kind))
-    blank = ~np.isfinite(one) | ~np.isfinite(other)
-    appeared = int((differ & (np.isfinite(one) != np.isfinite(other))).sum())
+        size = np.abs(a.astype(kind) - b.astype(kind))
+    blank = ~np.isfinite(a) | ~np.isfinite(b)
+    n_changed_blanks = int((differ & (np.isfinite(a) != np.isfinite(b))).sum())
     size = np.where(differ & ~blank, size, -1)
     worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(size)), size.shape))
-    words = [f"{int(differ.sum())} of {one.size} differ"]
+    words = [f"{int(differ.sum())} of {a.size} differ"]
     if size[worst] >= 0:
-        scale = np.maximum(np.abs(one), np.abs(other)).astype(np.longdouble)
+        scale = np.maximum(np.abs(a), np.abs(b)).astype(np.longdouble)
         relative = np.divide(size, scale, out=np.zeros(size.shape, np.longdouble), where=(scale > 0) & (size > 0) & ~blank)
         words.append(
-            f"by at most {float(size[worst]):.3g} absolute{_place(worst, rows)} ({one[worst]!s} -> {other[worst]!s}), {float(relative.max()):.3g} relative"
+            f"by at most {float(size[worst]):.3g} absolute{_place(worst, rows)} ({a[worst]!s} -> {b[worst]!s}), {float(relative.max()):.3g} relative"
         )
-    if appeared:
-        words.append(f"{appeared} became blank, or were")
+    if n_changed_blanks:
+        words.append(f"{n_changed_blanks} became blank, or were")
     return ", ".join(words)
 
 
@@ -129,16 +132,16 @@ def _place(index: tuple[int, ...], rows: np.ndarray | None) -> str:
     return f" in row {rows[index[0]]!s}" if rows is not None else f" at {list(index)}"
 
 
-def _excerpt(one: str, other: str) -> str:
-    """Two texts from a little before they part."""
-    same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+def _excerpt(a: str, b: str) -> str:
+    """Two texts near their first difference."""
+    same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     begin = max(0, same - 20)
-    return f"{one[begin : same + 60]!r} -> {other[begin : same + 60]!r}"
+    return f"{a[begin : same + 60]!r} -> {b[begin : same + 60]!r}"
 
 
-def _shape(one: Summary) -> str:
-    return f"{one.dtype}{list(one.shape)}"
+def _shape(summary: Summary) -> str:
+    return f"{summary.dtype}{list(summary.shape)}"
 
 
-def _values(one: Summary) -> str:
-    return "" if one.values is None else str(one.values[0] if len(one.values) == 1 else list(one.values))
+def _values(summary: Summary) -> str:
+    return "" if summary.values is None else str(summary.values[0] if len(summary.values) == 1 else list(summary.values))

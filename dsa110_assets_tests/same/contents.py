@@ -1,8 +1,8 @@
-"""What is in the files of a night and in the tables of its registry, as arrays under names: ``contents[product][name]``.
+"""Contents of a night's files and of its registry as named arrays: ``contents[product][name]``.
 
-A product is a path below the night's root, ``registry/<table>`` or ``stage/<product> <key>``; a name is a column, a dataset, a header's
-keyword, an HDU. What differs between two runs of one code is left out by name in `VOLATILE`, with the reason; texts lose the
-root's path, versions of inputs and digests of code and settings (`plain`).
+A product is a path below the night's root, ``registry/<table>`` or ``stage/<product> <key>``. A name is a column, a
+dataset, a header keyword or an HDU. `VOLATILE` lists what differs between two runs of the same code and is left out.
+`plain` removes the root's path, versions of inputs, and digests of code and settings from texts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ VOLATILE = (
     ("*.fits", "*/DATE", "when the file was written"),
     ("*.fits", "*/DSACODE", "version of the code"),
     ("*.fits", "*/DSACONF", "digest of the settings"),
-    ("registry/product_versions", "version_id", "counts what was made before"),
+    ("registry/product_versions", "version_id", "counts earlier products"),
     ("registry/product_versions", "code_version", "version of the code"),
     ("registry/product_versions", "release", "version of the code"),
     ("registry/product_versions", "config_hash", "digest of the settings"),
@@ -44,15 +44,15 @@ VOLATILE = (
     ("stage/*", "duration_s", "time"),
     ("stage/*", "peak_memory_mb", "memory"),
     ("stage/*", "size_mb", "of files with times and versions in them"),
-    ("stage/*", "version", "counts what was made before"),
+    ("stage/*", "version", "counts earlier products"),
     ("stage/*", "release", "version of the code"),
     ("stage/*", "code_version", "version of the code"),
     ("stage/*", "configuration", "digest of the settings"),
     ("stage/*", "steps*", "times of the steps"),
 )
-"""Product, name (patterns), and why it is left out."""
+"""Patterns of product and name that are left out, and the reason."""
 NATURAL_KEYS = {"product_versions": ("product", "key")}
-"""Of tables whose primary key is left out."""
+"""Key columns of tables whose primary key is left out."""
 NOT_PRODUCTS = ("*/.*", "*.lock", "*.log", "*.pid")
 ROW_KEY = "(key of the row)"
 _DIGESTS = re.compile(r"""(DSACODE|DSACONF)([\\'"]*\s*[:=]\s*[\\'"]*)[^\\'",\n}]*""")
@@ -60,21 +60,21 @@ _VERSION = re.compile(r"@\d+")
 
 
 def contents_of(root: Path, url: str, outcomes: Mapping[str, Mapping[str, Any]]) -> Contents:
-    """All products below ``root``, all tables of the registry at ``url``, and what the stages said about themselves."""
+    """All products below ``root``, all tables of the registry at ``url``, and the results that the stages returned."""
     found = {name: arrays for name, read in _files(root, root) for name, arrays in _named(name, read()).items()}
     found |= {f"registry/{name}": arrays for name, arrays in registry(url).items()}
-    found |= {f"stage/{name}": outcome(said) for name, said in outcomes.items()}
-    return {product: kept for product, arrays in sorted(found.items()) if (kept := _kept(product, arrays, root))}
+    found |= {f"stage/{name}": outcome(result) for name, result in outcomes.items()}
+    return {product: kept for product, arrays in sorted(found.items()) if (kept := _without_volatile(product, arrays, root))}
 
 
 def _named(name: str, read: Arrays | Contents) -> Contents:
-    """A file is one product; a Measurement Set is one for each of its tables."""
+    """Products of a file: one, but for a Measurement Set one for each of its tables."""
     if all(isinstance(value, np.ndarray) for value in read.values()):
         return {name: read}  # type: ignore[dict-item]
     return {f"{name}{sub}": arrays for sub, arrays in read.items()}  # type: ignore[misc]
 
 
-def _kept(product: str, arrays: Arrays, root: Path) -> Arrays:
+def _without_volatile(product: str, arrays: Arrays, root: Path) -> Arrays:
     patterns = [name for pattern, name, _ in VOLATILE if fnmatch.fnmatchcase(product, pattern)]
     return {
         name: plain(array, root)
@@ -84,10 +84,10 @@ def _kept(product: str, arrays: Arrays, root: Path) -> Arrays:
 
 
 def plain(array: np.ndarray, root: Path) -> np.ndarray:
-    """Numbers in this machine's byte order; texts without the root's path, versions of inputs, and digests of code and settings."""
+    """Convert numbers to this machine's byte order, and remove from texts what differs between runs."""
     if array.dtype.kind in "biufc":
         return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="), copy=False).reshape(array.shape)
-    texts = [_DIGESTS.sub(r"\1\2...", _VERSION.sub("@", str(one).replace(str(root), "ROOT"))) for one in array.ravel()]
+    texts = [_DIGESTS.sub(r"\1\2...", _VERSION.sub("@", str(value).replace(str(root), "ROOT"))) for value in array.ravel()]
     return np.array(texts, dtype=str).reshape(array.shape)
 
 
@@ -99,7 +99,7 @@ def _files(root: Path, directory: Path) -> Iterator[tuple[str, Callable[[], Arra
             continue
         if path.is_dir() and (path / "table.dat").is_file():
             yield name, lambda path=path: casa_table(path)
-            yield from ((str(one.relative_to(root)), lambda one=one: picture(one)) for one in sorted(path.glob("*.png")))
+            yield from ((str(file.relative_to(root)), lambda file=file: picture(file)) for file in sorted(path.glob("*.png")))
         elif path.is_dir():
             yield from _files(root, path)
         else:
@@ -142,7 +142,7 @@ def _words(keywords: Mapping[str, Any]) -> np.ndarray:
 
 
 def image(path: Path) -> Arrays:
-    """Data and header of each HDU; the lines of HISTORY are one text without blanks, because paths break them anywhere."""
+    """Data and header of each HDU. HISTORY becomes one text without blanks, because paths break its lines anywhere."""
     found: Arrays = {}
     with fits.open(path) as hdus:
         for number, hdu in enumerate(hdus):
@@ -180,7 +180,7 @@ def _of_hdf5(value: Any) -> np.ndarray:
     if array.dtype.names:
         return np.stack([array[name] for name in array.dtype.names], axis=-1)
     if array.dtype.kind in "SO":
-        return np.array([one.decode() if isinstance(one, bytes) else str(one) for one in array.ravel()]).reshape(array.shape)
+        return np.array([value.decode() if isinstance(value, bytes) else str(value) for value in array.ravel()]).reshape(array.shape)
     return array
 
 
@@ -203,7 +203,7 @@ def parquet(path: Path) -> Arrays:
 
 
 def sqlite(path: Path) -> Arrays:
-    """Columns of each table of an SQLite file, in the order in which they lie there."""
+    """Columns of each table of an SQLite file, rows in the order of the file."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
@@ -238,7 +238,7 @@ READERS: dict[str, Callable[[Path], Arrays]] = {
 
 # --- registry and stages --------------------------------------------------------------------------------------------
 def registry(url: str) -> Contents:
-    """Columns of each table, rows in order of their key. Of times of bookkeeping (``timestamptz``) only whether they are set."""
+    """Columns of each table, rows in order of their key. Of times of bookkeeping only whether they are set."""
     engine = create_engine(url)
     with engine.connect() as connection:
         names = connection.execute(
@@ -270,25 +270,25 @@ def registry(url: str) -> Contents:
 
 
 def _column(values: list[Any]) -> np.ndarray:
-    if any(hasattr(one, "tzinfo") for one in values):
-        return np.array(["set" if one is not None else "not set" for one in values])
-    if values and all(isinstance(one, float) for one in values):
+    if any(hasattr(value, "tzinfo") for value in values):
+        return np.array(["set" if value is not None else "not set" for value in values])
+    if values and all(isinstance(value, float) for value in values):
         return np.array(values, dtype=np.float64)
-    if values and all(isinstance(one, int) and not isinstance(one, bool) for one in values):
+    if values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
         return np.array(values, dtype=np.int64)
-    return np.array([json.dumps(_without_versions(one), sort_keys=True, default=str) for one in values], dtype=str)
+    return np.array([json.dumps(_without_versions(value), sort_keys=True, default=str) for value in values], dtype=str)
 
 
 def _without_versions(value: Any) -> Any:
-    """Names of a version's inputs; their numbers count what was made before."""
-    if isinstance(value, dict) and value and all(type(one) is int and ("/" in name) for name, one in value.items()):
+    """Names of a version's inputs without their version numbers, which count earlier products."""
+    if isinstance(value, dict) and value and all(type(version) is int and ("/" in name) for name, version in value.items()):
         return sorted(value)
     return value
 
 
-def outcome(said: Mapping[str, Any]) -> Arrays:
-    """Figures, tables and verdicts of a stage, each under its name."""
-    found = {name: _column([value]) for name, value in said["figures"].items()}
-    found |= {f"{name} (table)": _column(list(rows)) for name, rows in said["tables"].items()}
-    found |= {f"{one['name']} (verdict)": _column([one]) for one in said["verdicts"]}
+def outcome(result: Mapping[str, Any]) -> Arrays:
+    """Figures, tables and verdicts of a stage's result, each under its name."""
+    found = {name: _column([value]) for name, value in result["figures"].items()}
+    found |= {f"{name} (table)": _column(list(rows)) for name, rows in result["tables"].items()}
+    found |= {f"{verdict['name']} (verdict)": _column([verdict]) for verdict in result["verdicts"]}
     return found

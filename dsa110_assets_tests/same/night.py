@@ -1,6 +1,6 @@
-"""Make what is compared: two tiles, their hour, and the light curves of a few nights, by the stages' own functions.
+"""Make the products to compare: two tiles, their hour, and light curves of a few nights, with the stages' functions.
 
-This is the only module here that calls the package. Edit it when stages move; leave alone what it makes.
+This is the only module here that calls the package. Edit it when stages move, but do not change what it makes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import calibrator, hour, injection, night, references, tile
 from dsa110_assets.stages.queue import intake
 from dsa110_assets.stages.queue.work import TileRun
-from dsa110_assets.times import group_id_of, hour_partition
+from dsa110_assets.times import JD_MINUS_MJD, group_id_of, hour_partition
 from dsa110_assets_tests.chaos.small_night import CALIBRATOR_TILE, SmallNight, prepare
 from dsa110_assets_tests.registry_fixture import TEST_SETTINGS
 
@@ -29,27 +29,26 @@ RUN = "same"
 CALIBRATOR = "0834+555"
 TILES = (CALIBRATOR_TILE, CALIBRATOR_TILE + 1)
 SETTINGS = {"PIPELINE_IMAGE_CHANNELS": "2", "PIPELINE_INJECTION_SOURCES": "20"}
-"""On top of the small night's: two channels, so that spectra and channel mosaics are made too."""
-JD_MINUS_MJD = 2_400_000.5
+"""Settings in addition to the small night's: two channels, so that spectra and channel mosaics are made too."""
 SIDEREAL_DAY = 0.997_269_57
 N_EPOCHS = 16
 EVENT_EPOCHS = (7, 8, 9)
 EVENT_RANK = 2
 EVENT = (0.45, 0.55)
-"""Fluxes left in the two channels, the lower first: a plasma lens, so that the event becomes a candidate."""
+"""Fraction of the flux in each channel, lower frequency first: a plasma lens, so that the event becomes a candidate."""
 LAST_NIGHT = "2026-03-27"
 
 
 @dataclass(frozen=True)
 class Made:
-    """``outcomes``: what each stage says about itself, by product and key. ``url``: of the registry, while its server runs."""
+    """A finished night. ``outcomes``: each stage's result, by product and key. ``url``: of the registry."""
 
     outcomes: dict[str, Mapping[str, Any]]
     url: str
 
 
 class Night:
-    """A platform on a server of its own under an empty ``root``; leave the block and the server stops."""
+    """A platform under an empty ``root``. Its database server runs during the block."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,7 +64,7 @@ class Night:
 
 
 def make(root: Path, url: str) -> dict[str, Mapping[str, Any]]:
-    """Raw files to candidates; what each stage says about itself, by product and key."""
+    """Make a night from raw files to candidates. Return each stage's result, by product and key."""
     small = SmallNight.of(max(TILES) + 1)
     _, settings = prepare(root, small, 3999)
     values: dict[str, Any] = {name.removeprefix("PIPELINE_").lower(): value for name, value in (settings | SETTINGS).items()}
@@ -73,25 +72,25 @@ def make(root: Path, url: str) -> dict[str, Mapping[str, Any]]:
     for folder in (config.output_dir, config.scratch_dir, config.state_dir):
         folder.mkdir(parents=True, exist_ok=True)
     for number in TILES:
-        _in_child(small, config.input_dir, number)
+        _write_raw_files(small, config.input_dir, number)
     platform = Platform.open(config)
-    groups = [group_id_of(small.start_mjd(number) + JD_MINUS_MJD) for number in TILES]
-    date, hour_name = hour_partition(groups[0])
-    assert all(hour_partition(group) == (date, hour_name) for group in groups)
+    group_ids = [group_id_of(small.start_mjd(number) + JD_MINUS_MJD) for number in TILES]
+    date, hour_name = hour_partition(group_ids[0])
+    assert all(hour_partition(group_id) == (date, hour_name) for group_id in group_ids)
 
     results = [
         refresh(platform, RUN) for refresh in (references.refresh_calibrators, references.refresh_nvss, references.refresh_monitored)
     ]
     intake.scan_input(platform)
-    while not intake.sweep_is_done(platform):  # one scan takes a limited time; on a busy machine it leaves files to the next
+    while not intake.sweep_is_done(platform):  # on a busy machine one call leaves files to the next
         intake.scan_input(platform)
-    results += [tile.make_measurement_set(platform, TileRun(group, RUN)) for group in groups]
-    results.append(calibrator.solve_transit(platform, groups[0], CALIBRATOR, RUN))
-    results += [tile.calibrate(platform, TileRun(group, RUN)) for group in groups]
-    results += [tile.make_image(platform, TileRun(group, RUN)) for group in groups]
+    results += [tile.make_measurement_set(platform, TileRun(group_id, RUN)) for group_id in group_ids]
+    results.append(calibrator.solve_transit(platform, group_ids[0], CALIBRATOR, RUN))
+    results += [tile.calibrate(platform, TileRun(group_id, RUN)) for group_id in group_ids]
+    results += [tile.make_image(platform, TileRun(group_id, RUN)) for group_id in group_ids]
     results += [stage(platform, date, hour_name, RUN) for stage in (hour.make_mosaic, hour.find_sources, hour.measure)]
     results += [stage(platform, date, RUN) for stage in (night.make_mosaic, injection.recover_injections)]
-    further_epochs(platform.database)
+    add_epochs(platform.database)
     results += [stage(platform, LAST_NIGHT, RUN) for stage in (night.update_light_curves, night.update_metrics, night.rank_candidates)]
     platform.database.dispose()
     assert all(result is not None for result in results), "a stage found nothing to do"
@@ -105,18 +104,18 @@ def make(root: Path, url: str) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _in_child(small: SmallNight, directory: Path, number: int) -> None:
-    """Raw files of one tile, written in a child: the simulator's threads stay out of this process."""
+def _write_raw_files(small: SmallNight, directory: Path, number: int) -> None:
+    """Write the raw files of one tile in a child, to keep the simulator's threads out of this process."""
     child = multiprocessing.get_context("fork").Process(target=small.write, args=(directory, number))
     child.start()
     child.join()
     assert child.exitcode == 0, "the raw files could not be written"
 
 
-def further_epochs(database: Database) -> None:
-    """Rows of further hours, as if the same sky had been measured on the following nights: noise, gains, and an event.
+def add_epochs(database: Database) -> None:
+    """Add rows of the same sky on the following nights, with noise, gains and an event.
 
-    Light curves and events need more epochs than can be imaged in a minute; these are numbers from a seed.
+    Light curves and events need more epochs than can be imaged in a minute. These rows come from random numbers.
     """
     rng = np.random.default_rng(12)
     with database.session() as session:
@@ -144,7 +143,7 @@ def further_epochs(database: Database) -> None:
                 factors = {
                     name: float(gain * (left + error)) for name, left in (("factor", (low + high) / 2), ("low", low), ("high", high))
                 }
-                one = new | {"source": row.source_id} | factors
+                values = new | {"source": row.source_id} | factors
                 session.execute(
                     text(
                         "INSERT INTO photometry (time_mjd, source_id, mosaic_name, flux_jy, flux_err_jy, noise_jy_per_beam, "
@@ -152,7 +151,7 @@ def further_epochs(database: Database) -> None:
                         "flux_jy * :factor, flux_err_jy, noise_jy_per_beam, background_jy_per_beam, snr * :factor, upper_limit_jy, "
                         "is_limit, flags FROM photometry WHERE mosaic_name = :name AND source_id = :source"
                     ),
-                    one,
+                    values,
                 )
                 session.execute(
                     text(
@@ -161,5 +160,5 @@ def further_epochs(database: Database) -> None:
                         "flux_jy * CASE channel WHEN 0 THEN :low ELSE :high END, flux_err_jy "
                         "FROM photometry_channels WHERE mosaic_name = :name AND source_id = :source"
                     ),
-                    one,
+                    values,
                 )

@@ -1,4 +1,4 @@
-"""The comparison of `make same` can fail: what is planted is found, named, and measured. The night itself is `make same`."""
+"""The comparison of `make same` finds, names and measures planted differences."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dsa110_assets_tests.same.contents import Contents, contents_of
 from dsa110_assets_tests.same.record import Record, Saved, save
 
 IMAGE = "products/images/a-image.fits"
-GROUPS = ("2026-03-12T05:10:04", "2026-03-12T05:15:13")
+GROUP_IDS = ("2026-03-12T05:10:04", "2026-03-12T05:15:13")
 
 
 @pytest.fixture
 def night(tmp_path: Path, database: Database):
-    """Something of each kind: an image, a Measurement Set with a subtable, rows; ``read`` gives its contents."""
+    """An image, a Measurement Set with a subtable, and rows of the registry. ``read`` returns the contents."""
     from casacore.tables import makearrcoldesc, makescacoldesc, maketabdesc, table
 
     root = tmp_path / "night"
@@ -37,8 +37,8 @@ def night(tmp_path: Path, database: Database):
             history.putcell("MESSAGE", 0, f"from {root}")
         ms.putkeyword("HISTORY", f"Table: {root / 'a.ms' / 'HISTORY'}")
     with database.session() as session:
-        for group in GROUPS:
-            add_observation(session, group)
+        for group_id in GROUP_IDS:
+            add_observation(session, group_id)
 
     def read() -> Contents:
         return contents_of(root, database.url, {})
@@ -47,7 +47,7 @@ def night(tmp_path: Path, database: Database):
 
 
 def by_arrays(tmp_path: Path, old: Contents, new: Contents) -> list[Difference]:
-    """As `make same` does against a revision."""
+    """Compare as `make same` does with a revision."""
     saved = []
     for name, contents in (("old", old), ("new", new)):
         save(contents, Record.of(contents, ""), tmp_path / name)
@@ -56,7 +56,7 @@ def by_arrays(tmp_path: Path, old: Contents, new: Contents) -> list[Difference]:
 
 
 def by_summaries(tmp_path: Path, old: Contents, new: Contents) -> list[Difference]:
-    """As `make same` does with the baseline."""
+    """Compare as `make same` does with the baseline."""
     Record.of(old, "").write(tmp_path / "baseline.json", package=False)
     return list(comparison.differences(Record.read(tmp_path / "baseline.json"), Record.of(new, ""), comparison.by_summaries))
 
@@ -74,25 +74,25 @@ def test_a_changed_pixel_is_found_and_measured(night, tmp_path: Path) -> None:
     with fits.open(root / IMAGE, mode="update") as hdus:
         hdus[0].data[4, 5] += np.float32(0.25)
     new = read()
-    (one,) = by_arrays(tmp_path, old, new)
-    assert (one.product, one.name) == (IMAGE, "0/data")
-    assert "float32[10, 10]: 1 of 100 differ, by at most 0.25 absolute at [4, 5]" in one.how
-    assert "relative" in one.how
-    (one,) = by_summaries(tmp_path, old, new)
-    assert (one.product, one.name) == (IMAGE, "0/data")
-    assert "mean" in one.how
-    assert "(+0.0025)" in one.how
+    (difference,) = by_arrays(tmp_path, old, new)
+    assert (difference.product, difference.name) == (IMAGE, "0/data")
+    assert "float32[10, 10]: 1 of 100 differ, by at most 0.25 absolute at [4, 5]" in difference.how
+    assert "relative" in difference.how
+    (difference,) = by_summaries(tmp_path, old, new)
+    assert (difference.product, difference.name) == (IMAGE, "0/data")
+    assert "mean" in difference.how
+    assert "(+0.0025)" in difference.how
 
 
-def test_the_last_bit_and_a_blanked_pixel_count(night, tmp_path: Path) -> None:
+def test_a_changed_last_bit_and_a_blanked_pixel_are_found(night, tmp_path: Path) -> None:
     root, read, _ = night
     old = read()
     with fits.open(root / IMAGE, mode="update") as hdus:
         hdus[0].data[9, 9] = np.nextafter(np.float32(1), np.float32(0))
         hdus[0].data[0, 1] = np.nan
-    (one,) = by_arrays(tmp_path, old, read())
-    assert "2 of 100 differ, by at most 5.96e-08" in one.how
-    assert "1 became blank" in one.how
+    (difference,) = by_arrays(tmp_path, old, read())
+    assert "2 of 100 differ, by at most 5.96e-08" in difference.how
+    assert "1 became blank" in difference.how
 
 
 def test_a_changed_value_of_a_measurement_set_is_found(night, tmp_path: Path) -> None:
@@ -103,24 +103,24 @@ def test_a_changed_value_of_a_measurement_set_is_found(night, tmp_path: Path) ->
     with table(str(root / "a.ms"), readonly=False, ack=False) as ms:
         ms.putcell("DATA", 2, ms.getcell("DATA", 2) + np.array([[0, 0]] * 3 + [[0, 3 + 4j]]))
     new = read()
-    (one,) = by_arrays(tmp_path, old, new)
-    assert (one.product, one.name) == ("a.ms", "DATA")
-    assert "1 of 24 differ, by at most 5 absolute at [2, 3, 1]" in one.how
-    assert [(one.product, one.name) for one in by_summaries(tmp_path, old, new)] == [("a.ms", "DATA")]
+    (difference,) = by_arrays(tmp_path, old, new)
+    assert (difference.product, difference.name) == ("a.ms", "DATA")
+    assert "1 of 24 differ, by at most 5 absolute at [2, 3, 1]" in difference.how
+    assert [(difference.product, difference.name) for difference in by_summaries(tmp_path, old, new)] == [("a.ms", "DATA")]
 
 
-def test_a_changed_row_is_found_and_named_and_bookkeeping_is_not(night, tmp_path: Path) -> None:
+def test_a_changed_row_is_found_and_changed_bookkeeping_is_left_out(night, tmp_path: Path) -> None:
     _, read, database = night
     old = read()
     with database.session() as session:
         session.execute(text("UPDATE ingest_queue SET run_id = 'other', updated_at = now()"))
-        session.execute(text("UPDATE ingest_queue SET dec_deg = dec_deg + 0.5 WHERE group_id = :group"), {"group": GROUPS[1]})
+        session.execute(text("UPDATE ingest_queue SET dec_deg = dec_deg + 0.5 WHERE group_id = :group"), {"group": GROUP_IDS[1]})
     new = read()
-    (one,) = by_arrays(tmp_path, old, new)
-    assert (one.product, one.name) == ("registry/ingest_queue", "dec_deg")
-    assert f"1 of 2 differ, by at most 0.5 absolute in row {GROUPS[1]}" in one.how
-    (one,) = by_summaries(tmp_path, old, new)
-    assert one.how == "[16.0, 16.0] -> [16.0, 16.5]"
+    (difference,) = by_arrays(tmp_path, old, new)
+    assert (difference.product, difference.name) == ("registry/ingest_queue", "dec_deg")
+    assert f"1 of 2 differ, by at most 0.5 absolute in row {GROUP_IDS[1]}" in difference.how
+    (difference,) = by_summaries(tmp_path, old, new)
+    assert difference.how == "[16.0, 16.0] -> [16.0, 16.5]"
 
 
 def test_missing_and_new_products_columns_and_keywords_are_found(night, tmp_path: Path) -> None:
@@ -130,11 +130,11 @@ def test_missing_and_new_products_columns_and_keywords_are_found(night, tmp_path
     (root / "other.csv").write_text("a,b\n")
     new = read()
     del new["registry/ingest_queue"]
-    found = {(one.product, one.name, one.how.split(":")[0]) for one in by_arrays(tmp_path, old, new)}
+    found = {(difference.product, difference.name, difference.how.split(":")[0]) for difference in by_arrays(tmp_path, old, new)}
     assert found == {(IMAGE, "0/EXTRA", "is new"), ("other.csv", "*", "is new"), ("registry/ingest_queue", "*", "is missing")}
 
 
-def test_versions_digests_dates_and_places_are_left_out(night, tmp_path: Path) -> None:
+def test_versions_digests_dates_and_directories_are_left_out(night, tmp_path: Path) -> None:
     root, read, _ = night
     old = read()
     assert old["a.ms::HISTORY"]["MESSAGE"].tolist() == ["from ROOT"]
@@ -143,21 +143,21 @@ def test_versions_digests_dates_and_places_are_left_out(night, tmp_path: Path) -
     assert by_arrays(tmp_path, old, read()) == []
 
 
-def test_an_expected_difference_is_told_apart_and_does_not_hide_another(night, tmp_path: Path, capsys) -> None:
+def test_an_expected_difference_is_reported_separately_and_does_not_hide_another(night, tmp_path: Path, capsys) -> None:
     root, read, _ = night
     old = read()
     fits.setval(root / IMAGE, "BUNIT", value="Jy/beam")
     expected = [Expected("*.fits", "*/BUNIT", "the unit as the standard writes it")]
-    found = comparison.judged(iter(by_arrays(tmp_path, old, read())), expected)
+    found = comparison.with_reasons(iter(by_arrays(tmp_path, old, read())), expected)
     assert report(found, "all") == 0
     assert "the unit as the standard writes it" in capsys.readouterr().out
     fits.setval(root / IMAGE, "OBJECT", value="another")
-    found = comparison.judged(iter(by_arrays(tmp_path, old, read())), expected)
+    found = comparison.with_reasons(iter(by_arrays(tmp_path, old, read())), expected)
     assert report(found, "all") == 1
     assert "DIFFERENT: 1 arrays" in capsys.readouterr().out
 
 
-def test_the_committed_baseline_holds_each_kind_of_product_and_can_be_written_again(tmp_path: Path) -> None:
+def test_the_committed_baseline_has_each_kind_of_product_and_can_be_written_again(tmp_path: Path) -> None:
     baseline = Record.read(BASELINE)
     baseline.write(tmp_path / "again.json", package=False)
     assert json.loads((tmp_path / "again.json").read_text()) == json.loads(BASELINE.read_text())
