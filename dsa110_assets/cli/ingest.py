@@ -45,7 +45,7 @@ def show_status(
     platform = Platform.open()
     with platform.database.session() as session:
         if observation is not None:
-            details = status.group_details(session, observation, expected_subbands=platform.config.expected_subbands)
+            details = status.observation_details(session, observation, expected_subbands=platform.config.expected_subbands)
             if details is None:
                 raise UnknownGroupError(observation, "is not in the ingest queue", "list observations with `dsa110 ingest status`")
             verdict = gates.verdicts(session, [observation]).get(observation)
@@ -58,7 +58,7 @@ def show_status(
             return
         summary = status.backlog(session, now())
         group_ids = list(gates.not_good(session, limit=limit)) if refused else None
-        groups = status.groups(session, state=None if state is None else GroupState(state), group_ids=group_ids, limit=limit)
+        groups = status.observations(session, state=None if state is None else GroupState(state), group_ids=group_ids, limit=limit)
         verdicts = gates.verdicts(session, [g.group_id for g in groups])
         rejected = status.rejected_files(session, limit=limit)
     if json:

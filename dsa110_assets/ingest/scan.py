@@ -40,8 +40,8 @@ class ScanReport:
 
     ``n_listed``: files compared with the ledger, without those being written. ``n_opened``: files whose header was
     read. ``booked``: the ledger's outcome for each valid file. ``rejected``: paths and reasons. ``not_yet``: files that
-    are still growing and must be checked again. ``gone``: deleted paths. ``pending``, ``failed``: observations that were
-    closed. ``n_unread``: new files left for the next call. ``n_being_written``: files named ``_incomplete``.
+    are still growing and must be checked again. ``gone``: deleted paths. ``pending``, ``failed``: observations that
+    were closed. ``n_unread``: new files left for the next call. ``n_being_written``: files named ``_incomplete``.
     ``looks_unmounted``: the directory is empty although the ledger has files in it.
     """
 

@@ -1,13 +1,10 @@
-"""Figures and tables about the ingest queue for people: `dsa110 ingest status`, the API, the pages.
-
-Read-only queries with a bounded number of rows. What does not belong here: changing anything (`ledger`).
-"""
+"""Read-only views of the ingest queue with a bounded number of rows, for `dsa110 ingest status` and alerts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -18,12 +15,12 @@ from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, Su
 
 @dataclass(frozen=True)
 class Backlog:
-    """How far behind the pipeline is.
+    """State of the whole queue.
 
-    ``counts``: groups in each state. ``n_live``, ``n_backfill``: pending groups by priority. ``oldest_pending_s``: the longest that
-    a pending live group has waited; None when none waits. ``newest_start_mjd``: start of the newest observation that was seen.
-    ``last_file_at``: when the newest file was recorded. ``n_rejected``: files that are listed as rejected. ``n_expired``: leases that
-    have run out and were not taken back yet.
+    ``counts``: observations in each state. ``n_live``, ``n_backfill``: pending observations by priority.
+    ``oldest_pending_s``: longest wait of a pending live observation; None when none waits. ``newest_start_mjd``: start
+    of the newest observation. ``last_file_at``: when the newest file was recorded. ``n_rejected``: rejected files.
+    ``n_expired``: expired leases that were not taken back yet.
     """
 
     counts: dict[GroupState, int]
@@ -37,8 +34,8 @@ class Backlog:
 
 
 @dataclass(frozen=True)
-class GroupRow:
-    """One observation in a table; fields as in `IngestGroup`."""
+class ObservationRow:
+    """One observation. Fields as in `IngestGroup`."""
 
     group_id: str
     state: GroupState
@@ -63,36 +60,36 @@ class GroupRow:
     updated_at: datetime
 
     @classmethod
-    def of(cls, group: IngestGroup) -> GroupRow:
+    def of(cls, row: IngestGroup) -> ObservationRow:
         """Copy of a database row that outlives its session."""
         return cls(
-            group_id=group.group_id,
-            state=GroupState(group.state),
-            stage=TileStage(group.stage),
-            n_subbands=group.n_subbands,
-            missing_subbands=tuple(group.missing_subbands),
-            attempt=group.attempt,
-            failures=group.failures,
-            priority=group.priority,
-            dec_deg=group.dec_deg,
-            start_mjd=group.start_mjd,
-            calibrator=group.calibrator,
-            lease_owner=group.lease_owner,
-            lease_expires_at=group.lease_expires_at,
-            run_id=group.run_id,
-            error=group.error,
-            error_type=group.error_type,
-            first_seen_at=group.first_seen_at,
-            pending_at=group.pending_at,
-            started_at=group.started_at,
-            completed_at=group.completed_at,
-            updated_at=group.updated_at,
+            group_id=row.group_id,
+            state=GroupState(row.state),
+            stage=TileStage(row.stage),
+            n_subbands=row.n_subbands,
+            missing_subbands=tuple(row.missing_subbands),
+            attempt=row.attempt,
+            failures=row.failures,
+            priority=row.priority,
+            dec_deg=row.dec_deg,
+            start_mjd=row.start_mjd,
+            calibrator=row.calibrator,
+            lease_owner=row.lease_owner,
+            lease_expires_at=row.lease_expires_at,
+            run_id=row.run_id,
+            error=row.error,
+            error_type=row.error_type,
+            first_seen_at=row.first_seen_at,
+            pending_at=row.pending_at,
+            started_at=row.started_at,
+            completed_at=row.completed_at,
+            updated_at=row.updated_at,
         )
 
 
 @dataclass(frozen=True)
 class FileRow:
-    """One raw file in a table; fields as in `SubbandFile`. ``kind``: first word of a rejection's reason (`grouping.Reason`)."""
+    """One raw file. Fields as in `SubbandFile`."""
 
     path: str
     group_id: str | None
@@ -104,11 +101,6 @@ class FileRow:
     first_seen_at: datetime
     judged_at: datetime
 
-    @property
-    def kind(self) -> str | None:
-        """Kind of a rejection, None for other files."""
-        return self.reason.partition(":")[0] if self.state == FileState.REJECTED and self.reason else None
-
     @classmethod
     def of(cls, row: SubbandFile) -> FileRow:
         """Copy of a database row that outlives its session."""
@@ -118,16 +110,16 @@ class FileRow:
 
 
 @dataclass(frozen=True)
-class GroupDetails:
-    """An observation with all files that were ever assigned to it, in the order of subbands; ``missing``: subbands without an accepted file."""
+class ObservationDetails:
+    """An observation with all files ever assigned to it, by subband. ``missing``: subbands without an accepted file."""
 
-    group: GroupRow
+    group: ObservationRow
     files: tuple[FileRow, ...]
     missing: tuple[int, ...]
 
 
 def backlog(session: Session, now: datetime) -> Backlog:
-    """State of the whole queue at a time."""
+    """State of the whole queue at the time ``now``."""
     pending = select(func.count()).select_from(IngestGroup).where(IngestGroup.state == GroupState.PENDING)
     live = IngestGroup.priority > 0
     oldest = session.scalar(select(func.min(IngestGroup.pending_at)).where(IngestGroup.state == GroupState.PENDING, live))
@@ -149,36 +141,22 @@ def backlog(session: Session, now: datetime) -> Backlog:
     )
 
 
-def groups(
-    session: Session,
-    *,
-    state: GroupState | None = None,
-    group_ids: Sequence[str] | None = None,
-    night: date | None = None,
-    from_mjd: float | None = None,
-    to_mjd: float | None = None,
-    limit: int = 100,
-    offset: int = 0,
-) -> list[GroupRow]:
-    """Observations, newest first; filters are combined. ``from_mjd <= start_mjd < to_mjd``."""
-    query: Select[tuple[IngestGroup]] = select(IngestGroup).order_by(IngestGroup.start_mjd.desc()).limit(limit).offset(offset)
+def observations(
+    session: Session, *, state: GroupState | None = None, group_ids: Sequence[str] | None = None, limit: int = 100
+) -> list[ObservationRow]:
+    """Observations, newest first. Filters are combined."""
+    query: Select[tuple[IngestGroup]] = select(IngestGroup).order_by(IngestGroup.start_mjd.desc()).limit(limit)
     if state is not None:
         query = query.where(IngestGroup.state == state)
     if group_ids is not None:
         query = query.where(IngestGroup.group_id.in_(group_ids))
-    if night is not None:
-        query = query.where(IngestGroup.night == night)
-    if from_mjd is not None:
-        query = query.where(IngestGroup.start_mjd >= from_mjd)
-    if to_mjd is not None:
-        query = query.where(IngestGroup.start_mjd < to_mjd)
-    return [GroupRow.of(group) for group in session.scalars(query.execution_options(populate_existing=True))]
+    return [ObservationRow.of(row) for row in session.scalars(query.execution_options(populate_existing=True))]
 
 
-def rejected_files(session: Session, *, limit: int = 100, offset: int = 0) -> list[FileRow]:
-    """Rejected files with their reasons, last judged first."""
+def rejected_files(session: Session, *, limit: int = 100) -> list[FileRow]:
+    """Rejected files with their reasons, newest decision first."""
     query = select(SubbandFile).where(SubbandFile.state == FileState.REJECTED).order_by(SubbandFile.judged_at.desc(), SubbandFile.path)
-    return [FileRow.of(row) for row in session.scalars(query.limit(limit).offset(offset).execution_options(populate_existing=True))]
+    return [FileRow.of(row) for row in session.scalars(query.limit(limit).execution_options(populate_existing=True))]
 
 
 def rejected_by_kind(session: Session) -> dict[str, int]:
@@ -190,12 +168,12 @@ def rejected_by_kind(session: Session) -> dict[str, int]:
     return {str(name): number for name, number in found}
 
 
-def group_details(session: Session, group_id: str, *, expected_subbands: int = 16) -> GroupDetails | None:
-    """An observation and its files; None when the queue does not have it."""
-    group = session.get(IngestGroup, group_id, populate_existing=True)
-    if group is None:
+def observation_details(session: Session, group_id: str, *, expected_subbands: int = 16) -> ObservationDetails | None:
+    """An observation and its files; None when it is not in the queue."""
+    observation = session.get(IngestGroup, group_id, populate_existing=True)
+    if observation is None:
         return None
     query = select(SubbandFile).where(SubbandFile.group_id == group_id).order_by(SubbandFile.subband, SubbandFile.state, SubbandFile.path)
     files = tuple(FileRow.of(row) for row in session.scalars(query.execution_options(populate_existing=True)))
     have = {file.subband for file in files if file.state == FileState.ACCEPTED}
-    return GroupDetails(GroupRow.of(group), files, tuple(sorted(set(range(expected_subbands)) - have)))
+    return ObservationDetails(ObservationRow.of(observation), files, tuple(sorted(set(range(expected_subbands)) - have)))

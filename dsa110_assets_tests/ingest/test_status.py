@@ -1,4 +1,4 @@
-"""What a person sees of the queue is what the queue holds."""
+"""The views of the queue agree with the queue."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ GROUP = "2026-03-01T05:10:11"
 def test_an_empty_queue_has_no_backlog(database: Database) -> None:
     with database.session() as session:
         found = status.backlog(session, NOW)
-        assert status.group_details(session, GROUP) is None
+        assert status.observation_details(session, GROUP) is None
     assert (found.n_live, found.n_backfill, found.oldest_pending_s, found.newest_start_mjd, found.n_rejected) == (0, 0, None, None, 0)
 
 
-def test_the_backlog_tells_how_long_live_data_have_waited(database: Database) -> None:
+def test_the_backlog_has_the_longest_wait_of_live_data(database: Database) -> None:
     with database.session() as session:
         accept_files(session, observation() + observation(start=START - timedelta(seconds=309)), NOW)
         accept_files(session, observation(start=START - timedelta(days=9)), NOW - timedelta(days=2))
@@ -36,41 +36,45 @@ def test_the_backlog_tells_how_long_live_data_have_waited(database: Database) ->
     assert found.last_file_at == NOW
 
 
-def test_groups_are_listed_newest_first_and_filtered(database: Database) -> None:
+def test_observations_are_listed_newest_first_and_filtered(database: Database) -> None:
     with database.session() as session:
         for k in range(5):
             accept_files(session, observation(range(16 if k % 2 else 12), START + timedelta(seconds=309 * k)), NOW)
         close_ready_observations(session, NOW, settings())
-        everything = status.groups(session)
-        pending = status.groups(session, state=GroupState.PENDING)
-        page = status.groups(session, limit=2, offset=1)
-        tonight = status.groups(session, night=START.date(), from_mjd=everything[3].start_mjd, to_mjd=everything[1].start_mjd)
-    ids = [row.group_id for row in everything]
+        ids = [row.group_id for row in status.observations(session)]
+        pending = status.observations(session, state=GroupState.PENDING)
+        limited = status.observations(session, limit=2)
+        selected = status.observations(session, state=GroupState.PENDING, group_ids=ids[2:4])
+    assert len(ids) == 5
     assert ids == sorted(ids, reverse=True)
     assert [row.group_id for row in pending] == [ids[1], ids[3]]
-    assert [row.group_id for row in page] == ids[1:3]
-    assert [row.group_id for row in tonight] == ids[2:4]
+    assert [row.group_id for row in limited] == ids[:2]
+    assert [row.group_id for row in selected] == [ids[3]]
 
 
-def test_rejected_files_are_listed_with_kind_and_reason(database: Database) -> None:
+def test_rejected_files_are_listed_with_their_reasons(database: Database) -> None:
     with database.session() as session:
         reject_files(
             session, [Rejection("/in/a.txt", "name: not a raw file", 1, 1), Rejection("/in/b", "content: truncated", 1, 1, 4)], NOW
         )
         reject_files(session, [Rejection("/in/c", "content: no Header group", 1, 1, 4)], NOW + timedelta(seconds=5))
         rows = status.rejected_files(session)
-        assert [(row.path, row.kind) for row in rows] == [("/in/c", "content"), ("/in/a.txt", "name"), ("/in/b", "content")]
-        assert [row.path for row in status.rejected_files(session, limit=1, offset=2)] == ["/in/b"]
+        assert [(row.path, row.reason) for row in rows] == [
+            ("/in/c", "content: no Header group"),
+            ("/in/a.txt", "name: not a raw file"),
+            ("/in/b", "content: truncated"),
+        ]
+        assert [row.path for row in status.rejected_files(session, limit=1)] == ["/in/c"]
         assert status.rejected_by_kind(session) == {"content": 2, "name": 1}
         assert status.backlog(session, NOW).n_rejected == 3
 
 
-def test_the_details_of_an_observation_hold_every_file_that_was_booked_for_it(database: Database) -> None:
+def test_the_details_of_an_observation_include_every_file_assigned_to_it(database: Database) -> None:
     with database.session() as session:
         accept_files(session, observation(range(14)), NOW)
         accept_file(session, facts(0, path="/incoming/again_sb00.hdf5"), NOW)
         accept_file(session, facts(15, START + timedelta(milliseconds=90), path="/incoming/stray_sb15.hdf5"), NOW)
-        details = status.group_details(session, GROUP)
+        details = status.observation_details(session, GROUP)
     assert details is not None
     assert details.missing == (14, 15)
     assert [(file.subband, file.state) for file in details.files] == [
@@ -79,4 +83,4 @@ def test_the_details_of_an_observation_hold_every_file_that_was_booked_for_it(da
         *((k, "accepted") for k in range(1, 14)),
         (15, "rejected"),
     ]
-    assert details.files[-1].kind == "start"
+    assert str(details.files[-1].reason).startswith("start: ")

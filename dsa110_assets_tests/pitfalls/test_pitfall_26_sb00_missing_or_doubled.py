@@ -44,6 +44,6 @@ def test_pitfall_26_a_wrong_file_in_place_of_sb00_counts_as_a_missing_subband(da
     scan_directory(database, tmp_path, settings(), NOW)
     scan_directory(database, tmp_path, settings(), NOW + timedelta(seconds=600))
     with database.session() as session:
-        details = status.group_details(session, GROUP)
+        details = status.observation_details(session, GROUP)
     assert details is not None
     assert (details.group.state, details.group.missing_subbands) == (GroupState.PENDING, (0,))

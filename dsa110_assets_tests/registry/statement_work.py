@@ -1,6 +1,7 @@
-"""How much the server reads to answer: rows that pass through the plans of a question's statements, and buffers.
+"""The server's work for queries: rows that pass through the plans of their statements, and buffers.
 
-Compare two sizes of history with it. Counts are exact where times are not, and node names say little: a small table is scanned anyway.
+Use it to compare two sizes of history. Counts are exact; times are not. Names of nodes do not help, because a small
+table is scanned anyway.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ from dsa110_assets.registry.database import Database
 
 @dataclass(frozen=True)
 class Work:
-    """``rows``: through all nodes of all plans, those that a filter dropped included. ``buffers``: of 8 kB. ``statements``: number of them."""
+    """Work of the server.
+
+    ``rows``: through all nodes of all plans, including rows that a filter dropped. ``buffers``: of 8 kB.
+    ``statements``: number of them.
+    """
 
     rows: int
     buffers: int
     statements: int
 
 
-def work_of(database: Database, question: Callable[[Session], object]) -> Work:
-    """Ask a question, then explain each SELECT that it sent."""
+def work_of(database: Database, query: Callable[[Session], object]) -> Work:
+    """Run a query, then explain each SELECT that it sent."""
     with database.session() as session, _recorded(session.connection()) as statements:
-        question(session)
+        query(session)
     rows = buffers = 0
     with database.engine.connect() as connection:
         for statement, parameters in statements:
