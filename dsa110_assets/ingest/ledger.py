@@ -30,7 +30,7 @@ from dsa110_assets.errors import (
     UnknownGroupError,
 )
 from dsa110_assets.ingest.transitions import accepted_subbands, release, reopen, set_failed, set_pending
-from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile, TileStage
+from dsa110_assets.registry.schema import CaltableRow, FileState, GroupState, IngestGroup, SubbandFile, TileStage
 from dsa110_assets.strips import in_strip
 
 FIRST_RETRY_DELAY_S = 30.0
@@ -55,6 +55,7 @@ class Lease:
     priority: int
     start_mjd: float
     dec_deg: float
+    calibrator: str | None
     has_measurement_set: bool
 
     @property
@@ -82,9 +83,12 @@ def lease_pending(
 ) -> list[Lease]:
     """Lease at most ``limit`` pending observations: live before backfill, newest first. Callers never share one.
 
+    In each night a calibrator's observation without tables goes first, because the others need its tables (pitfall 48).
     ``nights``: only observations from the first to the last of these UTC dates. No run can be requested for a date
     without a partition.
     """
+    tables = select(func.max(CaltableRow.directory)).where(CaltableRow.group_id == IngestGroup.group_id).scalar_subquery()
+    to_solve = IngestGroup.calibrator.is_not(None) & tables.is_(None)  # by the index, where EXISTS may read all tables
     query = (
         select(IngestGroup)
         .where(
@@ -92,7 +96,7 @@ def lease_pending(
             IngestGroup.stage != TileStage.AWAITING_CALIBRATION,
             func.coalesce(IngestGroup.pending_at, now) <= now,
         )
-        .order_by(IngestGroup.priority.desc(), IngestGroup.start_mjd.desc())
+        .order_by(IngestGroup.priority.desc(), IngestGroup.night.desc(), to_solve.desc(), IngestGroup.start_mjd.desc())
         .limit(limit)
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)
@@ -485,6 +489,7 @@ def _lease(observation: IngestGroup, owner: str, now: datetime, lease_s: float) 
         priority=observation.priority,
         start_mjd=observation.start_mjd,
         dec_deg=observation.dec_deg,
+        calibrator=observation.calibrator,
         has_measurement_set=resumes,
     )
 

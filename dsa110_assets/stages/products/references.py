@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from dsa110_assets.catalogs import calibrators, observers, sky, surveys
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError
+from dsa110_assets.rawfile import pointing_of, read_raw_header
 from dsa110_assets.registry.queries.quality import upsert_reference_catalog
 from dsa110_assets.registry.queries.sources import retire_sources, upsert_sources
 from dsa110_assets.stages.platform import Platform
@@ -32,6 +33,16 @@ def calibrators_path(platform: Platform) -> Path:
 def reference_path(platform: Platform) -> Path:
     """Path of the reference sky."""
     return platform.paths.catalogs_dir / REFERENCE_FILE
+
+
+def transiting_calibrator(catalog: Sequence[calibrators.Calibrator], raw_file: Path) -> str | None:
+    """Name of the best calibrator that transits in an observation, from the header of one of its raw files; None without one.
+
+    Raises:
+        InvalidRawFileError: the file cannot be read.
+    """
+    transiting = calibrators.in_tile(catalog, pointing_of(read_raw_header(raw_file)))
+    return transiting[0].name if transiting else None
 
 
 def refresh_calibrators(platform: Platform, run_id: str) -> StageResult:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from dsa110_assets.common.figures import Figures
 from dsa110_assets.errors import NoCalibrationError, NonRetriableError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.quality import gate
-from dsa110_assets.rawfile import pointing_of, read_raw_header
 from dsa110_assets.registry.queries.calibration import lock_caltables, record_calibration_applied
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
@@ -22,7 +20,7 @@ from dsa110_assets.registry.schema import GroupState, IngestGroup, MeasurementSe
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates
 from dsa110_assets.stages.products.nearest import nearest_tables, read_registered, recalibrate_outdated
-from dsa110_assets.stages.products.references import calibrators_path, reference_path
+from dsa110_assets.stages.products.references import calibrators_path, reference_path, transiting_calibrator
 from dsa110_assets.stages.provenance.recording import StageResult, measured
 from dsa110_assets.stages.provenance.versions import provenance, register, versions_of
 from dsa110_assets.stages.queue.attempts import attempt, end_stage, now
@@ -41,7 +39,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
             files = ledger.raw_files(session, group_id)
         if not files:
             raise NonRetriableError(group_id, "none of its raw files is left", "put them back into the input directory, then retry")
-        calibrator = _transiting_calibrator(platform, files.values())
+        calibrator = transiting_calibrator(calibrators.load(calibrators_path(platform)), next(iter(files.values())))
         destination = platform.paths.measurement_set(group_id)
         history = provenance(platform, MEASUREMENT_SET.name, {}, observation=group_id)
         with measured() as cost, publication.publish(destination) as staged:
@@ -85,13 +83,6 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
             )
             end_stage(session, run, number, TileStage.MEASUREMENT_SET, calibrator=calibrator)
     return result
-
-
-def _transiting_calibrator(platform: Platform, files: Collection[Path]) -> str | None:
-    """Name of the best calibrator that transits in an observation."""
-    catalog = calibrators.load(calibrators_path(platform))
-    transiting = calibrators.in_tile(catalog, pointing_of(read_raw_header(next(iter(files)))))
-    return transiting[0].name if transiting else None
 
 
 @dataclass

@@ -23,13 +23,16 @@ from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
-from dsa110_assets.stages.queue import planning
+from dsa110_assets.stages.queue import planning, transits
 from dsa110_assets.stages.queue.attempts import cancelled, now
 from dsa110_assets.stages.queue.work import TileWork
 from dsa110_assets.stages.table import TABLE
 
 REQUEST_LEASE_S = 600.0
 """Lease of an observation whose run has not started. It is renewed while the run is in Dagster's queue."""
+
+CALIBRATOR_PRIORITY = 1
+"""Added to the priority of a calibrator's run, so that it overtakes tiles in Dagster's queue."""
 
 NOT_LAUNCHED_DELAY_S = 30.0
 """Delay before a run that was never launched is requested again."""
@@ -68,6 +71,7 @@ class _Scanner:
         self.sweep_due_at = -float("inf")
         self.unfinished: set[Path] = set()
         self.confirmed: Confirmed = {}
+        self.examined: set[str] = set()
         self.forget_at = -float("inf")
 
 
@@ -124,8 +128,10 @@ def tick(platform: Platform, *, most: int) -> TickReport:
         missing = planning.references_missing(session)
         if missing:
             return TickReport((), f"waiting for reference catalogs ({', '.join(missing)}); set their sources or run the job `references`")
-        if (why := disk.shortage(platform.config)) is not None:
-            return TickReport((), why)
+    if (why := disk.shortage(platform.config)) is not None:
+        return TickReport((), why)
+    transits.name_calibrators(platform, _scanners[platform.config.input_dir].examined)
+    with platform.database.session() as session:
         room = WAITING_RUNS_PER_WORKER * platform.config.max_workers - ledger.n_in_progress(session)
         leases = ledger.lease_pending(
             session, "sensor raw_files", max(0, min(most, room)), now(), lease_s=REQUEST_LEASE_S, nights=(first_night, today)
@@ -150,7 +156,7 @@ def _work(platform: Platform, lease: ledger.Lease) -> TileWork:
         missing_subbands=lease.missing_subbands,
         dec_deg=lease.dec_deg,
         start_mjd=lease.start_mjd,
-        priority=lease.priority,
+        priority=lease.priority + (CALIBRATOR_PRIORITY if lease.calibrator else 0),
         directory=str(platform.config.input_dir.absolute()),
         is_new=not made,
     )
