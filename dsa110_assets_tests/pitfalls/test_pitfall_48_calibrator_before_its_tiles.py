@@ -12,7 +12,7 @@ from benchmarks.year_registry import fill
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.arrivals import accept_files
-from dsa110_assets.ingest.closing import close_ready_groups
+from dsa110_assets.ingest.closing import close_ready_observations
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries.calibration import upsert_caltables
 from dsa110_assets.registry.schema import IngestGroup
@@ -32,7 +32,7 @@ def wait_in_queue(database: Database, *starts: datetime, calibrators: tuple[date
     """Complete observations that wait, those with a calibrator in transit known."""
     with database.session() as session:
         accept_files(session, [one for start in starts for one in observation(start=start)], NOW)
-        close_ready_groups(session, NOW, settings())
+        close_ready_observations(session, NOW, settings())
         for start in calibrators:
             session.get_one(IngestGroup, name(start)).calibrator = "3C286"
 
