@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, timedelta
 
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import func, literal_column, select, text
 from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
@@ -39,6 +39,12 @@ _LOOK_BACK = timedelta(days=7)
 
 _HOURS_AT_ONCE = 24
 """Hours whose verdicts are read together. If so many are due, older hours wait for a later tick."""
+
+_LATEST = text(
+    "SELECT asked.key, newest.version_id FROM unnest(CAST(:keys AS text[])) AS asked(key) CROSS JOIN LATERAL ("
+    "SELECT version_id FROM product_versions WHERE product = :product AND key = asked.key ORDER BY version_id DESC LIMIT 1) AS newest"
+)
+"""One look into the index for each key. For a list of keys the planner may read all keys of the product instead."""
 
 
 def follow_ups(platform: Platform, busy_nights: Collection[str] = ()) -> list[FollowUp]:
@@ -209,12 +215,7 @@ def _recent_versions(session: Session, product: str, now: datetime) -> dict[str,
 
 def _latest_versions(session: Session, product: str, keys: Collection[str]) -> dict[str, int]:
     """Newest version of each of these keys; keys without a version are left out."""
-    query = (
-        select(ProductVersion.key, func.max(ProductVersion.version_id))
-        .where(ProductVersion.product == product, ProductVersion.key.in_(keys))
-        .group_by(ProductVersion.key)
-    )
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(_LATEST, {"product": product, "keys": list(keys)}).tuples().all())
 
 
 def _newest_of_nights(versions: Mapping[str, int]) -> dict[str, int]:
