@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import PipelineError
-    from dsa110_assets.stages.by_hand.batch_conversion import Refused, Step, Transit
+    from dsa110_assets.stages.by_hand.batch_conversion import RejectedFile, Step, Transit
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -157,7 +157,7 @@ def _convert_all(
                 done[name] = batch.convert_through_queue(step, config) if own else batch.convert(step, config, threads=threads)
             except PipelineError as error:
                 failed[name] = error
-                if batch.is_hopeless(error):
+                if batch.affects_all_observations(error):
                     break
             progress.advance(bar)
     return done, failed
@@ -166,7 +166,7 @@ def _convert_all(
 def _show(
     steps: Sequence[Step],
     transits: Sequence[Transit],
-    refused: Sequence[Refused],
+    refused: Sequence[RejectedFile],
     config: PipelineConfig,
     *,
     as_json: bool,

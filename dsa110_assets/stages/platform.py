@@ -1,4 +1,4 @@
-"""What every stage needs: configuration, paths and the registry, opened together."""
+"""The platform that every stage needs: configuration, paths and registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dsa110_assets.registry.database import Database
 
 @dataclass(frozen=True)
 class Platform:
-    """An open platform; cheap to pass around, one for each process."""
+    """An open platform; one for each process."""
 
     config: PipelineConfig
     paths: ProductPaths
@@ -21,11 +21,11 @@ class Platform:
 
     @classmethod
     def open(cls, config: PipelineConfig | None = None) -> Self:
-        """Open the registry that the configuration names (and start the embedded server if there is none)."""
+        """Open the registry of the configuration; start the embedded server if none is configured."""
         config = PipelineConfig.from_env() if config is None else config
         return cls(config, ProductPaths.of(config), Database.connect(config))
 
     @property
     def threads(self) -> int:
-        """Threads that one stage may use."""
+        """Number of threads that one stage may use."""
         return self.config.threads_per_worker or len(os.sched_getaffinity(0))

@@ -1,6 +1,6 @@
-"""What a row of the table of products says, and what can be asked of the table. The rows are in `table`.
+"""The classes of the table of products; `table` has the rows.
 
-Imports nothing but the standard library, because everything that Dagster loads reads it.
+It imports only the standard library, because everything that Dagster loads imports it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ DESCRIPTIONS = Path(__file__).with_name("descriptions")
 
 
 class Level(StrEnum):
-    """What one partition of a product is."""
+    """Kind of partition of a product."""
 
     TILE = "tile"
-    """An observation; its partition is a slot of five minutes."""
+    """One observation; its partition is a slot of five minutes."""
     HOUR = "hour"
     NIGHT = "night"
     WHOLE = "whole"
@@ -31,7 +31,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Within:
-    """Freshness: made again within so many hours."""
+    """Freshness: the product is made again within so many hours."""
 
     warn_hours: float
     fail_hours: float
@@ -39,7 +39,7 @@ class Within:
 
 @dataclass(frozen=True)
 class EachDay:
-    """Freshness: made by a time of the day (cron, UTC), at most so many hours before it."""
+    """Freshness: the product is made before a time of day (cron, UTC), at most so many hours before."""
 
     deadline_cron: str
     most_hours_before: float
@@ -47,11 +47,11 @@ class EachDay:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides how a product comes out, apart from its inputs.
+    """Code and settings that decide the content of a product.
 
-    ``modules``: domain modules that the stage calls, below the package; what they import counts too, and the engines among it.
-    ``settings``: of the configuration that the stage reads. ``revision``: raised by hand when a change of the stage itself makes
-    the product come out differently.
+    ``modules``: domain modules that the stage calls, named below the package; modules and engines that they import
+    count too. ``settings``: that the stage reads. ``revision``: increase it by hand when a change of the stage itself
+    changes the product.
     """
 
     modules: tuple[str, ...]
@@ -61,13 +61,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Product:
-    """One row.
+    """One row of the table.
 
-    ``stage``: ``module:function`` that makes it; None where the platform reports it in another way. A stage takes the platform and a
-    `TileRun` (tile), or date, hour and run (hour), date and run (night), the run (whole). ``is_asset``: False for what is made by command
-    only. ``whole_nights_only``: its partitions end with yesterday. ``is_cumulative``: each night's holds all nights before, so that the
-    newest is made last. ``source_setting``: the setting that names the file it is made from. ``retried``: by Dagster; tiles are repeated
-    by the ingest queue. ``runtime_s``: expected, at full size. ``page``: of the documentation, on the method.
+    ``stage``: ``module:function`` that makes the product; None if it is reported in another way. A stage takes the
+    platform and a `TileRun` (tile), or date, hour and run (hour), date and run (night), or the run (whole).
+    ``is_asset``: False if only a command makes it. ``whole_nights_only``: the partitions end with yesterday.
+    ``is_cumulative``: the product of a night includes all nights before, so the newest night is made last.
+    ``source_setting``: setting with the file from which it is made. ``retried``: whether Dagster retries it; the ingest
+    queue repeats tiles. ``runtime_s``: expected runtime at full size. ``page``: documentation of the method.
     """
 
     name: str
@@ -92,15 +93,15 @@ class Product:
 
     @property
     def is_made(self) -> bool:
-        """Whether it is an asset that a stage makes."""
+        """Whether the product is an asset that a stage makes."""
         return self.is_asset and self.stage is not None
 
     def description(self) -> str:
-        """What it is, for astronomers and operators; Markdown."""
+        """Return the description for astronomers and operators, in Markdown."""
         return (self.described_in / f"{self.name}.md").read_text(encoding="utf-8").strip()
 
     def function(self) -> Callable[..., Any]:
-        """The stage; imported only when needed, because stages are heavy."""
+        """Import and return the stage. Its import is slow, so this happens only on demand."""
         if self.stage is None:
             message = f"{self.name} is not made by a stage"
             raise LookupError(message)
@@ -110,16 +111,16 @@ class Product:
 
 
 class Table:
-    """Rows by name, upstream first: a row's inputs are added before it."""
+    """The rows by name, upstream first: the inputs of a row are added before it."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Product] = {}
 
     def add(self, row: Product) -> Product:
-        """Add a row; returns it.
+        """Add a row and return it.
 
         Raises:
-            ValueError: the name is taken, or an input is not in the table.
+            ValueError: the table has a row of this name, or lacks an input.
         """
         if row.name in self._rows:
             message = f"{row.name}: the table has a product of this name"
@@ -132,7 +133,7 @@ class Table:
 
     @contextmanager
     def also(self, row: Product) -> Iterator[Product]:
-        """The table with another row, for as long as the block lasts."""
+        """Add a row for the duration of the block."""
         self.add(row)
         try:
             yield row
@@ -149,15 +150,15 @@ class Table:
         return name in self._rows
 
     def made(self, level: Level | None = None) -> tuple[str, ...]:
-        """Names of the assets that stages make, upstream first; of one level, or of all."""
+        """Names of the assets that stages make, of one level or of all, upstream first."""
         return tuple(row.name for row in self if row.is_made and level in (None, row.level))
 
     def with_recipe(self) -> tuple[Product, ...]:
-        """Products that can be out of date."""
+        """Products with a recipe; only these can be stale."""
         return tuple(row for row in self if row.recipe is not None)
 
     def jobs(self) -> dict[str, tuple[str, ...]]:
-        """Assets by the job that makes them."""
+        """Names of the assets by the job that makes them."""
         found: dict[str, tuple[str, ...]] = {}
         for row in self:
             if row.job is not None:

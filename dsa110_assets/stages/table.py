@@ -1,9 +1,9 @@
-"""The table of products: one row says everything that is true of a product as a whole.
+"""The table of products: one row for each product, with all its properties.
 
-Assets, jobs, pools, the panel, recipes, backfills, what is stale, and the documentation's table follow from it. To add a product,
-write one row here, one stage function, and one description (`descriptions/NAME.md`).
+Assets, jobs, pools, recipes, backfills, the list of stale products, and the documentation follow from it. To add a
+product, write one row here, one stage function, and one description (`descriptions/NAME.md`).
 
-Imports nothing but the standard library, because everything that Dagster loads reads it.
+It imports only the standard library, because everything that Dagster loads imports it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ RAW_SUBBANDS = TABLE.add(
         "tile",
         None,  # reported by the sensor `raw_files`
         kinds=frozenset({"hdf5"}),
-        freshness=Within(2, 24),  # the telescope observes all day; a pause of hours is worth a look, one of a day an alarm
+        freshness=Within(2, 24),  # the telescope observes all day; a pause of hours is a warning
         retried=False,
     )
 )
@@ -106,7 +106,7 @@ CALIBRATION_TABLES = TABLE.add(
         pool="casa",
         folder=Folder.CALIBRATION,
         kinds=frozenset({"casa"}),
-        freshness=Within(30, 54),  # one transit a day, and one may be missed
+        freshness=Within(30, 54),  # one transit a day; one may be missing
         runtime_s=60,
     )
 )
@@ -335,7 +335,7 @@ STALE_PRODUCTS = TABLE.add(
         "stale_products",
         Level.WHOLE,
         "operations",
-        None,  # a look at the registry (`orchestration.stale_products`)
+        None,  # made from the registry alone (`orchestration.stale_products`)
         job="look_for_stale",
         kinds=frozenset({"postgres"}),
         freshness=Within(2, 6),
@@ -348,7 +348,7 @@ TILE_QUALITY = TABLE.add(
         "tile_quality",
         Level.WHOLE,
         "operations",
-        None,  # a look at the registry (`orchestration.tile_quality`)
+        None,  # made from the registry alone (`orchestration.tile_quality`)
         job="look_at_tiles",
         kinds=frozenset({"postgres"}),
         freshness=Within(2, 6),

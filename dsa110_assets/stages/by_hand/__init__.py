@@ -1,1 +1,1 @@
-"""Work on files that a person names, without the registry."""
+"""Work on files that a person names, mostly without the registry."""

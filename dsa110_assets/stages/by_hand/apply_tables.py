@@ -1,4 +1,4 @@
-"""Calibration tables that a person names, applied without the registry. What does not belong here: solving (`calibrator`)."""
+"""Apply calibration tables that a person names, without the registry."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def apply_by_hand(
     chan_avg: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> ApplyReport:
-    """Apply tables to a Measurement Set; the result is written beside its place and moved there when it is whole.
+    """Apply tables to a Measurement Set; the result is published when it is complete.
 
     Args:
         config: settings.
-        ms: uncalibrated; read only.
+        ms: uncalibrated; only read.
         caltables: tables, or directories of tables.
-        output: replaced when it is a calibrated Measurement Set, refused when it is anything else.
-        chan_avg: channels to average; None: what the smearing budget allows.
+        output: replaced if it is a calibrated Measurement Set; an error if it is anything else.
+        chan_avg: channels to average; None for as many as the smearing budget allows.
         progress: called with the fraction done.
 
     Raises:
         ConfigurationError: a table does not exist, or ``output`` is something else.
         CalibrationMismatchError: a table is of another declination strip, band or array.
-        CalibrationQualityError: nothing unflagged would be left.
-        ProductVerificationError: what was written does not read back.
+        CalibrationQualityError: the result would have no unflagged data.
+        ProductVerificationError: the result cannot be read back.
     """
     from dsa110_assets.calibration.apply import apply_calibration
     from dsa110_assets.calibration.verification import verify_calibrated
 
     tables = _tables(caltables)
     if output.absolute() == ms.absolute() or (output.exists() and not is_calibrated(output)):
-        raise ConfigurationError(output, "exists and is no calibrated Measurement Set", "give another --output")
+        raise ConfigurationError(output, "exists and is not a calibrated Measurement Set", "give another --output")
     recipe = recipe_of(CALIBRATED_MS.name, config)
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
     with publication.publish(output.absolute()) as staged:
@@ -74,7 +74,7 @@ def apply_by_hand(
 
 
 def _tables(caltables: Sequence[Path]) -> list[Path]:
-    """Every table that is meant, in order."""
+    """All tables that the paths name, in order."""
     found: list[Path] = []
     for path in caltables:
         inside = [path] if (path / "table.dat").is_file() else tables_in(path)
@@ -82,7 +82,7 @@ def _tables(caltables: Sequence[Path]) -> list[Path]:
             raise ConfigurationError(
                 path,
                 "is neither a calibration table nor a directory of them",
-                "give what `dsa110 calibrate --ms MS --output DIRECTORY` wrote",
+                "give the output of `dsa110 calibrate --ms MS --output DIRECTORY`",
             )
         found += inside
     return found

@@ -1,7 +1,7 @@
-"""Conversion by hand: the observations of a time window, or around a calibrator's transits, from one directory to another.
+"""Conversion by hand: observations of a time window, or around a calibrator's transits, from one directory to another.
 
-Needs neither the registry nor Dagster. Products of the platform itself are made through the queue instead (`tile`), so
-that the registry knows them; `convert_through_queue` does that. What does not belong here: converting (`conversion`).
+It needs neither the registry nor Dagster, except for the platform's own products: `convert_through_queue` makes and
+registers these.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd, group_id_of, mjd_
 class Observation:
     """Raw files that start at the same time.
 
-    ``files``: accepted file of each subband. ``header``: of one of them. ``start_mjd``/``end_mjd``: beginning of the first
-    integration, end of the last, UTC.
+    ``files``: accepted file of each subband. ``header``: of one of them. ``start_mjd``, ``end_mjd``: beginning of the
+    first integration, end of the last, UTC.
     """
 
     group_id: str
@@ -51,8 +51,8 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A file that no observation takes, and why."""
+class RejectedFile:
+    """A raw file that belongs to no observation, and why."""
 
     path: Path
     reason: str
@@ -60,7 +60,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Transit:
-    """A calibrator's passage through the meridian: UTC MJD, and the power beam at its passage in this pointing."""
+    """A calibrator's transit: UTC MJD, and the power beam of this pointing in its direction."""
 
     calibrator: Calibrator
     mjd: float
@@ -69,11 +69,11 @@ class Transit:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What is to be done with one observation.
+    """What to do with one observation.
 
-    ``action``: ``convert`` (nothing is there), ``replace`` (something is there), ``skip`` (a whole product of the same
-    files is there) or ``leave`` (too few subbands). ``reason``: in words. ``calibrator``: field name, None for ``meridian``.
-    ``transit``: of the requested calibrator, if it falls into this observation.
+    ``action``: ``convert`` (no product exists), ``replace`` (one exists), ``skip`` (a complete product of the same
+    files exists) or ``leave`` (too few subbands). ``calibrator``: field name, None for ``meridian``. ``transit``: of
+    the requested calibrator, if it falls into this observation.
     """
 
     observation: Observation
@@ -86,27 +86,27 @@ class Step:
 
 def observations_between(
     directory: Path, start_mjd: float, end_mjd: float, *, expected_subbands: int = 16
-) -> tuple[list[Observation], list[Refused]]:
-    """Observations that start in ``[start_mjd, end_mjd)``, in order, and the files near the window that none takes.
+) -> tuple[list[Observation], list[RejectedFile]]:
+    """Observations that start in ``[start_mjd, end_mjd)``, in order of time, and rejected files near the window.
 
-    Files are grouped by the start time in their headers (pitfall 25); the name only says which files are worth opening. One
-    file for each subband: the first by name; a file with another subband's frequencies is refused (pitfall 26). Files whose starts
-    round to the same second are judged by the queue's own rule (`ingest.grouping`).
+    Files are grouped by the start time in their headers (pitfall 25); the names only limit which files are opened. An
+    observation has one file for each subband, the first by name. A file with another subband's frequencies is rejected
+    (pitfall 26). Files whose starts round to the same second are judged by the queue's rule (`ingest.grouping`).
 
     Raises:
         ConfigurationError: the directory cannot be listed.
     """
     slack = NAME_JITTER_S / 86_400
     found: dict[str, list[RawHeader]] = defaultdict(list)
-    refused: list[Refused] = []
+    rejected: list[RejectedFile] = []
     for path in _raw_names(directory, start_mjd - slack, end_mjd + slack):
         try:
             header = validate_raw_file(path)
         except InvalidRawFileError as error:
-            refused.append(Refused(path, error.cause))
+            rejected.append(RejectedFile(path, error.cause))
             continue
         if header.subband >= expected_subbands:
-            refused.append(Refused(path, f"sb{header.subband:02d} lies outside a band of {expected_subbands} subbands"))
+            rejected.append(RejectedFile(path, f"sb{header.subband:02d} lies outside a band of {expected_subbands} subbands"))
             continue
         half = 0.5 * header.integration_s / 86_400
         if start_mjd <= header.start_mjd - half < end_mjd:
@@ -118,51 +118,54 @@ def observations_between(
         verdicts = judge(group_id, max(support, key=lambda start: len(support[start])), members)
         mine = [header for header in headers if verdicts[str(header.path)][0] is FileState.ACCEPTED]
         files = {header.subband: header.path for header in mine}
-        refused += [Refused(header.path, reason) for header in headers if (reason := verdicts[str(header.path)][1]) is not None]
+        rejected += [RejectedFile(header.path, reason) for header in headers if (reason := verdicts[str(header.path)][1]) is not None]
         longest = max(mine, key=lambda header: header.n_times)
         half = 0.5 * longest.integration_s / 86_400
         last_mjd = float(longest.times_jd[-1]) - JD_MINUS_MJD
         observations.append(Observation(group_id, dict(sorted(files.items())), longest, longest.start_mjd - half, last_mjd + half))
-    return observations, refused
+    return observations, rejected
 
 
 def observations_around_transits(
     directory: Path, star: Calibrator, start_mjd: float, end_mjd: float, *, window_minutes: float = 0.0, expected_subbands: int = 16
-) -> tuple[list[tuple[Observation, Transit | None]], list[Transit], list[Refused]]:
+) -> tuple[list[tuple[Observation, Transit | None]], list[Transit], list[RejectedFile]]:
     """Observations around a calibrator's transits in a time window.
 
     Args:
         directory: of raw files.
         star: the calibrator.
-        start_mjd, end_mjd: transits in between count.
-        window_minutes: observations that touch this many minutes, half before and half after a transit; 0: the one that holds it.
+        start_mjd, end_mjd: time window of the transits.
+        window_minutes: length of an interval around each transit; observations that overlap it are chosen. 0: the
+            observation in which the transit falls.
         expected_subbands: of a complete observation.
 
     Returns:
-        The observations, each with the transit that falls into it; all transits; refused files.
+        The observations, each with the transit that falls into it; all transits; rejected files.
 
     Raises:
-        NoCalibratorError: it never transits in the window, no observation was running then, or the dishes looked elsewhere.
+        NoCalibratorError: no transit in the window, no observation at a transit, or another pointing.
         ConfigurationError: the directory cannot be listed.
     """
     site = any_site(directory)
     half = 0.5 * window_minutes / 1440
     tile = 600.0 / 86_400  # longer than any observation
     chosen: dict[str, tuple[Observation, Transit | None]] = {}
-    refused: list[Refused] = []
+    rejected: list[RejectedFile] = []
     transits: list[Transit] = []
     elsewhere: list[str] = []
     first = calibrators.transit_mjd(star.ra_deg, star.dec_deg, start_mjd, site)
     first += SIDEREAL_DAY_DAYS * (first < start_mjd)
     for near in np.arange(first, end_mjd, SIDEREAL_DAY_DAYS):
         mjd = calibrators.transit_mjd(star.ra_deg, star.dec_deg, float(near), site)
-        observations, bad = observations_between(directory, mjd - half - tile, mjd + half + tile, expected_subbands=expected_subbands)
-        refused += bad
+        observations, rejected_here = observations_between(
+            directory, mjd - half - tile, mjd + half + tile, expected_subbands=expected_subbands
+        )
+        rejected += rejected_here
         transit: Transit | None = None
         for one in observations:
             if one.end_mjd <= mjd - half or one.start_mjd > mjd + half:
                 continue
-            beam = _beam_at_passage(star, one.header)
+            beam = _beam_at_transit(star, one.header)
             if beam < BEAM_CUTOFF:
                 pointing = np.degrees(one.header.pointing_dec_rad)
                 elsewhere.append(f"{one.group_id} pointed at declination {pointing:.2f}")
@@ -177,10 +180,10 @@ def observations_around_transits(
         why = f"; {', '.join(elsewhere)}, and it is at {star.dec_deg:.2f}" if elsewhere else ""
         raise NoCalibratorError(
             star.name,
-            f"no observation in {directory} holds it (transits: {times}{why})",
+            f"no observation in {directory} contains its transit (transits: {times}{why})",
             "give another time window, a wider --window-minutes, or another calibrator",
         )
-    return [chosen[name] for name in sorted(chosen)], transits, refused
+    return [chosen[name] for name in sorted(chosen)], transits, rejected
 
 
 def plan(
@@ -192,7 +195,7 @@ def plan(
     rename_fields: bool = True,
     skip_existing: bool = False,
 ) -> Iterator[Step]:
-    """Decide what to do for each observation. With ``skip_existing``, read each existing product in full."""
+    """Decide what to do with each observation. ``skip_existing`` reads existing products completely."""
     paths = ProductPaths(output.absolute(), output.absolute(), output.absolute())
     for one, transit in chosen:
         name = None
@@ -203,31 +206,30 @@ def plan(
             name = usable[0].name if usable else None
         step = Step(one, paths.measurement_set(one.group_id), "convert", "", name, transit)
         missing = [n for n in range(config.expected_subbands) if n not in one.files]
-        said = f"{len(missing)} subbands missing" if missing else ""
+        note = f"{len(missing)} subbands missing" if missing else ""
         if len(one.files) < config.min_subbands:
             reason = f"{len(one.files)} of {config.expected_subbands} subbands, PIPELINE_MIN_SUBBANDS is {config.min_subbands}"
             yield replace(step, action="leave", reason=reason)
         elif not step.destination.exists():
-            yield replace(step, reason=said)
+            yield replace(step, reason=note)
         elif not skip_existing:
-            yield replace(step, action="replace", reason=said or "there already")
+            yield replace(step, action="replace", reason=note or "a product exists")
         else:
-            trouble = _not_whole(step)
-            yield (
-                replace(step, action="skip", reason="whole and of the same files")
-                if trouble is None
-                else replace(step, action="replace", reason=trouble)
-            )
+            reason = _reason_to_replace(step)
+            if reason is None:
+                yield replace(step, action="skip", reason="complete and of the same files")
+            else:
+                yield replace(step, action="replace", reason=reason)
 
 
 def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str, object]:
-    """Convert one observation: written beside, read back, moved into place.
+    """Convert one observation, verify the result and publish it.
 
     Returns:
-        Figures for people and scripts: path, seconds, flagged fraction, missing subbands, size.
+        Path, seconds, flagged fraction, missing subbands, size.
 
     Raises:
-        PipelineError: what `conversion.convert_observation` raises; nothing half-made stays.
+        PipelineError: see `conversion.convert_observation`; no incomplete product remains.
     """
     from dsa110_assets.conversion import convert_observation, verify_ms
     from dsa110_assets.flagging.picture import plot_flags
@@ -264,11 +266,11 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
 
 
 def convert_through_queue(step: Step, config: PipelineConfig) -> dict[str, object]:
-    """The same for the platform's own directories: the queue's lease is taken, and the product is registered.
+    """Convert an observation in the platform's own directories: lease it from the queue and register the product.
 
     Raises:
         GroupBusyError: the running platform works on this observation.
-        UnknownGroupError: the queue refused the observation's files.
+        UnknownGroupError: the queue rejected the observation's files.
     """
     from dsa110_assets.ingest.scan import scan_directory
     from dsa110_assets.stages.platform import Platform
@@ -289,56 +291,56 @@ def convert_through_queue(step: Step, config: PipelineConfig) -> dict[str, objec
 
 
 def is_platforms_own(output: Path, config: PipelineConfig) -> bool:
-    """Whether ``output`` is the directory of the platform's registered Measurement Sets."""
+    """Whether ``output`` is the directory of the platform's Measurement Sets."""
     return output.resolve() == config.output_dir.resolve()
 
 
 def sweep(output: Path) -> list[Path]:
-    """Remove what conversions that were killed left in the output directory, an hour ago or earlier."""
+    """Remove what killed conversions left in the output directory at least an hour ago."""
     return publication.sweep_staging([output])
 
 
 def known_calibrators(config: PipelineConfig) -> list[Calibrator]:
-    """The calibrator catalog, or the VLA calibrator manual itself if only that is configured.
+    """Read the calibrator catalog, or the manual if only that is configured.
 
     Raises:
         NonRetriableError: neither exists.
     """
-    path = ProductPaths.of(config).catalogs_dir / "vla_calibrators.sqlite3"
+    from dsa110_assets.stages.products.references import CALIBRATORS_FILE
+
+    path = ProductPaths.of(config).catalogs_dir / CALIBRATORS_FILE
     if not path.is_file() and config.vla_calibrators_file is not None and config.vla_calibrators_file.is_file():
         return calibrators.parse_manual(config.vla_calibrators_file.read_text(encoding="ascii", errors="replace"))
     return calibrators.load(path)
 
 
 def name_span(directory: Path) -> tuple[float, float]:
-    """MJD of the earliest and (a tile after) the latest file name; the window if the caller gives none.
+    """Time window of all file names, MJD, with a margin for their inaccuracy.
 
     Raises:
-        NonRetriableError: there is no raw file.
+        NonRetriableError: the directory has no raw files.
         ConfigurationError: the directory cannot be listed.
     """
     stamps = [datetime_to_mjd(stamp) for _, stamp in raw_names(directory)]
     if not stamps:
-        raise NonRetriableError(directory, "holds no raw subband file (YYYY-MM-DDTHH:MM:SS_sbNN.hdf5)", "give the correlator's directory")
+        raise NonRetriableError(directory, "has no raw subband files (YYYY-MM-DDTHH:MM:SS_sbNN.hdf5)", "give the correlator's directory")
     slack = NAME_JITTER_S / 86_400
     return min(stamps) - slack, max(stamps) + slack
 
 
-def _not_whole(step: Step) -> str | None:
-    """Why the existing product must be remade, or None if it is whole and made from the same raw files."""
+def _reason_to_replace(step: Step) -> str | None:
+    """Why the existing product must be replaced; None if it is complete and made of the same raw files."""
     from dsa110_assets.conversion import inputs_of, verify_ms
 
     try:
         verify_ms(step.destination, thorough=True)
         made_of = inputs_of(step.destination)
     except ProductVerificationError as error:
-        return f"the existing product is not whole: {error.cause}"
+        return f"the existing product is not complete: {error.cause}"
     expected = [path.name for path in step.observation.files.values()]
     if made_of != expected:
         return (
-            f"the existing product was made from {len(made_of)} other files"
-            if made_of
-            else "the existing product does not say what it was made from"
+            f"the existing product was made of {len(made_of)} other files" if made_of else "the existing product has no list of its files"
         )
     return None
 
@@ -349,8 +351,8 @@ def _raw_names(directory: Path, first_mjd: float, last_mjd: float) -> Iterator[P
             yield path
 
 
-def _beam_at_passage(star: Calibrator, header: RawHeader) -> float:
-    """Power beam in the direction of a source when it passes the meridian of this pointing, at 1.4 GHz."""
+def _beam_at_transit(star: Calibrator, header: RawHeader) -> float:
+    """Power beam at 1.4 GHz in the direction of a source during its transit, in this pointing."""
     declination = float(np.median(pointing_of(header).dec_deg))
     ra = np.radians(star.ra_deg)
     miss = angular_separation_rad(ra, np.radians(star.dec_deg), ra, np.radians(declination))
@@ -361,6 +363,6 @@ def _utc(mjd: float) -> str:
     return f"{mjd_to_datetime(mjd):%Y-%m-%dT%H:%M:%S}"
 
 
-def is_hopeless(error: Exception) -> bool:
-    """Whether the next observation will fail in the same way: the disk."""
+def affects_all_observations(error: Exception) -> bool:
+    """Whether the next observation will fail in the same way, because of the disk."""
     return isinstance(error, StorageError)

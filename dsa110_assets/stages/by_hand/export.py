@@ -1,4 +1,4 @@
-"""A tile as a file for other software, requested by a person: which product it is made from, and where it may go."""
+"""Export of a tile for other software: the product to export, and the output."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """Which Measurement Set of an observation: flagged and in correlator units, or calibrated in Jy."""
+    """Measurement Set of an observation: flagged, in correlator units; or calibrated, in Jy."""
 
     RAW = "raw"
     CALIBRATED = "calibrated"
 
 
 def source_of(config: PipelineConfig, observation: str, kind: Kind) -> Path:
-    """Measurement Set of an observation of the platform.
+    """Return the Measurement Set of an observation.
 
     Raises:
-        NonRetriableError: it is no identifier of an observation.
+        NonRetriableError: not the name of an observation.
         ConfigurationError: the product does not exist.
     """
     group_time(observation)
@@ -57,20 +57,20 @@ def export_tile(
     overwrite: bool = False,
     progress: Callable[[str, float], None] | None = None,
 ) -> ExportReport:
-    """Export a Measurement Set; the result is written beside its place, read back, and moved there when it is whole.
+    """Export a Measurement Set; the result is read back and then published.
 
     Args:
         config: settings.
-        ms: Measurement Set, only read.
-        kind: what the caller takes it for; None: whatever it is.
+        ms: Measurement Set; only read.
+        kind: expected kind; None accepts both.
         file_format: of the output.
-        output: file, or Measurement Set, to make.
-        overwrite: replace an output that exists, if it is of the same nature.
-        progress: called with what is done and the fraction.
+        output: file or Measurement Set to make.
+        overwrite: replace an existing output of the same nature.
+        progress: called with the current step and the fraction done.
 
     Raises:
-        ConfigurationError: the source is of the other kind, or the output exists, or belongs to the source or the platform.
-        ProductVerificationError: the export could not be read back.
+        ConfigurationError: the source is of the other kind; the output exists, or lies in the source or the platform.
+        ProductVerificationError: the export cannot be read back.
         StorageError: the disk is full, read-only or failing.
     """
     from dsa110_assets.conversion.export import export_visibilities
@@ -97,10 +97,10 @@ def export_tile(
 
 
 def _check_output(config: PipelineConfig, ms: Path, output: Path, file_format: ExportFormat, *, overwrite: bool) -> None:
-    """An export never replaces its source, a product of the platform, or something that is no export."""
+    """Refuse to replace the source, a product of the platform, or anything but an export."""
     target, source = output.resolve(), ms.resolve()
     if target == source or source in target.parents or target in source.parents:
-        raise ConfigurationError(output, f"is, holds or lies inside the source {ms}", "give another --output")
+        raise ConfigurationError(output, f"is, contains or lies inside the source {ms}", "give another --output")
     if config.output_dir.resolve() in target.parents:
         raise ConfigurationError(
             output, "lies in the platform's own directory of Measurement Sets (PIPELINE_OUTPUT_DIR)", "give another --output"
@@ -112,4 +112,4 @@ def _check_output(config: PipelineConfig, ms: Path, output: Path, file_format: E
     same_nature = (output / "table.dat").is_file() if file_format is ExportFormat.MS else output.is_file()
     if not same_nature:
         wanted = "Measurement Set" if file_format is ExportFormat.MS else "file"
-        raise ConfigurationError(output, f"exists and is no {wanted}; it is not replaced", "give another --output")
+        raise ConfigurationError(output, f"exists and is not a {wanted}; it is not replaced", "give another --output")

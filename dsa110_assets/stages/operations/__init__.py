@@ -1,1 +1,1 @@
-"""Care of the platform: alerts, disk, housekeeping, backfills, what is out of date."""
+"""Operations: alerts, disk space, housekeeping, backfills, stale products, quality of tiles."""

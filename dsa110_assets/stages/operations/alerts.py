@@ -1,7 +1,7 @@
-"""What somebody should be told: conditions of the platform that need a person, and their delivery to the log and a webhook.
+"""Alerts: conditions of the platform that need a person, and their delivery to the log and a webhook.
 
-Each alert has a key; it is sent once when it appears and once when it has passed (`changes`). What to do about each is in
-`docs/operators/playbook.md`. What does not belong here: when to look (`orchestration.sensors`), freshness and failed runs (Dagster knows).
+Each alert has a key; it is sent once when it appears and once when it has passed (`changes`). The playbook
+(`docs/operators/playbook.md`) explains what to do. Freshness and failed runs are added by `orchestration.alerting`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from dsa110_assets.stages.platform import Platform
 KINDS = (
     "disk-low", "observation-failed", "behind", "files-refused", "tiles-refused", "waiting-for-calibration", "not-fresh", "run-failed",
 )  # fmt: skip
-"""First words of the keys; each has its paragraph in the playbook."""
+"""First part of the keys; each is explained in the playbook."""
 RECENT = timedelta(days=2)
-"""Failures older than this are history."""
+"""Older failures are not reported."""
 MOST_LINES = 10
 MOST_REFUSED = 1000
 _log = logging.getLogger("dsa110.alerts")
@@ -40,7 +40,7 @@ _log = logging.getLogger("dsa110.alerts")
 
 @dataclass(frozen=True)
 class Alert:
-    """One thing to tell. ``key``: ``<kind>/<what>``, the same as long as the condition lasts."""
+    """One condition. ``key``: ``<kind>/<subject>``, the same as long as the condition lasts."""
 
     key: str
     level: Literal["warning", "error"]
@@ -48,26 +48,26 @@ class Alert:
     next_step: str
 
     def line(self) -> str:
-        """For people."""
+        """Return level, title and next step in one line."""
         return f"{'ERROR' if self.level == 'error' else 'warning'}: {self.title} -> {self.next_step}"
 
 
 def conditions(platform: Platform, now: datetime) -> list[Alert]:
-    """All that needs a person at this moment, as far as disk and registry show it."""
+    """Return the present conditions of disk and registry that need a person."""
     found: list[Alert] = []
     if (why := disk.shortage(platform.config)) is not None:
-        found.append(Alert("disk-low/products", "error", why, "`dsa110 clean --dry-run` shows what may go"))
+        found.append(Alert("disk-low/products", "error", why, "`dsa110 clean --dry-run` lists what can be removed"))
     with platform.database.session() as session:
         found += _failed(session, now)
         found += _waiting(session, now)
         found += _refused_tiles(session, now)
         backlog = status.backlog(session, now)
-        refused = status.rejected_by_kind(session)
+        rejected = status.rejected_by_kind(session)
     if (waited := backlog.oldest_pending_s or 0.0) > platform.config.alert_backlog_s:
-        title = f"{backlog.n_live} live observations wait, the oldest for {waited / 3600:.1f} h"
-        found.append(Alert("behind/live", "warning", title, "look at the runs in progress; newest observations go first"))
-    for kind, number in refused.items():
-        title = f"{number} raw files were refused: {kind}"
+        title = f"{backlog.n_live} live observations are waiting, the oldest for {waited / 3600:.1f} h"
+        found.append(Alert("behind/live", "warning", title, "look at the runs in progress; the newest observations go first"))
+    for kind, number in rejected.items():
+        title = f"{number} raw files were rejected: {kind}"
         found.append(Alert(f"files-refused/{kind}", "warning", title, "`dsa110 ingest status` lists them with reasons"))
     return found
 
@@ -78,8 +78,8 @@ def _failed(session: Session, now: datetime) -> list[Alert]:
         Alert(
             f"observation-failed/{group.group_id}/{group.attempt}",
             "error",
-            f"observation {group.group_id} has failed ({group.error_type}): {' '.join((group.error or '').split())[:300]}",
-            f"`dsa110 ingest retry {group.group_id}` when the cause is gone",
+            f"observation {group.group_id} failed ({group.error_type}): {' '.join((group.error or '').split())[:300]}",
+            f"`dsa110 ingest retry {group.group_id}` once the cause is fixed",
         )
         for group in session.scalars(query.order_by(IngestGroup.group_id))
     ]
@@ -98,16 +98,16 @@ def _waiting(session: Session, now: datetime) -> list[Alert]:
         Alert(
             f"waiting-for-calibration/{night}",
             "warning",
-            f"{number} observations of {night} have waited for calibration tables for a day",
-            "look at the asset calibration_tables; materialize its night",
+            f"{number} observations of {night} have been waiting for calibration tables for a day",
+            "look at the asset calibration_tables; materialize the night",
         )
         for night, number in sorted(nights.items())
     ]
 
 
 def _refused_tiles(session: Session, now: datetime) -> list[Alert]:
-    """One alert for each night with refused tiles. Provisional ones need nobody: they are made again."""
-    from dsa110_assets.stages.products import gates  # reads images, and what that needs is heavy for what Dagster loads
+    """One alert for each night with refused tiles; provisional ones are left out, because they are made again."""
+    from dsa110_assets.stages.products import gates  # imports the domain, which is too heavy for what Dagster loads
 
     nights: dict[str, list[TileVerdict]] = {}
     for group_id, verdict in gates.not_good(session, completed_after=now - RECENT, limit=MOST_REFUSED).items():
@@ -125,16 +125,16 @@ def _refused_tiles(session: Session, now: datetime) -> list[Alert]:
 
 
 def changes(before: Mapping[str, str], alerts: Iterable[Alert]) -> tuple[list[Alert], list[str]]:
-    """What has appeared, and the titles of what has passed, since ``before`` (titles by key)."""
+    """Return the alerts that appeared since ``before`` (titles by key), and the titles of those that passed."""
     present = {alert.key: alert for alert in alerts}
     return [alert for key, alert in present.items() if key not in before], [title for key, title in before.items() if key not in present]
 
 
 def deliver(config: PipelineConfig, new: Sequence[Alert], passed: Sequence[str]) -> None:
-    """Write to the log, and to the webhook if one is set, as one message that Slack and its likes understand.
+    """Write to the log, and to the webhook if one is set, as one message in Slack's format.
 
     Raises:
-        AlertNotDeliveredError: the webhook did not take it; the log has it.
+        AlertNotDeliveredError: the webhook did not accept the message; the log has it.
     """
     lines = [alert.line() for alert in new] + [f"passed: {title}" for title in passed]
     if not lines:
@@ -153,7 +153,7 @@ def send(url: str, text: str, timeout_s: float = 10.0) -> None:
     """POST a message as JSON, ``{"text": ...}``.
 
     Raises:
-        AlertNotDeliveredError: no answer, or another one than 2xx.
+        AlertNotDeliveredError: no answer, or a status other than 2xx.
     """
     host = url.partition("://")[2].partition("/")[0]  # the rest of the address is a secret
     if not url.startswith(("http://", "https://")):
@@ -164,5 +164,5 @@ def send(url: str, text: str, timeout_s: float = 10.0) -> None:
             return
     except (OSError, urllib.error.HTTPError) as error:
         raise AlertNotDeliveredError(
-            f"webhook at {host}", f"did not take the alert ({error})", "it is sent again; check PIPELINE_ALERT_WEBHOOK_URL"
+            f"webhook at {host}", f"did not accept the alert ({error})", "it is sent again; check PIPELINE_ALERT_WEBHOOK_URL"
         ) from error

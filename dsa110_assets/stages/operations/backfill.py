@@ -1,7 +1,6 @@
-"""Which partitions a backfill makes again: a night or a range, from a stage on, only failed or only stale ones.
+"""The partitions of a backfill: of a night or a range, from an asset on, only failed or only stale ones.
 
-The answer names existing products and observations only, because a backfill that targets an empty slot never comes to what
-follows it. What does not belong here: starting it (`orchestration.backfills`, `dsa110 backfill`).
+Only existing products and observations are chosen, because a backfill with an empty slot never reaches what follows it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from dsa110_assets.times import SLOT_MINUTES
 
 @dataclass(frozen=True)
 class Backfill:
-    """What to make: ``partitions`` by asset, upstream first (an asset without partitions has none listed); ``left_out``: why some are not."""
+    """What to make: ``partitions`` by asset, upstream first, empty for an unpartitioned asset; ``left_out``: why."""
 
     partitions: Mapping[str, tuple[str, ...]]
     left_out: tuple[str, ...] = ()
@@ -35,7 +34,7 @@ class Backfill:
         return sum(max(1, len(keys)) for keys in self.partitions.values())
 
     def rows(self) -> list[dict[str, str | int]]:
-        """One row for each asset, for people."""
+        """One row for each asset."""
         return [
             {"asset": asset, "partitions": max(1, len(keys)), "which": ", ".join(keys[:6]) + (" ..." if len(keys) > 6 else "")}
             for asset, keys in self.partitions.items()
@@ -64,25 +63,25 @@ def plan(
     only_failed: bool = False,
     only_stale: bool = False,
 ) -> Backfill:
-    """What a backfill makes.
+    """Choose what a backfill makes.
 
     Args:
         platform: the platform.
-        first, last: nights (UTC), both included. With `only_failed` or `only_stale` they may be None: all nights.
-        start: the first asset to remake; assets upstream of it are left as they are.
-        only_failed: only observations that have failed; mosaics and light curves follow automatically.
-        only_stale: products that are out of date, all of them and no others.
+        first, last: nights (UTC), both included. None, with ``only_failed`` or ``only_stale``: all nights.
+        start: the first asset to make again; assets upstream of it stay as they are.
+        only_failed: only observations that failed; mosaics and light curves follow automatically.
+        only_stale: only stale products, and all of them.
 
     Raises:
-        NonRetriableError: the arguments contradict each other.
+        NonRetriableError: the options contradict one another.
     """
     order = TABLE.made()
     if start is not None and start not in order:
         raise NonRetriableError(start, "is not an asset that a backfill makes", f"choose one of {', '.join(order)}")
     if only_failed and only_stale:
-        raise NonRetriableError("backfill", "only failed and only stale exclude each other", "run one, then the other")
+        raise NonRetriableError("backfill", "only failed and only stale exclude each other", "request one, then the other")
     if first is None and not (only_stale or only_failed):
-        raise NonRetriableError("backfill", "no night was given", "name the first night, such as 2025-12-01")
+        raise NonRetriableError("backfill", "no night was given", "give the first night, such as 2025-12-01")
     last = last or first
     if first is not None and last is not None and last < first:
         raise NonRetriableError("backfill", f"the range {first} .. {last} ends before it begins", "swap the two nights")
@@ -109,7 +108,7 @@ def _choose(session: Session, chosen: _Chosen, first: date, last: date, wanted: 
     for other in GroupState:
         number = sum(group.state == other for group in groups)
         if number and other != state:
-            hint = "`--only-failed` takes them" if other == GroupState.FAILED else "they are or will be made as they are"
+            hint = "`--only-failed` takes them" if other == GroupState.FAILED else "they are being made, or will be"
             chosen.left_out.append(f"{number} observations are {other.value}: {hint}")
     for asset in wanted:
         if TABLE[asset].level is Level.TILE and taken:
@@ -127,20 +126,20 @@ def _choose(session: Session, chosen: _Chosen, first: date, last: date, wanted: 
 
 
 def _add_newest_night(session: Session, chosen: _Chosen) -> None:
-    """Cumulative products hold all epochs, so the newest night's must be made last."""
+    """Add the newest night of cumulative products, which must be made last because it includes all epochs."""
     for asset in chosen.partitions:
         if TABLE[asset].is_cumulative and (existing := _existing(session, asset)):
             chosen.add(asset, [max(existing)])
 
 
 def _existing(session: Session, asset: str) -> set[str]:
-    """Partitions of an asset that have been made."""
+    """Partitions of an asset that exist."""
     keys = session.scalars(select(ProductVersion.key).where(ProductVersion.product == asset).distinct())
     return {partition for partition in (partition_of(asset, key) for key in keys) if partition is not None}
 
 
 def consecutive(asset: str, partitions: Iterable[str]) -> list[tuple[str, str]]:
-    """Partitions as ranges (first, last) that hold those and no others; a range stays within its night."""
+    """Return partitions as ranges (first, last) with exactly these partitions; a range stays within its night."""
     step = {Level.TILE: SLOT_MINUTES, Level.HOUR: 60}.get(TABLE[asset].level)
     ranges: list[tuple[str, str]] = []
     for partition in sorted(partitions):

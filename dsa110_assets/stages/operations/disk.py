@@ -1,4 +1,4 @@
-"""Whether there is room for more products. Nothing else belongs here: `housekeeping` makes room."""
+"""Check of the free disk space before new work begins."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ GIB = 1 << 30
 
 
 def shortage(config: PipelineConfig) -> str | None:
-    """Why no new work may begin: a file system with less than ``min_free_gib`` left; None when there is room.
+    """Return why no new work may begin: a file system with less than ``min_free_gib`` free; None if there is space.
 
-    What runs is not stopped; a full-size tile needs up to 4 GiB, so that those which run still find their room.
+    Runs in progress continue. A full-size tile needs up to 4 GiB, for which the limit leaves space.
     """
     for name, path in (("output", config.output_dir), ("scratch", config.scratch_dir), ("state", config.state_dir)):
         free_gib = shutil.disk_usage(_existing(path)).free / GIB
@@ -26,6 +26,6 @@ def shortage(config: PipelineConfig) -> str | None:
 
 
 def _existing(path: Path) -> Path:
-    """The path itself, or the nearest directory above it that exists."""
+    """The path, or the nearest directory above it that exists."""
     path = path.absolute()
     return path if path.exists() else _existing(path.parent)

@@ -1,8 +1,7 @@
-"""What may be removed, by which rule, and removing it: staging left by crashes, model columns, old run logs and versions.
+"""Removal by rules: staging left by crashes, model columns, old Measurement Sets, run logs and versions.
 
-Raw files, current products and their history are never touched; products that nobody registered are for `dsa110 db check`
-and a person. A removal is planned first and carried out as planned, so that a dry run shows the truth.
-What does not belong here: whether there is room for new work (`disk`), the size of log files (`cli.logs`).
+Raw files, current products and their history are never touched. A person decides about unregistered products
+(`dsa110 db check`). A removal is planned first and carried out as planned, so a dry run lists the same.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ WHERE v.created_at < :before
         SELECT FROM product_versions u, jsonb_each_text(u.inputs) i WHERE i.value::bigint = v.version_id AND u.version_id <> v.version_id
     )
 """)
-"""Versions that were replaced and from which nothing was made that is still remembered."""
+"""Replaced versions that are not an input of another version in the registry."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """One thing to remove. ``what``: a path, or rows in words. ``size_bytes``: room that it gives back, as far as it is known."""
+    """One removal. ``what``: a path, or rows in words. ``size_bytes``: space that it frees, 0 if unknown."""
 
     rule: Rule
     what: str
@@ -51,7 +50,7 @@ class Removal:
 
 
 def plan(platform: Platform, now: datetime) -> list[Removal]:
-    """What the rules remove today."""
+    """Return what the rules remove at this time."""
     config = platform.config
     found = [*_staging(platform), *_run_logs(config)]
     with platform.database.session() as session:
@@ -67,7 +66,7 @@ def plan(platform: Platform, now: datetime) -> list[Removal]:
 
 
 def carry_out(platform: Platform, removals: list[Removal], now: datetime) -> int:
-    """Remove what was planned; returns the bytes that it gave back. What has gone in the meantime is no error."""
+    """Remove what was planned; return the freed bytes. It is no error if something no longer exists."""
     remove: dict[Rule, Callable[[Removal], None]] = {
         "staging": lambda one: publication.remove_staged(Path(one.what)),
         "run_logs": lambda one: shutil.rmtree(one.what, ignore_errors=True),
@@ -120,7 +119,7 @@ def _columns_of(path: Path) -> list[str]:
 
 
 def _size_of_columns(path: Path, columns: list[str]) -> int:
-    """Bytes of the values; they are complex numbers of eight bytes."""
+    """Size of the columns, whose values are complex numbers of eight bytes."""
     with open_table(path) as main:
         if not main.nrows():
             return 0
@@ -134,7 +133,7 @@ def _drop_columns(path: Path) -> None:
 
 
 def _measurement_sets(session: Session, config: PipelineConfig, now: datetime) -> Iterator[Removal]:
-    """Of observations that have an image and nothing left to do."""
+    """Measurement Sets of completed observations with an image."""
     before = now - timedelta(days=config.keep_measurement_sets_days)
     query = (
         select(MeasurementSetRow)
@@ -152,7 +151,7 @@ def _measurement_sets(session: Session, config: PipelineConfig, now: datetime) -
 
 
 def _remove_measurement_set(platform: Platform, path: Path) -> None:
-    """The row first: a crash in between leaves an unregistered directory, which `dsa110 db check` names."""
+    """Remove the row first: a crash in between leaves an unregistered directory, which `dsa110 db check` finds."""
     with platform.database.session() as session:
         session.execute(delete(MeasurementSetRow).where(MeasurementSetRow.path == str(path)))
     shutil.rmtree(path, ignore_errors=True)

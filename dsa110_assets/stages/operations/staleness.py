@@ -1,7 +1,4 @@
-"""Which partitions would come out differently today, and why: for `dsa110 stale`, the table in the UI, and backfills.
-
-What does not belong here: what decides how a product comes out (`recipes`), making it again (`backfill`).
-"""
+"""Stale partitions and the reasons, for `dsa110 stale`, the table in the UI, and backfills."""
 
 from __future__ import annotations
 
@@ -24,9 +21,10 @@ from dsa110_assets.times import tile_partition
 
 @dataclass(frozen=True)
 class StalePartition:
-    """A product that is out of date. ``partition``: the asset's partition key in Dagster, None for one without partitions.
+    """A stale product.
 
-    ``key``: observation, hour or night. ``reasons``: one or more.
+    ``partition``: the asset's partition key in Dagster, None for an asset without partitions. ``key``: observation,
+    hour or night. ``reasons``: one or more.
     """
 
     asset: str
@@ -37,7 +35,7 @@ class StalePartition:
 
     @property
     def night(self) -> str | None:
-        """The UTC date that it belongs to."""
+        """UTC date of the product."""
         return None if self.partition is None else self.partition[:10]
 
 
@@ -52,7 +50,7 @@ def partition_of(asset: str, key: str) -> str | None:
 
 
 def stale_partitions(platform: Platform) -> list[StalePartition]:
-    """All products that are out of date, upstream assets first."""
+    """All stale products, upstream assets first."""
     with platform.database.session() as session:
         found = stale_products(session, platform.config)
     order = {name: number for number, name in enumerate(recipes(platform.config))}
@@ -63,7 +61,7 @@ def stale_partitions(platform: Platform) -> list[StalePartition]:
 
 
 def stale_products(session: Session, config: PipelineConfig) -> list[provenance.StaleProduct]:
-    """What is out of date, in an open transaction; observations with nearer tables than those applied are among it."""
+    """All stale products, in an open transaction; includes observations with nearer tables than those applied."""
     other_tables = observations_with_other_tables(
         session, borrow_days=config.cal_borrow_days, tolerance_deg=config.cal_declination_tolerance_deg
     )
@@ -71,7 +69,7 @@ def stale_products(session: Session, config: PipelineConfig) -> list[provenance.
 
 
 def summary(stale: Sequence[StalePartition]) -> list[dict[str, str | int]]:
-    """One row for each asset that has stale partitions: how many, and for which reasons."""
+    """One row for each asset with stale partitions: their number, reasons and nights."""
     rows: list[dict[str, str | int]] = []
     for asset in dict.fromkeys(one.asset for one in stale):
         own = [one for one in stale if one.asset == asset]

@@ -64,8 +64,8 @@ def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> Stag
 def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResult | None:
     """Measure the positions of an hour in its mosaic and in the mosaic's channels; None without a mosaic.
 
-    A position belongs to the hour of the tile that observed it nearest to the meridian. So one transit is measured once,
-    although the mosaics of adjacent hours share tiles.
+    A position belongs to the hour of the tile that observed it nearest to the meridian. So one transit is measured
+    once, although the mosaics of adjacent hours share tiles.
     """
     from dsa110_assets.photometry import PhotometryReport, measure_channels, measure_mosaic
     from dsa110_assets.photometry.positions import HALF_HEIGHT_DEG, REACH_IN_OVERLAPS, nearest_tile

@@ -1,1 +1,1 @@
-"""How a product came about: recipes, digests of the source, versions, recorded figures."""
+"""The origin of products: recipes, digests of the source, versions, results of stages."""

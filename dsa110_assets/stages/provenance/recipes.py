@@ -1,8 +1,8 @@
-"""Today's recipes: what decides how each product comes out, apart from its inputs.
+"""Current recipes of the products.
 
-That is the code of its domain modules, the engines that these import, and the settings that its stage reads; the table of products
-declares modules and settings. A product whose recipe is not today's is stale (`registry.provenance.stale`). Recipes go into the
-registry, the headers and Dagster's code versions.
+A recipe is the code of the domain modules, the versions of the engines that they import, and the settings that the
+stage reads. The table of products declares modules and settings. A product with another recipe is stale
+(`registry.provenance.stale`). Recipes are written to the registry, to headers and to Dagster's code versions.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ def _code(declared: product.Recipe) -> str:
 
 
 def code_of(name: str) -> str:
-    """Version of the code that makes a product: a digest of its domain modules, its engines' versions and its revision.
+    """Code version of a product: a digest of its domain modules, its engines' versions and its revision.
 
-    The same for everybody who has the same code, whatever commit it is in.
+    It depends on the code alone, not on the commit.
     """
     return _code(_declared(name))
 
 
 def configuration_of(name: str, config: PipelineConfig) -> str:
-    """Hash over the values of the settings that decide how a product comes out."""
+    """Hash of the values of a product's settings."""
     values = config.model_dump(mode="json", include=set(_declared(name).settings))
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def recipe_of(name: str, config: PipelineConfig) -> Recipe:
-    """Today's recipe of a product."""
+    """Current recipe of a product."""
     from dsa110_assets.registry.provenance import Recipe
 
     return Recipe(code_of(name), configuration_of(name, config))
 
 
 def recipes(config: PipelineConfig) -> dict[str, Recipe]:
-    """Today's recipes of all products that have one, upstream first."""
+    """Current recipes of all products that have one, upstream first."""
     return {row.name: recipe_of(row.name, config) for row in TABLE.with_recipe()}
 
 

@@ -1,9 +1,9 @@
-"""A digest of the code that makes a product: of what it does, not of how it is written; and the engines that it imports.
+"""A digest of the code that makes a product, and the engines that this code imports.
 
-Taken from the syntax trees, without docstrings, comments and formatting, so that every CPython 3.11 finds the same. It covers the modules
-that are named and all modules of the domain that they import in their turn, function-level imports and child programs included.
-Parsing takes about half a second for all products, so what was found is kept beside Python's own compiled modules, by the
-source's checksum.
+The digest is taken from the syntax trees without docstrings, comments and formatting, so that every CPython 3.11 finds
+the same one. It covers the given modules and all domain modules that they import, directly or not, including imports in
+functions and child programs. Parsing takes about half a second for all products, so the results are cached beside
+Python's compiled modules, by the checksum of the source.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ import dsa110_assets
 
 PACKAGE = "dsa110_assets"
 GROUND = ("registry", "config", "errors", "folders", "products", "publication", "stages", "ingest", "orchestration", "cli", "definitions")
-"""Parts of the package whose code does not decide what is in a product."""
+"""Parts of the package that do not decide the content of a product."""
 PICTURES = ("matplotlib", "PIL")
-"""They draw previews and decide no number."""
+"""These draw previews and decide no number."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a module says: ``digest`` of its syntax tree; ``names``: what it imports, ``module`` or ``module:member``, and strings."""
+    """``digest`` of a module's syntax tree; ``names``: its imports, as ``module`` or ``module:member``, and strings."""
 
     digest: str
     names: tuple[str, ...]
 
 
 def digest(modules: Iterable[str]) -> str:
-    """Twelve hexadecimal digits over modules (names below the package) and everything of the domain that they import."""
+    """Digest, 12 hexadecimal digits, of modules (named below the package) and the domain modules they import."""
     summary = hashlib.sha256()
     for name in sorted(closure(modules)):
         summary.update(f"{name} {_source(name).digest}\n".encode())
         summary.update(_data_of(name))
-    _kept().save()
+    _cache().save()
     return summary.hexdigest()[:12]
 
 
 def closure(modules: Iterable[str]) -> set[str]:
-    """The modules themselves and all of the domain that they import, directly or not; full names."""
+    """Full names of the modules and of all domain modules that they import, directly or not."""
     waiting = {f"{PACKAGE}.{name}" for name in modules}
     found: set[str] = set()
     while waiting:
@@ -62,7 +62,7 @@ def closure(modules: Iterable[str]) -> set[str]:
 
 
 def _imported_by(module: str) -> Iterator[str]:
-    """Modules of the domain; ``from package import module`` does not count the package's own list of names."""
+    """Domain modules that a module imports; ``from package import module`` does not count the package itself."""
     known = _modules()
     for name in _source(module).names:
         home, _, member = name.partition(":")
@@ -73,29 +73,29 @@ def _imported_by(module: str) -> Iterator[str]:
 
 
 def engines(modules: Iterable[str]) -> dict[str, str]:
-    """Installed distributions that the closure of modules imports, with their versions; those that draw pictures are left out."""
+    """Installed distributions that the closure of modules imports, with versions, without those that draw pictures."""
     imported = {re.split("[.:]", name)[0] for module in closure(modules) for name in _source(module).names}
     outside = imported - set(sys.stdlib_module_names) - {PACKAGE, *PICTURES}
     found = dict(sorted({_engine(name) for name in outside}))
-    _kept().save()
+    _cache().save()
     return found
 
 
 @cache
 def _engine(module: str) -> tuple[str, str]:
-    """Distribution that a top-level module comes from, and its version: mostly one of the same name, else it is looked up (0.2 s)."""
-    kept = _kept()
-    name = kept.distributions.get(module, module)
+    """Distribution of a top-level module, and its version; if the names differ, it is looked up (0.2 s)."""
+    stored = _cache()
+    name = stored.distributions.get(module, module)
     try:
         return name, version(name)
     except PackageNotFoundError:
-        name = kept.distributions[module] = packages_distributions()[module][0]
-        kept.is_changed = True
+        name = stored.distributions[module] = packages_distributions()[module][0]
+        stored.is_changed = True
     return name, version(name)
 
 
 def _data_of(module: str) -> bytes:
-    """What else lies in a package and is no code of ours, such as flagging strategies."""
+    """Content of the other files of a package, such as flagging strategies."""
     source = _modules()[module]
     if source.name != "__init__.py":
         return b""
@@ -107,20 +107,20 @@ def _data_of(module: str) -> bytes:
 def _source(module: str) -> Source:
     content = _modules()[module].read_bytes()
     checksum = hashlib.sha256(content).hexdigest()
-    kept = _kept()
-    known = kept.sources.get(module)
+    stored = _cache()
+    known = stored.sources.get(module)
     if known is not None and known["checksum"] == checksum:
         return Source(known["digest"], tuple(known["names"]))
     tree = _without_docstrings(ast.parse(content))
     found = Source(hashlib.sha256("\n".join(_walk(tree)).encode()).hexdigest(), tuple(sorted(set(_names(tree)))))
-    kept.sources[module] = {"checksum": checksum, **asdict(found)}
-    kept.is_changed = True
+    stored.sources[module] = {"checksum": checksum, **asdict(found)}
+    stored.is_changed = True
     return found
 
 
 @cache
 def _modules() -> dict[str, Path]:
-    """Source files of the domain's modules by full name."""
+    """Source files of the domain modules by full name."""
     root = Path(dsa110_assets.__file__).parent
     found: dict[str, Path] = {}
     for file in root.rglob("*.py"):
@@ -133,7 +133,7 @@ def _modules() -> dict[str, Path]:
 
 # --- syntax trees ---------------------------------------------------------------------------------------------------
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """Also without the strings that stand as statements below a constant: they are documentation too."""
+    """Remove docstrings and the strings below constants, which are documentation too."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -146,7 +146,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _walk(tree: ast.Module) -> Iterator[str]:
-    """Types and values of all nodes in a fixed order; positions in the file are not among it."""
+    """Types and values of all nodes in a fixed order, without positions in the file."""
     waiting: list[object] = [tree]
     while waiting:
         node = waiting.pop()
@@ -161,7 +161,7 @@ def _walk(tree: ast.Module) -> Iterator[str]:
 
 
 def _names(tree: ast.Module) -> Iterator[str]:
-    """What a module imports when it runs (not for type checking), and strings that name a program to start."""
+    """Imports of a module when it runs (not for type checking), and strings with the name of a child program."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -177,12 +177,12 @@ def _names(tree: ast.Module) -> Iterator[str]:
             yield node.value
 
 
-# --- kept between processes -----------------------------------------------------------------------------------------
+# --- results kept between processes -----------------------------------------------------------------------------------
 _FILE = Path(cache_from_source(__file__)).with_name("source_digest.json")
 
 
-class _Kept:
-    """What earlier processes have found. A file that cannot be read or written only costs time."""
+class _Cache:
+    """Results of earlier processes. If the file cannot be read or written, this only takes time."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -190,14 +190,14 @@ class _Kept:
         self.distributions: dict[str, str] = {}
         self.is_changed = False
         self.found_by = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-        """Checksum of this module: what an older one has found does not count."""
+        """Checksum of this module; results of another version do not count."""
         with suppress(OSError, ValueError, KeyError):
             content = json.loads(file.read_text())
             if content["found_by"] == self.found_by:
                 self.sources, self.distributions = content["sources"], content["distributions"]
 
     def save(self) -> None:
-        """Write what was added, if anything was."""
+        """Write the file if results were added."""
         if not self.is_changed or sys.dont_write_bytecode:
             return
         self.is_changed = False
@@ -209,5 +209,5 @@ class _Kept:
 
 
 @cache
-def _kept() -> _Kept:
-    return _Kept(_FILE)
+def _cache() -> _Cache:
+    return _Cache(_FILE)

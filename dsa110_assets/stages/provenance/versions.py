@@ -1,4 +1,4 @@
-"""Registration of a product that is in place: its version, with the versions of what it was made from."""
+"""Registration of a published product: its version, and the versions of its inputs."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def register(
     run_id: str,
     checksum: str | None = None,
 ) -> StageResult:
-    """Record a product's version and its quality figures, and put what everybody wants to see into the result's figures.
+    """Record the version and the verdicts of a product, and add version, recipe, time and size to the result's figures.
 
-    ``checksum``: of a product that is rows only, where it is cheap to have; a product at ``path`` is read for it.
+    ``checksum``: of a product without files; the checksum of a product at ``path`` is computed here.
     """
     size = publication.size_bytes(path) if path is not None else None
     recipe = recipe_of(result.product, platform.config)
@@ -77,7 +77,7 @@ def register(
 
 
 def versions_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, int]:
-    """Current versions of products, as the ``inputs`` of what is made from them; those that do not exist are left out."""
+    """Current versions of products, as ``inputs`` of another product; missing products are left out."""
     query = (
         select(ProductVersion)
         .distinct(ProductVersion.key)
@@ -88,7 +88,7 @@ def versions_of(session: Session, product: str, keys: Iterable[str]) -> dict[str
 
 
 def provenance(platform: Platform, product: str, inputs: Mapping[str, int], **more: str) -> dict[str, str]:
-    """What goes into headers and histories: release, code and configuration of the product's stage, inputs with their versions."""
+    """Entries for headers and histories: release, recipe, and inputs with their versions."""
     recipe = recipe_of(product, platform.config)
     return {
         "DSACODE": f"{release()} {recipe.code_version}",
