@@ -170,7 +170,7 @@ def test_skip_existing_keeps_complete_products_and_replaces_partial_ones(capsys,
     plan = answer(capsys, *arguments, "--skip-existing", "--dry-run")["observations"]
     assert [row["action"] for row in plan] == ["replace"] * 3
     assert "contradict" in plan[0]["reason"]
-    assert "not whole" in plan[1]["reason"]
+    assert "not complete" in plan[1]["reason"]
     assert "other files" in plan[2]["reason"]
     assert [row["action"] for row in answer(capsys, *arguments, "--skip-existing")["observations"]] == ["converted"] * 3
     for path in paths:

@@ -91,8 +91,8 @@ def test_an_existing_output_is_replaced_only_on_request_and_by_the_same_kind(ms,
     assert out.read_bytes()[1:4] == b"HDF"
     directory = tmp_path / "directory"
     (directory / "inside").mkdir(parents=True)
-    assert "is no Measurement Set" in error_of(capsys, "--ms", ms, "--format", "ms", "--output", directory, "--overwrite")
-    assert "is no file" in error_of(capsys, "--ms", ms, "--output", directory, "--overwrite")
+    assert "is not a Measurement Set" in error_of(capsys, "--ms", ms, "--format", "ms", "--output", directory, "--overwrite")
+    assert "is not a file" in error_of(capsys, "--ms", ms, "--output", directory, "--overwrite")
     assert (directory / "inside").is_dir()
 
 
