@@ -80,7 +80,7 @@ docs: $(VENV)/.installed ## Build the documentation in build/docs, with referenc
 	@echo "build/docs/index.html; serve it at http://127.0.0.1:8001 with: $(BIN)/mkdocs serve -a 127.0.0.1:8001"
 
 snapshot: $(VENV)/.installed ## Accept the present asset graph as reviewed
-	$(BIN)/python -m dsa110_assets_tests.orchestration.graph_snapshot --write
+	$(BIN)/python -W ignore -m dsa110_assets_tests.orchestration.graph_snapshot --write
 
 lock: $(VENV)/.installed ## Update requirements.lock from pyproject.toml (wheels only, hashes, no index addresses)
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --only-binary :all: --generate-hashes --no-emit-index-url --no-emit-find-links \

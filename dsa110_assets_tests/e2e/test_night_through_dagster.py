@@ -195,7 +195,8 @@ def test_after_one_imaging_setting_changed_a_backfill_makes_only_images_and_what
         "variability_metrics",
         "ese_candidates",
     }
-    assert {stale.asset for stale in stale_partitions(changed)} == follows
+    stale_assets = {stale.asset for stale in stale_partitions(changed)}
+    assert stale_assets == follows, "add a new product that is made from images to `follows`, and to the runs below"
     last = date.fromisoformat(plan.nights[-1].date)
     chosen = backfill.plan(changed, last, only_stale=True)
     assert set(chosen.partitions) == follows

@@ -145,7 +145,10 @@ def test_every_scientific_setting_is_read_by_some_stage_and_only_those_are_decla
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("science")
     }
     declared = {name for row in TABLE.with_recipe() for name in row.recipe.settings}
-    assert declared == scientific
+    assert declared == scientific, (
+        f"in a recipe, but no setting marked with _SCIENCE: {sorted(declared - scientific)}; "
+        f"marked with _SCIENCE, but in no recipe: {sorted(scientific - declared)}"
+    )
 
 
 def test_one_imaging_setting_changes_the_image_only() -> None:
