@@ -36,7 +36,7 @@ NIGHT = "2026-03-12"
 
 
 def stage_of_the_test(platform: Platform, night: str, run_id: str) -> StageResult:
-    """What somebody who adds a product writes."""
+    """The stage that a new product needs."""
     result = StageResult("night_summary", night, figures={"sources": 3})
     with platform.database.session() as session:
         return register(session, platform, result, path=None, inputs={}, cost=Measured(), run_id=run_id)
@@ -44,7 +44,7 @@ def stage_of_the_test(platform: Platform, night: str, run_id: str) -> StageResul
 
 @pytest.fixture
 def row(tmp_path: Path) -> Product:
-    """The other two things: a row, and a description."""
+    """The row and the description that a new product needs."""
     (tmp_path / "night_summary.md").write_text("A summary of the night.\n")
     return Product(
         "night_summary",
@@ -68,7 +68,7 @@ def platform(registry_config, database) -> Platform:
 
 
 def test_a_row_a_stage_and_a_description_make_a_product(row: Product, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has an asset, a job and a place in the panel; once made it can be stale, and a backfill makes it again."""
+    """It has an asset, a job and a page in the UI; once made it can be stale, and a backfill makes it again."""
     monkeypatch.setattr(assets, "RETRY", None)
     with TABLE.also(row), dg.DagsterInstance.ephemeral() as instance:
         definitions = build_defs(platform.config)
