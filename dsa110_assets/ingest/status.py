@@ -105,7 +105,15 @@ class FileRow:
     def of(cls, row: SubbandFile) -> FileRow:
         """Copy of a database row that outlives its session."""
         return cls(
-            row.path, row.group_id, row.subband, row.state, row.reason, row.size_bytes, row.n_times, row.first_seen_at, row.judged_at
+            path=row.path,
+            group_id=row.group_id,
+            subband=row.subband,
+            state=row.state,
+            reason=row.reason,
+            size_bytes=row.size_bytes,
+            n_times=row.n_times,
+            first_seen_at=row.first_seen_at,
+            judged_at=row.judged_at,
         )
 
 

@@ -69,17 +69,17 @@ def unknown_or_changed(
     """
     confirmed = {} if confirmed is None else confirmed
     listed = [file for name in names if (file := _stat(f"{directory}{os.sep}{name}")) is not None]
-    asked = {file.path: file for file in listed if confirmed.get(file.path) != file[1:3]}
-    if not asked:
+    to_compare = {file.path: file for file in listed if confirmed.get(file.path) != file[1:3]}
+    if not to_compare:
         return len(listed), []
-    columns = zip(*((file.path, file.size_bytes, file.mtime_ns, file.error is not None) for file in asked.values()), strict=True)
+    columns = zip(*((file.path, file.size_bytes, file.mtime_ns, file.error is not None) for file in to_compare.values()), strict=True)
     found = dict(zip(("paths", "sizes", "mtimes", "unreadable"), map(list, columns), strict=True))
     with database.session() as session:
         fresh = session.scalars(_UNKNOWN_OR_CHANGED, found | {"retry": retry_unreadable}).all()
-    confirmed.update((file.path, file[1:3]) for file in asked.values() if file.error is None)
+    confirmed.update((file.path, file[1:3]) for file in to_compare.values() if file.error is None)
     for path in fresh:
         confirmed.pop(path, None)
-    return len(listed), [asked[path] for path in fresh]
+    return len(listed), [to_compare[path] for path in fresh]
 
 
 _UNKNOWN_OR_CHANGED = text(

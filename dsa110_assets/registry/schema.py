@@ -159,7 +159,7 @@ class IngestGroup(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
     __table_args__ = (
         CheckConstraint(_one_of("state", GroupState), name="state"),
-        CheckConstraint("(state = 'in_progress') = (lease_owner is not null)", name="lease"),
+        CheckConstraint(f"(state = '{GroupState.IN_PROGRESS}') = (lease_owner is not null)", name="lease"),
         Index("ix_ingest_queue_state_priority", "state", "priority", "start_mjd"),
         Index("ix_ingest_queue_night_slot", "night", "slot"),
         Index("ix_ingest_queue_start_mjd", "start_mjd"),

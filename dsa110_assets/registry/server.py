@@ -132,7 +132,7 @@ class EmbeddedServer:
             while True:
                 address = self.address()
                 if address is None:
-                    self._initialise()
+                    self._initialize()
                     address = self._start(deadline)
                     server_use.set_until_unused(self.data_dir, until_unused)
                 if address is not None and self._accepts(address):
@@ -200,7 +200,7 @@ class EmbeddedServer:
             return False
         return True
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         version = self.data_dir / "PG_VERSION"
         if version.exists():
             if (found := version.read_text().strip()) != str(MAJOR_VERSION):

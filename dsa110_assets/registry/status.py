@@ -64,4 +64,13 @@ def registry_status(config: PipelineConfig) -> RegistryStatus:
         connections = int(session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")) or 0)
         tables = [(row[0], int(row[1] or 0), int(row[2] or 0)) for row in session.execute(_TABLES)]
     database.dispose()
-    return RegistryStatus(name, True, version, schema, schema == HEAD_REVISION, size, connections, tables)
+    return RegistryStatus(
+        name,
+        running=True,
+        version=version,
+        schema=schema,
+        schema_is_current=schema == HEAD_REVISION,
+        size_bytes=size,
+        connections=connections,
+        tables=tables,
+    )
