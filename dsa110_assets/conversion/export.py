@@ -3,8 +3,8 @@
 The source is a Measurement Set of the platform, not the raw files: raw files are phased to 24 meridian points, carry
 single-precision uvw and no flags, and are UVH5 already. DATA, FLAG, UVW and TIME keep their values; WEIGHT_SPECTRUM
 becomes ``nsamples``: fractions of an integration (1 where the telescope's files hold 96), which is pyuvdata's unit, or
-1/Jy^2 in calibrated data. This module sets what pyuvdata cannot know: the orientation of the feeds, the instrument, and, in
-a Measurement Set, where the dishes pointed (pyuvdata writes the zenith).
+1/Jy^2 in calibrated data. This module sets what pyuvdata cannot know: the orientation of the feeds, the instrument,
+and, in a Measurement Set, where the dishes pointed (pyuvdata writes the zenith).
 
 Values equal those of the source bit for bit. Exceptions: times are Julian dates in UVH5 and UVFITS (40 microseconds),
 and UVFITS splits dates and uvw into single-precision halves. CASA's importuvfits has three faults. It reads only the

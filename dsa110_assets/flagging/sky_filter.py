@@ -86,7 +86,8 @@ def subtract_sky(
         not taken for interference. 1 if None.
 
     Returns:
-        ``vis`` minus the sky, times ``root_weight``, everywhere; and the robust rms of its real part for each polarization, shape (Npols,).
+        ``vis`` minus the sky, times ``root_weight``, everywhere; and the robust rms of its real part for each
+        polarization, shape (Npols,).
     """
     n_pol = vis.shape[2]
     thin = max(1, vis.shape[1] // _ENOUGH_CHANNELS)

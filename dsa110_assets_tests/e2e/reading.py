@@ -41,7 +41,7 @@ def _within(product: str | None, function: Callable[..., Any]) -> Callable[..., 
 
 @contextmanager
 def watched_stages() -> Iterator[None]:
-    """Attribute what is read to the stage that runs; what a stage does for others afterwards (sending back what is outdated) is not its own."""
+    """Attribute what is read to the stage that runs, but not what a stage does for others afterward."""
     with pytest.MonkeyPatch.context() as patch:
         for row in STAGES:
             module, _, name = str(row.stage).partition(":")

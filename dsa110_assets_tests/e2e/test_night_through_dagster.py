@@ -1,4 +1,4 @@
-"""Two short nights go from raw files to ranked candidates through the real sensors, jobs and assets, on the real registry."""
+"""Two short nights go from raw files to ranked candidates through the real sensors, jobs, assets and registry."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def _newest_versions(platform: Platform) -> dict[tuple[str, str], int]:
 
 
 def test_after_one_imaging_setting_changed_a_backfill_makes_only_images_and_what_follows(night: Any) -> None:
-    """Of the second night; the first one stays stale. Runs are grouped as the daemon groups them: slots, hours, nights."""
+    """Of the second night; the first stays stale. Runs are grouped as the daemon groups them."""
     one, platform, plan, _, _ = night
     assert stale_partitions(platform) == []
     changed = Platform(platform.config.model_copy(update={"auto_threshold_sigma": 4.0}), platform.paths, platform.database)

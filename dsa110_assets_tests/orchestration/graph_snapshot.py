@@ -16,7 +16,7 @@ SNAPSHOT = Path(__file__).with_name("graph_snapshot.txt")
 
 
 def describe() -> str:
-    """Assets with group, partitions, inputs, pool, freshness, retries and checks; jobs, sensors and schedules with what they target."""
+    """Assets with all their properties; jobs, sensors and schedules with what they target."""
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.definitions import build_defs
 

@@ -1,4 +1,4 @@
-"""What follows from finished tiles is asked for again when its run has failed by something that may pass, and only then."""
+"""A failed run that follows from finished tiles is requested again if its error is temporary, and only then."""
 
 from __future__ import annotations
 

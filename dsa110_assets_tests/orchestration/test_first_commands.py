@@ -1,4 +1,4 @@
-"""Dagster's own commands work in a fresh checkout after the installation, without any environment, and leave nothing running."""
+"""Dagster's own commands work in a fresh checkout without any environment, and leave nothing running."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_dagster_asset_materialize(checkout: Path) -> None:
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_dagster_dev_shows_all_assets_and_the_runs_of_earlier_commands(checkout: Path, end: signal.Signals) -> None:
-    """And revives its database, tells what to set, ends when asked to, and leaves no server; with a Dagster home and without."""
+    """It revives its database, says what to set, ends when asked to, and leaves no server."""
     _run(checkout, "dg", "launch", "--assets", "stale_products")
     home = {"DAGSTER_HOME": str(checkout)} if end == signal.SIGTERM else {}
     with _dagster_dev(checkout, home, end) as port:

@@ -1,4 +1,4 @@
-"""What a person can do with the Dagster UI alone: see why something failed, retry it, backfill, find what is stale, be told."""
+"""What a person can do with the Dagster UI alone: see failures, retry, backfill, find what is stale, get alerts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _resource(platform: Platform) -> PlatformResource:
 
 
 class Calibration:
-    """Stands for `calibrate`: fails with what it is told to, else records the stage; the attempt's bookkeeping is the real one."""
+    """Replaces `calibrate`: raises the given error, or records the stage. The attempt's bookkeeping is real."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None

@@ -1,4 +1,4 @@
-"""Live data go before backfills: through the sensor's own requests and the queue of Dagster's daemon, with the project's dagster.yaml."""
+"""Live data go before backfills: the sensor's requests in the daemon's queue, with the project's dagster.yaml."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def observe(database: Database, start: datetime) -> None:
 def test_new_observations_overtake_old_ones_and_backfills_newest_first(
     database: Database, registry_config: PipelineConfig, instance: dg.DagsterInstance
 ) -> None:
-    """Everything waits already when the live observations come; only what follows from finished hours goes before them."""
+    """Everything waits when the live observations come; only work that follows from finished hours goes first."""
     config = registry_config.model_copy(update={"max_workers": 4})
     resource = PlatformResource.with_config(config)
     with database.session() as session:

@@ -1,4 +1,4 @@
-"""A verdict of the data is no failure of the machine: what Dagster shows of tiles that are refused, and how much it keeps of it."""
+"""A verdict on the data is not a failure of the machine: what Dagster shows and keeps about refused tiles."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_refused_tile_that_will_be_made_again_says_so_and_no_check_is_red(data
 
 @pytest.mark.usefixtures("imaged")
 def test_rows_of_checks_do_not_grow_with_partitions(database, registry_config, instance, directory, tmp_path):
-    """Dagster reads all of them for a page. Eight an hour are written, by the look at all tiles, and none by a tile's run."""
+    """Dagster reads all rows for a page. The hourly check of all tiles writes eight; a tile's run writes none."""
     for number, group_id in enumerate(SLOTS):
         add_image(database, group_id, tmp_path / str(number), bad="completeness")
         for job in ("tile", "__ASSET_JOB"):

@@ -1,4 +1,4 @@
-"""Pitfall 48: newest first without what it needs: tiles made with last night's tables while tonight's calibrator waits."""
+"""Pitfall 48: newest first, and tiles get last night's tables while tonight's calibrator waits."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_pitfall_48_live_data_go_before_a_backfills_calibrator(database: Databas
 def test_pitfall_48_the_calibrator_is_known_from_the_raw_header_before_conversion(
     database: Database, registry_config: PipelineConfig, tmp_path: Path
 ) -> None:
-    """Three tiles arrive together, the calibrator in the second; the sensor's turn asks for that one first, with a higher priority."""
+    """Three tiles arrive together, the calibrator in the second. The sensor requests that one first."""
     night = SmallNight.of(3)
     files = night.plan.write_references(tmp_path)
     config = registry_config.model_copy(

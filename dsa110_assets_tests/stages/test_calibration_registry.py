@@ -1,4 +1,4 @@
-"""Tables and observations: nobody misses the other, what was applied is recorded, nearer tables make old results stale."""
+"""Tables and observations find each other, applied tables are recorded, nearer tables make old results stale."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def solver(database, found: list[str], started: threading.Event) -> threading.Th
 
 
 def test_an_observation_that_decides_to_wait_is_released_by_tables_registered_meanwhile(database, waiting):
-    """Session A finds no tables; B registers some before A has said that it waits. Without the lock A would wait for ever."""
+    """Session A finds no tables; B registers some before A records that it waits. Without the lock A waits forever."""
     released: list[str] = []
     started = threading.Event()
     thread = solver(database, released, started)

@@ -131,7 +131,7 @@ def literals(file: Path) -> Iterator[str]:
 
 
 def test_a_products_name_stands_as_a_literal_in_few_files() -> None:
-    """In the table; and where something else is called the same: a table of the registry, a stage of the queue, a function."""
+    """In the table, and where something else has the same name: a registry table, a queue stage, a function."""
     found: dict[str, set[str]] = {row.name: set() for row in TABLE}
     for file in PACKAGE.rglob("*.py"):
         for text in literals(file):

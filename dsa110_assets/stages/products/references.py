@@ -36,7 +36,7 @@ def reference_path(platform: Platform) -> Path:
 
 
 def transiting_calibrator(catalog: Sequence[calibrators.Calibrator], raw_file: Path) -> str | None:
-    """Name of the best calibrator that transits in an observation, from the header of one of its raw files; None without one.
+    """Name of the best calibrator that transits in an observation, from one of its raw headers; None without one.
 
     Raises:
         InvalidRawFileError: the file cannot be read.

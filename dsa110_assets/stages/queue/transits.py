@@ -1,4 +1,4 @@
-"""Which waiting observations hold a calibrator's transit, found from their raw headers so that the queue can put them first."""
+"""Which waiting observations hold a calibrator's transit. Raw headers tell, so the queue can put them first."""
 
 from __future__ import annotations
 
