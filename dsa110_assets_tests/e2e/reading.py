@@ -1,4 +1,4 @@
-"""Which settings each stage reads, recorded while it runs: truth for what the table of products declares."""
+"""Records which settings each stage reads, to check what the table of products declares."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.stages.products import tile
 from dsa110_assets.stages.table import INJECTION_RECOVERY, NIGHTLY_MOSAIC, TABLE
 
-STAGES = [row for row in TABLE if row.is_made and row not in (NIGHTLY_MOSAIC, INJECTION_RECOVERY)]  # these two follow by schedule
+STAGES = [row for row in TABLE if row.is_made and row not in (NIGHTLY_MOSAIC, INJECTION_RECOVERY)]  # these two run by schedule
 READ: dict[str, set[str]] = {row.name: set() for row in STAGES}
 _making: list[str | None] = [None]
 
 
 class WatchedConfig(PipelineConfig):
-    """A configuration that remembers which stage has read which of its settings."""
+    """A configuration that records which stage reads which setting."""
 
     def __getattribute__(self, name: str) -> Any:
         product = _making[-1]
@@ -41,7 +41,7 @@ def _within(product: str | None, function: Callable[..., Any]) -> Callable[..., 
 
 @contextmanager
 def watched_stages() -> Iterator[None]:
-    """Attribute what is read to the stage that runs, but not what a stage does for others afterward."""
+    """Attribute each reading to the running stage, except while it returns outdated observations to the queue."""
     with pytest.MonkeyPatch.context() as patch:
         for row in STAGES:
             module, _, name = str(row.stage).partition(":")

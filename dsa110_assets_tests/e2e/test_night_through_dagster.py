@@ -40,11 +40,11 @@ from dsa110_assets_tests.registry_fixture import empty
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 N_TILES = 2
 FROM_LIGHT_CURVES = ("light_curves", "variability_metrics", "ese_candidates")
-MOST_TURNS = 40
+MOST_ROUNDS = 40
 
 
 class Night:
-    """A platform in this process: sensors are asked in turn, and what they ask for is executed."""
+    """A platform in this process: evaluate the sensors in turn and execute the runs that they request."""
 
     def __init__(self, config: PipelineConfig, instance: dg.DagsterInstance) -> None:
         self.definitions = build_defs(config)
@@ -53,10 +53,10 @@ class Night:
         self.run_keys: set[str] = set()
 
     def run_until_quiet(self) -> None:
-        """Turn the sensors until two turns in a row ask for nothing new."""
+        """Evaluate the sensors until two rounds in a row request nothing new."""
         quiet = 0
-        for _ in range(MOST_TURNS):
-            requests = [*self._ask_raw_files(), *self._ask_follow_up()]
+        for _ in range(MOST_ROUNDS):
+            requests = [*self._tick_raw_files(), *self._tick_follow_up()]
             fresh = [request for request in requests if request.run_key not in self.run_keys]
             quiet = 0 if fresh else quiet + 1
             if quiet == 2:
@@ -64,9 +64,9 @@ class Night:
             for request in fresh:
                 self.run_keys.add(str(request.run_key))
                 self._execute(request)
-        pytest.fail(f"the sensors still ask for runs after {MOST_TURNS} turns: {sorted(self.run_keys)}")
+        pytest.fail(f"the sensors still request runs after {MOST_ROUNDS} rounds: {sorted(self.run_keys)}")
 
-    def _ask_raw_files(self) -> Sequence[dg.RunRequest]:
+    def _tick_raw_files(self) -> Sequence[dg.RunRequest]:
         context = dg.build_sensor_context(instance=self.instance, resources={"platform": self.resource})
         answer: Any = sensors.raw_files(context)
         if isinstance(answer, dg.SkipReason):
@@ -75,7 +75,7 @@ class Night:
             self.instance.report_runless_asset_event(event)
         return answer.run_requests
 
-    def _ask_follow_up(self) -> Sequence[dg.RunRequest]:
+    def _tick_follow_up(self) -> Sequence[dg.RunRequest]:
         context = dg.build_sensor_context(instance=self.instance, resources={"platform": self.resource})
         answers: Any = sensors.follow_up(context)
         return [answer for answer in answers if isinstance(answer, dg.RunRequest)]
@@ -143,7 +143,7 @@ def test_the_tile_image_shows_a_preview_and_numbers(night: Any) -> None:
     assert {"peak_memory_mb", "duration_s", "path", "code_version", "configuration"} <= set(metadata)
 
 
-def test_fluxes_positions_noise_and_the_event_are_the_simulators(night: Any) -> None:
+def test_fluxes_positions_noise_and_the_event_agree_with_the_simulation(night: Any) -> None:
     _, platform, plan, places, _ = night
     report = demo_report.compare(platform, places.truth, plan)
     broken = [f"{promise}: {figure}" for promise, figure, kept in report.promises() if not kept]
@@ -162,7 +162,7 @@ def test_broken_and_foreign_files_are_listed_with_a_reason_and_left_untouched(ni
     assert _digests(places.incoming) == before
 
 
-def test_a_second_look_asks_for_nothing(night: Any) -> None:
+def test_a_second_round_requests_nothing(night: Any) -> None:
     one = night[0]
     known = set(one.run_keys)
     one.run_until_quiet()
@@ -181,8 +181,8 @@ def _newest_versions(platform: Platform) -> dict[tuple[str, str], int]:
         return {(row.product, row.key): row.version_id for row in session.query(ProductVersion).order_by(ProductVersion.version_id)}
 
 
-def test_after_one_imaging_setting_changed_a_backfill_makes_only_images_and_what_follows(night: Any) -> None:
-    """Of the second night; the first stays stale. Runs are grouped as the daemon groups them."""
+def test_after_a_change_of_an_imaging_setting_a_backfill_makes_only_images_and_their_products(night: Any) -> None:
+    """The backfill is of the second night; the first stays stale. Runs are grouped like the daemon's."""
     one, platform, plan, _, _ = night
     assert stale_partitions(platform) == []
     changed = Platform(platform.config.model_copy(update={"auto_threshold_sigma": 4.0}), platform.paths, platform.database)
@@ -200,7 +200,7 @@ def test_after_one_imaging_setting_changed_a_backfill_makes_only_images_and_what
     last = date.fromisoformat(plan.nights[-1].date)
     chosen = backfill.plan(changed, last, only_stale=True)
     assert set(chosen.partitions) == follows
-    before, files = _newest_versions(changed), _ages(platform)
+    before, files = _newest_versions(changed), _change_times(platform)
 
     again = Night(changed.config, one.instance)
     for job, assets in (("tile", ("tile_image",)), ("hour", TABLE.made(Level.HOUR)), ("night", FROM_LIGHT_CURVES)):
@@ -211,13 +211,13 @@ def test_after_one_imaging_setting_changed_a_backfill_makes_only_images_and_what
     made = {product for (product, key), version in after.items() if before[product, key] != version}
     assert made == follows
     assert {key[:10] for (product, key), version in after.items() if before[product, key] != version} == {last.isoformat()}
-    assert _ages(platform) == files, "Measurement Sets and tables were not touched"
+    assert _change_times(platform) == files, "Measurement Sets and tables were not touched"
     left = {stale.asset for stale in stale_partitions(changed) if stale.night == last.isoformat()}
-    assert left == set(FROM_LIGHT_CURVES), "light curves also hold the first night, whose photometry is still stale; all else is made"
-    assert [*again._ask_raw_files(), *again._ask_follow_up()] == [], "nothing is made twice: no sensor follows up on a finished backfill"
+    assert left == set(FROM_LIGHT_CURVES), "light curves include the first night, whose photometry is still stale; all else is made"
+    assert [*again._tick_raw_files(), *again._tick_follow_up()] == [], "nothing is made twice: no sensor follows up on a finished backfill"
 
 
-def _ages(platform: Platform) -> dict[str, int]:
+def _change_times(platform: Platform) -> dict[str, int]:
     roots = (platform.paths.output_dir, platform.paths.scratch_dir / "caltables")
     return {
         str(path): path.stat().st_mtime_ns for root in roots for path in root.rglob("*") if path.is_file() and path.name != "table.lock"
@@ -244,7 +244,7 @@ def test_the_notebooks_run_on_the_products_of_the_night(night: Any, name: str, m
         assert len(found["matched"]) > 5  # type: ignore[arg-type]
 
 
-def test_artificial_sources_go_through_the_data_of_the_night(night: Any) -> None:
+def test_artificial_sources_are_recovered_from_the_data_of_the_night(night: Any) -> None:
     one, _, plan, _, _ = night
     job = one.definitions.resolve_job_def("injections")
     result = job.execute_in_process(instance=one.instance, partition_key=plan.nights[0].date)
@@ -256,34 +256,36 @@ def test_artificial_sources_go_through_the_data_of_the_night(night: Any) -> None
     assert "against S/N" in figures
 
 
-def test_a_refused_tile_is_a_green_run_and_every_place_says_the_same(night: Any) -> None:
-    """With a limit that no tile can meet; the job `judge_again` with the old limits makes it good."""
+def test_a_refused_tile_is_a_green_run_with_one_verdict_everywhere(night: Any) -> None:
+    """The limit is one that no tile meets; the job `judge_again` with the old limits makes the tile good."""
     one, platform, plan, _, _ = night
     strict = Platform(platform.config.model_copy(update={"qa_noise_over_thermal_max": 0.81}), platform.paths, platform.database)
     with platform.database.session() as session:
-        group = next(group for group in session.scalars(select(ImageRow.group_id)) if group[:10] == plan.nights[-1].date)
-        assert gates.good_tiles(session, [group]) == [group]
-    request = dg.RunRequest(job_name="tile", partition_key=tile_key(*tile_partition(group)), asset_selection=[dg.AssetKey("tile_image")])
-    Night(strict.config, one.instance)._execute(request)  # and it succeeds
+        group_id = next(group_id for group_id in session.scalars(select(ImageRow.group_id)) if group_id[:10] == plan.nights[-1].date)
+        assert gates.good_tiles(session, [group_id]) == [group_id]
+    request = dg.RunRequest(job_name="tile", partition_key=tile_key(*tile_partition(group_id)), asset_selection=[dg.AssetKey("tile_image")])
+    Night(strict.config, one.instance)._execute(request)  # checks that the run succeeds
 
     with platform.database.session() as session:
-        verdict = gates.verdicts(session, [group])[group]
-        assert gates.good_tiles(session, [group]) == []
+        verdict = gates.verdicts(session, [group_id])[group_id]
+        assert gates.good_tiles(session, [group_id]) == []
     assert verdict.line().startswith("refused: noise ")
     (run,) = one.instance.get_runs(limit=1)
     assert run.tags["dsa110/verdict"] == "refused"
     metadata = one.instance.get_latest_materialization_event(dg.AssetKey("tile_image")).asset_materialization.metadata
     assert metadata["verdict"].value == verdict.line()
-    (alert,) = [alert for alert in alerts.conditions(strict, now()) if alert.key == f"tiles-refused/{group[:10]}"]
+    (alert,) = [alert for alert in alerts.conditions(strict, now()) if alert.key == f"tiles-refused/{group_id[:10]}"]
     assert verdict.next_step in alert.next_step
 
     job = one.definitions.resolve_job_def("judge_again")
-    assert job.execute_in_process(instance=one.instance, run_config={"ops": {"judge_images": {"config": {"observation": group}}}}).success
+    assert job.execute_in_process(
+        instance=one.instance, run_config={"ops": {"judge_images": {"config": {"observation": group_id}}}}
+    ).success
     with platform.database.session() as session:
-        assert gates.good_tiles(session, [group]) == [group]
+        assert gates.good_tiles(session, [group_id]) == [group_id]
     checks = {
         event.asset_check_evaluation_data.asset_key
         for event in one.instance.all_logs(run.run_id)
         if event.dagster_event is not None and event.dagster_event.event_type_value.startswith("ASSET_CHECK")
     }
-    assert checks == set(), "a tile's run leaves no rows of checks"
+    assert checks == set(), "the run of a tile leaves no rows of checks"

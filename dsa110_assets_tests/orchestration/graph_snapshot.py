@@ -1,6 +1,6 @@
-"""The asset graph as text, so that a change of it shows in review.
+"""The asset graph as text, so that its changes show in review.
 
-`make snapshot` accepts the present graph: ``python -m dsa110_assets_tests.orchestration.graph_snapshot --write``.
+`make snapshot` accepts the current graph: ``python -m dsa110_assets_tests.orchestration.graph_snapshot --write``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SNAPSHOT = Path(__file__).with_name("graph_snapshot.txt")
 
 
 def describe() -> str:
-    """Assets with all their properties; jobs, sensors and schedules with what they target."""
+    """Describe assets (group, partitions, inputs, pool, freshness, retries, checks), jobs, sensors and schedules."""
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.definitions import build_defs
 

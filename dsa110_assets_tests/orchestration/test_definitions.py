@@ -1,4 +1,4 @@
-"""The code location loads, is light, and has the shape that was reviewed."""
+"""The code location loads without heavy libraries and has the reviewed asset graph."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ HEAVY = (
 )  # fmt: skip
 
 
-def test_the_asset_graph_is_the_one_that_was_reviewed() -> None:
-    assert graph_snapshot.describe() == graph_snapshot.SNAPSHOT.read_text(), "look at the difference, then `make snapshot`"
+def test_the_asset_graph_is_the_reviewed_one() -> None:
+    assert graph_snapshot.describe() == graph_snapshot.SNAPSHOT.read_text(), "review the difference, then run `make snapshot`"
 
 
 def test_definitions_load_and_every_job_resolves() -> None:
@@ -38,7 +38,7 @@ def test_definitions_import_no_heavy_library() -> None:
     assert json.loads(found) == []
 
 
-def test_a_slot_holds_every_start_of_its_five_minutes_and_belongs_to_its_hour() -> None:
+def test_slots_of_five_minutes_cover_the_day_and_map_to_their_hour() -> None:
     partitions = Partitions.starting(datetime(2026, 3, 1, tzinfo=UTC).date())
     key = tile_key("2026-03-08", "05:25")
     assert str(key) == "2026-03-08|05:25"

@@ -1,4 +1,4 @@
-"""Dagster's own commands work in a fresh checkout without any environment, and leave nothing running."""
+"""Dagster's commands work in a fresh checkout without any environment, and leave no process behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ASSETS = {"measurement_set", "tile_image", "hourly_mosaic", "light_curves", "cal
 
 @pytest.fixture(scope="module")
 def checkout(server_directory: Path) -> Iterator[Path]:
-    """What Dagster reads in a fresh clone; nothing was ever started in it."""
+    """The files that Dagster reads, as in a fresh clone."""
     root = server_directory / "checkout"
     root.mkdir()
     top = project_file(READ_BY_DAGSTER[0]).parent
@@ -53,9 +53,9 @@ def _run(root: Path, *command: str, status: int = 0, **environment: str) -> str:
         [str(BIN / command[0]), *command[1:]],
         cwd=root, env=_environment(root) | environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
-    said = done.stdout + done.stderr
-    assert done.returncode == status, said[-4000:]
-    return said
+    output = done.stdout + done.stderr
+    assert done.returncode == status, output[-4000:]
+    return output
 
 
 def _server(root: Path) -> Any:
@@ -63,7 +63,7 @@ def _server(root: Path) -> Any:
 
 
 def _assert_server_stops(root: Path) -> None:
-    """A code server of the command may outlive it by a moment, and is then the one that stops the database."""
+    """The code server of a command may run a moment longer than the command; it then stops the database."""
     limit = time.monotonic() + STOP_LIMIT_S
     while (address := _server(root).address()) is not None and time.monotonic() < limit:
         time.sleep(0.2)
@@ -94,18 +94,18 @@ def test_dagster_job_list_with_and_without_the_workspace_file(checkout: Path) ->
 
 
 def test_dagster_asset_materialize(checkout: Path) -> None:
-    """One asset that can be made without the telescope's files, and one that says which file it wants."""
+    """One asset needs none of the telescope's files; the other names the file that it needs."""
     assert "RUN_SUCCESS" in _run(checkout, "dagster", "asset", "materialize", "--select", "stale_products", *MODULE)
     refused = _run(checkout, "dagster", "asset", "materialize", "--select", "calibrator_catalog", *MODULE, status=1)
     assert "PIPELINE_VLA_CALIBRATORS_FILE" in refused
     assert "set it to the catalog's source file" in refused
     _assert_server_stops(checkout)
-    assert (checkout / "state" / "dagster" / "storage").is_dir(), "the runs' output stays"
+    assert (checkout / "state" / "dagster" / "storage").is_dir(), "the output of the runs stays"
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_dagster_dev_shows_all_assets_and_the_runs_of_earlier_commands(checkout: Path, end: signal.Signals) -> None:
-    """It revives its database, says what to set, ends when asked to, and leaves no server."""
+    """It also restarts its database, names what to set, ends on a signal, and leaves no server behind."""
     _run(checkout, "dg", "launch", "--assets", "stale_products")
     home = {"DAGSTER_HOME": str(checkout)} if end == signal.SIGTERM else {}
     with _dagster_dev(checkout, home, end) as port:
@@ -123,7 +123,7 @@ def test_dagster_dev_shows_all_assets_and_the_runs_of_earlier_commands(checkout:
 
 @contextmanager
 def _dagster_dev(root: Path, environment: dict[str, str], end: signal.Signals) -> Iterator[int]:
-    """`dagster dev` during the block, ended by a signal; its port. If the block fails, its output is shown."""
+    """Run `dagster dev` during the block and end it by a signal; yield its port. A failure shows its output."""
     port = free_port()
     with (root / "dev.log").open("w+") as log:
         dev = subprocess.Popen(  # a test session in the background ignores SIGINT, and its children would too
@@ -154,7 +154,7 @@ def _runs(data: Any) -> Any:
 
 
 def _answer(port: int, query: str, part: Any) -> Any:
-    """What the UI's server answers, once it does so with something."""
+    """Repeat a query to the UI's server until it returns something."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
     )
@@ -176,7 +176,7 @@ def _answer(port: int, query: str, part: Any) -> Any:
 _USE = "import sys, time; from pathlib import Path; from dsa110_assets.registry import server_use; "
 
 
-def test_a_server_that_others_use_is_not_stopped(server_directory: Path) -> None:
+def test_a_server_that_another_process_uses_is_not_stopped(server_directory: Path) -> None:
     data_dir = server_directory / "users" / "postgres"
     server_use.join(data_dir)
     other = subprocess.Popen(
@@ -189,13 +189,13 @@ def test_a_server_that_others_use_is_not_stopped(server_directory: Path) -> None
     other.kill()
     other.wait()
     server_use.join(data_dir)
-    assert server_use.block_new_users(data_dir), "a killed process uses nothing"
+    assert server_use.block_new_users(data_dir), "a killed process no longer uses the server"
     server_use.leave(data_dir)
-    assert not server_use.block_new_users(data_dir), "a process that does not use the server may not block new users"
+    assert not server_use.block_new_users(data_dir), "a process that does not use the server cannot block new users"
 
 
-def test_only_a_server_of_a_dagster_command_ends_with_its_use(server_directory: Path) -> None:
-    """One that a `dsa110` command has started runs until `dsa110 down`."""
+def test_only_a_server_started_by_a_dagster_command_ends_when_unused(server_directory: Path) -> None:
+    """A server that a `dsa110` command started runs until `dsa110 down`."""
     config = PipelineConfig(_env_file=None, state_dir=server_directory / "use")
     one = embedded_server(config)
     one.ensure()

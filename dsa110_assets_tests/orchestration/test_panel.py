@@ -1,4 +1,4 @@
-"""What a person can do with the Dagster UI alone: see failures, retry, backfill, find what is stale, get alerts."""
+"""What a person can do in the Dagster UI: see why a run failed, retry it, backfill, find stale products, get alerts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _resource(platform: Platform) -> PlatformResource:
 
 
 class Calibration:
-    """Replaces `calibrate`: raises the given error, or records the stage. The attempt's bookkeeping is real."""
+    """Replaces `calibrate`: raises the given error or records the stage, with the real bookkeeping of attempts."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -73,7 +73,7 @@ def calibration(monkeypatch: pytest.MonkeyPatch) -> Calibration:
 
 
 def _run_tile(platform: Platform, instance: dg.DagsterInstance, *, parent: dg.DagsterRun | None = None, **tags: str) -> dg.DagsterRun:
-    """A run of `calibrated_ms` as the daemon starts it; with ``parent`` a re-execution, which has its parent's tags."""
+    """Run `calibrated_ms` like the daemon; with ``parent``, as a re-execution with its parent's tags."""
     job = build_defs(platform.config).resolve_job_def("tile")
     subset = job.get_subset(asset_selection={dg.AssetKey("calibrated_ms")})
     key = tile_key(NIGHT, SLOT)
@@ -95,7 +95,7 @@ def _group(platform: Platform) -> IngestGroup:
 
 
 def _leased(platform: Platform) -> dict[str, str]:
-    """An observation that the sensor has leased; tags of the run that it asks for."""
+    """Lease an observation like the sensor; return the tags of the requested run."""
     with platform.database.session() as session:
         add_observation(session, GROUP, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET, dec_deg=54.6)
         session.get_one(IngestGroup, GROUP).calibrator = "0834+555"
@@ -103,7 +103,7 @@ def _leased(platform: Platform) -> dict[str, str]:
     return {running.GROUP_TAG: GROUP, running.ATTEMPT_TAG: str(lease.attempt)}
 
 
-def test_a_failed_tile_says_why_on_its_run_and_on_its_asset_and_a_re_execution_takes_it_up(platform, instance, calibration) -> None:
+def test_a_failed_tile_shows_the_cause_on_its_run_and_asset_and_can_be_re_executed(platform, instance, calibration) -> None:
     tags = _leased(platform)
     calibration.error = CalibrationQualityError(GROUP, "all visibilities are flagged", "look at the flags of measurement_set")
     failed = _run_tile(platform, instance, **tags)
@@ -120,13 +120,13 @@ def test_a_failed_tile_says_why_on_its_run_and_on_its_asset_and_a_re_execution_t
     again = _run_tile(platform, instance, parent=failed)
     assert again.status == dg.DagsterRunStatus.SUCCESS
     assert (_group(platform).state, _group(platform).attempt) == (GroupState.COMPLETED, 2)
-    assert [run.attempt for run in calibration.runs] == [1, None], "the parent's attempt has ended; a new one was taken"
+    assert [run.attempt for run in calibration.runs] == [1, None], "the parent's attempt has ended; a new one was leased"
 
 
-def test_a_re_execution_does_not_take_an_observation_from_a_run_that_works_on_it(platform, instance, calibration) -> None:
+def test_a_re_execution_does_not_take_an_observation_from_another_run(platform, instance, calibration) -> None:
     calibration.error = RegistryError("registry", "cannot be reached", "it is tried again")
     failed = _run_tile(platform, instance, **_leased(platform))
-    with platform.database.session() as session:  # the queue has asked for another attempt meanwhile
+    with platform.database.session() as session:  # meanwhile the queue has leased another attempt
         ledger.lease_observation(session, GROUP, "sensor", now(), lease_s=600)
     calibration.error = None
     refused = _run_tile(platform, instance, parent=failed)
@@ -149,7 +149,7 @@ def test_runs_can_be_filtered_by_night_declination_and_calibrator(platform, inst
         (MosaicError("x", "no tile", "look"), 1),
     ],
 )
-def test_an_error_is_retried_by_its_type(platform, instance, monkeypatch, error, calls) -> None:
+def test_only_retriable_errors_are_retried(platform, instance, monkeypatch, error, calls) -> None:
     made: list[int] = []
 
     def fail(*_arguments: object) -> None:
@@ -195,14 +195,14 @@ def test_a_dry_run_of_a_backfill_starts_nothing(platform, instance) -> None:
     assert list(instance.get_backfills()) == []
 
 
-def test_a_night_that_is_no_date_is_said_in_words_in_the_ui(platform, instance) -> None:
+def test_a_night_that_is_not_a_date_is_explained_in_the_ui(platform, instance) -> None:
     config = dg.RunConfig(ops={"request_backfill": backfills.BackfillRequest(first_night="2026-03-12''")})
     with pytest.raises(dg.Failure, match=r"is not a date.*write it as 2025-12-01"):
         build_defs(platform.config).resolve_job_def("backfill").execute_in_process(instance=instance, run_config=config)
     assert list(instance.get_backfills()) == []
 
 
-def test_what_follows_waits_until_a_backfill_of_its_night_has_ended(platform, instance, monkeypatch) -> None:
+def test_follow_ups_wait_until_a_backfill_of_their_night_has_ended(platform, instance, monkeypatch) -> None:
     from dsa110_assets.stages.operations.backfill import Backfill
     from dsa110_assets.stages.queue import planning
 
@@ -242,10 +242,10 @@ def _tick(platform: Platform, instance: dg.DagsterInstance, cursor: str | None) 
     return answer
 
 
-def test_stale_assets_and_failed_runs_are_told_once(platform, instance, monkeypatch) -> None:
-    told: list[tuple[list[str], list[str]]] = []
+def test_assets_that_are_not_fresh_and_failed_runs_are_reported_once(platform, instance, monkeypatch) -> None:
+    delivered: list[tuple[list[str], list[str]]] = []
     monkeypatch.setattr(
-        messages, "deliver", lambda _config, new, passed: told.append(([alert.key.partition("/")[0] for alert in new], list(passed)))
+        messages, "deliver", lambda _config, new, passed: delivered.append(([alert.key.partition("/")[0] for alert in new], list(passed)))
     )
     instance._report_runless_asset_event(
         FreshnessStateChange(
@@ -258,16 +258,16 @@ def test_stale_assets_and_failed_runs_are_told_once(platform, instance, monkeypa
     monkeypatch.setattr(hour, "make_mosaic", _raise(MosaicError("hour", "no good tile", "look at the tiles")))
     _run_hour(platform, instance)
     first = _tick(platform, instance, None)
-    assert sorted(told.pop()[0]) == ["not-fresh", "run-failed"]
+    assert sorted(delivered.pop()[0]) == ["not-fresh", "run-failed"]
     assert "no good tile" in first.skip_reason.skip_message
     again = _tick(platform, instance, first.cursor)
-    assert told.pop() == ([], [])
+    assert delivered.pop() == ([], [])
     assert json.loads(again.cursor) == json.loads(first.cursor)
 
     monkeypatch.setattr(hour, "make_mosaic", lambda *_: StageResult("hourly_mosaic", f"{NIGHT}T05"))
     _run_hour(platform, instance)
     last = _tick(platform, instance, again.cursor)
-    assert told.pop()[1] == [title for key, title in json.loads(first.cursor).items() if key.startswith("run-failed")]
+    assert delivered.pop()[1] == [title for key, title in json.loads(first.cursor).items() if key.startswith("run-failed")]
     assert [key.partition("/")[0] for key in json.loads(last.cursor)] == ["not-fresh"]
 
 
@@ -277,18 +277,18 @@ def _run_hour(platform: Platform, instance: dg.DagsterInstance) -> None:
     )
 
 
-def test_an_alert_that_was_not_delivered_is_told_again(platform, instance) -> None:
+def test_an_alert_that_was_not_delivered_is_sent_again(platform, instance) -> None:
     from pydantic import SecretStr
 
     from dsa110_assets.errors import AlertNotDeliveredError
 
-    deaf = Platform(
+    unreachable = Platform(
         platform.config.model_copy(update={"min_free_gib": 1e9, "alert_webhook_url": SecretStr("http://127.0.0.1:9/none")}),
         platform.paths,
         platform.database,
     )
-    with pytest.raises(AlertNotDeliveredError):  # the tick fails, so that its cursor does not move
-        _tick(deaf, instance, None)
+    with pytest.raises(AlertNotDeliveredError):  # the tick fails, so its cursor stays
+        _tick(unreachable, instance, None)
 
 
 def _raise(error: Exception) -> Callable[..., None]:
@@ -298,7 +298,7 @@ def _raise(error: Exception) -> Callable[..., None]:
     return fail
 
 
-def test_every_asset_says_what_it_is_who_owns_it_and_which_code_makes_it() -> None:
+def test_every_asset_has_a_description_owners_documentation_and_a_code_version() -> None:
     for node in build_defs().resolve_asset_graph().asset_nodes:
         name = node.key.to_user_string()
         assert node.description, name
@@ -311,7 +311,7 @@ def test_every_asset_says_what_it_is_who_owns_it_and_which_code_makes_it() -> No
         assert (node.freshness_policy is None) == (node.tags["dsa110/level"] == "reference"), name
 
 
-def test_the_commands_request_is_one_that_this_dagster_understands() -> None:
+def test_the_request_of_the_backfill_command_fits_dagsters_schema() -> None:
     from dagster_graphql.schema import create_schema
     from graphql import parse, validate
 

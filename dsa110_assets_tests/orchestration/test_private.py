@@ -1,4 +1,4 @@
-"""What is private to Dagster sits in one module, and behaves as it is used."""
+"""Only one module uses Dagster's private API, and the API behaves as that module expects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def modules_named_by(file: Path) -> set[str]:
+def imported_modules(file: Path) -> set[str]:
     named: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -45,12 +45,12 @@ def is_private(name: str) -> bool:
     return name.startswith("dagster") and any(part.startswith("_") for part in name.split("."))
 
 
-def test_no_other_module_imports_what_is_private_to_dagster() -> None:
-    users = {file for file in PACKAGE.rglob("*.py") if any(is_private(name) for name in modules_named_by(file))}
+def test_no_other_module_imports_private_modules_of_dagster() -> None:
+    users = {file for file in PACKAGE.rglob("*.py") if any(is_private(name) for name in imported_modules(file))}
     assert users == {HOME}
 
 
-def test_a_backfill_targets_exactly_the_partitions_that_were_asked_for(instance: dg.DagsterInstance) -> None:
+def test_a_backfill_targets_exactly_the_requested_partitions(instance: dg.DagsterInstance) -> None:
     partitions = Partitions.starting(date(2026, 3, 1))
     tiles = partitions.tile.subset_with_partition_keys(["2026-03-02|05:10", "2026-03-02|05:20"])
     nights = partitions.night_live.subset_with_partition_keys(["2026-03-03"])
@@ -66,10 +66,10 @@ def test_a_backfill_targets_exactly_the_partitions_that_were_asked_for(instance:
     assert made.asset_backfill_data.target_subset.non_partitioned_asset_keys == {AssetKey("catalog")}
     assert sorted(private.partitions_in_backfills(instance)) == ["2026-03-02|05:10", "2026-03-02|05:20", "2026-03-03"]
     instance.update_backfill(made.with_status(BulkActionStatus.COMPLETED_SUCCESS))
-    assert list(private.partitions_in_backfills(instance)) == [], "a backfill that has ended holds nothing"
+    assert list(private.partitions_in_backfills(instance)) == [], "a backfill that has ended has no partitions in progress"
 
 
-def test_freshness_of_an_asset_that_was_never_judged_is_left_out(instance: dg.DagsterInstance) -> None:
+def test_an_asset_that_the_daemon_has_not_checked_has_no_freshness_state(instance: dg.DagsterInstance) -> None:
     assert private.freshness_states(instance, ["image"]) == {}
     assert {state.value for state in private.FreshnessState} >= {"PASS", "WARN", "FAIL"}
 
@@ -85,5 +85,5 @@ def test_a_launcher_knows_its_instance(instance: dg.DagsterInstance) -> None:
     (AssetBackfillData.empty, {"target_subset", "backfill_start_timestamp", "dynamic_partitions_store"}),
     (CheckRunHealthResult, {"status", "msg", "run_worker_id"}),
 ])  # fmt: skip
-def test_signatures_take_what_is_given_to_them(function: Any, parameters: set[str]) -> None:
+def test_private_functions_have_the_parameters_that_are_used(function: Any, parameters: set[str]) -> None:
     assert parameters <= set(inspect.signature(function).parameters)

@@ -1,4 +1,4 @@
-"""Live data go before backfills: the sensor's requests in the daemon's queue, with the project's dagster.yaml."""
+"""Live data go before backfills, in the sensor's requests and in the daemon's queue with the project's dagster.yaml."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def enqueue(instance: dg.DagsterInstance, name: str, **tags: str) -> None:
-    """A run as the daemon would put it into the queue."""
+    """Put a run into the queue, like the daemon."""
 
     @dg.job(name=name)
     def one() -> None:
-        """Stands for the job, which is not executed here."""
+        """Replaces the job, which is not executed here."""
 
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("dsa110_assets"), "__repository__"), name)
     instance.create_run_for_job(one, tags=tags, status=dg.DagsterRunStatus.QUEUED, remote_job_origin=origin)
 
 
 def launched_in_order(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Ask the daemon's queue which run is next, and let that one end, until the queue is empty."""
+    """Take the next run from the daemon's queue and end it, until the queue is empty."""
     order: list[dg.DagsterRun] = []
     with QueuedRunCoordinatorDaemon(interval_seconds=1) as daemon:
         while chosen := daemon._get_runs_to_dequeue(instance, instance.get_concurrency_config(), None):
             (run,) = chosen
             order.append(run)
-            instance.report_run_failed(run)  # whatever its end, its place is free
+            instance.report_run_failed(run)  # however it ends, its place becomes free
     return order
 
 
@@ -71,13 +71,13 @@ def observe(database: Database, start: datetime) -> None:
 def test_new_observations_overtake_old_ones_and_backfills_newest_first(
     database: Database, registry_config: PipelineConfig, instance: dg.DagsterInstance
 ) -> None:
-    """Everything waits when the live observations come; only work that follows from finished hours goes first."""
+    """All other runs wait already when live observations arrive; only follow-ups of finished hours go before these."""
     config = registry_config.model_copy(update={"max_workers": 4})
     resource = PlatformResource.with_config(config)
     with database.session() as session:
         session.add_all(RefreshableCatalog(name=name, path=name, origin=name, n_rows=1) for name in ("calibrator_catalog", "nvss_catalog"))
 
-    def sensor_asks() -> None:
+    def enqueue_requests() -> None:
         answer: Any = sensors.raw_files(dg.build_sensor_context(instance=instance, resources={"platform": resource}))
         for request in answer.run_requests:
             enqueue(instance, str(request.job_name), **request.tags)
@@ -87,11 +87,11 @@ def test_new_observations_overtake_old_ones_and_backfills_newest_first(
     old = [LAST_WEEK + timedelta(seconds=310 * k) for k in range(2)]
     for start in old:
         observe(database, start)
-    sensor_asks()
+    enqueue_requests()
     new = [TODAY + timedelta(seconds=310 * k) for k in range(3)]
     for start in new:
         observe(database, start)
-    sensor_asks()
+    enqueue_requests()
     follow_up = sensors._follow_up_request(FollowUp("hour", "hour/2026-03-01T05/7", "its tiles have ended", "2026-03-01", "05"), 0)
     enqueue(instance, "hour", **follow_up.tags)
 
@@ -102,7 +102,7 @@ def test_new_observations_overtake_old_ones_and_backfills_newest_first(
     assert sorted(names[4:]) == sorted([*(f"{start:%Y-%m-%dT%H:%M:%S}" for start in old), "backfill_0", "backfill_1", "backfill_2"])
 
 
-def test_a_backfill_takes_one_place_and_leaves_the_others_to_live_data(tmp_path: Path) -> None:
+def test_a_backfill_takes_one_place_and_leaves_the_others_for_live_data(tmp_path: Path) -> None:
     written: dict[str, Any] = yaml.safe_load(project_file("dagster.yaml").read_text())
     queue = {name: written[name] for name in ("concurrency", "run_queue")}
     queue["concurrency"]["runs"]["max_concurrent_runs"] = 3
@@ -113,7 +113,7 @@ def test_a_backfill_takes_one_place_and_leaves_the_others_to_live_data(tmp_path:
         for k in range(5):
             enqueue(instance, f"backfill_{k}", **{"dagster/backfill": "b"})
         chosen = daemon._get_runs_to_dequeue(instance, instance.get_concurrency_config(), None)
-        assert [run.job_name for run in chosen] == ["backfill_0"], "two places stay free for what arrives"
+        assert [run.job_name for run in chosen] == ["backfill_0"], "two places stay free for live data"
         for k in range(4):
             enqueue(instance, f"live_{k}", **{"dagster/priority": "10"})
         chosen = daemon._get_runs_to_dequeue(instance, instance.get_concurrency_config(), None)

@@ -1,4 +1,4 @@
-"""Dagster's storage finds the platform's server, starts it when there is none, and again when it has died."""
+"""Dagster's storage uses the platform's server, starts it if necessary, and restarts it if it has died."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dsa110_assets.registry.server import EmbeddedServer, embedded_server
 
 @pytest.fixture
 def server(server_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedServer]:
-    """The embedded server of this process's environment; not started."""
+    """The embedded server of this environment, not started."""
     monkeypatch.setenv("PIPELINE_STATE_DIR", str(server_directory / "dagsters"))
     monkeypatch.delenv("PIPELINE_DATABASE_URL", raising=False)
     one = embedded_server(PipelineConfig.from_env(validate_paths=False))
@@ -27,7 +27,7 @@ def server(server_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     one.stop(immediate=True)
 
 
-def test_an_instance_of_dagster_yaml_starts_the_server_and_starts_it_again(server: EmbeddedServer, tmp_path: Path) -> None:
+def test_an_instance_from_dagster_yaml_starts_the_server_and_restarts_it(server: EmbeddedServer, tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text(project_file("dagster.yaml").read_text())
     assert server.address() is None
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
@@ -40,11 +40,11 @@ def test_an_instance_of_dagster_yaml_starts_the_server_and_starts_it_again(serve
             pass
         assert instance.get_dynamic_partitions("nights") == ["2026-03-01"]
         assert instance.get_runs() == []
-    assert not (tmp_path / "history").exists(), "nothing is kept in Dagster's home"
+    assert not (tmp_path / "history").exists(), "Dagster's home stays empty"
     assert server.stop_if_unused()
 
 
-def test_the_output_of_runs_is_where_housekeeping_looks_for_it(server: EmbeddedServer) -> None:
+def test_the_output_of_runs_is_where_housekeeping_removes_it(server: EmbeddedServer) -> None:
     manager = PlatformLogManager.from_config_value(None, {})
     with manager.capture_logs(["a-run", "compute_logs", "a-step"]):
         pass

@@ -1,4 +1,4 @@
-"""A verdict on the data is not a failure of the machine: what Dagster shows and keeps about refused tiles."""
+"""A refused tile is not a failed run; Dagster shows the verdict and keeps no row of checks for each tile."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def platform(registry_config: PipelineConfig) -> Platform:
 
 @pytest.fixture
 def imaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Imaging ends with the verdict that the registry has."""
+    """Replace imaging with a stage that returns the verdict in the registry."""
 
     def make_image(platform: Platform, run: Any) -> StageResult:
         with platform.database.session() as session:
@@ -60,7 +60,7 @@ def imaged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run_tile(config: PipelineConfig, instance: dg.DagsterInstance, group_id: str = GROUP, job: str = "tile") -> dg.DagsterRun:
-    """A run of `tile_image` for one slot: as the sensor asks for it, or (``__ASSET_JOB``) as a backfill does."""
+    """Run `tile_image` for one slot, like the sensor or (``__ASSET_JOB``) like a backfill."""
     definitions = build_defs(config)
     chosen = definitions.resolve_job_def("tile") if job == "tile" else definitions.resolve_implicit_global_asset_job_def()
     result = chosen.execute_in_process(
@@ -78,23 +78,23 @@ def check_rows(directory: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM asset_check_executions").fetchone()[0])
 
 
-def look(config: PipelineConfig, instance: dg.DagsterInstance) -> tuple[dict[str, Any], dict[str, dg.AssetCheckEvaluation]]:
+def run_look_at_tiles(config: PipelineConfig, instance: dg.DagsterInstance) -> tuple[dict[str, Any], dict[str, dg.AssetCheckEvaluation]]:
     result = build_defs(config).resolve_job_def("look_at_tiles").execute_in_process(instance=instance)
-    assert result.success, "whatever the tiles are like"
+    assert result.success, "it succeeds for good and bad tiles"
     (event,) = result.get_asset_materialization_events()
     return dict(event.materialization.metadata), {one.check_name: one for one in result.get_asset_check_evaluations()}
 
 
-def complete(database: Database, *groups: str) -> None:
+def complete(database: Database, *group_ids: str) -> None:
     with database.session() as session:
-        for group_id in groups:
+        for group_id in group_ids:
             row = session.get_one(IngestGroup, group_id)
             row.state, row.completed_at = GroupState.COMPLETED, now() - timedelta(minutes=5)
 
 
 @pytest.mark.usefixtures("imaged")
 @pytest.mark.parametrize("job", ["tile", "__ASSET_JOB"])
-def test_the_run_of_a_refused_tile_succeeds_and_says_why_and_what_to_do(job: str, database, registry_config, instance, tmp_path):
+def test_the_run_of_a_refused_tile_succeeds_with_reason_and_next_step(job: str, database, registry_config, instance, tmp_path):
     add_image(database, GROUP, tmp_path / "image", bad="noise_over_thermal")
     run = run_tile(registry_config, instance, job=job)
     assert run.status == dg.DagsterRunStatus.SUCCESS
@@ -102,7 +102,7 @@ def test_the_run_of_a_refused_tile_succeeds_and_says_why_and_what_to_do(job: str
     event = instance.get_latest_materialization_event(TILES)
     assert event is not None
     metadata = event.asset_materialization.metadata
-    assert next(iter(metadata)) == "verdict", "it stands at the top"
+    assert next(iter(metadata)) == "verdict", "the verdict is shown first"
     with database.session() as session:
         assert metadata["verdict"].value == gates.verdicts(session, [GROUP])[GROUP].line()
     assert "refused: noise" in metadata["verdict"].value
@@ -119,7 +119,7 @@ def test_people_can_filter_runs_by_verdict(database, registry_config, instance, 
 
 
 @pytest.mark.usefixtures("imaged")
-def test_a_refused_tile_that_will_be_made_again_says_so_and_no_check_is_red(database, registry_config, instance, tmp_path):
+def test_a_provisional_refusal_is_marked_and_fails_no_check(database, registry_config, instance, tmp_path):
     add_image(database, GROUP, tmp_path / "image", bad="flux_ratio_to_catalog")
     borrow_tables(database, GROUP)
     run = run_tile(registry_config, instance)
@@ -128,24 +128,24 @@ def test_a_refused_tile_that_will_be_made_again_says_so_and_no_check_is_red(data
     assert event is not None
     assert "will be made again when the night's calibrator is solved" in event.asset_materialization.metadata["verdict"].value
     complete(database, GROUP)
-    metadata, checks = look(registry_config, instance)
+    metadata, checks = run_look_at_tiles(registry_config, instance)
     assert (metadata["refused"].value, metadata["provisional"].value) == (0, 1)
     assert all(one.severity == dg.AssetCheckSeverity.WARN for one in checks.values())
 
 
 @pytest.mark.usefixtures("imaged")
 def test_rows_of_checks_do_not_grow_with_partitions(database, registry_config, instance, directory, tmp_path):
-    """Dagster reads all rows for a page. The hourly check of all tiles writes eight; a tile's run writes none."""
+    """Dagster reads all rows for a page. The hourly job writes eight, and the run of a tile writes none."""
     for number, group_id in enumerate(SLOTS):
         add_image(database, group_id, tmp_path / str(number), bad="completeness")
         for job in ("tile", "__ASSET_JOB"):
             run_tile(registry_config, instance, group_id, job=job)
     assert check_rows(directory) == 0
-    look(registry_config, instance)
+    run_look_at_tiles(registry_config, instance)
     assert check_rows(directory) == len(gate.TILE_CHECKS)
 
 
-def test_no_check_has_partitions_and_none_belongs_to_a_product_of_partitions():
+def test_no_check_has_partitions_or_belongs_to_a_partitioned_asset():
     graph = build_defs(PipelineConfig(_env_file=None)).resolve_asset_graph()
     assert {key.name for key in graph.asset_check_keys} == {*gate.TILE_CHECKS, "nothing_is_stale"}
     for key in graph.asset_check_keys:
@@ -154,11 +154,11 @@ def test_no_check_has_partitions_and_none_belongs_to_a_product_of_partitions():
         assert graph.get(key.asset_key).partitions_def is None, key
 
 
-def test_checks_of_the_last_day_name_the_refused_tiles_with_figure_and_next_step(database, registry_config, instance, tmp_path):
+def test_the_checks_report_refused_tiles_with_value_and_next_step(database, registry_config, instance, tmp_path):
     add_image(database, GROUP, tmp_path / "a", bad="completeness")
     add_image(database, SECOND, tmp_path / "b")
     complete(database, GROUP, SECOND)
-    metadata, checks = look(registry_config, instance)
+    metadata, checks = run_look_at_tiles(registry_config, instance)
     assert (metadata["tiles"].value, metadata["refused"].value) == (2, 1)
     assert metadata["causes"].value == "completeness (1)"
     (record,) = metadata["not used in mosaics"].records
@@ -175,26 +175,26 @@ def test_checks_of_the_last_day_name_the_refused_tiles_with_figure_and_next_step
     assert gate.TILE_CHECKS["completeness"].next_step in str(bad.description)
 
 
-def test_what_cannot_be_measured_is_not_good(database, registry_config, instance, tmp_path):
-    """In no tile: a warning. Where every image has it: an error."""
-    _, checks = look(registry_config, instance)
+def test_a_check_without_a_value_does_not_pass(database, registry_config, instance, tmp_path):
+    """It is a warning, or an error if every image must have the value."""
+    _, checks = run_look_at_tiles(registry_config, instance)
     assert not any(one.passed for one in checks.values()), "no tile was made"
     add_image(database, GROUP, tmp_path / "image")
     complete(database, GROUP)
     with database.session() as session:
         for name in ("completeness", "noise_over_thermal"):
             upsert_qa_metric(session, "tile_image", GROUP, name, None, passed=None, reason="nothing there")
-    _, checks = look(registry_config, instance)
+    _, checks = run_look_at_tiles(registry_config, instance)
     severities = {name: one.severity.value for name, one in checks.items() if not one.passed}
     assert severities == {"completeness": "WARN", "noise_over_thermal": "ERROR"}
     assert {checks[name].metadata["verdict"].value for name in severities} == {"not measured", "bad"}
     assert "could not be measured (nothing there)" in str(checks["noise_over_thermal"].description)
 
 
-def test_the_job_judge_again_records_the_verdict_of_todays_limits(
+def test_the_job_judge_again_records_verdicts_by_the_current_limits(
     database, registry_config, instance, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
-    """One observation, or all of a night; the registry follows, and with it the mosaics."""
+    """It judges one observation or all of a night, and mosaics then use the new verdicts."""
     from dsa110_assets.quality import image
 
     for number, group_id in enumerate(SLOTS):
@@ -226,7 +226,7 @@ def test_the_job_judge_again_records_the_verdict_of_todays_limits(
     assert good() == [GROUP, SECOND]
 
 
-def test_judging_an_observation_without_image_fails_and_says_what_to_do(database, registry_config, instance):
+def test_judging_an_observation_without_an_image_fails_with_a_next_step(database, registry_config, instance):
     job = build_defs(registry_config).resolve_job_def("judge_again")
     request = {"ops": {"judge_images": {"config": {"observation": GROUP}}}}
     result = job.execute_in_process(instance=instance, run_config=request, raise_on_error=False)
@@ -236,15 +236,15 @@ def test_judging_an_observation_without_image_fails_and_says_what_to_do(database
 
 
 @pytest.mark.usefixtures("imaged")
-def test_what_follows_a_refused_tile_in_its_run_starts_and_leaves_it_out(database, registry_config, instance, tmp_path):
-    """The gate is in the registry, not in Dagster: what is made from tiles asks for good ones."""
+def test_an_asset_downstream_of_a_refused_tile_runs_without_the_tile(database, registry_config, instance, tmp_path):
+    """The registry decides, not Dagster: a downstream stage queries it for good tiles."""
     add_image(database, GROUP, tmp_path / "image", bad="flux_ratio_to_catalog")
     partitions = Partitions.starting(registry_config.partition_start)
     used: list[list[str]] = []
 
     @dg.asset(partitions_def=partitions.tile, deps=["tile_image"])
     def after_the_tile() -> None:
-        """What a later asset of the same partition would be."""
+        """An asset downstream of the tile, in the same partition."""
         with database.session() as session:
             used.append(gates.good_tiles(session, [GROUP]))
 

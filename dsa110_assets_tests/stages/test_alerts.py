@@ -1,4 +1,4 @@
-"""Somebody is told once when something needs a person, and once when it has passed."""
+"""An alert is delivered once when a condition appears, and once when it has passed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GROUP = "2026-03-12T05:03:21"
 
 
 class Webhook:
-    """A local HTTP server that answers as told and remembers what it was sent."""
+    """A local HTTP server that returns a given status and records what it receives."""
 
     def __init__(self) -> None:
         self.answer = 200
@@ -68,11 +68,11 @@ def _with(platform: Platform, **settings: object) -> Platform:
     return Platform(platform.config.model_copy(update=settings), platform.paths, platform.database)
 
 
-def test_a_quiet_platform_needs_nobody(platform) -> None:
+def test_a_platform_without_problems_has_no_alerts(platform) -> None:
     assert alerts.conditions(platform, NOW) == []
 
 
-def test_each_condition_is_told_with_cause_and_next_step(platform) -> None:
+def test_each_condition_is_reported_with_cause_and_next_step(platform) -> None:
     with platform.database.session() as session:
         failed = add_observation(session, GROUP, state=GroupState.FAILED)
         failed.error, failed.error_type, failed.updated_at = "tile: all data are flagged. look at the flags", "ImagingError", NOW
@@ -108,10 +108,10 @@ def test_refused_tiles_are_one_alert_a_night_with_their_causes_and_a_next_step(p
     assert second.title == "mosaics leave out 2 of the tiles of 2026-03-12: noise (2), flux scale (1)"
     assert second.next_step == gate.TILE_CHECKS["noise_over_thermal"].next_step + "; `dsa110 ingest status --refused` lists them"
     later = NOW + alerts.RECENT
-    assert alerts.conditions(platform, later) == [], "what was completed longer ago is history"
+    assert alerts.conditions(platform, later) == [], "older tiles are not reported"
 
 
-def test_a_refused_tile_that_will_be_made_again_alerts_nobody(platform, tmp_path) -> None:
+def test_a_provisional_refusal_is_no_alert(platform, tmp_path) -> None:
     _refused(platform, tmp_path, GROUP, "flux_ratio_to_catalog", borrowed=True)
     assert alerts.conditions(platform, NOW) == []
     with platform.database.session() as session:
@@ -120,7 +120,7 @@ def test_a_refused_tile_that_will_be_made_again_alerts_nobody(platform, tmp_path
     assert alert.key == "tiles-refused/2026-03-12"
 
 
-def test_an_alert_is_told_once_and_its_end_once(platform, webhook) -> None:
+def test_an_alert_is_sent_once_and_its_end_once(platform, webhook) -> None:
     config = platform.config.model_copy(update={"alert_webhook_url": SecretStr(webhook.url)})
     one = alerts.Alert("behind/live", "warning", "3 observations wait", "look at the runs")
     new, passed = alerts.changes({}, [one])
@@ -142,7 +142,7 @@ def test_a_flood_is_one_message_of_bounded_length(platform, webhook) -> None:
     assert message["text"].endswith("and 190 more")
 
 
-def test_a_webhook_that_refuses_is_an_error_that_names_no_secret(platform, webhook) -> None:
+def test_the_error_of_a_webhook_contains_no_secret(platform, webhook) -> None:
     webhook.answer = 500
     config = platform.config.model_copy(update={"alert_webhook_url": SecretStr(webhook.url)})
     with pytest.raises(AlertNotDeliveredError) as refused:
@@ -151,8 +151,8 @@ def test_a_webhook_that_refuses_is_an_error_that_names_no_secret(platform, webho
     assert "secret-token" not in str(refused.value)
 
 
-def test_no_new_work_begins_when_the_disk_is_nearly_full(platform) -> None:
-    """Files are still booked, nothing is leased, and the reason says what to do."""
+def test_no_new_work_begins_on_a_nearly_full_disk(platform) -> None:
+    """Files are still recorded, nothing is leased, and the reason names the next step."""
     assert disk.shortage(platform.config) is None
     full = _with(platform, min_free_gib=1e9, vla_calibrators_file=None)
     with platform.database.session() as session:

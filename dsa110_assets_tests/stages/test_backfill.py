@@ -1,4 +1,4 @@
-"""A backfill makes what was asked for: existing products and observations, and no others."""
+"""A backfill makes the requested products and observations that exist, and no others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def platform(registry_config, database) -> Platform:
 
 @pytest.fixture
 def night(platform) -> Callable[..., int]:
-    """Three observations of a night, the second of which has failed; all products of the others, by today's recipes."""
+    """Three observations of a night, the second failed; the others with all products by the current recipes."""
 
     def make(session, product: str, key: str, inputs: dict[str, int] | None = None, recipe: Recipe | None = None) -> int:
         return record_version(session, product, key, inputs=inputs or {}, recipe=recipe or recipe_of(product, platform.config))
@@ -49,14 +49,14 @@ def night(platform) -> Callable[..., int]:
     return make
 
 
-def test_a_night_is_made_again_from_its_raw_files_without_what_has_failed(platform, night) -> None:
+def test_a_night_is_made_again_from_its_raw_files_without_failed_observations(platform, night) -> None:
     found = backfill.plan(platform, NIGHT)
     assert found.partitions["measurement_set"] == ("2026-03-12|04:55", "2026-03-12|05:05")
     assert found.partitions["hourly_mosaic"] == ("2026-03-12|04", "2026-03-12|05")
     assert any("1 observations are failed" in line for line in found.left_out)
 
 
-def test_a_start_leaves_alone_what_is_upstream_of_it(platform, night) -> None:
+def test_assets_upstream_of_the_start_stay_as_they_are(platform, night) -> None:
     found = backfill.plan(platform, NIGHT, start="tile_image")
     assert list(found.partitions) == ["tile_image", "hourly_mosaic", "forced_photometry", "light_curves", "ese_candidates"]
 
@@ -74,16 +74,16 @@ def test_the_newest_night_of_cumulative_products_is_made_last(platform, night) -
     assert found.partitions["light_curves"] == ("2026-03-12", "2026-03-20")
 
 
-def test_another_night_holds_nothing(platform, night) -> None:
+def test_a_night_without_data_has_nothing_to_make(platform, night) -> None:
     assert backfill.plan(platform, NEXT).partitions == {}
 
 
-def test_nothing_is_stale_right_after_it_was_made(platform, night) -> None:
+def test_a_new_product_is_not_stale(platform, night) -> None:
     assert staleness.stale_partitions(platform) == []
     assert backfill.plan(platform, only_stale=True).partitions == {}
 
 
-def test_one_imaging_setting_makes_images_and_what_follows_stale_and_no_measurement_set(platform, night) -> None:
+def test_an_imaging_setting_makes_images_and_their_products_stale_but_no_measurement_set(platform, night) -> None:
     changed = Platform(platform.config.model_copy(update={"briggs_robust": -1.0}), platform.paths, platform.database)
     stale = staleness.stale_partitions(changed)
     assert {one.asset for one in stale} == {"tile_image", "hourly_mosaic", "forced_photometry"}
@@ -116,13 +116,13 @@ def test_one_imaging_setting_makes_images_and_what_follows_stale_and_no_measurem
         ((NIGHT,), {"only_failed": True, "only_stale": True}, "exclude"),
     ],
 )
-def test_a_question_that_contradicts_itself_is_refused_with_a_next_step(platform, arguments, options, word) -> None:
+def test_contradicting_options_are_an_error_with_a_next_step(platform, arguments, options, word) -> None:
     with pytest.raises(NonRetriableError, match=word) as refused:
         backfill.plan(platform, *arguments, **options)
     assert refused.value.next_step
 
 
-def test_ranges_hold_their_partitions_and_no_others() -> None:
+def test_ranges_cover_exactly_their_partitions() -> None:
     slots = ["2026-03-12|04:55", "2026-03-12|05:00", "2026-03-12|05:10", "2026-03-12|23:55", "2026-03-13|00:00"]
     assert backfill.consecutive("tile_image", slots) == [
         ("2026-03-12|04:55", "2026-03-12|05:00"),

@@ -1,4 +1,4 @@
-"""Tables and observations find each other, applied tables are recorded, nearer tables make old results stale."""
+"""No observation misses new tables, applied tables are recorded, and nearer tables make older results stale."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def register_tables(session, group_id, *, accepted=True, dec_deg=16.0):
 
 @pytest.fixture
 def waiting(database):
-    """A calibrator's observation, and another that a run has just converted."""
+    """Two observations: one of a calibrator, and one that a run has just converted."""
     with database.session() as session:
         add_observation(session, CALIBRATOR)
         group = add_observation(session, TILE, state=GroupState.PENDING, stage=TileStage.MEASUREMENT_SET)
@@ -51,7 +51,7 @@ def waiting(database):
 
 
 def solver(database, found: list[str], started: threading.Event) -> threading.Thread:
-    """What the end of a solution does, in a session of its own."""
+    """A thread that registers tables as the end of a solution does, in its own session."""
 
     def end_of_solution() -> None:
         with database.session() as session:
@@ -63,7 +63,7 @@ def solver(database, found: list[str], started: threading.Event) -> threading.Th
     return threading.Thread(target=end_of_solution)
 
 
-def test_an_observation_that_decides_to_wait_is_released_by_tables_registered_meanwhile(database, waiting):
+def test_tables_registered_while_an_observation_starts_to_wait_release_it(database, waiting):
     """Session A finds no tables; B registers some before A records that it waits. Without the lock A waits forever."""
     released: list[str] = []
     started = threading.Event()
@@ -75,7 +75,7 @@ def test_an_observation_that_decides_to_wait_is_released_by_tables_registered_me
         thread.start()
         started.wait(5)
         time.sleep(0.3)
-        assert released == []  # B stands before the lock
+        assert released == []  # B waits for the lock
         ledger.await_calibration(session, TILE, waiting, now())
     thread.join(10)
     assert released == [TILE]
@@ -83,7 +83,7 @@ def test_an_observation_that_decides_to_wait_is_released_by_tables_registered_me
         assert session.get_one(IngestGroup, TILE).stage == TileStage.MEASUREMENT_SET
 
 
-def test_who_chooses_tables_during_a_registration_gets_the_new_ones(database, waiting):
+def test_an_observation_that_chooses_tables_during_a_registration_gets_the_new_ones(database, waiting):
     chosen: list[str] = []
 
     def choose() -> None:
@@ -111,7 +111,7 @@ def test_several_observations_choose_at_the_same_time(database, waiting):
 
 @pytest.fixture
 def calibrated(database, tmp_path):
-    """An observation calibrated and imaged with tables of three hours before."""
+    """An observation that was calibrated with tables of three hours before, and imaged."""
     with database.session() as session:
         for name in (CALIBRATOR, TILE, LATER):
             add_observation(session, name)
@@ -127,7 +127,7 @@ def stale_now(database):
         return {(one.product, one.key, one.reasons) for one in stale_products(session, CONFIG)}
 
 
-def test_nearer_tables_mark_what_they_affect_as_stale(database, calibrated):
+def test_nearer_tables_make_affected_products_stale(database, calibrated):
     assert stale_now(database) == set()
     with database.session() as session:
         register_tables(session, LATER)
@@ -135,20 +135,20 @@ def test_nearer_tables_mark_what_they_affect_as_stale(database, calibrated):
 
 
 @pytest.mark.parametrize("options", [{"accepted": False}, {"dec_deg": 54.6}])
-def test_refused_tables_and_those_of_another_strip_mark_nothing(database, calibrated, options):
+def test_refused_tables_and_tables_of_another_strip_make_nothing_stale(database, calibrated, options):
     with database.session() as session:
         register_tables(session, LATER, **options)
     assert stale_now(database) == set()
 
 
-def test_tables_that_were_refused_after_they_were_applied_mark_it(database, calibrated):
+def test_an_observation_whose_tables_were_refused_later_has_other_tables_now(database, calibrated):
     with database.session() as session:
         register_tables(session, CALIBRATOR, accepted=False)
         assert observations_with_other_tables(session, borrow_days=3, tolerance_deg=0.5) == [TILE]
 
 
-def test_what_the_query_lists_is_what_the_ladder_would_change(database):
-    """Against `select_tables`, for random tables of two strips and several nights."""
+def test_the_query_for_outdated_tables_agrees_with_the_choice_of_tables(database):
+    """Compared with `select_tables` for random tables of two strips and several nights."""
     rng = np.random.default_rng(7)
     names = [f"2026-03-{day:02d}T{hour:02d}:00:00" for day in range(9, 17) for hour in (3, 9, 21)]
     with database.session() as session:
@@ -166,7 +166,7 @@ def test_what_the_query_lists_is_what_the_ladder_would_change(database):
         listed = observations_with_other_tables(session, borrow_days=CONFIG.cal_borrow_days, tolerance_deg=0.5)
     assert set(listed) <= set(expected)
     missed = set(expected) - set(listed)
-    with database.session() as session:  # only those whose applied tables were nearer, but are no longer allowed (strip, nights)
+    with database.session() as session:  # only observations whose applied tables are nearer but no longer allowed (strip, nights)
         for name in missed:
             group = session.get_one(IngestGroup, name)
             choice = nearest_tables(session, CONFIG, group)
@@ -177,14 +177,14 @@ def test_what_the_query_lists_is_what_the_ladder_would_change(database):
 def test_tables_that_were_changed_on_disk_are_not_applied(database, tmp_path):
     directory = tmp_path / CALIBRATOR
     (directory / "gain.cal").mkdir(parents=True)
-    (directory / "gain.cal" / "table.dat").write_text("as it was registered")
+    (directory / "gain.cal" / "table.dat").write_text("as registered")
     with database.session() as session:
         checksum = publication.checksum(directory)
         recipe = recipe_of("calibration_tables", CONFIG)
         record_version(session, "calibration_tables", CALIBRATOR, path=directory, recipe=recipe, checksum=checksum)
-        with pytest.raises(NonRetriableError, match="cannot be opened"):  # unchanged: goes on to read it
+        with pytest.raises(NonRetriableError, match="cannot be opened"):  # unchanged, so the files are read
             read_registered(session, directory)
-        (directory / "gain.cal" / "table.dat").write_text("as somebody left it")
+        (directory / "gain.cal" / "table.dat").write_text("changed later")
         with pytest.raises(CalibrationMismatchError, match="not what was registered"):
             read_registered(session, directory)
         with pytest.raises(NonRetriableError, match="no calibration tables"):

@@ -1,4 +1,4 @@
-"""From tiles that were imaged in channels to fluxes in channels, and what is stale when their number changes."""
+"""Tiles imaged in channels give fluxes in channels; a new number of channels makes images stale."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def platform(registry_config: PipelineConfig, database: Database) -> Platform:
     return Platform.open(registry_config)
 
 
-def test_an_hour_of_tiles_in_channels_gives_fluxes_in_channels_which_go_when_a_tile_has_none(platform: Platform, database: Database):
+def test_tiles_in_channels_give_fluxes_in_channels_which_are_removed_if_a_tile_has_none(platform: Platform, database: Database):
     made = hour.make_mosaic(platform, "2026-03-12", "05", "run")
     assert made is not None
     assert made.figures["channel_mosaics"] == 2
@@ -75,7 +75,7 @@ def test_an_hour_of_tiles_in_channels_gives_fluxes_in_channels_which_go_when_a_t
         names = source_table(session).set_index("source_id")["name"]
         fluxes = channel_photometry(session, mosaic_kind="hourly")
         band = photometry(session)
-    assert len(band) == 3  # the channels add nothing to the fluxes of the whole band
+    assert len(band) == 3  # channels add no rows to the fluxes of the whole band
     assert set(fluxes["time_mjd"]) == set(band["time_mjd"])
     assert fluxes.groupby("source_id")["channel"].apply(list).tolist() == [[0, 1]] * 3
     np.testing.assert_allclose(fluxes["frequency_hz"], FREQUENCIES_HZ * 3)
@@ -86,7 +86,7 @@ def test_an_hour_of_tiles_in_channels_gives_fluxes_in_channels_which_go_when_a_t
     ]
     assert np.all(np.abs(fluxes["flux_jy"] - true) < 4 * np.hypot(fluxes["flux_err_jy"], 0.004 * np.array(true)))
 
-    # a tile is made again without channels: then nothing may be left of them
+    # after a tile was made again without channels, no channel fluxes remain
     for file in platform.config.scratch_dir.glob("t1/*-ch*"):
         file.unlink()
     made = hour.make_mosaic(platform, "2026-03-12", "05", "again")
@@ -101,7 +101,9 @@ def test_an_hour_of_tiles_in_channels_gives_fluxes_in_channels_which_go_when_a_t
         assert len(photometry(session)) == 3
 
 
-def test_the_record_of_a_tile_shows_its_channels_and_the_spectra_of_the_brightest(registry_config: PipelineConfig, database: Database):
+def test_the_metadata_of_a_tile_show_its_channels_and_the_spectra_of_the_brightest_sources(
+    registry_config: PipelineConfig, database: Database
+):
     from dsa110_assets.orchestration.metadata import metadata_of
 
     config = registry_config.model_copy(update={"image_size": 256, "cell_arcsec": 12.0, "image_channels": 2, "correct_smearing": False})

@@ -1,4 +1,4 @@
-"""A tile that was judged bad takes no part in mosaics, and nothing is asked for on its account."""
+"""Mosaics use good tiles only, and bad tiles cause no requests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def add_image(database: Database, group_id: str, directory: Path, *, bad: str | 
 
 
 def borrow_tables(database: Database, group_id: str, applied_at: datetime | None = None) -> None:
-    """An observation whose image was made with tables of the night before."""
+    """Record that an observation was calibrated with tables of the night before."""
     with database.session() as session:
         if session.get(IngestGroup, CALIBRATOR) is None:
             add_observation(session, CALIBRATOR)
@@ -75,8 +75,8 @@ def test_bad_and_never_judged_tiles_are_refused_with_the_reason(database: Databa
     assert refused[GROUPS[2]].startswith("not measured: its image was never judged. Next: ")
 
 
-def test_an_hour_is_asked_for_its_good_tiles_only(database: Database, platform: Platform, tmp_path: Path):
-    later = datetime.now(UTC) + timedelta(days=1)  # nothing arrives any more
+def test_only_good_tiles_make_an_hour_due(database: Database, platform: Platform, tmp_path: Path):
+    later = datetime.now(UTC) + timedelta(days=1)  # no more files arrive
     add_image(database, GROUPS[0], tmp_path / "a", bad="noise_over_thermal")
     with database.session() as session:
         assert hours_due(session, platform.config, later) == []
@@ -85,7 +85,7 @@ def test_an_hour_is_asked_for_its_good_tiles_only(database: Database, platform: 
         assert [work.hour for work in hours_due(session, platform.config, later)] == ["05"]
 
 
-def test_a_mosaic_of_bad_tiles_is_refused_and_says_why(database: Database, platform: Platform, tmp_path: Path):
+def test_a_mosaic_of_bad_tiles_is_an_error_with_the_reason(database: Database, platform: Platform, tmp_path: Path):
     add_image(database, GROUPS[0], tmp_path / "a", bad="position_offset_arcsec")
     assert hour.make_mosaic(platform, "2026-03-01", "05", "run") is None
     with database.session() as session:
@@ -94,13 +94,13 @@ def test_a_mosaic_of_bad_tiles_is_refused_and_says_why(database: Database, platf
         combine(platform, MosaicRequest(HOURLY_MOSAIC, "2026-03-01T05", "hand", tiles, 16.0), "run")
 
 
-def test_judging_an_image_that_does_not_exist_says_what_to_do(database: Database, platform: Platform):
+def test_judging_a_missing_image_is_an_error(database: Database, platform: Platform):
     with pytest.raises(NonRetriableError, match="no image to judge"):
         gates.judge_again(platform, GROUPS[0])
 
 
-def test_no_mosaic_takes_a_refused_tile_whatever_the_reason(database: Database, platform: Platform, tmp_path: Path):
-    """Bad, not measured, never judged, provisional: of the hour, of the night, on demand, and injections."""
+def test_no_product_takes_a_tile_that_is_not_good(database: Database, platform: Platform, tmp_path: Path):
+    """Mosaics of all kinds and injections leave out bad, unmeasured, unjudged and provisional tiles."""
     add_image(database, GROUPS[0], tmp_path / "a", bad="beam_axis_ratio")
     borrow_tables(database, GROUPS[0])
     add_image(database, GROUPS[1], tmp_path / "b")
@@ -117,7 +117,7 @@ def test_no_mosaic_takes_a_refused_tile_whatever_the_reason(database: Database, 
         mosaics.plan_mosaic(platform, "by_hand", since, since + timedelta(days=1))
 
 
-def test_the_refused_are_found_by_a_query_as_they_are_judged_one_by_one(database: Database, platform: Platform, tmp_path: Path):
+def test_the_query_for_refused_tiles_agrees_with_the_verdict_on_each(database: Database, platform: Platform, tmp_path: Path):
     """Each check bad, not measured, never judged: SQL and `gate.verdict_on` agree on which tiles are good."""
     groups = [f"2026-03-01T{hour:02d}:{minute:02d}:00" for hour in range(4) for minute in range(0, 60, 5)][: 3 * len(gate.TILE_CHECKS) + 1]
     for number, group_id in enumerate(groups):

@@ -1,4 +1,4 @@
-"""Housekeeping removes what its rules say, after a dry run that says the same, and nothing else."""
+"""Housekeeping removes what its rules name and a dry run lists, and nothing else."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _clean(platform: Platform, now: datetime = LATER) -> list[housekeeping.Remov
     return planned
 
 
-def test_staging_left_by_a_crash_goes_when_it_is_old_and_a_young_one_stays(platform) -> None:
+def test_old_staging_is_removed_and_young_staging_stays(platform) -> None:
     folder = platform.paths.scratch_dir / "images" / "2026-03-12" / ".staging"
     old, young = _old(folder / "aa" / "x.fits"), folder / "bb"
     young.mkdir(parents=True)
@@ -72,7 +72,7 @@ def test_staging_left_by_a_crash_goes_when_it_is_old_and_a_young_one_stays(platf
     assert (young / "y.fits").exists()
 
 
-def test_captured_output_of_old_runs_goes_and_dagsters_other_files_stay(platform) -> None:
+def test_output_of_old_runs_is_removed_and_dagsters_other_files_stay(platform) -> None:
     storage = platform.paths.state_dir / "dagster" / "storage"
     old, other = _old(storage / "run1" / "compute_logs" / "a.err"), _old(storage / "keep" / "something.txt")
     os.utime(old.parent.parent, (old.stat().st_mtime,) * 2)
@@ -81,7 +81,7 @@ def test_captured_output_of_old_runs_goes_and_dagsters_other_files_stay(platform
     assert other.exists()
 
 
-def test_model_columns_go_and_the_data_stay(platform) -> None:
+def test_model_columns_are_removed_and_the_data_stay(platform) -> None:
     from casacore.tables import table
 
     path = _measurement_set(platform, "MODEL_DATA", "CORRECTED_DATA")
@@ -93,23 +93,23 @@ def test_model_columns_go_and_the_data_stay(platform) -> None:
         assert (main.getcol("DATA") == 2.0 + 1j).all()
 
 
-def test_measurement_sets_go_only_when_told_and_only_after_their_image(platform) -> None:
+def test_measurement_sets_are_removed_only_if_configured_and_imaged(platform) -> None:
     path = _measurement_set(platform)
-    told = Platform(platform.config.model_copy(update={"keep_measurement_sets_days": 30.0}), platform.paths, platform.database)
+    configured = Platform(platform.config.model_copy(update={"keep_measurement_sets_days": 30.0}), platform.paths, platform.database)
     assert _clean(platform) == []
-    assert _clean(told) == [], "it has no image yet"
+    assert _clean(configured) == [], "it has no image yet"
     with platform.database.session() as session:
         upsert_image(
             session, directory="/images/x", group_id=GROUP, mid_mjd=61100.1, ra_deg=1.0, dec_deg=16.0, pointing_dec_deg=16.0,
             noise_jy_per_beam=1e-3, thermal_jy_per_beam=1e-3, peak_jy_per_beam=1.0, bmaj_arcsec=30.0, bmin_arcsec=30.0, bpa_deg=0.0,
         )  # fmt: skip
-    assert [one.rule for one in _clean(told)] == ["measurement_sets"]
+    assert [one.rule for one in _clean(configured)] == ["measurement_sets"]
     assert not path.exists()
     with platform.database.session() as session:
         assert session.get(MeasurementSetRow, str(path)) is None
 
 
-def test_superseded_versions_are_forgotten_unless_something_was_made_from_them(platform) -> None:
+def test_superseded_versions_are_removed_unless_a_product_was_made_from_them(platform) -> None:
     def make(session, product, inputs=None):
         return record_version(session, product, GROUP, inputs=inputs or {}, recipe=Recipe("s", "c"))
 

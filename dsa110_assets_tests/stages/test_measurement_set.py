@@ -1,4 +1,4 @@
-"""The stage `measurement_set`: what a person sees of its flags in Dagster."""
+"""The asset `measurement_set` shows the flags of an observation."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def test_the_assets_metadata_show_flags_by_reason_antenna_channel_and_length(reg
     assert metadata["flagged_fraction"].value == pytest.approx(
         sum(record.data["fraction"] for record in metadata["flagged by reason"].records), rel=1e-4
     )
-    verify_ms(result.paths["path"], thorough=True)  # the picture inside does not disturb its readers
+    verify_ms(result.paths["path"], thorough=True)  # the picture inside does not matter to readers

@@ -1,4 +1,4 @@
-"""What has become possible: the same answers as a plain rule gives, and no work in proportion to history."""
+"""The work that is due agrees with a plain rule, and finding it does not read all of history."""
 
 from __future__ import annotations
 

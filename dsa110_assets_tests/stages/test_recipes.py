@@ -1,4 +1,4 @@
-"""What decides how a product comes out is declared completely, and nothing else counts."""
+"""The code and the settings that decide the content of a product are declared completely, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMPUTED_BY = {HOURLY_MOSAIC: combine, CUSTOM_MOSAIC: combine}
 
 @pytest.fixture
 def edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Edit a module's source, as far as recipes are concerned; gives the code versions of all products afterwards."""
+    """Change a module's source for the recipes only; return the code versions of all products afterwards."""
     modules = dict(source_digest._modules())
     caches = (source_digest._source, recipes._code)
 
@@ -58,8 +58,8 @@ def test_comments_docstrings_and_formatting_change_no_code_version(edited) -> No
     assert edited("dsa110_assets.imaging.clean", rewritten) == before
 
 
-def test_the_digest_does_not_depend_on_the_interpreters_byte_code(edited) -> None:
-    """A string that stands below a constant is documentation; a number in it decides."""
+def test_the_digest_depends_on_the_syntax_tree_without_documentation(edited) -> None:
+    """A string below a constant is documentation."""
     before = _versions()
     assert edited("dsa110_assets.imaging.clean", lambda source: source + '\n"""More about the last constant."""\n') == before
     tree = ast.parse("def f(a: int) -> int:\n    '''One.'''\n    return a + 1  # why\n")
@@ -68,7 +68,7 @@ def test_the_digest_does_not_depend_on_the_interpreters_byte_code(edited) -> Non
     )
 
 
-def test_one_constant_changes_the_products_that_it_decides(edited) -> None:
+def test_a_constant_changes_the_products_that_use_it(edited) -> None:
     before = _versions()
 
     def changed(source: str) -> str:
@@ -80,7 +80,7 @@ def test_one_constant_changes_the_products_that_it_decides(edited) -> None:
 
 
 def test_engines_are_what_the_modules_import(edited) -> None:
-    """An engine that is no longer imported leaves the list; mosaics do not claim one that they do not use."""
+    """An engine that is no longer imported is no longer listed; mosaics list only engines that they use."""
     engines = {row.name: set(source_digest.engines(row.recipe.modules)) for row in TABLE.with_recipe()}
     assert {"ducc0", "radler", "numba", "numpy"} <= engines["tile_image"]
     assert {"aoflagger", "python-casacore"} <= engines["measurement_set"], "the flagger is a child program"
@@ -97,7 +97,7 @@ def test_engines_are_what_the_modules_import(edited) -> None:
     assert before["tile_image"] != after["tile_image"]
 
 
-def test_a_change_of_code_changes_the_products_that_use_it_and_no_other(edited) -> None:
+def test_a_change_of_code_changes_the_products_that_use_it_and_no_others(edited) -> None:
     before = _versions()
     after = edited("dsa110_assets.imaging.clean", lambda source: source + "\nNEW_LIMIT = 3\n")
     assert {product for product in before if before[product] != after[product]} == DOWNSTREAM_OF_CLEAN
@@ -111,7 +111,7 @@ def test_code_that_a_stage_uses_indirectly_counts(edited) -> None:
     assert "light_curves" not in changed
 
 
-def test_children_and_data_files_of_the_flagger_count() -> None:
+def test_child_programs_and_data_files_of_the_flagger_count() -> None:
     assert "dsa110_assets.flagging.aoflagger_child" in source_digest.closure(["conversion"])
     strategy = Path(dsa110_assets.__file__).parent / "flagging" / "dsa110.lua"
     before = source_digest.digest(["flagging"])
@@ -122,7 +122,7 @@ def test_children_and_data_files_of_the_flagger_count() -> None:
         assert source_digest.digest(["flagging"]) != before
 
 
-def test_every_function_of_a_stage_that_computes_belongs_to_the_declared_code() -> None:
+def test_every_domain_module_that_a_stage_uses_is_declared() -> None:
     """The domain modules that a stage and the functions it calls in its own module use are declared for its product."""
     for row in TABLE.with_recipe():
         declared = source_digest.closure(row.recipe.modules)
@@ -138,7 +138,7 @@ def test_every_product_that_a_stage_makes_has_a_recipe() -> None:
     assert {row.name for row in TABLE if row.stage is not None} == set(PRODUCTS)
 
 
-def test_every_scientific_setting_is_read_by_some_stage_and_only_those_are_declared() -> None:
+def test_the_declared_settings_are_the_scientific_ones() -> None:
     scientific = {
         name
         for name, field in PipelineConfig.model_fields.items()
@@ -151,7 +151,7 @@ def test_every_scientific_setting_is_read_by_some_stage_and_only_those_are_decla
     )
 
 
-def test_one_imaging_setting_changes_the_image_only() -> None:
+def test_an_imaging_setting_changes_only_images_and_injections() -> None:
     config = PipelineConfig(_env_file=None)
     other = config.model_copy(update={"briggs_robust": -1.0})
     before, after = recipes.recipes(config), recipes.recipes(other)

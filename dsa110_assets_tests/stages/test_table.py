@@ -1,4 +1,4 @@
-"""One table says what a product is; everything else follows from it."""
+"""The table of products defines a product; everything else follows from it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NIGHT = "2026-03-12"
 
 
 def stage_of_the_test(platform: Platform, night: str, run_id: str) -> StageResult:
-    """The stage that a new product needs."""
+    """The stage of an added product."""
     result = StageResult("night_summary", night, figures={"sources": 3})
     with platform.database.session() as session:
         return register(session, platform, result, path=None, inputs={}, cost=Measured(), run_id=run_id)
@@ -44,7 +44,7 @@ def stage_of_the_test(platform: Platform, night: str, run_id: str) -> StageResul
 
 @pytest.fixture
 def row(tmp_path: Path) -> Product:
-    """The row and the description that a new product needs."""
+    """The row and the description of an added product."""
     (tmp_path / "night_summary.md").write_text("A summary of the night.\n")
     return Product(
         "night_summary",
@@ -68,7 +68,7 @@ def platform(registry_config, database) -> Platform:
 
 
 def test_a_row_a_stage_and_a_description_make_a_product(row: Product, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has an asset, a job and a page in the UI; once made it can be stale, and a backfill makes it again."""
+    """It has an asset with metadata and a job; it can become stale, and a backfill makes it again."""
     monkeypatch.setattr(assets, "RETRY", None)
     with TABLE.also(row), dg.DagsterInstance.ephemeral() as instance:
         definitions = build_defs(platform.config)
@@ -100,7 +100,7 @@ def test_a_row_a_stage_and_a_description_make_a_product(row: Product, platform: 
     assert "night_summary" not in TABLE
 
 
-def test_a_row_is_refused_when_its_name_is_taken_or_an_input_is_not_there() -> None:
+def test_a_row_needs_a_new_name_and_existing_inputs() -> None:
     table = Table()
     first = table.add(Product("first", Level.NIGHT, "night", None))
     with pytest.raises(ValueError, match="first: the table has a product of this name"):
@@ -110,16 +110,16 @@ def test_a_row_is_refused_when_its_name_is_taken_or_an_input_is_not_there() -> N
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-def test_every_row_has_a_description_a_page_and_a_stage_of_the_right_shape(row: Product) -> None:
+def test_every_row_has_a_description_a_page_and_a_stage_with_the_right_parameters(row: Product) -> None:
     assert len(row.description()) > 20
     assert (PACKAGE.parent / "docs" / f"{row.page}.md").is_file()
     if row.is_made:
-        told = {
+        expected = {
             Level.TILE: ["platform", "run"],
             Level.HOUR: ["platform", "night", "hour", "run_id"],
             Level.NIGHT: ["platform", "night", "run_id"],
         }
-        assert list(inspect.signature(row.function()).parameters) == told.get(row.level, ["platform", "run_id"])
+        assert list(inspect.signature(row.function()).parameters) == expected.get(row.level, ["platform", "run_id"])
 
 
 def test_every_description_belongs_to_a_row() -> None:
@@ -130,8 +130,8 @@ def literals(file: Path) -> Iterator[str]:
     return (node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
-def test_a_products_name_stands_as_a_literal_in_few_files() -> None:
-    """In the table, and where something else has the same name: a registry table, a queue stage, a function."""
+def test_the_name_of_a_product_is_a_literal_in_few_files() -> None:
+    """In the table, and where a table of the registry, a state of the queue or a function has the same name."""
     found: dict[str, set[str]] = {row.name: set() for row in TABLE}
     for file in PACKAGE.rglob("*.py"):
         for text in literals(file):
@@ -151,8 +151,8 @@ NOT_IN_A_PRODUCT = {
 }
 
 
-def test_no_number_that_decides_a_product_stands_in_its_stage() -> None:
-    """Stages are left out of the code's digest; such numbers live in the domain, whose digest makes products stale."""
+def test_no_stage_has_a_number_that_decides_a_product() -> None:
+    """The code digest leaves stages out, so such numbers belong to the domain, where a change makes products stale."""
     found = {
         target.id
         for file in (PACKAGE / "stages" / "products").glob("*.py")
@@ -173,15 +173,15 @@ def test_the_table_imports_the_standard_library_only() -> None:
     assert {name for name in json.loads(found) if name not in sys.stdlib_module_names} <= {"dsa110_assets", "__main__"}
 
 
-def test_staging_is_swept_in_every_folder_that_holds_products(tmp_path: Path) -> None:
+def test_staging_is_swept_in_every_folder_of_products(tmp_path: Path) -> None:
     paths = ProductPaths(tmp_path / "ms", tmp_path / "scratch", tmp_path / "state")
     for folder in Folder:
         paths.folder(folder).mkdir(parents=True)
     roots = paths.staging_roots()
     assert set(roots) == {paths.folder(row.folder) for row in TABLE if row.folder is not None}
-    group = f"{NIGHT}T05:03:21"
+    group_id = f"{NIGHT}T05:03:21"
     places = [
-        paths.measurement_set(group), paths.calibrated_ms(group), paths.calibration_dir(group), paths.image_dir(group), paths.mosaic_dir("m"),
+        paths.measurement_set(group_id), paths.calibrated_ms(group_id), paths.calibration_dir(group_id), paths.image_dir(group_id), paths.mosaic_dir("m"),
         paths.mosaic_plan("m"), paths.injection_dir(NIGHT), paths.candidate_dir(NIGHT, 1), paths.variability_dir(NIGHT), paths.catalogs_dir / "nvss.parquet",
     ]  # fmt: skip
     assert all(any(place.is_relative_to(root) for root in roots) for place in places)

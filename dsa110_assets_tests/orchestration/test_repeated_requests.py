@@ -1,4 +1,4 @@
-"""A failed run that follows from finished tiles is requested again if its error is temporary, and only then."""
+"""A run that follows from finished tiles is requested again after a temporary failure, and only then."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dsa110_assets.orchestration.running import explained_failures
 from dsa110_assets.orchestration.sensors import FIRST_PAUSE_S, LONGEST_PAUSE_S, WORK_TAG, temporary_failures
 
 WORK = "calibration/2026-03-12T05:10:04/7"
-FINAL = CalibrationQualityError("0834+555", "half of the antennas are flagged", "look at the plots")
-PASSING = RegistryError("registry", "cannot be used (the server has restarted)", "the next attempt may succeed")
+PERMANENT = CalibrationQualityError("0834+555", "half of the antennas are flagged", "look at the plots")
+TEMPORARY = RegistryError("registry", "cannot be used (the server has restarted)", "the next attempt may succeed")
 OF_DAGSTER = OperationalError("INSERT INTO event_logs", {}, Exception("server closed the connection unexpectedly"))
 
 
@@ -40,18 +40,18 @@ def run_that_fails(instance: dg.DagsterInstance, error: Exception, work: str = W
 def run_that_is_killed(instance: dg.DagsterInstance) -> None:
     @dg.job(name="calibration")
     def calibration() -> None:
-        """Dies before it has said anything."""
+        """Is killed before it reports anything."""
 
     instance.report_run_failed(instance.create_run_for_job(calibration, tags={WORK_TAG: WORK}, status=dg.DagsterRunStatus.STARTED))
 
 
-def test_a_run_that_failed_by_an_error_that_cannot_pass_is_not_repeated(instance: dg.DagsterInstance) -> None:
-    run_that_fails(instance, FINAL)
-    assert temporary_failures(instance, WORK) == (0, 0.0), "the run key stays, and Dagster remembers it"
+def test_a_run_that_failed_permanently_is_not_requested_again(instance: dg.DagsterInstance) -> None:
+    run_that_fails(instance, PERMANENT)
+    assert temporary_failures(instance, WORK) == (0, 0.0), "the run key stays the same, and Dagster remembers it"
 
 
-@pytest.mark.parametrize("error", [PASSING, OF_DAGSTER, None])
-def test_a_killed_run_a_passing_error_and_trouble_of_dagsters_own_database_are_repeated_after_a_pause(
+@pytest.mark.parametrize("error", [TEMPORARY, OF_DAGSTER, None])
+def test_a_killed_run_or_a_temporary_failure_is_requested_again_after_a_pause(
     instance: dg.DagsterInstance, error: Exception | None
 ) -> None:
     for n in range(1, 12):
@@ -60,9 +60,9 @@ def test_a_killed_run_a_passing_error_and_trouble_of_dagsters_own_database_are_r
         else:
             run_that_fails(instance, error)
         failed, pause_s = temporary_failures(instance, WORK)
-        assert failed == n, "each one is asked for under a key of its own"
+        assert failed == n, "each request has a key of its own"
         longest = min(FIRST_PAUSE_S * 2 ** (n - 1), LONGEST_PAUSE_S)
         assert longest - 30 < pause_s <= longest
-    run_that_fails(instance, FINAL)
+    run_that_fails(instance, PERMANENT)
     assert temporary_failures(instance, WORK)[0] == 11
     assert temporary_failures(instance, "calibration/another/8") == (0, 0.0)
