@@ -31,5 +31,5 @@ def test_pitfall_13_calibrated_data_that_are_all_zero_are_refused(tmp_path):
     tile = write_tile(tmp_path / "z.ms", [], n_antenna=6, n_time=2, n_channel=4)
     with table(str(tile.ms), readonly=False, ack=False) as main:
         main.putcol("DATA", 0 * main.getcol("DATA"))
-    with pytest.raises(ImagingError, match="noise is 0"):
+    with pytest.raises(ImagingError, match="noise of the residual is 0"):
         image_tile(tile.ms, tmp_path, "t", ImagingOptions(image_size=64, cell_arcsec=10.0), mask_sky=None, provenance={})
