@@ -11,6 +11,8 @@ import tomllib
 from datetime import date
 from typing import Any
 
+from pathlib import Path
+
 import yaml
 
 import dsa110_assets
@@ -54,4 +56,6 @@ def test_pre_commit_hooks_are_valid_and_run_programs_of_the_environment() -> Non
     for hook in repositories[0]["hooks"]:
         assert hook["language"] == "system"
         program, *_ = shlex.split(hook["entry"])
-        assert program == "make" or (program.startswith(".venv/bin/") and (ROOT / program).is_file()), hook["entry"]
+        assert program == "make" or (program.startswith(".venv/bin/") and (Path(sys.executable).parent / Path(program).name).is_file()), (
+            hook["entry"]
+        )
