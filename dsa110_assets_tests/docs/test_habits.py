@@ -9,9 +9,8 @@ import subprocess
 import sys
 import tomllib
 from datetime import date
-from typing import Any
-
 from pathlib import Path
+from typing import Any
 
 import yaml
 
