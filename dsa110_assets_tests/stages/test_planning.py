@@ -118,7 +118,7 @@ def test_no_question_of_the_sensor_reads_more_when_history_grows(database: Datab
                 "calibration", "hour", "night", "mosaic_of_the_night",
             }  # fmt: skip
         asked = {**_questions(registry_config), "completed_recently": intake.completed_recently, "n_in_progress": ledger.n_in_progress}
-        costs = {name: work_of(database, question, by_index=True) for name, question in asked.items()}
+        costs = {name: work_of(database, question) for name, question in asked.items()}
         work[nights] = {name: (cost.rows, cost.buffers) for name, cost in costs.items()}
     for name, (rows, buffers) in work[180].items():
         few_rows, few_buffers = work[60][name]

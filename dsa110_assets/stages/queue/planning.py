@@ -10,9 +10,10 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func, literal_column, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, func, literal_column, select, text
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.schema import (
@@ -140,12 +141,14 @@ def hours_due(session: Session, config: PipelineConfig, now: datetime, busy_nigh
     if not open_hours:
         return []
     unfinished = sorted(session.scalars(select(IngestGroup.start_mjd).where(IngestGroup.state.in_(_UNFINISHED))))
-    last_start, last_arrival = session.execute(select(func.max(IngestGroup.start_mjd), func.max(IngestGroup.last_file_at))).one()
+    last_start, last_arrival = (session.scalar(_greatest(one)) for one in (IngestGroup.start_mjd, IngestGroup.last_file_at))
     quiet = last_arrival is None or (now - last_arrival).total_seconds() > config.hour_settle_s
     ended = {
         key: taking_part
         for key, (low, high, taking_part) in open_hours.items()
-        if key[:10] not in busy_nights and bisect_left(unfinished, low) == bisect_left(unfinished, high) and (quiet or last_start >= high)
+        if key[:10] not in busy_nights
+        and bisect_left(unfinished, low) == bisect_left(unfinished, high)
+        and (quiet or (last_start or 0.0) >= high)
     }
     due: list[FollowUp] = []
     newest_first = sorted(ended, reverse=True)
@@ -161,6 +164,11 @@ def hours_due(session: Session, config: PipelineConfig, now: datetime, busy_nigh
         if len(due) >= _HOURS_AT_ONCE:
             break
     return due
+
+
+def _greatest(column: InstrumentedAttribute[Any]) -> Select[tuple[Any]]:
+    """The last entry of the column's index. Two ``max`` in one statement may become a scan of the table."""
+    return select(column).order_by(column.desc()).limit(1)
 
 
 def nights_due(session: Session) -> list[FollowUp]:
