@@ -44,7 +44,7 @@ format: $(VENV)/.installed ## Reformat the code and apply automatic fixes
 types: $(VENV)/.installed ## Check types of the package, strictly
 	$(BIN)/basedpyright --level error
 
-layers: $(VENV)/.installed ## Check that imports go downwards only
+layers: $(VENV)/.installed ## Check that imports only go down the layers
 	$(BIN)/lint-imports
 
 deps: $(VENV)/.installed ## Check that pyproject.toml declares exactly the packages that are imported

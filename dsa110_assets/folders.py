@@ -11,7 +11,7 @@ class Folder(StrEnum):
     MEASUREMENT_SETS = "measurement sets"
     """The output directory itself."""
     CATALOGS = "catalogs"
-    """In the state directory. The others are in the scratch directory."""
+    """In the state directory. Those below are in the scratch directory."""
     CALIBRATION = "caltables"
     IMAGES = "images"
     MOSAICS = "mosaics"

@@ -9,6 +9,7 @@ header.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import erfa
 import numpy as np
@@ -62,25 +63,20 @@ def apparent_to_icrs(
     """
     t = Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
     eo = erfa.eo06a(t.tt.jd1, t.tt.jd2)
-    xp, yp = iers.earth_orientation_table.get().pm_xy(t)
     ra, dec = erfa.atoc13(
         "R",
         np.asarray(app_ra_rad) + eo,
         np.asarray(app_dec_rad),
-        t.utc.jd1,
-        t.utc.jd2,
-        t.delta_ut1_utc,
-        site.longitude_rad,
-        site.latitude_rad,
-        site.altitude_m,
-        xp.to_value("rad"),
-        yp.to_value("rad"),
-        0.0,
-        0.0,
-        0.0,
-        0.0,
+        *_observer(t, site),
     )
     return np.mod(np.asarray(ra), 2 * np.pi), np.asarray(dec)
+
+
+def _observer(time: Time, site: Site) -> tuple[Any, ...]:
+    """The last twelve arguments of `erfa.atoc13` and `erfa.atco13`: time, place, polar motion, and no refraction."""
+    xp, yp = iers.earth_orientation_table.get().pm_xy(time)
+    place = (site.longitude_rad, site.latitude_rad, site.altitude_m)
+    return time.utc.jd1, time.utc.jd2, time.delta_ut1_utc, *place, xp.to_value("rad"), yp.to_value("rad"), 0.0, 0.0, 0.0, 0.0
 
 
 def icrs_to_apparent(
@@ -88,7 +84,6 @@ def icrs_to_apparent(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Convert ICRS to topocentric apparent places, the inverse of `apparent_to_icrs` (`erfa.atco13`); radians."""
     t = Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
-    xp, yp = iers.earth_orientation_table.get().pm_xy(t)
     _, _, _, app_dec, intermediate_ra, eo = erfa.atco13(
         np.asarray(ra_rad),
         np.asarray(dec_rad),
@@ -96,18 +91,7 @@ def icrs_to_apparent(
         0.0,
         0.0,
         0.0,
-        t.utc.jd1,
-        t.utc.jd2,
-        t.delta_ut1_utc,
-        site.longitude_rad,
-        site.latitude_rad,
-        site.altitude_m,
-        xp.to_value("rad"),
-        yp.to_value("rad"),
-        0.0,
-        0.0,
-        0.0,
-        0.0,
+        *_observer(t, site),
     )
     return np.mod(np.asarray(intermediate_ra) - eo, 2 * np.pi), np.asarray(app_dec)
 

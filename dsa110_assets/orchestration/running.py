@@ -11,7 +11,7 @@ import dagster as dg
 from dsa110_assets.errors import PipelineError, RetriableError
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import dimensions_of
-from dsa110_assets.quality.gate import WORST_FIRST
+from dsa110_assets.quality.gate import WORST_FIRST, TileWord
 from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.provenance.recording import StageResult
 from dsa110_assets.stages.queue.work import TileRun
@@ -121,6 +121,8 @@ def run_tile_stage(context: dg.AssetExecutionContext, platform: Platform, stage:
     for group_id in group_ids:
         with failures_on_the_asset(context), explained_failures():
             label_run(context, platform, group_id)
+            if context.run.parent_run_id and VERDICT_TAG in context.run.tags:  # its parent's; this image is not judged yet
+                context.instance.add_run_tags(context.run.run_id, {VERDICT_TAG: TileWord.NOT_MEASURED.value})
             result = stage(platform, tile_run(context, group_id))
             label_run(context, platform, group_id)  # the first stage has found the calibrator
         if result is None:

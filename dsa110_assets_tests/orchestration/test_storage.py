@@ -58,5 +58,5 @@ def test_an_external_server_is_used_and_never_stopped(
     monkeypatch.setenv("PIPELINE_DATABASE_URL", registry_url)
     storage = PlatformStorage.from_config_value(None, {})
     assert make_url(storage.postgres_url) == make_url(registry_url).set(database="dagster")
-    assert storage.run_storage.get_runs() == []
+    assert not storage.run_storage.has_run("never-launched")  # it answers
     assert server.address() is None, "no embedded server was started"

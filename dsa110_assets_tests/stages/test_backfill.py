@@ -53,7 +53,7 @@ def test_a_night_is_made_again_from_its_raw_files_without_failed_observations(pl
     found = backfill.plan(platform, NIGHT)
     assert found.partitions["measurement_set"] == ("2026-03-12|04:55", "2026-03-12|05:05")
     assert found.partitions["hourly_mosaic"] == ("2026-03-12|04", "2026-03-12|05")
-    assert any("1 observations are failed" in line for line in found.left_out)
+    assert any("1 observation in state failed" in line for line in found.left_out)
 
 
 def test_assets_upstream_of_the_start_stay_as_they_are(platform, night) -> None:
@@ -113,7 +113,7 @@ def test_an_imaging_setting_makes_images_and_their_products_stale_but_no_measure
         ((), {}, "no night"),
         ((NEXT, NIGHT), {}, "before it begins"),
         ((NIGHT,), {"start": "raw_subbands"}, "raw_subbands"),
-        ((NIGHT,), {"only_failed": True, "only_stale": True}, "exclude"),
+        ((NIGHT,), {"only_failed": True, "only_stale": True}, "cannot be combined"),
     ],
 )
 def test_contradicting_options_are_an_error_with_a_next_step(platform, arguments, options, word) -> None:

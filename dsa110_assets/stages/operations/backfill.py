@@ -1,6 +1,6 @@
-"""The partitions of a backfill: of a night or a range, from an asset on, only failed or only stale ones.
+"""Choose the partitions of a backfill: one night or a range; from one asset on; all, failed, or stale ones.
 
-Only existing products and observations are chosen, because a backfill with an empty slot never reaches what follows it.
+Empty slots are left out: a backfill that contains one never reaches the assets after it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def plan(
     if start is not None and start not in order:
         raise NonRetriableError(start, "is not an asset that a backfill makes", f"choose one of {', '.join(order)}")
     if only_failed and only_stale:
-        raise NonRetriableError("backfill", "only failed and only stale exclude each other", "request one, then the other")
+        raise NonRetriableError("backfill", "--only-failed and --stale cannot be combined", "request one, then the other")
     if first is None and not (only_stale or only_failed):
         raise NonRetriableError("backfill", "no night was given", "give the first night, such as 2025-12-01")
     last = last or first
@@ -109,7 +109,7 @@ def _choose(session: Session, chosen: _Chosen, first: date, last: date, wanted: 
         number = sum(group.state == other for group in groups)
         if number and other != state:
             hint = "`--only-failed` takes them" if other == GroupState.FAILED else "they are being made, or will be"
-            chosen.left_out.append(f"{number} observations are {other.value}: {hint}")
+            chosen.left_out.append(f"{number} observation{'s' if number > 1 else ''} in state {other.value}: {hint}")
     for asset in wanted:
         if TABLE[asset].level is Level.TILE and taken:
             chosen.add(asset, (f"{group.night.isoformat()}|{group.slot}" for group in taken))
