@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz chaos soak month
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz chaos soak month year
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -74,6 +74,9 @@ soak: $(VENV)/.installed ## Run the telescope at four times its pace; measure me
 
 month: $(VENV)/.installed ## Run and check a simulated month of one strip, 30 nights to candidates (15 minutes, 3 GB of disk in build/month)
 	$(BIN)/python -m benchmarks.month $(ARGS)
+
+year: $(VENV)/.installed ## Measure and check sensors, commands and nights on registries of 30, 100 and 365 nights (15 GB of disk in build/year); ARGS="--nights 30 --sources 2000" takes 2 minutes
+	$(BIN)/python -m benchmarks.year $(ARGS)
 
 docs: $(VENV)/.installed ## Build the documentation in build/docs, with references of commands, settings, products and tables
 	$(BIN)/mkdocs build --quiet --strict

@@ -1,9 +1,9 @@
-"""Cost of the registry's queries after N nights of operation: `python -m benchmarks.year_registry 30 100 365`.
+"""Rows of N nights of operation, and cost of the registry's queries: `python -m benchmarks.year_registry 30 100 365`.
 
 The telescope observes all day. `fill` adds 250 observations in each of N nights, each with its Measurement Sets,
 tables, image and quality figures, and the mosaic, catalog and photometry of each hour, with the versions of all of them
-and of the night's products. The server itself generates the rows, 365 nights in about a minute. There are no files and
-no fluxes.
+and of the night's products. The server itself generates the rows, 365 nights in about a minute. There are no fluxes
+(`benchmarks.year` adds them), and raw files only if they are asked for.
 """
 
 from __future__ import annotations
@@ -34,15 +34,19 @@ from dsa110_assets.stages.queue import intake, planning
 TILES_PER_NIGHT = 250
 OVERLAP = timedelta(minutes=10)
 DECLINATION_DEG = 16.0
+FILE_BYTES = 4096
 
 _TILES = """
+CREATE OR REPLACE FUNCTION pg_temp.meridian_deg(mjd float8) RETURNS float8 IMMUTABLE LANGUAGE sql RETURN
+    280.46061837 + 360.98564736629 * (mjd - 51544.5) - 360 * floor((280.46061837 + 360.98564736629 * (mjd - 51544.5)) / 360);
 CREATE TEMP TABLE tile ON COMMIT DROP AS
 SELECT at, to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS') AS group_id, at::date AS night, number,
     extract(epoch FROM at)::float8 / 86400 + 40587 AS start_mjd,
+    pg_temp.meridian_deg(extract(epoch FROM at)::float8 / 86400 + 40587 + 154.5 / 86400) AS ra_deg,
     '/data/ms/' || to_char(at, 'YYYY-MM-DD/YYYY-MM-DD"T"HH24:MI:SS') AS ms,
     '/data/images/' || to_char(at, 'YYYY-MM-DD/YYYY-MM-DD"T"HH24:MI:SS') AS image,
     number = CAST(:tiles AS int) / 2 AS has_calibrator, to_char(night + interval '12 hours', 'YYYY-MM-DD"T"HH24:MI:SS') AS calibrator_tile,
-    '/data/calibration/' || to_char(night + interval '12 hours', 'YYYY-MM-DD/YYYY-MM-DD"T"HH24:MI:SS') AS tables
+    '/data/caltables/' || to_char(night + interval '12 hours', 'YYYY-MM-DD/YYYY-MM-DD"T"HH24:MI:SS') AS tables
 FROM (
     SELECT night, date_trunc('second', night + number * interval '1 day' / CAST(:tiles AS int)) AS at, number
     FROM generate_series(CAST(:first AS timestamp), CAST(:last AS timestamp), interval '1 day') night,
@@ -59,7 +63,7 @@ SELECT group_id, 'completed', 'tile_image', start_mjd, start_mjd + 154.5 / 86400
 FROM tile ORDER BY at;
 INSERT INTO ms_index (path, group_id, kind, status, start_mjd, mid_mjd, end_mjd, ra_deg, dec_deg, pointing_dec_deg, calibrator, n_channels,
     flagged_fraction, size_bytes, created_at)
-SELECT ms || suffix, group_id, kind, status, start_mjd, start_mjd + 154.5 / 86400, start_mjd + 309.0 / 86400, 360.0 * number / :tiles,
+SELECT ms || suffix, group_id, kind, status, start_mjd, start_mjd + 154.5 / 86400, start_mjd + 309.0 / 86400, ra_deg,
     :declination, :declination, CASE WHEN has_calibrator THEN '3C286' END, channels, 0.1, size, at + after
 FROM tile, (VALUES ('.ms', 'raw', 'flagged', 768, 5000000000, interval '400 s'),
     ('.cal.ms', 'calibrated', 'calibrated', 48, 400000000, interval '420 s')) AS sets(suffix, kind, status, channels, size, after)
@@ -73,7 +77,7 @@ INSERT INTO calibration_applied (group_id, caltable_directory, rung, hours_away,
 SELECT group_id, tables, 'same-night', 12 - 24.0 * number / :tiles, at + interval '420 s' FROM tile;
 INSERT INTO images (directory, group_id, mid_mjd, ra_deg, dec_deg, pointing_dec_deg, noise_jy_per_beam, peak_jy_per_beam, bmaj_arcsec,
     bmin_arcsec, bpa_deg, created_at)
-SELECT image, group_id, start_mjd + 154.5 / 86400, 360.0 * number / :tiles, :declination, :declination, 5e-4, 1.0, 40, 30, 10, at + interval '500 s'
+SELECT image, group_id, start_mjd + 154.5 / 86400, ra_deg, :declination, :declination, 5e-4, 1.0, 40, 30, 10, at + interval '500 s'
 FROM tile ORDER BY at;
 INSERT INTO qa_metrics (product, key, metric, value, limit_high, passed, measured_at)
 SELECT 'tile_image', group_id, metric, 1.0, 2.0, true, at + interval '500 s'
@@ -83,7 +87,7 @@ SELECT at, at::date AS night, to_char(at, 'YYYY-MM-DD"T"HH24') AS key, extract(e
 FROM (SELECT DISTINCT date_trunc('hour', at) AS at FROM tile) hours;
 INSERT INTO mosaics (name, kind, directory, start_mjd, mid_mjd, end_mjd, ra_deg, dec_deg, n_tiles, noise_jy_per_beam, created_at)
 SELECT 'hourly_' || key, 'hourly', '/data/mosaics/hourly_' || key, start_mjd, start_mjd + 1 / 48.0, start_mjd + 1 / 24.0,
-    15.0 * extract(hour FROM at), :declination, 14, 2e-4, at + interval '85 min'
+    pg_temp.meridian_deg(start_mjd + 1 / 48.0), :declination, 14, 2e-4, at + interval '85 min'
 FROM hour;
 CREATE TEMP TABLE hour_tile ON COMMIT DROP AS
 SELECT hour.key, tile.group_id, tile.image FROM hour JOIN tile
@@ -92,6 +96,14 @@ INSERT INTO mosaic_tiles (mosaic_name, group_id) SELECT 'hourly_' || key, group_
 INSERT INTO reference_catalogs (name, path, origin, n_rows, refreshed_at)
 SELECT name, '/data/catalogs/' || name, '/data/' || name, 1, CAST(:first AS timestamp)
 FROM unnest(ARRAY['calibrator_catalog', 'nvss_catalog', 'monitored_sources']) name
+"""
+
+_FILES = """
+INSERT INTO subband_files (path, group_id, subband, state, size_bytes, mtime_ns, start_mjd, n_times, first_seen_at, judged_at)
+SELECT CAST(:incoming AS text) || '/' || group_id || '_sb' || lpad(subband::text, 2, '0') || '.hdf5', group_id, subband,
+    CASE WHEN at >= :present_from THEN 'accepted' ELSE 'gone' END, :file_bytes, (extract(epoch FROM at)::bigint + 310) * 1000000000,
+    start_mjd, 24, at + interval '310 s', at + interval '330 s'
+FROM tile, generate_series(0, 15) subband ORDER BY at, subband
 """
 
 _VERSIONS = """
@@ -156,6 +168,9 @@ def fill(
     tiles_per_night: int = TILES_PER_NIGHT,
     last: date | None = None,
     light_curve_nights: int | None = None,
+    data: Path = Path("/data"),
+    incoming: Path | None = None,
+    files_present: int = 0,
 ) -> None:
     """Fill an empty, migrated registry with N whole nights of completed observations; all products are current.
 
@@ -168,10 +183,18 @@ def fill(
         tiles_per_night: observations in each night, at equal intervals; an even number.
         last: the last night; None takes yesterday.
         light_curve_nights: earlier nights whose photometry is an input of a night's light curves; None takes all.
+        data: directory of the products; nothing is written there.
+        incoming: input directory of the raw files, 16 of each observation; None adds no rows for raw files.
+        files_present: number of the newest raw files that are still there, of `FILE_BYTES` each, written 310 s after
+            their start.
     """
     last = last or (datetime.now(UTC) - timedelta(days=1)).date()
     today = recipes(config)
+    kept = -(-files_present // 16)
     values = {
+        "incoming": str(incoming),
+        "present_from": datetime.combine(last, datetime.min.time()) + timedelta(days=1 - kept / tiles_per_night),
+        "file_bytes": FILE_BYTES,
         "first": last - timedelta(days=nights - 1),
         "last": last,
         "tiles": tiles_per_night,
@@ -186,7 +209,8 @@ def fill(
     with database.session() as session:
         session.execute(text("SET LOCAL work_mem = '256MB'"))
         session.execute(text("SET LOCAL timezone = 'UTC'"))
-        for statement in ";".join((_TILES, _ROWS, _VERSIONS)).split(";"):
+        parts = (_TILES, _ROWS, *((_FILES,) if incoming is not None else ()), _VERSIONS)
+        for statement in ";\n".join(parts).replace("'/data/", f"'{data}/").split(";\n"):
             session.execute(text(statement), values)
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))  # as autovacuum does in operation
