@@ -63,6 +63,14 @@ class PipelineConfig(BaseSettings):
         0.0, ge=0, description="`dsa110 clean` removes Measurement Sets of imaged observations after this long; 0 keeps them forever."
     )
     keep_run_logs_days: float = Field(90.0, gt=0, description="`dsa110 clean` removes the captured output of runs after this long.")
+    keep_runs_days: float = Field(
+        30.0,
+        ge=1,
+        description="Housekeeping deletes successful runs of Dagster, with their events, after this long. The last materialization of each partition stays.",
+    )
+    keep_failed_runs_days: float = Field(
+        90.0, ge=1, description="Housekeeping deletes failed and canceled runs of Dagster, with their events, after this long."
+    )
     keep_versions_days: float = Field(
         365.0, gt=0, description="`dsa110 clean` deletes the records of superseded product versions after this long."
     )

@@ -35,9 +35,32 @@ def clean(context: dg.OpExecutionContext, config: CleanRequest, platform: Platfo
     context.add_output_metadata(metadata)
 
 
+@dg.op(description="Deletes old runs of Dagster with their events and captured output; the last materialization of each partition stays.")
+def forget_runs(context: dg.OpExecutionContext, config: CleanRequest, platform: PlatformResource) -> None:
+    """Delete what the retention of Dagster's history allows, and count it."""
+    from dsa110_assets.orchestration import history
+    from dsa110_assets.stages.queue.attempts import now
+
+    with explained_failures():
+        opened, when = platform.open(), now()
+        metadata: dict[str, Any] = {"dry run": config.dry_run}
+        if config.dry_run:
+            metadata["runs"] = history.count_old_runs(opened.config, when)
+        else:
+            gone = history.forget(opened.config, when)
+            metadata |= {"runs": gone.runs, "events": gone.events, "finished": gone.finished}
+    context.add_output_metadata(metadata)
+
+
+@dg.config_mapping
+def one_request(request: CleanRequest) -> dict[str, Any]:
+    """The same options for both steps."""
+    return {"ops": {op.name: {"config": {"dry_run": request.dry_run}} for op in (clean, forget_runs)}}
+
+
 housekeeping_job = dg.GraphDefinition(
-    name="cleaning", node_defs=[clean], description="Removes what the retention rules allow; a dry run lists it."
-).to_job(name="housekeeping")
+    name="cleaning", node_defs=[clean, forget_runs], description="Removes what the retention rules allow; a dry run lists it."
+).to_job(name="housekeeping", config=one_request)
 SCHEDULES = (
     dg.ScheduleDefinition(
         name="housekeeping_at_1500_utc",

@@ -38,9 +38,11 @@ def _failure(instance: dg.DagsterInstance, job: str, arguments: dict[str, Any]) 
     assert settings.input_dir.name == "mistyped"
     result = build_defs().resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **arguments)
     assert not result.success
-    (failed,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
-    assert failed.step_failure_data.user_failure_data is not None, "a raw trace"
-    assert failed.step_failure_data.user_failure_data.metadata["next step"].value
+    failures = [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+    assert failures
+    for failed in failures:
+        assert failed.step_failure_data.user_failure_data is not None, "a raw trace"
+        assert failed.step_failure_data.user_failure_data.metadata["next step"].value
     return alerting.cause_of(instance, result.run_id)
 
 
