@@ -1,4 +1,4 @@
-"""Compiled loops over light curves, imported only when they run. `indices` and `ese` explain the formulas."""
+"""Compiled loops over light curves, imported only when they run. `indices`, `totals` and `ese` explain the formulas."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dsa110_assets.common.robust import MAD_TO_SIGMA_ROUNDED
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+BOOL = NDArray[np.bool_]
 
 MIN_FOR_OWN_SCATTER = 8
 INLIER_SIGMA = 3.0
@@ -64,46 +65,108 @@ def _largest_pair(flux: F64, error: F64, order: I64) -> tuple[int, int]:
 
 
 @_compile
-def indices(offsets: I64, flux: F64, error: F64, out: F64) -> None:
-    """Fill ``out`` (13, Nsources), one row for each index in the order of `indices.metrics`."""
+def moments(offsets: I64, flux: F64, error: F64, out: F64) -> None:
+    """Fill ``out`` (6, Nsources): the moments of `totals.Totals`, in the order of `totals.MOMENTS`, in two passes."""
     for s in range(offsets.size - 1):
         first, last = offsets[s], offsets[s + 1]
         n = last - first
         if n == 0:
             continue
-        f, e = flux[first:last], error[first:last]
-        weight_sum, weighted, mean, mean_variance = 0.0, 0.0, 0.0, 0.0
-        low, high = f[0], f[0]
-        for k in range(n):
-            w = 1.0 / (e[k] * e[k])
-            weight_sum += w
-            weighted += w * f[k]
-            mean += f[k]
-            mean_variance += e[k] * e[k]
-            low, high = min(low, f[k]), max(high, f[k])
-        weighted /= weight_sum
+        mean, variance, weight, weighted = 0.0, 0.0, 0.0, 0.0
+        for k in range(first, last):
+            w = 1.0 / (error[k] * error[k])
+            mean += flux[k]
+            variance += error[k] * error[k]
+            weight += w
+            weighted += w * flux[k]
         mean /= n
-        mean_variance /= n
-        out[0, s], out[1, s], out[2, s], out[3, s], out[4, s] = mean, weighted, 1.0 / np.sqrt(weight_sum), low, high
-        if n < 2:
+        weighted /= weight
+        square, chi2 = 0.0, 0.0
+        for k in range(first, last):
+            square += (flux[k] - mean) ** 2
+            chi2 += ((flux[k] - weighted) / error[k]) ** 2
+        out[0, s], out[1, s], out[2, s], out[3, s], out[4, s], out[5, s] = mean, square, variance, weight, weighted, chi2
+
+
+@_compile
+def extremes(offsets: I64, flux: F64, error: F64, keep: BOOL) -> None:
+    """Mark the fluxes that no other flux of the source exceeds (or undercuts) with an error that is no larger."""
+    for s in range(offsets.size - 1):
+        first, last = offsets[s], offsets[s + 1]
+        order = np.argsort(flux[first:last])
+        for downward in range(2):
+            least = np.inf
+            for i in range(order.size):
+                k = first + order[order.size - 1 - i if downward == 1 else i]
+                if error[k] < least:
+                    least = error[k]
+                    keep[k] = True
+
+
+@_compile
+def largest_pairs(offsets: I64, flux: F64, error: F64, out: I64) -> None:
+    """Fill ``out`` (2, Nsources) with the earlier and the later flux of the pair that differs most in its errors."""
+    for s in range(offsets.size - 1):
+        first, last = offsets[s], offsets[s + 1]
+        if last == first:
             continue
-        chi2, square = 0.0, 0.0
+        f, e = flux[first:last], error[first:last]
+        high, low = _largest_pair(f, e, np.argsort(f))
+        out[0, s], out[1, s] = first + min(high, low), first + max(high, low)
+
+
+@_compile
+def recent_deviations(
+    offsets: I64,
+    flux: F64,
+    error: F64,
+    epoch: I32,
+    is_new: BOOL,
+    was_searched: BOOL,
+    n_epochs: I64,
+    last_search: F64,
+    out: F64,
+    epoch_tests: I64,
+    epoch_outliers: I64,
+) -> None:
+    """Fill ``out`` (Nsources,) with the largest |z| of the windows that end with a new epoch.
+
+    ``last_search`` (5, Nsources): level, variance of the ordinary variability, and the baseline's sums of weight,
+    weight x flux and number; `recent` explains them. Infinity: the baseline has no epoch outside a window.
+    """
+    for s in range(offsets.size - 1):
+        first, last = offsets[s], offsets[s + 1]
+        n = last - first
+        level, intrinsic = last_search[0, s], last_search[1, s]
+        w, wf = np.zeros(n + 1), np.zeros(n + 1)
+        base_w, base_wf, base_n = np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1)
         for k in range(n):
-            chi2 += ((f[k] - weighted) / e[k]) ** 2
-            square += (f[k] - mean) ** 2
-        out[5, s] = chi2 / (n - 1)
-        out[6, s] = np.sqrt(square / (n - 1)) / mean
-        excess = (square / n - mean_variance) / (mean * mean)
-        out[7, s] = np.sqrt(excess) if excess >= 0.0 else -np.sqrt(-excess)
-        out[8, s] = chi2
-        high_k, low_k = _largest_pair(f, e, np.argsort(f))
-        one, two = min(high_k, low_k), max(high_k, low_k)
-        if one != two:
-            out[9, s] = (f[one] - f[two]) / np.sqrt(e[one] ** 2 + e[two] ** 2)
-            out[10, s] = 2.0 * (f[one] - f[two]) / (f[one] + f[two])
-            out[11, s], out[12, s] = one, two
-        else:
-            out[9, s], out[10, s], out[11, s], out[12, s] = 0.0, 0.0, 0.0, n - 1
+            f, e = flux[first + k], error[first + k]
+            w[k + 1], wf[k + 1] = w[k] + 1.0 / (e * e), wf[k] + f / (e * e)
+            wb = 1.0 / (e * e + intrinsic)
+            counts = 1.0 if was_searched[first + k] and abs(f - level) <= INLIER_SIGMA / np.sqrt(wb) else 0.0
+            base_w[k + 1], base_wf[k + 1], base_n[k + 1] = base_w[k] + counts * wb, base_wf[k] + counts * wb * f, base_n[k] + counts
+        for end in range(1, n + 1):
+            if not is_new[first + end - 1]:
+                continue
+            length = 1
+            while length <= end and (length == 1 or 3 * length <= n_epochs[s]):
+                start = end - length
+                number = last_search[4, s] - (base_n[end] - base_n[start])
+                if number < 0.5:
+                    out[s] = np.inf
+                    break
+                wb = last_search[2, s] - (base_w[end] - base_w[start])
+                baseline = (last_search[3, s] - (base_wf[end] - base_wf[start])) / wb
+                ww = w[end] - w[start]
+                variance = 1.0 / ww + intrinsic + 1.0 / wb + intrinsic * (length - 1) / number
+                z = abs((wf[end] - wf[start]) / ww - baseline) / np.sqrt(variance)
+                if length == 1:
+                    epoch_tests[epoch[first + end - 1]] += 1
+                    if z > INLIER_SIGMA:
+                        epoch_outliers[epoch[first + end - 1]] += 1
+                out[s] = max(out[s], z)
+                length *= 2
 
 
 @_compile
@@ -251,7 +314,7 @@ def events(  # noqa: PLR0912
     epoch_tests: I64,
     epoch_outliers: I64,
 ) -> None:
-    """Find each source's most significant event and fill ``out`` (15, Nsources); `ese.EventSearch` names the rows."""
+    """Find each source's most significant event and fill ``out`` (18, Nsources); `ese.EventSearch` names the rows."""
     longest = 0
     for s in range(offsets.size - 1):
         longest = max(longest, offsets[s + 1] - offsets[s])
@@ -317,5 +380,6 @@ def events(  # noqa: PLR0912
             if found_lens:
                 _lens_core(time, f, e, lens, s, out)
         out[6, s], out[7, s], out[8, s] = trials, intrinsic, level
+        out[15, s], out[16, s], out[17, s] = base_w[n], base_wf[n], base_n[n]
         if not found_lens:
             _extend(f, e, s, out)

@@ -42,6 +42,7 @@ For given weights that is N(0, 1) like |z|, so the trials are the same. If the c
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,6 +126,7 @@ class EventSearch:
     def __init__(self, options: EseOptions | None = None) -> None:
         self._options = options or EseOptions()
         self._parts: list[pd.DataFrame] = []
+        self._states: list[pd.DataFrame] = []
         self._tests: dict[object, int] = {}
         self._outliers: dict[object, int] = {}
 
@@ -141,7 +143,7 @@ class EventSearch:
         light_curves.require_normalised("the ESE score")
         n = light_curves.n_sources
         catalogue, catalogue_err = _catalogue(n, catalogue_flux_jy, catalogue_flux_err_jy, self._options)
-        out = np.full((15, n), np.nan)
+        out = np.full((18, n), np.nan)
         tests, outliers = np.zeros(light_curves.n_epochs, dtype=np.int64), np.zeros(light_curves.n_epochs, dtype=np.int64)
         _kernels.events(
             light_curves.offsets,
@@ -157,11 +159,27 @@ class EventSearch:
             tests,
             outliers,
         )
-        z, start, length, baseline, event, is_lens, trials, intrinsic, level, centre, width, shape, amplitude, before, after = out
+        z, start, length, baseline, event, is_lens, trials, intrinsic, level, centre, width, shape, amplitude, before, after = out[:15]
         for name, tested, deviating in zip(light_curves.epoch_name.tolist(), tests.tolist(), outliers.tolist(), strict=True):
             self._tests[name] = self._tests.get(name, 0) + tested
             self._outliers[name] = self._outliers.get(name, 0) + deviating
         middle, name_index, duration, first, last = _windows(light_curves, start, length)
+        self._states.append(
+            pd.DataFrame(
+                {
+                    "source_id": light_curves.source_id,
+                    "n_epochs": light_curves.counts,
+                    "last_mjd": light_curves.time_mjd[light_curves.offsets[1:] - 1],
+                    "significance": np.abs(z),
+                    "trials": np.nan_to_num(trials),
+                    "level_jy": level,
+                    "intrinsic": intrinsic,
+                    "base_weight": out[15],
+                    "base_weighted_flux": out[16],
+                    "base_epochs": out[17],
+                }
+            )
+        )
         names = light_curves.epoch_name.astype(object)
         with np.errstate(divide="ignore", invalid="ignore"):
             depth, ordinary = 1.0 - event / baseline, np.sqrt(intrinsic) / np.abs(level)
@@ -200,25 +218,48 @@ class EventSearch:
         order = np.argsort(-significance, kind="stable")[: min(most, int((significance > CHANNEL_TEST_SIGMA).sum()))]
         return table["source_id"].iloc[order].tolist()
 
-    def scores(self, channels: pd.DataFrame | None = None) -> pd.DataFrame:
-        """The table of `ese_scores` over all parts, in the order in which they were added; ``channels`` as there."""
+    def deviations(self) -> pd.DataFrame:
+        """Epochs that were searched: ``mosaic_name``, sources ``tested`` and ``deviating`` by more than 3 sigma."""
+        names = list(self._tests)
+        return pd.DataFrame(
+            {
+                "mosaic_name": names,
+                "tested": np.array([self._tests[name] for name in names], dtype=np.int64),
+                "deviating": np.array([self._outliers[name] for name in names], dtype=np.int64),
+            }
+        )
+
+    def states(self) -> pd.DataFrame:
+        """What `recent.worth_a_search` needs of these searches: see there."""
+        return pd.concat(self._states, ignore_index=True)
+
+    def scores(
+        self, channels: pd.DataFrame | None = None, *, trials: float | None = None, suspect_epochs: Collection[object] | None = None
+    ) -> pd.DataFrame:
+        """The table of `ese_scores` over all parts, in the order in which they were added.
+
+        ``channels``: as there. If only some sources were searched: ``trials``, of all, and ``suspect_epochs``, the
+        names of epochs in which many of all sources deviate (`suspects`).
+        """
         table = pd.concat(self._parts, ignore_index=True)
-        total = float(table["trials"].to_numpy().sum())
+        total = float(table["trials"].to_numpy().sum()) if trials is None else trials
         _add_chromaticity(table, channels)
         score, probability = trials_corrected(table["significance"].to_numpy(), total)
         table.insert(2, "score", score)
         table.insert(4, "false_alarm_probability", probability)
-        suspect = {
-            name
-            for name, tested in self._tests.items()
-            if self._outliers[name] >= _SUSPECT_SOURCES and self._outliers[name] > _SUSPECT_SHARE * tested
-        }
-        table["suspect_epoch"] = table["epoch_name"].isin(list(suspect))
+        table["suspect_epoch"] = table["epoch_name"].isin(list(suspects(self.deviations()) if suspect_epochs is None else suspect_epochs))
         table.attrs["trials"] = total
         notable = (table["significance"] > 3.0) | (table["n_channels"] > 0)
         table["reasons"] = ""
         table.loc[notable, "reasons"] = [_reasons(row) for row in table[notable].itertuples(index=False)]
         return table
+
+
+def suspects(deviations: pd.DataFrame) -> set[object]:
+    """Epochs in which so many sources deviate that the calibration is the likely cause (`EventSearch.deviations`)."""
+    tested, deviating = deviations["tested"].to_numpy(), deviations["deviating"].to_numpy()
+    many = (deviating >= _SUSPECT_SOURCES) & (deviating > _SUSPECT_SHARE * tested)
+    return set(deviations["mosaic_name"].to_numpy()[many].tolist())
 
 
 def ese_candidates(scores: pd.DataFrame, *, min_score: float = 5.0) -> pd.DataFrame:

@@ -15,25 +15,10 @@ With fluxes I_i, errors sigma_i, weights w_i = 1 / sigma_i^2 (pitfall 19: not 1 
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
-from scipy.special import chdtrc
 
 from dsa110_assets.variability.lightcurves import LightCurves
-
-_COLUMNS = (
-    "mean_flux_jy",
-    "weighted_mean_flux_jy",
-    "weighted_mean_flux_err_jy",
-    "min_flux_jy",
-    "max_flux_jy",
-    "eta",
-    "v",
-    "modulation_index",
-    "chi2",
-    "vs",
-    "m",
-)
+from dsa110_assets.variability.totals import Totals
 
 
 def metrics(light_curves: LightCurves) -> pd.DataFrame:
@@ -47,18 +32,4 @@ def metrics(light_curves: LightCurves) -> pd.DataFrame:
     Raises:
         LightCurveError: the light curves are not normalized.
     """
-    light_curves.require_normalised("variability indices")
-    from dsa110_assets.variability import _kernels
-
-    out = np.full((len(_COLUMNS) + 2, light_curves.n_sources), np.nan)
-    _kernels.indices(light_curves.offsets, light_curves.flux_jy, light_curves.flux_err_jy, out)
-    table = pd.DataFrame({"source_id": light_curves.source_id, "n_epochs": light_curves.counts})
-    for name, row in zip(_COLUMNS, out, strict=False):
-        table[name] = row
-    table["chi2_probability"] = np.where(light_curves.counts > 1, chdtrc(np.maximum(light_curves.counts - 1, 1), table["chi2"]), np.nan)
-    for column, row in (("vs_mjd_1", out[-2]), ("vs_mjd_2", out[-1])):
-        found = np.isfinite(row)
-        time = np.full(light_curves.n_sources, np.nan)
-        time[found] = light_curves.epoch_mjd[light_curves.epoch[light_curves.offsets[:-1][found] + row[found].astype(np.int64)]]
-        table[column] = time
-    return table
+    return Totals.of(light_curves).indices()

@@ -30,6 +30,7 @@ from scipy.special import chdtrc, chdtri
 
 from dsa110_assets.errors import LightCurveError
 from dsa110_assets.variability.lightcurves import LightCurves
+from dsa110_assets.variability.totals import Totals
 
 _HUBER = 2.0
 _ITERATIONS = 200
@@ -187,18 +188,15 @@ def apply_normalisation(light_curves: LightCurves, fit: Normalisation) -> LightC
 
 def _noise_between_epochs(light_curves: LightCurves, fit: Normalisation, options: NormalisationOptions) -> float:
     """``noise_scale`` of the sources that have enough epochs; see the module. 1 if it cannot be measured."""
-    from dsa110_assets.variability import _kernels
-
     often = np.flatnonzero(light_curves.counts >= options.noise_epochs)
     if often.size < options.noise_sources:
         return 1.0
     sample = apply_normalisation(light_curves.select(often[:: max(1, often.size // _NOISE_SOURCES)]), fit)
-    out = np.full((13, sample.n_sources), np.nan)
-    _kernels.indices(sample.offsets, sample.flux_jy, sample.flux_err_jy, out)
+    chi2 = Totals.of(sample).chi2
     seen = sample.counts > 1
     if seen.sum() < options.noise_sources:
         return 1.0
-    ratio = out[8][seen] / chdtri(sample.counts[seen] - 1.0, 0.5)
+    ratio = chi2[seen] / chdtri(sample.counts[seen] - 1.0, 0.5)
     return float(np.clip(np.sqrt(np.median(ratio)), *options.noise_range))
 
 

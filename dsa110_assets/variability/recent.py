@@ -1,0 +1,97 @@
+"""Which sources need a search of their whole light curve after new epochs, and which search result stays.
+
+A search (`ese`) of all light curves costs in proportion to the history. After new epochs only these are searched:
+
+1. A window of 1, 2, 4, ... epochs that ends with a new epoch deviates by `LOOK_SIGMA` from the baseline of the last
+   search. An event of L epochs contains such a window of more than L / 2 epochs, with at least 0.7 of its significance;
+   one of the three lobes of a lens has at least 0.58 of the lens's. A score of 5 needs a significance of 5.5 in the
+   smallest list and of 8 in a year of 60 000 sources, so an event is above `LOOK_SIGMA` when it is above the threshold.
+2. The last search found an event of `KEEP_SIGMA`: its score follows each new epoch.
+3. The light curve has grown by a quarter since the last search, or has fewer than `FEW_EPOCHS`. Sources take turns, so
+   that N sources with n epochs cost about N / (n ln 1.25) searches of n epochs each night, the same after years. It
+   renews baselines and ordinary variability, and bounds how late an event can be whose windows reach back further than
+   the recent epochs.
+
+For every other source the last significance stands. It is below `KEEP_SIGMA`, so it is no candidate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dsa110_assets.variability.lightcurves import LightCurves
+
+LOOK_SIGMA = 3.0
+KEEP_SIGMA = 4.5
+FEW_EPOCHS = 16
+_GROWTH = 1.25
+_GOLDEN = 0.6180339887498949
+_BASELINE = ("level_jy", "intrinsic", "base_weight", "base_weighted_flux", "base_epochs")
+
+
+def worth_a_search(
+    recent: LightCurves,
+    states: pd.DataFrame,
+    n_epochs: NDArray[np.int64],
+    is_new: NDArray[np.bool_],
+) -> tuple[NDArray[np.bool_], pd.DataFrame]:
+    """Find the sources to search.
+
+    Args:
+        recent: the latest epochs of some sources, with all epochs that are new.
+        states: of the last search of each source (`ese.EventSearch.states`), in the order of ``recent.source_id``; NaN
+            for a source that was never searched. ``level_jy`` (median), ``intrinsic`` (variance of the ordinary
+            variability, Jy^2), sums over the epochs of the baseline (``base_weight``, ``base_weighted_flux``,
+            ``base_epochs``), ``last_mjd`` (last epoch), ``n_epochs``, ``significance``.
+        n_epochs: epochs of each source's whole light curve, shape (Nsources,).
+        is_new: epochs since the last look, shape (Nepochs,).
+
+    Returns:
+        Whether to search each source, shape (Nsources,); and for each new epoch ``mosaic_name, tested, deviating``:
+        sources with an earlier search, and those of them that deviate by more than 3 sigma.
+    """
+    from dsa110_assets.variability import _kernels
+
+    known = np.isfinite(states["base_weight"].to_numpy(np.float64))
+    deviation = np.zeros(recent.n_sources)
+    tests, outliers = np.zeros(recent.n_epochs, dtype=np.int64), np.zeros(recent.n_epochs, dtype=np.int64)
+    chosen = recent.select(np.flatnonzero(known))
+    before = states.loc[known]
+    found = np.zeros(chosen.n_sources)
+    _kernels.recent_deviations(
+        chosen.offsets,
+        chosen.flux_jy,
+        chosen.flux_err_jy,
+        chosen.epoch,
+        is_new[chosen.epoch],
+        chosen.time_mjd <= np.repeat(before["last_mjd"].to_numpy(np.float64), chosen.counts),
+        n_epochs[known],
+        before[list(_BASELINE)].to_numpy(np.float64).T.copy(),
+        found,
+        tests,
+        outliers,
+    )
+    deviation[known] = found
+    searched = np.nan_to_num(states["n_epochs"].to_numpy(np.float64))
+    wanted = (
+        ~known
+        | (deviation >= LOOK_SIGMA)
+        | (np.nan_to_num(states["significance"].to_numpy(np.float64)) >= KEEP_SIGMA)
+        | (n_epochs < FEW_EPOCHS)
+        | has_grown(recent.source_id, searched, n_epochs)
+    )
+    new = np.flatnonzero(is_new)
+    epochs = pd.DataFrame({"mosaic_name": recent.epoch_name[new], "tested": tests[new], "deviating": outliers[new]})
+    return wanted, epochs
+
+
+def has_grown(source_id: NDArray[np.generic], before: NDArray[np.float64], after: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether light curves of ``before`` epochs have passed their next step, each a quarter longer, by ``after``.
+
+    The steps of a source are shifted by its number, so that sources take turns.
+    """
+    phase = (np.asarray(source_id, dtype=np.float64) * _GOLDEN) % 1.0
+    step = [np.floor(np.log(np.maximum(n, 1.0)) / np.log(_GROWTH) + phase) for n in (before, after)]
+    return step[1] > step[0]
