@@ -2,7 +2,7 @@
 
     python -m benchmarks.light_curve_query [--sources 60000] [--epochs 170] [--queries 200]
 
-A separate server generates the measurements in `photometry` (partitioned by month) and copies them into `light_curves`.
+A separate server generates the measurements in `photometry` (partitioned by month) and the factors of the epochs.
 Then `light_curve` reads light curves of random sources, as pages and notebooks do. Prints one JSON line.
 """
 
@@ -53,7 +53,11 @@ def fill(database: Database, sources: int, epochs: int) -> None:
             numbers,
         )
         session.execute(
-            text("INSERT INTO light_curves SELECT source_id, mosaic_name, time_mjd, flux_jy, flux_err_jy, 1, 0.001, false FROM photometry")
+            text(
+                "INSERT INTO epoch_factors (mosaic_name, time_mjd, n_measured, factor, factor_err, n_reference, usable, updated_at) "
+                "SELECT name, mid_mjd, :sources, 1, 0.001, 500, true, now() FROM mosaics"
+            ),
+            numbers,
         )
     with database.session() as session:
         session.execute(text("ANALYZE"))

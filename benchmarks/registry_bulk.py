@@ -90,8 +90,6 @@ def run(positions: int, mosaics: int) -> dict[str, float]:
             figures["read_all_peer_s"] = timed(lambda: pd.read_sql(peer, session.connection()))
             frame = queries.photometry(session, columns=columns)
             figures["rows"] = len(frame)
-            points = frame.drop_duplicates(["source_id", "mosaic_name"]).assign(normalisation=1.0, normalisation_err=0.0)
-            figures["replace_light_curves_s"] = timed(lambda: queries.replace_light_curves(session, points))
         with database.session() as session:
             figures["light_curve_s"] = timed(lambda: queries.light_curve(session, int(ids[positions // 2])))
             figures["light_curve_again_s"] = timed(lambda: queries.light_curve(session, int(ids[positions // 3])))

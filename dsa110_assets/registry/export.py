@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.publication import publish
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.schema import Base
+from dsa110_assets.registry.schema import Base, View
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +45,7 @@ def export(
     Raises:
         NonRetriableError: a table does not exist.
     """
-    known = {table.name: table for table in Base.metadata.sorted_tables}
+    known = {table.name: table for table in (*Base.metadata.sorted_tables, *View.metadata.sorted_tables)}
     if unknown := [name for name in tables if name not in known]:
         raise NonRetriableError(f"table {unknown[0]}", "is not in the registry", f"choose from {', '.join(sorted(known))}")
     chosen = [known[name] for name in tables] or list(known.values())

@@ -352,22 +352,36 @@ class ChannelPhotometry(Base):
     )
 
 
-class LightCurvePoint(Base):
-    """A normalized flux, and the ensemble's factor that made it. Each night's light curves replace it.
+class EpochFactor(Base):
+    """The flux scale of one epoch, an hourly mosaic: measured flux = ``factor`` x normalized flux.
 
-    ``source_id`` is checked once for all written rows. As a foreign key, checked row by row, it took three quarters of
-    the time.
+    The row exists as soon as sources were measured in the mosaic (``n_measured``); ``factor``, ``factor_err`` are null
+    until a night's light curves include the epoch, and if it has too few references. ``n_reference``: number of
+    references. ``usable``: the factor is known and credible. ``noise_scale``: factor on the errors of the fluxes.
+    ``settled``: later nights do not change the factor. ``updated_at``: when it was last written.
     """
 
-    __tablename__ = "light_curves"
-    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    __tablename__ = "epoch_factors"
     mosaic_name: Mapped[str] = mapped_column(primary_key=True)
-    time_mjd: Mapped[float]
-    flux_jy: Mapped[float]
-    flux_err_jy: Mapped[float]
-    normalisation: Mapped[float]
-    normalisation_err: Mapped[float]
-    is_limit: Mapped[bool]
+    time_mjd: Mapped[float] = mapped_column(index=True)
+    n_measured: Mapped[int]
+    factor: Mapped[float | None]
+    factor_err: Mapped[float | None]
+    n_reference: Mapped[int] = mapped_column(server_default="0")
+    usable: Mapped[bool] = mapped_column(server_default=false())
+    noise_scale: Mapped[float] = mapped_column(server_default="1")
+    settled: Mapped[bool] = mapped_column(server_default=false())
+    updated_at: Mapped[datetime | None]
+    __table_args__ = (Index("ix_epoch_factors_unsettled", "time_mjd", postgresql_where="NOT settled"),)
+
+
+class ReferenceFactor(Base):
+    """A reference's own factor in one epoch: the one that the *other* references give, over the epoch's (``ratio``)."""
+
+    __tablename__ = "reference_factors"
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    mosaic_name: Mapped[str] = mapped_column(primary_key=True, index=True)
+    ratio: Mapped[float | None]
 
 
 class ExcludedEpoch(Base):
@@ -467,3 +481,28 @@ class RefreshableCatalog(Base):
     n_rows: Mapped[int]
     refreshed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     __table_args__ = (UniqueConstraint("path"),)
+
+
+class View(DeclarativeBase):
+    """Declarative base of views. Migrations hold their statements; alembic does not compare them."""
+
+    metadata = MetaData()
+    type_annotation_map = Base.type_annotation_map
+
+
+class LightCurvePoint(View):
+    """A normalized flux: that of `Photometry`, divided by its epoch's factor (`EpochFactor`, `ReferenceFactor`).
+
+    Excluded epochs and epochs without a usable factor are left out. ``normalisation``, ``normalisation_err``: the
+    epoch's factor and its error, which is part of ``flux_err_jy``.
+    """
+
+    __tablename__ = "light_curves"
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    mosaic_name: Mapped[str] = mapped_column(primary_key=True)
+    time_mjd: Mapped[float]
+    flux_jy: Mapped[float]
+    flux_err_jy: Mapped[float]
+    normalisation: Mapped[float]
+    normalisation_err: Mapped[float]
+    is_limit: Mapped[bool]

@@ -97,6 +97,26 @@ class Normalisation:
     own: OwnFactors
     noise_scale: float = 1.0
 
+    def epochs(self) -> pd.DataFrame:
+        """One row for each epoch: ``mosaic_name, factor, factor_err, n_reference, usable, noise_scale``."""
+        return pd.DataFrame(
+            {
+                "mosaic_name": self.epoch_name,
+                "factor": self.factor,
+                "factor_err": self.factor_err,
+                "n_reference": self.n_reference,
+                "usable": self.usable,
+                "noise_scale": self.noise_scale,
+            }
+        )
+
+    def references(self) -> pd.DataFrame:
+        """One row for each measurement of a reference: ``source_id, mosaic_name, ratio`` (own factor over epoch's)."""
+        ratio = self.own.factor / self.factor[self.own.epoch]
+        good = np.isfinite(ratio)
+        names = self.epoch_name[self.own.epoch[good]]
+        return pd.DataFrame({"source_id": self.own.source_id[good], "mosaic_name": names, "ratio": ratio[good]})
+
 
 def sample_of(sources: pd.DataFrame) -> list[int]:
     """Identifiers of the sources that normalize many light curves.

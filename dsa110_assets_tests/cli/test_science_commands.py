@@ -18,6 +18,7 @@ from dsa110_assets.quality import gate
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.queries import (
     candidates,
+    photometry,
     replace_photometry,
     source_table,
     upsert_image,
@@ -30,7 +31,7 @@ from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.times import datetime_to_mjd, group_time
-from dsa110_assets.variability import lightcurves
+from dsa110_assets.variability import LightCurves, lightcurves, normalise
 from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile
 from dsa110_assets_tests.notebooks import NOTEBOOKS, run_notebook
@@ -512,6 +513,23 @@ def test_a_light_curve_is_shown_written_and_drawn(epochs, tmp_path, capsys):
         assert len(parse_single_table(f"{what}.vot").array) == rows
     assert run(["lightcurve", "show", "nobody"]) == 2
     assert "no source has this name or number" in capsys.readouterr().err
+
+
+def test_the_view_divides_as_the_fit_does(epochs, database):
+    """The server's arithmetic against that of `apply_normalisation`, references and all."""
+    from sqlalchemy import text
+
+    assert run(["lightcurve", "recompute", "--night", "2026-03-15"]) == 0
+    with database.session() as session:
+        curves, fit = normalise(LightCurves.from_table(photometry(session)))
+        points = session.execute(
+            text("SELECT flux_jy, flux_err_jy, normalisation, normalisation_err FROM light_curves ORDER BY source_id, time_mjd")
+        )
+        shown = np.array([tuple(row) for row in points])
+    assert fit.own.factor.size > 30
+    assert len(shown) == curves.flux_jy.size == 120
+    expected = (curves.flux_jy, curves.flux_err_jy, fit.factor[curves.epoch], fit.factor_err[curves.epoch])
+    np.testing.assert_allclose(shown, np.stack(expected, axis=1), rtol=1e-12)
 
 
 def test_light_curves_made_part_by_part_are_the_same(epochs, database, monkeypatch):

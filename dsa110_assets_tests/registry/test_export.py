@@ -13,7 +13,7 @@ from sqlalchemy import text
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry import queries
 from dsa110_assets.registry.export import export
-from dsa110_assets.registry.schema import Base, IngestGroup
+from dsa110_assets.registry.schema import Base, IngestGroup, View
 from dsa110_assets_tests.registry_fixture import add_observation
 
 GROUP = "2026-03-01T05:10:00"
@@ -43,7 +43,7 @@ def filled(database):
 
 def test_known_queries_work_in_the_sqlite_copy(filled, tmp_path):
     counts = export(filled, tmp_path / "registry.sqlite3")
-    assert set(counts) == set(Base.metadata.tables)
+    assert set(counts) == {*Base.metadata.tables, *View.metadata.tables}
     with sqlite3.connect(tmp_path / "registry.sqlite3") as copy:
         rows = copy.execute(
             "SELECT group_id, state, missing_subbands, night, first_seen_at, error, lease_owner FROM ingest_queue ORDER BY group_id"
@@ -75,7 +75,7 @@ def test_known_queries_work_in_the_sqlite_copy(filled, tmp_path):
 def test_parquet_keeps_types(filled, tmp_path):
     counts = export(filled, tmp_path / "copy")
     assert counts["photometry"] == 2
-    assert {path.stem for path in (tmp_path / "copy").iterdir()} == set(Base.metadata.tables)
+    assert {path.stem for path in (tmp_path / "copy").iterdir()} == {*Base.metadata.tables, *View.metadata.tables}
     observations = pq.read_table(tmp_path / "copy" / "ingest_queue.parquet").to_pylist()
     assert [row["night"] for row in observations] == [date(2026, 3, 1)] * 2
     assert observations[0]["first_seen_at"] == MOMENT

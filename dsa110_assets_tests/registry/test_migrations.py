@@ -131,3 +131,55 @@ def test_a_block_that_fails_changes_nothing(database):
 def test_numpy_scalars_are_stored_as_their_values(database, value):
     with database.session() as session:
         assert session.scalar(text("SELECT :value"), {"value": value}) == value.item()
+
+
+def _to_revision(database: Database, revision: str) -> None:
+    with database.engine.connect() as connection, alembic_config(connection) as configuration:
+        (command.upgrade if revision != "0006" else command.downgrade)(configuration, revision)
+        connection.commit()
+
+
+_SHOWN = "SELECT source_id, mosaic_name, time_mjd, flux_jy, flux_err_jy, normalisation, normalisation_err, is_limit FROM light_curves ORDER BY 1, 2"
+
+
+def test_light_curves_of_an_older_release_show_the_same_fluxes_after_the_upgrade(unmigrated):
+    """Written as the release before did: each flux divided by its epoch's factor, references by their own."""
+    rng = np.random.default_rng(5)
+    unmigrated.migrate()
+    _to_revision(unmigrated, "0006")
+    factor, factor_err, noise_scale = {"a": 1.07, "b": 0.93}, {"a": 0.003, "b": 0.002}, 0.94
+    with unmigrated.session() as session:
+        photometry_partitions.ensure(session, 61000.0, 61001.0)
+        for time, mosaic in ((61000.5, "a"), (61001.5, "b"), (61002.5, "c")):
+            session.execute(
+                text("INSERT INTO mosaics VALUES (:name, 'hourly', 'd', :time, :time, :time, 0, 54.6, 1, 0.002, now())"),
+                {"name": mosaic, "time": time},
+            )
+            for source in range(1, 41):
+                flux, error = rng.normal(0.2, 0.05), rng.uniform(0.001, 0.004)
+                session.execute(
+                    text("INSERT INTO photometry VALUES (:time, :source, :mosaic, :flux, :error, 0.002, 0, 50, NULL, false, '', now())"),
+                    {"time": time, "source": source, "mosaic": mosaic, "flux": flux, "error": error},
+                )
+                if mosaic in factor:
+                    scale = factor[mosaic] * (1 + 1e-4 * rng.standard_normal() if source <= 10 else 1.0)
+                    values = {
+                        "source": source, "mosaic": mosaic, "time": time, "flux": flux / scale,
+                        "error": noise_scale * np.hypot(error, flux / scale * factor_err[mosaic]) / scale, "factor": factor[mosaic],
+                        "factor_err": factor_err[mosaic],
+                    }  # fmt: skip
+                    session.execute(
+                        text("INSERT INTO light_curves VALUES (:source, :mosaic, :time, :flux, :error, :factor, :factor_err, false)"),
+                        values,
+                    )
+        before = session.execute(text(_SHOWN)).all()
+    unmigrated.migrate()
+    with unmigrated.session() as session:
+        after = session.execute(text(_SHOWN)).all()
+        epochs = session.execute(text("SELECT mosaic_name, n_measured, n_reference, usable FROM epoch_factors ORDER BY 1")).all()
+    assert [row[:3] for row in after] == [row[:3] for row in before]
+    np.testing.assert_allclose([row[3:7] for row in after], [row[3:7] for row in before], rtol=1e-12)
+    assert [tuple(row) for row in epochs] == [("a", 40, 10, True), ("b", 40, 10, True), ("c", 40, 0, False)]
+    _to_revision(unmigrated, "0006")
+    with unmigrated.session() as session:
+        np.testing.assert_allclose([row[3:7] for row in session.execute(text(_SHOWN))], [row[3:7] for row in before], rtol=1e-12)

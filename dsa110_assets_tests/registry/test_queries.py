@@ -308,13 +308,7 @@ def test_a_light_curve_has_measured_and_normalized_fluxes_side_by_side(database,
         for name, mjd in [("m2", 61101.5), ("m1", 61100.5)]:
             _mosaic(session, name, mid_mjd=mjd)
             queries.replace_photometry(session, name, _fluxes(sources, flux_jy=mjd - 61100), time_mjd=mjd)
-        points = pd.DataFrame(
-            {
-                "source_id": sources[0], "mosaic_name": ["m1"], "time_mjd": 61100.5, "flux_jy": 0.25, "flux_err_jy": 0.05, "normalisation": 2.0,
-                "normalisation_err": 0.01, "is_limit": False,
-            }
-        )  # fmt: skip
-        queries.replace_light_curves(session, points)
+        queries.replace_factors(session, _factors(["m1"], factor=2.0), _own([], [], []))
         found = queries.light_curve(session, sources[0])
     assert found["time_mjd"].tolist() == [61100.5, 61101.5]
     assert found["flux_jy"].tolist() == [0.5, 1.5]
@@ -323,29 +317,59 @@ def test_a_light_curve_has_measured_and_normalized_fluxes_side_by_side(database,
     assert found["mosaic_kind"].tolist() == ["hourly", "hourly"]
 
 
-def test_light_curves_of_the_given_sources_are_replaced_and_others_stay(database, sources):
-    def points(ids, names, flux):
-        return pd.DataFrame(
-            [(i, n, 61100.5, flux, 0.1, 1.0, 0.0, False) for i in ids for n in names],
-            columns=["source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "normalisation", "normalisation_err", "is_limit"],
-        )
-
-    with database.session() as session:
-        assert queries.replace_light_curves(session, points(sources, ["m1", "m2"], 1.0)) == 6
-        assert queries.replace_light_curves(session, points(sources[:1], ["m3"], 2.0)) == 1
-        rows = session.execute(
-            select(LightCurvePoint.source_id, LightCurvePoint.mosaic_name).order_by(LightCurvePoint.source_id, LightCurvePoint.mosaic_name)
-        )
-        assert rows.all() == [(sources[0], "m3")] + [(i, n) for i in sources[1:] for n in ("m1", "m2")]
+def _factors(names, **changes):
+    values = {"mosaic_name": names, "factor": 1.0, "factor_err": 0.01, "n_reference": 10, "usable": True, "noise_scale": 1.0}
+    return pd.DataFrame(values | changes)
 
 
-def test_a_light_curve_of_an_unknown_source_is_refused(database, sources):
-    points = pd.DataFrame(
-        [(int(sources.max()) + 5, "m1", 61100.5, 1.0, 0.1, 1.0, 0.0, False)],
-        columns=["source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "normalisation", "normalisation_err", "is_limit"],
+def _own(ids, names, ratio):
+    return pd.DataFrame({"source_id": ids, "mosaic_name": names, "ratio": ratio})
+
+
+def _points(session):
+    rows = session.execute(
+        select(LightCurvePoint.source_id, LightCurvePoint.mosaic_name, LightCurvePoint.flux_jy, LightCurvePoint.flux_err_jy)
     )
-    with pytest.raises(NonRetriableError, match="no such source"), database.session() as session:
-        queries.replace_light_curves(session, points)
+    return {(row.source_id, row.mosaic_name): (row.flux_jy, row.flux_err_jy) for row in rows}
+
+
+def test_a_flux_is_divided_by_the_factor_of_its_epoch_and_a_references_by_that_of_the_others(database, sources):
+    with database.session() as session:
+        for name in ("m1", "m2"):
+            _mosaic(session, name)
+            queries.replace_photometry(session, name, _fluxes(sources, flux_jy=1.0), time_mjd=61100.5)
+        assert _points(session) == {}, "no light curve before there are factors"
+        own = _own(sources[:1], ["m1"], [1.25])
+        queries.replace_factors(session, _factors(["m1", "m2"], factor=[2.0, np.nan], usable=[True, False], noise_scale=0.9), own)
+        points = _points(session)
+        assert set(points) == {(source, "m1") for source in sources}, "an epoch without a usable factor is left out"
+        assert points[sources[0], "m1"] == pytest.approx((1 / 2.5, 0.9 * np.hypot(0.1, 0.01 / 2.5) / 2.5), rel=1e-12)
+        assert points[sources[1], "m1"] == pytest.approx((1 / 2.0, 0.9 * np.hypot(0.1, 0.01 / 2.0) / 2.0), rel=1e-12)
+        queries.replace_factors(session, _factors(["m1"], factor=4.0), _own([], [], []))
+        assert _points(session)[sources[0], "m1"][0] == 0.25, "the factors of an epoch are replaced with its references'"
+
+
+def test_an_excluded_epoch_leaves_all_light_curves_at_once_and_comes_back(database, sources):
+    with database.session() as session:
+        _mosaic(session, "m1")
+        queries.replace_photometry(session, "m1", _fluxes(sources), time_mjd=61100.5)
+        queries.replace_factors(session, _factors(["m1"]), _own([], [], []))
+        before = _points(session)
+        queries.exclude_epoch(session, "m1", reason="rain", person="J. Doe")
+        assert _points(session) == {}
+        queries.include_epoch(session, "m1")
+        assert _points(session) == before
+
+
+def test_an_epoch_begins_and_ends_with_its_fluxes_and_only_hours_make_one(database, sources):
+    with database.session() as session:
+        for name, kind in (("hour", "hourly"), ("night", "nightly")):
+            _mosaic(session, name, kind=kind)
+            queries.replace_photometry(session, name, _fluxes(sources), time_mjd=61100.5)
+        epochs = queries.epoch_rows(session)
+        assert epochs[["mosaic_name", "n_measured", "usable"]].to_numpy().tolist() == [["hour", len(sources), False]]
+        queries.replace_photometry(session, "hour", _fluxes(sources[:0]), time_mjd=61100.5)
+        assert queries.epoch_rows(session).empty
 
 
 # --- variability and candidates

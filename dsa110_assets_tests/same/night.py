@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.queries import register_epoch
 from dsa110_assets.registry.server import EmbeddedServer
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import calibrator, hour, injection, night, references, tile
@@ -162,3 +163,4 @@ def add_epochs(database: Database) -> None:
                     ),
                     values,
                 )
+            register_epoch(session, other)

@@ -14,13 +14,15 @@ from dsa110_assets.registry.queries.images import (
 )
 from dsa110_assets.registry.queries.measurements import (
     channel_photometry,
+    epoch_rows,
     exclude_epoch,
     excluded_epochs,
     include_epoch,
     light_curve,
     photometry,
+    register_epoch,
     replace_channel_photometry,
-    replace_light_curves,
+    replace_factors,
     replace_photometry,
 )
 from dsa110_assets.registry.queries.observations import (
@@ -41,6 +43,7 @@ __all__ = [
     "candidates",
     "channel_photometry",
     "detections",
+    "epoch_rows",
     "exclude_epoch",
     "excluded_epochs",
     "image_of",
@@ -52,10 +55,11 @@ __all__ = [
     "photometry",
     "qa_metrics",
     "record_calibration_applied",
+    "register_epoch",
     "replace_candidates",
     "replace_channel_photometry",
     "replace_detections",
-    "replace_light_curves",
+    "replace_factors",
     "replace_photometry",
     "replace_variability",
     "retire_sources",

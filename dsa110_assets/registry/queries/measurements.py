@@ -1,7 +1,8 @@
-"""The large tables: forced fluxes (`photometry`, `photometry_channels`), normalized light curves (`light_curves`)."""
+"""Forced fluxes (`photometry`, `photometry_channels`) and normalized light curves (`light_curves`, a view of them)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry import photometry_partitions
-from dsa110_assets.registry.bulk import copy_rows, read_frame, read_frame_bulk, upsert
-from dsa110_assets.registry.schema import ChannelPhotometry, ExcludedEpoch, LightCurvePoint, MosaicRow, Photometry
+from dsa110_assets.registry.bulk import copy_rows, read_frame, read_frame_bulk, table_of, upsert
+from dsa110_assets.registry.schema import ChannelPhotometry, EpochFactor, ExcludedEpoch, LightCurvePoint, MosaicKind, MosaicRow, Photometry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,9 +23,6 @@ _PHOTOMETRY_COLUMNS = (
 )  # fmt: skip
 _CHANNEL_COLUMNS = ("source_id", "mosaic_name", "channel", "time_mjd", "frequency_hz", "flux_jy", "flux_err_jy")
 _MEASURED = ("time_mjd", "flux_jy", "flux_err_jy", "noise_jy_per_beam", "background_jy_per_beam", "snr")
-_LIGHT_CURVE_COLUMNS = (
-    "source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "normalisation", "normalisation_err", "is_limit",
-)  # fmt: skip
 
 
 def replace_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame, *, time_mjd: float | None = None) -> int:
@@ -49,11 +47,29 @@ def replace_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame, *
     # two runs of the same mosaic take turns
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"photometry {mosaic_name}"})
     session.execute(delete(Photometry).where(Photometry.mosaic_name == mosaic_name))
-    if frame.empty:
-        return 0
-    times = frame["time_mjd"].to_numpy(float)
-    photometry_partitions.ensure(session, times.min(), times.max())
-    return copy_rows(session, "photometry", frame, _PHOTOMETRY_COLUMNS)
+    if not frame.empty:
+        times = frame["time_mjd"].to_numpy(float)
+        photometry_partitions.ensure(session, times.min(), times.max())
+        copy_rows(session, "photometry", frame, _PHOTOMETRY_COLUMNS)
+    register_epoch(session, mosaic_name)
+    return len(frame)
+
+
+def register_epoch(session: Session, mosaic_name: str) -> None:
+    """Tell the light curves that the fluxes of an hourly mosaic are new. Other kinds of mosaic make no epoch."""
+    session.execute(
+        text("DELETE FROM epoch_factors WHERE mosaic_name = :name AND NOT EXISTS (SELECT FROM photometry WHERE mosaic_name = :name)"),
+        {"name": mosaic_name},
+    )
+    session.execute(
+        text(
+            "INSERT INTO epoch_factors (mosaic_name, time_mjd, n_measured) SELECT m.name, p.time_mjd, p.n FROM mosaics m, "
+            "(SELECT min(time_mjd) AS time_mjd, count(*) AS n FROM photometry WHERE mosaic_name = :name) p "
+            "WHERE m.name = :name AND m.kind = :kind AND p.n > 0 "
+            "ON CONFLICT (mosaic_name) DO UPDATE SET time_mjd = excluded.time_mjd, n_measured = excluded.n_measured"
+        ),
+        {"name": mosaic_name, "kind": MosaicKind.HOURLY.value},
+    )
 
 
 def photometry(
@@ -219,6 +235,13 @@ def excluded_epochs(session: Session) -> pd.DataFrame:
     return read_frame(session, select(*columns).order_by(ExcludedEpoch.mosaic_name))
 
 
+def epoch_rows(session: Session) -> pd.DataFrame:
+    """All epochs in order of time: the columns of `EpochFactor`; reason, excluded_by (None unless it is excluded)."""
+    query = select(*table_of(EpochFactor).columns, ExcludedEpoch.reason, ExcludedEpoch.excluded_by)
+    joined = query.outerjoin(ExcludedEpoch, ExcludedEpoch.mosaic_name == EpochFactor.mosaic_name)
+    return read_frame(session, joined.order_by(EpochFactor.time_mjd))
+
+
 def lock_light_curves(session: Session) -> None:
     """Lock light curves and the products made from them until this transaction ends.
 
@@ -228,28 +251,30 @@ def lock_light_curves(session: Session) -> None:
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('light_curves', 0))"))
 
 
-def replace_light_curves(session: Session, points: pd.DataFrame) -> int:
-    """Replace the normalized light curves of the sources in ``points`` (columns as in `LightCurvePoint`).
+def replace_factors(session: Session, epochs: pd.DataFrame, references: pd.DataFrame) -> None:
+    """Replace the factors of epochs, and the own factors of the references in these epochs.
 
-    Also delete the points of all sources in excluded epochs. A source without any other epoch has no light curve.
-
-    Raises:
-        NonRetriableError: a source is not in the registry.
+    Args:
+        session: open transaction.
+        epochs: mosaic_name, time_mjd, factor, factor_err (NaN: none), n_reference, usable, noise_scale, as in
+            `EpochFactor`.
+        references: source_id, mosaic_name, ratio, as in `ReferenceFactor`.
     """
-    import numpy as np
-    import pandas as pd
-
     lock_light_curves(session)
-    session.execute(text("CREATE TEMPORARY TABLE IF NOT EXISTS replaced_sources (source_id int8 PRIMARY KEY) ON COMMIT DROP"))
-    session.execute(text("TRUNCATE replaced_sources"))
-    copy_rows(session, "replaced_sources", pd.DataFrame({"source_id": np.unique(points["source_id"].to_numpy())}), ["source_id"])
-    unknown = session.scalar(
-        text("SELECT min(r.source_id) FROM replaced_sources r LEFT JOIN sources s USING (source_id) WHERE s.source_id IS NULL")
+    names = epochs["mosaic_name"].astype(str).tolist()
+    columns = ("mosaic_name", "factor", "factor_err", "n_reference", "usable", "noise_scale")
+    session.execute(text("DELETE FROM reference_factors WHERE mosaic_name = ANY(:names)"), {"names": names})
+    session.execute(
+        text(
+            "UPDATE epoch_factors e SET factor = n.factor, factor_err = n.factor_err, n_reference = n.n_reference, usable = n.usable, "
+            "noise_scale = n.noise_scale, updated_at = now() FROM unnest(CAST(:mosaic_name AS text[]), CAST(:factor AS float8[]), "
+            "CAST(:factor_err AS float8[]), CAST(:n_reference AS int[]), CAST(:usable AS bool[]), CAST(:noise_scale AS float8[])) "
+            "AS n(mosaic_name, factor, factor_err, n_reference, usable, noise_scale) WHERE e.mosaic_name = n.mosaic_name"
+        ),
+        {name: _nullable(epochs[name].tolist()) for name in columns},
     )
-    if unknown is not None:
-        raise NonRetriableError(
-            f"light curve of source {unknown}", "there is no such source", "make the photometry again; it registers its sources"
-        )
-    session.execute(delete(LightCurvePoint).where(LightCurvePoint.mosaic_name.in_(select(ExcludedEpoch.mosaic_name))))
-    session.execute(text("DELETE FROM light_curves USING replaced_sources r WHERE light_curves.source_id = r.source_id"))
-    return copy_rows(session, "light_curves", points, _LIGHT_CURVE_COLUMNS)
+    copy_rows(session, "reference_factors", references, ("source_id", "mosaic_name", "ratio"))
+
+
+def _nullable(values: list[Any]) -> list[Any]:
+    return [None if isinstance(value, float) and math.isnan(value) else value for value in values]

@@ -13,19 +13,20 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets import products, publication
 from dsa110_assets.errors import LightCurveError
-from dsa110_assets.registry.bulk import read_frame, read_frame_bulk
+from dsa110_assets.registry.bulk import read_frame_bulk
 from dsa110_assets.registry.queries.images import tiles_in_window
 from dsa110_assets.registry.queries.measurements import (
     channel_photometry,
+    epoch_rows,
     excluded_epochs,
     light_curve,
     lock_light_curves,
     photometry,
-    replace_light_curves,
+    replace_factors,
 )
 from dsa110_assets.registry.queries.sources import source_table
 from dsa110_assets.registry.queries.variability import replace_candidates, replace_variability
-from dsa110_assets.registry.schema import LightCurvePoint, MosaicKind, MosaicRow, Photometry, ProductVersion, Source
+from dsa110_assets.registry.schema import EpochFactor, LightCurvePoint, MosaicKind, MosaicRow, ProductVersion, Source
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.candidates import describe_candidates
 from dsa110_assets.stages.products.combining import MosaicRequest, combine
@@ -54,13 +55,12 @@ def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | No
 
 
 def update_light_curves(platform: Platform, night: str, run_id: str) -> StageResult:
-    """Normalize all light curves over the epochs up to and including a night.
+    """Find the factors of the epochs up to and including a night; the view `light_curves` divides the fluxes by them.
 
-    There are none before a source has two epochs. With many measurements, the epochs' factors come from the brightest
-    cataloged sources and a sample of all, and the sources are divided by them part by part. So memory does not grow
-    with the number of sources.
+    There are none before a source has two epochs. With many measurements, they come from the brightest cataloged
+    sources and a sample of all. So memory does not grow with the number of sources.
     """
-    from dsa110_assets.variability import LightCurves, apply_normalisation, fit_normalisation
+    from dsa110_assets.variability import LightCurves, fit_normalisation
     from dsa110_assets.variability.lightcurves import parts_of
     from dsa110_assets.variability.normalisation import sample_of
     from dsa110_assets.variability.reports import LightCurveReport
@@ -85,21 +85,17 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
             del fluxes
             cataloged = sources.set_index("source_id")["reference_flux_jy"].reindex(curves.source_id).notna().to_numpy()
             scale = fit_normalisation(curves, reference=cataloged)
-            n_sources = n_points = 0
-            for part in parts:
-                if sample is not None:
-                    some = photometry(session, end_mjd=end, mosaic_kind=MosaicKind.HOURLY, without_excluded=True, source_range=part)
-                    if some.empty:
-                        continue
-                    normalized = apply_normalisation(LightCurves.from_table(some), scale)
-                else:
-                    normalized = apply_normalisation(curves, scale)
-                points = normalized.to_table()
-                epoch = pd.Index(scale.epoch_name).get_indexer(pd.Index(normalized.epoch_name))[normalized.epoch]
-                points["normalisation"], points["normalisation_err"] = scale.factor[epoch], scale.factor_err[epoch]
-                replace_light_curves(session, points)
-                n_sources, n_points = n_sources + normalized.n_sources, n_points + len(points)
-        report = LightCurveReport(curves, scale, n_sources=n_sources, n_points=n_points, n_excluded=len(excluded))
+            replace_factors(session, scale.epochs(), scale.references())
+        n_points = session.scalar(
+            select(func.sum(EpochFactor.n_measured)).where(EpochFactor.mosaic_name.in_(scale.epoch_name[scale.usable].tolist()))
+        )
+        report = LightCurveReport(
+            curves,
+            scale,
+            n_sources=curves.n_sources if sample is None else len(sources),
+            n_points=int(n_points or 0),
+            n_excluded=len(excluded),
+        )
         result = StageResult(LIGHT_CURVES.name, night, figures=report.figures(), tables=report.details())
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
@@ -202,34 +198,11 @@ def epoch_table(platform: Platform) -> pd.DataFrame:
     Columns: ``mosaic_name, time_mjd, sources`` (measured), ``normalisation, normalisation_err`` (NaN if there is none),
     ``reason, excluded_by`` (None for an epoch that is used).
     """
-    measured_epochs = (
-        select(Photometry.mosaic_name, func.min(Photometry.time_mjd).label("time_mjd"), func.count().label("sources"))
-        .join(MosaicRow, MosaicRow.name == Photometry.mosaic_name)
-        .where(MosaicRow.kind == MosaicKind.HOURLY)
-        .group_by(Photometry.mosaic_name)
-        .subquery()
-    )
-    factors = (
-        select(
-            LightCurvePoint.mosaic_name,
-            func.min(LightCurvePoint.normalisation).label("normalisation"),
-            func.min(LightCurvePoint.normalisation_err).label("normalisation_err"),
-        )
-        .group_by(LightCurvePoint.mosaic_name)
-        .subquery()
-    )
     with platform.database.session() as session:
-        table = read_frame(
-            session,
-            select(measured_epochs, factors.c.normalisation, factors.c.normalisation_err)
-            .outerjoin(factors, factors.c.mosaic_name == measured_epochs.c.mosaic_name)
-            .order_by(measured_epochs.c.time_mjd),
-        )
-        excluded = excluded_epochs(session).set_index("mosaic_name")
-    for column in ("reason", "excluded_by"):
-        known = excluded[column].to_dict()
-        table[column] = [known.get(name) for name in table["mosaic_name"]]
-    return table
+        table = epoch_rows(session)
+    table = table.rename(columns={"n_measured": "sources", "factor": "normalisation", "factor_err": "normalisation_err"})
+    table.loc[table["reason"].notna(), ["normalisation", "normalisation_err"]] = np.nan
+    return table.loc[:, ["mosaic_name", "time_mjd", "sources", "normalisation", "normalisation_err", "reason", "excluded_by"]]
 
 
 def source_light_curve(platform: Platform, source_id: int) -> LightCurves:
