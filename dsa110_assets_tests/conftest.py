@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from dsa110_assets.simulation.directions import local_sidereal_time_deg
 from dsa110_assets.simulation.receivers import Receivers
 from dsa110_assets.simulation.sky import Sky, point_sources
 from dsa110_assets.simulation.tile import integration_times_mjd, simulate_tile
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs like this. Dagster would then ignore SIGTERM too, and every child with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
