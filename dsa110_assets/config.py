@@ -55,7 +55,9 @@ class PipelineConfig(BaseSettings):
     )
     alert_backlog_s: float = Field(3600.0, gt=0, description="Alert when a live observation has waited for a worker this long.")
     docs_url: str = Field("http://127.0.0.1:8001", description="Address of the documentation. The Dagster UI links to it.")
-    keep_staging_hours: float = Field(24.0, ge=1, description="`dsa110 clean` removes leftovers of crashed stages after this long.")
+    keep_staging_hours: float = Field(
+        24.0, ge=1, description="`dsa110 clean --thorough` removes staging folders that no journal names after this long."
+    )
     keep_model_columns_days: float = Field(
         7.0, ge=0, description="`dsa110 clean` removes MODEL_DATA and CORRECTED_DATA of Measurement Sets after this long."
     )

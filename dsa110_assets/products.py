@@ -113,6 +113,11 @@ class ProductPaths:
         """Directory of the read-only reference catalogs."""
         return self.folder(Folder.CATALOGS)
 
+    @property
+    def staging_journal(self) -> Path:
+        """Directory with an entry for each folder in which a product is being written (`staging`)."""
+        return self.state_dir / "staging"
+
     def staging_roots(self) -> tuple[Path, ...]:
         """Directories below which a crash of `publish` may leave ``.staging`` folders."""
         return tuple(root for root in map(self.folder, Folder) if root.is_dir())

@@ -10,16 +10,14 @@ import errno
 import hashlib
 import os
 import shutil
-import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dsa110_assets.errors import PipelineError, PublishError, StorageError
+from dsa110_assets.staging import STAGING, registered, remove_staged
 
-STAGING = ".staging"
-"""Name of the folder beside a destination in which new products are written."""
 SPARE_BYTES = 1 << 20
 """A disk with less free space than this is full: no product fits on it."""
 _MKDIR_ATTEMPTS = 100
@@ -32,8 +30,8 @@ def publish(destination: Path) -> Iterator[Path]:
     """Yield a staging path to write to. On a clean exit, move it to ``destination`` in one rename.
 
     The caller writes a file or a directory at that path and verifies it before leaving the block. An exception removes
-    the staged product and leaves the old one. A crash leaves the old or the new one, and a staging folder that
-    `sweep_staging` removes.
+    the staged product and leaves the old one. A crash leaves the old or the new one, and a registered staging folder
+    that `staging.sweep` removes.
 
     Raises:
         PublishError: nothing was written, or the rename failed.
@@ -43,24 +41,31 @@ def publish(destination: Path) -> Iterator[Path]:
     staging = parent / STAGING / uuid.uuid4().hex
     staged = staging / destination.name
     try:
-        _make_folder(staging)
-        yield staged
-        if not staged.exists():
-            raise PublishError(destination, "the stage ended without writing its product", "read the run's log; make the product again")
-        flush_to_disk(staged)
-        try:
-            move_into_place(staged, destination)
-        except OSError as error:
-            raise PublishError(
-                destination, f"cannot be moved into place ({error.strerror})", "check space and permissions of its directory"
-            ) from error
-    except BaseException as error:
-        trouble = None if isinstance(error, PipelineError) else storage_trouble(destination, error)
-        remove_staged(staging)
-        if trouble is not None:
-            raise trouble from error
+        with registered(staging):
+            try:
+                _make_folder(staging)
+                yield staged
+                _move_finished(staged, destination)
+            except BaseException as error:
+                raise_storage_trouble(destination, error)  # before removing what filled the disk
+                raise
+            finally:
+                remove_staged(staging)  # with the product that was replaced; readers that have it open keep their files
+    except OSError as error:  # of the journal
+        raise_storage_trouble(destination, error)
         raise
-    remove_staged(staging)  # with the product that was replaced; readers that have it open keep their files
+
+
+def _move_finished(staged: Path, destination: Path) -> None:
+    if not staged.exists():
+        raise PublishError(destination, "the stage ended without writing its product", "read the run's log; make the product again")
+    flush_to_disk(staged)
+    try:
+        move_into_place(staged, destination)
+    except OSError as error:
+        raise PublishError(
+            destination, f"cannot be moved into place ({error.strerror})", "check space and permissions of its directory"
+        ) from error
 
 
 def _make_folder(staging: Path) -> None:
@@ -75,15 +80,15 @@ def _make_folder(staging: Path) -> None:
             return
 
 
-def remove_staged(staging: Path) -> None:
-    """Remove a folder under ``.staging`` with its content, and ``.staging`` unless other products are in it."""
-    shutil.rmtree(staging, ignore_errors=True)
-    _remove_if_empty(staging.parent)
+def raise_storage_trouble(path: Path, error: BaseException) -> None:
+    """Raise the trouble with the disk that explains an error, if there is one.
 
-
-def _remove_if_empty(directory: Path) -> None:
-    with suppress(OSError):
-        directory.rmdir()
+    Raises:
+        StorageError: see `storage_trouble`.
+    """
+    trouble = None if isinstance(error, PipelineError) else storage_trouble(path, error)
+    if trouble is not None:
+        raise trouble from error
 
 
 def storage_trouble(path: Path, error: BaseException) -> StorageError | None:
@@ -154,24 +159,15 @@ def _fsync(path: Path) -> None:
 
 
 def staged_products(root: Path) -> Iterator[Path]:
-    """Yield everything in the staging folders below ``root``: products being written, and leftovers of crashes."""
+    """Yield everything in the staging folders below ``root``: products being written, and leftovers of crashes.
+
+    It walks the whole tree, for what `staging.sweep` cannot know.
+    """
     for directory, names, _ in os.walk(root):  # passes over directories that vanish meanwhile
         if STAGING in names:
             names.remove(STAGING)
             with suppress(FileNotFoundError):
                 yield from sorted((Path(directory) / STAGING).iterdir())
-
-
-def sweep_staging(roots: Iterable[Path], *, older_than_s: float = 3600.0) -> list[Path]:
-    """Remove leftovers below ``roots`` that have not changed for ``older_than_s``. Return their paths."""
-    limit = time.time() - older_than_s
-    removed: list[Path] = []
-    for leftover in [path for root in roots for path in staged_products(root)]:
-        with suppress(FileNotFoundError):  # published meanwhile
-            if newest_change(leftover) < limit:
-                remove_staged(leftover)
-                removed.append(leftover)
-    return removed
 
 
 def newest_change(path: Path) -> float:

@@ -11,7 +11,8 @@ import pytest
 
 from dsa110_assets import publication
 from dsa110_assets.errors import ProductVerificationError
-from dsa110_assets.publication import STAGING, publish, sweep_staging
+from dsa110_assets.publication import publish
+from dsa110_assets.staging import STAGING
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -89,11 +90,3 @@ def test_concurrent_publishers_do_not_disturb_one_another(tmp_path: Path) -> Non
     assert [writer.exitcode for writer in writers] == [0] * 4
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {f"{writer}-{number}" for writer in range(4) for number in range(60)}
-
-
-def test_a_sweep_removes_the_folder_with_the_last_leftover(tmp_path: Path) -> None:
-    leftovers = [tmp_path / "night" / STAGING / name for name in ("a", "b")]
-    for leftover in leftovers:
-        leftover.mkdir(parents=True)
-    assert sweep_staging([tmp_path], older_than_s=-1.0) == leftovers
-    assert not list((tmp_path / "night").iterdir())

@@ -10,6 +10,9 @@ import typer
 def clean(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed; remove nothing.")] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Also walk all product folders for what releases without a staging journal left.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Remove what is no longer needed.
@@ -28,7 +31,7 @@ def clean(
     from dsa110_assets.stages.queue.attempts import now
 
     platform, when = Platform.open(), now()
-    removals = housekeeping.plan(platform, when)
+    removals = housekeeping.plan(platform, when, thorough=thorough)
     if not dry_run:
         housekeeping.carry_out(platform, removals, when)
     if json:

@@ -145,7 +145,7 @@ def _convert_all(
     done: dict[str, dict[str, object]] = {}
     failed: dict[str, PipelineError] = {}
     if output.is_dir() and not own:
-        batch.sweep(output)
+        batch.sweep(config)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     to_do = [step for step in steps if step.action in ("convert", "replace")]
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -43,9 +43,9 @@ def up() -> None:
     from dsa110_assets.cli import services
     from dsa110_assets.errors import ConfigurationError, PipelineError
     from dsa110_assets.products import ProductPaths
-    from dsa110_assets.publication import sweep_staging
     from dsa110_assets.registry.database import Database
     from dsa110_assets.registry.server import ensure_alive
+    from dsa110_assets.staging import keep_journal_in, sweep
 
     console = Console(highlight=False)
     config = PipelineConfig.from_env()
@@ -54,7 +54,9 @@ def up() -> None:
     if services.port_is_open(config.dagster_port):
         raise ConfigurationError("PIPELINE_DAGSTER_PORT", f"port {config.dagster_port} is in use", "choose another one")
     Database.connect(config).dispose()
-    for leftover in sweep_staging(ProductPaths.of(config).staging_roots()):
+    journal = ProductPaths.of(config).staging_journal
+    keep_journal_in(journal)
+    for leftover in sweep(journal):
         console.print(f"removed the leftovers of a crashed stage: {leftover}")
     code_port = services.free_port()
     env = services.environment(config)

@@ -17,8 +17,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.products import ProductPaths
-from dsa110_assets.publication import STAGING, checksum, size_bytes
+from dsa110_assets.publication import checksum, size_bytes
 from dsa110_assets.registry.schema import CaltableRow, ImageRow, MeasurementSetRow, MosaicRow, ProductVersion, RefreshableCatalog
+from dsa110_assets.staging import STAGING
 
 SETTLING_S = 3600.0
 """Products younger than this may still be registered."""

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
+from dsa110_assets import staging
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.database import Database
@@ -21,9 +22,14 @@ class Platform:
 
     @classmethod
     def open(cls, config: PipelineConfig | None = None) -> Self:
-        """Open the registry of the configuration; start the embedded server if none is configured."""
+        """Open the registry of the configuration; start the embedded server if none is configured.
+
+        From now on this process registers its staging places in the platform's journal.
+        """
         config = PipelineConfig.from_env() if config is None else config
-        return cls(config, ProductPaths.of(config), Database.connect(config))
+        paths = ProductPaths.of(config)
+        staging.keep_journal_in(paths.staging_journal)
+        return cls(config, paths, Database.connect(config))
 
     @property
     def threads(self) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsa110_assets import products, publication
+from dsa110_assets import products, publication, staging
 from dsa110_assets.errors import ProductVerificationError
 
 OLD, NEW = {"a": "old", "b": "old"}, {"a": "new", "b": "new"}
@@ -25,7 +25,9 @@ def _content(directory: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in sorted(directory.iterdir())}
 
 
-def _publish_and_die(destination: Path, instant: str) -> None:
+def _publish_and_die(journal: Path, destination: Path, instant: str) -> None:
+    staging.keep_journal_in(journal)
+
     def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -47,13 +49,13 @@ def test_pitfall_29_a_kill_leaves_the_old_product_or_the_new_one(tmp_path: Path,
     destination = paths.measurement_set("2026-03-12T05:04:30")
     destination.parent.mkdir(parents=True)
     _write(destination, OLD)
-    child = multiprocessing.get_context("fork").Process(target=_publish_and_die, args=(destination, instant))
+    child = multiprocessing.get_context("fork").Process(target=_publish_and_die, args=(paths.staging_journal, destination, instant))
     child.start()
     child.join(timeout=30)
     assert child.exitcode == -signal.SIGKILL
     assert _content(destination) == left
-    publication.sweep_staging(paths.staging_roots(), older_than_s=-1.0)
-    assert [path.name for path in destination.parent.iterdir() if path.name != publication.STAGING] == [destination.name]
+    staging.sweep(paths.staging_journal)
+    assert [path.name for path in destination.parent.iterdir()] == [destination.name]
     with publication.publish(destination) as staged:  # the next run can publish
         _write(staged, NEW)
     assert _content(destination) == NEW

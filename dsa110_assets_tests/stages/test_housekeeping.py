@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dsa110_assets import publication
 from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
@@ -59,17 +60,26 @@ def _clean(platform: Platform, now: datetime = LATER) -> list[housekeeping.Remov
     return planned
 
 
-def test_old_staging_is_removed_and_young_staging_stays(platform) -> None:
+def test_a_thorough_cleaning_finds_old_staging_of_releases_without_a_journal(platform) -> None:
     folder = platform.paths.scratch_dir / "images" / "2026-03-12" / ".staging"
     old, young = _old(folder / "aa" / "x.fits"), folder / "bb"
     young.mkdir(parents=True)
     (young / "y.fits").write_bytes(b"y")
-    (removal,) = housekeeping.plan(platform, datetime.now(UTC))
+    assert housekeeping.plan(platform, datetime.now(UTC)) == [], "the daily cleaning does not walk"
+    (removal,) = planned = housekeeping.plan(platform, datetime.now(UTC), thorough=True)
     assert (removal.rule, removal.what, removal.size_bytes) == ("staging", str(old.parent), 1000)
     assert old.exists(), "a plan removes nothing"
-    _clean(platform, datetime.now(UTC))
+    housekeeping.carry_out(platform, planned, datetime.now(UTC))
     assert not old.parent.exists()
     assert (young / "y.fits").exists()
+
+
+def test_a_thorough_cleaning_leaves_what_a_stage_is_writing(platform) -> None:
+    with publication.publish(platform.paths.image_dir(GROUP)) as staged:
+        _old(staged / "x.fits")
+        os.utime(staged.parent, (0, 0))
+        assert housekeeping.plan(platform, datetime.now(UTC), thorough=True) == []
+        assert housekeeping.plan(platform, LATER) == []
 
 
 def test_output_of_old_runs_is_removed_and_dagsters_other_files_stay(platform) -> None:

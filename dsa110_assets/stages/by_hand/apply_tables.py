@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsa110_assets import publication
+from dsa110_assets import publication, staging
 from dsa110_assets.calibration.solve import tables_in
 from dsa110_assets.common.measurement_sets import is_calibrated
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError
+from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.provenance import release
 from dsa110_assets.stages.provenance.recipes import recipe_of
 from dsa110_assets.stages.table import CALIBRATED_MS
@@ -53,6 +54,7 @@ def apply_by_hand(
         raise ConfigurationError(output, "exists and is not a calibrated Measurement Set", "give another --output")
     recipe = recipe_of(CALIBRATED_MS.name, config)
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    staging.keep_journal_in(ProductPaths.of(config).staging_journal)
     with publication.publish(output.absolute()) as staged:
         report = apply_calibration(
             ms,

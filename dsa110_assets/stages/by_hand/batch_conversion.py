@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsa110_assets import products, publication
+from dsa110_assets import products, publication, staging
 from dsa110_assets.catalogs import calibrators
 from dsa110_assets.catalogs.calibrators import Calibrator
 from dsa110_assets.common.directions import angular_separation_rad
@@ -238,6 +238,7 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
     from dsa110_assets.stages.table import MEASUREMENT_SET
 
     recipe = recipe_of(MEASUREMENT_SET.name, config)
+    staging.keep_journal_in(ProductPaths.of(config).staging_journal)
     with publication.publish(step.destination) as staged:
         report = convert_observation(
             step.observation.files,
@@ -295,9 +296,9 @@ def is_platforms_own(output: Path, config: PipelineConfig) -> bool:
     return output.resolve() == config.output_dir.resolve()
 
 
-def sweep(output: Path) -> list[Path]:
-    """Remove what killed conversions left in the output directory at least an hour ago."""
-    return publication.sweep_staging([output])
+def sweep(config: PipelineConfig) -> list[Path]:
+    """Remove what killed conversions left in their output directories."""
+    return staging.sweep(ProductPaths.of(config).staging_journal)
 
 
 def known_calibrators(config: PipelineConfig) -> list[Calibrator]:

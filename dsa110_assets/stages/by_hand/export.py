@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsa110_assets import staging
 from dsa110_assets.common.measurement_sets import is_calibrated
 from dsa110_assets.conversion.export import ExportFormat
 from dsa110_assets.errors import ConfigurationError
@@ -84,6 +85,7 @@ def export_tile(
     output = output.absolute()
     _check_output(config, ms, output, file_format, overwrite=overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
+    staging.keep_journal_in(ProductPaths.of(config).staging_journal)
     with publish(output) as staged:
         report = export_visibilities(
             ms,

@@ -17,7 +17,7 @@ from typing import Literal
 from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
 
-from dsa110_assets import publication
+from dsa110_assets import publication, staging
 from dsa110_assets.common.measurement_sets import open_table
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.schema import GroupState, ImageRow, IngestGroup, MeasurementSetRow, ProductVersion
@@ -49,10 +49,13 @@ class Removal:
     reason: str
 
 
-def plan(platform: Platform, now: datetime) -> list[Removal]:
-    """Return what the rules remove at this time."""
+def plan(platform: Platform, now: datetime, *, thorough: bool = False) -> list[Removal]:
+    """Return what the rules remove at this time.
+
+    ``thorough``: also walk all product folders for staging that is not in the journal, as older releases left it.
+    """
     config = platform.config
-    found = [*_staging(platform), *_run_logs(config)]
+    found = [*_staging(platform, thorough=thorough), *_run_logs(config)]
     with platform.database.session() as session:
         found += _model_columns(session, config, now)
         if config.keep_measurement_sets_days:
@@ -68,7 +71,7 @@ def plan(platform: Platform, now: datetime) -> list[Removal]:
 def carry_out(platform: Platform, removals: list[Removal], now: datetime) -> int:
     """Remove what was planned; return the freed bytes. It is no error if something no longer exists."""
     remove: dict[Rule, Callable[[Removal], None]] = {
-        "staging": lambda one: publication.remove_staged(Path(one.what)),
+        "staging": lambda one: staging.remove_staged(Path(one.what)),
         "run_logs": lambda one: shutil.rmtree(one.what, ignore_errors=True),
         "model_columns": lambda one: _drop_columns(Path(one.what)),
         "measurement_sets": lambda one: _remove_measurement_set(platform, Path(one.what)),
@@ -76,17 +79,25 @@ def carry_out(platform: Platform, removals: list[Removal], now: datetime) -> int
     }
     for one in removals:
         remove[one.rule](one)
+    staging.sweep(platform.paths.staging_journal)
     return sum(one.size_bytes for one in removals)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
-def _staging(platform: Platform) -> Iterator[Removal]:
+def _staging(platform: Platform, *, thorough: bool) -> Iterator[Removal]:
+    journal = platform.paths.staging_journal
+    left = staging.left_by_crashes(journal)
+    for place in left:
+        yield Removal("staging", str(place), publication.size_bytes(place), "left by a crash")
+    if not thorough:
+        return
     limit = time.time() - platform.config.keep_staging_hours * 3600
+    known = {*left, *staging.in_use(journal)}
     for root in platform.paths.staging_roots():
-        for leftover in publication.staged_products(root):
-            if publication.newest_change(leftover) < limit:
-                size = publication.size_bytes(leftover)
-                yield Removal("staging", str(leftover), size, f"left by a crash, older than {platform.config.keep_staging_hours:g} h")
+        for place in publication.staged_products(root):
+            if place not in known and publication.newest_change(place) < limit:
+                reason = f"not in the journal, older than {platform.config.keep_staging_hours:g} h"
+                yield Removal("staging", str(place), publication.size_bytes(place), reason)
 
 
 def _run_logs(config: PipelineConfig) -> Iterator[Removal]:

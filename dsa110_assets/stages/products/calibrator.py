@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import pandas as pd
 from sqlalchemy import select
 
-from dsa110_assets import publication
+from dsa110_assets import publication, staging
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.common.measurement_sets import read_summary, read_tile_pointing
 from dsa110_assets.config import PipelineConfig
@@ -174,6 +174,7 @@ def solve_by_hand(
     paths = ProductPaths.of(config)
     star = calibrator_of(paths, ms, field)
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    staging.keep_journal_in(paths.staging_journal)
     with publication.publish(output.absolute()) as staged:
         report = _solve(config, paths, ms=ms, out_dir=staged, star=star, options=options, threads=threads, progress=progress)
     return report.moved(output.absolute())
