@@ -65,7 +65,11 @@ def show_status(
         observations = [{**asdict(g), "verdict": asdict(verdicts[g.group_id]) if g.group_id in verdicts else None} for g in groups]
         emit_json({"backlog": asdict(summary), "observations": observations, "rejected": [asdict(f) for f in rejected]})
         return
-    emit_table(("state", "observations"), [(name.value, number) for name, number in summary.counts.items()], title="Queue")
+    emit_table(
+        ("state", "observations"),
+        [("completed in the last day" if name is GroupState.COMPLETED else name.value, number) for name, number in summary.counts.items()],
+        title="Queue",
+    )
     emit_table(
         ("observation", "state", "stage", "subbands", "attempt", "calibrator", "verdict", "error"),
         [

@@ -62,6 +62,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def code_server_port(config: PipelineConfig) -> int:
+    """Port of the code server: that of the last start if it is free, else a free one.
+
+    Dagster identifies sensors and schedules by it too, so with another port it shows none of their earlier ticks.
+    """
+    path = config.dagster_home / "workspace.yaml"
+    try:
+        port = int(yaml.safe_load(path.read_text())["load_from"][0]["grpc_server"]["port"])
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last start may linger
+            probe.bind(("127.0.0.1", port))
+    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):  # never started, damaged, or in use
+        return free_port()
+    return port
+
+
 def port_is_open(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a server listens on the port."""
     with socket.socket() as probe:

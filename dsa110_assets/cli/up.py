@@ -58,7 +58,7 @@ def up() -> None:
     keep_journal_in(journal)
     for leftover in sweep(journal):
         console.print(f"removed the leftovers of a crashed stage: {leftover}")
-    code_port = services.free_port()
+    code_port = services.code_server_port(config)
     env = services.environment(config)
     services.set_pool_limits(config, env)
     supervisor = services.Supervisor(

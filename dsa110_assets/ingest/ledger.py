@@ -419,14 +419,23 @@ def retry(
 
 
 # --- queries --------------------------------------------------------------------------------------------------------
-def counts(session: Session) -> dict[GroupState, int]:
-    """Number of observations in each state, including zeros."""
-    found = session.execute(select(IngestGroup.state, func.count()).group_by(IngestGroup.state)).tuples()
-    return dict.fromkeys(GroupState, 0) | {GroupState(state): number for state, number in found}
+def counts(session: Session, *, completed_after: datetime | None = None) -> dict[GroupState, int]:
+    """Number of observations in each state, including zeros.
+
+    ``completed_after``: count only those completed since; None reads all that were ever completed.
+    """
+    number = select(func.count()).select_from(IngestGroup)
+    found = {
+        state: session.scalar(number.where(IngestGroup.state == state)) or 0 for state in GroupState if state is not GroupState.COMPLETED
+    }
+    completed = number.where(IngestGroup.state == GroupState.COMPLETED)
+    if completed_after is not None:
+        completed = completed.where(IngestGroup.completed_at > completed_after)
+    return {state: found[state] if state in found else session.scalar(completed) or 0 for state in GroupState}
 
 
 def n_in_progress(session: Session) -> int:
-    """Number of leased observations. Unlike `counts`, it does not read the completed ones."""
+    """Number of leased observations."""
     return session.scalar(select(func.count()).select_from(IngestGroup).where(IngestGroup.state == GroupState.IN_PROGRESS)) or 0
 
 

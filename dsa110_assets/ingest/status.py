@@ -12,15 +12,18 @@ from sqlalchemy.orm import Session
 from dsa110_assets.ingest import ledger
 from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile, TileStage
 
+LAST_DAY = timedelta(days=1)
+"""Completed observations that are counted; all of them are as many as the archive has."""
+
 
 @dataclass(frozen=True)
 class Backlog:
     """State of the whole queue.
 
-    ``counts``: observations in each state. ``n_live``, ``n_backfill``: pending observations by priority.
-    ``oldest_pending_s``: longest wait of a pending live observation; None when none waits. ``newest_start_mjd``: start
-    of the newest observation. ``last_file_at``: when the newest file was recorded. ``n_rejected``: rejected files.
-    ``n_expired``: expired leases that were not taken back yet.
+    ``counts``: observations in each state, of the completed ones those of `LAST_DAY`. ``n_live``, ``n_backfill``:
+    pending observations by priority. ``oldest_pending_s``: longest wait of a pending live observation; None when none
+    waits. ``newest_start_mjd``: start of the newest observation. ``last_file_at``: when the newest file was recorded.
+    ``n_rejected``: rejected files. ``n_expired``: expired leases that were not taken back yet.
     """
 
     counts: dict[GroupState, int]
@@ -133,7 +136,7 @@ def backlog(session: Session, now: datetime) -> Backlog:
     oldest = session.scalar(select(func.min(IngestGroup.pending_at)).where(IngestGroup.state == GroupState.PENDING, live))
     newest, last_file_at = session.execute(select(func.max(IngestGroup.start_mjd), func.max(IngestGroup.last_file_at))).tuples().one()
     return Backlog(
-        counts=ledger.counts(session),
+        counts=ledger.counts(session, completed_after=now - LAST_DAY),
         n_live=session.scalar(pending.where(live)) or 0,
         n_backfill=session.scalar(pending.where(~live)) or 0,
         oldest_pending_s=None if oldest is None else max((now - oldest) / timedelta(seconds=1), 0.0),

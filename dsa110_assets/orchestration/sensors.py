@@ -4,7 +4,7 @@
 once, with leases and with versions in the run keys; Dagster's memory is not needed for it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -134,17 +134,42 @@ def follow_up(context: dg.SensorEvaluationContext, platform: PlatformResource) -
         return
     busy = nights_in_backfills(context.instance)
     waiting: list[str] = []
-    requested = False
-    for work in planning.follow_ups(opened, busy)[:MOST_REQUESTS_PER_TICK]:
+    requested = 0
+    for work in work_to_request(context.instance, lambda settled: planning.follow_ups(opened, busy, settled)):
         failed, pause_s = temporary_failures(context.instance, work.run_key)
         if pause_s > 0:
             waiting.append(f"{work.run_key}: requested again in {pause_s:.0f} s, after {failed} temporary failures")
-        else:
-            requested = True
+        elif requested < MOST_REQUESTS_PER_TICK:
+            requested += 1
             yield _follow_up_request(work, failed)
     if not requested:
         held_back = [f"backfills work on {', '.join(sorted(busy))}"] if busy else []
         yield dg.SkipReason("; ".join(["no work is due", *held_back, *waiting]))
+
+
+_settled: set[str] = set()
+"""Run keys whose run has ended and is not repeated, as found in earlier ticks."""
+
+
+def work_to_request(instance: dg.DagsterInstance, due: Callable[[Collection[str]], list[FollowUp]]) -> list[FollowUp]:
+    """Work that is due and that a run may be requested for, in the order of ``due``.
+
+    Work whose run succeeded, was canceled or failed permanently is due until an input changes. ``due`` is asked again
+    without it, because planning returns a limited number, and such work must not hide older work.
+    """
+    while True:
+        found = due(_settled)
+        ended = {work.run_key for work in found if _is_settled(instance, work.run_key)}
+        if not ended:
+            return found
+        _settled.update(ended)
+
+
+def _is_settled(instance: dg.DagsterInstance, work_key: str) -> bool:
+    run = next(iter(instance.get_runs(dg.RunsFilter(tags={WORK_TAG: work_key}), limit=1)), None)
+    if run is None or not run.is_finished:
+        return False
+    return run.status != dg.DagsterRunStatus.FAILURE or _failed_permanently(instance, run.run_id)
 
 
 def temporary_failures(instance: dg.DagsterInstance, work_key: str) -> tuple[int, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import dagster as dg
 import pytest
@@ -10,7 +10,8 @@ from sqlalchemy.exc import OperationalError
 
 from dsa110_assets.errors import CalibrationQualityError, RegistryError
 from dsa110_assets.orchestration.running import explained_failures
-from dsa110_assets.orchestration.sensors import FIRST_PAUSE_S, LONGEST_PAUSE_S, WORK_TAG, temporary_failures
+from dsa110_assets.orchestration.sensors import FIRST_PAUSE_S, LONGEST_PAUSE_S, WORK_TAG, temporary_failures, work_to_request
+from dsa110_assets.stages.queue.work import FollowUp
 
 WORK = "calibration/2026-03-12T05:10:04/7"
 PERMANENT = CalibrationQualityError("0834+555", "half of the antennas are flagged", "look at the plots")
@@ -66,3 +67,17 @@ def test_a_killed_run_or_a_temporary_failure_is_requested_again_after_a_pause(
     run_that_fails(instance, PERMANENT)
     assert temporary_failures(instance, WORK)[0] == 11
     assert temporary_failures(instance, "calibration/another/8") == (0, 0.0)
+
+
+def test_work_that_failed_for_good_does_not_hide_older_work(instance: dg.DagsterInstance) -> None:
+    hours = [
+        FollowUp("hour", f"hour/2026-03-12T{hour:02d}/1", "due", night="2026-03-12", hour=f"{hour:02d}") for hour in reversed(range(24))
+    ]
+
+    def three_newest(settled: Collection[str]) -> list[FollowUp]:
+        return [work for work in hours if work.run_key not in settled][:3]
+
+    for work in hours[:7]:
+        run_that_fails(instance, PERMANENT, work.run_key)
+    run_that_fails(instance, TEMPORARY, hours[7].run_key)
+    assert work_to_request(instance, three_newest) == hours[7:10]

@@ -137,3 +137,14 @@ def test_a_tick_at_full_cadence_costs_less_than_a_fifth_of_a_second(database: Da
         for question in _questions(registry_config).values():
             assert question(session) == []
         assert time.process_time() - began < 0.2
+
+
+def test_hours_that_are_settled_do_not_hide_older_hours(database: Database, registry_config: PipelineConfig) -> None:
+    fill(database, 3, registry_config, tiles_per_night=48)
+    now = datetime.now(UTC)
+    with database.session() as session:
+        session.query(ProductVersion).filter_by(product="forced_photometry").delete()
+        newest = [work.run_key for work in planning.hours_due(session, registry_config, now)]
+        older = [work.run_key for work in planning.hours_due(session, registry_config, now, settled=newest)]
+    assert len(newest) == len(older) == 24
+    assert min(newest) > max(older)

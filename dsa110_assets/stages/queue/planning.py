@@ -48,21 +48,27 @@ _LATEST = text(
 """One look into the index for each key. For a list of keys the planner may read all keys of the product instead."""
 
 
-def follow_ups(platform: Platform, busy_nights: Collection[str] = ()) -> list[FollowUp]:
-    """Return all work that is due, in the order of the requests.
+def follow_ups(platform: Platform, busy_nights: Collection[str] = (), settled: Collection[str] = ()) -> list[FollowUp]:
+    """Return the work that is due, in the order of the requests; of many hours the newest.
 
-    Work of ``busy_nights``, where a backfill is running, and of dates without a partition is left out.
+    Work of ``busy_nights``, where a backfill is running, of ``settled`` run keys, and of dates without a partition is
+    left out.
     """
     with platform.database.session() as session:
         due = [
             *references_due(session, platform.config),
             *calibrations_due(session),
-            *hours_due(session, platform.config, datetime.now(UTC), busy_nights),
+            *hours_due(session, platform.config, datetime.now(UTC), busy_nights, settled),
             *nights_due(session),
             *nightly_mosaics_due(session),
         ]
     today = datetime.now(UTC).date()
-    return [one for one in due if one.night is None or (one.night not in busy_nights and has_partition(one, platform.config, today))]
+    return [
+        one
+        for one in due
+        if one.run_key not in settled
+        and (one.night is None or (one.night not in busy_nights and has_partition(one, platform.config, today)))
+    ]
 
 
 def has_partition(work: FollowUp, config: PipelineConfig, today: date) -> bool:
@@ -121,11 +127,14 @@ def calibrations_due(session: Session) -> list[FollowUp]:
     ]
 
 
-def hours_due(session: Session, config: PipelineConfig, now: datetime, busy_nights: Collection[str] = ()) -> list[FollowUp]:
+def hours_due(
+    session: Session, config: PipelineConfig, now: datetime, busy_nights: Collection[str] = (), settled: Collection[str] = ()
+) -> list[FollowUp]:
     """Complete hours with a good tile newer than their photometry, newest first, about a day of them.
 
     An hour is complete if no observation in it, or within the mosaics' overlap of it, is unfinished, and a later
-    observation exists or no file has arrived for ``hour_settle_s``. Hours of ``busy_nights`` are left out.
+    observation exists or no file has arrived for ``hour_settle_s``. Hours of ``busy_nights`` and ``settled`` run keys
+    are left out.
     """
     overlap = timedelta(minutes=config.mosaic_overlap_minutes)
     images = _recent_versions(session, TILE_IMAGE.name, now)
@@ -160,7 +169,8 @@ def hours_due(session: Session, config: PipelineConfig, now: datetime, busy_nigh
             newest = max((images[group_id] for group_id in usable), default=0)
             if measured.get(key, 0) <= newest and any(group_id.startswith(key) for group_id in usable):
                 night, hour = key[:10], key[11:]
-                due.append(FollowUp("hour", f"hour/{key}/{newest}", f"the tiles of {night} {hour}h have ended", night=night, hour=hour))
+                work = FollowUp("hour", f"hour/{key}/{newest}", f"the tiles of {night} {hour}h have ended", night=night, hour=hour)
+                due += [] if work.run_key in settled else [work]
         if len(due) >= _HOURS_AT_ONCE:
             break
     return due
