@@ -53,16 +53,51 @@ class PipelineConfig(BaseSettings):
     alert_webhook_url: SecretStr | None = Field(
         None, description='Webhook that receives alerts as JSON {"text": ...}, as Slack does. Unset: alerts go to the log only.'
     )
+    alert_disk_days: float = Field(
+        14.0, ge=0, description="Alert when a disk will be full within so many days at the present rate of products."
+    )
     alert_backlog_s: float = Field(3600.0, gt=0, description="Alert when a live observation has waited for a worker this long.")
     docs_url: str = Field("http://127.0.0.1:8001", description="Address of the documentation. The Dagster UI links to it.")
     keep_staging_hours: float = Field(
         24.0, ge=1, description="`dsa110 clean --thorough` removes staging folders that no journal names after this long."
     )
-    keep_model_columns_days: float = Field(
-        7.0, ge=0, description="`dsa110 clean` removes MODEL_DATA and CORRECTED_DATA of Measurement Sets after this long."
-    )
     keep_measurement_sets_days: float = Field(
-        0.0, ge=0, description="`dsa110 clean` removes Measurement Sets of imaged observations after this long; 0 keeps them forever."
+        7.0, ge=0, description="Days for which `dsa110 clean` keeps Measurement Sets of finished observations; 0 means forever."
+    )
+    keep_calibrated_sets_days: float = Field(
+        7.0, ge=0, description="Days for which `dsa110 clean` keeps calibrated Measurement Sets of finished observations; 0 means forever."
+    )
+    keep_working_planes_days: float = Field(
+        7.0, ge=0, description="Days for which `dsa110 clean` keeps dirty image, PSF, model and residual of a tile; 0 means forever."
+    )
+    keep_mosaic_planes_days: float = Field(
+        30.0, ge=0, description="Days for which `dsa110 clean` keeps the planes of a tile from which mosaics are made; 0 means forever."
+    )
+    keep_tile_maps_days: float = Field(
+        90.0,
+        ge=0,
+        description="Days for which `dsa110 clean` keeps beam-corrected image, noise and spectral index of a tile; 0 means forever.",
+    )
+    keep_mosaic_maps_days: float = Field(
+        30.0,
+        ge=0,
+        description="Days for which `dsa110 clean` keeps noise, weight, coverage and channels of hourly and nightly mosaics; 0 means forever.",
+    )
+    keep_hourly_images_days: float = Field(
+        0.0,
+        ge=0,
+        description="Days for which `dsa110 clean` keeps images of hourly mosaics, which show the points of light curves; 0 means forever.",
+    )
+    keep_nightly_images_days: float = Field(
+        60.0, ge=0, description="Days for which `dsa110 clean` keeps images of nightly mosaics; 0 means forever."
+    )
+    keep_custom_mosaics_days: float = Field(
+        0.0, ge=0, description="Days for which `dsa110 clean` keeps mosaics on demand; 0 means forever."
+    )
+    keep_night_reports_days: float = Field(
+        0.0,
+        ge=0,
+        description="Days for which `dsa110 clean` keeps pictures and tables of a night's metrics, candidates and injections; 0 means forever.",
     )
     keep_run_logs_days: float = Field(90.0, gt=0, description="`dsa110 clean` removes the captured output of runs after this long.")
     keep_runs_days: float = Field(
@@ -76,6 +111,10 @@ class PipelineConfig(BaseSettings):
     keep_versions_days: float = Field(
         365.0, gt=0, description="`dsa110 clean` deletes the records of superseded product versions after this long."
     )
+    keep_gone_files_days: float = Field(
+        30.0, ge=0, description="Days for which raw files that were deleted stay in the registry; 0 means forever."
+    )
+    keep_quality_days: float = Field(1095.0, ge=0, description="Days for which quality figures of products are kept; 0 means forever.")
     log_limit_mb: float = Field(50.0, gt=0, description="A service's log file is rotated at this size. Five old ones are kept.")
 
     # --- ingest

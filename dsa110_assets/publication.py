@@ -80,6 +80,26 @@ def _make_folder(staging: Path) -> None:
             return
 
 
+def withdraw(path: Path) -> None:
+    """Remove a product. It vanishes in one step, by a rename into staging, and is then removed from there.
+
+    Raises:
+        OSError: it cannot be moved or removed. What is left of it is registered staging.
+    """
+    if not path.exists():
+        return
+    staging = path.parent / STAGING / uuid.uuid4().hex
+    with registered(staging):
+        _make_folder(staging)
+        try:
+            withdrawn = path.rename(staging / path.name)
+            shutil.rmtree(withdrawn) if withdrawn.is_dir() else withdrawn.unlink()
+        finally:
+            remove_staged(staging)
+    with suppress(OSError):  # its folder, such as that of a date, unless other products are in it
+        path.parent.rmdir()
+
+
 def raise_storage_trouble(path: Path, error: BaseException) -> None:
     """Raise the trouble with the disk that explains an error, if there is one.
 

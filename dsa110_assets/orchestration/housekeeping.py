@@ -19,18 +19,28 @@ class CleanRequest(dg.Config):
 @dg.op(description="Removes what the retention rules allow; the same as `dsa110 clean`.")
 def clean(context: dg.OpExecutionContext, config: CleanRequest, platform: PlatformResource) -> None:
     """Plan the removals, carry them out, list them."""
-    from dsa110_assets.stages.operations import housekeeping
+    from dsa110_assets.stages.operations import disk, housekeeping
     from dsa110_assets.stages.queue.attempts import now
 
     with explained_failures():
         opened, when = platform.open(), now()
         removals = housekeeping.plan(opened, when)
         if not config.dry_run:
-            housekeeping.carry_out(opened, removals, when)
-    metadata: dict[str, Any] = {"removed_mb": sum(one.size_bytes for one in removals) / 1e6, "dry run": config.dry_run}
+            removals = housekeeping.carry_out(opened, removals, when)
+        full = disk.forecast(opened, when)
+    problems = [one for one in removals if one.problem]
+    metadata: dict[str, Any] = {
+        "removed_mb": sum(one.size_bytes for one in removals if not one.problem) / 1e6,
+        "dry run": config.dry_run,
+        "not removed": len(problems),
+        "days until full": ", ".join(f"{place}: {days}" for place, days in full.items()) or "does not fill",
+    }
     if removals:
         metadata["removals"] = table(
-            [{"rule": one.rule, "what": one.what, "mb": one.size_bytes / 1e6, "why": one.reason} for one in removals[:200]]
+            [
+                {"rule": one.rule, "what": one.what, "mb": one.size_bytes / 1e6, "why": one.problem or one.reason}
+                for one in [*problems, *removals][:200]
+            ]
         )
     context.add_output_metadata(metadata)
 

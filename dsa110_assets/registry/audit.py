@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.publication import checksum, size_bytes
+from dsa110_assets.registry.queries.storage import retired_paths
 from dsa110_assets.registry.schema import CaltableRow, ImageRow, MeasurementSetRow, MosaicRow, ProductVersion, RefreshableCatalog
 from dsa110_assets.staging import STAGING
 
@@ -67,11 +68,12 @@ def audit(
             session.scalars(select(RefreshableCatalog.path).where(RefreshableCatalog.name != "monitored_sources"))
         ),  # rows only
     }
+    missing = {path for known in registered.values() for path in known if not Path(path).exists()}
+    missing -= retired_paths(session, missing)
     found = [
         Disagreement(Difference.MISSING, product, path, "make it again with `dsa110 backfill`, or restore it")
         for product, known in registered.items()
-        for path in sorted(known)
-        if not Path(path).exists()
+        for path in sorted(known & missing)
     ]
     youngest = time.time() - settling_s
     for product, path in _on_disk(paths):
@@ -107,10 +109,12 @@ def _changed(session: Session, *, deep: bool) -> list[Disagreement]:
         .order_by(ProductVersion.path, ProductVersion.version_id.desc())
     )
     found: list[Disagreement] = []
-    for version in session.scalars(newest_by_path):
+    versions = session.scalars(newest_by_path).all()
+    reduced = retired_paths(session, [str(version.path) for version in versions])
+    for version in versions:
         path = Path(str(version.path))
-        if not path.exists():
-            continue  # reported as missing
+        if not path.exists() or str(path) in reduced:
+            continue  # reported as missing, or retention has removed a part
         resized = version.size_bytes is not None and size_bytes(path) != version.size_bytes
         rewritten = deep and not resized and version.checksum is not None and checksum(path) != version.checksum
         if resized or rewritten:

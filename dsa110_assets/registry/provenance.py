@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 import dsa110_assets
@@ -164,7 +164,15 @@ def record_version(
         peak_memory_mb=peak_memory_mb,
         run_id=run_id,
     )
-    return session.execute(row.returning(ProductVersion.version_id)).scalar_one()
+    version_id = session.execute(row.returning(ProductVersion.version_id)).scalar_one()
+    earlier = (ProductVersion.product == product, ProductVersion.key == key, ProductVersion.version_id < version_id)
+    session.execute(
+        update(ProductVersion)
+        .where(*earlier, ProductVersion.superseded_at.is_(None))
+        .values(superseded_at=func.now())
+        .execution_options(synchronize_session=False)
+    )
+    return version_id
 
 
 def current_version(session: Session, product: str, key: str) -> ProductVersion | None:

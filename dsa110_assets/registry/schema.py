@@ -117,6 +117,7 @@ class SubbandFile(Base):
         Index("uq_subband_files_accepted", "group_id", "subband", unique=True, postgresql_where=f"state = '{FileState.ACCEPTED}'"),
         # without it a sweep reads years of deleted files
         Index("ix_subband_files_present", "path", postgresql_where=f"state <> '{FileState.GONE}'"),
+        Index("ix_subband_files_gone", "judged_at", postgresql_where=f"state = '{FileState.GONE}'"),
     )
 
 
@@ -431,8 +432,9 @@ class ProductVersion(Base):
     """One version of a product: its inputs, code, configuration, and result.
 
     ``product``: asset's name. ``key``: observation, hour or night. ``inputs``: ``version_id`` of each input by path.
-    The newest row of a (product, key) is current. ``code_version``: of the code that makes this product
-    (`stages.provenance.recipes`). ``release``: of the whole package; null in rows older than the column.
+    The newest row of a (product, key) is current; the others have ``superseded_at``. ``code_version``: of the code that
+    makes this product (`stages.provenance.recipes`). ``release``: of the whole package; null in rows older than the
+    column.
     """
 
     __tablename__ = "product_versions"
@@ -450,9 +452,12 @@ class ProductVersion(Base):
     peak_memory_mb: Mapped[float | None]
     run_id: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    superseded_at: Mapped[datetime | None]
     __table_args__ = (
         Index("ix_product_versions_product_key", "product", "key", "version_id"),
         Index("ix_product_versions_recent", "product", "created_at", postgresql_include=["key", "version_id"]),
+        Index("ix_product_versions_superseded_at", "superseded_at", postgresql_where="superseded_at IS NOT NULL"),
+        Index("ix_product_versions_inputs", "inputs", postgresql_using="gin", postgresql_ops={"inputs": "jsonb_path_ops"}),
     )
 
 
@@ -468,7 +473,36 @@ class QaMetric(Base):
     limit_high: Mapped[float | None]
     passed: Mapped[bool | None]
     reason: Mapped[str] = mapped_column(server_default="")
-    measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    measured_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+class StoredPart(Base):
+    """A part of a product's current version on disk, and whether retention has removed it.
+
+    ``rule``: name of the part (`stages.retention`). ``path``: of the product. ``retired_at``: when housekeeping removed
+    the part; making the product again clears it. ``problem``: why it could not be removed; it is not tried again
+    without `dsa110 clean --thorough`.
+    """
+
+    __tablename__ = "stored_parts"
+    product: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    rule: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    made_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    retired_at: Mapped[datetime | None]
+    problem: Mapped[str | None]
+    __table_args__ = (
+        Index(
+            "ix_stored_parts_on_disk",
+            "rule",
+            "made_at",
+            postgresql_include=["size_bytes"],
+            postgresql_where="retired_at IS NULL AND problem IS NULL",
+        ),
+        Index("ix_stored_parts_problems", "rule", "made_at", postgresql_where="problem IS NOT NULL"),
+    )
 
 
 class RefreshableCatalog(Base):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dsa110_assets.folders import Folder
+from dsa110_assets.stages.retention import Part
 
 DESCRIPTIONS = Path(__file__).with_name("descriptions")
 
@@ -69,6 +70,7 @@ class Product:
     ``is_cumulative``: the product of a night includes all nights before, so the newest night is made last.
     ``source_setting``: setting with the file from which it is made. ``retried``: whether Dagster retries it; the ingest
     queue repeats tiles. ``runtime_s``: expected runtime at full size. ``page``: documentation of the method.
+    ``parts``: what of its files is removed after which time; what no part names is kept forever.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Product:
     is_cumulative: bool = False
     source_setting: str | None = None
     page: str = "developers/architecture"
+    parts: tuple[Part, ...] = ()
     described_in: Path = field(default=DESCRIPTIONS, repr=False)
 
     @property

@@ -9,6 +9,7 @@ It imports only the standard library, because everything that Dagster loads impo
 from __future__ import annotations
 
 from dsa110_assets.folders import Folder
+from dsa110_assets.stages import retention
 from dsa110_assets.stages.product import EachDay, Level, Product, Recipe, Table, Within
 
 TABLE = Table()
@@ -85,6 +86,7 @@ MEASUREMENT_SET = TABLE.add(
         job="tile",
         pool="disk",
         folder=Folder.MEASUREMENT_SETS,
+        parts=(retention.MEASUREMENT_SETS,),
         kinds=frozenset({"casacore", "aoflagger"}),
         freshness=Within(4, 26),
         runtime_s=40,
@@ -124,6 +126,7 @@ CALIBRATED_MS = TABLE.add(
         job="tile",
         pool="disk",
         folder=Folder.MEASUREMENT_SETS,
+        parts=(retention.CALIBRATED_SETS,),
         kinds=frozenset({"casacore", "numba"}),
         freshness=Within(4, 26),
         runtime_s=12,
@@ -141,6 +144,7 @@ TILE_IMAGE = TABLE.add(
         job="tile",
         pool="cpu",
         folder=Folder.IMAGES,
+        parts=(retention.WORKING_PLANES, retention.MOSAIC_PLANES, retention.TILE_MAPS),
         kinds=frozenset({"ducc0", "radler"}),
         freshness=Within(4, 26),
         runtime_s=90,
@@ -163,6 +167,7 @@ HOURLY_MOSAIC = TABLE.add(
         job="hour",
         pool="cpu",
         folder=Folder.MOSAICS,
+        parts=(retention.MOSAIC_MAPS, retention.HOURLY_IMAGES),
         kinds=frozenset({"numba"}),
         freshness=Within(6, 28),
         runtime_s=60,
@@ -216,6 +221,7 @@ NIGHTLY_MOSAIC = TABLE.add(
         job="mosaic_of_the_night",
         pool="cpu",
         folder=Folder.MOSAICS,
+        parts=(retention.MOSAIC_MAPS, retention.NIGHTLY_IMAGES),
         kinds=frozenset({"numba"}),
         freshness=EachDay("0 6 * * *", 3),
         runtime_s=600,
@@ -232,6 +238,7 @@ CUSTOM_MOSAIC = TABLE.add(
         inputs=(TILE_IMAGE,),
         recipe=Recipe(("mosaicking.mosaic", "mosaicking.tiles", "mosaicking.channels", "strips", "times"), _STRIP),
         folder=Folder.MOSAICS,
+        parts=(retention.CUSTOM_MOSAICS,),
         is_asset=False,  # `dsa110 mosaic build`
         page="astronomers/mosaics",
     )
@@ -268,6 +275,7 @@ VARIABILITY_METRICS = TABLE.add(
         job="night",
         pool="cpu",
         folder=Folder.VARIABILITY,
+        parts=(retention.NIGHT_REPORTS,),
         kinds=frozenset({"numpy"}),
         freshness=Within(26, 50),
         runtime_s=20,
@@ -297,6 +305,7 @@ ESE_CANDIDATES = TABLE.add(
         job="night",
         pool="cpu",
         folder=Folder.CANDIDATES,
+        parts=(retention.NIGHT_REPORTS,),
         kinds=frozenset({"numpy"}),
         freshness=Within(26, 50),
         runtime_s=10,
@@ -321,6 +330,7 @@ INJECTION_RECOVERY = TABLE.add(
         job="injections",
         pool="cpu",
         folder=Folder.INJECTIONS,
+        parts=(retention.NIGHT_REPORTS,),
         kinds=frozenset({"aegean"}),
         freshness=Within(30, 54),
         runtime_s=180,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import astropy.units as u
@@ -207,14 +207,17 @@ def test_one_bad_observation_does_not_stop_the_others(capsys, incoming, tmp_path
 
 def test_leftovers_of_a_killed_conversion_are_removed(capsys, incoming, tmp_path):
     night = tmp_path / "ms" / NAMES[1][:10]
-    old, young = (night / ".staging" / name / f"{NAMES[1]}.ms" for name in ("old", "young"))
-    for path in (old, young):
+    killed, other = (night / ".staging" / name / f"{NAMES[1]}.ms" for name in ("killed", "other"))
+    journal = tmp_path / "state" / "staging"
+    journal.mkdir()
+    for path in (killed, other):
         path.mkdir(parents=True)
-    for path in (old, old.parent):
-        os.utime(path, (time.time() - 7200,) * 2)
-    answer(capsys, incoming, tmp_path / "ms", *window(1, 1))
-    assert not old.exists()
-    assert young.exists()  # another process may still be working on it
+        (journal / path.parent.name).write_text(str(path.parent))
+    with (journal / "other").open() as entry:
+        fcntl.flock(entry, fcntl.LOCK_EX)  # as a living process holds it
+        answer(capsys, incoming, tmp_path / "ms", *window(1, 1))
+    assert not killed.exists()
+    assert other.exists()
 
 
 def test_nothing_found_exits_with_1_and_wrong_arguments_are_reported(capsys, incoming, tmp_path):

@@ -6,16 +6,26 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import pytest
+from sqlalchemy import select
 
 from dsa110_assets import publication
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.products import CHANNEL_SUFFIXES, IMAGE_SUFFIXES, SPECTRAL_SUFFIXES
+from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
-from dsa110_assets.registry.schema import MeasurementSetRow, ProductVersion
-from dsa110_assets.stages.operations import housekeeping
+from dsa110_assets.registry.queries.quality import upsert_qa_metric
+from dsa110_assets.registry.queries.storage import retired
+from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, MeasurementSetRow, ProductVersion, QaMetric, SubbandFile
+from dsa110_assets.stages.operations import housekeeping, old_rows
+from dsa110_assets.stages.operations.staleness import stale_partitions
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.product import Product
+from dsa110_assets.stages.provenance.recording import Measured, StageResult
+from dsa110_assets.stages.provenance.versions import register
+from dsa110_assets.stages.table import MEASUREMENT_SET, TABLE, TILE_IMAGE
 from dsa110_assets_tests.registry_fixture import add_observation
 
 GROUP = "2026-03-12T05:03:21"
@@ -36,28 +46,37 @@ def _old(path: Path, days: float = 200.0) -> Path:
     return path
 
 
-def _measurement_set(platform: Platform, *columns: str) -> Path:
-    from casacore.tables import makearrcoldesc, maketabdesc, table
-
-    path = platform.paths.measurement_set(GROUP)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    description = maketabdesc([makearrcoldesc(name, 0j, ndim=2, shape=[4, 2], valuetype="complex") for name in ("DATA", *columns)])
-    with table(str(path), description, nrow=3, ack=False) as main:
-        for name in ("DATA", *columns):
-            main.putcol(name, np.full((3, 4, 2), 2.0 + 1j, np.complex64))
+def _registered(platform: Platform, product: Product, key: str, path: Path, files: dict[str, int]) -> Path:
+    """A product on disk, registered as its stage does."""
+    path.mkdir(parents=True)
+    for name, size in files.items():
+        (path / name).write_bytes(b"x" * size)
     with platform.database.session() as session:
-        add_observation(session, GROUP)
-        upsert_measurement_set(
-            session, path=str(path), group_id=GROUP, kind="raw", status="flagged", start_mjd=61100.0, mid_mjd=61100.1, end_mjd=61100.2,
-            ra_deg=1.0, dec_deg=16.0, pointing_dec_deg=16.0, calibrator=None, n_channels=4, flagged_fraction=0.0, size_bytes=1000,
-        )  # fmt: skip
+        if len(key) == 19 and session.get(IngestGroup, key) is None:
+            add_observation(session, key).state = GroupState.COMPLETED.value
+            session.flush()
+        register(session, platform, StageResult(product.name, key), path=path, inputs={}, cost=Measured(), run_id="run")
+        if product is MEASUREMENT_SET:
+            upsert_measurement_set(
+                session, path=str(path), group_id=key, kind="raw", status="flagged", start_mjd=61100.0, mid_mjd=61100.1, end_mjd=61100.2,
+                ra_deg=1.0, dec_deg=16.0, pointing_dec_deg=16.0, calibrator=None, n_channels=4, flagged_fraction=0.0, size_bytes=1000,
+            )  # fmt: skip
     return path
 
 
+def _measurement_set(platform: Platform, key: str = GROUP) -> Path:
+    return _registered(platform, MEASUREMENT_SET, key, platform.paths.measurement_set(key), {"table.dat": 10, "table.f0": 990})
+
+
+def _tile_image(platform: Platform) -> Path:
+    planes = {f"{GROUP}-{suffix}.fits": 100 for suffix in IMAGE_SUFFIXES}
+    channels = {f"{GROUP}-ch00-{suffix}.fits": 10 for suffix in CHANNEL_SUFFIXES}
+    spectral = {f"{GROUP}-{suffix}.fits": 10 for suffix in SPECTRAL_SUFFIXES}
+    return _registered(platform, TILE_IMAGE, GROUP, platform.paths.image_dir(GROUP), {**planes, **channels, **spectral, "preview.png": 7})
+
+
 def _clean(platform: Platform, now: datetime = LATER) -> list[housekeeping.Removal]:
-    planned = housekeeping.plan(platform, now)
-    housekeeping.carry_out(platform, planned, now)
-    return planned
+    return housekeeping.carry_out(platform, housekeeping.plan(platform, now), now)
 
 
 def test_a_thorough_cleaning_finds_old_staging_of_releases_without_a_journal(platform) -> None:
@@ -91,32 +110,141 @@ def test_output_of_old_runs_is_removed_and_dagsters_other_files_stay(platform) -
     assert other.exists()
 
 
-def test_model_columns_are_removed_and_the_data_stay(platform) -> None:
-    from casacore.tables import table
-
-    path = _measurement_set(platform, "MODEL_DATA", "CORRECTED_DATA")
-    assert housekeeping.plan(platform, datetime.now(UTC)) == [], "they are young"
-    (removal,) = _clean(platform, datetime.now(UTC) + timedelta(days=8))
-    assert removal.size_bytes == 2 * 3 * 4 * 2 * 8
-    with table(str(path), ack=False) as main:
-        assert main.colnames() == ["DATA"]
-        assert (main.getcol("DATA") == 2.0 + 1j).all()
+def _in(days: float) -> datetime:
+    return datetime.now(UTC) + timedelta(days=days)
 
 
-def test_measurement_sets_are_removed_only_if_configured_and_imaged(platform) -> None:
+def test_a_measurement_set_is_removed_when_it_is_old_and_its_observation_has_ended(platform) -> None:
     path = _measurement_set(platform)
-    configured = Platform(platform.config.model_copy(update={"keep_measurement_sets_days": 30.0}), platform.paths, platform.database)
-    assert _clean(platform) == []
-    assert _clean(configured) == [], "it has no image yet"
+    _clean(platform, _in(6.9))
+    assert path.exists(), "it is young"
     with platform.database.session() as session:
-        upsert_image(
-            session, directory="/images/x", group_id=GROUP, mid_mjd=61100.1, ra_deg=1.0, dec_deg=16.0, pointing_dec_deg=16.0,
-            noise_jy_per_beam=1e-3, thermal_jy_per_beam=1e-3, peak_jy_per_beam=1.0, bmaj_arcsec=30.0, bmin_arcsec=30.0, bpa_deg=0.0,
-        )  # fmt: skip
-    assert [one.rule for one in _clean(configured)] == ["measurement_sets"]
-    assert not path.exists()
+        session.get_one(IngestGroup, GROUP).state = GroupState.PENDING.value
+    assert _clean(platform, _in(7.1)) == [], "its observation waits for tables"
+    with platform.database.session() as session:
+        session.get_one(IngestGroup, GROUP).state = GroupState.COMPLETED.value
+    (removal,) = _clean(platform, _in(7.1))
+    assert (removal.rule, removal.what, removal.size_bytes, removal.problem) == ("measurement_sets", str(path), 1000, "")
+    assert not path.parent.exists(), "nor its empty folder"
+    assert _clean(platform, _in(8)) == []
     with platform.database.session() as session:
         assert session.get(MeasurementSetRow, str(path)) is None
+
+
+def test_the_planes_of_a_tile_go_by_their_own_rules_and_the_preview_stays(platform) -> None:
+    path = _tile_image(platform)
+
+    def left(days: float) -> set[str]:
+        _clean(platform, _in(days))
+        return {file.name.removeprefix(f"{GROUP}-").removesuffix(".fits") for file in path.iterdir()}
+
+    everything = {*IMAGE_SUFFIXES, *(f"ch00-{suffix}" for suffix in CHANNEL_SUFFIXES), *SPECTRAL_SUFFIXES, "preview.png"}
+    assert left(6) == everything
+    assert left(8) == everything - {"dirty", "psf", "model", "residual"}
+    assert left(31) == {"image-pb", "noise", "ch00-image-pb", "alpha", "alpha-error", "preview.png"}
+    assert left(91) == {"preview.png"}
+
+
+def test_what_retention_removed_is_neither_missing_nor_changed_nor_stale(platform) -> None:
+    _measurement_set(platform)
+    path = _tile_image(platform)
+    with platform.database.session() as session:
+        upsert_image(
+            session, directory=str(path), group_id=GROUP, mid_mjd=61100.1, ra_deg=1.0, dec_deg=16.0, pointing_dec_deg=16.0,
+            noise_jy_per_beam=1e-3, thermal_jy_per_beam=1e-3, peak_jy_per_beam=1.0, bmaj_arcsec=30.0, bmin_arcsec=30.0, bpa_deg=0.0,
+        )  # fmt: skip
+    other = Platform(platform.config.model_copy(update={"telescope_name": "ELSEWHERE"}), platform.paths, platform.database)
+    assert "measurement_set" in {one.asset for one in stale_partitions(other)}
+    _clean(platform, _in(8))
+    with platform.database.session() as session:
+        assert audit(session, platform.paths, contents="checksum", settling_s=0.0) == []
+        assert retired(session, [("measurement_set", GROUP), ("tile_image", GROUP)]) == {("measurement_set", GROUP)}
+        assert retired(session, [("tile_image", GROUP)], ["working_planes"]) == {("tile_image", GROUP)}
+    assert "measurement_set" not in {one.asset for one in stale_partitions(other)}
+
+
+def test_a_product_that_was_made_again_is_kept_as_long_as_a_new_one(platform) -> None:
+    path = _measurement_set(platform)
+    _clean(platform, _in(8))
+    assert not path.exists()
+    _measurement_set(platform)
+    with platform.database.session() as session:
+        assert retired(session, [("measurement_set", GROUP)]) == set()
+    (planned,) = housekeeping.plan(platform, _in(8))
+    with platform.database.session() as session:  # made again between plan and removal
+        register(session, platform, StageResult("measurement_set", GROUP), path=path, inputs={}, cost=Measured(), run_id="run")
+    housekeeping.carry_out(platform, [planned], _in(8))
+    assert path.exists()
+
+
+def test_an_observation_that_a_run_has_leased_keeps_its_sets(platform) -> None:
+    path = _measurement_set(platform)
+    (planned,) = housekeeping.plan(platform, _in(8))
+    with platform.database.session() as session:
+        group = session.get_one(IngestGroup, GROUP)
+        group.state, group.lease_owner = GroupState.IN_PROGRESS.value, "a backfill"
+    housekeeping.carry_out(platform, [planned], _in(8))
+    assert path.exists()
+
+
+def test_a_broken_product_is_named_and_marked_and_the_others_are_removed(platform, monkeypatch) -> None:
+    keys = [f"2026-03-12T05:0{minute}:21" for minute in range(4)]
+    paths = [_measurement_set(platform, key) for key in keys]
+    (paths[0] / "table.dat").unlink()  # not a Measurement Set any more: that is no obstacle
+    elsewhere = platform.paths.state_dir / "elsewhere"
+    paths[1].rename(elsewhere)
+    paths[1].symlink_to(elsewhere)
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda path, to: rename(path, to) if path != paths[2] else (_ for _ in ()).throw(PermissionError(13, "Permission denied", str(path))))  # fmt: skip
+    problems = {one.what: one.problem for one in _clean(platform, _in(8))}
+    assert [path.exists() for path in paths] == [False, True, True, False]
+    assert "symbolic link" in problems[str(paths[1])]
+    assert "Permission denied" in problems[str(paths[2])]
+    assert problems[str(paths[0])] == problems[str(paths[3])] == ""
+    assert _clean(platform, _in(9)) == [], "the marked ones are not tried every day"
+    monkeypatch.setattr(Path, "rename", rename)
+    thorough = housekeeping.carry_out(platform, housekeeping.plan(platform, _in(9), thorough=True), _in(9))
+    assert {one.what: bool(one.problem) for one in thorough} == {str(paths[1]): True, str(paths[2]): False}
+    assert elsewhere.exists()
+
+
+def test_nothing_outside_the_folders_of_products_is_removed(platform) -> None:
+    raw = platform.config.input_dir / "raw.ms"
+    _registered(platform, MEASUREMENT_SET, GROUP, raw, {"table.dat": 1})
+    (removal,) = _clean(platform, _in(8))
+    assert "outside" in removal.problem
+    assert raw.exists()
+
+
+def test_zero_days_keep_a_part_forever(platform) -> None:
+    path = _measurement_set(platform)
+    forever = Platform(platform.config.model_copy(update={"keep_measurement_sets_days": 0.0}), platform.paths, platform.database)
+    assert _clean(forever, _in(9000)) == []
+    assert path.exists()
+
+
+def test_every_image_suffix_has_a_rule() -> None:
+    tile = {suffix for part in TILE_IMAGE.parts for suffix in part.suffixes}
+    assert tile == {*IMAGE_SUFFIXES, *SPECTRAL_SUFFIXES}
+    assert set(CHANNEL_SUFFIXES) == {suffix for part in TILE_IMAGE.parts for suffix in part.channel_suffixes}
+    for part in [part for row in TABLE for part in row.parts]:
+        assert part.setting in PipelineConfig.model_fields
+
+
+def test_rows_of_deleted_raw_files_and_old_quality_figures_are_removed_in_batches(platform, monkeypatch) -> None:
+    monkeypatch.setattr(old_rows, "BATCH", 7)
+    with platform.database.session() as session:
+        add_observation(session, GROUP)
+        for number in range(20):
+            state = FileState.GONE if number else FileState.ACCEPTED
+            session.add(SubbandFile(path=f"/data/{number}", group_id=GROUP, subband=number, state=state, size_bytes=1, mtime_ns=1))
+            upsert_qa_metric(session, "tile_image", GROUP, f"check {number}", 1.0, passed=True)
+    assert _clean(platform, _in(29)) == []
+    assert [one.what for one in _clean(platform, _in(31))] == ["19 raw files that were deleted from the input directory"]
+    assert [one.rule for one in _clean(platform, _in(1096))] == ["quality"]
+    with platform.database.session() as session:
+        assert session.scalars(select(SubbandFile.path)).all() == ["/data/0"]
+        assert session.scalars(select(QaMetric.metric)).all() == []
 
 
 def test_superseded_versions_are_removed_unless_a_product_was_made_from_them(platform) -> None:
@@ -128,7 +256,8 @@ def test_superseded_versions_are_removed_unless_a_product_was_made_from_them(pla
         image = make(session, "tile_image", {f"measurement_set/{GROUP}": used})
         newest = make(session, "measurement_set")
     assert _clean(platform, datetime.now(UTC)) == [], "they are young"
-    assert [one.rule for one in _clean(platform)] == ["versions"]
+    first = _clean(platform)
+    assert [(one.rule, one.what) for one in first] == [("versions", "1 superseded versions that no version in the registry was made from")]
     with platform.database.session() as session:
         left = {row.version_id for row in session.query(ProductVersion)}
     assert left == {used, image, newest}

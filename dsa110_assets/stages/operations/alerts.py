@@ -28,7 +28,7 @@ from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
 
 KINDS = (
-    "disk-low", "observation-failed", "behind", "files-refused", "tiles-refused", "waiting-for-calibration", "not-fresh", "run-failed",
+    "disk-low", "disk-fills", "observation-failed", "behind", "files-refused", "tiles-refused", "waiting-for-calibration", "not-fresh", "run-failed",
 )  # fmt: skip
 """First part of the keys; each is explained in the playbook."""
 RECENT = timedelta(days=2)
@@ -57,6 +57,12 @@ def conditions(platform: Platform, now: datetime) -> list[Alert]:
     found: list[Alert] = []
     if (why := disk.shortage(platform.config)) is not None:
         found.append(Alert("disk-low/products", "error", why, "`dsa110 clean --dry-run` lists what can be removed"))
+    for place, days in disk.forecast(platform, now).items():
+        if days <= platform.config.alert_disk_days:
+            title = f"the disk of {place} will be full in about {days} days at the present rate"
+            found.append(
+                Alert(f"disk-fills/{place}", "warning", title, "keep products for fewer days: `dsa110 config show`, PIPELINE_KEEP_*")
+            )
     with platform.database.session() as session:
         found += _failed(session, now)
         found += _waiting(session, now)

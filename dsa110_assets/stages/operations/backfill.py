@@ -13,12 +13,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.registry.queries.storage import retired
 from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion
 from dsa110_assets.stages.operations.staleness import partition_of, stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
+from dsa110_assets.stages.retention import MOSAIC_PLANES
 from dsa110_assets.stages.table import CALIBRATION_TABLES, TABLE
-from dsa110_assets.times import SLOT_MINUTES
+from dsa110_assets.times import SLOT_MINUTES, tile_partition
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def plan(
             _choose(session, chosen, first or date.min, last or date.max, wanted, only_failed=only_failed)
     with platform.database.session() as session:
         _add_newest_night(session, chosen)
+        _leave_out_without_inputs(session, chosen)
     return chosen.ordered()
 
 
@@ -130,6 +133,44 @@ def _add_newest_night(session: Session, chosen: _Chosen) -> None:
     for asset in chosen.partitions:
         if TABLE[asset].is_cumulative and (existing := _existing(session, asset)):
             chosen.add(asset, [max(existing)])
+
+
+def _leave_out_without_inputs(session: Session, chosen: _Chosen) -> None:
+    """Leave out tiles and mosaics whose inputs retention has removed, unless the backfill makes these inputs too."""
+    for asset in TABLE.made():
+        for upstream in TABLE[asset].inputs:
+            if asset not in chosen.partitions or upstream.level is not Level.TILE or not upstream.parts:
+                continue
+            needed = _tiles_of(session, asset, chosen.partitions[asset])
+            made = chosen.partitions.get(upstream.name, set())
+            gone = retired(session, [(upstream.name, key) for key in needed], [MOSAIC_PLANES.rule])
+            impossible = {partition for _, key in gone if partition_of(upstream.name, key) not in made for partition in needed[key]}
+            if impossible:
+                chosen.partitions[asset] -= impossible
+                chosen.left_out.append(
+                    f"{len(impossible)} partitions of {asset}: retention has removed their {upstream.name}; "
+                    "begin with measurement_set while the raw files exist"
+                )
+            if not chosen.partitions[asset]:
+                del chosen.partitions[asset]
+
+
+def _tiles_of(session: Session, asset: str, partitions: Iterable[str]) -> dict[str, set[str]]:
+    """Observations that are inputs of these partitions of an asset of tiles, hours or nights, with the partitions."""
+    level, wanted = TABLE[asset].level, set(partitions)
+    days = sorted({partition[:10] for partition in wanted})
+    found: dict[str, set[str]] = {}
+    if not days or level is Level.WHOLE:
+        return found
+    nights = [date.fromisoformat(day) for day in days]
+    query = select(IngestGroup.group_id).where(IngestGroup.night.in_(nights))
+    if asset == CALIBRATION_TABLES.name:
+        query = query.where(IngestGroup.calibrator.is_not(None))
+    for group_id in session.scalars(query):
+        own = {Level.TILE: "|".join(tile_partition(group_id)), Level.HOUR: f"{group_id[:10]}|{group_id[11:13]}"}.get(level, group_id[:10])
+        if own in wanted:
+            found.setdefault(group_id, set()).add(own)
+    return found
 
 
 def _existing(session: Session, asset: str) -> set[str]:

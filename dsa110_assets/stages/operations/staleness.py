@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry import provenance
 from dsa110_assets.registry.queries.calibration import observations_with_other_tables
+from dsa110_assets.registry.queries.storage import retired
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.provenance.recipes import recipes
@@ -61,11 +62,16 @@ def stale_partitions(platform: Platform) -> list[StalePartition]:
 
 
 def stale_products(session: Session, config: PipelineConfig) -> list[provenance.StaleProduct]:
-    """All stale products, in an open transaction; includes observations with nearer tables than those applied."""
+    """All stale products, in an open transaction; includes observations with nearer tables than those applied.
+
+    A product whose files retention has removed is left out. What was made from it is listed if it is stale.
+    """
     other_tables = observations_with_other_tables(
         session, borrow_days=config.cal_borrow_days, tolerance_deg=config.cal_declination_tolerance_deg
     )
-    return provenance.stale(session, recipes(config), other_tables=other_tables)
+    found = provenance.stale(session, recipes(config), other_tables=other_tables)
+    removed = retired(session, [(one.product, one.key) for one in found])
+    return [one for one in found if (one.product, one.key) not in removed]
 
 
 def summary(stale: Sequence[StalePartition]) -> list[dict[str, str | int]]:

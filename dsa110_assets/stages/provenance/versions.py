@@ -11,10 +11,13 @@ from sqlalchemy.orm import Session
 from dsa110_assets import publication
 from dsa110_assets.registry.provenance import record_version, reference, release
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
+from dsa110_assets.registry.queries.storage import record_parts
 from dsa110_assets.registry.schema import ProductVersion
+from dsa110_assets.stages.operations.retiring import sizes_of_parts
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.provenance.recipes import recipe_of
 from dsa110_assets.stages.provenance.recording import Measured, StageResult
+from dsa110_assets.stages.table import TABLE
 
 
 def register(
@@ -47,6 +50,9 @@ def register(
         peak_memory_mb=cost.peak_memory_mb,
         run_id=run_id,
     )
+    product = TABLE[result.product]
+    if path is not None and product.parts:
+        record_parts(session, result.product, result.key, str(path), sizes_of_parts(product, path))
     for verdict in result.verdicts:
         upsert_qa_metric(
             session,
