@@ -83,8 +83,9 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
         with measured() as cost:
             curves = LightCurves.from_table(fluxes)
             del fluxes
-            cataloged = sources.set_index("source_id")["reference_flux_jy"].reindex(curves.source_id).notna().to_numpy()
-            scale = fit_normalisation(curves, reference=cataloged)
+            known = sources.set_index("source_id").reindex(curves.source_id)
+            position = known[["ra_deg", "dec_deg"]].to_numpy(float)
+            scale = fit_normalisation(curves, reference=known["reference_flux_jy"].notna().to_numpy(), position_deg=position)
             replace_factors(session, scale.epochs(), scale.references())
         n_points = session.scalar(
             select(func.sum(EpochFactor.n_measured)).where(EpochFactor.mosaic_name.in_(scale.epoch_name[scale.usable].tolist()))
