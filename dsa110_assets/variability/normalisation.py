@@ -335,12 +335,12 @@ def _covered_share(table: _ReferenceTable, position_deg: NDArray[np.float64]) ->
 
     An epoch covered a position if at least half of its nearest neighbors were measured.
     """
-    from dsa110_assets.common.directions import unit_vectors
-
     n = table.n_sources
     if n <= _NEIGHBORS:
         return np.ones(n)
-    near = cKDTree(direction := unit_vectors(position_deg[:, 0], position_deg[:, 1])).query(direction, k=_NEIGHBORS + 1)[1][:, 1:]
+    ra, dec = np.radians(position_deg).T  # not with `common.directions`: its whole code would count as the light curves'
+    direction = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    near = cKDTree(direction).query(direction, k=_NEIGHBORS + 1)[1][:, 1:]
     measured = csr_array((np.ones(table.source.size), (table.source, table.epoch)), shape=(n, table.n_epochs))
     ones = np.ones(near.size)
     neighbors = csr_array((ones, (np.repeat(np.arange(n), _NEIGHBORS), near.ravel())), shape=(n, n)) @ measured

@@ -108,7 +108,7 @@ def test_code_that_a_stage_uses_indirectly_counts(edited) -> None:
     after = edited("dsa110_assets.common.directions", lambda source: source + "\nNEW_LIMIT = 3\n")
     changed = {product for product in before if before[product] != after[product]}
     assert {"measurement_set", "calibrated_ms", "calibration_tables"} <= changed
-    assert "monitored_sources" not in changed
+    assert "light_curves" not in changed
 
 
 def test_child_programs_and_data_files_of_the_flagger_count() -> None:

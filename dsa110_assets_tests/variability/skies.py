@@ -65,7 +65,7 @@ def simulate(
 
 @dataclass(frozen=True)
 class TurningSky:
-    """``table``: fluxes; ``gain``: by mosaic; ``position_deg``: of the sources; ``constant``: those that do not vary."""
+    """``table``: fluxes; ``gain``: by mosaic; ``position_deg``: of the sources; ``constant``: steady ones."""
 
     table: pd.DataFrame
     gain: dict[str, float]
