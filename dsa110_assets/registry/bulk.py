@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Table, func
+from sqlalchemy import Select, Table, func, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -69,11 +69,52 @@ def copy_rows(session: Session, table: str, frame: Any, columns: Sequence[str]) 
     with _cursor(session) as cursor:
         for first in range(0, len(frame), _CHUNK_ROWS):
             chunk = pa.Table.from_pandas(frame.iloc[first : first + _CHUNK_ROWS][list(columns)], preserve_index=False)
-            text = io.BytesIO()
-            pyarrow.csv.write_csv(chunk, text, pyarrow.csv.WriteOptions(include_header=False))
-            text.seek(0)
-            cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT csv)", text)
+            rows = io.BytesIO()
+            pyarrow.csv.write_csv(chunk, rows, pyarrow.csv.WriteOptions(include_header=False))
+            rows.seek(0)
+            cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT csv)", rows)
     return len(frame)
+
+
+def upsert_rows(session: Session, row: type[Base], frame: Any, columns: Sequence[str]) -> int:
+    """Insert rows, or update the rows with the same primary keys, for many rows; as `copy_rows` otherwise.
+
+    The values of a column of arrays are text (`array_texts`).
+    """
+    table = table_of(row)
+    keys = [column.name for column in table.primary_key]
+    names = ", ".join(columns)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in keys)
+    session.execute(text(f"CREATE TEMPORARY TABLE IF NOT EXISTS incoming_{table.name} (LIKE {table.name}) ON COMMIT DROP"))
+    session.execute(text(f"TRUNCATE incoming_{table.name}"))
+    number = copy_rows(session, f"incoming_{table.name}", frame, columns)
+    session.execute(
+        text(
+            f"INSERT INTO {table.name} ({names}) SELECT {names} FROM incoming_{table.name} "  # noqa: S608 - names of the schema
+            f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
+        )
+    )
+    return number
+
+
+def array_texts(offsets: Any, values: Any) -> Any:
+    """PostgreSQL's text of arrays of numbers: array i is ``values[offsets[i]:offsets[i + 1]]``."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pc.cast(pa.array(values), pa.string()))
+    return pc.binary_join_element_wise("{", pc.binary_join(lists, ","), "}", "").to_numpy(zero_copy_only=False)
+
+
+def arrays_of(texts: Any) -> tuple[Any, Any]:
+    """Offsets and values of arrays of numbers, none of them empty, from PostgreSQL's text."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lists = pc.split_pattern(pc.utf8_trim(pa.array(texts, pa.string()), "{}"), ",")
+    values = pc.cast(pc.list_flatten(lists), pa.float64()).to_numpy(zero_copy_only=False)
+    return np.concatenate([[0], np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False))]).astype(np.int64), values
 
 
 def read_frame(session: Session, statement: Select[Any]) -> pd.DataFrame:
@@ -101,12 +142,12 @@ def read_frame_bulk(session: Session, statement: Select[Any], *, categories: Seq
             else {float: pa.float64(), int: pa.int64(), bool: pa.bool_(), str: pa.string()}.get(kind, pa.string())
         )
     query = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as text:
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as answer:
         with _cursor(session) as cursor:
-            cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", text)
-        text.seek(0)
+            cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", answer)
+        answer.seek(0)
         table = pyarrow.csv.read_csv(
-            text,
+            answer,
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=types,
                 strings_can_be_null=True,

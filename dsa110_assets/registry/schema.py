@@ -400,7 +400,7 @@ class Variability(Base):
 
     __tablename__ = "variability"
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.source_id"), primary_key=True)
-    night: Mapped[date] = mapped_column(primary_key=True)
+    night: Mapped[date] = mapped_column(primary_key=True, index=True)
     n_epochs: Mapped[int]
     mean_flux_jy: Mapped[float]
     eta: Mapped[float | None]
@@ -412,20 +412,104 @@ class Variability(Base):
     ese_score: Mapped[float | None]
 
 
+class SourceTotals(Base):
+    """Totals of one source over its epochs with settled factors, from which the indices follow (`variability.totals`).
+
+    ``square``: sum of squared deviations from the mean flux. ``variance``: sum of squared errors. ``weight``: sum of
+    inverse variances. The extremes are arrays in order of time.
+    """
+
+    __tablename__ = "source_totals"
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    n_epochs: Mapped[int]
+    mean_flux_jy: Mapped[float]
+    square: Mapped[float]
+    variance: Mapped[float]
+    weight: Mapped[float]
+    weighted_mean_flux_jy: Mapped[float]
+    chi2: Mapped[float]
+    extreme_jy: Mapped[list[float]] = mapped_column(ARRAY(DOUBLE_PRECISION))
+    extreme_err_jy: Mapped[list[float]] = mapped_column(ARRAY(DOUBLE_PRECISION))
+    extreme_mjd: Mapped[list[float]] = mapped_column(ARRAY(DOUBLE_PRECISION))
+
+
+class EventSearchRow(Base):
+    """Result of the last search of one source's whole light curve (`variability.recent`).
+
+    ``significance``: of its strongest event, abs(z); null with one epoch. ``trials``: number of tests. The others
+    describe the baseline: ``level_jy`` (median), ``intrinsic`` (variance of the ordinary variability, Jy^2), and the
+    sums of the epochs near the level.
+    """
+
+    __tablename__ = "event_searches"
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    n_epochs: Mapped[int]
+    last_mjd: Mapped[float]
+    significance: Mapped[float | None]
+    trials: Mapped[float]
+    level_jy: Mapped[float | None]
+    intrinsic: Mapped[float | None]
+    base_weight: Mapped[float | None]
+    base_weighted_flux: Mapped[float | None]
+    base_epochs: Mapped[float | None]
+
+
+class ExaminedEpoch(Base):
+    """An epoch that indices and searches include.
+
+    ``in_totals``: its fluxes are in `SourceTotals`, divided by the factor of the time ``factor_at``; ``source_ids``:
+    those of which sources. ``tested``, ``deviating``: sources that were compared with their baselines, and those of
+    them beyond 3 sigma.
+    """
+
+    __tablename__ = "examined_epochs"
+    mosaic_name: Mapped[str] = mapped_column(primary_key=True)
+    time_mjd: Mapped[float]
+    in_totals: Mapped[bool]
+    factor_at: Mapped[datetime | None]
+    photometry_version: Mapped[int] = mapped_column(BigInteger)
+    tested: Mapped[int]
+    deviating: Mapped[int]
+    source_ids: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
+
+
+class CandidateEvent(Base):
+    """An event of one source that was a candidate, the same in all rankings that find it (`variability.identity`).
+
+    ``peak_mjd``, ``first_mjd``, ``last_mjd``: middle, first and last epoch when it was last found. ``depth``, ``kind``,
+    ``score``: then. ``first_seen_at``, ``last_seen_at``: first and last ranking. ``first_night``: of the first one.
+    ``label``, ``comment``: a person's.
+    """
+
+    __tablename__ = "candidate_events"
+    event_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.source_id"), index=True)
+    kind: Mapped[str]
+    peak_mjd: Mapped[float]
+    first_mjd: Mapped[float]
+    last_mjd: Mapped[float]
+    depth: Mapped[float]
+    score: Mapped[float]
+    first_night: Mapped[date]
+    first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    last_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    label: Mapped[str | None]
+    comment: Mapped[str | None]
+
+
 class EseCandidate(Base):
-    """Candidate for an extreme scattering event, as of a night."""
+    """Candidate for an extreme scattering event, as of a night; ``event_id`` identifies the event in all nights."""
 
     __tablename__ = "ese_candidates"
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.source_id"), primary_key=True)
-    night: Mapped[date] = mapped_column(primary_key=True)
+    night: Mapped[date] = mapped_column(primary_key=True, index=True)
+    event_id: Mapped[int] = mapped_column(ForeignKey("candidate_events.event_id"), index=True)
     rank: Mapped[int]
     score: Mapped[float]
     epoch_mjd: Mapped[float]
     depth: Mapped[float]
     false_alarm_probability: Mapped[float]
     reasons: Mapped[str]
-    label: Mapped[str | None]
-    comment: Mapped[str | None]
 
 
 class ProductVersion(Base):

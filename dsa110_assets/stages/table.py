@@ -270,7 +270,15 @@ VARIABILITY_METRICS = TABLE.add(
         f"{_STAGES}.night:update_metrics",
         inputs=(LIGHT_CURVES,),
         recipe=Recipe(
-            ("variability.indices", "variability.ese", "variability.lightcurves", "variability.plots", "variability.reports", "times")
+            (
+                "variability.indices",
+                "variability.ese",
+                "variability.recent",
+                "variability.lightcurves",
+                "variability.plots",
+                "variability.reports",
+                "times",
+            )
         ),
         job="night",
         pool="cpu",
@@ -293,12 +301,14 @@ ESE_CANDIDATES = TABLE.add(
         recipe=Recipe(
             (
                 "variability.ese",
+                "variability.identity",
                 "variability.lightcurves",
                 "variability.plots",
                 "variability.reports",
                 "catalogs.sky",
                 "photometry.images",
                 "photometry.tables",
+                "times",
             ),
             ("ese_threshold_sigma",),
         ),

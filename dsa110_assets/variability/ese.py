@@ -125,10 +125,12 @@ class EventSearch:
 
     def __init__(self, options: EseOptions | None = None) -> None:
         self._options = options or EseOptions()
-        self._parts: list[pd.DataFrame] = []
+        self._parts: list[pd.DataFrame] = []  # the first has no source, so that an empty search has all columns
         self._states: list[pd.DataFrame] = []
         self._tests: dict[object, int] = {}
         self._outliers: dict[object, int] = {}
+        nothing = pd.DataFrame({name: np.zeros(0) for name in ("source_id", "time_mjd", "flux_jy", "flux_err_jy")}).assign(mosaic_name="")
+        self.add(LightCurves.from_table(nothing.astype({"source_id": np.int64}), normalised=True))
 
     def add(
         self,
@@ -136,8 +138,9 @@ class EventSearch:
         *,
         catalogue_flux_jy: NDArray[np.float64] | None = None,
         catalogue_flux_err_jy: NDArray[np.float64] | None = None,
+        counts_epochs: bool = True,
     ) -> None:
-        """Search one part; arguments as in `ese_scores`."""
+        """Search one part; arguments as in `ese_scores`. ``counts_epochs``: count these sources in `deviations`."""
         from dsa110_assets.variability import _kernels
 
         light_curves.require_normalised("the ESE score")
@@ -160,7 +163,8 @@ class EventSearch:
             outliers,
         )
         z, start, length, baseline, event, is_lens, trials, intrinsic, level, centre, width, shape, amplitude, before, after = out[:15]
-        for name, tested, deviating in zip(light_curves.epoch_name.tolist(), tests.tolist(), outliers.tolist(), strict=True):
+        counted = light_curves.epoch_name.tolist() if counts_epochs else []
+        for name, tested, deviating in zip(counted, tests.tolist(), outliers.tolist(), strict=False):
             self._tests[name] = self._tests.get(name, 0) + tested
             self._outliers[name] = self._outliers.get(name, 0) + deviating
         middle, name_index, duration, first, last = _windows(light_curves, start, length)
@@ -230,7 +234,7 @@ class EventSearch:
         )
 
     def states(self) -> pd.DataFrame:
-        """What `recent.worth_a_search` needs of these searches: see there."""
+        """What `recent.worth_a_search` needs of these searches: see there; ``trials`` of each source."""
         return pd.concat(self._states, ignore_index=True)
 
     def scores(

@@ -159,6 +159,18 @@ class LightCurves:
             is_limit=self.is_limit[rows],
         )
 
+    def during(self, epochs: NDArray[np.bool_]) -> LightCurves:
+        """All sources, with their measurements in these epochs alone. ``epochs``: shape (Nepochs,)."""
+        chosen = epochs[self.epoch]
+        return replace(
+            self,
+            offsets=np.concatenate([[0], np.cumsum(chosen)])[self.offsets].astype(np.int64),
+            epoch=self.epoch[chosen],
+            flux_jy=self.flux_jy[chosen],
+            flux_err_jy=self.flux_err_jy[chosen],
+            is_limit=self.is_limit[chosen],
+        )
+
     def index_of(self, source_id: object) -> int:
         """Index of a source.
 

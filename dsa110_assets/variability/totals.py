@@ -49,6 +49,20 @@ class Totals:
     time_mjd: NDArray[np.float64]
 
     @classmethod
+    def none(cls) -> Totals:
+        """Totals of no source."""
+        empty = np.zeros(0)
+        return cls(
+            np.zeros(0, dtype=np.int64),
+            np.zeros(0, dtype=np.int64),
+            np.zeros((len(MOMENTS), 0)),
+            np.zeros(1, dtype=np.int64),
+            empty,
+            empty,
+            empty,
+        )
+
+    @classmethod
     def of(cls, light_curves: LightCurves) -> Totals:
         """Totals of whole light curves.
 

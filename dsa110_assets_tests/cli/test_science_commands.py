@@ -412,9 +412,9 @@ def test_an_epoch_that_is_excluded_while_the_night_is_computed_stays_excluded(ep
 def test_light_curves_are_searched_once_for_figures_and_candidates(epochs, database, monkeypatch):
     """Candidates come from the events of the figures' run. Ranking reads only the candidates' own light curves."""
     from dsa110_assets.errors import LightCurveError
-    from dsa110_assets.stages.products import night
+    from dsa110_assets.stages.products import examination, night
 
-    platform, reads, read = Platform.open(), [], night._light_curves
+    platform, reads, read = Platform.open(), [], examination.light_curves_of
     with database.session() as session:
         table = source_table(session)
         table = table[table["name"].str.startswith("s")]
@@ -428,17 +428,20 @@ def test_light_curves_are_searched_once_for_figures_and_candidates(epochs, datab
         )  # fmt: skip
         replace_photometry(session, "hourly_2026-03-12T05", rows, time_mjd=mjd)
 
-    def counted(session, source_ids=None):
+    def counted(session, source_ids, **options):
         reads.append(source_ids)
-        return read(session, source_ids)
+        return read(session, source_ids, **options)
 
-    monkeypatch.setattr(night, "_light_curves", counted)
+    for module in (night, examination):
+        monkeypatch.setattr(module, "light_curves_of", counted)
     night.update_light_curves(platform, "2026-03-15", "run")
     with pytest.raises(LightCurveError, match="variability_metrics"):
         night.rank_candidates(platform, "2026-03-15", "run")
     night.update_metrics(platform, "2026-03-15", "run")
     result = night.rank_candidates(platform, "2026-03-15", "run")
-    assert reads == [None, [faded]]
+    everything, candidates_alone = reads
+    assert isinstance(everything, tuple)
+    assert candidates_alone == [faded]
     (candidate,) = result.tables["candidates"]
     assert candidate["source"] == table.set_index("source_id")["name"][faded]
     assert candidate["kind"] == "dip"

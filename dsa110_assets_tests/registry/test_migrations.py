@@ -183,3 +183,42 @@ def test_light_curves_of_an_older_release_show_the_same_fluxes_after_the_upgrade
     _to_revision(unmigrated, "0006")
     with unmigrated.session() as session:
         np.testing.assert_allclose([row[3:7] for row in session.execute(text(_SHOWN))], [row[3:7] for row in before], rtol=1e-12)
+
+
+def test_candidates_of_an_older_release_become_events_with_their_newest_labels(unmigrated):
+    unmigrated.migrate()
+    with unmigrated.engine.connect() as connection, alembic_config(connection) as configuration:
+        command.downgrade(configuration, "0008")
+        connection.commit()
+    rows = [  # source, night, epoch, label, comment: one event in three nights, then another of the same source
+        (1, "2026-03-01", 61100.0, "?", None), (1, "2026-03-02", 61101.5, "ese", "deep"), (1, "2026-03-03", 61101.0, None, None),
+        (1, "2026-03-20", 61119.0, None, "again"), (2, "2026-03-02", 61101.0, None, None),
+    ]  # fmt: skip
+    with unmigrated.session() as session:
+        session.execute(
+            text("INSERT INTO sources (source_id, name, ra_deg, dec_deg, origin) VALUES (1, 'a', 1, 2, 'nvss'), (2, 'b', 2, 2, 'nvss')")
+        )
+        for source, night, epoch, label, comment in rows:
+            session.execute(
+                text("INSERT INTO ese_candidates VALUES (:source, :night, 1, 6, :epoch, 0.4, 1e-4, 'dip', :label, :comment)"),
+                {"source": source, "night": night, "epoch": epoch, "label": label, "comment": comment},
+            )
+    unmigrated.migrate()
+    with unmigrated.session() as session:
+        found = session.execute(
+            text(
+                "SELECT c.source_id, c.night::text, e.peak_mjd, e.first_night::text, e.label, e.comment FROM ese_candidates c "
+                "JOIN candidate_events e USING (event_id) ORDER BY 1, 2"
+            )
+        ).all()
+    first = (61101.0, "2026-03-01", "ese", "deep")
+    assert [tuple(row) for row in found] == [
+        *((1, night, *first) for night in ("2026-03-01", "2026-03-02", "2026-03-03")),
+        (1, "2026-03-20", 61119.0, "2026-03-20", None, "again"),
+        (2, "2026-03-02", 61101.0, "2026-03-02", None, None),
+    ]
+    with unmigrated.engine.connect() as connection, alembic_config(connection) as configuration:
+        command.downgrade(configuration, "0008")
+        connection.commit()
+    with unmigrated.session() as session:
+        assert session.scalar(text("SELECT count(*) FROM ese_candidates WHERE label = 'ese' AND comment = 'deep'")) == 3

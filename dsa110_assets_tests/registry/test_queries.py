@@ -405,19 +405,40 @@ def test_variability_of_a_night_is_replaced_and_earlier_nights_stay(database, so
         assert newest["eta"].isna().tolist() == [False, True]
 
 
-def test_candidates_that_are_found_again_keep_their_labels_and_comments(database, sources):
-    night = "2026-03-01"
+def test_an_event_keeps_its_label_whichever_rankings_find_it(database, sources):
     with database.session() as session:
-        queries.replace_candidates(session, night, _candidates(sources))
-        queries.label_candidate(session, sources[0], night, label="ese", comment="lovely")
-        queries.label_candidate(session, sources[1], night, label=None, comment="artefact?")
-        queries.replace_candidates(session, night, _candidates(sources[:1], score=7.5))
-        found = queries.candidates(session).set_index("source_id")
-        assert set(found.index) == {sources[0], sources[1]}  # the third had no label and went
-        assert found.loc[sources[0], ["score", "label", "comment"]].tolist() == [7.5, "ese", "lovely"]
-        assert queries.candidates(session, night, min_score=7.0)["name"].tolist() == ["a"]
+        found = _candidates(sources).assign(kind="dip", first_mjd=61100.0, last_mjd=61101.0, event_id=0)
+        numbers = queries.save_events(session, "2026-03-01", found)
+        queries.replace_candidates(session, "2026-03-01", found.assign(event_id=numbers))
+        queries.label_event(session, numbers[0], label="ese", comment="lovely")
+        again = found.iloc[:1].assign(event_id=numbers[0], score=7.5, last_mjd=61103.0)
+        assert queries.save_events(session, "2026-03-02", again) == numbers[:1]
+        queries.replace_candidates(session, "2026-03-02", again)
+        newest = queries.candidates(session)
+        assert newest[["source_id", "score", "label", "comment", "event_id"]].values.tolist() == [
+            [sources[0], 7.5, "ese", "lovely", numbers[0]]
+        ]
+        assert [str(one) for one in newest["first_night"]] == ["2026-03-01"]
+        assert queries.candidates(session, "2026-03-01")["label"].fillna("").tolist() == ["ese", "", ""]
+        assert queries.candidates(session, "2026-03-02", min_score=8.0).empty
+        known = queries.events_of(session, [sources[0]])
+        assert known[["event_id", "first_mjd", "last_mjd"]].values.tolist() == [[numbers[0], 61100.0, 61103.0]]
         with pytest.raises(NonRetriableError, match="does not exist"):
-            queries.label_candidate(session, sources[2], night, label="x", comment=None)
+            queries.label_event(session, max(numbers) + 1, label="x", comment=None)
+
+
+def test_candidates_of_an_hour_join_those_of_the_night_before_and_are_ranked_with_them(database, sources):
+    with database.session() as session:
+        found = _candidates(sources[:2]).assign(kind="dip", first_mjd=61100.0, last_mjd=61101.0, event_id=0)
+        found = found.assign(event_id=queries.save_events(session, "2026-03-01", found))
+        queries.replace_candidates(session, "2026-03-01", found)
+        new = _candidates(sources[2:], score=9.0).assign(kind="dip", first_mjd=61102.0, last_mjd=61102.0, event_id=0)
+        new = new.assign(event_id=queries.save_events(session, "2026-03-02", new))
+        queries.add_candidates(session, "2026-03-02", new)
+        queries.add_candidates(session, "2026-03-02", new.assign(score=5.5))
+        assert queries.candidates(session)["source_id"].tolist() == [*sources[:2], sources[2]]
+        assert queries.candidates(session)["rank"].tolist() == [1, 2, 3]
+        assert len(queries.candidates(session, "2026-03-01")) == 2, "the night before stays as it was"
 
 
 # --- quality

@@ -32,23 +32,28 @@ from dsa110_assets.registry.queries.observations import (
 from dsa110_assets.registry.queries.quality import qa_metrics, upsert_qa_metric, upsert_reference_catalog
 from dsa110_assets.registry.queries.sources import detections, replace_detections, retire_sources, source_table, upsert_sources
 from dsa110_assets.registry.queries.variability import (
+    add_candidates,
     candidates,
-    label_candidate,
+    events_of,
+    label_event,
     replace_candidates,
     replace_variability,
+    save_events,
     variability,
 )
 
 __all__ = [
+    "add_candidates",
     "candidates",
     "channel_photometry",
     "detections",
     "epoch_rows",
+    "events_of",
     "exclude_epoch",
     "excluded_epochs",
     "image_of",
     "include_epoch",
-    "label_candidate",
+    "label_event",
     "light_curve",
     "mosaic_tiles",
     "observation",
@@ -63,6 +68,7 @@ __all__ = [
     "replace_photometry",
     "replace_variability",
     "retire_sources",
+    "save_events",
     "source_table",
     "tiles_in_window",
     "upsert_caltables",

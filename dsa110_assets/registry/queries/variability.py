@@ -1,7 +1,8 @@
-"""Variability metrics and ESE candidates (`variability`, `ese_candidates`)."""
+"""Variability metrics, ESE candidates and their events (`variability`, `ese_candidates`, `candidate_events`)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,14 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import NonRetriableError
-from dsa110_assets.registry.bulk import copy_rows, read_frame
-from dsa110_assets.registry.schema import EseCandidate, Source, Variability
+from dsa110_assets.registry.bulk import copy_rows, read_frame, upsert_rows
+from dsa110_assets.registry.schema import CandidateEvent, EseCandidate, Source, Variability
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _VARIABILITY_COLUMNS = ("source_id", "night", "n_epochs", "mean_flux_jy", "eta", "v", "vs", "m", "chi2", "chi2_probability", "ese_score")
-_CANDIDATE_COLUMNS = ("source_id", "night", "rank", "score", "epoch_mjd", "depth", "false_alarm_probability", "reasons")
+_CANDIDATE_COLUMNS = ("source_id", "night", "event_id", "rank", "score", "epoch_mjd", "depth", "false_alarm_probability", "reasons")
 
 
 def replace_variability(session: Session, night: date | str, figures: pd.DataFrame) -> int:
@@ -40,43 +41,51 @@ def variability(session: Session, night: date | str | None = None) -> pd.DataFra
 
 
 def replace_candidates(session: Session, night: date | str, found: pd.DataFrame) -> int:
-    """Replace the ESE candidates as of a night. Columns as in `EseCandidate` without the night.
-
-    People's labels and comments stay: a candidate that is found again keeps its own, and one that is not found again is
-    removed only if it has neither.
-    """
+    """Replace the ESE candidates as of a night. Columns as in `EseCandidate` without the night; see `save_events`."""
     night = _date(night)
+    session.execute(delete(EseCandidate).where(EseCandidate.night == night))
+    return copy_rows(session, "ese_candidates", found.assign(night=night.isoformat()), _CANDIDATE_COLUMNS)
+
+
+def add_candidates(session: Session, night: date | str, found: pd.DataFrame) -> None:
+    """Add candidates to those of a night, or replace those of the same sources, and rank all by score.
+
+    If the night has none yet, it begins with those of the night before.
+    """
+    if found.empty:
+        return
+    names, day = ", ".join(_CANDIDATE_COLUMNS), _date(night)
+    copied = ", ".join("CAST(:night AS date)" if name == "night" else name for name in _CANDIDATE_COLUMNS)
     session.execute(
         text(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS incoming_candidates (source_id int8, night date, rank int4, score float8, epoch_mjd float8, "
-            "depth float8, false_alarm_probability float8, reasons text) ON COMMIT DROP"
-        )
-    )
-    session.execute(text("TRUNCATE incoming_candidates"))
-    count = copy_rows(session, "incoming_candidates", found.assign(night=night.isoformat()), _CANDIDATE_COLUMNS)
-    session.execute(
-        text(
-            "DELETE FROM ese_candidates WHERE night = :night AND label IS NULL AND comment IS NULL "
-            "AND source_id NOT IN (SELECT source_id FROM incoming_candidates)"
+            f"INSERT INTO ese_candidates ({names}) SELECT {copied} FROM ese_candidates "  # noqa: S608 - constants of this module
+            "WHERE night = (SELECT max(night) FROM ese_candidates WHERE night < :night) "
+            "AND NOT EXISTS (SELECT FROM ese_candidates WHERE night = :night)"
         ),
-        {"night": night},
+        {"night": day},
     )
-    names = ", ".join(_CANDIDATE_COLUMNS)
-    changes = ", ".join(f"{name} = excluded.{name}" for name in _CANDIDATE_COLUMNS[2:])
-    statement = (
-        f"INSERT INTO ese_candidates ({names}) SELECT {names} FROM incoming_candidates ON CONFLICT (source_id, night) DO UPDATE SET "  # noqa: S608
+    upsert_rows(session, EseCandidate, found.assign(night=day.isoformat(), rank=0), _CANDIDATE_COLUMNS)
+    session.execute(
+        text(
+            "UPDATE ese_candidates c SET rank = r.rank FROM (SELECT source_id, row_number() OVER (ORDER BY score DESC, source_id) AS rank "
+            "FROM ese_candidates WHERE night = :night) r WHERE c.night = :night AND c.source_id = r.source_id"
+        ),
+        {"night": day},
     )
-    session.execute(text(statement + changes))
-    return count
 
 
 def candidates(session: Session, night: date | str | None = None, *, min_score: float | None = None) -> pd.DataFrame:
-    """ESE candidates as of a night (default: the newest), best first, with each source's name and position."""
+    """ESE candidates as of a night (default: the newest), best first, with each source's name and position.
+
+    Also ``first_night, label, comment`` of the event.
+    """
     as_of = select(func.max(EseCandidate.night)).scalar_subquery() if night is None else _date(night)
     columns = [getattr(EseCandidate, name) for name in _CANDIDATE_COLUMNS]
+    of_event = CandidateEvent.first_night, CandidateEvent.label, CandidateEvent.comment
     statement = (
-        select(*columns, EseCandidate.label, EseCandidate.comment, Source.name, Source.ra_deg, Source.dec_deg)
+        select(*columns, *of_event, Source.name, Source.ra_deg, Source.dec_deg)
         .join(Source, Source.source_id == EseCandidate.source_id)
+        .join(CandidateEvent, CandidateEvent.event_id == EseCandidate.event_id)
         .where(EseCandidate.night == as_of)
     )
     if min_score is not None:
@@ -84,20 +93,48 @@ def candidates(session: Session, night: date | str | None = None, *, min_score: 
     return read_frame(session, statement.order_by(EseCandidate.rank, EseCandidate.source_id))
 
 
-def label_candidate(session: Session, source_id: int, night: date | str, *, label: str | None, comment: str | None) -> None:
-    """Set a person's label and comment on a candidate.
+def events_of(session: Session, source_ids: Sequence[int]) -> pd.DataFrame:
+    """Known events of sources: ``event_id, source_id, first_mjd, last_mjd``."""
+    columns = CandidateEvent.event_id, CandidateEvent.source_id, CandidateEvent.first_mjd, CandidateEvent.last_mjd
+    return read_frame(session, select(*columns).where(CandidateEvent.source_id.in_([int(one) for one in source_ids])))
+
+
+def save_events(session: Session, night: date | str, found: pd.DataFrame) -> list[int]:
+    """Insert new events (``event_id`` 0) and bring known ones up to date. Return the ``event_id`` of each row.
+
+    ``found``: ``event_id, source_id, kind, epoch_mjd, first_mjd, last_mjd, depth, score``.
+    """
+    numbers: list[int] = []
+    for row in found.to_dict("records"):
+        values = {
+            "kind": str(row["kind"]), "peak_mjd": float(row["epoch_mjd"]), "first_mjd": float(row["first_mjd"]),
+            "last_mjd": float(row["last_mjd"]), "depth": float(row["depth"]), "score": float(row["score"]),
+        }  # fmt: skip
+        if number := int(row["event_id"]):
+            session.execute(update(CandidateEvent).where(CandidateEvent.event_id == number).values(**values, last_seen_at=func.now()))
+        else:
+            one = CandidateEvent(source_id=int(row["source_id"]), first_night=_date(night), **values)
+            session.add(one)
+            session.flush()
+            number = one.event_id
+        numbers.append(number)
+    return numbers
+
+
+def label_event(session: Session, event_id: int, *, label: str | None, comment: str | None) -> None:
+    """Set a person's label and comment on an event; all rankings that find it show them.
 
     Raises:
-        NonRetriableError: the candidate does not exist.
+        NonRetriableError: the event does not exist.
     """
     changed = session.execute(
-        update(EseCandidate)
-        .where(EseCandidate.source_id == source_id, EseCandidate.night == _date(night))
+        update(CandidateEvent)
+        .where(CandidateEvent.event_id == int(event_id))
         .values(label=label, comment=comment)
-        .returning(EseCandidate.source_id)
+        .returning(CandidateEvent.event_id)
     ).all()
     if not changed:
-        raise NonRetriableError(f"candidate {source_id} of {night}", "does not exist", "list them with /ui/candidates")
+        raise NonRetriableError(f"event {event_id}", "does not exist", "look into the table `candidate_events`")
 
 
 def _date(night: date | str) -> date:

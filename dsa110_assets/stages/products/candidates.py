@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from dsa110_assets import products
 from dsa110_assets.catalogs import sky
+from dsa110_assets.registry.queries.variability import events_of, save_events
 from dsa110_assets.registry.schema import MosaicRow
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.references import reference_path
@@ -26,6 +28,14 @@ from dsa110_assets.times import mjd_to_datetime
 
 if TYPE_CHECKING:
     from dsa110_assets.variability import LightCurves
+
+
+def identify(session: Session, night: str, found: pd.DataFrame) -> pd.DataFrame:
+    """Find the known events among the candidates of a night, record the new ones, and add the column ``event_id``."""
+    from dsa110_assets.variability.identity import same_events
+
+    numbered = found.assign(event_id=same_events(found, events_of(session, found["source_id"].tolist())))
+    return numbered.assign(event_id=save_events(session, night, numbered))
 
 
 def describe_candidates(platform: Platform, directory: Path, found: pd.DataFrame, curves: LightCurves, sources: pd.DataFrame) -> list[int]:
@@ -43,7 +53,8 @@ def describe_candidates(platform: Platform, directory: Path, found: pd.DataFrame
 
     described: list[int] = []
     with platform.database.session() as session:
-        mosaics = {name: Path(directory) for name, directory in session.execute(select(MosaicRow.name, MosaicRow.directory))}
+        query = select(MosaicRow.name, MosaicRow.directory).where(MosaicRow.name.in_([str(name) for name in curves.epoch_name]))
+        mosaics = {name: Path(directory) for name, directory in session.execute(query)}
     reference = sky.load_reference(reference_path(platform)) if reference_path(platform).is_file() else None
     for row in found.head(MOST_CANDIDATES).to_dict("records"):
         number = int(row["source_id"])

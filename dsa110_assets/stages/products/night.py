@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets import products, publication
 from dsa110_assets.errors import LightCurveError
-from dsa110_assets.registry.bulk import read_frame_bulk
 from dsa110_assets.registry.queries.images import tiles_in_window
 from dsa110_assets.registry.queries.measurements import (
     channel_photometry,
@@ -28,8 +27,9 @@ from dsa110_assets.registry.queries.sources import source_table
 from dsa110_assets.registry.queries.variability import replace_candidates, replace_variability
 from dsa110_assets.registry.schema import EpochFactor, LightCurvePoint, MosaicKind, MosaicRow, ProductVersion, Source
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.products.candidates import describe_candidates
+from dsa110_assets.stages.products.candidates import describe_candidates, identify
 from dsa110_assets.stages.products.combining import MosaicRequest, combine
+from dsa110_assets.stages.products.examination import examine, light_curves_of
 from dsa110_assets.stages.products.gates import good_tiles
 from dsa110_assets.stages.provenance.recording import Measured, StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
@@ -102,33 +102,36 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
 
 
 def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
-    """Compute variability indices and ESE scores of all light curves; `rank_candidates` continues with the events."""
-    from dsa110_assets.variability import EventSearch, eta_v_png, metrics
+    """Compute variability indices and ESE scores of all sources; `rank_candidates` continues with the events.
+
+    Only what is new since the last night is read, and the light curves of the sources that need a search
+    (`examination`).
+    """
+    from dsa110_assets.variability import eta_v_png
     from dsa110_assets.variability.chromatic import MOST_CHANNEL_TESTS
+    from dsa110_assets.variability.ese import trials_corrected
     from dsa110_assets.variability.reports import VariabilityReport
 
-    search, tables = EventSearch(), []
-    destination = platform.paths.variability_dir(night)
+    destination, end = platform.paths.variability_dir(night), _end_of(night)
     with platform.database.session() as session:
         lock_light_curves(session)
         with measured() as cost:
             inputs = versions_of(session, LIGHT_CURVES.name, [night])
-            for curves in _light_curves(session):
-                tables.append(metrics(curves))
-                search.add(curves)
-            if not tables:
+            found = examine(session, end)
+            if found is None:
                 nothing = StageResult(VARIABILITY_METRICS.name, night, figures={"sources": 0})
                 return register(session, platform, nothing, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
-            table = pd.concat(tables, ignore_index=True)
-            events = search.scores(_event_channels(session, search.strongest(MOST_CHANNEL_TESTS), _end_of(night)))
-            table["ese_score"] = events["score"].to_numpy()
-            table["source_id"] = table["source_id"].astype("int64")
+            channels = _event_channels(session, found.search.strongest(MOST_CHANNEL_TESTS), end)
+            events = found.search.scores(channels, trials=found.trials, suspect_epochs=found.suspects)
+            score = trials_corrected(found.significance, found.trials)[0]
+            score[pd.Index(found.indices["source_id"].to_numpy()).get_indexer(events["source_id"].to_numpy())] = events["score"].to_numpy()
+            table = found.indices.assign(ese_score=score)
             with publication.publish(destination) as staged:
                 staged.mkdir()
                 events[events["reasons"] != ""].to_parquet(staged / products.EVENTS, index=False)
                 (staged / products.ETA_V_PICTURE).write_bytes(eta_v_png(table, small=True))
             replace_variability(session, night, table)
-        figures = VariabilityReport(table, events).figures()
+        figures = VariabilityReport(table, events).figures() | {"searched": len(events), "measurements_read": found.n_read}
         result = StageResult(VARIABILITY_METRICS.name, night, figures=figures, preview=destination / products.ETA_V_PICTURE)
         return register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run_id)
 
@@ -147,7 +150,7 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
     with platform.database.session() as session:
         lock_light_curves(session)
         inputs = versions_of(session, LIGHT_CURVES.name, [night]) | versions_of(session, VARIABILITY_METRICS.name, [night])
-        if session.scalar(select(func.count()).select_from(LightCurvePoint)) == 0:
+        if session.scalar(select(LightCurvePoint.source_id).limit(1)) is None:
             nothing = StageResult(ESE_CANDIDATES.name, night, figures={"candidates": 0})
             return register(session, platform, nothing, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
         if not path.is_file():
@@ -155,7 +158,7 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
         with measured() as cost, publication.publish(destination) as staged:
             staged.mkdir()
             found = ese_candidates(pd.read_parquet(path), min_score=threshold)
-            curves = next(_light_curves(session, found["source_id"].tolist()), None) if len(found) else None
+            curves = light_curves_of(session, found["source_id"].tolist(), end_mjd=_end_of(night)) if len(found) else None
             sources = source_table(session, active_only=False).set_index("source_id")
             names = sources["name"].to_dict()
             described: list[int] = []
@@ -166,7 +169,7 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
                 baseline, event = float(best["baseline_jy"]), float(best["epoch_mjd"])
                 png = light_curve_png(curves, best["source_id"], title=title, baseline_jy=baseline, event_mjd=event, small=True)
                 (staged / products.TOP_CANDIDATE_PICTURE).write_bytes(png)
-        replace_candidates(session, night, found)
+        replace_candidates(session, night, identify(session, night, found))
         report = CandidateReport(found, names, threshold, described, destination)
         result = StageResult(
             ESE_CANDIDATES.name,
@@ -242,24 +245,6 @@ def _event_channels(session: Session, events: Sequence[object], end_mjd: float) 
     table = pd.concat([own.astype({"mosaic_name": str}), rest.astype({"mosaic_name": str})], ignore_index=True)
     normalised = normalised_channels(table, np.array(references))
     return normalised.loc[normalised["source_id"].isin(numbers)]
-
-
-def _light_curves(session: Session, source_ids: Sequence[int] | None = None) -> Iterator[LightCurves]:
-    """Normalized light curves: of some sources, or of all, part by part."""
-    from dsa110_assets.variability import LightCurves
-    from dsa110_assets.variability.lightcurves import parts_of
-
-    columns = ("source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "is_limit")
-    query = select(*[getattr(LightCurvePoint, name) for name in columns])
-    if source_ids is not None:
-        conditions = [LightCurvePoint.source_id.in_(list(source_ids))]
-    else:
-        known = np.array(session.scalars(select(Source.source_id).order_by(Source.source_id)).all())
-        conditions = [LightCurvePoint.source_id.between(*part) for part in parts_of(known, len(_hourly_mosaics(session)))]
-    for condition in conditions:
-        points = read_frame_bulk(session, query.where(condition), categories=["mosaic_name"])
-        if len(points):
-            yield LightCurves.from_table(points, normalised=True)
 
 
 def _hourly_mosaics(session: Session, end_mjd: float = 1e9) -> Sequence[str]:
