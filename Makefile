@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz chaos soak month year
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz chaos pace soak month year
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -69,7 +69,10 @@ chaos: $(VENV)/.installed ## Kill each stage at each commit point, then services
 	$(BIN)/python -m dsa110_assets_tests.chaos.kill_matrix
 	$(BIN)/python -m dsa110_assets_tests.chaos.kills $(ARGS)
 
-soak: $(VENV)/.installed ## Run the telescope at four times its pace; measure memory and lag; ARGS="--minutes 20"
+pace: $(VENV)/.installed ## Run the telescope at four times its pace; measure memory and lag; ARGS="--minutes 20"
+	$(BIN)/python -m dsa110_assets_tests.chaos.pace $(ARGS)
+
+soak: $(VENV)/.installed ## Run two full turns of the sky (48 hours of telescope time), small tiles, in build/soak; stops after 100 minutes, the same command goes on; ARGS="--every 3", ARGS="--hours 0.5 --every 2"
 	$(BIN)/python -m dsa110_assets_tests.chaos.soak $(ARGS)
 
 month: $(VENV)/.installed ## Run and check a simulated month of one strip, 30 nights to candidates (15 minutes, 3 GB of disk in build/month)
@@ -91,7 +94,7 @@ lock: $(VENV)/.installed ## Update requirements.lock from pyproject.toml (wheels
 
 clean: ## Remove what the demo and the tests made
 	@if [ -x $(BIN)/dsa110 ]; then $(BIN)/dsa110 demo --stop >/dev/null 2>&1 || true; fi
-	rm -rf demo chaos soak orchestration-benchmark .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf demo chaos pace orchestration-benchmark .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean ## Also remove the virtual environments

@@ -1,15 +1,16 @@
-"""The checkers of `make chaos`, `make fuzz` and `make soak` find planted faults."""
+"""The checkers of `make chaos`, `make fuzz`, `make pace` and `make soak` find planted faults."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dsa110_assets.registry.database import Database
-from dsa110_assets_tests.chaos import kill_matrix
+from dsa110_assets_tests.chaos import kill_matrix, soak
 from dsa110_assets_tests.chaos.fuzz import MUTATIONS, fuzz
-from dsa110_assets_tests.chaos.soak import SERVICES, Sample, verdict
+from dsa110_assets_tests.chaos.pace import SERVICES, Sample, verdict
 
 
 def night_of_samples(*, leak_mb: float = 0.0, slower: float = 0.0, lost: int = 0) -> list[Sample]:
@@ -29,12 +30,55 @@ def night_of_samples(*, leak_mb: float = 0.0, slower: float = 0.0, lost: int = 0
         (night_of_samples(lost=1), "1 observations were never completed"),
     ],
 )
-def test_the_soak_finds_a_leak_a_growing_lag_and_a_lost_observation(samples: list[Sample], finding: str) -> None:
+def test_the_pace_test_finds_a_leak_a_growing_lag_and_a_lost_observation(samples: list[Sample], finding: str) -> None:
     assert any(finding in line for line in verdict(samples))
 
 
-def test_a_quiet_night_passes_the_soak() -> None:
+def test_a_quiet_night_passes_the_pace_test() -> None:
     assert verdict(night_of_samples()) == []
+
+
+WHOLE_SKY = soak.Telescope(turns=2, hours=24.0, every=3)
+DONE = {
+    "written": 188, "observations": {"completed": 188}, "failures": {}, "sources with light curves": 500, "most epochs of a source": 2,
+    "event is a candidate": True,
+}  # fmt: skip
+
+
+def rests(*, leak_mb: float = 0.0, busier: float = 0.0) -> list[soak.Rest]:
+    noise = [0.3, -0.2, 0.1, -0.4, 0.2, 0.0, -0.1, 0.3, -0.3, 0.1]
+    return [
+        soak.Rest(0.2 * i, 20 * i, dict.fromkeys(SERVICES, 200.0 + n) | {"daemon": 120.0 + leak_mb * i + n}, {"daemon": 0.1 + busier * i})
+        for i, n in enumerate(noise, 1)
+    ]
+
+
+def test_a_soak_with_flat_memory_light_curves_and_the_event_passes() -> None:
+    assert soak.findings(rests(), DONE, WHOLE_SKY) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "counts", "finding"),
+    [
+        (rests(leak_mb=4.0), {}, "the daemon grows by 20"),
+        (rests(busier=0.02), {}, "the CPU at rest grows"),
+        (rests(), {"observations": {"completed": 187, "failed": 1}}, "not completed: {'failed': 1}"),
+        (rests(), {"observations": {"completed": 187}}, "187 are in the queue"),
+        (rests(), {"failures": {"night: no epoch has 3 reference sources": 2}}, "2 runs failed"),
+        (rests(), {"sources with light curves": 0}, "no light curves"),
+        (rests(), {"most epochs of a source": 1}, "no source has an epoch in each"),
+        (rests(), {"event is a candidate": False}, "the scattering event is not among"),
+    ],
+)
+def test_the_soak_names_what_is_wrong(found: list[soak.Rest], counts: dict[str, Any], finding: str) -> None:
+    (line,) = soak.findings(found, DONE | counts, WHOLE_SKY)
+    assert finding in line
+
+
+def test_the_soak_takes_the_calibrator_of_each_turn_and_every_third_observation() -> None:
+    assert len(WHOLE_SKY.plan) == 188
+    assert {(turn, 1) for turn in range(2)} <= set(WHOLE_SKY.plan)
+    assert WHOLE_SKY.plan == sorted(WHOLE_SKY.plan)
 
 
 def test_every_kind_of_damage_is_rejected_with_a_reason(database: Database) -> None:
