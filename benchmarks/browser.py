@@ -70,7 +70,8 @@ class Browser:
         self._call("Page.navigate", url="about:blank")
         self._events.clear()
         began = time.monotonic()
-        self._call("Page.navigate", url=url)
+        self._number += 1
+        self._connection.send(json.dumps({"id": self._number, "method": "Page.navigate", "params": {"url": url}}))
         asked: dict[str, tuple[str, float]] = {}
         slowest, failed = ("", 0.0), 0
         last = began

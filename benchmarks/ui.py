@@ -15,7 +15,7 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -189,7 +189,7 @@ def _administer(config: PipelineConfig, *statements: str) -> None:
     server.dispose()
 
 
-def fill(config: PipelineConfig, nights: int) -> dict[str, float]:
+def fill(config: PipelineConfig, nights: int) -> Mapping[str, float]:
     """Make Dagster's database anew: clones of the small night for N nights that end today. Returns its figures."""
     names = f"SELECT count(*) FROM pg_database WHERE datname = '{TEMPLATE}'"
     server = create_engine(embedded_server(config).ensure().url("postgres"))
@@ -220,7 +220,7 @@ def fill(config: PipelineConfig, nights: int) -> dict[str, float]:
     return figures
 
 
-def _run(connection: Connection, statements: str, values: dict[str, object]) -> None:
+def _run(connection: Connection, statements: str, values: Mapping[str, object]) -> None:
     with connection.begin():
         for statement in _split(statements):
             connection.execute(text(statement), values)
