@@ -187,7 +187,7 @@ class Contents(StrEnum):
 def check(
     *,
     contents: Annotated[
-        Contents, typer.Option(help="Also compare the size or the checksum of each product; checksums read all data.")
+        Contents, typer.Option(help="Also compare each product's size, or what it says (checksum); that reads all data.")
     ] = Contents.NONE,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -200,9 +200,10 @@ def check(
     from dsa110_assets.cli.output import emit_json
     from dsa110_assets.products import ProductPaths
     from dsa110_assets.registry.audit import audit
+    from dsa110_assets.stages.provenance.contents import agrees
 
     with _connect().session() as session:
-        found = audit(session, ProductPaths.of(_config()), contents=contents.value)
+        found = audit(session, ProductPaths.of(_config()), contents=contents.value, agrees=agrees)
     if json:
         emit_json([asdict(one) for one in found])
     else:

@@ -7,7 +7,7 @@ removed or changed products by hand. A backfill repairs what this module finds.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,8 +16,10 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dsa110_assets import content
+from dsa110_assets.errors import ProductVerificationError
 from dsa110_assets.products import ProductPaths
-from dsa110_assets.publication import checksum, size_bytes
+from dsa110_assets.publication import size_bytes
 from dsa110_assets.registry.queries.storage import retired_paths
 from dsa110_assets.registry.schema import CaltableRow, ImageRow, MeasurementSetRow, MosaicRow, ProductVersion, RefreshableCatalog
 from dsa110_assets.staging import STAGING
@@ -48,15 +50,22 @@ class Disagreement:
 
 
 def audit(
-    session: Session, paths: ProductPaths, *, contents: Literal["none", "size", "checksum"] = "none", settling_s: float = SETTLING_S
+    session: Session,
+    paths: ProductPaths,
+    *,
+    contents: Literal["none", "size", "checksum"] = "none",
+    agrees: Callable[[Session, ProductVersion], bool] | None = None,
+    settling_s: float = SETTLING_S,
 ) -> list[Disagreement]:
     """Compare the registry with the product directories. Return an empty list when they agree.
 
     Args:
         session: open transaction.
         paths: paths of the products.
-        contents: also compare the sizes of current versions (walks through every product) or their checksums (reads
+        contents: also compare the sizes of current versions (walks through every product) or their contents (reads
             everything).
+        agrees: with ``checksum``: whether a version says what was registered (`stages.provenance.contents.agrees`).
+            None compares only files, so it is for products without rows of their own.
         settling_s: do not report unregistered products younger than this.
     """
     registered = {
@@ -84,7 +93,7 @@ def audit(
                 )
             )
     if contents != "none":
-        found += _changed(session, deep=contents == "checksum")
+        found += _resized(session) if contents == "size" else _changed(session, agrees or _files_agree)
     return found
 
 
@@ -101,30 +110,53 @@ def _on_disk(paths: ProductPaths) -> Generator[tuple[str, Path]]:
                 yield product, path
 
 
-def _changed(session: Session, *, deep: bool) -> list[Disagreement]:
+def _resized(session: Session) -> list[Disagreement]:
+    """Products whose files have another size than the registered one."""
+    return [
+        _difference(version, str(version.path), "size")
+        for version in _current_files(session)
+        if version.size_bytes is not None and size_bytes(Path(str(version.path))) != version.size_bytes
+    ]
+
+
+def _changed(session: Session, agrees: Callable[[Session, ProductVersion], bool]) -> list[Disagreement]:
+    """Products that say something else than what was registered."""
+    found: list[Disagreement] = []
+    for version in [*_current_files(session), *_current_rows(session)]:
+        name = version.path or f"{version.product}/{version.key}"
+        try:
+            if not agrees(session, version):
+                found.append(_difference(version, name, "content"))
+        except (ProductVerificationError, FileNotFoundError) as error:
+            found.append(_difference(version, name, f"content ({error})"))
+    return found
+
+
+def _difference(version: ProductVersion, name: str, property_name: str) -> Disagreement:
+    advice = f"its {property_name} differs from the registered one; make it again with `dsa110 backfill`"
+    return Disagreement(Difference.CHANGED, version.product, name, advice)
+
+
+def _current_files(session: Session) -> Generator[ProductVersion]:
+    """Newest version of each path that is there whole; others are reported as missing, or retention removed a part."""
     newest_by_path = (
         select(ProductVersion)
         .where(ProductVersion.path.is_not(None))
         .distinct(ProductVersion.path)
         .order_by(ProductVersion.path, ProductVersion.version_id.desc())
     )
-    found: list[Disagreement] = []
     versions = session.scalars(newest_by_path).all()
     reduced = retired_paths(session, [str(version.path) for version in versions])
-    for version in versions:
-        path = Path(str(version.path))
-        if not path.exists() or str(path) in reduced:
-            continue  # reported as missing, or retention has removed a part
-        resized = version.size_bytes is not None and size_bytes(path) != version.size_bytes
-        rewritten = deep and not resized and version.checksum is not None and checksum(path) != version.checksum
-        if resized or rewritten:
-            property_name = "size" if resized else "checksum"
-            found.append(
-                Disagreement(
-                    Difference.CHANGED,
-                    version.product,
-                    str(path),
-                    f"its {property_name} differs from the registered one; make it again with `dsa110 backfill`",
-                )
-            )
-    return found
+    yield from (version for version in versions if Path(str(version.path)).exists() and version.path not in reduced)
+
+
+def _current_rows(session: Session) -> Generator[ProductVersion]:
+    """Newest version of each product that is rows of the registry only."""
+    newest = select(ProductVersion).distinct(ProductVersion.product, ProductVersion.key)
+    newest = newest.order_by(ProductVersion.product, ProductVersion.key, ProductVersion.version_id.desc())
+    yield from session.scalars(newest.where(ProductVersion.path.is_(None), ProductVersion.checksum.is_not(None)))
+
+
+def _files_agree(session: Session, version: ProductVersion) -> bool:
+    del session
+    return version.path is None or version.checksum is None or content.agrees(Path(version.path), version.checksum)

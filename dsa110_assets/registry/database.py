@@ -67,6 +67,16 @@ class Database:
         with reachable(self.url), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def trial(self) -> Generator[Database]:
+        """Yield this registry for a trial: transactions see what others of the trial wrote, and none of it stays.
+
+        All run inside one transaction on one connection, which is rolled back at the end. Locks are held until then.
+        """
+        with reachable(self.url), self.engine.connect() as connection, connection.begin() as outer:
+            yield _Trial(self.url, connection)
+            outer.rollback()
+
     def revision(self) -> str | None:
         """Revision of the database's schema; None for an empty database."""
         with reachable(self.url), self.engine.connect() as connection:
@@ -110,6 +120,19 @@ class Database:
     def dispose(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
+
+
+class _Trial(Database):
+    """A database whose transactions are savepoints of one transaction."""
+
+    def __init__(self, url: str, connection: Connection) -> None:
+        super().__init__(url)
+        self._connection = connection
+
+    @contextmanager
+    def session(self) -> Generator[Session]:
+        with Session(self._connection, expire_on_commit=False, join_transaction_mode="create_savepoint") as session, session.begin():
+            yield session
 
 
 @contextmanager

@@ -37,24 +37,33 @@ class StaleReason(StrEnum):
 _STALE = text(f"""
 WITH RECURSIVE recipes AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:products AS text[]), CAST(:codes AS text[]), CAST(:configs AS text[])) AS r(product, code, config)
+), same(product, code, config) AS (
+    SELECT product, code, config FROM recipes
+    UNION
+    SELECT a.product, a.from_code, a.from_config
+    FROM same s JOIN accepted_recipes a ON a.product = s.product AND a.to_code = s.code AND a.to_config = s.config AND a.accepted
+), apart AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(:growing AS text[]), CAST(:lists AS text[])) AS g(product, list)
 ), current AS MATERIALIZED (
     SELECT DISTINCT ON (product, key) *, coalesce(path, product || '/' || key) AS reference
     FROM product_versions WHERE product IN (SELECT product FROM recipes) ORDER BY product, key, version_id DESC
 ), newest AS MATERIALIZED (
-    SELECT DISTINCT ON (reference) reference, version_id, checksum FROM current ORDER BY reference, version_id DESC
+    SELECT DISTINCT ON (reference) reference, version_id, checksum, product FROM current ORDER BY reference, version_id DESC
 ), edges AS MATERIALIZED (
-    SELECT c.version_id, n.version_id AS newest,
+    SELECT c.version_id, n.version_id AS newest, n.product AS input,
         n.version_id > i.value::bigint AND n.checksum IS DISTINCT FROM coalesce(u.checksum, 'unknown') AS changed
     FROM current c CROSS JOIN jsonb_each_text(c.inputs) i JOIN newest n ON n.reference = i.key
     LEFT JOIN product_versions u ON u.version_id = i.value::bigint
+    WHERE (c.product, n.product) NOT IN (SELECT product, list FROM apart)
 ), of_changed AS (
-    SELECT DISTINCT version_id FROM edges WHERE changed
+    SELECT version_id, array_agg(DISTINCT input) AS inputs FROM edges WHERE changed GROUP BY version_id
 ), of_other_tables AS (
     SELECT DISTINCT unnest(CAST(:other_tables AS text[])) AS key
 ), own AS MATERIALIZED (
-    SELECT c.version_id, c.code_version <> r.code AS code, c.config_hash <> r.config AS config,
-        i.version_id IS NOT NULL AS inputs, t.key IS NOT NULL AS tables
+    SELECT c.version_id, s.product IS NULL AND c.code_version <> r.code AS code, s.product IS NULL AND c.config_hash <> r.config AS config,
+        i.version_id IS NOT NULL AS inputs, i.inputs AS changed_inputs, t.key IS NOT NULL AS tables
     FROM current c JOIN recipes r USING (product)
+    LEFT JOIN same s ON s.product = c.product AND s.code = c.code_version AND s.config = c.config_hash
     LEFT JOIN of_changed i ON i.version_id = c.version_id
     LEFT JOIN of_other_tables t ON c.product = 'calibrated_ms' AND t.key = c.key
 ), reached(version_id) AS (
@@ -62,7 +71,7 @@ WITH RECURSIVE recipes AS MATERIALIZED (
     UNION
     SELECT e.version_id FROM reached r JOIN edges e ON e.newest = r.version_id
 )
-SELECT c.product, c.key, c.version_id, c.path, c.created_at,
+SELECT c.product, c.key, c.version_id, c.path, c.created_at, c.code_version, c.config_hash, o.changed_inputs,
     array_remove(ARRAY[CASE WHEN o.code THEN '{StaleReason.CODE}' END, CASE WHEN o.config THEN '{StaleReason.CONFIGURATION}' END,
         CASE WHEN o.tables THEN '{StaleReason.TABLES}' END, CASE WHEN o.inputs OR NOT (o.code OR o.config OR o.tables) THEN '{StaleReason.INPUTS}' END], NULL) AS reasons
 FROM current c JOIN own o USING (version_id) JOIN reached USING (version_id)
@@ -82,8 +91,9 @@ class Recipe:
 class StaleProduct:
     """A product that would come out differently today.
 
-    product: asset's name. key: observation, hour or night. version_id, path, made_at: of its current version. reasons:
-    one or more.
+    product: asset's name. key: observation, hour or night. version_id, path, made_at, recipe: of its current version.
+    reasons: one or more. changed_inputs: products among its inputs that were made again and came out differently; none
+    of them if its inputs are only stale themselves.
     """
 
     product: str
@@ -92,6 +102,8 @@ class StaleProduct:
     path: str | None
     made_at: datetime
     reasons: tuple[StaleReason, ...]
+    recipe: Recipe
+    changed_inputs: tuple[str, ...] = ()
 
 
 @cache
@@ -144,7 +156,7 @@ def record_version(
         path: file or directory; None for products that are rows only.
         inputs: `reference` of each input and the ``version_id`` that was read.
         recipe: recipe that made it.
-        checksum: SHA-256 of its files (`publication.checksum`).
+        checksum: of its content (`content.checksum`).
         size_bytes: its size.
         duration_s: wall-clock time of its stage.
         peak_memory_mb: largest resident memory of its stage.
@@ -185,12 +197,20 @@ def current_version(session: Session, product: str, key: str) -> ProductVersion 
     ).one_or_none()
 
 
-def stale(session: Session, today: Mapping[str, Recipe], *, other_tables: Collection[str] = ()) -> list[StaleProduct]:
+def stale(
+    session: Session,
+    today: Mapping[str, Recipe],
+    *,
+    other_tables: Collection[str] = (),
+    growing: Collection[tuple[str, str]] = (),
+) -> list[StaleProduct]:
     """Products whose current version was made by another recipe than today's, or from inputs that are not current.
 
     A product made from a stale product is stale, too. An input that was made again with the same checksum has not
-    changed. Products without a recipe in ``today`` are left out. ``other_tables``: observations that would get other
-    calibration tables today (`queries.calibration.observations_with_other_tables`).
+    changed. A recipe counts as today's if a person has accepted it (`accepted_recipes`), also in several steps.
+    Products without a recipe in ``today`` are left out. ``other_tables``: observations that would get other calibration
+    tables today (`queries.calibration.observations_with_other_tables`). ``growing``: pairs of a product and an input
+    whose changes do not make it stale, because another stage adds what is new.
     """
     rows = session.execute(
         _STALE,
@@ -199,9 +219,20 @@ def stale(session: Session, today: Mapping[str, Recipe], *, other_tables: Collec
             "codes": [recipe.code_version for recipe in today.values()],
             "configs": [recipe.config_hash for recipe in today.values()],
             "other_tables": list(other_tables),
+            "growing": [product for product, _ in growing],
+            "lists": [name for _, name in growing],
         },
     )
     return [
-        StaleProduct(row.product, row.key, row.version_id, row.path, row.created_at, tuple(StaleReason(reason) for reason in row.reasons))
+        StaleProduct(
+            row.product,
+            row.key,
+            row.version_id,
+            row.path,
+            row.created_at,
+            tuple(StaleReason(reason) for reason in row.reasons),
+            Recipe(row.code_version, row.config_hash),
+            tuple(row.changed_inputs or ()),
+        )
         for row in rows
     ]

@@ -545,6 +545,46 @@ class ProductVersion(Base):
     )
 
 
+class RecipeRecord(Base):
+    """What a recipe consists of, so that a change of it can be named.
+
+    ``product``, ``code_version``, ``config_hash``: the recipe, as in `product_versions`. ``modules``: digest of each
+    domain module. ``engines``: versions. ``settings``: values. Recipes of releases before this table have no row.
+    """
+
+    __tablename__ = "recipes"
+    product: Mapped[str] = mapped_column(primary_key=True)
+    code_version: Mapped[str] = mapped_column(primary_key=True)
+    config_hash: Mapped[str] = mapped_column(primary_key=True)
+    modules: Mapped[dict[str, Any]]
+    engines: Mapped[dict[str, Any]]
+    settings: Mapped[dict[str, Any]]
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AcceptedRecipe(Base):
+    """A person's request to accept products of an earlier recipe as made by a newer one, and what its sample gave.
+
+    ``from_*``, ``to_*``: earlier and newer recipe. ``sample``: names of the parts that differ, by key; empty lists: all
+    equal. ``products``: how many had the earlier recipe. Only with ``accepted`` are they not stale.
+    """
+
+    __tablename__ = "accepted_recipes"
+    acceptance_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    product: Mapped[str]
+    from_code: Mapped[str]
+    from_config: Mapped[str]
+    to_code: Mapped[str]
+    to_config: Mapped[str]
+    accepted: Mapped[bool]
+    accepted_by: Mapped[str]
+    reason: Mapped[str]
+    sample: Mapped[dict[str, Any]]
+    products: Mapped[int] = mapped_column(BigInteger)
+    decided_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (Index("ix_accepted_recipes_to", "product", "to_code", "to_config"),)
+
+
 class QaMetric(Base):
     """A quality metric and its verdict. ``passed`` is null if it could not be measured (pitfall 22)."""
 

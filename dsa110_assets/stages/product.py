@@ -68,8 +68,10 @@ class Product:
     platform and a `TileRun` (tile), or date, hour and run (hour), date and run (night), or the run (whole).
     ``is_asset``: False if only a command makes it. ``whole_nights_only``: the partitions end with yesterday.
     ``is_cumulative``: the product of a night includes all nights before, so the newest night is made last.
-    ``source_setting``: setting with the file from which it is made. ``retried``: whether Dagster retries it; the ingest
-    queue repeats tiles. ``runtime_s``: expected runtime at full size. ``page``: documentation of the method.
+    ``source_setting``: setting with the file from which it is made. ``rows``: ``module:function`` that reads its rows
+    in the registry, as tables by name, from a session and a key. ``grows_with``: inputs whose
+    changes do not make it stale, because another stage adds what is new. ``retried``: whether Dagster retries it; the
+    ingest queue repeats tiles. ``runtime_s``: expected runtime at full size. ``page``: documentation of the method.
     ``parts``: what of its files is removed after which time; what no part names is kept forever.
     """
 
@@ -90,6 +92,8 @@ class Product:
     whole_nights_only: bool = False
     is_cumulative: bool = False
     source_setting: str | None = None
+    rows: str | None = None
+    grows_with: tuple[Product, ...] = ()
     page: str = "developers/architecture"
     parts: tuple[Part, ...] = ()
     described_in: Path = field(default=DESCRIPTIONS, repr=False)
@@ -108,9 +112,18 @@ class Product:
         if self.stage is None:
             message = f"{self.name} is not made by a stage"
             raise LookupError(message)
-        module, _, name = self.stage.partition(":")
-        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        return function
+        return _imported(self.stage)
+
+    def rows_function(self) -> Callable[..., Any] | None:
+        """Import and return the function that reads its rows; None if the product is files only."""
+        return None if self.rows is None else _imported(self.rows)
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    """Function ``module:function``."""
+    module, _, member = name.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), member)
+    return function
 
 
 class Table:
@@ -159,6 +172,10 @@ class Table:
     def with_recipe(self) -> tuple[Product, ...]:
         """Products with a recipe; only these can be stale."""
         return tuple(row for row in self if row.recipe is not None)
+
+    def growing(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of names: a product, and an input whose changes do not make it stale."""
+        return tuple((row.name, one.name) for row in self for one in row.grows_with)
 
     def jobs(self) -> dict[str, tuple[str, ...]]:
         """Names of the assets by the job that makes them."""

@@ -14,6 +14,7 @@ from dsa110_assets.stages.product import EachDay, Level, Product, Recipe, Table,
 
 TABLE = Table()
 _STAGES = "dsa110_assets.stages.products"
+_ROWS = "dsa110_assets.registry.queries.contents"
 _SELECTION = ("cal_borrow_days", "cal_declination_tolerance_deg")
 _MODEL = ("cal_model_min_jy", "cal_model_radius_deg", "correct_smearing")
 _STRIP = ("mosaic_declination_tolerance_deg",)
@@ -60,6 +61,7 @@ MONITORED_SOURCES = TABLE.add(
         job="references",
         kinds=frozenset({"postgres"}),
         source_setting="monitored_sources_file",
+        rows=f"{_ROWS}:monitored_sources",
     )
 )
 
@@ -187,6 +189,7 @@ SOURCE_CATALOG = TABLE.add(
         kinds=frozenset({"aegean"}),
         freshness=Within(6, 28),
         runtime_s=30,
+        rows=f"{_ROWS}:source_catalog",
         page="astronomers/mosaics",
     )
 )
@@ -205,6 +208,8 @@ FORCED_PHOTOMETRY = TABLE.add(
         kinds=frozenset({"numba"}),
         freshness=Within(6, 28),
         runtime_s=5,
+        rows=f"{_ROWS}:forced_photometry",
+        grows_with=(MONITORED_SOURCES,),
         page="astronomers/variability",
     )
 )
@@ -259,6 +264,7 @@ LIGHT_CURVES = TABLE.add(
         freshness=Within(26, 50),
         runtime_s=20,
         is_cumulative=True,
+        rows=f"{_ROWS}:light_curves",
         page="astronomers/variability",
     )
 )
@@ -288,6 +294,7 @@ VARIABILITY_METRICS = TABLE.add(
         freshness=Within(26, 50),
         runtime_s=20,
         is_cumulative=True,
+        rows=f"{_ROWS}:variability_metrics",
         page="astronomers/variability",
     )
 )
@@ -320,6 +327,7 @@ ESE_CANDIDATES = TABLE.add(
         freshness=Within(26, 50),
         runtime_s=10,
         is_cumulative=True,
+        rows=f"{_ROWS}:ese_candidates",
         page="astronomers/variability",
     )
 )

@@ -40,6 +40,7 @@ from dsa110_assets.registry.schema import (
 )
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
+from dsa110_assets.stages.provenance.contents import agrees
 from dsa110_assets.stages.table import TABLE
 from dsa110_assets.times import tile_partition
 from dsa110_assets_tests.chaos.small_night import digests
@@ -61,7 +62,10 @@ def disagreements(session: Session, platform: Platform, instance: dg.DagsterInst
     return [
         *_queue(session, night),
         *_products(session, platform.paths, night),
-        *(f"{found.kind}: {found.product} {found.path}" for found in audit(session, platform.paths, contents="checksum", settling_s=0.0)),
+        *(
+            f"{found.kind}: {found.product} {found.path}"
+            for found in audit(session, platform.paths, contents="checksum", agrees=agrees, settling_s=0.0)
+        ),
         *_runs(session, instance, night),
         *_raw_files(night),
     ]

@@ -28,6 +28,7 @@ from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.provenance.contents import agrees
 from dsa110_assets.stages.queue import intake
 from dsa110_assets.stages.queue.work import TileRun
 from dsa110_assets.times import JD_MINUS_MJD, group_id_of, hour_partition
@@ -161,7 +162,7 @@ def visit(platform: Platform, stage: Stage, point: str) -> list[str]:
     if again[0] == before[0] or again[0] is None:
         wrong.append(f"{name}: making it again registered nothing")
     with platform.database.session() as session:
-        found = audit(session, platform.paths, contents="checksum", settling_s=0.0)
+        found = audit(session, platform.paths, contents="checksum", agrees=agrees, settling_s=0.0)
     wrong += [
         f"{name}, made again: {difference.kind} {difference.product} {difference.path}"
         for difference in found

@@ -26,6 +26,7 @@ from dsa110_assets.registry.server import EmbeddedServer
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import tile
 from dsa110_assets.stages.provenance import versions
+from dsa110_assets.stages.provenance.contents import agrees
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.stages.queue.work import TileRun
 from dsa110_assets_tests.chaos import kill_matrix
@@ -160,7 +161,7 @@ def test_a_live_run_keeps_its_observation_when_a_slow_disk_takes_longer_than_the
     with slow.database.session() as session:
         row = session.get_one(IngestGroup, group_id)
         assert (row.state, row.attempt) == (GroupState.COMPLETED, 1)
-        assert audit(session, slow.paths, contents="checksum", settling_s=0.0) == []
+        assert audit(session, slow.paths, contents="checksum", agrees=agrees, settling_s=0.0) == []
 
 
 def test_a_database_restart_during_registration_costs_one_attempt(

@@ -46,6 +46,7 @@ class Made:
 
     outcomes: dict[str, Mapping[str, Any]]
     url: str
+    platform: Platform
 
 
 class Night:
@@ -58,14 +59,15 @@ class Night:
     def __enter__(self) -> Made:
         url = self.server.ensure().url("postgres")
         Database(url).migrate()
-        return Made(make(self.root, url), url)
+        outcomes, platform = make(self.root, url)
+        return Made(outcomes, url, platform)
 
     def __exit__(self, *_: object) -> None:
         self.server.stop(immediate=True)
 
 
-def make(root: Path, url: str) -> dict[str, Mapping[str, Any]]:
-    """Make a night from raw files to candidates. Return each stage's result, by product and key."""
+def make(root: Path, url: str) -> tuple[dict[str, Mapping[str, Any]], Platform]:
+    """Make a night from raw files to candidates. Return each stage's result, by product and key, and the platform."""
     small = SmallNight.of(max(TILES) + 1)
     _, settings = prepare(root, small, 3999)
     values: dict[str, Any] = {name.removeprefix("PIPELINE_").lower(): value for name, value in (settings | SETTINGS).items()}
@@ -95,7 +97,7 @@ def make(root: Path, url: str) -> dict[str, Mapping[str, Any]]:
     results += [stage(platform, LAST_NIGHT, RUN) for stage in (night.update_light_curves, night.update_metrics, night.rank_candidates)]
     platform.database.dispose()
     assert all(result is not None for result in results), "a stage found nothing to do"
-    return {
+    outcomes = {
         f"{result.product} {result.key}": {
             "figures": result.figures,
             "tables": result.tables,
@@ -103,6 +105,7 @@ def make(root: Path, url: str) -> dict[str, Mapping[str, Any]]:
         }
         for result in results
     }
+    return outcomes, platform
 
 
 def _write_raw_files(small: SmallNight, directory: Path, number: int) -> None:

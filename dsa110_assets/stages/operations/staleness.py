@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry import provenance
 from dsa110_assets.registry.queries.calibration import observations_with_other_tables
 from dsa110_assets.registry.queries.storage import retired
+from dsa110_assets.registry.schema import ProductVersion
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
-from dsa110_assets.stages.provenance.recipes import recipes
+from dsa110_assets.stages.provenance.recipes import changes_since, recipes
 from dsa110_assets.stages.table import TABLE
 from dsa110_assets.times import tile_partition
+
+CODE, CONFIGURATION = provenance.StaleReason.CODE, provenance.StaleReason.CONFIGURATION
+_MEASURED_VERSIONS = 200
+"""So many of the last versions of a product tell how long it takes."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,75 @@ def stale_products(session: Session, config: PipelineConfig) -> list[provenance.
     other_tables = observations_with_other_tables(
         session, borrow_days=config.cal_borrow_days, tolerance_deg=config.cal_declination_tolerance_deg
     )
-    found = provenance.stale(session, recipes(config), other_tables=other_tables)
+    found = provenance.stale(session, recipes(config), other_tables=other_tables, growing=TABLE.growing())
     removed = retired(session, [(one.product, one.key) for one in found])
     return [one for one in found if (one.product, one.key) not in removed]
+
+
+@dataclass(frozen=True)
+class PlannedProduct:
+    """What making the stale products of an asset again takes.
+
+    ``stale``: their number. ``why``: changed modules, engines, settings and inputs, with the number of products.
+    ``each_s``: median time of the last versions (s), None if none was measured. ``total_h``: of all, one at a time.
+    """
+
+    asset: str
+    stale: int
+    why: tuple[str, ...]
+    each_s: float | None
+
+    @property
+    def total_h(self) -> float | None:
+        """Hours for all of them, one after another; None if no time is known."""
+        return None if self.each_s is None else self.each_s * self.stale / 3600
+
+
+def remaking_plan(platform: Platform, stale: Collection[tuple[str, str]] | None = None) -> list[PlannedProduct]:
+    """What would be made again, why, and for how long, upstream first; ``stale``: only these (asset, key).
+
+    It is an upper limit: an input that comes out with the same content makes nothing else again.
+    """
+    config = platform.config
+    with platform.database.session() as session:
+        found = [one for one in stale_products(session, config) if stale is None or (one.product, one.key) in stale]
+        plan: list[PlannedProduct] = []
+        for asset in recipes(config):
+            own = [one for one in found if one.product == asset]
+            if own:
+                plan.append(PlannedProduct(asset, len(own), tuple(_causes(session, config, own)), median_duration(session, asset)))
+    return plan
+
+
+def _causes(session: Session, config: PipelineConfig, own: Sequence[provenance.StaleProduct]) -> Iterator[str]:
+    """Causes with the number of products, the most frequent first."""
+    causes: Counter[str] = Counter()
+    changes: dict[provenance.Recipe, list[str]] = {}
+    for one in own:
+        if CODE in one.reasons or CONFIGURATION in one.reasons:
+            if one.recipe not in changes:
+                changes[one.recipe] = changes_since(session, one.product, config, one.recipe)
+            unknown = [f"{reason} of a release that did not record its parts" for reason in one.reasons if reason in (CODE, CONFIGURATION)]
+            causes.update(changes[one.recipe] or unknown)
+        causes.update(f"another {name}" for name in one.changed_inputs)
+        if provenance.StaleReason.TABLES in one.reasons:
+            causes.update(["nearer calibration tables"])
+        if one.reasons == (provenance.StaleReason.INPUTS,) and not one.changed_inputs:
+            causes.update(["inputs that are stale themselves"])
+    for cause, number in causes.most_common():
+        yield f"{cause} ({number})"
+
+
+def median_duration(session: Session, product: str) -> float | None:
+    """Median time (s) of a product's last versions; None if none was measured."""
+    last = (
+        select(ProductVersion.duration_s)
+        .where(ProductVersion.product == product)
+        .order_by(ProductVersion.created_at.desc())
+        .limit(_MEASURED_VERSIONS)
+        .subquery()
+    )
+    return session.scalar(select(func.percentile_cont(0.5).within_group(last.c.duration_s)))
 
 
 def summary(stale: Sequence[StalePartition]) -> list[dict[str, str | int]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dsa110_assets import publication
+from dsa110_assets import content
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
 from dsa110_assets.calibration.select import CalCandidate, CalChoice, select_tables
 from dsa110_assets.calibration.solve import tables_in
@@ -58,8 +58,8 @@ def read_registered(session: Session, directory: Path) -> list[CalTable]:
         raise NonRetriableError(
             directory, "holds no calibration tables", "solve the calibrator's tile again; `dsa110 db check` lists what is lost"
         )
-    if version is not None and version.checksum is not None and publication.checksum(directory) != version.checksum:
-        raise CalibrationMismatchError(directory, "is not what was registered (its checksum differs)", "solve the calibrator's tile again")
+    if version is not None and version.checksum is not None and not content.agrees(directory, version.checksum):
+        raise CalibrationMismatchError(directory, "is not what was registered (its content differs)", "solve the calibrator's tile again")
     return [read_caltable(path) for path in tables]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -114,11 +113,9 @@ def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
         _record(
             session, result.product, platform.paths.catalogs_dir / "monitored", source or reference_path(platform), len(bright) + len(own)
         )
-    listed = pd.DataFrame(pd.concat([bright, own]), columns=["name", "ra_deg", "dec_deg"]).sort_values(by="name")
-    digest = hashlib.sha256(listed.to_csv(index=False).encode()).hexdigest()
     with platform.database.session() as session:
         inputs = versions_of(session, NVSS_CATALOG.name, ["all"])
-        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id, checksum=digest)
+        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 
 def source_of(product: Product, config: PipelineConfig) -> Path | None:

@@ -26,7 +26,20 @@ from typing import Any
 import dsa110_assets
 
 PACKAGE = "dsa110_assets"
-GROUND = ("registry", "config", "errors", "folders", "products", "publication", "stages", "ingest", "orchestration", "cli", "definitions")
+GROUND = (
+    "registry",
+    "config",
+    "errors",
+    "folders",
+    "products",
+    "publication",
+    "content",
+    "stages",
+    "ingest",
+    "orchestration",
+    "cli",
+    "definitions",
+)
 """Parts of the package that do not decide the content of a product."""
 PICTURES = ("matplotlib", "PIL")
 """These draw previews and decide no number."""
@@ -48,6 +61,16 @@ def digest(modules: Iterable[str]) -> str:
         summary.update(_data_of(name))
     _cache().save()
     return summary.hexdigest()[:12]
+
+
+def digests(modules: Iterable[str]) -> dict[str, str]:
+    """Digest, 12 hexadecimal digits, of each of the modules and of those they import, by name below the package."""
+    found = {
+        name.removeprefix(f"{PACKAGE}."): hashlib.sha256(_source(name).digest.encode() + _data_of(name)).hexdigest()[:12]
+        for name in sorted(closure(modules))
+    }
+    _cache().save()
+    return found
 
 
 def closure(modules: Iterable[str]) -> set[str]:

@@ -8,14 +8,15 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dsa110_assets import publication
+from dsa110_assets import content, publication
 from dsa110_assets.registry.provenance import record_version, reference, release
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.queries.storage import record_parts
 from dsa110_assets.registry.schema import ProductVersion
 from dsa110_assets.stages.operations.retiring import sizes_of_parts
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.provenance.recipes import recipe_of
+from dsa110_assets.stages.provenance.contents import parts_of
+from dsa110_assets.stages.provenance.recipes import recipe_of, record_recipe
 from dsa110_assets.stages.provenance.recording import Measured, StageResult
 from dsa110_assets.stages.table import TABLE
 
@@ -29,14 +30,16 @@ def register(
     inputs: Mapping[str, int],
     cost: Measured,
     run_id: str,
-    checksum: str | None = None,
 ) -> StageResult:
     """Record the version and the verdicts of a product, and add version, recipe, time and size to the result's figures.
 
-    ``checksum``: of a product without files; the checksum of a product at ``path`` is computed here.
+    The checksum is of the content: of the files at ``path``, and of the rows that this transaction and others before it
+    have written (`contents.parts_of`). So write rows before.
     """
     size = publication.size_bytes(path) if path is not None else None
     recipe = recipe_of(result.product, platform.config)
+    record_recipe(session, result.product, platform.config)
+    said = parts_of(session, result.product, result.key, path)
     result.version_id = record_version(
         session,
         result.product,
@@ -44,7 +47,7 @@ def register(
         path=path,
         inputs=inputs,
         recipe=recipe,
-        checksum=publication.checksum(path) if path is not None else checksum,
+        checksum=content.checksum(said) if said else None,
         size_bytes=size,
         duration_s=cost.duration_s,
         peak_memory_mb=cost.peak_memory_mb,
