@@ -1,14 +1,14 @@
 """Parts of recipes, and recipes that a person has accepted after a sample came out the same.
 
-Checksums of content need no column: they begin with ``content1:``, those of bytes have no prefix. Revision 0009.
+Checksums of content need no column: they begin with ``content1:``, those of bytes have no prefix. Revision 0010.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
