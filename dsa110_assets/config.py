@@ -40,6 +40,10 @@ class PipelineConfig(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", description="Address on which the services of `dsa110 up` listen.")
     dagster_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI in development.")
+    api_port: int = Field(8000, ge=1, le=65535, description="Port of the HTTP API and of the documentation.")
+    api_token: SecretStr | None = Field(
+        None, description="Your token for the HTTP API, used by `dsa110_assets.api.client`; `dsa110 api token NAME` makes one."
+    )
     max_workers: int = Field(
         4,
         ge=1,
@@ -57,7 +61,9 @@ class PipelineConfig(BaseSettings):
         14.0, ge=0, description="Alert when a disk will be full within so many days at the present rate of products."
     )
     alert_backlog_s: float = Field(3600.0, gt=0, description="Alert when a live observation has waited for a worker this long.")
-    docs_url: str = Field("http://127.0.0.1:8001", description="Address of the documentation. The Dagster UI links to it.")
+    docs_url: str = Field(
+        "http://127.0.0.1:8000/docs", description="Address of the documentation. The Dagster UI links to it; the API serves it."
+    )
     keep_staging_hours: float = Field(
         24.0, ge=1, description="`dsa110 clean --thorough` removes staging folders that no journal names after this long."
     )

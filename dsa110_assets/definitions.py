@@ -14,6 +14,7 @@ from dsa110_assets.orchestration import (
     backfills,
     housekeeping,
     jobs,
+    mosaics_on_demand,
     panel,
     schedules,
     sensors,
@@ -35,7 +36,13 @@ def build_defs(config: PipelineConfig | None = None) -> dg.Definitions:
             panel.with_panel_metadata(asset, settings)
             for asset in (*assets.build(partitions), stale_products.build(), tile_quality.build())
         ],
-        jobs=[*asset_jobs.values(), *backfills.JOBS, housekeeping.housekeeping_job, tile_quality.judge_again_job],
+        jobs=[
+            *asset_jobs.values(),
+            *backfills.JOBS,
+            housekeeping.housekeeping_job,
+            tile_quality.judge_again_job,
+            mosaics_on_demand.mosaic_build_job,
+        ],
         sensors=[*sensors.build(asset_jobs), alerting.alerts],
         schedules=[*schedules.build(partitions), *housekeeping.SCHEDULES],
         resources={"platform": platform},

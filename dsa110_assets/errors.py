@@ -124,3 +124,23 @@ class AlertNotDeliveredError(RetriableError):
 
 class ConfigurationError(NonRetriableError):
     """A setting is missing or contradicts another."""
+
+
+class NotFoundError(NonRetriableError):
+    """The registry has nothing of this name."""
+
+
+class GoneError(NonRetriableError):
+    """The files of this version of a product were replaced or removed."""
+
+
+class AccessError(NonRetriableError):
+    """A request that changes something came without a valid token."""
+
+
+class InvalidRequestError(NonRetriableError):
+    """A request contradicts itself, or it asks for more than the API gives at once."""
+
+
+class DagsterUnreachableError(RetriableError):
+    """The Dagster UI, through which runs are started and stopped, does not answer."""

@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-import json as encoding
-import urllib.error
-import urllib.request
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-
-from dsa110_assets.errors import ChildFailedError, NonRetriableError
-
-if TYPE_CHECKING:
-    from dsa110_assets.config import PipelineConfig
-    from dsa110_assets.stages.operations.backfill import Backfill
-
-LAUNCH = """
-mutation Launch($params: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $params) {
-    __typename
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on PythonError { message }
-    ... on PartitionKeysNotFoundError { message }
-    ... on InvalidSubsetError { message }
-    ... on UnauthorizedError { message }
-  }
-}
-"""
 
 
 def backfill(
@@ -52,6 +30,7 @@ def backfill(
 
     Example: `dsa110 backfill --stale --dry-run`
     """
+    from dsa110_assets.api.dagster import Dagster
     from dsa110_assets.cli.output import emit_json, emit_table
     from dsa110_assets.stages.operations.backfill import plan
     from dsa110_assets.stages.platform import Platform
@@ -60,7 +39,8 @@ def backfill(
     first, last = night.date() if night else None, to.date() if to else None
     chosen = plan(platform, first, last, start=start, only_failed=only_failed, only_stale=stale)
     title = "stale products" if stale else "failed observations" if only_failed else " .. ".join(str(day) for day in (first, last) if day)
-    backfill_id = launch(platform.config, chosen, title) if chosen.partitions and not dry_run else None
+    dagster = Dagster(platform.config)
+    backfill_id = dagster.launch_backfill(chosen, title) if chosen.partitions and not dry_run else None
     if json:
         emit_json({"partitions": {a: list(k) for a, k in chosen.partitions.items()}, "left_out": chosen.left_out, "backfill": backfill_id})
     else:
@@ -69,57 +49,7 @@ def backfill(
         for line in chosen.left_out:
             typer.echo(f"left out: {line}")
         if backfill_id:
-            typer.echo(f"backfill {backfill_id}: {_webserver(platform.config)}/runs/b/{backfill_id}")
+            typer.echo(f"backfill {backfill_id}: {dagster.url}/runs/b/{backfill_id}")
         elif not chosen.partitions:
             typer.echo("there is nothing to make")
     raise typer.Exit(0 if chosen.partitions else 1)
-
-
-def launch(config: PipelineConfig, chosen: Backfill, title: str) -> str:
-    """Start the backfill on the running platform; returns its identifier.
-
-    Raises:
-        ChildFailedError: the Dagster UI does not answer.
-        NonRetriableError: Dagster refuses the backfill; its message is quoted.
-    """
-    from dsa110_assets.stages.operations.backfill import consecutive
-
-    targets = [
-        {
-            "assetKey": {"path": [asset]},
-            "partitions": {"ranges": [{"start": first, "end": last} for first, last in consecutive(asset, keys)]} if keys else None,
-        }
-        for asset, keys in chosen.partitions.items()
-    ]
-    parameters = {
-        "partitionsByAssets": targets,
-        "title": f"{title}: {chosen.size} products",
-        "tags": [{"key": "dagster/max_retries", "value": "0"}, {"key": "dsa110/because", "value": f"backfill of {title}"}],
-    }
-    answer = _post(config, LAUNCH, {"params": parameters})["launchPartitionBackfill"]
-    if answer["__typename"] != "LaunchBackfillSuccess":
-        raise NonRetriableError(
-            "backfill", answer.get("message", answer["__typename"]), "run the same command with `--dry-run` and check the list"
-        )
-    return str(answer["backfillId"])
-
-
-def _webserver(config: PipelineConfig) -> str:
-    return f"http://{config.api_host}:{config.dagster_port}"
-
-
-def _post(config: PipelineConfig, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-    body = encoding.dumps({"query": query, "variables": variables}).encode()
-    request = urllib.request.Request(f"{_webserver(config)}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
-            found = encoding.load(answer)
-    except (OSError, urllib.error.HTTPError, ValueError) as error:
-        raise ChildFailedError(
-            f"Dagster UI at {_webserver(config)}",
-            f"does not answer ({error})",
-            "start the platform with `dsa110 up`; check PIPELINE_DAGSTER_PORT",
-        ) from error
-    if found.get("errors"):
-        raise NonRetriableError("backfill", str(found["errors"][0].get("message")), "read the web server's log")
-    return dict(found["data"])

@@ -28,7 +28,10 @@ class DemoPlaces:
         return self.root / "reference"
 
     def settings(self, port: int) -> dict[str, str]:
-        """Settings of the demonstration's platform. Production differs only in directories and sizes."""
+        """Settings of the demonstration's platform. Production differs only in directories and sizes.
+
+        ``port``: of the Dagster UI. The API has its own default beside the UI's default, else the port below.
+        """
         return {
             "PIPELINE_INPUT_DIR": str(self.incoming),
             "PIPELINE_OUTPUT_DIR": str(self.root / "ms"),
@@ -39,6 +42,7 @@ class DemoPlaces:
             "PIPELINE_MONITORED_SOURCES_FILE": str(self.reference / "monitored.csv"),
             "PIPELINE_PARTITION_START": "2026-03-01",
             "PIPELINE_DAGSTER_PORT": str(port),
+            "PIPELINE_API_PORT": str(8000 if port == 3000 else port - 1),
             "PIPELINE_THREADS_PER_WORKER": "1",
             "PIPELINE_CORRECT_SMEARING": "false",  # the simulator evaluates the middle of each channel and integration
             "PIPELINE_IMAGE_SIZE": "2160",

@@ -15,6 +15,7 @@ import typer
 from dsa110_assets import __version__
 from dsa110_assets.cli import (
     alerts,
+    api,
     backfill,
     calibrate,
     catalogs,
@@ -23,6 +24,7 @@ from dsa110_assets.cli import (
     convert,
     db,
     demo,
+    docs,
     export,
     image,
     ingest,
@@ -53,6 +55,8 @@ app.add_typer(mosaic.app, name="mosaic")
 app.add_typer(photometry.app, name="photometry")
 app.add_typer(lightcurve.app, name="lightcurve")
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(api.app, name="api")
+app.add_typer(docs.app, name="docs")
 app.command("image")(image.image)
 app.command("preflight")(preflight.preflight)
 app.command("up")(up.up)

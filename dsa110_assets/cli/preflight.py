@@ -210,7 +210,7 @@ def preflight(
 ) -> None:
     """Check whether this machine can run the platform.
 
-    Checks machine, directories, database, CASA, port and catalogs. Each gets one line, with the next step if one is
+    Checks machine, directories, database, CASA, ports and catalogs. Each gets one line, with the next step if one is
     needed. Exit code 1: a check failed.
 
     Example: `dsa110 preflight`
@@ -227,6 +227,7 @@ def preflight(
         lambda: check_database(config),
         *([check_casa] if casa else []),
         lambda: check_port("Dagster UI", "PIPELINE_DAGSTER_PORT", config.api_host, config.dagster_port),
+        lambda: check_port("HTTP API", "PIPELINE_API_PORT", config.api_host, config.api_port),
         lambda: check_catalogs(config),
     ]
     findings: list[Finding] = []

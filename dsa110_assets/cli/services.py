@@ -1,4 +1,4 @@
-"""Supervisor of a platform on one machine: it starts, watches, restarts and stops code server, web server and daemon.
+"""Supervisor of a platform on one machine: it starts, watches, restarts and stops its services.
 
 The registry starts the embedded database, which outlives the supervisor. Everything else ends with it.
 """
@@ -132,7 +132,7 @@ def environment(config: PipelineConfig) -> dict[str, str]:
 
 
 def services(config: PipelineConfig, code_port: int) -> list[Service]:
-    """Code server, webserver and daemon, in the order in which they must start."""
+    """Code server, webserver, daemon and API, in the order in which they must start."""
     bin_dir = Path(sys.executable).parent
     targets = ["-w", str(workspace(config, code_port))]
     return [
@@ -148,6 +148,7 @@ def services(config: PipelineConfig, code_port: int) -> list[Service]:
             config.dagster_port,
         ),
         Service("daemon", [str(bin_dir / "dagster-daemon"), "run", *targets]),
+        Service("api", [str(bin_dir / "dsa110"), "api"], config.api_port),
     ]
 
 

@@ -33,8 +33,8 @@ def running_pid(config: PipelineConfig) -> int | None:
 def up() -> None:
     """Start the platform and keep it running.
 
-    Code server, Dagster UI and daemon run until Ctrl-C or `dsa110 down`. The embedded database runs on after Ctrl-C;
-    `dsa110 down` stops it too.
+    Code server, Dagster UI, daemon and HTTP API run until Ctrl-C or `dsa110 down`. The embedded database runs on after
+    Ctrl-C; `dsa110 down` stops it too.
 
     Example: `PIPELINE_INPUT_DIR=/data/incoming dsa110 up`
     """
@@ -53,6 +53,8 @@ def up() -> None:
         raise ConfigurationError(config.state_dir, f"a platform is already running there (process {other})", "stop it with `dsa110 down`")
     if services.port_is_open(config.dagster_port):
         raise ConfigurationError("PIPELINE_DAGSTER_PORT", f"port {config.dagster_port} is in use", "choose another one")
+    if services.port_is_open(config.api_port):
+        raise ConfigurationError("PIPELINE_API_PORT", f"port {config.api_port} is in use", "choose another one")
     Database.connect(config).dispose()
     journal = ProductPaths.of(config).staging_journal
     keep_journal_in(journal)
@@ -81,6 +83,7 @@ def up() -> None:
     pid_file(config).write_text(str(os.getpid()))
     try:
         supervisor.start()
+        console.print(f"API:        http://{config.api_host}:{config.api_port}/api/docs")
         console.print(f"Dagster UI: http://{config.api_host}:{config.dagster_port}   logs: {config.state_dir.absolute() / 'logs'}")
         supervisor.watch(lambda: bool(stop_signals), revive_database=revive_database)
     finally:

@@ -166,6 +166,8 @@ class IngestGroup(Base):
         Index("ix_ingest_queue_start_mjd", "start_mjd"),
         Index("ix_ingest_queue_last_file_at", "last_file_at"),
         Index("ix_ingest_queue_completed_at", "completed_at"),
+        Index("ix_ingest_queue_state_group_id", "state", "group_id"),
+        Index("ix_ingest_queue_calibrator_group_id", "calibrator", "group_id", postgresql_where="calibrator IS NOT NULL"),
     )
 
 
@@ -226,6 +228,7 @@ class CalibrationApplied(Base):
     rung: Mapped[str]
     hours_away: Mapped[float]
     applied_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (Index("ix_calibration_applied_caltable_directory", "caltable_directory", "group_id"),)
 
 
 class ImageRow(Base):
@@ -245,6 +248,10 @@ class ImageRow(Base):
     bmin_arcsec: Mapped[float]
     bpa_deg: Mapped[float]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (
+        Index("ix_images_ra_deg", "ra_deg"),
+        Index("ix_images_noise_jy_per_beam_group_id", "noise_jy_per_beam", "group_id"),
+    )
 
 
 class MosaicRow(Base):
@@ -262,7 +269,10 @@ class MosaicRow(Base):
     n_tiles: Mapped[int]
     noise_jy_per_beam: Mapped[float]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    __table_args__ = (CheckConstraint(_one_of("kind", MosaicKind), name="kind"),)
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", MosaicKind), name="kind"),
+        Index("ix_mosaics_kind_mid_mjd_name", "kind", "mid_mjd", "name"),
+    )
 
 
 class MosaicTile(Base):
@@ -288,7 +298,10 @@ class Source(Base):
     origin: Mapped[str]
     active: Mapped[bool] = mapped_column(server_default="true")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    __table_args__ = (Index("ix_sources_dec_ra", "dec_deg", "ra_deg"),)
+    __table_args__ = (
+        Index("ix_sources_dec_ra", "dec_deg", "ra_deg"),
+        Index("ix_sources_name_beginning", "name", postgresql_ops={"name": "text_pattern_ops"}),
+    )
 
 
 class Detection(Base):
@@ -410,6 +423,12 @@ class Variability(Base):
     chi2: Mapped[float | None]
     chi2_probability: Mapped[float | None]
     ese_score: Mapped[float | None]
+    __table_args__ = (
+        Index("ix_variability_night_eta", "night", "eta", "source_id"),
+        Index("ix_variability_night_v", "night", "v", "source_id"),
+        Index("ix_variability_night_ese_score", "night", "ese_score", "source_id"),
+        Index("ix_variability_night_mean_flux_jy", "night", "mean_flux_jy", "source_id"),
+    )
 
 
 class SourceTotals(Base):
@@ -510,6 +529,7 @@ class EseCandidate(Base):
     depth: Mapped[float]
     false_alarm_probability: Mapped[float]
     reasons: Mapped[str]
+    __table_args__ = (Index("ix_ese_candidates_night_rank", "night", "rank", "source_id"),)
 
 
 class ProductVersion(Base):
@@ -639,6 +659,29 @@ class RefreshableCatalog(Base):
     n_rows: Mapped[int]
     refreshed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     __table_args__ = (UniqueConstraint("path"),)
+
+
+class ApiToken(Base):
+    """A person's token for the API. Only its SHA-256 is kept. A person has at most one that is not revoked."""
+
+    __tablename__ = "api_tokens"
+    token_hash: Mapped[str] = mapped_column(primary_key=True)
+    person: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    revoked_at: Mapped[datetime | None]
+    __table_args__ = (Index("uq_api_tokens_valid", "person", unique=True, postgresql_where="revoked_at IS NULL"),)
+
+
+class ApiAction(Base):
+    """What a person changed through the API: ``action`` (such as ``exclude_epoch``), its subject and details."""
+
+    __tablename__ = "api_actions"
+    action_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    person: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    details: Mapped[dict[str, Any]]
+    done_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class View(DeclarativeBase):

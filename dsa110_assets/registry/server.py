@@ -332,6 +332,18 @@ def ensure_server(config: PipelineConfig) -> str:
     return _database_url(config, None)
 
 
+def running_url(config: PipelineConfig) -> str | None:
+    """URL of the registry's database if its server runs; else None. It starts nothing. An external server may not run.
+
+    Raises:
+        ConfigurationError: PIPELINE_DATABASE_URL is wrong.
+    """
+    if config.database_url is not None:
+        return _database_url(config, None)
+    address = embedded_server(config).address()
+    return None if address is None else address.url(DATABASE)
+
+
 def ensure_alive(config: PipelineConfig) -> bool:
     """Start the embedded server again if it has died. Return whether it had. If it runs, this only reads a file.
 

@@ -13,12 +13,13 @@ from dsa110_assets.cli.main import run
 
 @pytest.fixture
 def machine(registry_config, monkeypatch, tmp_path):
-    """A machine on which everything is in place, and a free port."""
+    """A machine on which everything is in place, and free ports."""
     values = {"INPUT_DIR": registry_config.input_dir, "OUTPUT_DIR": registry_config.output_dir, "SCRATCH_DIR": registry_config.scratch_dir,
               "STATE_DIR": registry_config.state_dir, "DATABASE_URL": registry_config.database_url.get_secret_value()}  # fmt: skip
-    with socket.socket() as probe:
+    with socket.socket() as probe, socket.socket() as other:
         probe.bind(("127.0.0.1", 0))
-        values["DAGSTER_PORT"] = probe.getsockname()[1]
+        other.bind(("127.0.0.1", 0))
+        values |= {"DAGSTER_PORT": probe.getsockname()[1], "API_PORT": other.getsockname()[1]}
     for name, value in values.items():
         monkeypatch.setenv(f"PIPELINE_{name}", str(value))
     for name in ("VLA_CALIBRATORS_FILE", "NVSS_FILE"):

@@ -311,10 +311,11 @@ def test_every_asset_has_a_description_owners_documentation_and_a_code_version()
         assert (node.freshness_policy is None) == (node.tags["dsa110/level"] == "reference"), name
 
 
-def test_the_request_of_the_backfill_command_fits_dagsters_schema() -> None:
+def test_each_request_to_dagster_fits_its_schema() -> None:
     from dagster_graphql.schema import create_schema
     from graphql import parse, validate
 
-    from dsa110_assets.cli.backfill import LAUNCH
+    from dsa110_assets.api.dagster import DOCUMENTS
 
-    assert validate(create_schema().graphql_schema, parse(LAUNCH)) == []
+    schema = create_schema().graphql_schema
+    assert {name: found for name, document in DOCUMENTS.items() if (found := validate(schema, parse(document)))} == {}

@@ -50,6 +50,11 @@ class MosaicPlan:
     left_out: dict[str, str]
 
 
+def is_name(name: str) -> bool:
+    """Whether a text can name a mosaic on demand."""
+    return _NAME.fullmatch(name) is not None and not name.startswith(_RESERVED)
+
+
 def plan_mosaic(
     platform: Platform, name: str, since: datetime, until: datetime, *, declination_deg: float | None = None, keep: bool = True
 ) -> MosaicPlan:
@@ -65,7 +70,7 @@ def plan_mosaic(
     Raises:
         MosaicError: invalid name or interval, or no good tile in it.
     """
-    if not _NAME.fullmatch(name) or name.startswith(_RESERVED):
+    if not is_name(name):
         raise MosaicError(
             f"mosaic {name!r}",
             "is not a valid name of a mosaic on demand",

@@ -1,0 +1,122 @@
+"""What the routes need of a request: the registry, Dagster, and the person behind a token."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from dsa110_assets.api.dagster import Dagster
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import AccessError, RegistryError
+from dsa110_assets.products import ProductPaths
+from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.queries import people
+from dsa110_assets.registry.server import running_url
+from dsa110_assets.stages.platform import Platform
+
+STATEMENT_LIMIT_S = 20
+"""A statement that takes longer is stopped. `Access.session` has another one for slow questions."""
+T = TypeVar("T")
+
+
+class Access:
+    """The platform as the API sees it. It never starts the database, and opens it again after a restart."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.config = config
+        self.paths = ProductPaths.of(config)
+        self.dagster = Dagster(config)
+        self._database: Database | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def platform(self) -> Platform:
+        """The platform for stages.
+
+        Raises:
+            RegistryError: the database does not run.
+        """
+        with self._lock:
+            if self._database is None:
+                url = running_url(self.config)
+                if url is None:
+                    raise RegistryError("registry", "the database does not run", "start it with `dsa110 up`; check `dsa110 db status`")
+                self._database = Database(url)
+            return Platform(self.config, self.paths, self._database)
+
+    @contextmanager
+    def session(self, *, limit_s: int = STATEMENT_LIMIT_S) -> Generator[Session]:
+        """Yield a session for one transaction, whose statements end after ``limit_s`` seconds.
+
+        Raises:
+            RegistryError: the database does not answer.
+        """
+        try:
+            with self.platform.database.session() as session:
+                session.execute(text(f"SET LOCAL statement_timeout = {int(limit_s) * 1000}"))
+                yield session
+        except RegistryError:
+            self.close()  # its address may be another one after a restart
+            raise
+
+    def ping(self) -> None:
+        """Raise `RegistryError` unless the database answers, before a remembered value is given."""
+        with self.session() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        with self._lock:
+            if self._database is not None:
+                self._database.dispose()
+                self._database = None
+
+
+class Remembered(Generic[T]):
+    """A value that is expensive to find, kept for some seconds. Requests that come together find it once."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._value: T | None = None
+        self._until = 0.0
+
+    def get(self, find: Callable[[], T]) -> T:
+        """Return the value, found again if it is too old. An error is not kept."""
+        with self._lock:
+            if self._value is None or time.monotonic() > self._until:
+                self._value = find()
+                self._until = time.monotonic() + self._seconds
+            return self._value
+
+
+async def _access(request: Request) -> Access:
+    return request.app.state.access
+
+
+Opened = Annotated[Access, Depends(_access)]
+_bearer = HTTPBearer(auto_error=False, description="Your token; `dsa110 api token NAME` makes one.")
+
+
+def _person(opened: Opened, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+    if given is None:
+        raise AccessError(
+            "token", "this changes something and needs a token", "send `Authorization: Bearer TOKEN`; `dsa110 api token NAME` makes one"
+        )
+    with opened.session() as session:
+        person = people.person_of(session, given.credentials)
+    if person is None:
+        raise AccessError("token", "is unknown or was revoked", "make a new one: `dsa110 api token NAME`")
+    return person
+
+
+Person = Annotated[str, Depends(_person)]
+"""The person who sends a request. A route with this parameter refuses a request without a valid token."""

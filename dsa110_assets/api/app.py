@@ -1,0 +1,100 @@
+"""The FastAPI application: routes, errors, middleware, documentation, metrics of the queue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import dsa110_assets
+from dsa110_assets.api import documentation, http, problems
+from dsa110_assets.api.access import Access, Remembered
+from dsa110_assets.api.routes import ROUTERS
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import PipelineError
+
+THREADS = 20
+"""Requests that are answered at a time; as many as the registry's connections (`registry.database`)."""
+_DESCRIPTION = """Observations, images, mosaics, sources, light curves, candidates, calibrations, quality and provenance of the survey.
+
+Lists come in pages: follow `next`. Whatever changes something needs a token (`dsa110 api token NAME`). Errors are
+problem details (RFC 9457) with the next step. Fluxes are Jy at 1.4 GHz, angles degrees ICRS, times UTC."""
+
+
+def create_app(config: PipelineConfig) -> FastAPI:
+    """Return the application of a configuration. It opens the registry with the first request that needs it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        yield
+        app.state.access.close()
+
+    app = FastAPIOffline(
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        static_url="/api/static",
+        title="DSA-110 data platform",
+        version=dsa110_assets.__version__,
+        description=_DESCRIPTION,
+        swagger_ui_oauth2_redirect_url="/api/docs/oauth2-redirect",
+        lifespan=lifespan,
+    )
+    app.state.access = Access(config)
+    app.state.queue = Remembered[dict[str, object]](2.0)
+    app.state.alerts = Remembered[list[object]](10.0)
+    app.state.stale = Remembered[list[object]](300.0)
+    app.state.registry = CollectorRegistry()
+    ProcessCollector(registry=app.state.registry)
+    PlatformCollector(registry=app.state.registry)
+    app.state.registry.register(_QueueMetrics(app))
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    documentation.install(app)
+
+    @app.get("/", include_in_schema=False)
+    async def start() -> RedirectResponse:
+        return RedirectResponse("/api/docs")
+
+    http.installed(app, http.RequestMetrics(app.state.registry))
+    return app
+
+
+class _QueueMetrics(Collector):
+    """The platform's own metrics; without the registry only `dsa110_registry_up` 0."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    def describe(self) -> Iterable[Metric]:
+        """Tell the names without asking the registry."""
+        return [GaugeMetricFamily("dsa110_registry_up", "Whether the registry answers.")]
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the queue."""
+        from dsa110_assets.api.routes.operations import queue_of
+
+        up = GaugeMetricFamily("dsa110_registry_up", "Whether the registry answers.")
+        try:
+            queue = queue_of(self._app)
+        except PipelineError:
+            up.add_metric([], 0)
+            return [up]
+        up.add_metric([], 1)
+        observations = GaugeMetricFamily("dsa110_observations", "Observations by state.", labels=["state"])
+        for state, number in queue.counts.items():
+            observations.add_metric([state.value], number)
+        waiting = GaugeMetricFamily("dsa110_oldest_pending_seconds", "Longest wait of a live observation.")
+        waiting.add_metric([], queue.oldest_pending_s or 0.0)
+        rejected = GaugeMetricFamily("dsa110_rejected_files", "Rejected raw files.")
+        rejected.add_metric([], queue.n_rejected)
+        return [up, observations, waiting, rejected]

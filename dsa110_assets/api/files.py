@@ -1,0 +1,154 @@
+"""Files of products: lists, downloads, cut-outs. Everything here runs in a thread, beside the event loop.
+
+No path comes from a request: a product is found by the number of its version, a file by its name in the product's own
+directory.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from fastapi import Response
+from fastapi.responses import FileResponse
+from sqlalchemy.orm import Session
+
+from dsa110_assets.errors import GoneError, InvalidRequestError, NotFoundError, PublishError
+from dsa110_assets.registry.provenance import current_version
+from dsa110_assets.registry.schema import ProductVersion
+
+FILE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:+-]{0,199}$")
+MOST_PIXELS = 1024
+_MEDIA = {
+    ".fits": "application/fits",
+    ".png": "image/png",
+    ".csv": "text/csv",
+    ".json": "application/json",
+    ".parquet": "application/vnd.apache.parquet",
+    ".sqlite3": "application/vnd.sqlite3",
+}
+"""Files that are given out, by suffix."""
+_CLOCK = timedelta(seconds=2)
+_FOREVER = "public, max-age=31536000, immutable"
+_BEAM = ("BMAJ", "BMIN", "BPA", "BUNIT", "OBJECT", "DATE-OBS", "MJD-OBS", "TELESCOP", "DSACODE", "DSACONF")
+
+
+def as_path(directory: str) -> Path:
+    """Directory of a product, from its row in the registry."""
+    return Path(directory)
+
+
+def address(version_id: int, name: str) -> str:
+    """Address of a file of a version."""
+    return f"/api/versions/{version_id}/files/{name}"
+
+
+def listed(version: ProductVersion | None) -> list[dict[str, Any]]:
+    """Files of a version that can be downloaded, by name. Their content is not read."""
+    if version is None or version.path is None:
+        return []
+    path = Path(version.path)
+    try:
+        found = sorted(path.iterdir()) if path.is_dir() else [path]
+        return [
+            {"name": one.name, "size_bytes": one.stat().st_size, "url": address(version.version_id, one.name)}
+            for one in found
+            if one.suffix in _MEDIA and FILE_NAME.match(one.name) and one.is_file() and not one.is_symlink()
+        ]
+    except OSError:  # removed meanwhile
+        return []
+
+
+def check_current(session: Session, version: ProductVersion) -> None:
+    """Check that the files of a version are still there.
+
+    Raises:
+        GoneError: the product was made again; the next step names the newer version.
+    """
+    current = current_version(session, version.product, version.key)
+    if current is not None and current.version_id != version.version_id:
+        raise GoneError(
+            f"version {version.version_id}",
+            f"{version.product} {version.key} was made again",
+            f"take the newer one: /api/versions/{current.version_id}/files",
+        )
+
+
+def download(version: ProductVersion, name: str) -> FileResponse:
+    """Return a file of a version. It may be kept for ever, because the address names the version.
+
+    Raises:
+        NotFoundError: the version has no such file.
+        PublishError: a newer version is being put into its place.
+    """
+    if name not in {one["name"] for one in listed(version)}:
+        raise NotFoundError(
+            f"file {name} of version {version.version_id}", "there is none", f"list them: /api/versions/{version.version_id}/files"
+        )
+    path = Path(str(version.path))
+    path = path / name if path.is_dir() else path
+    status = path.stat()
+    if datetime.fromtimestamp(status.st_mtime, UTC) > version.created_at + _CLOCK:  # renamed into place, not yet registered
+        raise PublishError(f"file {name} of version {version.version_id}", "is being replaced", "try again in some seconds")
+    headers = {"Cache-Control": _FOREVER}
+    return FileResponse(path, media_type=_MEDIA[path.suffix], filename=name, stat_result=status, headers=headers)
+
+
+def cut_out(path: Path, ra_deg: float, dec_deg: float, size_arcmin: float, form: str, noise_jy_per_beam: float) -> Response:
+    """Cut a square out of an image, north up as the image is; NaN beyond its edge.
+
+    Args:
+        path: FITS image.
+        ra_deg, dec_deg: center, degrees, ICRS.
+        size_arcmin: width and height.
+        form: ``fits`` or ``png``.
+        noise_jy_per_beam: of the image; the unit of the PNG's colors, which go from -3 to 30 times it.
+
+    Raises:
+        NotFoundError: the image is not there, or does not cover the position.
+        InvalidRequestError: the square has more than `MOST_PIXELS` pixels in a row.
+    """
+    import numpy as np
+    from astropy.io import fits
+    from astropy.nddata import Cutout2D
+    from astropy.wcs import WCS
+
+    from dsa110_assets.common.fits_planes import celestial_wcs, mapped_plane, number, pixel_positions
+
+    if not path.is_file():
+        raise NotFoundError(
+            f"image {path.name}", "the file is not there", "it was removed, or this kind was not made; list the product's files"
+        )
+    with mapped_plane(path) as (pixels, header):
+        wcs = celestial_wcs(header)
+        x, y = (float(one) for one in pixel_positions(wcs, ra_deg, dec_deg))
+        if not (-0.5 <= x < pixels.shape[1] - 0.5 and -0.5 <= y < pixels.shape[0] - 0.5):  # also NaN
+            raise NotFoundError(
+                f"image {path.name}", f"does not cover RA {ra_deg}, Dec {dec_deg}", "list images near a position: /api/data/images"
+            )
+        size = max(1, round(size_arcmin / 60.0 / abs(number(header, "CDELT2"))))
+        if size > MOST_PIXELS:
+            largest = MOST_PIXELS * abs(number(header, "CDELT2")) * 60.0
+            raise InvalidRequestError(
+                "size_arcmin", f"{size_arcmin} arcmin are {size} pixels, more than {MOST_PIXELS}", f"ask for at most {largest:.1f} arcmin"
+            )
+        part = Cutout2D(pixels, (x, y), size, wcs=wcs, mode="partial", fill_value=np.nan)
+        values = np.array(part.data, dtype=np.float32)
+    stem = f"{path.stem}_{ra_deg:.4f}{dec_deg:+.4f}"
+    if form == "png":
+        from dsa110_assets.common.previews import noise_stretch, png_of_pixels
+
+        scaled = np.asarray(np.ma.filled(noise_stretch(30.0)(values / noise_jy_per_beam), np.nan))
+        return Response(png_of_pixels(scaled), media_type="image/png", headers={"Content-Disposition": f'inline; filename="{stem}.png"'})
+    cut: Any = WCS.to_header(part.wcs)  # pyright: ignore[reportArgumentType]
+    for key in _BEAM:
+        if key in header:
+            cut[key] = (header[key], header.comments[key])
+    stream = BytesIO()
+    fits.PrimaryHDU(values, header=cut).writeto(stream)
+    return Response(
+        stream.getvalue(), media_type="application/fits", headers={"Content-Disposition": f'attachment; filename="{stem}.fits"'}
+    )

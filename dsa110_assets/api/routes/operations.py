@@ -1,0 +1,285 @@
+"""State of the platform: health, queue, ingest's switch, alerts, stale products, metrics, backfills, retries."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+
+from dsa110_assets.api.access import Access, Opened, Person
+from dsa110_assets.api.answers import ObservationId
+from dsa110_assets.errors import DagsterUnreachableError, RegistryError
+from dsa110_assets.ingest import ledger, status
+from dsa110_assets.registry.migrations import HEAD_REVISION
+from dsa110_assets.registry.provenance import release
+from dsa110_assets.registry.queries import people
+from dsa110_assets.registry.schema import GroupState
+
+router = APIRouter()
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+    release: str
+
+
+class Queue(BaseModel):
+    """The ingest queue: observations by state, and how long the oldest waits."""
+
+    counts: dict[GroupState, int]
+    n_live: int
+    n_backfill: int
+    oldest_pending_s: float | None
+    newest_start_mjd: float | None
+    last_file_at: datetime | None
+    n_rejected: int
+    n_expired: int
+
+
+class Disk(BaseModel):
+    """Free space of a directory's file system."""
+
+    directory: Literal["input", "output", "scratch", "state"]
+    free_gib: float | None
+    total_gib: float | None
+
+
+class PlatformStatus(BaseModel):
+    """State of the platform."""
+
+    release: str
+    time: datetime
+    queue: Queue
+    cpu_percent: float
+    memory_percent: float
+    disks: list[Disk]
+
+
+class Streaming(BaseModel):
+    """Ingest: its switch (null: the Dagster UI does not answer, see ``note``) and its queue."""
+
+    running: bool | None
+    note: str
+    queue: Queue
+
+
+class Switched(BaseModel):
+    """The switch of ingest after a request."""
+
+    running: bool
+
+
+class OpenAlert(BaseModel):
+    """A condition that needs a person. ``key``: ``<kind>/<subject>``."""
+
+    key: str
+    level: Literal["warning", "error"]
+    title: str
+    next_step: str
+
+
+class Stale(BaseModel):
+    """A product that would come out differently today."""
+
+    asset: str
+    partition: str | None
+    key: str
+    reasons: list[str]
+    made_at: datetime
+
+
+class StaleList(BaseModel):
+    """Stale products, upstream assets first; ``total`` of all, also of those beyond the limit."""
+
+    total: int
+    items: list[Stale]
+
+
+class BackfillRequest(BaseModel):
+    """Which products to make again; see `dsa110 backfill`."""
+
+    first_night: date | None = Field(None, description="First night (UTC); optional with only_failed or only_stale.")
+    last_night: date | None = Field(None, description="Last night; default: the first.")
+    start_from: str | None = Field(None, max_length=100, pattern=r"^[a-z_]+$", description="First asset to make again.")
+    only_failed: bool = Field(False, description="Only failed observations.")
+    only_stale: bool = Field(False, description="Only stale products.")
+    dry_run: bool = Field(True, description="List what would be made; start nothing.")
+
+
+class BackfillAnswer(BaseModel):
+    """The chosen partitions by asset, what was left out and why, and the backfill (null for a dry run)."""
+
+    partitions: dict[str, list[str]]
+    left_out: list[str]
+    backfill: str | None
+
+
+class Retried(BaseModel):
+    """State of an observation after a retry."""
+
+    observation: str
+    state: GroupState
+
+
+@router.get("/api/health", tags=["operation"])
+async def health() -> Health:
+    """Tell that the process lives. It does not ask the database."""
+    return Health(status="ok", release=release())
+
+
+@router.get("/api/ready", tags=["operation"])
+def ready(opened: Opened) -> Health:
+    """Tell whether the registry answers with the schema of this release; else 503."""
+    opened.platform.database.engine.dispose()  # a pooled connection may be of a server that has gone
+    if (found := opened.platform.database.revision()) != HEAD_REVISION:
+        raise RegistryError("registry", f"has the schema {found}, this release needs {HEAD_REVISION}", "restart with `dsa110 up`")
+    return Health(status="ok", release=release())
+
+
+@router.get("/api/status", tags=["operation"])
+def platform_status(opened: Opened, request: Request) -> PlatformStatus:
+    """State of queue, machine and disks."""
+    import psutil
+
+    disks: list[Disk] = []
+    for name in ("input", "output", "scratch", "state"):
+        try:
+            usage = psutil.disk_usage(str(getattr(opened.config, f"{name}_dir")))
+            disks.append(Disk(directory=name, free_gib=usage.free / 2**30, total_gib=usage.total / 2**30))  # pyright: ignore[reportArgumentType]
+        except OSError:
+            disks.append(Disk(directory=name, free_gib=None, total_gib=None))  # pyright: ignore[reportArgumentType]
+    return PlatformStatus(
+        release=release(),
+        time=_now(),
+        queue=queue_of(request.app),
+        cpu_percent=psutil.cpu_percent(),
+        memory_percent=psutil.virtual_memory().percent,
+        disks=disks,
+    )
+
+
+@router.get("/api/streaming/status", tags=["ingest"])
+def streaming_status(opened: Opened, request: Request) -> Streaming:
+    """Whether ingest is switched on, and its queue."""
+    queue = queue_of(request.app)
+    try:
+        return Streaming(running=opened.dagster.sensor_is_running(), note="", queue=queue)
+    except DagsterUnreachableError as error:
+        return Streaming(running=None, note=f"{error.cause}. Next: {error.next_step}", queue=queue)
+
+
+@router.post("/api/streaming/start", tags=["ingest"])
+def start_streaming(opened: Opened, person: Person) -> Switched:
+    """Switch ingest on: the sensor `raw_files`."""
+    return _switch(opened, person, on=True)
+
+
+@router.post("/api/streaming/stop", tags=["ingest"])
+def stop_streaming(opened: Opened, person: Person) -> Switched:
+    """Switch ingest off. Running work finishes; files that arrive meanwhile are found after the next start."""
+    return _switch(opened, person, on=False)
+
+
+@router.post("/api/data/observations/{group_id}/retry", tags=["observations"], status_code=202)
+def retry(opened: Opened, person: Person, group_id: ObservationId) -> Retried:
+    """Process an observation again, from its raw files."""
+    with opened.session() as session:
+        ledger.retry(session, group_id, _now(), opened.config)
+        people.record_action(session, person, "retry", group_id, {})
+    return Retried(observation=group_id, state=GroupState.PENDING)
+
+
+@router.get("/api/alerts", tags=["operation"])
+def alerts(opened: Opened, request: Request) -> list[OpenAlert]:
+    """Present conditions of disks and registry that need a person."""
+    from dsa110_assets.stages.operations.alerts import conditions
+
+    opened.ping()
+    found = request.app.state.alerts.get(lambda: conditions(opened.platform, _now()))
+    return [OpenAlert(**asdict(one)) for one in found]
+
+
+@router.get("/api/stale", tags=["provenance"])
+def stale(
+    opened: Opened,
+    request: Request,
+    asset: Annotated[str | None, Query(max_length=100, pattern=r"^[a-z_]+$", description="Only this asset.")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> StaleList:
+    """Products that would come out differently today. The list is at most five minutes old."""
+    from dsa110_assets.stages.operations.staleness import stale_partitions
+
+    opened.ping()
+    found = [one for one in request.app.state.stale.get(lambda: stale_partitions(opened.platform)) if asset in (None, one.asset)]
+    items = [
+        Stale(asset=one.asset, partition=one.partition, key=one.key, reasons=[str(reason) for reason in one.reasons], made_at=one.made_at)
+        for one in found[:limit]
+    ]
+    return StaleList(total=len(found), items=items)
+
+
+@router.post("/api/backfills", tags=["runs"], status_code=202)
+def backfill(opened: Opened, person: Person, wanted: Annotated[BackfillRequest, Body()]) -> BackfillAnswer:
+    """Make products of a night or of a range of nights again, or only list them (the default)."""
+    from dsa110_assets.stages.operations.backfill import plan
+
+    chosen = plan(
+        opened.platform,
+        wanted.first_night,
+        wanted.last_night,
+        start=wanted.start_from,
+        only_failed=wanted.only_failed,
+        only_stale=wanted.only_stale,
+    )
+    started = None
+    if chosen.partitions and not wanted.dry_run:
+        title = (
+            "stale products"
+            if wanted.only_stale
+            else f"{wanted.first_night or 'failed observations'} .. {wanted.last_night or ''}".rstrip(" .")
+        )
+        started = opened.dagster.launch_backfill(chosen, title, tags={"dsa110/person": person})
+        with opened.session() as session:
+            people.record_action(session, person, "backfill", started, wanted.model_dump(mode="json"))
+    return BackfillAnswer(
+        partitions={name: list(keys) for name, keys in chosen.partitions.items()}, left_out=list(chosen.left_out), backfill=started
+    )
+
+
+@router.get("/metrics", tags=["operation"], response_class=Response)
+def metrics(request: Request) -> Response:
+    """Metrics for Prometheus: requests, and the queue."""
+    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _switch(opened: Access, person: str, *, on: bool) -> Switched:
+    running = opened.dagster.switch_sensor(on=on)
+    with opened.session() as session:
+        people.record_action(session, person, "start_streaming" if on else "stop_streaming", "raw_files", {})
+    return Switched(running=running)
+
+
+def queue_of(app: FastAPI) -> Queue:
+    """The ingest queue, at most two seconds old.
+
+    Raises:
+        RegistryError: the database does not answer.
+    """
+    opened: Access = app.state.access
+    opened.ping()
+
+    def find() -> dict[str, Any]:
+        with opened.session() as session:
+            return asdict(status.backlog(session, _now()))
+
+    return Queue(**app.state.queue.get(find))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

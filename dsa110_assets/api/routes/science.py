@@ -1,0 +1,217 @@
+"""Sources, light curves, candidates, excluded epochs."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import Path as InPath
+from pydantic import BaseModel, Field
+
+from dsa110_assets.api.access import Access, Opened, Person
+from dsa110_assets.api.answers import (
+    Cursor,
+    DecDeg,
+    Limit,
+    Number,
+    RaDeg,
+    RadiusDeg,
+    SourceId,
+    TableFormat,
+    Text,
+    key_of,
+    model_of,
+    near,
+    page_of,
+    paged,
+    records,
+    table,
+)
+from dsa110_assets.errors import NotFoundError
+from dsa110_assets.registry.queries import pages, people
+from dsa110_assets.registry.queries.measurements import (
+    channel_photometry,
+    exclude_epoch,
+    excluded_epochs,
+    include_epoch,
+    light_curve,
+)
+from dsa110_assets.registry.queries.variability import label_event
+
+router = APIRouter()
+Source = model_of("Source", pages.SOURCE, optional=pages.FIGURES)
+Candidate = model_of("Candidate", pages.CANDIDATE)
+
+
+class Point(BaseModel):
+    """A flux at one epoch: as measured and, if the night's light curves were made, normalized. Jy; times UTC MJD."""
+
+    time_mjd: float
+    mosaic_name: str
+    mosaic_kind: str | None
+    flux_jy: float
+    flux_err_jy: float
+    snr: float
+    upper_limit_jy: float | None
+    is_limit: bool
+    flags: str
+    normalised_flux_jy: float | None
+    normalised_flux_err_jy: float | None
+    normalisation: float | None
+    excluded: bool
+
+
+class LightCurve(BaseModel):
+    """All fluxes of a source in order of time."""
+
+    source_id: int
+    name: str
+    ra_deg: float
+    dec_deg: float
+    points: list[Point]
+
+
+class Excluded(BaseModel):
+    """An epoch that a person excluded from light curves."""
+
+    mosaic_name: str
+    reason: str
+    excluded_by: str
+    excluded_at: datetime
+
+
+class Exclusion(BaseModel):
+    """Why an epoch is excluded."""
+
+    reason: str = Field(min_length=1, max_length=1000, pattern=r"\S")
+
+
+class Label(BaseModel):
+    """A person's label and comment on a candidate; null removes them."""
+
+    label: str | None = Field(None, min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f]+$")
+    comment: str | None = Field(None, min_length=1, max_length=2000, pattern=r"^[^\x00]+$")
+
+
+EventId = Annotated[int, InPath(ge=0, le=2**62, description="Number of the candidate's event.")]
+EpochName = Annotated[str, InPath(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:+-]*$", description="Name of the epoch's mosaic.")]
+
+
+@router.get("/api/sources", tags=["sources"], response_model=page_of(Source))
+def list_sources(
+    opened: Opened,
+    request: Request,
+    ra_deg: RaDeg = None,
+    dec_deg: DecDeg = None,
+    radius_deg: RadiusDeg = 0.1,
+    name: Text = None,
+    origin: Literal["nvss", "calibrator", "monitored", "blind"] | None = None,
+    min_eta: Number = None,
+    min_v: Number = None,
+    min_score: Number = None,
+    min_flux_jy: Number = None,
+    sort: Literal["number", "eta", "v", "score", "flux"] = "number",
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> dict[str, Any]:
+    """Sources with their variability figures as of the newest night.
+
+    ``name`` is the beginning of a name. Sorted by number, or by the largest eta, V, score or mean flux first.
+    """
+    chosen = pages.SourceFilter(near(ra_deg, dec_deg, radius_deg), name, origin, min_eta, min_v, min_score, min_flux_jy)
+    kinds = (int,) if sort == "number" else (float, int)
+    with opened.session() as session:
+        page = pages.sources(session, chosen, sort=sort, after=key_of(cursor, *kinds), limit=limit)
+    return paged(request, page)
+
+
+@router.get("/api/sources/{source_id}", tags=["sources"], response_model=Source)
+def show_source(opened: Opened, source_id: SourceId) -> dict[str, Any]:
+    """One source with its variability figures as of the newest night."""
+    return _source(opened, source_id)
+
+
+@router.get(
+    "/api/sources/{source_id}/lightcurve",
+    tags=["light curves"],
+    response_model=LightCurve,
+    responses={200: {"content": {"text/csv": {}, "application/x-votable+xml": {}, "application/vnd.apache.parquet": {}}}},
+)
+def show_light_curve(
+    opened: Opened, source_id: SourceId, form: Annotated[TableFormat, Query(alias="format")] = TableFormat.JSON
+) -> dict[str, Any] | Response:
+    """Light curve of a source: measured and normalized fluxes, limits, excluded epochs."""
+    found = _source(opened, source_id)
+    with opened.session() as session:
+        curve = light_curve(session, source_id)
+        curve["excluded"] = curve["mosaic_name"].isin(excluded_epochs(session)["mosaic_name"])
+    if form is not TableFormat.JSON:
+        return table(curve, form, f"lightcurve_{source_id}")
+    return {name: found[name] for name in ("source_id", "name", "ra_deg", "dec_deg")} | {"points": records(curve)}
+
+
+@router.get("/api/sources/{source_id}/channels", tags=["light curves"])
+def show_channels(opened: Opened, source_id: SourceId) -> list[dict[str, Any]]:
+    """Fluxes of a source in channel images, as measured, in order of time and channel."""
+    _source(opened, source_id)
+    with opened.session() as session:
+        return records(channel_photometry(session, source_ids=[source_id]))
+
+
+@router.get("/api/candidates", tags=["candidates"], response_model=page_of(Candidate))
+def list_candidates(
+    opened: Opened,
+    request: Request,
+    night: Annotated[date | None, Query(description="As of this night; default: the newest.")] = None,
+    min_score: Number = None,
+    label: Text = None,
+    unlabeled: bool = False,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> dict[str, Any]:
+    """ESE candidates as of a night, best first, with labels; ``unlabeled``: only those without one."""
+    with opened.session() as session:
+        page = pages.candidates(
+            session, night=night, min_score=min_score, label=label, unlabeled=unlabeled, after=key_of(cursor, int, int), limit=limit
+        )
+    return paged(request, page)
+
+
+@router.put("/api/candidates/{event_id}/label", tags=["candidates"], status_code=204)
+def put_label(opened: Opened, person: Person, event_id: EventId, wanted: Annotated[Label, Body()]) -> None:
+    """Label a candidate's event, or remove its label. All nights that find the event show it."""
+    with opened.session() as session:
+        label_event(session, event_id, label=wanted.label, comment=wanted.comment)
+        people.record_action(session, person, "label_event", str(event_id), wanted.model_dump())
+
+
+@router.get("/api/epochs/excluded", tags=["light curves"])
+def list_excluded(opened: Opened) -> list[Excluded]:
+    """Epochs that people excluded from light curves, with reasons."""
+    with opened.session() as session:
+        return [Excluded(**one) for one in records(excluded_epochs(session))]
+
+
+@router.put("/api/epochs/{mosaic_name}/exclusion", tags=["light curves"], status_code=204)
+def put_exclusion(opened: Opened, person: Person, mosaic_name: EpochName, wanted: Annotated[Exclusion, Body()]) -> None:
+    """Exclude an epoch from light curves. They follow with the next night; a task of the type `night` is quicker."""
+    with opened.session() as session:
+        exclude_epoch(session, mosaic_name, reason=wanted.reason, person=person)
+        people.record_action(session, person, "exclude_epoch", mosaic_name, wanted.model_dump())
+
+
+@router.delete("/api/epochs/{mosaic_name}/exclusion", tags=["light curves"], status_code=204)
+def delete_exclusion(opened: Opened, person: Person, mosaic_name: EpochName) -> None:
+    """Include an excluded epoch again."""
+    with opened.session() as session:
+        include_epoch(session, mosaic_name)
+        people.record_action(session, person, "include_epoch", mosaic_name, {})
+
+
+def _source(opened: Access, source_id: int) -> dict[str, Any]:
+    with opened.session() as session:
+        found = pages.source(session, source_id)
+    if found is None:
+        raise NotFoundError(f"source {source_id}", "there is no source of this number", "search them: /api/sources")
+    return found

@@ -1,0 +1,322 @@
+"""Every promised address exists and gives what the registry holds."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import astropy.table
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from dsa110_assets.products import ProductPaths, image_path
+from dsa110_assets_tests.api.conftest import CALIBRATOR, DEC, GROUPS, HOUR, NIGHT, RA, STRANGE, Served
+
+PROMISED = {  # the earlier pipeline's guide, sections 5.1 and 6.2, and its metrics
+    ("get", "/api/status"),
+    ("get", "/api/streaming/status"),
+    ("post", "/api/streaming/start"),
+    ("post", "/api/streaming/stop"),
+    ("get", "/api/data/observations"),
+    ("get", "/api/data/images"),
+    ("post", "/api/mosaic/create"),
+    ("get", "/api/mosaic/status/{name}"),
+    ("get", "/api/absurd/metrics"),
+    ("get", "/api/absurd/tasks"),
+    ("post", "/api/absurd/tasks"),
+    ("get", "/api/absurd/tasks/{id}"),
+    ("delete", "/api/absurd/tasks/{id}"),
+    ("get", "/metrics"),
+}
+
+
+def described(served: Served) -> dict[str, dict[str, dict]]:
+    return served.get("/api/openapi.json").json()["paths"]
+
+
+def test_all_addresses_of_the_earlier_guide_exist(served: Served) -> None:
+    there = {(method, path.replace("{task_id}", "{id}")) for path, methods in described(served).items() for method in methods}
+    assert PROMISED - there == set()
+
+
+def test_each_address_explains_itself_and_bounds_each_parameter(served: Served) -> None:
+    for path, methods in described(served).items():
+        for method, operation in methods.items():
+            assert operation["description"], (method, path)
+            for parameter in operation.get("parameters", ()):
+                schema = parameter["schema"]
+                for one in schema.get("anyOf", [schema]):
+                    if one.get("type") in ("integer", "number"):
+                        assert {"minimum", "exclusiveMinimum"} & set(one), (path, parameter["name"])
+                        assert {"maximum", "exclusiveMaximum"} & set(one), (path, parameter["name"])
+                    if one.get("type") == "string" and "enum" not in one and "const" not in one and "format" not in one:
+                        assert {"maxLength", "pattern"} & set(one), (path, parameter["name"])
+
+
+def test_whatever_changes_something_needs_a_token(served: Served) -> None:
+    number = 0
+    for path, methods in described(served).items():
+        for method, operation in methods.items():
+            assert ("security" in operation) == (method != "get"), (method, path)
+            if method != "get":
+                number += 1
+                url = path.format(
+                    group_id=GROUPS[0], event_id=1, mosaic_name=HOUR, task_id="00000000-0000-0000-0000-000000000000"
+                )
+                for headers in ({}, {"Authorization": "Bearer dsa110_wrong"}, {"Authorization": "Basic eDp5"}):
+                    answer = served.client.request(method.upper(), url, headers=headers, json={})
+                    assert answer.status_code == 401, (method, path, answer.text)
+                    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert number >= 9
+
+
+def test_the_documentation_page_loads_nothing_from_elsewhere(served: Served) -> None:
+    page = served.get("/api/docs")
+    assert "http://" not in page.text.replace("http://testserver", "")
+    assert "https://" not in page.text
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"):
+        assert f"/api/static/{name}" in page.text
+        assert len(served.get(f"/api/static/{name}").content) > 1000
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+
+
+def test_health_and_readiness(served: Served) -> None:
+    assert served.get("/api/health").json()["status"] == "ok"
+    assert served.get("/api/ready").json()["status"] == "ok"
+
+
+def test_status_counts_the_queue_and_the_disks(served: Served) -> None:
+    status = served.get("/api/status").json()
+    assert status["queue"]["counts"]["completed"] == 3
+    assert status["queue"]["counts"]["failed"] == 1
+    assert {disk["directory"] for disk in status["disks"]} == {"input", "output", "scratch", "state"}
+    assert all(disk["free_gib"] > 0 for disk in status["disks"])
+
+
+def test_streaming_status_goes_on_without_the_dagster_ui(served: Served) -> None:
+    status = served.get("/api/streaming/status").json()
+    assert status["running"] is None
+    assert "dsa110 up" in status["note"]
+    assert status["queue"]["counts"]["completed"] == 3
+
+
+def test_observations_newest_first_with_filters(served: Served) -> None:
+    def ids(**filters: object) -> list[str]:
+        return [one["group_id"] for one in served.get("/api/data/observations", **filters).json()["items"]]
+
+    assert ids() == ["2026-03-01T05:15:36", *reversed(GROUPS)]
+    assert ids(state="failed") == ["2026-03-01T05:15:36"]
+    assert ids(calibrator="0834+555") == [CALIBRATOR]
+    assert ids(since="2026-03-01T05:05:18", until="2026-03-01T05:10:27Z") == [GROUPS[1]]
+    assert ids(since="2026-02-28T22:05:18-07:00", until="2026-03-01T05:10:27Z") == [GROUPS[1]]
+
+
+def test_an_observation_has_its_files_tables_image_and_versions(served: Served) -> None:
+    one = served.get(f"/api/data/observations/{GROUPS[1]}").json()
+    assert [file["path"] for file in one["files"]] == ["/in/a.hdf5"]
+    assert one["measurement_sets"][0]["kind"] == "raw"
+    assert one["tables"]["calibrator_observation"] == CALIBRATOR
+    assert one["image"]["verdict"]["word"] == "good"
+    assert one["versions"]["tile_image"] == served.versions["tile_image"]
+    served.get("/api/data/observations/2020-01-01T00:00:00", status=404)
+
+
+def test_images_by_time_noise_and_position_with_verdicts(served: Served) -> None:
+    def ids(**filters: object) -> list[str]:
+        return [one["group_id"] for one in served.get("/api/data/images", **filters).json()["items"]]
+
+    assert ids() == list(reversed(GROUPS))
+    assert ids(sort="noise") == list(reversed(GROUPS))  # noise falls with time here
+    assert ids(noise_max_jy=1.5e-3) == [GROUPS[2]]
+    assert ids(ra_deg=RA + 2, dec_deg=DEC, radius_deg=0.5) == [GROUPS[2]]
+    words = {one["group_id"]: one["verdict"]["word"] for one in served.get("/api/data/images").json()["items"]}
+    assert words == {GROUPS[0]: "good", GROUPS[1]: "good", GROUPS[2]: "refused"}
+    served.get("/api/data/images", status=422, ra_deg=5)
+
+
+def test_an_image_has_all_quality_figures_and_files(served: Served) -> None:
+    one = served.get(f"/api/data/images/{GROUPS[1]}").json()
+    assert len(one["quality"]) == 8
+    assert [file["name"] for file in one["files"]] == [f"{GROUPS[1]}-image-pb.fits", f"{GROUPS[1]}-preview.png"]
+
+
+def test_a_selection_of_images_is_a_list_of_addresses_that_work(served: Served) -> None:
+    lines = served.get("/api/data/images/addresses").text.splitlines()
+    assert len(lines) == 1  # only one has a version
+    assert fits.getheader(io.BytesIO(served.client.get(lines[0]).content))["BUNIT"] == "Jy/beam"
+
+
+def test_mosaics_with_tiles_and_files(served: Served) -> None:
+    assert [one["name"] for one in served.get("/api/data/mosaics").json()["items"]] == [NIGHT, HOUR]
+    assert [one["name"] for one in served.get("/api/data/mosaics", kind="hourly").json()["items"]] == [HOUR]
+    one = served.get(f"/api/data/mosaics/{HOUR}").json()
+    assert one["tiles"] == list(GROUPS)
+    assert one["version_id"] == served.versions["hourly_mosaic"]
+    assert [file["name"] for file in one["files"]] == [f"{HOUR}-image.fits"]
+    status = served.get(f"/api/mosaic/status/{HOUR}").json()
+    assert (status["state"], status["mosaic"]["n_tiles"]) == ("completed", 3)
+    served.get("/api/mosaic/status/unknown", status=404)
+
+
+@pytest.mark.parametrize("where", [f"images/{GROUPS[1]}", f"mosaics/{HOUR}"])
+def test_a_cut_out_has_the_pixels_and_coordinates_of_the_image(served: Served, where: str) -> None:
+    paths = ProductPaths.of(served.config)
+    if where.startswith("images"):
+        path = image_path(paths.image_dir(GROUPS[1]), GROUPS[1], "image-pb")
+    else:
+        path = image_path(paths.mosaic_dir(HOUR), HOUR, "image")
+    whole = fits.getdata(path)[0, 0]
+    answer = served.get(f"/api/data/{where}/cutout", ra_deg=RA + 0.1, dec_deg=DEC - 0.1, size_arcmin=5)
+    with fits.open(io.BytesIO(answer.content)) as hdus:
+        part, header = hdus[0].data, hdus[0].header
+    assert part.shape == (15, 15)
+    assert header["BMAJ"] == pytest.approx(40 / 3600)
+    x, y = WCS(fits.getheader(path), naxis=2).wcs_world2pix(RA + 0.1, DEC - 0.1, 0)
+    assert part[7, 7] == pytest.approx(whole[round(float(y)), round(float(x))])
+    at = WCS(header).wcs_world2pix(RA + 0.1, DEC - 0.1, 0)
+    assert np.allclose(at, 7, atol=0.51)
+    picture = served.get(f"/api/data/{where}/cutout", ra_deg=RA, dec_deg=DEC, format="png")
+    assert picture.content.startswith(b"\x89PNG")
+
+
+def test_a_cut_out_is_bounded_and_says_where_the_image_ends(served: Served) -> None:
+    url = f"/api/data/images/{GROUPS[1]}/cutout"
+    assert "at most 341.3 arcmin" in served.get(url, status=422, ra_deg=RA, dec_deg=DEC, size_arcmin=400).json()["next_step"]
+    assert "does not cover" in served.get(url, status=404, ra_deg=RA + 90, dec_deg=DEC).json()["detail"]
+    assert "does not cover" in served.get(url, status=404, ra_deg=RA + 180, dec_deg=-DEC).json()["detail"]
+    served.get(url, status=404, ra_deg=RA, dec_deg=DEC, kind="residual")
+
+
+def test_a_download_gives_ranges_and_never_changes_its_content(served: Served) -> None:
+    version = served.versions["tile_image"]
+    files = served.get(f"/api/versions/{version}/files").json()
+    whole = served.get(files[0]["url"])
+    assert "immutable" in whole.headers["Cache-Control"]
+    assert len(whole.content) == files[0]["size_bytes"]
+    part = served.client.get(files[0]["url"], headers={"Range": "bytes=100-199"})
+    assert (part.status_code, part.content) == (206, whole.content[100:200])
+    from dsa110_assets.registry.provenance import Recipe, record_version
+
+    with served.database.session() as session:
+        newer = record_version(session, "tile_image", GROUPS[1], path=Path("/elsewhere"), recipe=Recipe("c", "s"))
+    gone = served.get(files[0]["url"], status=410).json()
+    assert f"/api/versions/{newer}/files" in gone["next_step"]
+
+
+def test_calibrations_and_what_they_were_applied_to(served: Served) -> None:
+    listed = served.get("/api/calibrations", accepted=True, since="2026-03-01", until="2026-03-01").json()["items"]
+    assert [(one["calibrator"], one["quality"]) for one in listed] == [("0834+555", {"snr": 50.0})]
+    one = served.get(f"/api/calibrations/{CALIBRATOR}").json()
+    assert [(use["group_id"], use["rung"]) for use in one["applied_to"]] == [(GROUPS[1], "same-night")]
+    served.get(f"/api/calibrations/{GROUPS[1]}", status=404)
+
+
+def test_the_trend_of_a_quality_figure(served: Served) -> None:
+    trend = served.get("/api/quality/tile_image", metric="noise_over_thermal").json()["items"]
+    assert [(one["key"], one["value"]) for one in trend] == [(GROUPS[2], 3.0), (GROUPS[1], 2.0), (GROUPS[0], 1.0)]
+
+
+def test_provenance_goes_up_and_down(served: Served) -> None:
+    one = served.get(f"/api/versions/{served.versions['tile_image']}").json()
+    assert [made["product"] for made in one["made_from"]] == ["calibrated_ms"]
+    assert [used["version_id"] for used in one["used_for"]] == [served.versions["hourly_mosaic"]]
+    assert one["is_current"]
+    listed = served.get("/api/products/tile_image/versions", key=GROUPS[1]).json()["items"]
+    assert [version["version_id"] for version in listed] == [served.versions["tile_image"]]
+
+
+def test_sources_by_name_position_and_figures(served: Served) -> None:
+    def names(**filters: object) -> list[str]:
+        return [one["name"] for one in served.get("/api/sources", **filters).json()["items"]]
+
+    assert names() == [STRANGE, "J0800+1600", "J0804+1600"]  # numbered by name
+    assert names(name="J08") == ["J0800+1600", "J0804+1600"]
+    assert names(name="%") == []
+    assert names(ra_deg=RA, dec_deg=DEC, radius_deg=0.01) == ["J0800+1600"]
+    assert names(ra_deg=0.005, dec_deg=-5, radius_deg=0.02) == [STRANGE]  # across 0h
+    assert names(ra_deg=10, dec_deg=90, radius_deg=5) == []
+    assert names(sort="eta") == ["J0804+1600", STRANGE, "J0800+1600"]
+    assert names(sort="v") == ["J0804+1600", "J0800+1600"]  # without a V it has no place
+    assert names(min_eta=2, min_score=5) == ["J0804+1600"]
+    assert names(min_flux_jy=0.25) == [STRANGE]
+    one = served.get(f"/api/sources/{served.sources[1]}").json()
+    assert (one["eta"], one["ese_score"], one["night"]) == (9.0, 8.0, "2026-03-01")
+    served.get("/api/sources/99999", status=404)
+
+
+def test_a_light_curve_in_four_formats(served: Served) -> None:
+    url = f"/api/sources/{served.sources[0]}/lightcurve"
+    curve = served.get(url).json()
+    assert curve["name"] == "J0800+1600"
+    assert [(point["mosaic_name"], point["flux_jy"], point["upper_limit_jy"]) for point in curve["points"]] == [(HOUR, 0.1, None)]
+    assert pd.read_csv(io.BytesIO(served.get(url, format="csv").content), comment="#")["flux_jy"].tolist() == [0.1]
+    assert pd.read_parquet(io.BytesIO(served.get(url, format="parquet").content))["flux_jy"].tolist() == [0.1]
+    table = astropy.table.Table.read(io.BytesIO(served.get(url, format="votable").content), format="votable")
+    assert (table["flux_jy"][0], str(table["flux_jy"].unit)) == (0.1, "Jy")
+
+
+def test_candidates_and_their_labels(served: Served) -> None:
+    (candidate,) = served.get("/api/candidates", unlabeled=True).json()["items"]
+    assert (candidate["name"], candidate["kind"], candidate["first_night"]) == ("J0804+1600", "dip", "2026-03-01")
+    url = f"/api/candidates/{candidate['event_id']}/label"
+    assert served.client.put(url, json={"label": "real", "comment": "<i>nice</i>"}, headers=served.headers).status_code == 204
+    assert served.get("/api/candidates", unlabeled=True).json()["items"] == []
+    assert served.get("/api/candidates", label="real", min_score=5).json()["items"][0]["comment"] == "<i>nice</i>"
+
+
+def test_an_epoch_is_excluded_with_the_name_of_the_person(served: Served) -> None:
+    url = f"/api/epochs/{HOUR}/exclusion"
+    assert served.client.put(url, json={"reason": "thunderstorm"}, headers=served.headers).status_code == 204
+    listed = served.get("/api/epochs/excluded").json()
+    assert [(one["mosaic_name"], one["reason"], one["excluded_by"]) for one in listed] == [(HOUR, "thunderstorm", "J. Doe")]
+    assert served.get(f"/api/sources/{served.sources[0]}/lightcurve").json()["points"][0]["excluded"]
+    assert served.client.delete(url, headers=served.headers).status_code == 204
+    assert served.client.delete(url, headers=served.headers).status_code == 422
+
+
+def test_a_failed_observation_is_retried_through_the_queue(served: Served) -> None:
+    answer = served.client.post("/api/data/observations/2026-03-01T05:15:36/retry", headers=served.headers)
+    assert answer.status_code == 202, answer.text
+    assert served.get("/api/data/observations/2026-03-01T05:15:36").json()["state"] == "pending"
+
+
+def test_alerts_stale_products_and_a_dry_backfill(served: Served) -> None:
+    assert any(alert["key"].startswith("observation-failed/2026-03-01T05:15:36") for alert in served.get("/api/alerts").json())
+    stale = served.get("/api/stale", asset="tile_image").json()
+    assert (stale["total"], stale["items"][0]["partition"]) == (1, "2026-03-01|05:05")
+    answer = served.client.post("/api/backfills", json={"first_night": "2026-03-01"}, headers=served.headers).json()
+    assert answer["partitions"]["tile_image"] == ["2026-03-01|05:00", "2026-03-01|05:05", "2026-03-01|05:10"]
+    assert answer["backfill"] is None
+
+
+def test_what_needs_dagster_says_what_to_do_without_it(served: Served) -> None:
+    task = "/api/absurd/tasks/00000000-0000-0000-0000-000000000000"
+    for method, url, body in (
+        ("POST", "/api/streaming/stop", None),
+        ("POST", "/api/streaming/start", None),
+        ("GET", "/api/absurd/tasks", None),
+        ("GET", "/api/absurd/metrics", None),
+        ("GET", task, None),
+        ("DELETE", task, None),
+        ("POST", "/api/absurd/tasks", {"task_type": "hour", "payload": {"night": "2026-03-01", "hour": "05"}}),
+        ("POST", "/api/mosaic/create", {"name": "flare", "since": "2026-03-01T05:00", "until": "2026-03-01T06:00"}),
+    ):
+        answer = served.client.request(method, url, json=body, headers=served.headers)
+        assert answer.status_code == 503, (url, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "`dsa110 up`" in answer.json()["next_step"]
+    assert served.get("/api/mosaic/status/flare").json()["state"] == "pending"  # its plan is there
+
+
+def test_metrics_count_requests_by_route_and_the_queue_by_state(served: Served) -> None:
+    for group_id in GROUPS:
+        served.get(f"/api/data/images/{group_id}")
+    text = served.get("/metrics").text
+    assert 'http_requests_total{method="GET",route="/api/data/images/{group_id}",status="200"} 3.0' in text
+    assert 'http_request_duration_seconds_count{method="GET",route="/api/data/images/{group_id}"} 3.0' in text
+    assert 'http_requests_in_progress{method="GET"} 1.0' in text
+    assert 'dsa110_observations{state="completed"} 3.0' in text
+    assert GROUPS[0] not in text
