@@ -90,7 +90,9 @@ class _QueueMetrics(Collector):
             up.add_metric([], 0)
             return [up]
         up.add_metric([], 1)
-        observations = GaugeMetricFamily("dsa110_observations", "Observations by state.", labels=["state"])
+        observations = GaugeMetricFamily(
+            "dsa110_observations", "Observations by state; completed: those of the last day.", labels=["state"]
+        )
         for state, number in queue.counts.items():
             observations.add_metric([state.value], number)
         waiting = GaugeMetricFamily("dsa110_oldest_pending_seconds", "Longest wait of a live observation.")

@@ -39,6 +39,7 @@ DOCUMENTS = {
     "{ __typename ... on StopSensorMutationResult { instigationState { status } } " + _MESSAGE + " } }",
 }
 """All GraphQL documents that are sent. A test validates them against Dagster's own schema."""
+_LONGEST_REASON = 500
 _TIMEOUT_S = 30.0
 _LAUNCH_TIMEOUT_S = 120.0
 
@@ -166,9 +167,14 @@ class Dagster:
                 f"does not answer ({type(error).__name__}: {error})",
                 "start the platform with `dsa110 up`; check PIPELINE_DAGSTER_PORT",
             ) from error
+        answered: dict[str, Any] = (
+            {"message": found["errors"][0].get("message")} if found.get("errors") else dict(next(iter(found["data"].values())))
+        )
+        if "OperationalError" in str(answered.get("message") or ""):
+            raise DagsterUnreachableError(f"Dagster UI at {self.url}", "its database does not answer", "try again in some seconds")
         if found.get("errors"):
-            raise NonRetriableError("Dagster", str(found["errors"][0].get("message")), "read the web server's log")
-        return dict(next(iter(found["data"].values())))
+            raise NonRetriableError("Dagster", _reason(answered), "read the web server's log")
+        return answered
 
 
 def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
@@ -191,4 +197,5 @@ def _sensor_selector(name: str) -> dict[str, str]:
 def _reason(answer: Mapping[str, Any]) -> str:
     if errors := answer.get("errors"):
         return "; ".join(str(one["message"]) for one in errors)
-    return str(answer.get("message") or answer["__typename"])
+    message = str(answer.get("message") or answer.get("__typename"))
+    return message.split("\n[SQL:", maxsplit=1)[0].strip()[:_LONGEST_REASON]

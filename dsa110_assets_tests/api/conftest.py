@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,7 @@ def fill(database: Database, config: PipelineConfig) -> tuple[list[int], dict[st
         for number, group_id in enumerate(GROUPS):
             row = add_observation(session, group_id)
             row.calibrator = "0834+555" if group_id == CALIBRATOR else None
+            row.completed_at = datetime.now(UTC)
             queries.upsert_measurement_set(
                 session, path=f"/ms/{group_id}.ms", group_id=group_id, kind="raw", status="flagged", start_mjd=row.start_mjd,
                 mid_mjd=row.mid_mjd, end_mjd=row.end_mjd, ra_deg=RA, dec_deg=DEC, pointing_dec_deg=DEC, n_channels=768,

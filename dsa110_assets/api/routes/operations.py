@@ -30,7 +30,7 @@ class Health(BaseModel):
 
 
 class Queue(BaseModel):
-    """The ingest queue: observations by state, and how long the oldest waits."""
+    """The ingest queue: observations by state (completed: those of the last day), and how long the oldest waits."""
 
     counts: dict[GroupState, int]
     n_live: int
