@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dsa110_assets import strips
 from dsa110_assets.errors import ConfigurationError
+from dsa110_assets.files import real_path
 
 _SCIENCE: JsonDict = {"science": True}
 """Marks a setting that changes the content of a product. The recipe of each product that reads it declares it."""
@@ -291,6 +292,17 @@ class PipelineConfig(BaseSettings):
     injection_sources: int = Field(
         60, ge=10, le=1000, description="Number of artificial sources in each of these tiles.", json_schema_extra=_SCIENCE
     )
+
+    def own_spelling(self, path: Path) -> Path:
+        """A path as the platform registers it, if it lies in one of its directories under whatever spelling.
+
+        Symbolic links and ``..`` are resolved once, here. A path elsewhere becomes its real path.
+        """
+        real = real_path(path)
+        for root in (self.input_dir, self.output_dir, self.scratch_dir, self.state_dir):
+            if real.is_relative_to(real_root := real_path(root)):
+                return root.absolute() / real.relative_to(real_root)
+        return real
 
     @classmethod
     def from_env(cls, *, validate_paths: bool = True) -> Self:

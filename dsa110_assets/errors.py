@@ -144,3 +144,11 @@ class InvalidRequestError(NonRetriableError):
 
 class DagsterUnreachableError(RetriableError):
     """The Dagster UI, through which runs are started and stopped, does not answer."""
+
+
+class PositionsError(NonRetriableError):
+    """A list of positions cannot be read, or has rows that are not positions."""
+
+
+class OutputIsInputError(NonRetriableError):
+    """A command would overwrite one of its own inputs."""

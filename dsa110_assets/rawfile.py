@@ -28,6 +28,7 @@ from dsa110_assets.common.instrument import (
     TOP_CHANNEL_HZ,
 )
 from dsa110_assets.errors import ConfigurationError, InvalidRawFileError, NonRetriableError
+from dsa110_assets.files import is_special, why_not_openable
 from dsa110_assets.products import parse_raw_name
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd
 from dsa110_assets.uvh5 import (
@@ -52,7 +53,7 @@ POLARIZATIONS = (-5, -6)
 SITE_TOLERANCE = (1e-10, 1e-10, 1e-3)
 """Latitude and longitude (rad), altitude (m): a millimeter. pyuvdata's geocentric coordinates change less."""
 FUTURE_TOLERANCE_S = 600.0
-"""A file that ends later than this after now is rejected for good: its node's clock is wrong.
+"""A file that starts later than this after now is rejected for good: its node's clock is wrong.
 
 Clocks of working nodes differ by seconds; two observations (618 s) must not be able to change places.
 """
@@ -163,7 +164,7 @@ def validate_raw_file(
             raise invalid(path, f"the name says sb{subband:02d} but the frequencies are those of sb{header.subband:02d}")
         now = datetime_to_mjd(datetime.now(UTC)) + JD_MINUS_MJD if now_jd is None else now_jd
         if is_future_dated(header, now):
-            raise invalid(path, f"dated in the future (JD {header.times_jd[-1]:.5f}, now {now:.5f}); the node's clock is wrong")
+            raise invalid(path, f"dated in the future (JD {header.times_jd[0]:.5f}, now {now:.5f}); the node's clock is wrong")
         if expected is not None:
             _check_same_observation(header, expected)
         _check_data(path, file, header)
@@ -171,8 +172,8 @@ def validate_raw_file(
 
 
 def is_future_dated(header: RawHeader, now_jd: float) -> bool:
-    """Whether a file's last integration lies more than `FUTURE_TOLERANCE_S` after ``now_jd`` (UTC)."""
-    return bool(header.times_jd[-1] > now_jd + FUTURE_TOLERANCE_S / 86_400.0)
+    """Whether a file's first integration lies more than `FUTURE_TOLERANCE_S` after ``now_jd`` (UTC)."""
+    return bool(header.times_jd[0] > now_jd + FUTURE_TOLERANCE_S / 86_400.0)
 
 
 def raw_names(directory: Path) -> Iterator[tuple[Path, datetime]]:
@@ -223,6 +224,8 @@ def pointing_of(header: RawHeader) -> TilePointing:
 
 @contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
+    if is_special(path):
+        raise invalid(path, why_not_openable(path) or "not a regular file")
     try:
         file = h5py.File(path, "r", locking=False)
     except FileNotFoundError as error:

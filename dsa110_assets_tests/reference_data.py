@@ -1,6 +1,7 @@
-"""Reference data outside the repository: real headers, catalogs, calibration tables, a listing of real files.
+"""Reference data outside the repository: real headers, catalogs, a listing of real files; cases from reports of users.
 
-They are in ``shared/data`` beside the checkout, or in ``DSA110_REFERENCE_DATA``. Without them, a test that needs them
+They are in ``shared/data`` and ``shared/cases`` beside the checkout, or in ``DSA110_REFERENCE_DATA`` and in ``cases``
+beside it. Without them, a test that needs them
 fails where ``CI=true`` and is skipped elsewhere, and names the missing path.
 """
 
@@ -15,8 +16,19 @@ import pytest
 
 def reference_data(name: str) -> Path:
     """Path of a reference file or directory. If it is missing, skip the test, or fail it in continuous integration."""
-    directory = Path(os.environ.get("DSA110_REFERENCE_DATA") or Path(__file__).parents[2] / "shared" / "data")
-    path = directory / name
+    return _present(_directory() / name)
+
+
+def shared_case(name: str) -> Path:
+    """Directory of a case: small inputs that somebody had trouble with. Missing: as `reference_data`."""
+    return _present(_directory().parent / "cases" / name)
+
+
+def _directory() -> Path:
+    return Path(os.environ.get("DSA110_REFERENCE_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+
+def _present(path: Path) -> Path:
     if not path.exists():
         missing = f"reference data: {path} is missing; put it there, or set DSA110_REFERENCE_DATA to its directory"
         if os.environ.get("CI") == "true":

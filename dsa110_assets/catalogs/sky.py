@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from dsa110_assets.catalogs.calibrators import Calibrator
 from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.files import is_openable, why_not_openable
 from dsa110_assets.publication import publish
 
 COLUMNS = ("name", "ra_deg", "dec_deg", "flux_jy", "spectral_index")
@@ -54,14 +55,17 @@ def build_reference(nvss_file: Path, parquet: Path) -> int:
         NonRetriableError: the file cannot be read or lacks a column.
     """
     wanted = ["ra_deg", "dec_deg", "peak_jy_per_beam"]
+    if (why := why_not_openable(nvss_file)) is not None:
+        raise NonRetriableError(nvss_file, why, "set PIPELINE_NVSS_FILE")
     try:
         nvss = pd.read_parquet(nvss_file, columns=wanted)
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
         raise NonRetriableError(nvss_file, f"not NVSS as Parquet with {', '.join(wanted)} ({error})", "set PIPELINE_NVSS_FILE") from error
+    nvss = _checked(nvss, nvss_file).drop_duplicates(["ra_deg", "dec_deg"])
     nvss = nvss.sort_values("dec_deg", kind="stable", ignore_index=True)
     table = pd.DataFrame(
         {
-            "name": nvss_names(nvss["ra_deg"], nvss["dec_deg"]),
+            "name": one_name_each(nvss_names(nvss["ra_deg"], nvss["dec_deg"])),
             "ra_deg": np.mod(nvss["ra_deg"].to_numpy(np.float64), 360.0),
             "dec_deg": nvss["dec_deg"].to_numpy(np.float64),
             "flux_jy": nvss["peak_jy_per_beam"].to_numpy(np.float64),
@@ -70,6 +74,44 @@ def build_reference(nvss_file: Path, parquet: Path) -> int:
     )
     write_table(table, parquet)
     return len(table)
+
+
+def one_name_each(names: Sequence[str]) -> list[str]:
+    """Names with a letter after each further use: two sources within a second of their name have one designation.
+
+    >>> one_name_each(["NVSS J083454+553420", "NVSS J083454+553420"])
+    ['NVSS J083454+553420', 'NVSS J083454+553420b']
+    """
+    seen: dict[str, int] = {}
+    unique: list[str] = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}{_letters(seen[name])}")
+    return unique
+
+
+def _letters(number: int) -> str:
+    return chr(ord("a") + number - 1) if number <= 26 else f"-{number}"
+
+
+def _checked(nvss: pd.DataFrame, nvss_file: Path) -> pd.DataFrame:
+    """Positions and fluxes as numbers; refused if a row has none, so that no source vanishes silently."""
+    columns = ["ra_deg", "dec_deg", "peak_jy_per_beam"]
+    try:
+        numbers = pd.DataFrame(nvss[columns].astype("float64"))
+    except (ValueError, TypeError) as error:
+        raise NonRetriableError(nvss_file, f"columns are not numbers ({error})", "set PIPELINE_NVSS_FILE") from error
+    ra, dec, flux = (numbers[column].to_numpy() for column in columns)
+    good = (ra >= -360.0) & (ra <= 360.0) & (np.abs(dec) <= 90.0) & np.isfinite(flux)
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        found = ", ".join(f"{column} {numbers[column].iloc[row]}" for column in columns)
+        raise NonRetriableError(
+            nvss_file,
+            f"{int((~good).sum())} of {len(good)} rows have no position or flux; the first is row {row + 1}: {found}",
+            "give degrees and Jy/beam in each row",
+        )
+    return numbers
 
 
 def write_table(table: pd.DataFrame, parquet: Path) -> None:
@@ -84,7 +126,7 @@ def load_reference(parquet: Path) -> pd.DataFrame:
     Raises:
         NonRetriableError: the file is missing or is not such a catalog.
     """
-    if not parquet.is_file():
+    if not is_openable(parquet):
         raise NonRetriableError(parquet, "there is no reference catalog", "make it with `dsa110 catalogs refresh nvss`")
     try:
         return pd.read_parquet(parquet, columns=list(COLUMNS))

@@ -238,7 +238,8 @@ def table_of(survey: Survey, response: Any) -> pd.DataFrame:
             "frequency_hz": survey.frequency_hz,
         }
     )
-    return table.loc[good & np.isfinite(table["flux_jy"].to_numpy()) & np.isfinite(ra) & np.isfinite(dec)].reset_index(drop=True)
+    table = table.loc[good & np.isfinite(table["flux_jy"].to_numpy()) & np.isfinite(ra) & np.isfinite(dec)].reset_index(drop=True)
+    return table.assign(name=sky.one_name_each(table["name"].tolist()))
 
 
 def names_of(survey: Survey, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> list[str]:

@@ -48,11 +48,13 @@ def calibrate(
     from dsa110_assets.cli.progress import progress_bar
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
+    from dsa110_assets.files import refuse_overwriting
     from dsa110_assets.products import ProductPaths
     from dsa110_assets.stages.platform import Platform
     from dsa110_assets.stages.products import calibrator
 
     config = PipelineConfig.from_env(validate_paths=False)
+    ms = config.own_spelling(ms)
     _must_exist(ms)
     if bandpass is not None and not skip_bp:
         raise ConfigurationError("--bandpass", "needs --skip-bp", "add --skip-bp, or drop --bandpass")
@@ -68,6 +70,7 @@ def calibrate(
         bandpass_table=bandpass,
     )
     if output is not None:
+        refuse_overwriting(output, [ms, bandpass])
         with progress_bar("calibrate", quiet=json) as progress:
             report = calibrator.solve_by_hand(config, ms, output, field=field, options=options, progress=progress)
         _show_report(report, json=json)
@@ -106,15 +109,18 @@ def apply(
     from dsa110_assets.cli.progress import progress_bar
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError, NoCalibrationError
+    from dsa110_assets.files import refuse_overwriting
     from dsa110_assets.stages.by_hand.apply_tables import apply_by_hand
     from dsa110_assets.stages.platform import Platform
     from dsa110_assets.stages.products import tile
     from dsa110_assets.stages.queue.work import TileRun
 
     config = PipelineConfig.from_env(validate_paths=False)
+    given, ms = ms, config.own_spelling(ms)
     _must_exist(ms)
     if caltable:
-        destination = output or ms.with_name(f"{ms.name.removesuffix('.ms')}.corrected.ms")
+        refuse_overwriting(output, [ms, *caltable])
+        destination = output or given.with_name(f"{given.name.removesuffix('.ms')}.corrected.ms")
         with progress_bar("apply", quiet=json) as progress:
             report = apply_by_hand(config, ms, caltable, destination, chan_avg=chan_avg, progress=lambda f: progress("applying", f))
         figures = {

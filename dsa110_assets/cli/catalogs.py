@@ -58,13 +58,14 @@ def refresh(
     name: Annotated[Name, typer.Argument(help="Catalog to make.")],
     *,
     file: Annotated[
-        Path | None, typer.Option(help="Source file: text of the VLA manual (calibrators), Parquet (nvss), CSV (monitored).")
+        Path | None, typer.Option(help="Source file: text of the VLA manual (calibrators), Parquet (nvss), table of positions (monitored).")
     ] = None,
     dec: Annotated[
         list[float] | None, typer.Option(help="For a survey from VizieR: center of a strip of declination, degrees; may be repeated.")
     ] = None,
     half_height: Annotated[float, typer.Option(min=0.01, max=90, help="Half the height of the strips, degrees.")] = 4.0,
     min_mjy: Annotated[float, typer.Option(min=0, help="For a survey from VizieR: minimum flux density, mJy.")] = 1.0,
+    yes: Annotated[bool, typer.Option("--yes", help="For monitored: accept an empty list, or one that drops over a quarter.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Make or update a local catalog.
@@ -88,24 +89,28 @@ def refresh(
         )
     if strips and not online:
         raise ConfigurationError("--dec", f"{name.value} is made from a file", "leave --dec out")
-    figures = _from_vizier(name, config, strips, min_mjy) if online else _from_file(name, config, file)
+    figures = _from_vizier(name, config, strips, min_mjy) if online else _from_file(name, config, file, accept_large_change=yes)
     if json:
         emit_json(figures)
     else:
         emit_table(("what", "value"), list(figures.items()), title=name.value)
 
 
-def _from_file(name: Name, config: PipelineConfig, file: Path | None) -> dict[str, object]:
+def _from_file(name: Name, config: PipelineConfig, file: Path | None, *, accept_large_change: bool) -> dict[str, object]:
+    from dsa110_assets.files import real_path
     from dsa110_assets.stages.platform import Platform
     from dsa110_assets.stages.products import references
 
     makers = {
         Name.CALIBRATORS: ("vla_calibrators_file", references.refresh_calibrators),
         Name.NVSS: ("nvss_file", references.refresh_nvss),
-        Name.MONITORED: ("monitored_sources_file", references.refresh_monitored),
+        Name.MONITORED: (
+            "monitored_sources_file",
+            references.refresh_monitored_anyway if accept_large_change else references.refresh_monitored,
+        ),
     }
     setting, maker = makers[name]
-    chosen = config if file is None else config.model_copy(update={setting: file.absolute()})
+    chosen = config if file is None else config.model_copy(update={setting: real_path(file)})
     return _figures(maker(Platform.open(chosen), _run_id()))
 
 

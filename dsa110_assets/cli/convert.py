@@ -73,6 +73,7 @@ def groups(
     config = PipelineConfig.from_env(validate_paths=False)
     if (start is None or end is None) and (calibrator is None or start is not None):
         raise ConfigurationError("START END", "both are needed", "give a time window in UTC, or --calibrator alone")
+    input_dir, output_dir = config.own_spelling(input_dir), config.own_spelling(output_dir)
     own = batch.is_platforms_own(output_dir, config)
     if own and (no_rename_calibrator_fields or input_dir.resolve() != config.input_dir.resolve()):
         raise ConfigurationError(

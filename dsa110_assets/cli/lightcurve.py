@@ -29,7 +29,9 @@ def _group() -> None:
 def show(
     source: Annotated[str, typer.Argument(help="Name or number of a source.")],
     *,
-    output: Annotated[Path | None, typer.Option(help="File to write: a table (.csv, .parquet, .vot, .xml) or a plot (.png).")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write: a table (.csv, .fits, .parquet, .vot, .xml) or a plot (.png).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show a source's measured and normalized fluxes at all epochs.
@@ -70,7 +72,7 @@ def show(
 
 @app.command("export")
 def export(
-    output: Annotated[Path, typer.Argument(help="Table to write: .csv, .parquet, .vot or .xml.")],
+    output: Annotated[Path, typer.Argument(help="Table to write: .csv, .fits, .parquet, .vot or .xml.")],
     *,
     night: Annotated[str | None, typer.Option(help="UTC date of variability figures or candidates. Default: the newest.")] = None,
     what: Annotated[str, typer.Option(help="points (normalized light curves), variability or candidates.")] = "points",

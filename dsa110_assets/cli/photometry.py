@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-Output = Annotated[Path, typer.Option(help="Table to write: .csv, .parquet, .vot or .xml.")]
+Output = Annotated[Path, typer.Option(help="Table to write: .csv, .fits, .parquet, .vot or .xml.")]
 Positions = Annotated[
     Path | None,
     typer.Option(help="Table with name, ra_deg, dec_deg (ICRS). Default: the registry's active sources.", exists=True, dir_okay=False),
@@ -46,16 +46,20 @@ def peak(
 
     Example: `dsa110 photometry peak --image flare-image.fits --positions sources.csv --output fluxes.csv`
     """
+    from dsa110_assets.files import refuse_overwriting
     from dsa110_assets.photometry import PhotometryOptions, measure_file, write_table
     from dsa110_assets.photometry.tables import check_suffix
 
     check_suffix(output)
+    refuse_overwriting(output, (image, positions, *(noise or ())))
+    where = _positions(positions)
     table = measure_file(
         image,
-        _positions(positions),
+        where,
         noise_path=_one_noise(noise, 1)[0],
         options=PhotometryOptions(blend_beams=blend_beams, calibration_error=calibration_error),
     )
+    _refuse_nothing(table, where, [image])
     write_table(table, output)
     _summary(table, output)
 
@@ -78,17 +82,19 @@ def adaptive(
 
     Example: `dsa110 photometry adaptive --image mosaics/hourly_2026-03-12T05 --output spectra.parquet`
     """
+    from dsa110_assets.files import refuse_overwriting
     from dsa110_assets.photometry import adaptive as measure_adaptive
     from dsa110_assets.photometry import channel_images, read_channel, write_table
     from dsa110_assets.photometry.tables import check_suffix
 
     check_suffix(output)
     images = [one for path in image for one in channel_images(path)]
+    refuse_overwriting(output, (*images, positions, *(noise or ())))
     channels = [read_channel(path, noise_map) for path, noise_map in zip(images, _one_noise(noise, len(images)), strict=True)]
     where = _positions(positions)
     table = measure_adaptive(channels, where["ra_deg"].to_numpy(), where["dec_deg"].to_numpy(), target_snr=target_snr)
-    if len(table):
-        table.insert(0, "name", where["name"].to_numpy()[table["position"].to_numpy()])
+    _refuse_nothing(table, where, images)
+    table.insert(0, "name", where["name"].to_numpy()[table["position"].to_numpy()])
     write_table(table, output)
     _summary(table, output)
 
@@ -103,7 +109,7 @@ def _one_noise(noise: list[Path] | None, number: int) -> list[Path | None]:
 
 
 def _positions(path: Path | None) -> pd.DataFrame:
-    from dsa110_assets.photometry import read_positions
+    from dsa110_assets.common.position_lists import read_positions
 
     if path is not None:
         return read_positions(path)
@@ -112,6 +118,21 @@ def _positions(path: Path | None) -> pd.DataFrame:
 
     with Platform.open().database.session() as session:
         return source_table(session)
+
+
+def _refuse_nothing(table: pd.DataFrame, positions: pd.DataFrame, images: list[Path]) -> None:
+    from dsa110_assets.errors import PhotometryError
+
+    if len(table):
+        return
+    cause = "the list of positions is empty"
+    if len(positions):
+        first = positions.iloc[0]
+        cause = (
+            f"none of the {len(positions)} positions lies on valid pixels; the first is {first['name']} at RA {first['ra_deg']:.4f}, "
+            f"Dec {first['dec_deg']:+.4f} (ICRS)"
+        )
+    raise PhotometryError(images[0], cause, "give positions inside the image; RA and Dec are degrees")
 
 
 def _summary(table: pd.DataFrame, output: Path) -> None:

@@ -1,31 +1,45 @@
 """Celestial planes of FITS images: reading, writing, coordinates, units.
 
 An image is one plane of pixels, y north and x west. Its file may have degenerate axes of frequency and polarization,
-and its pixels are big-endian. Readers get two axes and native numbers (pitfall 9).
+and its pixels are big-endian. Readers get two axes and native numbers (pitfall 9). Images of other programs may lie in
+an extension, be compressed, have their axes in another order, or be in another frame or unit: all of this is undone
+here, and only here.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import Cutout2D
-from astropy.wcs import WCS
+from astropy.time import Time
+from astropy.wcs import WCS, WCSSUB_LATITUDE, WCSSUB_LONGITUDE, InconsistentAxisTypesError
+from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import ArrayLike, NDArray
 
 from dsa110_assets.errors import ProductVerificationError
+from dsa110_assets.files import why_not_openable
 
 JY_PER_BEAM = "Jy/beam"
 JY_PER_PIXEL = "Jy/pixel"
 BEAM2_PER_JY2 = "Jy-2 beam2"
 """Inverse variance. These values of BUNIT follow the FITS standard, and astropy reads them."""
 _FITS_BLOCK = 2880
+_NEXT_STEP = "give a FITS file with one image of the sky, or make it again"
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, fits.VerifyError)
+"""What astropy raises for damaged files."""
+_MASKS = ("MASK", "WGT", "CASATABLE")
+_LONGITUDES, _LATITUDES = ("RA-", "GLON", "ELON"), ("DEC", "GLAT", "ELAT")
+_FLUX_UNIT = re.compile(r"(?:[a-zµμ]{0,5}jy)[\s.*]*(?:/\s*beam|beam-1)|beam-1[\s.*]*(?:[a-zµμ]{0,5}jy)")
+_PREFIXES = {"": 1.0, "m": 1e-3, "milli": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "micro": 1e-6, "n": 1e-9, "k": 1e3, "M": 1e6}
 _BITPIX = {">f4": -32, ">i2": 16}
 
 
@@ -56,20 +70,50 @@ def mapped_plane(path: Path) -> Generator[tuple[NDArray[Any], fits.Header]]:
 
 @contextmanager
 def _opened(path: Path, *, memmap: bool) -> Generator[tuple[NDArray[Any], fits.Header]]:
-    try:
-        hdus = fits.open(path, memmap=memmap)
-    except OSError as error:
-        raise ProductVerificationError(path, f"cannot be read ({error})", "make the image again") from error
-    with hdus:
-        primary: Any = hdus[0]
+    with _image_hdu(path, memmap=memmap) as hdu:
         try:
-            data = primary.data
-        except (OSError, ValueError, TypeError) as error:  # truncated, or not what its header describes
-            raise ProductVerificationError(path, f"cannot be read ({error})", "make the image again") from error
-        if data is None or data.ndim < 2 or data.size != data.shape[-1] * data.shape[-2]:
-            found = None if data is None else data.shape
-            raise ProductVerificationError(path, f"not one image plane ({found})", "make the image again; cubes are not supported")
-        yield data.reshape(data.shape[-2:]), primary.header
+            data = hdu.data
+        except _DAMAGE as error:  # truncated, or not what its header describes
+            raise ProductVerificationError(path, f"cannot be read ({error})", _NEXT_STEP) from error
+        shape = None if data is None else data.shape
+        if data is None or data.ndim < 2 or data.dtype.kind not in "iuf":
+            raise ProductVerificationError(path, f"not one image plane ({shape})", _NEXT_STEP)
+        columns, rows = _celestial_axes(hdu.header, data.ndim)
+        if data.size != data.shape[columns] * data.shape[rows]:
+            raise ProductVerificationError(path, f"not one image plane ({shape}): cubes are not supported", "give one plane of it")
+        plane = data.reshape(data.shape[min(rows, columns)], data.shape[max(rows, columns)])
+        yield plane if rows < columns else plane.T, hdu.header
+
+
+@contextmanager
+def _image_hdu(path: Path, *, memmap: bool) -> Generator[Any]:
+    """The part of a FITS file that holds its image: the first one with pixels, also in an extension or compressed."""
+    if (why := why_not_openable(path)) is not None:
+        raise ProductVerificationError(path, why, _NEXT_STEP)
+    with ExitStack() as stack:
+        try:
+            hdus = stack.enter_context(fits.open(path, memmap=memmap and path.suffix == ".fits"))
+            images = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS", 0) > 0 and hdu.name not in _MASKS]
+        except _DAMAGE as error:
+            raise ProductVerificationError(path, f"cannot be read ({error})", _NEXT_STEP) from error
+        if not images:
+            raise ProductVerificationError(path, "holds no image", "give a FITS file with one image of the sky")
+        if len(images) > 1:
+            names = ", ".join(f"{hdus.index_of(hdu)} {hdu.name}".strip() for hdu in images)
+            raise ProductVerificationError(
+                path, f"holds {len(images)} images (extensions {names})", "write the one to use into its own file"
+            )
+        yield images[0]
+
+
+def _celestial_axes(header: fits.Header, ndim: int) -> tuple[int, int]:
+    """Axes of a pixel array that are longitude and latitude, by their CTYPE; the last two if none is named."""
+    names = [str(header.get(f"CTYPE{axis}", "")).upper() for axis in range(1, ndim + 1)]
+    longitude = next((axis for axis, name in enumerate(names) if name.startswith(_LONGITUDES)), 0)
+    latitude = next((axis for axis, name in enumerate(names) if name.startswith(_LATITUDES)), 1)
+    if longitude == latitude:
+        longitude, latitude = 0, 1
+    return ndim - 1 - longitude, ndim - 1 - latitude
 
 
 def read_header(path: Path) -> fits.Header:
@@ -78,10 +122,8 @@ def read_header(path: Path) -> fits.Header:
     Raises:
         ProductVerificationError: the file cannot be read.
     """
-    try:
-        return fits.getheader(path)
-    except OSError as error:
-        raise ProductVerificationError(path, f"cannot be read ({error})", "make the image again") from error
+    with _image_hdu(path, memmap=True) as hdu:
+        return hdu.header.copy()
 
 
 def write_plane(path: Path, pixels: NDArray[Any], header: fits.Header | None = None) -> None:
@@ -147,7 +189,7 @@ def cutout(path: Path, ra_deg: float, dec_deg: float, size_arcsec: float) -> NDA
         ProductVerificationError: the file cannot be read, or is not one plane.
     """
     with mapped_plane(path) as (pixels, header):
-        x, y = (round(float(value)) for value in celestial_wcs(header).wcs_world2pix(ra_deg, dec_deg, 0))
+        x, y = (round(float(value)) if np.isfinite(value) else -1 for value in pixel_positions(celestial_wcs(header), ra_deg, dec_deg))
         if not (0 <= x < pixels.shape[1] and 0 <= y < pixels.shape[0]):
             return None
         half = max(1, round(size_arcsec / 7200.0 / abs(number(header, "CDELT2"))))
@@ -169,19 +211,109 @@ def frequency_hz(header: fits.Header) -> float:
     return number(header, "RESTFRQ")
 
 
+def jy_per_beam(header: fits.Header) -> float:
+    """Value of the image's unit in Jy/beam: 1 for Jy/beam in any spelling, 0.001 for mJy/beam; NaN for another unit."""
+    unit = re.sub(r"/bm\b", "/beam", " ".join(str(header.get("BUNIT", "")).split()), flags=re.IGNORECASE)
+    lower = unit.lower().replace("beam^-1", "beam-1").replace("beam**-1", "beam-1").replace("/ ", "/").replace(" /", "/")
+    match = _FLUX_UNIT.fullmatch(lower)
+    if match is None:
+        return np.nan
+    written = re.sub(r"beam\s*-1|/\s*beam|[\s.*^]", "", unit.replace("^", "").replace("**", ""), flags=re.IGNORECASE)
+    prefix = written[:-2]  # before Jy; its case tells milli from mega
+    return _PREFIXES.get(prefix, _PREFIXES.get(prefix.lower(), np.nan))
+
+
 def is_jy_per_beam(header: fits.Header) -> bool:
-    """Whether BUNIT is Jy/beam, whatever its case and blanks; files of earlier versions have JY/BEAM."""
-    return str(header.get("BUNIT", "")).upper().replace(" ", "") == JY_PER_BEAM.upper()
+    """Whether BUNIT is Jy/beam, whatever its spelling; files of earlier versions have JY/BEAM."""
+    return jy_per_beam(header) == 1.0
+
+
+def mid_time_mjd(header: fits.Header) -> float:
+    """Middle of the observation, UTC MJD, from what the header has; NaN without any time.
+
+    MJD-BEG and MJD-END, or DATE-BEG and DATE-END, give the middle; then MJD-AVG, DATE-AVG, MJD-OBS, DATE-OBS as it is.
+    """
+    begin, end = _time(header, "BEG"), _time(header, "END")
+    if np.isfinite(begin) and np.isfinite(end):
+        return 0.5 * (begin + end)
+    return next((time for time in (_time(header, kind) for kind in ("AVG", "OBS", "BEG", "END")) if np.isfinite(time)), np.nan)
+
+
+def _time(header: fits.Header, kind: str) -> float:
+    mjd = number(header, f"MJD-{kind}")
+    if np.isfinite(mjd):
+        return mjd
+    text = str(header.get(f"DATE-{kind}", "")).strip()
+    try:
+        moment: Any = Time(text, format="fits", scale="utc") if text else None
+        return np.nan if moment is None else float(moment.mjd)
+    except ValueError:
+        return np.nan
 
 
 def celestial_wcs(header: fits.Header) -> WCS:
-    """Two-dimensional celestial coordinates of a header with any number of axes (pitfall 9)."""
-    return WCS(header, naxis=2, fix=False)  # we read times from the header ourselves; do not let astropy guess
+    """Two-dimensional celestial coordinates of a header with any number of axes, longitude first (pitfall 9).
+
+    Raises:
+        ProductVerificationError: the header has no celestial axes, or they make no sense.
+    """
+    try:
+        wcs = WCS(header, fix=False)  # we read times from the header ourselves; do not let astropy guess
+        celestial = wcs.sub([WCSSUB_LONGITUDE, WCSSUB_LATITUDE])
+    except (ValueError, TypeError, AttributeError, LookupError, MemoryError, InconsistentAxisTypesError) as error:
+        raise ProductVerificationError("FITS header", f"its coordinates cannot be read ({error})", _NEXT_STEP) from error
+    if celestial.naxis != 2:
+        raise ProductVerificationError("FITS header", "it has no celestial axes", _NEXT_STEP)
+    return celestial
 
 
 def pixel_positions(wcs: WCS, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Zero-based pixel coordinates (x, y) of ICRS positions; NaN where the projection does not reach."""
-    ra, dec = np.asarray(ra_deg, dtype=np.float64), np.asarray(dec_deg, dtype=np.float64)
+    """Zero-based pixel coordinates (x, y) of ICRS positions, in an image of any frame; NaN beyond the projection.
+
+    Raises:
+        ProductVerificationError: the frame of the image is unknown.
+    """
+    longitude, latitude = _in_frame_of(wcs, np.asarray(ra_deg, dtype=np.float64), np.asarray(dec_deg, dtype=np.float64))
     with np.errstate(invalid="ignore"):
-        x, y = wcs.celestial.wcs_world2pix(ra, dec, 0)
+        x, y = wcs.celestial.wcs_world2pix(longitude, latitude, 0)
     return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+
+
+def sky_positions(wcs: WCS, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """ICRS positions, degrees, of zero-based pixels in an image of any frame; inverse of `pixel_positions`."""
+    longitude, latitude = wcs.celestial.wcs_pix2world(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), 0)
+    if is_icrs(wcs):
+        return np.asarray(longitude), np.asarray(latitude)
+    sky: Any = SkyCoord(longitude, latitude, unit="deg", frame=frame_of(wcs)).icrs
+    return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)
+
+
+def is_icrs(wcs: WCS) -> bool:
+    """Whether the coordinates of an image are ICRS."""
+    header = wcs.wcs
+    return header.radesys.strip().upper() == "ICRS" and header.lngtyp.strip() == "RA"
+
+
+def frame_of(wcs: WCS) -> Any:
+    """Celestial frame of an image, as astropy has it.
+
+    Raises:
+        ProductVerificationError: it is unknown.
+    """
+    try:
+        return wcs_to_celestial_frame(wcs)
+    except ValueError as error:
+        found = f"{wcs.wcs.radesys or 'no RADESYS'}, axes {', '.join(wcs.wcs.ctype)}, equinox {wcs.wcs.equinox}"
+        raise ProductVerificationError(
+            "FITS header", f"its frame is unknown ({found})", "regrid the image to ICRS, or correct RADESYS and EQUINOX"
+        ) from error
+
+
+def _in_frame_of(wcs: WCS, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if is_icrs(wcs):
+        return ra_deg, dec_deg
+    frame = frame_of(wcs)
+    if ra_deg.size == 0:
+        return ra_deg, dec_deg
+    sky: Any = SkyCoord(ra_deg, dec_deg, unit="deg", frame="icrs").transform_to(frame)
+    return np.asarray(sky.spherical.lon.deg), np.asarray(sky.spherical.lat.deg)

@@ -14,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import InvalidRawFileError
+from dsa110_assets.errors import ConfigurationError, InvalidRawFileError
+from dsa110_assets.files import is_storable, printable
 from dsa110_assets.ingest import arrivals, closing
 from dsa110_assets.ingest.arrivals import Booked, FileFacts, Rejection
 from dsa110_assets.ingest.grouping import Reason
@@ -97,6 +98,12 @@ def scan_directory(
     """
     began = time.monotonic()
     directory = directory.absolute()
+    if not is_storable(directory):
+        raise ConfigurationError(
+            "PIPELINE_INPUT_DIR",
+            f"{printable(directory)} is not a name in UTF-8 without control characters, so its files cannot be registered",
+            "rename the directory, or link to it under another name",
+        )
     n_listed, fresh, gone = 0, list[Listed](), list[str]()
     if hints is not None:
         n_listed, fresh = unknown_or_changed(database, directory, names_of_hints(directory, hints), retry_unreadable=False)
@@ -106,7 +113,7 @@ def scan_directory(
         limited = math.isfinite(time_limit_s)
         compared, gone = sweep.advance(database, until=began + time_limit_s / 2, max_unread=max_new if limited else math.inf)
         n_listed += compared
-        fresh = list({file.path: file for file in (*sweep.unread, *fresh)}.values())
+        fresh = list({file.key: file for file in (*sweep.unread, *fresh)}.values())
     fresh = newest_first(fresh)
     report, valid, unread = _judge(fresh, config, now, max_new, began + time_limit_s)
     report = replace(report, n_listed=n_listed, n_being_written=sweep.n_being_written if sweep else 0, n_unread=len(unread))
@@ -194,4 +201,4 @@ def _is_unchanged(path: Path, file: Listed) -> bool:
 
 def _rejection(file: Listed, kind: Reason, detail: str) -> Rejection:
     name = file.name
-    return Rejection(file.path, f"{kind}: {detail}", file.size_bytes, file.mtime_ns, name.subband if name else None)
+    return Rejection(file.key, printable(f"{kind}: {detail}"), file.size_bytes, file.mtime_ns, name.subband if name else None)

@@ -10,7 +10,6 @@ ledger has confirmed (`Confirmed`), so most sweeps take a listing and no query.
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from sqlalchemy import select, text
 
 from dsa110_assets.errors import ConfigurationError
+from dsa110_assets.files import printable, regular_facts
 from dsa110_assets.ingest.grouping import Reason
 from dsa110_assets.products import RawName, parse_raw_name
 from dsa110_assets.registry.database import Database
@@ -41,6 +41,11 @@ class Listed(NamedTuple):
     size_bytes: int
     mtime_ns: int
     error: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The path as the ledger has it: printable, also if the name is not UTF-8."""
+        return self.path if self.path.isascii() and self.path.isprintable() else printable(self.path)
 
     @property
     def name(self) -> RawName | None:
@@ -69,14 +74,14 @@ def unknown_or_changed(
     """
     confirmed = {} if confirmed is None else confirmed
     listed = [file for name in names if (file := _stat(f"{directory}{os.sep}{name}")) is not None]
-    to_compare = {file.path: file for file in listed if confirmed.get(file.path) != file[1:3]}
+    to_compare = {file.key: file for file in listed if confirmed.get(file.key) != file[1:3]}
     if not to_compare:
         return len(listed), []
-    columns = zip(*((file.path, file.size_bytes, file.mtime_ns, file.error is not None) for file in to_compare.values()), strict=True)
+    columns = zip(*((key, file.size_bytes, file.mtime_ns, file.error is not None) for key, file in to_compare.items()), strict=True)
     found = dict(zip(("paths", "sizes", "mtimes", "unreadable"), map(list, columns), strict=True))
     with database.session() as session:
         fresh = session.scalars(_UNKNOWN_OR_CHANGED, found | {"retry": retry_unreadable}).all()
-    confirmed.update((file.path, file[1:3]) for file in to_compare.values() if file.error is None)
+    confirmed.update((key, file[1:3]) for key, file in to_compare.items() if file.error is None)
     for path in fresh:
         confirmed.pop(path, None)
     return len(listed), [to_compare[path] for path in fresh]
@@ -123,8 +128,8 @@ class Sweep:
                 "mount it, or set it to the directory of the raw files",
             ) from error
         self.n_being_written = sum(name.endswith(BEING_WRITTEN) for name in names)
-        self._names = set(finished_names(names))
-        self._to_compare = sorted(self._names)
+        self._to_compare = sorted(set(finished_names(names)))
+        self._names = {name if name.isascii() and name.isprintable() else printable(name) for name in self._to_compare}
         self._confirmed: Confirmed = {} if confirmed is None else confirmed
         self._rows_from: str | None = None if self._confirmed else f"{self.directory}{os.sep}"
         self._missing = [path for path in self._confirmed if path.rpartition(os.sep)[2] not in self._names]
@@ -195,12 +200,10 @@ def names_of_hints(directory: Path, hints: Iterable[Path]) -> list[str]:
 
 def _stat(path: str) -> Listed | None:
     try:
-        facts = os.stat(path)  # noqa: PTH116 - a hundred thousand Path objects are slow
-    except FileNotFoundError:
-        return None
+        facts = regular_facts(path)
     except OSError as error:  # an unreadable file must not hide the others
         return Listed(path, 0, 0, error.strerror)
-    return Listed(path, facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else None
+    return None if facts is None else Listed(path, facts.st_size, facts.st_mtime_ns)
 
 
 def newest_first(files: Sequence[Listed]) -> list[Listed]:

@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 from astropy.coordinates import Angle
 from astropy.wcs import WCS
-from scipy.spatial import KDTree
 
 from dsa110_assets.common.child_process import Child, run_child
-from dsa110_assets.common.directions import unit_vectors
+from dsa110_assets.common.cross_match import nearest
 from dsa110_assets.common.fits_planes import celestial_wcs, mapped_plane
 from dsa110_assets.common.restoring_beam import FWHM_PER_SIGMA, RestoringBeam
 from dsa110_assets.mosaicking._aegean import north_in_pixels
@@ -231,13 +230,10 @@ def crossmatch(found: pd.DataFrame, catalog: pd.DataFrame, radius_arcsec: float)
     ]
     if found.empty or catalog.empty:
         return pd.DataFrame(columns=columns)
-    ours, theirs = (unit_vectors(table["ra_deg"], table["dec_deg"]) for table in (found, catalog))
-    limit = 2.0 * np.sin(np.radians(radius_arcsec / 3600.0) / 2.0)
-    distance, nearest = (np.atleast_1d(a) for a in KDTree(theirs).query(ours, distance_upper_bound=limit))
-    back = np.atleast_1d(KDTree(ours).query(theirs)[1])
-    near = np.flatnonzero(np.isfinite(distance))
-    here = near[back[nearest[near]] == near]
-    there = nearest[here]
+    there, separation_deg = nearest(found["ra_deg"], found["dec_deg"], catalog["ra_deg"], catalog["dec_deg"])
+    back, _ = nearest(catalog["ra_deg"], catalog["dec_deg"], found["ra_deg"], found["dec_deg"])
+    here = np.flatnonzero((separation_deg * 3600.0 <= radius_arcsec) & (back[there] == np.arange(len(found))))
+    there = there[here]
     a, b = found.iloc[here], catalog.iloc[there]
     ra_offset = np.mod(a["ra_deg"].to_numpy() - b["ra_deg"].to_numpy() + 180.0, 360.0) - 180.0
     values = (
@@ -245,7 +241,7 @@ def crossmatch(found: pd.DataFrame, catalog: pd.DataFrame, radius_arcsec: float)
         catalog.index[there],
         a["name"].to_numpy(),
         b["name"].to_numpy(),
-        np.degrees(2.0 * np.arcsin(distance[here] / 2.0)) * 3600.0,
+        separation_deg[here] * 3600.0,
         ra_offset * np.cos(np.radians(b["dec_deg"].to_numpy())) * 3600.0,
         (a["dec_deg"].to_numpy() - b["dec_deg"].to_numpy()) * 3600.0,
         a["flux_jy"].to_numpy() / b["flux_jy"].to_numpy(),

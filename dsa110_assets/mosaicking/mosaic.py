@@ -232,11 +232,9 @@ def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: RestoringB
         return "almost no pixel with data inside the primary beam"
     weight_noise = float(np.median(pb[sample][seen] / np.sqrt(weight[sample][seen])))
     if not 0.5 < weight_noise / tile.noise_jy_per_beam < 2.0:
-        raise MosaicError(
-            tile.path("weight"),
+        return (
             f"the weights imply a noise of {weight_noise:.3g} Jy/beam, the header has {tile.noise_jy_per_beam:.3g}: "
-            "the weights are not inverse variances",
-            "make the tile's image again",
+            "the weights are not inverse variances"
         )
     scatter = robust_sigma(image[sample][seen])
     if scatter > NOISE_OUTLIER * weight_noise:

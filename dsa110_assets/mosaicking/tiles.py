@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from astropy.wcs import WCS
 
-from dsa110_assets.common.fits_planes import celestial_wcs, frequency_hz, number, read_header, read_plane
+from dsa110_assets.common.fits_planes import celestial_wcs, frequency_hz, mapped_plane, number, read_header, read_plane
 from dsa110_assets.common.restoring_beam import BEAM_KEYWORDS, RestoringBeam
 from dsa110_assets.errors import MosaicError, ProductVerificationError, RestoringBeamError
 from dsa110_assets.products import image_path
@@ -18,6 +18,9 @@ from dsa110_assets.strips import is_one_strip
 
 TILE_SUFFIXES = ("image", "pb", "weight")
 """What a mosaic reads of each tile: restored image in apparent flux, drift-averaged power beam, inverse variance."""
+
+MOST_UNREADABLE = 1 / 3
+"""Part of a mosaic's tiles that may be missing or damaged; with more, there is something to repair first."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class TileImage:
         missing = [
             key
             for key in (*BEAM_KEYWORDS, "DSANOISE", "MJD-BEG", "MJD-END", "CRVAL1", "CRVAL2", "CDELT1", "CDELT2")
-            if not isinstance(header.get(key), int | float)
+            if not np.isfinite(number(header, key))
         ]
         if missing:
             raise MosaicError(path, f"its header has no {', '.join(missing)}", "make the tile's image again")
@@ -76,7 +79,10 @@ class TileImage:
             beam = RestoringBeam.from_header(header)
         except RestoringBeamError as error:
             raise MosaicError(path, f"impossible {error.subject}", "make the tile's image again") from error
-        wcs = celestial_wcs(header)
+        try:
+            wcs = celestial_wcs(header)
+        except ProductVerificationError as error:
+            raise MosaicError(path, error.cause, "make the tile's image again") from error
         shape = (int(number(header, "NAXIS2")), int(number(header, "NAXIS1")))
         ra, dec = wcs.wcs_pix2world((shape[1] - 1) / 2, (shape[0] - 1) / 2, 0)
         start, end = number(header, "MJD-BEG"), number(header, "MJD-END")
@@ -115,6 +121,36 @@ class TileImage:
         if pixels.shape != self.shape:
             raise MosaicError(self.path(suffix), f"shape {pixels.shape}, expected {self.shape}", "make the tile's image again")
         return pixels
+
+
+def readable_tiles(places: Sequence[tuple[Path, str]]) -> tuple[list[TileImage], dict[str, str]]:
+    """Open tiles, given as (directory, name); a missing or damaged one does not stop the others.
+
+    Returns:
+        The readable tiles in the given order, and for each other name the reason.
+
+    Raises:
+        MosaicError: more than `MOST_UNREADABLE` of the tiles cannot be read.
+    """
+    tiles: list[TileImage] = []
+    unreadable: dict[str, str] = {}
+    for directory, name in places:
+        try:
+            tile = TileImage.of(directory, name)
+            for suffix in TILE_SUFFIXES:
+                with mapped_plane(tile.path(suffix)) as (pixels, _):
+                    if pixels.shape != tile.shape:
+                        raise MosaicError(tile.path(suffix), f"shape {pixels.shape}, expected {tile.shape}", "make the tile's image again")
+        except (MosaicError, ProductVerificationError) as error:
+            unreadable[name] = f"{Path(error.subject).name}: {error.cause}"
+        else:
+            tiles.append(tile)
+    if len(unreadable) > MOST_UNREADABLE * len(places):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in unreadable.items())
+        raise MosaicError(
+            "mosaic", f"{len(unreadable)} of {len(places)} tiles cannot be read ({reasons})", "make these tiles' images again"
+        )
+    return tiles, unreadable
 
 
 def check_one_strip(tiles: Sequence[TileImage], declination_tolerance_deg: float) -> None:

@@ -1,7 +1,7 @@
 """Forced photometry: flux densities at known positions in images and mosaics.
 
 `forced` measures fluxes in one image with a matched filter. `adaptive` combines adjacent channels. `images` reads the
-files of tiles and mosaics. `report` sums up a mosaic's fluxes. `tables` reads and writes tables. `positions` assigns
+files of tiles and mosaics. `report` sums up a mosaic's fluxes. `tables` writes tables. `positions` assigns
 positions to mosaics. What does not belong here: finding sources (`mosaicking`), comparing epochs (`variability`), and
 the registry.
 """
@@ -17,7 +17,7 @@ from dsa110_assets.photometry.images import (
     read_channel,
 )
 from dsa110_assets.photometry.report import PhotometryReport
-from dsa110_assets.photometry.tables import read_positions, save_table, write_table
+from dsa110_assets.photometry.tables import save_table, write_table
 
 __all__ = [
     "ChannelImage",
@@ -32,7 +32,6 @@ __all__ = [
     "measure_tile",
     "measured_error_factor",
     "read_channel",
-    "read_positions",
     "save_table",
     "write_table",
 ]

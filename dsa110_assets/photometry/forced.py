@@ -27,10 +27,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import map_coordinates
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
-from dsa110_assets.common.directions import unit_vectors
-from dsa110_assets.common.fits_planes import pixel_positions
+from dsa110_assets.common.cross_match import linked_pairs
+from dsa110_assets.common.fits_planes import pixel_positions, sky_positions
 from dsa110_assets.common.restoring_beam import AREA_PER_FWHM2, FWHM_PER_SIGMA, BeamFrame, RestoringBeam, pixel_forms
 from dsa110_assets.common.robust import MEDIAN_ERROR
 from dsa110_assets.errors import PhotometryError
@@ -170,9 +169,7 @@ def measured_error_factor(
         return float("nan")
     rng = np.random.default_rng(seed)
     picked = rng.integers(0, rows.size, positions)
-    ra, dec = wcs.celestial.wcs_pix2world(
-        columns[picked] + rng.uniform(-0.5, 0.5, positions), rows[picked] + rng.uniform(-0.5, 0.5, positions), 0
-    )
+    ra, dec = sky_positions(wcs, columns[picked] + rng.uniform(-0.5, 0.5, positions), rows[picked] + rng.uniform(-0.5, 0.5, positions))
     table = measure(data, sigma, wcs, beam, ra, dec, options=chosen)
     ratio = (table["flux_jy"] / table["flux_err_jy"]).to_numpy()
     ratio = ratio[np.isfinite(ratio)]
@@ -206,7 +203,7 @@ def _linked(ra: NDArray[np.float64], dec: NDArray[np.float64], radius_deg: float
     n = ra.size
     if n == 0:
         return np.zeros(0, dtype=np.intp)
-    pairs = cKDTree(unit_vectors(ra, dec)).query_pairs(2.0 * np.sin(np.radians(radius_deg) / 2.0), output_type="ndarray")
+    pairs = linked_pairs(ra, dec, radius_deg)
     graph = coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     return connected_components(graph, directed=False)[1].astype(np.intp)
 

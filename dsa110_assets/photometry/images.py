@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,30 @@ import pandas as pd
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from dsa110_assets.common.fits_planes import JY_PER_BEAM, celestial_wcs, frequency_hz, is_jy_per_beam, number, read_header, read_plane
+from dsa110_assets.common.fits_planes import (
+    JY_PER_BEAM,
+    celestial_wcs,
+    frame_of,
+    frequency_hz,
+    jy_per_beam,
+    mid_time_mjd,
+    number,
+    pixel_positions,
+    read_header,
+    read_plane,
+    sky_positions,
+)
+from dsa110_assets.common.position_lists import POSITION_COLUMNS
 from dsa110_assets.common.restoring_beam import BEAM_KEYWORDS, RestoringBeam
 from dsa110_assets.errors import PhotometryError, ProductVerificationError
 from dsa110_assets.photometry.adaptive import ChannelImage
 from dsa110_assets.photometry.forced import PhotometryOptions, measure, measured_error_factor
 from dsa110_assets.products import channels_of, image_path, parse_image_name
+
+_SAME_PIXEL = 0.1
+"""Pixels by which a noise map may be displaced against its image."""
+_ROUND = 1.001
+"""A beam is round if its axes differ by less than this factor."""
 
 
 def measure_mosaic(
@@ -31,23 +50,25 @@ def measure_mosaic(
     Args:
         directory: directory of the mosaic.
         name: its name.
-        positions: table with ``name, ra_deg, dec_deg`` (ICRS); every further column is passed through.
+        positions: table with ``name, ra_deg, dec_deg`` (ICRS); every further column is passed through, except those
+            that the measurement itself writes: an earlier measurement's columns are replaced.
         options: see `PhotometryOptions`.
         measure_errors: scale the errors by `measured_error_factor` of this image if it can be measured.
 
     Returns:
         The columns of ``positions`` and of `forced.measure` for the positions on or near valid pixels (flag ``edge`` or
-        ``nan``; flux NaN where the beam is not covered), and ``time_mjd`` (UTC, middle of the observations),
+        ``nan``; flux NaN where the beam is not covered), and ``time_mjd`` (UTC, middle of the observations; NaN
+        without a time in the header),
         ``mosaic_name``, ``error_scale``.
 
     Raises:
-        PhotometryError: a file, keyword or column is missing, or the unit is not Jy/beam.
+        PhotometryError: a file, keyword or column is missing, the unit is not Jy/beam, or the noise map is another
+            image's.
     """
-    image, header = _read_map(image_path(directory, name, "image"))
-    noise, _ = _read_map(image_path(directory, name, "noise"))
-    return _measure_maps(
-        image, noise, header, image_path(directory, name, "image"), name, positions, options, measure_errors=measure_errors
-    )
+    path = image_path(directory, name, "image")
+    image, header = _read_map(path)
+    noise = _read_noise(image_path(directory, name, "noise"), path, header, image.shape)
+    return _measure_maps(image, noise, header, path, name, positions, options, measure_errors=measure_errors)
 
 
 def measure_tile(
@@ -65,7 +86,8 @@ def measure_tile(
     path = image_path(directory, name, "image-pb")
     image, header = _read_map(path)
     chosen = replace(options or PhotometryOptions(), beam_frame="image")
-    return _measure_maps(image, noise_of(path, image.shape), header, path, name, positions, chosen, measure_errors=measure_errors)
+    noise = noise_of(path, image.shape, header)
+    return _measure_maps(image, noise, header, path, name, positions, chosen, measure_errors=measure_errors)
 
 
 def measure_file(
@@ -87,8 +109,8 @@ def measure_file(
     chosen = options or PhotometryOptions()
     if path.name.endswith("-image-pb.fits"):
         chosen = replace(chosen, beam_frame="image")
-    noise = noise_of(path, image.shape) if noise_path is None else _read_map(noise_path)[0]
-    return _measure_maps(image, noise, header, path, path.name.removesuffix(".fits"), positions, chosen, measure_errors=measure_errors)
+    noise = noise_of(path, image.shape, header) if noise_path is None else _read_noise(noise_path, path, header, image.shape)
+    return _measure_maps(image, noise, header, path, _stem(path), positions, chosen, measure_errors=measure_errors)
 
 
 def measure_channels(
@@ -150,34 +172,38 @@ def channel_images(path: Path) -> list[Path]:
     return found
 
 
-def noise_of(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def noise_of(path: Path, shape: tuple[int, ...], header: fits.Header) -> NDArray[np.float32]:
     """Noise map of an image, Jy/beam, shape (ny, nx).
 
     It is the ``-noise`` of a mosaic's ``-image`` or of a tile's ``-image-pb``. For channels, and tiles of earlier
     versions, compute ``1 / sqrt(weight)`` from the ``-weight`` file instead. A tile's ``-image`` has no noise map: it
     is not corrected for the primary beam.
 
+    Args:
+        path: the image.
+        shape, header: of the image.
+
     Raises:
-        PhotometryError: there is none, or its shape is not ``shape``.
+        PhotometryError: there is none, or it does not belong to the image.
     """
-    name = path.name.removesuffix("-image.fits") if path.name.endswith("-image.fits") else path.name.removesuffix("-image-pb.fits")
-    noise_file, weight_file = image_path(path.parent, name, "noise"), image_path(path.parent, name, "weight")
-    corrected = path.name.endswith("-image-pb.fits") or not image_path(path.parent, name, "image-pb").is_file()
-    if corrected and noise_file.is_file():
-        noise, _ = _read_map(noise_file)
-    elif path.name.endswith("-image-pb.fits") and weight_file.is_file():
-        weight, _ = _read_map(weight_file)
+    stem = _stem(path)
+    ending = path.name.removeprefix(stem)  # .fits, .fits.gz, .fits.fz
+    is_corrected = stem.endswith("-image-pb")
+    name = stem.removesuffix("-image-pb") if is_corrected else stem.removesuffix("-image")
+    noise_file, weight_file, corrected_file = (path.with_name(f"{name}-{suffix}{ending}") for suffix in ("noise", "weight", "image-pb"))
+    if (is_corrected or not corrected_file.is_file()) and noise_file.is_file():
+        return _read_noise(noise_file, path, header, shape)
+    if is_corrected and weight_file.is_file():
+        weight, _ = _read_plane(weight_file)
+        if weight.shape != shape:
+            raise PhotometryError(path, f"its noise map has shape {weight.shape}, the image {shape}", "make the image again")
         with np.errstate(divide="ignore", invalid="ignore"):
-            noise = np.where(weight > 0.0, 1.0 / np.sqrt(weight), np.nan).astype(np.float32)
-    else:
-        raise PhotometryError(
-            path,
-            "the image has no noise map",
-            "give a mosaic's -image.fits, a tile's -image-pb.fits, or the noise map itself (--noise)",
-        )
-    if noise.shape != shape:
-        raise PhotometryError(path, f"its noise map has shape {noise.shape}, the image {shape}", "make the image again")
-    return noise
+            return np.where(weight > 0.0, 1.0 / np.sqrt(weight), np.nan).astype(np.float32)
+    raise PhotometryError(
+        path,
+        f"the image has no noise map ({noise_file.name} is not beside it)",
+        "give a mosaic's -image.fits, a tile's -image-pb.fits, or the noise map itself (--noise)",
+    )
 
 
 def read_channel(path: Path, noise_path: Path | None = None) -> ChannelImage:
@@ -189,26 +215,73 @@ def read_channel(path: Path, noise_path: Path | None = None) -> ChannelImage:
     image, header = _read_map(path)
     _check_header(header, path, BEAM_KEYWORDS)
     frequency = _frequency(header, path)
-    noise = noise_of(path, image.shape) if noise_path is None else _read_map(noise_path)[0]
+    noise = noise_of(path, image.shape, header) if noise_path is None else _read_noise(noise_path, path, header, image.shape)
     beam = RestoringBeam.from_header(header)
     return ChannelImage(image, noise, celestial_wcs(header), beam, frequency, "image" if path.name.endswith("-image-pb.fits") else None)
 
 
+def _stem(path: Path) -> str:
+    """Name of an image file without ``.fits``, also of a compressed one."""
+    return re.sub(r"\.(?:fits|fit|fts)(?:\.gz|\.fz|\.bz2)?$", "", path.name, flags=re.IGNORECASE)
+
+
 def _check_header(header: fits.Header, path: Path, keys: tuple[str, ...]) -> None:
-    if not is_jy_per_beam(header):
-        cause = f"BUNIT is {header.get('BUNIT')!r}, {JY_PER_BEAM} was expected"
-        raise PhotometryError(path, cause, "convert the image; photometry takes Jy only")
     absent = [key for key in keys if key not in header]
     if absent:
         raise PhotometryError(path, f"header lacks {', '.join(absent)}", "make the image again with its full header")
 
 
-def _read_map(path: Path) -> tuple[NDArray[np.float32], fits.Header]:
-    """The celestial plane of a FITS image as native float32 of shape (ny, nx), and its header."""
+def _read_plane(path: Path) -> tuple[NDArray[np.float32], fits.Header]:
     try:
         return read_plane(path)
     except ProductVerificationError as error:
-        raise PhotometryError(path, error.cause, "make the image again, then its photometry; cubes are not supported") from error
+        raise PhotometryError(path, error.cause, error.next_step) from error
+
+
+def _read_map(path: Path) -> tuple[NDArray[np.float32], fits.Header]:
+    """The celestial plane of a FITS image as native float32 of shape (ny, nx) in Jy/beam, and its header."""
+    pixels, header = _read_plane(path)
+    factor = jy_per_beam(header)
+    if not np.isfinite(factor):
+        cause = f"BUNIT is {header.get('BUNIT')!r}, {JY_PER_BEAM} was expected"
+        raise PhotometryError(path, cause, "convert the image; photometry takes Jy/beam, or mJy/beam")
+    try:
+        wcs = celestial_wcs(header)
+        frame = frame_of(wcs)
+    except ProductVerificationError as error:
+        raise PhotometryError(path, error.cause, error.next_step) from error
+    major, minor = number(header, "BMAJ"), number(header, "BMIN")
+    if wcs.wcs.lngtyp.strip() != "RA" and major > minor * _ROUND:
+        raise PhotometryError(
+            path,
+            f"its coordinates are {frame.name}, in which the position angle of its beam ({major * 3600:.1f} x {minor * 3600:.1f} arcsec) "
+            "may count from either north",
+            "regrid the image to ICRS",
+        )
+    return pixels if factor == 1.0 else pixels * np.float32(factor), header
+
+
+def _read_noise(path: Path, image: Path, image_header: fits.Header, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A noise map in Jy/beam that belongs to an image; NaN where it is 0 or not finite.
+
+    Raises:
+        PhotometryError: another shape, place or unit, a negative value, or no value at all.
+    """
+    noise, header = _read_map(path)
+    if noise.shape != shape:
+        raise PhotometryError(path, f"the noise map has shape {noise.shape}, the image {shape}", f"give the noise map of {image.name}")
+    ours, theirs = celestial_wcs(image_header), celestial_wcs(header)
+    y, x = (shape[0] - 1) * np.array([0.25, 0.5, 0.75]), (shape[1] - 1) * np.array([0.25, 0.5, 0.75])
+    at_x, at_y = pixel_positions(theirs, *sky_positions(ours, x, y))
+    distance = np.hypot(at_x - x, at_y - y)
+    if not np.all(distance < _SAME_PIXEL):
+        where = f"{np.nanmax(distance):.1f} pixels away" if np.isfinite(distance).any() else "in another field"
+        raise PhotometryError(path, f"the noise map is not of this part of the sky ({where})", f"give the noise map of {image.name}")
+    if np.any(noise < 0.0):
+        raise PhotometryError(path, "the noise map has negative values", "give a map of standard deviations in Jy/beam")
+    if not np.any((noise > 0.0) & np.isfinite(noise)):
+        raise PhotometryError(path, "the noise map has no value above 0", "give a map of standard deviations in Jy/beam")
+    return np.where(noise > 0.0, noise, np.nan).astype(np.float32)
 
 
 def _frequency(header: fits.Header, path: Path) -> float:
@@ -231,8 +304,8 @@ def _measure_maps(
     *,
     measure_errors: bool,
 ) -> pd.DataFrame:
-    _check_header(header, path, (*BEAM_KEYWORDS, "MJD-BEG", "MJD-END"))
-    missing = [column for column in ("name", "ra_deg", "dec_deg") if column not in positions.columns]
+    _check_header(header, path, BEAM_KEYWORDS)
+    missing = [column for column in POSITION_COLUMNS if column not in positions.columns]
     if missing:
         raise PhotometryError("positions", f"columns {', '.join(missing)} are missing", "give a table with name, ra_deg and dec_deg")
     wcs = celestial_wcs(header)
@@ -244,11 +317,9 @@ def _measure_maps(
             chosen = replace(chosen, error_scale=chosen.error_scale * factor)
     fluxes = measure(image, noise, wcs, beam, positions["ra_deg"].to_numpy(), positions["dec_deg"].to_numpy(), options=chosen)
     inside = ~fluxes["flags"].str.contains("outside").to_numpy() & (fluxes["coverage"].to_numpy() > 0.0)
-    table = pd.concat(
-        [positions.loc[inside].reset_index(drop=True), fluxes.loc[inside].drop(columns=["ra_deg", "dec_deg"]).reset_index(drop=True)],
-        axis=1,
-    )
-    table["time_mjd"] = 0.5 * (number(header, "MJD-BEG") + number(header, "MJD-END"))
-    table["mosaic_name"] = name
-    table["error_scale"] = chosen.error_scale
-    return table
+    measured = fluxes.loc[inside].drop(columns=["ra_deg", "dec_deg"]).reset_index(drop=True)
+    measured["time_mjd"] = mid_time_mjd(header)
+    measured["mosaic_name"] = name
+    measured["error_scale"] = chosen.error_scale
+    given = positions.loc[inside].reset_index(drop=True)
+    return pd.concat([given.drop(columns=[column for column in given.columns if column in measured.columns]), measured], axis=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from dsa110_assets.common.directions import angular_separation_rad
+from dsa110_assets.common.cross_match import nearest
 
 HALF_HEIGHT_DEG = 4.0
 """Positions up to this far from the strip's declination are tried; those outside the mosaic give no measurement."""
@@ -23,6 +23,4 @@ def nearest_tile(positions: pd.DataFrame, tile_ra_deg: ArrayLike, tile_dec_deg: 
         positions: ``ra_deg, dec_deg`` (ICRS), Npos rows.
         tile_ra_deg, tile_dec_deg: centers of the tiles, shape (Ntiles,).
     """
-    ra, dec = np.radians(positions["ra_deg"].to_numpy()), np.radians(positions["dec_deg"].to_numpy())
-    separation = angular_separation_rad(ra[:, None], dec[:, None], np.radians(tile_ra_deg)[None, :], np.radians(tile_dec_deg)[None, :])
-    return np.argmin(separation, axis=1)
+    return nearest(positions["ra_deg"], positions["dec_deg"], tile_ra_deg, tile_dec_deg)[0]

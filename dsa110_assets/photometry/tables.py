@@ -1,4 +1,4 @@
-"""Tables as files: CSV, Parquet or VOTable by the suffix, each column with its unit and its UCD (IVOA UCD1+).
+"""Tables as files: CSV, FITS, Parquet or VOTable by the suffix, each column with its unit and its UCD (IVOA UCD1+).
 
 Parquet keeps unit and UCD as metadata of the fields, VOTable in the standard's own place. CSV has no place for them, so
 ``x.csv`` comes with ``x.csv-metadata.json`` (W3C CSV on the Web). Column names end in their units as well.
@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from dsa110_assets.common.table_files import SUFFIXES, astropy_table, kind_of
 from dsa110_assets.errors import PhotometryError
 from dsa110_assets.publication import flush_to_disk, move_into_place, publish
 
@@ -75,7 +76,6 @@ _UCDS = {
     "comment": "meta.note",
     "reasons": "meta.note",
 }
-SUFFIXES = (".csv", ".parquet", ".vot", ".xml")
 
 
 def unit_of(column: str) -> str:
@@ -93,7 +93,7 @@ def ucd_of(column: str) -> str:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as ``.csv``, ``.parquet`` or VOTable (``.vot``, ``.xml``), with units and UCDs.
+    """Write a table as ``.csv``, ``.fits``, ``.parquet`` or VOTable (``.vot``, ``.xml``), with units and UCDs.
 
     One rename replaces the old file, if there is one.
 
@@ -119,7 +119,7 @@ def save_table(table: pd.DataFrame, path: Path) -> None:
     elif suffix == ".parquet":
         _write_parquet(table, path)
     else:
-        _write_votable(table, path)
+        _write_astropy(table, path, "fits" if suffix == ".fits" else "votable")
 
 
 def check_suffix(path: Path) -> str:
@@ -136,36 +136,9 @@ def check_suffix(path: Path) -> str:
     return suffix
 
 
-def read_positions(path: Path) -> pd.DataFrame:
-    """Positions from a file of the same formats: ``name, ra_deg, dec_deg`` (ICRS) and all its other columns.
-
-    Raises:
-        PhotometryError: the file cannot be read, or lacks a column.
-    """
-    suffix = check_suffix(path)
-    try:
-        if suffix == ".csv":
-            table = pd.read_csv(path)
-        elif suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            from astropy.table import Table
-
-            table = pd.DataFrame(Table.read(path, format="votable").to_pandas())
-    except (OSError, ValueError) as error:
-        raise PhotometryError(path, f"cannot be read ({error})", "give a table with name, ra_deg and dec_deg") from error
-    missing = [column for column in ("name", "ra_deg", "dec_deg") if column not in table.columns]
-    if missing:
-        raise PhotometryError(
-            path, f"columns {', '.join(missing)} are missing", "give a table with name, ra_deg and dec_deg (ICRS, degrees)"
-        )
-    return table
-
-
 def _csv_metadata(table: pd.DataFrame, url: str) -> dict[str, Any]:
-    kinds = {"b": "boolean", "i": "integer", "u": "integer", "f": "double"}
     columns = [
-        {"titles": str(name), "datatype": kinds.get(table[name].dtype.kind, "string")}
+        {"titles": str(name), "datatype": kind_of(table[name])}
         | ({"unit": unit_of(str(name))} if unit_of(str(name)) else {})
         | ({"ucd": ucd_of(str(name))} if ucd_of(str(name)) else {})
         for name in table.columns
@@ -185,19 +158,11 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
     pq.write_table(arrow.cast(pa.schema(fields, metadata=arrow.schema.metadata)), path)
 
 
-def _write_votable(table: pd.DataFrame, path: Path) -> None:
-    from astropy.table import Table
-
-    columns = {
-        name: table[name].astype(str).to_numpy(dtype=str)
-        if not (pd.api.types.is_numeric_dtype(table[name]) or pd.api.types.is_bool_dtype(table[name]))
-        else table[name].to_numpy()
-        for name in table.columns
-    }
-    votable = Table(columns)
-    for name in votable.colnames:
+def _write_astropy(table: pd.DataFrame, path: Path, file_format: str) -> None:
+    written = astropy_table(table, masks_booleans=file_format != "fits")
+    for name in written.colnames:
         if unit_of(name):
-            votable[name].unit = unit_of(name)
+            written[name].unit = unit_of(name)
         if ucd_of(name):
-            votable[name].info.meta = {"ucd": ucd_of(name)}
-    votable.write(path, format="votable", overwrite=True)
+            written[name].info.meta = {"ucd": ucd_of(name)}
+    written.write(path, format=file_format, overwrite=True)

@@ -57,7 +57,7 @@ MONITORED_SOURCES = TABLE.add(
         "reference",
         f"{_STAGES}.references:refresh_monitored",
         inputs=(NVSS_CATALOG,),
-        recipe=Recipe(("catalogs.observers", "catalogs.sky"), ("photometry_min_catalog_jy",)),
+        recipe=Recipe(("catalogs.observers", "catalogs.sky", "common.position_lists"), ("photometry_min_catalog_jy",)),
         job="references",
         kinds=frozenset({"postgres"}),
         source_setting="monitored_sources_file",

@@ -79,8 +79,8 @@ def test_an_image_with_missing_rows_or_another_shape_raises_an_error(tmp_path, p
 @pytest.mark.parametrize("read", [fits_planes.read_plane, fits_planes.read_header])
 def test_a_file_that_is_not_fits_raises_an_error(tmp_path, read):
     (tmp_path / "text.fits").write_text("no image")
-    for name in ("text.fits", "absent.fits"):
-        with pytest.raises(ProductVerificationError, match=f"{name}.*cannot be read"):
+    for name, why in (("text.fits", "cannot be read"), ("absent.fits", "does not exist")):
+        with pytest.raises(ProductVerificationError, match=f"{name}.*{why}"):
             read(tmp_path / name)
 
 

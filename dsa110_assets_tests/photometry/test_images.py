@@ -69,15 +69,15 @@ def test_a_tile_is_measured_from_its_beam_corrected_image_and_weight(tmp_path, f
 def test_a_map_in_other_units_or_without_its_keywords_is_refused(tmp_path, field):
     wcs, image, positions = field
     fits.writeto(image_path(tmp_path, "m", "noise"), np.full_like(image, 2e-3), header_of(wcs))
-    fits.writeto(image_path(tmp_path, "m", "image"), image, header_of(wcs, BUNIT="mJy/beam"))
-    with pytest.raises(PhotometryError, match="takes Jy only"):
+    fits.writeto(image_path(tmp_path, "m", "image"), image, header_of(wcs, BUNIT="K"))
+    with pytest.raises(PhotometryError, match="takes Jy/beam"):
         measure_mosaic(tmp_path, "m", positions)
     header = header_of(wcs)
     del header["BMAJ"]
     fits.writeto(image_path(tmp_path, "m", "image"), image, header, overwrite=True)
     with pytest.raises(PhotometryError, match="lacks BMAJ"):
         measure_mosaic(tmp_path, "m", positions)
-    with pytest.raises(PhotometryError, match="cannot be read"):
+    with pytest.raises(PhotometryError, match="does not exist"):
         measure_mosaic(tmp_path, "absent", positions)
 
 

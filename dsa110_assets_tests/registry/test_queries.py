@@ -134,12 +134,14 @@ def test_sources_keep_their_identity_when_their_position_improves(database):
     )
     with database.session() as session:
         ids = queries.upsert_sources(session, first, origin="nvss")
-        again = queries.upsert_sources(session, first.iloc[::-1].assign(ra_deg=[5.0, 6.0, 7.0], reference_flux_jy=np.nan), origin="blind")
+        again = queries.upsert_sources(
+            session, first.iloc[::-1].assign(ra_deg=[3.001, 2.001, 1.001], reference_flux_jy=np.nan), origin="blind"
+        )
     assert again.tolist() == ids[::-1].tolist()
     assert len(set(ids)) == 3
     with database.session() as session:
         table = queries.source_table(session).set_index("name")
-        assert table.loc[["b", "a", 'it\'s, "odd"'], "ra_deg"].tolist() == [7.0, 6.0, 5.0]
+        assert table.loc[["b", "a", 'it\'s, "odd"'], "ra_deg"].tolist() == [1.001, 2.001, 3.001]
         assert table.loc["b", "reference_flux_jy"] == 1.0
         assert np.isnan(table.loc["a", "reference_flux_jy"])
         assert set(table["origin"]) == {"nvss"}

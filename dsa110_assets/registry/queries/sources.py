@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
-from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.errors import PositionsError
 from dsa110_assets.registry.bulk import copy_rows, read_frame_bulk
 from dsa110_assets.registry.schema import Detection, Source
 
@@ -21,9 +21,19 @@ _DETECTION_COLUMNS = (
     "matched_name", "separation_arcsec",
 )  # fmt: skip
 
+SAME_POSITION_ARCSEC = 5.0
+"""Distance within which a name stays the same source. NVSS positions are accurate to 1 arcsec; its beam is 45."""
+_MOVED = text(
+    "SELECT i.name, i.ra_deg, i.dec_deg, s.ra_deg AS known_ra, s.dec_deg AS known_dec FROM incoming_sources i JOIN sources s USING (name) "
+    "WHERE abs(i.dec_deg - s.dec_deg) > :limit_deg OR degrees(2 * asin(least(1, sqrt(sind((i.dec_deg - s.dec_deg) / 2) ^ 2 "
+    "+ cosd(i.dec_deg) * cosd(s.dec_deg) * sind((i.ra_deg - s.ra_deg) / 2) ^ 2)))) > :limit_deg ORDER BY i.name LIMIT 1"
+)
+
 
 def upsert_sources(session: Session, sources: pd.DataFrame, *, origin: str) -> np.ndarray:
-    """Add positions to measure. A known name gets the new position and becomes active again.
+    """Add positions to measure. A known name becomes active again, and may move by `SAME_POSITION_ARCSEC`.
+
+    The identity of a source is its position: a light curve never continues at another one.
 
     Args:
         session: open transaction.
@@ -34,15 +44,19 @@ def upsert_sources(session: Session, sources: pd.DataFrame, *, origin: str) -> n
         Their ``source_id``, int64 of shape (Nsources,), in the order of ``sources``.
 
     Raises:
-        NonRetriableError: a name occurs twice, or a position is not finite.
+        PositionsError: a name occurs twice, a position is impossible, or a known name has moved.
     """
     import numpy as np
 
     names = sources["name"].to_numpy()
     if (repeated := sources["name"].duplicated().to_numpy()).any():
-        raise NonRetriableError(f"source {names[repeated][0]}", "occurs twice in one list", "give each position one name")
-    if not np.isfinite(sources[["ra_deg", "dec_deg"]].to_numpy(float)).all():
-        raise NonRetriableError("sources", "a position is not finite", "give RA and Dec in degrees for each")
+        raise PositionsError(f"source {names[repeated][0]}", "occurs twice in one list", "give each position one name")
+    ra, dec = (sources[column].to_numpy(float) for column in ("ra_deg", "dec_deg"))
+    possible = (ra >= 0.0) & (ra <= 360.0) & (np.abs(dec) <= 90.0)
+    if not possible.all():
+        raise PositionsError(
+            f"source {names[~possible][0]}", "has an impossible position", "give RA 0 to 360 and Dec -90 to 90 degrees for each"
+        )
     frame = sources[["name", "ra_deg", "dec_deg"]].copy()
     frame["reference_flux_jy"] = sources["reference_flux_jy"] if "reference_flux_jy" in sources.columns else np.nan
     frame["position"] = np.arange(len(frame))
@@ -54,6 +68,13 @@ def upsert_sources(session: Session, sources: pd.DataFrame, *, origin: str) -> n
     )
     session.execute(text("TRUNCATE incoming_sources"))
     copy_rows(session, "incoming_sources", frame, ["name", "ra_deg", "dec_deg", "reference_flux_jy", "position"])
+    moved = session.execute(_MOVED, {"limit_deg": SAME_POSITION_ARCSEC / 3600.0}).first()
+    if moved is not None:
+        raise PositionsError(
+            f"source {moved.name}",
+            f"is known at RA {moved.known_ra:.5f}, Dec {moved.known_dec:+.5f}, and is listed at {moved.ra_deg:.5f}, {moved.dec_deg:+.5f}",
+            f"give the other position another name; a name stays within {SAME_POSITION_ARCSEC:g} arcsec",
+        )
     session.execute(
         text(
             "INSERT INTO sources (name, ra_deg, dec_deg, reference_flux_jy, origin, active) "

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import select
 
 from dsa110_assets import products, publication, staging
 from dsa110_assets.catalogs import calibrators
@@ -27,11 +28,14 @@ from dsa110_assets.errors import (
     NonRetriableError,
     ProductVerificationError,
     StorageError,
+    UnknownGroupError,
 )
+from dsa110_assets.files import is_special
 from dsa110_assets.ingest.grouping import Member, judge, subbands_by_start
 from dsa110_assets.products import NAME_JITTER_S, ProductPaths
 from dsa110_assets.rawfile import RawHeader, any_site, pointing_of, raw_names, validate_raw_file
-from dsa110_assets.registry.schema import FileState
+from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.schema import FileState, IngestGroup, SubbandFile
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd, group_id_of, mjd_to_datetime
 
 
@@ -280,7 +284,11 @@ def convert_through_queue(step: Step, config: PipelineConfig) -> dict[str, objec
     from dsa110_assets.stages.queue.work import TileRun
 
     platform = Platform.open(config)
-    scan_directory(platform.database, config.input_dir, config, now(), hints=list(step.observation.files.values()))
+    if (missing := calibrator_catalog_missing(config)) is not None:  # before the lease: it is no fault of the observation
+        raise missing
+    files = list(step.observation.files.values())
+    scan_directory(platform.database, config.input_dir, config, now(), hints=files)
+    _refuse_unbooked(platform.database, step.observation.group_id, files)
     result = make_measurement_set(platform, TileRun(step.observation.group_id, run_id=f"by-hand-{uuid.uuid4().hex[:12]}"))
     return {
         "path": str(result.paths["path"]),
@@ -289,6 +297,32 @@ def convert_through_queue(step: Step, config: PipelineConfig) -> dict[str, objec
         "missing_subbands": [n for n in range(config.expected_subbands) if n not in step.observation.files],
         "size_bytes": publication.size_bytes(result.paths["path"]),
     }
+
+
+def _refuse_unbooked(database: Database, group_id: str, files: Sequence[Path]) -> None:
+    """Name the reason for which the queue refused the files of an observation that it does not have."""
+    with database.session() as session:
+        if session.get(IngestGroup, group_id) is not None:
+            return
+        refused = session.scalars(
+            select(SubbandFile.reason).where(SubbandFile.path.in_([str(path) for path in files]), SubbandFile.reason.is_not(None))
+        ).first()
+    raise UnknownGroupError(
+        group_id,
+        f"its files were refused: {refused}" if refused else "the queue does not have it",
+        "correct the cause, or convert into another OUT: that needs no queue",
+    )
+
+
+def calibrator_catalog_missing(config: PipelineConfig) -> NonRetriableError | None:
+    """Why the platform's own products cannot be made yet; None if the calibrator catalog is there."""
+    from dsa110_assets.stages.products.references import CALIBRATORS_FILE
+
+    try:
+        calibrators.load(ProductPaths.of(config).catalogs_dir / CALIBRATORS_FILE)
+    except NonRetriableError as error:
+        return error
+    return None
 
 
 def is_platforms_own(output: Path, config: PipelineConfig) -> bool:
@@ -348,7 +382,7 @@ def _reason_to_replace(step: Step) -> str | None:
 
 def _raw_names(directory: Path, first_mjd: float, last_mjd: float) -> Iterator[Path]:
     for path, stamp in raw_names(directory):
-        if first_mjd <= datetime_to_mjd(stamp) <= last_mjd:
+        if first_mjd <= datetime_to_mjd(stamp) <= last_mjd and not is_special(path):
             yield path
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dsa110_assets import publication
 from dsa110_assets.errors import MosaicError
+from dsa110_assets.quality.verdict import Verdict
 from dsa110_assets.registry.queries.images import upsert_mosaic
 from dsa110_assets.registry.schema import ImageRow, MosaicKind
 from dsa110_assets.stages.platform import Platform
@@ -20,7 +21,7 @@ from dsa110_assets.stages.table import NIGHTLY_MOSAIC, TILE_IMAGE
 from dsa110_assets.strips import in_strip
 
 if TYPE_CHECKING:
-    from dsa110_assets.mosaicking import ChannelMosaic, MosaicReport
+    from dsa110_assets.mosaicking import ChannelMosaic, MosaicReport, TileImage
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,17 @@ def combine(platform: Platform, request: MosaicRequest, run_id: str) -> StageRes
     Raises:
         MosaicError: no good tile in the strip, or the tiles cannot be combined.
     """
+    from dsa110_assets.mosaicking.tiles import readable_tiles
+
     selection = _select(platform, request)
     name = request.name
     destination = request.destination or platform.paths.mosaic_dir(name)
+    tiles, unreadable = readable_tiles([(Path(tile.directory), tile.group_id) for tile in selection.good])
     with platform.database.session() as session:
-        inputs = versions_of(session, TILE_IMAGE.name, [tile.group_id for tile in selection.good])
+        inputs = versions_of(session, TILE_IMAGE.name, [tile.group_id for tile in tiles])
     with measured() as cost, publication.publish(destination) as staged:
-        report, channels, without_channels = _make(platform, request, selection.good, staged, inputs)
+        report, channels, without_channels = _make(platform, request, tiles, staged, inputs)
+    left_out = {**report.rejected, **unreadable}
     result = StageResult(
         request.product.name,
         request.key,
@@ -73,15 +78,16 @@ def combine(platform: Platform, request: MosaicRequest, run_id: str) -> StageRes
             "tiles_of_other_declinations": len(request.tiles) - len(selection.of_strip),
             "tiles_judged_bad": len(selection.refused),
             "tiles_rejected": len(report.rejected),
+            **({"tiles_unreadable": len(unreadable)} if unreadable else {}),
             **report.figures(),
             "channel_mosaics": len(channels),
             **({"without_channels": without_channels} if without_channels else {}),
         },
-        verdicts=report.verdicts(),
+        verdicts=[*report.verdicts(), *_verdict_on_files(unreadable)],
         preview=destination / report.small_preview.name,
         tables={
             "tiles": [
-                {"observation": tile.group_id, "rejected": selection.refused.get(tile.group_id) or report.rejected.get(tile.group_id, "")}
+                {"observation": tile.group_id, "rejected": selection.refused.get(tile.group_id) or left_out.get(tile.group_id, "")}
                 for tile in selection.of_strip
             ],
             "channels": [channel.row() for channel in channels],
@@ -104,6 +110,14 @@ def combine(platform: Platform, request: MosaicRequest, run_id: str) -> StageRes
         return register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run_id)
 
 
+def _verdict_on_files(unreadable: Mapping[str, str]) -> list[Verdict]:
+    """A bad verdict that names the tiles whose files are missing or damaged; none if there are none."""
+    if not unreadable:
+        return []
+    named = "; ".join(f"{name}: {reason}" for name, reason in unreadable.items())
+    return [Verdict.judge("tiles_unreadable", float(len(unreadable)), None, 0.0, f"left out, make their `tile_image` again: {named}")]
+
+
 def _select(platform: Platform, request: MosaicRequest) -> _Selection:
     tolerance = platform.config.mosaic_declination_tolerance_deg
     of_strip = [tile for tile in request.tiles if in_strip(tile.pointing_dec_deg, request.declination_deg, tolerance)]
@@ -120,13 +134,12 @@ def _select(platform: Platform, request: MosaicRequest) -> _Selection:
 
 
 def _make(
-    platform: Platform, request: MosaicRequest, tiles: Sequence[ImageRow], staged: Path, inputs: Mapping[str, int]
+    platform: Platform, request: MosaicRequest, images: Sequence[TileImage], staged: Path, inputs: Mapping[str, int]
 ) -> tuple[MosaicReport, tuple[ChannelMosaic, ...], str]:
     """Write the mosaic and those of its channels; return their reports, and why channels are missing."""
-    from dsa110_assets.mosaicking import TileImage, make_channel_mosaics, make_mosaic
+    from dsa110_assets.mosaicking import make_channel_mosaics, make_mosaic
 
     tolerance = platform.config.mosaic_declination_tolerance_deg
-    images = [TileImage.of(Path(tile.directory), tile.group_id) for tile in tiles]
     headers = provenance(platform, request.product.name, inputs)
     report = make_mosaic(images, staged, request.name, provenance=headers, declination_tolerance_deg=tolerance, threads=platform.threads)
     if request.product is NIGHTLY_MOSAIC:

@@ -64,7 +64,7 @@ def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> Stag
 def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResult | None:
     """Measure the positions of an hour in its mosaic and in the mosaic's channels; None without a mosaic.
 
-    A position belongs to the hour of the tile that observed it nearest to the meridian. So one transit is measured
+    A position belongs to the hour of the good tile that observed it nearest to the meridian. So one transit is measured
     once, although the mosaics of adjacent hours share tiles.
     """
     from dsa110_assets.photometry import PhotometryReport, measure_channels, measure_mosaic
@@ -79,10 +79,14 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
         if mosaic is None:
             return None
         inputs = versions_of(session, HOURLY_MOSAIC.name, [key]) | versions_of(session, MONITORED_SOURCES.name, ["all"])
-        strip = main_strip([tile.pointing_dec_deg for tile in mosaic_tiles(session, name)], tolerance)
-        around = tiles_in_window(
+        combined = mosaic_tiles(session, name)
+        strip = main_strip([tile.pointing_dec_deg for tile in combined], tolerance)
+        observed = tiles_in_window(
             session, datetime_to_mjd(start - reach), datetime_to_mjd(end + reach), pointing_dec_deg=strip, tolerance_deg=tolerance
         )
+        # a refused tile measures nothing: its positions belong to the next good tile that covers them
+        usable = set(good_tiles(session, [tile.group_id for tile in observed])) | {tile.group_id for tile in combined}
+        around = [tile for tile in observed if tile.group_id in usable]
         positions = source_table(session, dec_min_deg=strip - HALF_HEIGHT_DEG, dec_max_deg=strip + HALF_HEIGHT_DEG)
     directory = Path(mosaic.directory)
     with measured() as cost:

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.catalogs import calibrators, observers, sky, surveys
+from dsa110_assets.common.position_lists import read_positions
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import ConfigurationError
+from dsa110_assets.errors import ConfigurationError, PositionsError
 from dsa110_assets.rawfile import pointing_of, read_raw_header
 from dsa110_assets.registry.queries.quality import upsert_reference_catalog
 from dsa110_assets.registry.queries.sources import retire_sources, upsert_sources
+from dsa110_assets.registry.schema import Source
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Product
-from dsa110_assets.stages.provenance.recording import StageResult, measured
+from dsa110_assets.stages.provenance.recording import Measured, StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
 from dsa110_assets.stages.table import CALIBRATOR_CATALOG, MONITORED_SOURCES, NVSS_CATALOG
 
@@ -98,14 +101,30 @@ def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
     """Update the positions to measure: cataloged sources above the flux limit, and the observer's list.
 
     A position that is no longer listed keeps its past measurements and gets no new ones.
+
+    Raises:
+        PositionsError: the list cannot be read, has rows that are not positions, or drops too many of the present ones.
     """
+    with measured() as cost:
+        return _refresh_monitored(platform, run_id, cost, accept_large_change=False)
+
+
+def refresh_monitored_anyway(platform: Platform, run_id: str) -> StageResult | None:
+    """`refresh_monitored` with a list that ends most of the present positions: a person has confirmed it."""
+    with measured() as cost:
+        return _refresh_monitored(platform, run_id, cost, accept_large_change=True)
+
+
+def _refresh_monitored(platform: Platform, run_id: str, cost: Measured, *, accept_large_change: bool) -> StageResult:
     reference = sky.load_reference(reference_path(platform))
     bright = pd.DataFrame(reference.loc[reference["flux_jy"] >= platform.config.photometry_min_catalog_jy])
     bright = bright.rename(columns={"flux_jy": "reference_flux_jy"})
     source = platform.config.monitored_sources_file
-    own = observers.read_list(source) if source is not None else bright.iloc[:0]
+    own = read_positions(source) if source is not None else bright.iloc[:0]
     bright, own = observers.named_by_observer(bright, own)
-    with measured() as cost, platform.database.session() as session:
+    with platform.database.session() as session:
+        if not accept_large_change and source is not None:
+            _refuse_large_change(session, source, set(own["name"]))
         for origin, positions in (("nvss", bright), ("monitored", own)):
             upsert_sources(session, positions, origin=origin)
             retire_sources(session, origin=origin, keep=list(positions["name"]))
@@ -116,6 +135,17 @@ def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
     with platform.database.session() as session:
         inputs = versions_of(session, NVSS_CATALOG.name, ["all"])
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+
+
+def _refuse_large_change(session: Session, source: Path, listed: set[str]) -> None:
+    active = set(session.scalars(select(Source.name).where(Source.origin == "monitored", Source.active)))
+    dropped = active - listed
+    if dropped and (not listed or observers.is_large_change(len(active), len(dropped))):
+        raise PositionsError(
+            source,
+            f"{len(dropped)} of the {len(active)} positions that are measured now are no longer in it; the first: {min(dropped)}",
+            "correct the list; if they shall end: `dsa110 catalogs refresh monitored --yes`",
+        )
 
 
 def source_of(product: Product, config: PipelineConfig) -> Path | None:

@@ -1,0 +1,214 @@
+"""Images of other programs: what astropy reads as one celestial plane is measured, or refused with the reason."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy.coordinates import FK4, FK5, SkyCoord
+from astropy.io import fits
+
+from dsa110_assets.cli.main import run
+from dsa110_assets.common.fits_planes import jy_per_beam
+from dsa110_assets.common.table_files import read_table
+from dsa110_assets.errors import PhotometryError, PositionsError
+from dsa110_assets.photometry import measure_file
+from dsa110_assets_tests.inputs import images
+from dsa110_assets_tests.reference_data import shared_case
+
+
+def assert_right_fluxes(path, **options):
+    table = measure_file(path, images.positions(), **options)
+    assert table["flux_jy"].to_numpy() == pytest.approx(table["true_jy"].to_numpy(), abs=0.01, rel=0.015)
+    assert len(table) == len(images.SOURCES)
+    return table
+
+
+def _edited(**values):
+    header = images.header()
+    for key, value in values.items():
+        key = key.replace("_", "-")  # noqa: PLW2901
+        if value is None:
+            del header[key]
+        else:
+            header[key] = value
+    return header
+
+
+def _framed(frame, radesys, equinox):
+    center = SkyCoord(137.0, 54.0, unit="deg").transform_to(frame)
+    return _edited(CRVAL1=center.ra.deg, CRVAL2=center.dec.deg, RADESYS=radesys, EQUINOX=equinox)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        _edited(),
+        _framed(FK4(equinox="B1950"), "FK4", 1950.0),
+        _framed(FK4(equinox="B1950"), None, 1950.0),
+        _framed(FK5(equinox="J2026.2"), "FK5", 2026.2),
+        _framed(FK5(equinox="J2000"), "FK5", 2000.0),
+    ],
+    ids=["ICRS", "FK4", "equinox 1950", "FK5 of date", "FK5"],
+)
+def test_case_08_the_same_sky_in_another_frame_gives_the_same_fluxes(tmp_path, header):
+    assert_right_fluxes(images.write(tmp_path, "m", image=header, noise=header))
+
+
+def test_case_08_the_images_of_the_case_give_their_fluxes_or_name_their_frame(tmp_path):
+    case = str(shared_case("08-frame") / "run.py")
+    done = subprocess.run([sys.executable, case, str(tmp_path)], capture_output=True, text=True, check=True, timeout=200)
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if "astropy pixels" not in line}
+    assert "galactic" in lines.pop("galactic").partition("REFUSED")[2]
+    assert set(lines) == {"plain", "fk4", "noradesys1950", "fk5", "fk5_2026"}
+    for line in lines.values():
+        pairs = [tuple(map(float, pair.split("/"))) for pair in re.findall(r"'([^']+)'", line)]
+        assert [one for one, _ in pairs] == pytest.approx([true for _, true in pairs], rel=0.02)
+
+
+def test_galactic_images_are_measured_when_their_beam_is_round_and_refused_by_name_otherwise(tmp_path):
+    header = _edited(CTYPE1="GLON-SIN", CTYPE2="GLAT-SIN", RADESYS=None)
+    with pytest.raises(PhotometryError, match=r"coordinates are galactic.*regrid"):
+        measure_file(images.write(tmp_path, "g", image=header, noise=header), images.positions())
+    center = SkyCoord(137.0, 54.0, unit="deg").galactic
+    round_beam = _edited(CTYPE1="GLON-SIN", CTYPE2="GLAT-SIN", RADESYS=None, CRVAL1=center.l.deg, CRVAL2=center.b.deg, BMAJ=0.01, BMIN=0.01)
+    table = measure_file(images.write(tmp_path, "r", image=round_beam, noise=round_beam), images.positions())
+    assert table["x_pixel"].iloc[0] == pytest.approx(images.N / 2, abs=0.01)
+
+
+def test_case_16_images_of_other_programs_are_measured(tmp_path):
+    header, data = images.header(), images.pixels()
+    plain = images.write(tmp_path, "m")
+    noise = tmp_path / "m-noise.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(data, header)]).writeto(tmp_path / "ext.fits")
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(data, header, quantize_level=64)]).writeto(tmp_path / "comp.fits.fz")
+    for kind in ("image", "noise"):
+        with (tmp_path / f"m-{kind}.fits").open("rb") as source, gzip.open(tmp_path / f"g-{kind}.fits.gz", "wb") as packed:
+            shutil.copyfileobj(source, packed)
+    turned = header.copy()
+    for key in ("CTYPE", "CRVAL", "CRPIX", "CDELT", "CUNIT"):
+        turned[f"{key}1"], turned[f"{key}2"] = header[f"{key}2"], header[f"{key}1"]
+    fits.writeto(tmp_path / "turned.fits", data.T.copy(), turned)
+    fits.writeto(tmp_path / "four.fits", data[None, None], header)
+    fits.writeto(tmp_path / "negative.fits", data, _edited(CRVAL1=137.0 - 360.0))
+    fits.writeto(tmp_path / "milli.fits", data * 1000, _edited(BUNIT="mJy/beam"))
+    for file in (
+        plain,
+        *(tmp_path / name for name in ("ext.fits", "comp.fits.fz", "turned.fits", "four.fits", "negative.fits", "milli.fits")),
+    ):
+        assert_right_fluxes(file, noise_path=noise)
+    assert_right_fluxes(tmp_path / "g-image.fits.gz")
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({}, 61111.22),
+        ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "2026-03-12T05:00:00"}, 61111 + 5 / 24),
+        ({"MJD_BEG": None, "MJD_END": None, "MJD_OBS": 61111.5}, 61111.5),
+        ({"MJD_BEG": None, "MJD_END": None}, np.nan),
+        ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "yesterday"}, np.nan),
+    ],
+)
+def test_case_16_the_time_is_what_the_header_has_or_none(tmp_path, times, expected):
+    table = assert_right_fluxes(images.write(tmp_path, "m", image=_edited(**times)))
+    assert table["time_mjd"].to_numpy() == pytest.approx(np.full(len(table), expected), nan_ok=True)
+
+
+@pytest.mark.parametrize("unit", ["Jy/beam", "JY/BEAM", "Jy beam-1", "beam-1 Jy", "Jy/bm", "Jy / beam", "Jy.beam-1", "Jy beam^-1"])
+def test_case_16_every_spelling_of_the_unit_is_read(unit):
+    assert jy_per_beam(fits.Header([("BUNIT", unit)])) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("unit", "value"),
+    [("mJy/beam", 1e-3), ("uJy beam-1", 1e-6), ("Jy/pixel", np.nan), ("K", np.nan), ("", np.nan), ("Jy/beam.km/s", np.nan)],
+)
+def test_other_units_are_converted_or_refused(unit, value):
+    assert jy_per_beam(fits.Header([("BUNIT", unit)])) == pytest.approx(value, nan_ok=True)
+
+
+def test_case_17_a_noise_map_is_converted_or_refused_with_the_reason(tmp_path):
+    path = images.write(tmp_path, "m")
+    noise = tmp_path / "noise.fits"
+    fits.writeto(noise, np.full((images.N, images.N), 1.0, np.float32), _edited(BUNIT="mJy/beam"))
+    assert assert_right_fluxes(path, noise_path=noise)["noise_jy_per_beam"].to_numpy() == pytest.approx(0.001)
+    for header, value, shape, reason in (
+        (_edited(CRVAL1=200.0), 0.001, images.N, "not of this part of the sky"),
+        (_edited(CRVAL2=54.001), 0.001, images.N, "not of this part of the sky"),
+        (_edited(BUNIT="K"), 0.001, images.N, "BUNIT"),
+        (_edited(), 0.0, images.N, "no value above 0"),
+        (_edited(), -0.001, images.N, "negative"),
+        (_edited(), np.nan, images.N, "no value above 0"),
+        (_edited(), 0.001, 14, "has shape"),
+    ):
+        fits.writeto(noise, np.full((shape, shape), value, np.float32), header, overwrite=True)
+        with pytest.raises(PhotometryError, match=reason):
+            measure_file(path, images.positions(), noise_path=noise)
+
+
+@pytest.mark.filterwarnings("ignore:File may have been truncated")
+def test_case_16_what_is_no_image_is_refused_with_the_true_reason(tmp_path, capsys):
+    path = images.write(tmp_path, "m")
+    data, header = images.pixels(), images.header()
+    (tmp_path / "text-image.fits").write_text("hello")
+    (tmp_path / "short-image.fits").write_bytes(path.read_bytes()[:40000])
+    fits.writeto(tmp_path / "cube-image.fits", np.stack([data, data]), header)
+    fits.PrimaryHDU().writeto(tmp_path / "empty-image.fits")
+    fits.HDUList([fits.PrimaryHDU(data, header), fits.ImageHDU(data, header)]).writeto(tmp_path / "two-image.fits")
+    fits.writeto(tmp_path / "far-image.fits", data, _edited(CRVAL2=-20.0))
+    fits.writeto(tmp_path / "far-noise.fits", np.full_like(data, 0.001), _edited(CRVAL2=-20.0))
+    images.positions().to_csv(tmp_path / "p.csv", index=False)
+    for name, reason in (
+        ("text", "cannot be read"),
+        ("short", "cannot be read"),
+        ("cube", "cubes are not supported"),
+        ("empty", "holds no image"),
+        ("two", "holds 2 images"),
+        ("far", "none of the 5 positions lies on valid pixels"),
+    ):
+        arguments = [
+            "--image",
+            str(tmp_path / f"{name}-image.fits"),
+            "--positions",
+            str(tmp_path / "p.csv"),
+            "--output",
+            str(tmp_path / "o.csv"),
+        ]
+        if name != "far":
+            arguments += ["--noise", str(tmp_path / "m-noise.fits")]
+        assert run(["photometry", "peak", *arguments]) == 2
+        assert reason in capsys.readouterr().err
+        assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".fits", ".parquet", ".vot"])
+def test_case_02_the_output_of_one_measurement_is_the_positions_of_the_next(tmp_path, suffix):
+    path = images.write(tmp_path, "m")
+    images.positions().assign(flux_jy=9.0, flags="old").to_csv(tmp_path / "first.csv", index=False)
+    given = tmp_path / "first.csv"
+    for number in range(2):
+        output = tmp_path / f"measured{number}{suffix}"
+        assert run(["photometry", "peak", "--image", str(path), "--positions", str(given), "--output", str(output)]) == 0
+        given = output
+    table = read_table(given, PositionsError, next_step="")
+    assert table["flux_jy"].to_numpy() == pytest.approx(table["true_jy"].to_numpy(), abs=0.01)
+    assert table.columns.is_unique
+
+
+def test_an_output_that_is_an_input_is_refused_under_every_name(tmp_path, capsys):
+    path = images.write(tmp_path, "m")
+    positions = tmp_path / "p.csv"
+    images.positions().to_csv(positions, index=False)
+    (tmp_path / "link.csv").symlink_to(positions)
+    (tmp_path / "hard.csv").hardlink_to(positions)
+    before = positions.read_bytes()
+    for output in (positions, tmp_path / "link.csv", tmp_path / "hard.csv", tmp_path / "x" / ".." / "p.csv", path):
+        assert run(["photometry", "peak", "--image", str(path), "--positions", str(positions), "--output", str(output)]) == 2
+        assert "is also an input" in capsys.readouterr().err
+    assert positions.read_bytes() == before

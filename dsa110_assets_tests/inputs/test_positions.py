@@ -1,0 +1,205 @@
+"""Lists of positions and tables: names as written, impossible rows named, every column there and back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.coordinates import SkyCoord
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dsa110_assets.cli.main import run
+from dsa110_assets.common import cross_match
+from dsa110_assets.common.position_lists import read_positions
+from dsa110_assets.common.table_files import SUFFIXES, read_table
+from dsa110_assets.errors import PositionsError
+from dsa110_assets.photometry import write_table
+from dsa110_assets.products import ProductPaths
+from dsa110_assets.registry.queries.sources import source_table, upsert_sources
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.products import references
+from dsa110_assets_tests.inputs import images
+from dsa110_assets_tests.inputs.effort import examples
+from dsa110_assets_tests.reference_data import shared_case
+
+
+@pytest.fixture
+def platform(registry_config, database):
+    catalogs = registry_config.state_dir / "catalogs"
+    catalogs.mkdir()
+    pd.DataFrame({"name": ["N"], "ra_deg": [150.0], "dec_deg": [50.0], "flux_jy": [0.5], "spectral_index": [np.nan]}).to_parquet(
+        catalogs / "nvss.parquet"
+    )
+    return Platform(registry_config, ProductPaths.of(registry_config), database)
+
+
+def refreshed(platform, path, *, refresh=references.refresh_monitored):
+    chosen = replace(platform, config=platform.config.model_copy(update={"monitored_sources_file": path}))
+    refresh(chosen, "by-hand")
+    with platform.database.session() as session:
+        return source_table(session, origin="monitored")
+
+
+def test_case_04_names_are_stored_as_written_and_impossible_rows_are_named(platform, tmp_path):
+    case = shared_case("04-monitored-names")
+    assert refreshed(platform, case / "numeric_names.csv")["name"].tolist() == ["007", "12"]
+    assert "NA" in refreshed(platform, case / "na_name.csv")["name"].tolist()
+    crab = SkyCoord("05h34m31.9s", "+22d00m52s")
+    with pytest.raises(PositionsError, match=r"3 of 4 rows.*X1.*95.*X2.*400.*X3.*-5"):
+        read_positions(case / "impossible.csv")
+    with pytest.raises(PositionsError, match=r"row 1 \(Q1\): ra_deg is missing"):
+        read_positions(case / "nan.csv")
+    with pytest.raises(PositionsError, match="row 1 has 3 cells, the header 1; commas separate cells"):
+        read_positions(case / "semi.csv")
+    row = read_positions(case / "sexagesimal.csv").iloc[0]
+    assert SkyCoord(row["ra_deg"], row["dec_deg"], unit="deg").separation(crab).arcsec < 0.01
+    assert read_positions(case / "with_deg.csv")[["ra_deg", "dec_deg"]].to_numpy() == pytest.approx(np.array([[83.61679, 22.01446]]))
+    path = images.write(tmp_path, "m")
+    for name in ("numeric_names", "na_name"):
+        shifted = pd.read_csv(case / f"{name}.csv", dtype=str, keep_default_na=False).assign(
+            ra_deg=["137.0", "137.01"], dec_deg=["54.0", "54.01"]
+        )
+        shifted.to_csv(tmp_path / "p.csv", index=False)
+        assert (
+            run(["photometry", "peak", "--image", str(path), "--positions", str(tmp_path / "p.csv"), "--output", str(tmp_path / "o.csv")])
+            == 0
+        )
+        assert read_table(tmp_path / "o.csv", PositionsError, next_step="")["name"].tolist() == shifted["name"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "ra", "dec", "reason"),
+    [
+        ("", "1", "1", "no name"),
+        ("a", "361", "1", "not in 0 to 360"),
+        ("a", "1", "-90.001", "not in -90 to 90"),
+        ("a", "nan", "1", "ra_deg is missing"),
+        ("a", "inf", "1", "no angle"),
+        ("a", "05:60:00", "1", "no angle"),
+        ("a", "05:34:31.9 north", "1", "no angle"),
+        ("a", "1", "", "dec_deg is missing"),
+        ("x" * 201, "1", "1", "201 characters"),
+    ],
+)
+def test_a_row_that_is_no_position_is_named_with_its_reason(tmp_path, name, ra, dec, reason):
+    (tmp_path / "p.csv").write_text(f"name,ra_deg,dec_deg\nok,1,1\n{name},{ra},{dec}\n")
+    with pytest.raises(PositionsError, match=f"1 of 2 rows.*row 2.*{reason}"):
+        read_positions(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "expected"),
+    [
+        ("05:34:31.9", "-22:00:52", (83.632916667, -22.014444444)),
+        ("05 34 31.9", "-00 00 36", (83.632916667, -0.01)),
+        ("5h34m31.9s", "+22d00m52s", (83.632916667, 22.014444444)),
+        ("83d36m00s", "+22d00m52s", (83.6, 22.014444444)),
+        ("83.6 deg", "22.0deg", (83.6, 22.0)),
+        ("8.36e1", "−22", (83.6, -22.0)),
+        ("360", "90", (0.0, 90.0)),
+    ],
+)
+def test_positions_are_read_as_people_write_them(tmp_path, ra, dec, expected):
+    (tmp_path / "p.csv").write_text(f"name,ra_deg,dec_deg\na,{ra},{dec}\n")
+    assert read_positions(tmp_path / "p.csv")[["ra_deg", "dec_deg"]].to_numpy()[0] == pytest.approx(expected)
+
+
+def test_an_empty_or_much_shorter_list_ends_nothing_without_being_asked(platform, tmp_path):
+    path = tmp_path / "own.csv"
+    rows = [f"M{n},{10 + n},5\n" for n in range(40)]
+    path.write_text("name,ra_deg,dec_deg\n" + "".join(rows))
+    refreshed(platform, path)
+    for kept in (0, 29):
+        path.write_text("name,ra_deg,dec_deg\n" + "".join(rows[:kept]))
+        with pytest.raises(PositionsError, match=f"{40 - kept} of the 40 positions.*--yes"):
+            refreshed(platform, path)
+    path.write_text("name,ra_deg,dec_deg\n" + "".join(rows[:30]))
+    assert len(refreshed(platform, path)) == 30
+    path.write_text("name,ra_deg,dec_deg\n")
+    assert len(refreshed(platform, path, refresh=references.refresh_monitored_anyway)) == 0
+
+
+def test_a_name_never_moves_to_another_source(database):
+    def upsert(ra, dec):
+        with database.session() as session:
+            upsert_sources(session, pd.DataFrame({"name": ["a"], "ra_deg": [ra], "dec_deg": [dec]}), origin="monitored")
+
+    upsert(0.0001, 54.0)
+    upsert(359.9999, 54.0005)  # 1.9 arcsec, across 0h
+    with pytest.raises(PositionsError, match="another name"):
+        upsert(0.0001, 54.0 + 10 / 3600)
+
+
+def test_the_cross_match_finds_the_nearest_in_near_linear_memory():
+    rng = np.random.default_rng(2)
+    ra, dec = rng.uniform(0, 360, 300), np.degrees(np.arcsin(rng.uniform(-1, 1, 300)))
+    other_ra, other_dec = rng.uniform(0, 360, 200), np.degrees(np.arcsin(rng.uniform(-1, 1, 200)))
+    index, separation = cross_match.nearest(ra, dec, other_ra, other_dec)
+    truth = SkyCoord(ra, dec, unit="deg").match_to_catalog_sky(SkyCoord(other_ra, other_dec, unit="deg"))
+    assert (index == truth[0]).all()
+    assert separation == pytest.approx(truth[1].deg, abs=1e-9)
+
+
+_MATCH = """
+import numpy as np, pandas as pd, resource
+from dsa110_assets.catalogs.observers import named_by_observer
+r = np.random.default_rng(1)
+def sky(letter, n):
+    return pd.DataFrame({"name": [f"{letter}{i}" for i in range(n)], "ra_deg": r.uniform(0, 360, n), "dec_deg": r.uniform(-40, 90, n)})
+bright, own = sky("N", 300_000).assign(reference_flux_jy=0.02), sky("M", 5000)
+own.loc[:99, ["ra_deg", "dec_deg"]] = bright.loc[:99, ["ra_deg", "dec_deg"]] + 2e-4 * np.array([0.0, 1.0])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rest, named = named_by_observer(bright, own)
+print(len(rest), int(named["reference_flux_jy"].notna().sum()), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_case_05_thousands_of_own_positions_are_matched_with_nvss_in_little_memory():
+    done = subprocess.run([sys.executable, "-c", _MATCH], capture_output=True, text=True, check=True, timeout=120)
+    rest, matched, grown_mb = done.stdout.split()
+    assert int(matched) >= 100
+    assert int(rest) == 300_000 - int(matched)
+    assert float(grown_mb) < 300  # the matrix of all pairs has 12 GB
+
+
+# --- there and back -------------------------------------------------------------------------------------------------
+_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp", "Cn")), min_size=1, max_size=12).filter(
+    lambda s: s.strip() == s
+)
+_COLUMNS = {
+    "name": _TEXT,
+    "integer": st.integers(-(2**53), 2**53) | st.none(),
+    "identifier": st.integers(10**17, 9 * 10**17) | st.none(),
+    "number": st.floats(allow_nan=False, allow_infinity=False) | st.none(),
+    "truth": st.booleans() | st.none(),
+    "words": _TEXT | st.none(),
+}
+_TYPES = {"name": "str", "integer": "Int64", "identifier": "Int64", "number": "float64", "truth": "boolean", "words": "str"}
+
+
+@st.composite
+def tables(draw):
+    n = draw(st.integers(1, 5))
+    return pd.DataFrame(
+        {name: pd.Series(draw(st.lists(cells, min_size=n, max_size=n)), dtype=_TYPES[name]) for name, cells in _COLUMNS.items()}
+    )
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@settings(max_examples=examples(len(SUFFIXES)), suppress_health_check=list(HealthCheck), deadline=None)
+@given(table=tables())
+def test_every_column_keeps_its_type_its_mask_and_its_text(tmp_path_factory, suffix, table):
+    path = tmp_path_factory.getbasetemp() / f"there-and-back{suffix}"
+    if suffix == ".fits":  # FITS text is ASCII
+        table = table.assign(**{name: table[name].map(ascii, na_action="ignore").astype("str") for name in ("name", "words")})
+    write_table(table, path)
+    back = read_table(path, PositionsError, next_step="")
+    assert list(back.columns) == list(table.columns)
+    for name in table.columns:
+        assert back[name].isna().tolist() == table[name].isna().tolist(), name
+        assert back[name].dropna().tolist() == table[name].dropna().tolist(), name
