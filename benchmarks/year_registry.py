@@ -26,10 +26,13 @@ from dsa110_assets.ingest import ledger
 from dsa110_assets.quality.gate import TILE_CHECKS
 from dsa110_assets.registry import provenance
 from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.queries import storage
 from dsa110_assets.registry.queries.calibration import observations_with_other_tables
 from dsa110_assets.registry.server import EmbeddedServer
+from dsa110_assets.stages.operations import disk, old_rows, retiring
 from dsa110_assets.stages.provenance.recipes import recipes
 from dsa110_assets.stages.queue import intake, planning
+from dsa110_assets.stages.table import TABLE
 
 TILES_PER_NIGHT = 250
 OVERLAP = timedelta(minutes=10)
@@ -159,6 +162,15 @@ ORDER BY version_id;
 SELECT setval('product_versions_version_id_seq', (SELECT max(version_id) FROM product_versions))
 """
 
+_PARTS = """
+INSERT INTO stored_parts (product, key, rule, path, size_bytes, made_at, retired_at)
+SELECT product, key, rule, path, size, at, CASE WHEN at < now() - (days + 1) * interval '1 day' THEN at + days * interval '1 day' END
+FROM made JOIN unnest(CAST(:part_products AS text[]), CAST(:part_rules AS text[]), CAST(:part_days AS float8[]), CAST(:part_sizes AS bigint[]))
+    AS parts(product, rule, days, size) USING (product)
+ORDER BY at
+"""
+"""What cleanings until yesterday removed is retired. 0 days are written as a century."""
+
 
 def fill(
     database: Database,
@@ -191,6 +203,7 @@ def fill(
     last = last or (datetime.now(UTC) - timedelta(days=1)).date()
     today = recipes(config)
     kept = -(-files_present // 16)
+    kept_parts = [(row, part) for row in TABLE for part in row.parts]
     values = {
         "incoming": str(incoming),
         "present_from": datetime.combine(last, datetime.min.time()) + timedelta(days=1 - kept / tiles_per_night),
@@ -202,6 +215,10 @@ def fill(
         "overlap": OVERLAP,
         "light_curve_nights": nights if light_curve_nights is None else light_curve_nights,
         "checks": list(TILE_CHECKS),
+        "part_products": [row.name for row, _ in kept_parts],
+        "part_rules": [part.rule for _, part in kept_parts],
+        "part_days": [retiring.keep_days(config, part) or 36500.0 for _, part in kept_parts],
+        "part_sizes": [100_000_000 for _ in kept_parts],
         "products": list(today),
         "codes": [recipe.code_version for recipe in today.values()],
         "configs": [recipe.config_hash for recipe in today.values()],
@@ -209,7 +226,7 @@ def fill(
     with database.session() as session:
         session.execute(text("SET LOCAL work_mem = '256MB'"))
         session.execute(text("SET LOCAL timezone = 'UTC'"))
-        parts = (_TILES, _ROWS, *((_FILES,) if incoming is not None else ()), _VERSIONS)
+        parts = (_TILES, _ROWS, *((_FILES,) if incoming is not None else ()), _VERSIONS, _PARTS)
         for statement in ";\n".join(parts).replace("'/data/", f"'{data}/").split(";\n"):
             session.execute(text(statement), values)
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -225,7 +242,7 @@ def filled_registry(nights: int, config: PipelineConfig) -> Iterator[Database]:
     try:
         database = Database(server.ensure().url("postgres"))
         database.migrate()
-        fill(database, nights, config)
+        fill(database, nights, config, incoming=Path("/data/incoming"), files_present=16 * TILES_PER_NIGHT)
         yield database
         database.dispose()
     finally:
@@ -258,9 +275,19 @@ def queries(session: Session, config: PipelineConfig) -> dict[str, Callable[[], 
         intake.completed_recently(session)
         ledger.n_in_progress(session)
 
+    def cleaning() -> None:
+        for rule, (_, days) in retiring.rules(config).items():
+            if days:
+                storage.parts_due(session, rule, now - timedelta(days=days))
+        for rows in old_rows.RULES:
+            rows.count(session, config, now)
+        for rule, (_, days) in retiring.rules(config).items():
+            storage.bytes_by_day(session, rule, now - timedelta(days=max(2 * days, disk.RATE_DAYS + 1)))
+
     return {
         "sensors, first tick": sensor_tick,
         "sensors, next tick": sensor_tick,
+        "plan of a cleaning": cleaning,
         "other tables": lambda: observations_with_other_tables(
             session, borrow_days=config.cal_borrow_days, tolerance_deg=config.cal_declination_tolerance_deg
         ),
@@ -271,8 +298,18 @@ def queries(session: Session, config: PipelineConfig) -> dict[str, Callable[[], 
     }
 
 
+def bytes_per_row(session: Session) -> dict[str, tuple[int, int]]:
+    """Rows and bytes, with indexes, of each table that is not empty."""
+    found: dict[str, tuple[int, int]] = {}
+    for name in session.scalars(text("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")).all():
+        rows = session.execute(text(f"SELECT count(*) FROM {name}")).scalar_one()
+        if rows:
+            found[name] = rows, session.execute(text("SELECT pg_total_relation_size(CAST(:name AS regclass))"), {"name": name}).scalar_one()
+    return found
+
+
 def main() -> None:
-    """Print a table of CPU seconds, one column for each number of nights."""
+    """Print a table of CPU seconds, one column for each number of nights, and the sizes of the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nights", type=int, nargs="*", default=[30, 100, 365])
     config = PipelineConfig()
@@ -282,7 +319,9 @@ def main() -> None:
         began = time.monotonic()
         with filled_registry(nights, config) as database:
             figures.setdefault("filling it (wall clock)", []).append(time.monotonic() - began)
+            sizes: dict[str, tuple[int, int]] = {}
             with database.session() as session:
+                sizes = bytes_per_row(session)
                 for name, query in queries(session, config).items():
                     figures.setdefault(name, []).append(cpu_seconds(session, query))
                 session.execute(
@@ -290,7 +329,9 @@ def main() -> None:
                 )
                 query = queries(session, config)["sensors, next tick"]
                 figures.setdefault("sensors, a week of hours due", []).append(cpu_seconds(session, query))
-            print(f"{nights} nights: done", flush=True)
+            print(f"{nights} nights: {'table':24s} {'rows a night':>12s} {'bytes a row':>12s} {'MB a year':>10s}", flush=True)
+            for name, (rows, size) in sorted(sizes.items(), key=lambda one: -one[1][1]):
+                print(f"{'':8s} {name:24s} {rows / nights:12.1f} {size / rows:12.0f} {size / nights * 365 / 1e6:10.1f}")
     print("CPU seconds".ljust(28), *(f"{nights:>8d}" for nights in numbers), "nights")
     for name, row in figures.items():
         print(name.ljust(28), *(f"{seconds:8.2f}" for seconds in row))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from benchmarks.year_registry import fill
@@ -17,8 +19,10 @@ from dsa110_assets.ingest import ledger
 from dsa110_assets.quality.gate import TILE_CHECKS
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.provenance import Recipe, record_version
+from dsa110_assets.registry.queries import storage
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
-from dsa110_assets.registry.schema import CaltableRow, GroupState, IngestGroup, ProductVersion, TileStage
+from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, GroupState, IngestGroup, ProductVersion, TileStage
+from dsa110_assets.stages.operations import old_rows, retiring
 from dsa110_assets.stages.products.gates import good_tiles
 from dsa110_assets.stages.queue import intake, planning
 from dsa110_assets.times import group_time, hour_partition, hour_window
@@ -124,6 +128,90 @@ def test_no_question_of_the_sensor_reads_more_when_history_grows(database: Datab
         few_rows, few_buffers = work[60][name]
         assert rows <= 1.1 * few_rows + 20, (name, work)
         assert buffers <= 1.3 * few_buffers + 40, (name, work)
+
+
+def _questions_of_a_cleaning(config: PipelineConfig) -> dict[str, Callable[[Session], object]]:
+    now = datetime.now(UTC)
+    kept = [(rule, days) for rule, (_, days) in retiring.rules(config).items()]
+    last = (now - timedelta(days=1)).date().isoformat()
+    return {
+        **{f"due: {rule}": partial(storage.parts_due, rule=rule, before=now - timedelta(days=days)) for rule, days in kept if days},
+        **{f"by day: {rule}": partial(storage.bytes_by_day, rule=rule, since=now - timedelta(days=2 * days + 8)) for rule, days in kept},
+        **{f"rows: {rule.name}": partial(rule.count, config=config, now=now) for rule in old_rows.RULES},
+        "retired": lambda session: storage.retired(session, [("measurement_set", f"{last}T12:00:00")]),
+        "counts": lambda session: ledger.counts(session, completed_after=now - timedelta(days=1)),
+    }
+
+
+def test_a_daily_cleaning_reads_what_is_due_and_not_the_archive(database: Database, registry_config: PipelineConfig) -> None:
+    """Four times the nights, the same rows and buffers. A plan may sort rows or not, which counts them once more."""
+    config = registry_config.model_copy(update={"keep_versions_days": 30.0, "keep_quality_days": 30.0})
+    work: dict[int, dict[str, tuple[int, int]]] = {}
+    for nights in (150, 600):
+        empty(database.url)
+        fill(database, nights, config, tiles_per_night=8, light_curve_nights=1, incoming=Path("/data/incoming"), files_present=80)
+        for rule in old_rows.RULES:  # what the cleanings until yesterday removed
+            rule.delete(database, config, datetime.now(UTC) - timedelta(days=1))
+        with database.session() as session:  # ten images were made again a month ago
+            keys = session.scalars(
+                select(ProductVersion.key)
+                .where(ProductVersion.product == "tile_image")
+                .order_by(ProductVersion.version_id.desc())
+                .limit(10)
+            ).all()
+            for key in keys:
+                record_version(session, "tile_image", key, path=f"/data/images/{key[:10]}/{key}", recipe=Recipe("code", "settings"))
+            session.execute(text("UPDATE product_versions SET superseded_at = now() - interval '31 days' WHERE superseded_at IS NOT NULL"))
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
+        asked = _questions_of_a_cleaning(config)
+        with database.session() as session:
+            assert all(asked[f"due: {rule}"](session) for rule in ("measurement_sets", "working_planes", "tile_maps"))
+            assert asked["rows: gone_files"](session)
+            assert asked["rows: quality"](session)
+        costs = {name: work_of(database, question) for name, question in asked.items()}
+        work[nights] = {name: (cost.rows, cost.buffers) for name, cost in costs.items()}
+    for name, (rows, buffers) in work[600].items():
+        few_rows, few_buffers = work[150][name]
+        assert rows <= 2.2 * few_rows + 20, (name, work)
+        assert buffers <= 1.3 * few_buffers + 40, (name, work)
+
+
+def test_with_500_observations_waiting_the_newest_go_first_and_a_tick_stays_cheap(
+    database: Database, registry_config: PipelineConfig
+) -> None:
+    """A day's outage and a backfill: newest first, a calibrator before the tiles of its night, the backfill last."""
+    fill(database, 10, registry_config)
+    now = datetime.now(UTC)
+    with database.session() as session:
+        session.query(CalibrationApplied).delete()
+        waiting = session.scalars(select(IngestGroup).order_by(IngestGroup.start_mjd.desc()).limit(500)).all()
+        for number, group in enumerate(waiting):
+            group.state, group.stage, group.pending_at = GroupState.PENDING.value, TileStage.RAW.value, now - timedelta(hours=1)
+            group.priority = 10 if number < 400 else 0
+            if group.calibrator is not None:
+                session.query(CaltableRow).filter_by(group_id=group.group_id).delete()
+    order: list[tuple[int, str, bool]] = []
+    ticks: list[float] = []
+    while True:
+        began = time.process_time()
+        with database.session() as session:
+            leases = ledger.lease_pending(session, "test", 20, now, lease_s=1800.0)
+            for question in _questions(registry_config).values():
+                question(session)
+            ledger.n_in_progress(session)
+        ticks.append(time.process_time() - began)
+        if not leases:
+            break
+        order += [(lease.priority, lease.group_id, lease.calibrator is not None) for lease in leases]
+    assert len(order) == 500
+    assert [priority for priority, *_ in order] == [10] * 400 + [0] * 100, "backfill last"
+    nights = [(priority, group_id[:10]) for priority, group_id, _ in order]
+    assert nights == sorted(nights, reverse=True), "newest night first"
+    for priority, night in set(nights):
+        own = [(group_id, is_calibrator) for p, group_id, is_calibrator in order if (p, group_id[:10]) == (priority, night)]
+        assert own == sorted(own, key=lambda one: (one[1], one[0]), reverse=True), "the calibrator, then the newest"
+    assert sorted(ticks)[len(ticks) // 2] < 0.2, ticks
 
 
 def test_a_tick_at_full_cadence_costs_less_than_a_fifth_of_a_second(database: Database, registry_config: PipelineConfig) -> None:

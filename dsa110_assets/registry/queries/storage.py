@@ -15,11 +15,12 @@ from dsa110_assets.registry.schema import GroupState, StoredPart
 _ENDED = f"('{GroupState.COMPLETED}', '{GroupState.FAILED}')"
 _COLUMNS = "p.product, p.key, p.rule, p.path, p.size_bytes, p.made_at"
 _DUE = text(f"""
-SELECT {_COLUMNS} FROM stored_parts p LEFT JOIN ingest_queue g ON g.group_id = p.key
+SELECT {_COLUMNS} FROM stored_parts p
 WHERE p.rule = :rule AND p.made_at < :before AND p.retired_at IS NULL AND p.problem IS NULL
-    AND (g.group_id IS NULL OR g.state IN {_ENDED})
+    AND coalesce((SELECT g.state FROM ingest_queue g WHERE g.group_id = p.key), '{GroupState.COMPLETED}') IN {_ENDED}
 ORDER BY p.made_at
 """)  # noqa: S608 - constants of the schema
+"""One look into the queue for each part; with a join the planner may read all of it."""
 _MARKED = text(f"SELECT {_COLUMNS} FROM stored_parts p WHERE p.problem IS NOT NULL ORDER BY p.rule, p.made_at")  # noqa: S608
 _LOCK = text(f"""
 SELECT p.product FROM stored_parts p
