@@ -91,9 +91,9 @@ class PipelineConfig(BaseSettings):
         description="Days for which `dsa110 clean` keeps noise, weight, coverage and channels of hourly and nightly mosaics; 0 means forever.",
     )
     keep_hourly_images_days: float = Field(
-        0.0,
+        365.0,
         ge=0,
-        description="Days for which `dsa110 clean` keeps images of hourly mosaics, which show the points of light curves; 0 means forever.",
+        description="Days for which `dsa110 clean` keeps images of hourly mosaics; cut-outs of their sources stay; 0 means forever.",
     )
     keep_nightly_images_days: float = Field(
         60.0, ge=0, description="Days for which `dsa110 clean` keeps images of nightly mosaics; 0 means forever."

@@ -128,6 +128,11 @@ def image_path(directory: Path, name: str, suffix: str) -> Path:
     return directory / f"{name}-{suffix}.fits"
 
 
+def cutouts_path(directory: Path, name: str) -> Path:
+    """Cut-outs of the measured sources of a mosaic, written before its image is removed."""
+    return directory / f"{name}-cutouts.fits"
+
+
 def channel_name(name: str, channel: int) -> str:
     """Beginning of the file names of one channel. ``<name>-ch00`` is the lowest frequency."""
     return f"{name}-ch{channel:02d}"

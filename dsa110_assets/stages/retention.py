@@ -43,7 +43,9 @@ MOSAIC_MAPS = Part(
     ("noise", "weight", "coverage"),
     ("image", "noise", "weight", "coverage"),
 )
-HOURLY_IMAGES = Part("hourly_images", "keep_hourly_images_days", "showing a point of a light curve in its mosaic", ("image",))
+HOURLY_IMAGES = Part(
+    "hourly_images", "keep_hourly_images_days", "looking at the whole mosaic; cut-outs of its measured sources stay", ("image",)
+)
 NIGHTLY_IMAGES = Part("nightly_images", "keep_nightly_images_days", "looking at the night's mosaic", ("image",))
 CUSTOM_MOSAICS = Part("custom_mosaics", "keep_custom_mosaics_days", "looking at a mosaic that a person made")
 NIGHT_REPORTS = Part("night_reports", "keep_night_reports_days", "pictures and tables of a night's candidates and metrics")

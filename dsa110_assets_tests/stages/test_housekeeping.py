@@ -6,23 +6,38 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
+from astropy.io import fits
 from sqlalchemy import select
 
 from dsa110_assets import publication
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.photometry.cutouts import read_cutout
 from dsa110_assets.products import CHANNEL_SUFFIXES, IMAGE_SUFFIXES, SPECTRAL_SUFFIXES
+from dsa110_assets.registry import photometry_partitions
 from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.queries.storage import retired
-from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, MeasurementSetRow, ProductVersion, QaMetric, SubbandFile
+from dsa110_assets.registry.schema import (
+    FileState,
+    GroupState,
+    IngestGroup,
+    MeasurementSetRow,
+    Photometry,
+    ProductVersion,
+    QaMetric,
+    Source,
+    SubbandFile,
+)
 from dsa110_assets.stages.operations import housekeeping, old_rows
 from dsa110_assets.stages.operations.staleness import stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Product
+from dsa110_assets.stages.products.candidates import _stamp
 from dsa110_assets.stages.provenance.recording import Measured, StageResult
 from dsa110_assets.stages.provenance.versions import register
 from dsa110_assets.stages.table import MEASUREMENT_SET, TABLE, TILE_IMAGE
@@ -263,3 +278,44 @@ def test_superseded_versions_are_removed_unless_a_product_was_made_from_them(pla
     assert left == {used, image, newest}
     assert unused not in left
     assert _clean(platform) == []
+
+
+def test_the_image_of_an_hour_leaves_cutouts_of_the_sources_measured_in_it(platform) -> None:
+    name = "hourly_2026-03-12T05"
+    path = platform.paths.mosaic_dir(name)
+    path.mkdir(parents=True)
+    header = fits.Header({"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRVAL1": 180.0, "CRVAL2": 16.0, "CRPIX1": 51, "CRPIX2": 51, "CDELT1": -1e-3,
+                          "CDELT2": 1e-3, "CUNIT1": "deg", "CUNIT2": "deg", "BMAJ": 0.01, "BMIN": 0.01, "BPA": 0.0, "BUNIT": "Jy/beam"})  # fmt: skip
+    pixels = np.random.default_rng(1).normal(0, 1e-3, (101, 101)).astype(np.float32)
+    pixels[50, 50] = 1.0
+    fits.writeto(path / f"{name}-image.fits", pixels, header)
+    with platform.database.session() as session:
+        photometry_partitions.ensure(session, 61111.0, 61111.0)
+        for number, (measured, ra) in enumerate(((True, 180.0), (False, 180.01)), 1):
+            session.add(Source(source_id=number, name=f"s{number}", ra_deg=ra, dec_deg=16.0, origin="nvss"))
+            if measured:
+                session.add(Photometry(time_mjd=61111.2, source_id=number, mosaic_name=name, flux_jy=1.0, flux_err_jy=1e-3, noise_jy_per_beam=1e-3, background_jy_per_beam=0.0, snr=1e3, is_limit=False))  # fmt: skip
+        register(session, platform, StageResult(TABLE["hourly_mosaic"].name, name[7:]), path=path, inputs={}, cost=Measured(), run_id="run")
+    before = _stamp(path, name, 1, 180.0, 16.0)
+    _clean(platform, _in(364))
+    assert (path / f"{name}-image.fits").exists()
+    _clean(platform, _in(366))
+    assert [file.name for file in path.iterdir()] == [f"{name}-cutouts.fits"]
+    after = _stamp(path, name, 1, 180.0, 16.0)
+    assert before is not None
+    assert after is not None
+    middle = before.shape[0] // 2
+    assert after[after.shape[0] // 2, after.shape[1] // 2] == pytest.approx(before[middle, middle], abs=2e-4)
+    assert read_cutout(path / f"{name}-cutouts.fits", 2) is None
+
+
+def test_an_image_of_an_hour_that_cannot_be_read_stays_and_is_named(platform) -> None:
+    name = "hourly_2026-03-12T05"
+    path = _registered(platform, TABLE["hourly_mosaic"], "2026-03-12T05", platform.paths.mosaic_dir(name), {f"{name}-image.fits": 100})
+    with platform.database.session() as session:
+        photometry_partitions.ensure(session, 61111.0, 61111.0)
+        session.add(Source(source_id=1, name="s", ra_deg=1.0, dec_deg=16.0, origin="nvss"))
+        session.add(Photometry(time_mjd=61111.2, source_id=1, mosaic_name=name, flux_jy=1.0, flux_err_jy=1e-3, noise_jy_per_beam=1e-3, background_jy_per_beam=0.0, snr=1e3, is_limit=False))  # fmt: skip
+    problems = {removal.rule: removal.problem for removal in _clean(platform, _in(366))}
+    assert f"{name}-image.fits" in problems["hourly_images"]
+    assert (path / f"{name}-image.fits").exists()

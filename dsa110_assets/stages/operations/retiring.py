@@ -10,19 +10,21 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import delete
+import numpy as np
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
 from dsa110_assets import publication
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import StorageError
+from dsa110_assets.errors import PipelineError, StorageError
 from dsa110_assets.folders import Folder
-from dsa110_assets.products import parse_image_name
+from dsa110_assets.products import cutouts_path, image_path, parse_image_name
 from dsa110_assets.registry.queries import storage
 from dsa110_assets.registry.queries.storage import PartOnDisk
-from dsa110_assets.registry.schema import MeasurementSetRow
+from dsa110_assets.registry.schema import MeasurementSetRow, Photometry, Source
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Product
-from dsa110_assets.stages.retention import Part
+from dsa110_assets.stages.retention import HOURLY_IMAGES, Part
 from dsa110_assets.stages.table import TABLE
 
 
@@ -83,15 +85,35 @@ def retire(platform: Platform, one: PartOnDisk, now: datetime) -> str | None:
             if part.is_whole:
                 publication.withdraw(path)
             else:
+                if part == HOURLY_IMAGES:
+                    _leave_cutouts(session, path)
                 for file in list(files_of(part, path)):
                     file.unlink(missing_ok=True)
-        except (OSError, StorageError) as error:
+        except (OSError, PipelineError) as error:
             problem = str(error)
             storage.mark_part(session, one, problem=problem)
             return problem
         session.execute(delete(MeasurementSetRow).where(MeasurementSetRow.path == one.path))
         storage.mark_part(session, one, retired_at=now)
     return None
+
+
+def _leave_cutouts(session: Session, mosaic: Path) -> None:
+    """Write the cut-outs of the sources that were measured in a mosaic, so that points of light curves can be shown.
+
+    Raises:
+        PipelineError: the image cannot be read, or the cut-outs cannot be written; the image stays.
+    """
+    from dsa110_assets.photometry.cutouts import write_cutouts
+
+    image = image_path(mosaic, mosaic.name, "image")
+    measured = select(Photometry.source_id).where(Photometry.mosaic_name == mosaic.name)
+    rows = session.execute(select(Source.source_id, Source.ra_deg, Source.dec_deg).where(Source.source_id.in_(measured))).tuples().all()
+    if not image.is_file() or not rows:
+        return
+    numbers, ra_deg, dec_deg = (np.array(column) for column in zip(*rows, strict=True))
+    with publication.publish(cutouts_path(mosaic, mosaic.name)) as staged:
+        write_cutouts(image, staged, numbers, ra_deg, dec_deg)
 
 
 def _check_place(platform: Platform, path: Path) -> None:
