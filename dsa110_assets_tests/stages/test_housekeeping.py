@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from dsa110_assets import publication
 from dsa110_assets.config import PipelineConfig
@@ -21,7 +22,7 @@ from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
-from dsa110_assets.registry.queries.storage import retired
+from dsa110_assets.registry.queries.storage import record_parts, retired
 from dsa110_assets.registry.schema import (
     FileState,
     GroupState,
@@ -34,6 +35,7 @@ from dsa110_assets.registry.schema import (
     SubbandFile,
 )
 from dsa110_assets.stages.operations import housekeeping, old_rows
+from dsa110_assets.stages.operations.retiring import sizes_of_parts
 from dsa110_assets.stages.operations.staleness import stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Product
@@ -61,6 +63,12 @@ def _old(path: Path, days: float = 200.0) -> Path:
     return path
 
 
+def _register(session: Session, product: Product, key: str, path: Path) -> None:
+    """As `stages.provenance.versions.register` does, without reading the contents, which are no images here."""
+    record_version(session, product.name, key, path=path, recipe=Recipe("s", "c"), size_bytes=publication.size_bytes(path))
+    record_parts(session, product.name, key, str(path), sizes_of_parts(product, path))
+
+
 def _registered(platform: Platform, product: Product, key: str, path: Path, files: dict[str, int]) -> Path:
     """A product on disk, registered as its stage does."""
     path.mkdir(parents=True)
@@ -70,7 +78,7 @@ def _registered(platform: Platform, product: Product, key: str, path: Path, file
         if len(key) == 19 and session.get(IngestGroup, key) is None:
             add_observation(session, key).state = GroupState.COMPLETED.value
             session.flush()
-        register(session, platform, StageResult(product.name, key), path=path, inputs={}, cost=Measured(), run_id="run")
+        _register(session, product, key, path)
         if product is MEASUREMENT_SET:
             upsert_measurement_set(
                 session, path=str(path), group_id=key, kind="raw", status="flagged", start_mjd=61100.0, mid_mjd=61100.1, end_mjd=61100.2,
@@ -172,7 +180,7 @@ def test_what_retention_removed_is_neither_missing_nor_changed_nor_stale(platfor
     assert "measurement_set" in {one.asset for one in stale_partitions(other)}
     _clean(platform, _in(8))
     with platform.database.session() as session:
-        assert audit(session, platform.paths, contents="checksum", settling_s=0.0) == []
+        assert audit(session, platform.paths, contents="size", settling_s=0.0) == []
         assert retired(session, [("measurement_set", GROUP), ("tile_image", GROUP)]) == {("measurement_set", GROUP)}
         assert retired(session, [("tile_image", GROUP)], ["working_planes"]) == {("tile_image", GROUP)}
     assert "measurement_set" not in {one.asset for one in stale_partitions(other)}
@@ -187,7 +195,7 @@ def test_a_product_that_was_made_again_is_kept_as_long_as_a_new_one(platform) ->
         assert retired(session, [("measurement_set", GROUP)]) == set()
     (planned,) = housekeeping.plan(platform, _in(8))
     with platform.database.session() as session:  # made again between plan and removal
-        register(session, platform, StageResult("measurement_set", GROUP), path=path, inputs={}, cost=Measured(), run_id="run")
+        _register(session, MEASUREMENT_SET, GROUP, path)
     housekeeping.carry_out(platform, [planned], _in(8))
     assert path.exists()
 

@@ -145,7 +145,8 @@ def _questions_of_a_cleaning(config: PipelineConfig) -> dict[str, Callable[[Sess
 
 def test_a_daily_cleaning_reads_what_is_due_and_not_the_archive(database: Database, registry_config: PipelineConfig) -> None:
     """Four times the nights, the same rows and buffers. A plan may sort rows or not, which counts them once more."""
-    config = registry_config.model_copy(update={"keep_versions_days": 30.0, "keep_quality_days": 30.0})
+    shorter = dict.fromkeys(("keep_versions_days", "keep_quality_days", "keep_hourly_images_days"), 30.0)
+    config = registry_config.model_copy(update=shorter)
     work: dict[int, dict[str, tuple[int, int]]] = {}
     for nights in (150, 600):
         empty(database.url)
