@@ -64,7 +64,8 @@ def write_cutouts(image: Path, destination: Path, source_ids: NDArray[np.int64],
 
 def read_cutout(path: Path, source_id: int) -> NDArray[np.float32] | None:
     """Read one cut-out: shape (side, side), Jy/beam, NaN beyond the edge of the mosaic. None if there is none."""
-    with fits.open(path) as hdus:
+    opened: Any = fits.open(path)
+    with opened as hdus:
         rows = np.flatnonzero(np.asarray(hdus["SOURCES"].data["source_id"]) == source_id)
         if not rows.size:
             return None
