@@ -39,16 +39,36 @@ class Load:
 
 
 class Browser:
-    """One tab."""
+    """A running browser. Each page gets a tab of its own, with the cache of the ones before."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
+    def __init__(self, port: str) -> None:
+        self._address = f"http://127.0.0.1:{port}/json"
+        self._tab = ""
+        self._connection: ClientConnection | None = None
         self._number = 0
         self._events: list[dict[str, Any]] = []
+
+    def close(self) -> None:
+        """Close the tab."""
+        if self._connection is not None:
+            self._connection.close()
+            self._ask(f"close/{self._tab}")
+
+    def _ask(self, what: str, method: str = "GET") -> bytes:
+        with urllib.request.urlopen(urllib.request.Request(f"{self._address}/{what}", method=method), timeout=30) as answer:
+            return bytes(answer.read())
+
+    def _open(self) -> ClientConnection:
+        self.close()
+        tab = json.loads(self._ask("new?about:blank", "PUT"))
+        self._tab, self._connection = tab["id"], connect(tab["webSocketDebuggerUrl"], max_size=None, proxy=None)
         for domain in ("Page", "Network"):
             self._call(f"{domain}.enable")
+        self._events.clear()
+        return self._connection
 
     def _call(self, method: str, **parameters: object) -> dict[str, Any]:
+        assert self._connection is not None
         self._number += 1
         self._connection.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
@@ -57,28 +77,27 @@ class Browser:
                 return dict(message.get("result", {}))
             self._events.append(message)
 
-    def _next_event(self, timeout_s: float) -> dict[str, Any] | None:
+    def _next_event(self, connection: ClientConnection, timeout_s: float) -> dict[str, Any] | None:
         if self._events:
             return self._events.pop(0)
         try:
-            return dict(json.loads(self._connection.recv(timeout=timeout_s)))
+            return dict(json.loads(connection.recv(timeout=timeout_s)))
         except TimeoutError:
             return None
 
     def load(self, url: str, *, limit_s: float = 120.0) -> Load:
         """Open a page from scratch; scripts and style sheets come from the browser's cache after the first one."""
-        self._call("Page.navigate", url="about:blank")
-        self._events.clear()
+        connection = self._open()
         began = time.monotonic()
         self._number += 1
-        self._connection.send(json.dumps({"id": self._number, "method": "Page.navigate", "params": {"url": url}}))
+        connection.send(json.dumps({"id": self._number, "method": "Page.navigate", "params": {"url": url}}))
         asked: dict[str, tuple[str, float]] = {}
         slowest, failed = ("", 0.0), 0
         last = began
         while (now := time.monotonic()) - began < limit_s:
             if not asked and last > began and now - last > QUIET_S:
                 return Load(last - began, slowest, complete=True, failed=failed)
-            event = self._next_event(0.1)
+            event = self._next_event(connection, 0.1)
             if event is None:
                 continue
             kind, facts = event.get("method", ""), event.get("params", {})
@@ -124,10 +143,9 @@ def browser(program: str = "chromium") -> Iterator[Browser]:
                 raise SystemExit(f"{found} did not start")
             time.sleep(0.2)
         port = port_file.read_text().splitlines()[0]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
-            (tab,) = [one for one in json.load(answer) if one["type"] == "page"][:1]
-        with connect(tab["webSocketDebuggerUrl"], max_size=None, proxy=None) as connection:
-            yield Browser(connection)
+        one = Browser(port)
+        yield one
+        one.close()
     finally:
         process.terminate()
         process.wait(20)
