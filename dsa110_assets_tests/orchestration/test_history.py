@@ -219,6 +219,36 @@ def test_dagsters_tables_have_the_columns_that_the_retention_uses(engine: Engine
         assert columns <= {column["name"] for column in inspect(engine).get_columns(table)}, table
 
 
+def test_the_newest_tick_of_a_sensor_is_found_without_reading_all_of_its_ticks(config: PipelineConfig, engine: Engine) -> None:
+    """The statement is Dagster's own, from `SqlScheduleStorage.get_ticks`."""
+    query = """
+    EXPLAIN (ANALYZE, FORMAT JSON) SELECT id, tick_body FROM job_ticks
+    WHERE selector_id = 's1' OR selector_id IS NULL AND job_origin_id = 'o1' ORDER BY timestamp DESC LIMIT 1"""
+    with engine.begin() as connection:
+        connection.execute(
+            text("""
+            INSERT INTO job_ticks (job_origin_id, selector_id, status, type, timestamp, tick_body)
+            SELECT 'o' || n % 4, 's' || n % 4, 'SKIPPED', 'SENSOR', now() - n * interval '1 s', '{}' FROM generate_series(1, 20000) n""")
+        )
+
+    def rows_read() -> float:
+        with engine.begin() as connection:
+            connection.execute(text("ANALYZE job_ticks"))
+            plan = connection.execute(text(query)).scalar_one()[0]["Plan"]
+        nodes, read = [plan], 0.0
+        while nodes:
+            node = nodes.pop()
+            nodes += node.get("Plans", [])
+            read = max(read, (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
+        return read
+
+    with engine.begin() as connection:
+        connection.execute(text("DROP INDEX IF EXISTS dsa110_job_ticks_by_time"))
+    assert rows_read() > 1000, "Dagster's own indexes"
+    history.forget(config, datetime.now(UTC))
+    assert rows_read() < 100
+
+
 def test_housekeeping_forgets_runs_and_a_dry_run_only_counts(
     config: PipelineConfig, instance: dg.DagsterInstance, engine: Engine, hours: Hours
 ) -> None:
