@@ -16,10 +16,12 @@ import shutil
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 from sqlalchemy import Connection, create_engine, text
 
 from benchmarks.browser import Browser, Load, browser
@@ -245,30 +247,56 @@ def _split(statements: str) -> list[str]:
 
 
 @contextmanager
-def web_server(config: PipelineConfig) -> Iterator[str]:
-    """Code server and web server as `dsa110 up` starts them; yields the address of the UI."""
+def web_server(config: PipelineConfig) -> Iterator[tuple[str, list[psutil.Process]]]:
+    """Code server and web server as `dsa110 up` starts them; yields the UI's address, and both and the database."""
     environment = services.environment(config)
     members = [one for one in services.services(config, services.free_port()) if one.name != "daemon"]
     supervisor = services.Supervisor(members, environment, config.state_dir / "logs")
     try:
         supervisor.start()
-        yield f"http://127.0.0.1:{config.dagster_port}"
+        database = embedded_server(config).ensure().pid
+        processes = [psutil.Process(pid) for pid in (database, *(one.process.pid for one in members if one.process is not None))]
+        yield f"http://127.0.0.1:{config.dagster_port}", processes
     finally:
         supervisor.stop()
 
 
-def times(tab: Browser, address: str, pages: Sequence[str], repeat: int, pictures: Path | None) -> dict[str, list[Load]]:
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    """CPU seconds of processes and all of their children, also of those that have ended."""
+    spent = 0.0
+    for process in processes:
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                spent += sum(one.cpu_times()[:4])
+    return spent
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page's loads, and the CPU seconds that web server, code server and database spent on each."""
+
+    loads: Sequence[Load]
+    cpu_s: Sequence[float]
+
+
+def times(tab: Browser, address: str, servers: Sequence[psutil.Process], options: argparse.Namespace, pictures: Path) -> dict[str, Page]:
     """Load each page several times."""
     tab.load(address + "/runs")  # scripts and style sheets into the cache
-    found: dict[str, list[Load]] = {}
-    for name in pages:
-        found[name] = [tab.load(address + PAGES[name]) for _ in range(repeat)]
-        worst = max(found[name], key=lambda load: load.seconds)
-        shown = ", ".join(f"{load.seconds:.1f}{'' if load.complete else '+'}" for load in found[name])
-        print(f"    {name:28s} {shown:24s} slowest: {worst.slowest[0]} {worst.slowest[1]:.1f} s", flush=True)
-        if pictures is not None:
-            pictures.mkdir(parents=True, exist_ok=True)
-            tab.picture(pictures / f"{name.replace(' ', '_')}.png")
+    pictures.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Page] = {}
+    for name in options.pages:
+        loads: list[Load] = []
+        cpu_s: list[float] = []
+        for _ in range(options.repeat):
+            before = cpu_seconds(servers)
+            loads.append(tab.load(address + PAGES[name]))
+            cpu_s.append(cpu_seconds(servers) - before)
+        found[name] = Page(loads, cpu_s)
+        worst = max(loads, key=lambda load: load.seconds)
+        shown = ", ".join(f"{load.seconds:.1f}{'' if load.complete else '+'}" for load in loads)
+        cpu = ", ".join(f"{one:.1f}" for one in cpu_s)
+        print(f"    {name:33s} {shown:20s} CPU {cpu:18s} slowest: {worst.slowest[0]} {worst.slowest[1]:.1f} s", flush=True)
+        tab.picture(pictures / f"{name.replace(' ', '_')}.png")
     return found
 
 
@@ -293,7 +321,7 @@ def main() -> None:
     os.environ.pop("PIPELINE_PARTITION_START", None)
     os.environ.update(settings)
     config = PipelineConfig.from_env()
-    results: dict[str, dict[str, list[Load]]] = {}
+    results: dict[str, dict[str, Page]] = {}
     try:
         for nights in options.nights:
             if not options.kept:
@@ -304,22 +332,22 @@ def main() -> None:
                     gone = history.forget(config, datetime.now(UTC), longest_s=36000)
                     print(f"  retention: {gone.runs} runs, {gone.events} events in {time.monotonic() - began:.0f} s", flush=True)
                 print(f"  {step}:", flush=True)
-                with web_server(config) as address, browser(options.browser) as tab:
-                    results[f"{nights}, {step}"] = times(
-                        tab, address, options.pages, options.repeat, options.directory / f"{nights} {step}"
-                    )
+                with web_server(config) as (address, servers), browser(options.browser) as tab:
+                    pictures = options.directory / f"{nights} {step}"
+                    results[f"{nights}, {step}"] = times(tab, address, servers, options, pictures)
     finally:
         stop_server(config)
     _print_table(results)
 
 
-def _print_table(results: dict[str, dict[str, list[Load]]]) -> None:
+def _print_table(results: dict[str, dict[str, Page]]) -> None:
     columns = list(results)
-    print("median seconds".ljust(30) + "".join(column.rjust(24) for column in columns))
+    print("median seconds; CPU seconds of the servers".ljust(46) + "".join(column.rjust(24) for column in columns))
     slow: list[str] = []
     for name in next(iter(results.values())):
-        medians = [statistics.median(load.seconds for load in results[column][name]) for column in columns]
-        print(name.ljust(30) + "".join(f"{median:24.2f}" for median in medians))
+        medians = [statistics.median(load.seconds for load in results[column][name].loads) for column in columns]
+        cpu = [statistics.median(results[column][name].cpu_s) for column in columns]
+        print(name.ljust(46) + "".join(f"{median:17.2f}; {spent:5.2f}" for median, spent in zip(medians, cpu, strict=True)))
         slow += [f"{name} ({column})" for column, median in zip(columns, medians, strict=True) if median > BUDGET_S]
     print(f"above {BUDGET_S:g} s: {', '.join(slow) or 'none'}")
 
