@@ -40,6 +40,7 @@ VOLATILE = (
     ("registry/product_versions", "peak_memory_mb", "memory"),
     ("registry/*", "run_id", "name of the run"),
     ("registry/ms_index", "size_bytes", "of directories with paths and versions in them"),
+    ("registry/stored_parts", "size_bytes", "of files with times and versions in them"),
     ("registry/subband_files", "mtime_ns", "when the file was written"),
     ("stage/*", "duration_s", "time"),
     ("stage/*", "peak_memory_mb", "memory"),

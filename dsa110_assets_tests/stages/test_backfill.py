@@ -6,10 +6,12 @@ from collections.abc import Callable
 from datetime import date
 
 import pytest
+from sqlalchemy import func, update
 
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry.provenance import Recipe, record_version
-from dsa110_assets.registry.schema import GroupState
+from dsa110_assets.registry.queries.storage import record_parts
+from dsa110_assets.registry.schema import GroupState, StoredPart
 from dsa110_assets.stages.operations import backfill, staleness
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.provenance.recipes import recipe_of
@@ -145,3 +147,18 @@ def test_every_product_has_a_partition_key_of_its_asset() -> None:
             partition = staleness.partition_of(name, TILES[0] if name == "calibration_tables" else keys[node.tags["dsa110/level"]])
             assert (partition is None) == (node.partitions_def is None), name
             assert partition is None or node.partitions_def.has_partition_key(partition), name
+
+
+def test_what_has_lost_its_inputs_to_retention_is_left_out_unless_they_are_made_too(platform, night) -> None:
+    with platform.database.session() as session:
+        for tile in (TILES[0], TILES[2]):
+            record_parts(session, "calibrated_ms", tile, f"/ms/{tile}.cal.ms", {"calibrated_sets": 1})
+            record_parts(session, "tile_image", tile, f"/images/{tile}", {"working_planes": 1, "mosaic_planes": 1, "tile_maps": 1})
+        session.execute(update(StoredPart).where(StoredPart.key == TILES[0]).values(retired_at=func.now()))
+    found = backfill.plan(platform, NIGHT, start="tile_image")
+    assert found.partitions["tile_image"] == ("2026-03-12|05:05",)
+    assert found.partitions["hourly_mosaic"] == ("2026-03-12|05",), "of tiles that exist"
+    assert any("retention has removed their calibrated_ms" in line and "measurement_set" in line for line in found.left_out)
+    everything = backfill.plan(platform, NIGHT)
+    assert everything.partitions["tile_image"] == ("2026-03-12|04:55", "2026-03-12|05:05")
+    assert everything.partitions["hourly_mosaic"] == ("2026-03-12|04", "2026-03-12|05")
