@@ -53,6 +53,8 @@ DEPTH_OF_STRIP_DEG = 3.2
 MOST_WAITING = 4
 """Observations that may wait before the next one is written; enough to keep all workers busy."""
 TILES_BETWEEN_RESTS = 20
+SETTLE_S = 20.0
+"""Until what the last run left behind is done: its process ends, the sensors tell each other, the database cleans up."""
 REST_S = 30.0
 LONGEST_WAIT_S = 1200.0
 """Without any change for this long, the platform is stuck."""
@@ -313,6 +315,7 @@ def _cpu_seconds(processes: Sequence[psutil.Process]) -> float:
 
 def measure(target: RunningPlatform, written: int, hours: float) -> Rest:
     """Memory of the services, and the CPU that they use while nothing is due, over `REST_S`."""
+    time.sleep(SETTLE_S)
     families = _families(target)
     memory = {role: round(sum(private_mb(process) for process in family), 1) for role, family in families.items()}
     before, began = {role: _cpu_seconds(family) for role, family in families.items()}, time.monotonic()
