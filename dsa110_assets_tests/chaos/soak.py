@@ -54,7 +54,7 @@ MOST_WAITING = 4
 """Observations that may wait before the next one is written; enough to keep all workers busy."""
 TILES_BETWEEN_RESTS = 20
 SETTLE_S = 20.0
-"""Until what the last run left behind is done: its process ends, the sensors tell each other, the database cleans up."""
+"""Until what the last run left behind is done: its process ends, sensors look again, the database cleans up."""
 REST_S = 30.0
 LONGEST_WAIT_S = 1200.0
 """Without any change for this long, the platform is stuck."""
