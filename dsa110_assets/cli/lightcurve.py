@@ -164,14 +164,18 @@ def include(epoch: Annotated[str, typer.Argument(help="Name of the epoch's mosai
 
 
 @app.command("recompute")
-def recompute(*, night: Annotated[str | None, typer.Option(help="UTC date. Default: the newest.")] = None) -> None:
+def recompute(
+    *,
+    night: Annotated[str | None, typer.Option(help="UTC date. Default: the newest.")] = None,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Fit all epochs again, not only what has changed.")] = False,
+) -> None:
     """Recompute light curves, variability figures and candidates.
 
     Example: `dsa110 lightcurve recompute`
     """
     from dsa110_assets.stages.platform import Platform
 
-    _recompute(Platform.open(), night=night)
+    _recompute(Platform.open(), night=night, from_start=from_start)
 
 
 def _cell(value: object) -> object:
@@ -180,13 +184,13 @@ def _cell(value: object) -> object:
     return value
 
 
-def _recompute(platform: Platform, *, later: bool = False, night: str | None = None) -> None:
+def _recompute(platform: Platform, *, later: bool = False, night: str | None = None, from_start: bool = False) -> None:
     from dsa110_assets.stages.products import night as stages
 
     if later:
         typer.echo("saved; run `dsa110 lightcurve recompute` to update the light curves")
         return
-    curves, _, ranked = stages.recompute(platform, "dsa110 lightcurve", night=night)
+    curves, _, ranked = stages.recompute(platform, "dsa110 lightcurve", night=night, from_start=from_start)
     figures = curves.figures
     typer.echo(
         f"{figures['sources']} light curves of {figures.get('epochs', 0)} epochs ({figures.get('excluded_epochs', 0)} excluded), "

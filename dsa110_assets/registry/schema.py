@@ -11,7 +11,20 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, MetaData, SmallInteger, Text, UniqueConstraint, false, func
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    MetaData,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    false,
+    func,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -372,7 +385,9 @@ class EpochFactor(Base):
     The row exists as soon as sources were measured in the mosaic (``n_measured``); ``factor``, ``factor_err`` are null
     until a night's light curves include the epoch, and if it has too few references. ``n_reference``: number of
     references. ``usable``: the factor is known and credible. ``noise_scale``: factor on the errors of the fluxes.
-    ``settled``: later nights do not change the factor. ``updated_at``: when it was last written.
+    ``settled``: later nights do not change the factor, and the epoch is in `ReferenceLevel`. ``due``: the fluxes are
+    newer than the factor. ``gauge``: number of the set of epochs that hang together through their sources.
+    ``updated_at``: when the factor was last written.
     """
 
     __tablename__ = "epoch_factors"
@@ -385,17 +400,42 @@ class EpochFactor(Base):
     usable: Mapped[bool] = mapped_column(server_default=false())
     noise_scale: Mapped[float] = mapped_column(server_default="1")
     settled: Mapped[bool] = mapped_column(server_default=false())
+    due: Mapped[bool] = mapped_column(server_default=true())
+    gauge: Mapped[int] = mapped_column(server_default="0")
     updated_at: Mapped[datetime | None]
-    __table_args__ = (Index("ix_epoch_factors_unsettled", "time_mjd", postgresql_where="NOT settled"),)
+    __table_args__ = (
+        Index("ix_epoch_factors_unsettled", "time_mjd", postgresql_where="NOT settled"),
+        Index("ix_epoch_factors_due", "time_mjd", postgresql_where="due"),
+    )
 
 
 class ReferenceFactor(Base):
-    """A reference's own factor in one epoch: the one that the *other* references give, over the epoch's (``ratio``)."""
+    """A reference's own factor in one epoch: the one that the *other* references give, over the epoch's (``ratio``).
+
+    ``weight`` (1 / Jy^2), ``weighted_flux`` (1 / Jy): what the epoch adds to the reference's sums when it settles.
+    """
 
     __tablename__ = "reference_factors"
     source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     mosaic_name: Mapped[str] = mapped_column(primary_key=True, index=True)
     ratio: Mapped[float | None]
+    weight: Mapped[float] = mapped_column(server_default="0")
+    weighted_flux: Mapped[float] = mapped_column(server_default="0")
+
+
+class ReferenceLevel(Base):
+    """Sums over the settled epochs of a reference: ``weighted_flux / weight`` is its mean normalized flux.
+
+    ``n``: number of epochs. ``weight`` (1 / Jy^2), ``weighted_flux`` (1 / Jy): of normalized fluxes. ``gauge``: as in
+    `EpochFactor`.
+    """
+
+    __tablename__ = "reference_levels"
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    n: Mapped[int]
+    weight: Mapped[float]
+    weighted_flux: Mapped[float]
+    gauge: Mapped[int]
 
 
 class ExcludedEpoch(Base):

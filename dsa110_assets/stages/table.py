@@ -253,7 +253,7 @@ LIGHT_CURVES = TABLE.add(
         "light_curves",
         Level.NIGHT,
         "night",
-        f"{_STAGES}.night:update_light_curves",
+        f"{_STAGES}.light_curves:update_light_curves",
         inputs=(FORCED_PHOTOMETRY,),
         recipe=Recipe(
             ("variability.lightcurves", "variability.normalisation", "variability.reports", "times"),

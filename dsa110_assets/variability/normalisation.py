@@ -48,6 +48,13 @@ _BLOCK = 4_000_000
 _NEIGHBORS = 6
 _NOISE_SOURCES = 5000
 
+LAG_DAYS = 15.0
+"""Epochs this much older than the newest settle: their factors stay. A fit takes in at most twice as many days, so that
+a long history is made in parts."""
+
+SAME_SHARE = 0.02
+"""A factor that moved by less than this share of its error is not written again."""
+
 SAMPLED_SOURCES = 2500
 BRIGHT_SOURCES = 80
 CELL_DEG = 5.0
@@ -180,6 +187,31 @@ def sample_of(sources: pd.DataFrame) -> list[int]:
     return sorted({*bright.tolist(), *sources["source_id"].iloc[:: max(1, len(sources) // SAMPLED_SOURCES)].tolist()})
 
 
+def window_of(time_mjd: NDArray[np.float64]) -> tuple[int, float]:
+    """Number of epochs that the next fit takes in, the first ones, and the time before which they settle (MJD).
+
+    Args:
+        time_mjd: of the epochs that are not settled, ascending, shape (Nepochs,).
+    """
+    number = int(np.searchsorted(time_mjd, time_mjd[0] + 2 * LAG_DAYS))
+    following = time_mjd[number] if number < time_mjd.size else time_mjd[-1]
+    return number, float(following - LAG_DAYS)
+
+
+def moved(before: pd.DataFrame, now: pd.DataFrame) -> NDArray[np.bool_]:
+    """Epochs whose factor or errors have changed by more than `SAME_SHARE`, shape (Nepochs,).
+
+    Args:
+        before: ``factor, noise_scale, usable`` of the epochs.
+        now: the same and ``factor_err``.
+    """
+    factor = before["factor"].to_numpy(float), now["factor"].to_numpy(float)
+    far = np.abs(factor[1] - factor[0]) > SAME_SHARE * now["factor_err"].to_numpy(float)
+    louder = np.abs(now["noise_scale"].to_numpy(float) / before["noise_scale"].to_numpy(float) - 1.0) > 0.1 * SAME_SHARE
+    known = np.isfinite(factor[0]) != np.isfinite(factor[1])
+    return far | louder | known | (before["usable"].to_numpy(bool) != now["usable"].to_numpy(bool))
+
+
 def normalise(
     light_curves: LightCurves, *, reference: NDArray[np.bool_] | None = None, options: NormalisationOptions | None = None
 ) -> tuple[LightCurves, Normalisation]:
@@ -239,7 +271,7 @@ def fit_normalisation(
     kept, fit = _fit_with_rejection(table, chosen)
     factor, error, count = fit.factors(light_curves.n_epochs, chosen)
     usable = np.isfinite(factor) & (factor > chosen.factor_range[0]) & (factor < chosen.factor_range[1])
-    if not usable.any():
+    if not usable.any() and history is None:
         raise LightCurveError(
             "light curves",
             f"no epoch has {chosen.min_references} reference sources with S/N above {chosen.min_snr:g}",

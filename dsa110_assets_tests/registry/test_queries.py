@@ -320,12 +320,12 @@ def test_a_light_curve_has_measured_and_normalized_fluxes_side_by_side(database,
 
 
 def _factors(names, **changes):
-    values = {"mosaic_name": names, "factor": 1.0, "factor_err": 0.01, "n_reference": 10, "usable": True, "noise_scale": 1.0}
+    values = {"mosaic_name": names, "factor": 1.0, "factor_err": 0.01, "n_reference": 10, "usable": True, "noise_scale": 1.0, "gauge": 0}
     return pd.DataFrame(values | changes)
 
 
 def _own(ids, names, ratio):
-    return pd.DataFrame({"source_id": ids, "mosaic_name": names, "ratio": ratio})
+    return pd.DataFrame({"source_id": ids, "mosaic_name": names, "ratio": ratio, "weight": 1.0, "weighted_flux": 1.0})
 
 
 def _points(session):

@@ -53,8 +53,8 @@ class Sky:
             )  # fmt: skip
             replace_photometry(session, name_of(night), rows[seen], time_mjd=middle)
             epoch = pd.DataFrame({"mosaic_name": [name_of(night)], "time_mjd": [middle], "factor": [1.0], "factor_err": [0.0], "n_reference": [9],
-                                  "usable": [True], "noise_scale": [1.0]})  # fmt: skip
-            replace_factors(session, epoch, pd.DataFrame({"source_id": [], "mosaic_name": [], "ratio": []}))
+                                  "usable": [True], "noise_scale": [1.0], "gauge": [0]})  # fmt: skip
+            replace_factors(session, epoch, pd.DataFrame(columns=["source_id", "mosaic_name", "ratio", "weight", "weighted_flux"]))
 
     def settle(self, night: int) -> None:
         with self.database.session() as session:

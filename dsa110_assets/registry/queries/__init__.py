@@ -5,6 +5,7 @@ A change becomes visible when the caller's transaction commits. Elsewhere: the i
 """
 
 from dsa110_assets.registry.queries.calibration import record_calibration_applied, upsert_caltables
+from dsa110_assets.registry.queries.factors import epoch_rows, register_epoch, replace_factors
 from dsa110_assets.registry.queries.images import (
     image_of,
     mosaic_tiles,
@@ -14,15 +15,12 @@ from dsa110_assets.registry.queries.images import (
 )
 from dsa110_assets.registry.queries.measurements import (
     channel_photometry,
-    epoch_rows,
     exclude_epoch,
     excluded_epochs,
     include_epoch,
     light_curve,
     photometry,
-    register_epoch,
     replace_channel_photometry,
-    replace_factors,
     replace_photometry,
 )
 from dsa110_assets.registry.queries.observations import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry import photometry_partitions
-from dsa110_assets.registry.bulk import copy_rows, read_frame, read_frame_bulk, table_of, upsert
-from dsa110_assets.registry.schema import ChannelPhotometry, EpochFactor, ExcludedEpoch, LightCurvePoint, MosaicKind, MosaicRow, Photometry
+from dsa110_assets.registry.bulk import copy_rows, read_frame, read_frame_bulk, upsert
+from dsa110_assets.registry.queries.factors import register_epoch
+from dsa110_assets.registry.schema import ChannelPhotometry, ExcludedEpoch, LightCurvePoint, MosaicRow, Photometry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,23 +55,6 @@ def replace_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame, *
     return len(frame)
 
 
-def register_epoch(session: Session, mosaic_name: str) -> None:
-    """Tell the light curves that the fluxes of an hourly mosaic are new. Other kinds of mosaic make no epoch."""
-    session.execute(
-        text("DELETE FROM epoch_factors WHERE mosaic_name = :name AND NOT EXISTS (SELECT FROM photometry WHERE mosaic_name = :name)"),
-        {"name": mosaic_name},
-    )
-    session.execute(
-        text(
-            "INSERT INTO epoch_factors (mosaic_name, time_mjd, n_measured) SELECT m.name, p.time_mjd, p.n FROM mosaics m, "
-            "(SELECT min(time_mjd) AS time_mjd, count(*) AS n FROM photometry WHERE mosaic_name = :name) p "
-            "WHERE m.name = :name AND m.kind = :kind AND p.n > 0 "
-            "ON CONFLICT (mosaic_name) DO UPDATE SET time_mjd = excluded.time_mjd, n_measured = excluded.n_measured"
-        ),
-        {"name": mosaic_name, "kind": MosaicKind.HOURLY.value},
-    )
-
-
 def photometry(
     session: Session,
     *,
@@ -80,6 +63,7 @@ def photometry(
     source_ids: Sequence[int] | None = None,
     source_range: tuple[int, int] | None = None,
     mosaic_kind: str | None = None,
+    mosaic_names: Sequence[str] | None = None,
     without_excluded: bool = False,
     columns: Sequence[str] = _PHOTOMETRY_COLUMNS,
 ) -> pd.DataFrame:
@@ -92,6 +76,7 @@ def photometry(
         source_ids: only these sources.
         source_range: only sources from the first to the last identifier, both inclusive.
         mosaic_kind: only mosaics of this kind (``hourly``), so that an hour does not count twice.
+        mosaic_names: only these mosaics.
         without_excluded: leave out excluded epochs (`exclude_epoch`).
         columns: columns to read; fewer are faster.
     """
@@ -106,6 +91,8 @@ def photometry(
         statement = statement.where(Photometry.source_id.between(*source_range))
     if mosaic_kind is not None:
         statement = statement.where(Photometry.mosaic_name.in_(select(MosaicRow.name).where(MosaicRow.kind == mosaic_kind)))
+    if mosaic_names is not None:
+        statement = statement.where(Photometry.mosaic_name.in_(list(mosaic_names)))
     if without_excluded:
         statement = statement.where(Photometry.mosaic_name.not_in(select(ExcludedEpoch.mosaic_name)))
     categories = [name for name in ("mosaic_name", "flags") if name in columns]
@@ -233,48 +220,3 @@ def excluded_epochs(session: Session) -> pd.DataFrame:
     """Epochs excluded from light curves: mosaic_name, reason, excluded_by, excluded_at."""
     columns = (ExcludedEpoch.mosaic_name, ExcludedEpoch.reason, ExcludedEpoch.excluded_by, ExcludedEpoch.excluded_at)
     return read_frame(session, select(*columns).order_by(ExcludedEpoch.mosaic_name))
-
-
-def epoch_rows(session: Session) -> pd.DataFrame:
-    """All epochs in order of time: the columns of `EpochFactor`; reason, excluded_by (None unless it is excluded)."""
-    query = select(*table_of(EpochFactor).columns, ExcludedEpoch.reason, ExcludedEpoch.excluded_by)
-    joined = query.outerjoin(ExcludedEpoch, ExcludedEpoch.mosaic_name == EpochFactor.mosaic_name)
-    return read_frame(session, joined.order_by(EpochFactor.time_mjd))
-
-
-def lock_light_curves(session: Session) -> None:
-    """Lock light curves and the products made from them until this transaction ends.
-
-    Take this lock before reading excluded epochs, photometry or light curves to write a product made from them.
-    Otherwise a night's run that began before an epoch was excluded would write that epoch back.
-    """
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('light_curves', 0))"))
-
-
-def replace_factors(session: Session, epochs: pd.DataFrame, references: pd.DataFrame) -> None:
-    """Replace the factors of epochs, and the own factors of the references in these epochs.
-
-    Args:
-        session: open transaction.
-        epochs: mosaic_name, time_mjd, factor, factor_err (NaN: none), n_reference, usable, noise_scale, as in
-            `EpochFactor`.
-        references: source_id, mosaic_name, ratio, as in `ReferenceFactor`.
-    """
-    lock_light_curves(session)
-    names = epochs["mosaic_name"].astype(str).tolist()
-    columns = ("mosaic_name", "factor", "factor_err", "n_reference", "usable", "noise_scale")
-    session.execute(text("DELETE FROM reference_factors WHERE mosaic_name = ANY(:names)"), {"names": names})
-    session.execute(
-        text(
-            "UPDATE epoch_factors e SET factor = n.factor, factor_err = n.factor_err, n_reference = n.n_reference, usable = n.usable, "
-            "noise_scale = n.noise_scale, updated_at = now() FROM unnest(CAST(:mosaic_name AS text[]), CAST(:factor AS float8[]), "
-            "CAST(:factor_err AS float8[]), CAST(:n_reference AS int[]), CAST(:usable AS bool[]), CAST(:noise_scale AS float8[])) "
-            "AS n(mosaic_name, factor, factor_err, n_reference, usable, noise_scale) WHERE e.mosaic_name = n.mosaic_name"
-        ),
-        {name: _nullable(epochs[name].tolist()) for name in columns},
-    )
-    copy_rows(session, "reference_factors", references, ("source_id", "mosaic_name", "ratio"))
-
-
-def _nullable(values: list[Any]) -> list[Any]:
-    return [None if isinstance(value, float) and math.isnan(value) else value for value in values]

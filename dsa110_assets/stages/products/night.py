@@ -13,24 +13,18 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets import products, publication
 from dsa110_assets.errors import LightCurveError
+from dsa110_assets.registry.queries.factors import epoch_rows, forget_factors, lock_light_curves
 from dsa110_assets.registry.queries.images import tiles_in_window
-from dsa110_assets.registry.queries.measurements import (
-    channel_photometry,
-    epoch_rows,
-    excluded_epochs,
-    light_curve,
-    lock_light_curves,
-    photometry,
-    replace_factors,
-)
+from dsa110_assets.registry.queries.measurements import channel_photometry, light_curve
 from dsa110_assets.registry.queries.sources import source_table
 from dsa110_assets.registry.queries.variability import replace_candidates, replace_variability
-from dsa110_assets.registry.schema import EpochFactor, LightCurvePoint, MosaicKind, MosaicRow, ProductVersion, Source
+from dsa110_assets.registry.schema import LightCurvePoint, MosaicKind, ProductVersion, Source
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.candidates import describe_candidates, identify
 from dsa110_assets.stages.products.combining import MosaicRequest, combine
 from dsa110_assets.stages.products.examination import examine, light_curves_of
 from dsa110_assets.stages.products.gates import good_tiles
+from dsa110_assets.stages.products.light_curves import update_light_curves
 from dsa110_assets.stages.provenance.recording import Measured, StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
 from dsa110_assets.stages.table import ESE_CANDIDATES, FORCED_PHOTOMETRY, LIGHT_CURVES, NIGHTLY_MOSAIC, VARIABILITY_METRICS
@@ -52,53 +46,6 @@ def make_mosaic(platform: Platform, night: str, run_id: str) -> StageResult | No
         return None
     strip = main_strip([tile.pointing_dec_deg for tile in tiles], platform.config.mosaic_declination_tolerance_deg)
     return combine(platform, MosaicRequest(NIGHTLY_MOSAIC, night, products.nightly_mosaic_name(night), tiles, strip), run_id)
-
-
-def update_light_curves(platform: Platform, night: str, run_id: str) -> StageResult:
-    """Find the factors of the epochs up to and including a night; the view `light_curves` divides the fluxes by them.
-
-    There are none before a source has two epochs. With many measurements, they come from the brightest cataloged
-    sources and a sample of all. So memory does not grow with the number of sources.
-    """
-    from dsa110_assets.variability import LightCurves, fit_normalisation
-    from dsa110_assets.variability.lightcurves import parts_of
-    from dsa110_assets.variability.normalisation import sample_of
-    from dsa110_assets.variability.reports import LightCurveReport
-
-    end = _end_of(night)
-    with platform.database.session() as session:
-        lock_light_curves(session)
-        excluded = excluded_epochs(session)
-        sources = source_table(session, active_only=False)
-        epochs = set(_hourly_mosaics(session, end)) - set(excluded["mosaic_name"])
-        inputs = versions_of(session, FORCED_PHOTOMETRY.name, sorted(name.removeprefix("hourly_") for name in epochs))
-        parts = parts_of(sources["source_id"].to_numpy(), len(epochs))
-        sample = None if len(parts) < 2 else sample_of(sources)
-        fluxes = photometry(session, end_mjd=end, mosaic_kind=MosaicKind.HOURLY, without_excluded=True, source_ids=sample)
-        if fluxes.empty or int(fluxes["source_id"].value_counts().max()) < 2:
-            empty = StageResult(
-                LIGHT_CURVES.name, night, figures={"sources": 0, "note": "no source has two epochs yet: nothing to compare"}
-            )
-            return register(session, platform, empty, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
-        with measured() as cost:
-            curves = LightCurves.from_table(fluxes)
-            del fluxes
-            known = sources.set_index("source_id").reindex(curves.source_id)
-            position = known[["ra_deg", "dec_deg"]].to_numpy(float)
-            scale = fit_normalisation(curves, reference=known["reference_flux_jy"].notna().to_numpy(), position_deg=position)
-            replace_factors(session, scale.epochs(), scale.references())
-        n_points = session.scalar(
-            select(func.sum(EpochFactor.n_measured)).where(EpochFactor.mosaic_name.in_(scale.epoch_name[scale.usable].tolist()))
-        )
-        report = LightCurveReport(
-            curves,
-            scale,
-            n_sources=curves.n_sources if sample is None else len(sources),
-            n_points=int(n_points or 0),
-            n_excluded=len(excluded),
-        )
-        result = StageResult(LIGHT_CURVES.name, night, figures=report.figures(), tables=report.details())
-        return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
 
 def update_metrics(platform: Platform, night: str, run_id: str) -> StageResult:
@@ -181,8 +128,10 @@ def rank_candidates(platform: Platform, night: str, run_id: str) -> StageResult:
         return register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run_id)
 
 
-def recompute(platform: Platform, run_id: str, *, night: str | None = None) -> list[StageResult]:
+def recompute(platform: Platform, run_id: str, *, night: str | None = None, from_start: bool = False) -> list[StageResult]:
     """Make light curves, variability and candidates of a night again; None: of the newest night with photometry.
+
+    ``from_start``: fit all epochs again, not only those that have changed and those of the last nights.
 
     Raises:
         LightCurveError: there is no photometry yet.
@@ -193,6 +142,9 @@ def recompute(platform: Platform, run_id: str, *, night: str | None = None) -> l
         if key is None:
             raise LightCurveError("light curves", "there is no photometry yet", "wait for the first hour, or run the job `hour`")
         night = key[:10]
+    if from_start:
+        with platform.database.session() as session:
+            forget_factors(session)
     return [stage(platform, night, run_id) for stage in (update_light_curves, update_metrics, rank_candidates)]
 
 
@@ -245,10 +197,6 @@ def _event_channels(session: Session, events: Sequence[object], end_mjd: float) 
     table = pd.concat([own.astype({"mosaic_name": str}), rest.astype({"mosaic_name": str})], ignore_index=True)
     normalised = normalised_channels(table, np.array(references))
     return normalised.loc[normalised["source_id"].isin(numbers)]
-
-
-def _hourly_mosaics(session: Session, end_mjd: float = 1e9) -> Sequence[str]:
-    return session.scalars(select(MosaicRow.name).where(MosaicRow.kind == MosaicKind.HOURLY, MosaicRow.mid_mjd < end_mjd)).all()
 
 
 def _end_of(night: str) -> float:
