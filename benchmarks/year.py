@@ -201,6 +201,13 @@ def fill_rows(year: Year, meter: Meter) -> None:
     with meter.part("fill: fluxes") as notes:
         _fill_sources(database, sky)
         notes.append(f"{_fill_fluxes(database, year, sky)} fluxes")
+        with database.session() as session:  # as `register_epoch` does for each hour
+            session.execute(
+                text(
+                    "INSERT INTO epoch_factors (mosaic_name, time_mjd, n_measured) "
+                    "SELECT mosaic_name, min(time_mjd), count(*) FROM photometry GROUP BY mosaic_name"
+                )
+            )
     with meter.part("fill: directories and files"):
         _make_files(database, year)
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
