@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz chaos pace soak month year
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -64,6 +64,9 @@ replay: $(VENV)/.installed ## Replay a real listing of file arrivals through the
 
 fuzz: $(VENV)/.installed ## Ingest 10 000 damaged raw files; ARGS="--mutations 500"
 	$(BIN)/python -m dsa110_assets_tests.chaos.fuzz $(ARGS)
+
+properties: $(VENV)/.installed ## Give every reader 10 000 odd inputs; CASES=500 for fewer
+	DSA110_PROPERTY_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest -n 2 --timeout 0 -k "property or there_and_back or every_column_keeps" dsa110_assets_tests/inputs $(ARGS)
 
 chaos: $(VENV)/.installed ## Kill each stage at each commit point, then services 100 times at random; ARGS="--kills 1000"
 	$(BIN)/python -m dsa110_assets_tests.chaos.kill_matrix

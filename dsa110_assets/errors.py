@@ -152,3 +152,7 @@ class PositionsError(NonRetriableError):
 
 class OutputIsInputError(NonRetriableError):
     """A command would overwrite one of its own inputs."""
+
+
+class RelocationError(NonRetriableError):
+    """Registered paths cannot move to another directory: the files are not there, or are others."""

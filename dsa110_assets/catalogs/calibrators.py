@@ -27,6 +27,7 @@ from dsa110_assets.common.directions import (
 from dsa110_assets.common.instrument import airy_power_beam, drift_averaged_power_beam
 from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.errors import FluxScaleError, NoCalibratorError, NonRetriableError
+from dsa110_assets.files import is_openable, printable, why_not_openable
 from dsa110_assets.publication import publish
 
 REFERENCE_FREQUENCY_HZ = 1.4e9
@@ -53,7 +54,9 @@ _J2000 = re.compile(
     r"^(?P<name>\d{4}[+-]\d{3})\s+J2000\s+(?P<position>[A-Z])\s+(?P<h>\d+)h(?P<m>\d+)m(?P<s>[\d.]+)s\s+"
     r"(?P<sign>-?)(?P<d>\d+)d(?P<arcmin>\d+)'(?P<arcsec>[\d.]+)\"(?P<rest>.*)$"
 )
-_BAND = re.compile(r"^\s*(?P<band>[\d.]+)cm\s+[A-Z]\s+(?P<codes>[A-Z?](?:\s+[A-Z?]){3})\s+(?P<flux>[\d.]+|\?)")
+_BAND = re.compile(r"^\s*(?P<band>[\d.]+)cm\s+[A-Z]\b(?P<rest>.*)$")
+_FLUX_ENDS_BY = 32
+"""Column at which the FLUX field ends at the latest. Numbers farther right are UVMIN and UVMAX (pitfall 10)."""
 
 
 @dataclass(frozen=True)
@@ -124,31 +127,84 @@ class Calibrator:
         return -0.7 if self.spectral_index is None else self.spectral_index
 
 
+@dataclass(frozen=True)
+class Manual:
+    """The manual, read. ``entries``: in its order. ``unread``: lines that should be entries or bands, and why not.
+
+    ``n_repeated``: exact repetitions of entries, which were left out.
+    """
+
+    entries: tuple[Calibrator, ...]
+    unread: tuple[str, ...] = ()
+    n_repeated: int = 0
+
+
 def parse_manual(text: str) -> list[Calibrator]:
-    """Parse the text of the manual, in its order; keep both entries of a name that occurs twice (different positions).
+    """Entries of the manual; see `read_manual`."""
+    return list(read_manual(text).entries)
+
+
+def read_manual(text: str) -> Manual:
+    """Read the text of the manual; keep both entries of a name that occurs twice with different positions.
+
+    Columns are known by their place. A line that cannot be read is named in the result, and takes no other's place.
 
     Raises:
         NonRetriableError: the text has no entry, so it is not the manual.
     """
-    entries: list[Calibrator] = []
+    entries: dict[Calibrator, None] = {}
+    unread: list[str] = []
+    n_repeated = 0
     header: re.Match[str] | None = None
     bands: dict[str, tuple[str, float | None]] = {}
-    for line in [*text.splitlines(), ""]:
-        if not line.strip():
+    for number, line in enumerate([*text.expandtabs().splitlines(), ""], start=1):
+        is_entry = " J2000 " in line
+        if not line.strip() or is_entry:  # a few entries have no blank line between them
             if header is not None:
-                entries.append(_calibrator(header, bands))
+                one = _calibrator(header, bands)
+                n_repeated += one in entries
+                entries[one] = None
             header, bands = None, {}
-        elif (match := _J2000.match(line)) is not None:
-            if header is not None:  # a few entries have no blank line between them
-                entries.append(_calibrator(header, bands))
-                bands = {}
-            header = match
+        if is_entry:
+            header = _J2000.match(line)
+            why = "its position is not in the manual's format" if header is None else _impossible(header)
+            if why is not None:
+                header = None
+                unread.append(f"line {number}, {why}: {printable(line.strip())[:80]}")
         elif (match := _BAND.match(line)) is not None:
-            flux = None if match["flux"] == "?" else float(match["flux"])
-            bands[match["band"]] = (match["codes"].replace(" ", ""), flux)
+            read = _band(match)
+            if read is None:
+                unread.append(f"line {number}, its flux is no number: {printable(line.strip())[:80]}")
+            elif header is not None:
+                bands[match["band"]] = read
     if not entries:
         raise NonRetriableError("VLA calibrator manual", "no entry could be read", "give the manual as text (its J2000 and BAND lines)")
-    return entries
+    return Manual(tuple(entries), tuple(unread), n_repeated)
+
+
+def _impossible(header: re.Match[str]) -> str | None:
+    try:
+        hours, degrees = float(header["h"]), float(header["d"])
+        small = [float(header[name]) for name in ("m", "s", "arcmin", "arcsec")]
+    except ValueError:
+        return "its position is no number"
+    return None if hours < 24 and degrees < 90 and max(small) < 60 else "its position is impossible"
+
+
+def _band(match: re.Match[str]) -> tuple[str, float | None] | None:
+    """Quality codes and flux density of a band; None if the flux is no number. A blank field gives no flux."""
+    tokens = [(token[0], match.start("rest") + token.end()) for token in re.finditer(r"\S+", match["rest"])]
+    codes = [word.upper() for word, _ in tokens if re.fullmatch(r"[A-Za-z?]", word)][:4]
+    others = [(word, end) for word, end in tokens if not re.fullmatch(r"[A-Za-z?]", word)]
+    flux = None
+    if others and others[0][1] <= _FLUX_ENDS_BY:
+        try:
+            flux = float(others[0][0])
+        except ValueError:
+            return None
+        if not np.isfinite(flux) or flux < 0:
+            return None
+    return "".join(codes).ljust(4, "?"), flux
 
 
 def _calibrator(header: re.Match[str], bands: dict[str, tuple[str, float | None]]) -> Calibrator:
@@ -188,10 +244,26 @@ def build_calibrator_db(text_file: Path, sqlite_path: Path) -> int:
     Raises:
         NonRetriableError: the file is missing or is not the manual.
     """
+    return write_calibrator_db(read_manual_file(text_file), sqlite_path)
+
+
+def read_manual_file(text_file: Path) -> Manual:
+    """Read the manual's file; see `read_manual`.
+
+    Raises:
+        NonRetriableError: the file is missing or is not the manual.
+    """
+    if (why := why_not_openable(text_file)) is not None:
+        raise NonRetriableError(text_file, why, "set PIPELINE_VLA_CALIBRATORS_FILE")
     try:
-        entries = parse_manual(text_file.read_text(encoding="ascii", errors="replace"))
+        return read_manual(text_file.read_text(encoding="ascii", errors="replace"))
     except OSError as error:
         raise NonRetriableError(text_file, f"cannot be read ({error.strerror})", "set PIPELINE_VLA_CALIBRATORS_FILE") from error
+
+
+def write_calibrator_db(manual: Manual, sqlite_path: Path) -> int:
+    """Write ``vla_calibrators.sqlite3``; return the number of entries."""
+    entries = manual.entries
     with publish(sqlite_path) as staged, closing(sqlite3.connect(staged)) as connection, connection:
         connection.execute(
             "CREATE TABLE calibrators (name TEXT NOT NULL, alt_name TEXT NOT NULL, ra_deg REAL NOT NULL, dec_deg REAL NOT NULL, "
@@ -214,7 +286,7 @@ def load(sqlite_path: Path) -> list[Calibrator]:
     Raises:
         NonRetriableError: the file is missing or is not such a catalog.
     """
-    if not sqlite_path.is_file():
+    if not is_openable(sqlite_path):
         raise NonRetriableError(sqlite_path, "there is no calibrator catalog", "make it with `dsa110 catalogs refresh calibrators`")
     try:
         with closing(sqlite3.connect(f"file:{sqlite_path}?mode=ro&immutable=1", uri=True)) as connection:
@@ -235,10 +307,17 @@ def find(catalog: Sequence[Calibrator], name: str) -> Calibrator:
         NoCalibratorError: unknown name.
     """
     key = name.strip().upper().replace(" ", "")
-    matches = [c for c in catalog if key in (c.name, f"J{c.name}") or (c.alt_name and key == c.alt_name.upper())]
+    matches = [c for c in catalog if key in (c.name, f"J{c.name}", *_long_names(c)) or (c.alt_name and key == c.alt_name.upper())]
     if not matches:
         raise NoCalibratorError(name, "not in the calibrator catalog", "give a J2000 name of the VLA manual such as 0834+555, or 3C286")
     return max(matches, key=lambda c: c.flux_jy is not None)
+
+
+def _long_names(one: Calibrator) -> tuple[str, str]:
+    """The names with minutes of declination, ``1331+3030`` and ``J1331+3030``, which the manual's names cut short."""
+    minutes = int(abs(one.dec_deg) * 60.0 + 1e-9)
+    name = f"{one.name[:4]}{'-' if one.dec_deg < 0 else '+'}{minutes // 60:02d}{minutes % 60:02d}"
+    return name, f"J{name}"
 
 
 def transit_mjd(ra_deg: float, dec_deg: float, near_mjd: float, site: Site) -> float:

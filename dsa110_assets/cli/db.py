@@ -158,11 +158,12 @@ def restore(
 
     Example: `dsa110 down && dsa110 db restore /backup/registry-2026-03-01.dump --replace`
     """
-    from dsa110_assets.registry.backup import history_of
+    from dsa110_assets.registry.backup import check_archive, history_of
     from dsa110_assets.registry.backup import restore as fill
     from dsa110_assets.registry.database import Database
     from dsa110_assets.registry.server import dagster_url
 
+    check_archive(path)
     database = Database.connect(_config(), migrate=False)
     database.dispose()
     fill(database.url, path, replace=replace)
@@ -173,6 +174,35 @@ def restore(
         typer.echo(f"Dagster's history restored from {history_of(path)}")
     else:
         typer.echo(f"no {history_of(path)}: Dagster keeps its present history")
+
+
+@app.command("relocate")
+def relocate(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="Directory in which the registered files lay.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Directory in which the same files lie now.")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare and count; change nothing.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Compare all contents with their checksums; reads everything.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell the registry that files were moved.
+
+    Move the files first and set the directory's PIPELINE_ variable; stop the platform meanwhile. All sizes are
+    compared, and the contents of the newest products. Nothing on disk changes. Either all paths change or none.
+
+    Example: `dsa110 db relocate /stage/ms /disk2/ms --dry-run`
+    """
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.registry.relocate import relocate as move
+    from dsa110_assets.stages.provenance.contents import agrees
+
+    with _connect().session() as session:
+        found = move(session, old, new, agrees=agrees, thorough=thorough, dry_run=dry_run)
+    if json:
+        emit_json({"dry_run": dry_run, "paths": found.rows, "products": found.n_products, "checksums": found.n_checksums})
+    else:
+        emit_table(("column", "paths"), list(found.rows.items()), title="would change" if dry_run else "changed")
+        typer.echo(f"{found.n_products} products found at their new places, contents of {found.n_checksums} compared")
 
 
 class Contents(StrEnum):

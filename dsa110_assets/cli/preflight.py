@@ -93,6 +93,32 @@ def check_database(config: PipelineConfig) -> Finding:
     return Finding("database", "ok", found)
 
 
+def check_roots(config: PipelineConfig) -> list[Finding]:
+    """Check that the registered files lie below the directories of the settings; they may have been moved."""
+    from dsa110_assets.errors import PipelineError
+    from dsa110_assets.registry.database import Database
+    from dsa110_assets.registry.migrations import HEAD_REVISION
+    from dsa110_assets.registry.relocate import foreign_roots
+
+    try:
+        database = Database.connect(config, migrate=False)
+        if database.revision() != HEAD_REVISION:
+            return []
+        with database.session() as session:
+            foreign = foreign_roots(session, config)
+    except PipelineError:
+        return []  # the check of the database says why
+    return [
+        Finding(
+            "moved files",
+            "failed",
+            f"{one.registered} is registered, but PIPELINE_{one.setting.upper()} is {one.configured}",
+            "if the files were moved: `dsa110 db relocate OLD NEW`; otherwise correct the setting",
+        )
+        for one in foreign
+    ]
+
+
 def check_casa() -> Finding:
     """Check in a child process, because CASA may crash, that it imports offline and knows the observatory."""
     from dsa110_assets.common.child_process import Child, run_child
@@ -225,6 +251,7 @@ def preflight(
         lambda: check_writable("scratch", config.scratch_dir),
         lambda: check_writable("state", config.state_dir),
         lambda: check_database(config),
+        lambda: check_roots(config),
         *([check_casa] if casa else []),
         lambda: check_port("Dagster UI", "PIPELINE_DAGSTER_PORT", config.api_host, config.dagster_port),
         lambda: check_port("HTTP API", "PIPELINE_API_PORT", config.api_host, config.api_port),

@@ -56,6 +56,7 @@ def read_table(path: Path, error: type[PipelineError], *, next_step: str) -> pd.
         raise
     except (
         OSError,
+        csv.Error,
         ValueError,
         TypeError,
         LookupError,

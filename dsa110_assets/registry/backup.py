@@ -13,7 +13,11 @@ from sqlalchemy.engine import make_url
 
 from dsa110_assets import publication
 from dsa110_assets.errors import NonRetriableError, RegistryError
+from dsa110_assets.files import why_not_openable
 from dsa110_assets.registry.server import bin_dir
+
+_MAGIC = b"PGDMP"
+"""First bytes of PostgreSQL's custom format."""
 
 
 def history_of(path: Path) -> Path:
@@ -45,14 +49,27 @@ def restore(url: str, path: Path, *, replace: bool = False) -> None:
         NonRetriableError: the file does not exist, or the database is not empty and ``replace`` was not given.
         RegistryError: `pg_restore` failed; the error quotes its message.
     """
-    if not path.is_file():
-        raise NonRetriableError(path, "does not exist", "give a file that `dsa110 db backup FILE` has written")
+    check_archive(path)
     clean = ["--clean", "--if-exists"] if replace else []
     if not replace and _run(url, "psql", "-At", "-c", "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").strip() != "0":
         raise NonRetriableError(
             "registry", "is not empty", "stop the platform, then restore with --replace, which drops the present content"
         )
     _run(url, "pg_restore", "--no-owner", "--single-transaction", "--exit-on-error", *clean, "--dbname", _address(url), str(path))
+
+
+def check_archive(path: Path) -> None:
+    """Check that a file is a backup, before anything is dropped.
+
+    Raises:
+        NonRetriableError: it cannot be opened, or is none.
+    """
+    why = why_not_openable(path)
+    if why is None:
+        with path.open("rb") as stream:
+            why = None if stream.read(len(_MAGIC)) == _MAGIC else "is no backup of a registry"
+    if why is not None:
+        raise NonRetriableError(path, why, "give a file that `dsa110 db backup FILE` has written")
 
 
 def _run(url: str, program: str, *arguments: str) -> str:

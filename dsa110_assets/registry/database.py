@@ -8,11 +8,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from psycopg2.extensions import adapt, register_adapter
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
@@ -29,6 +29,20 @@ _MIGRATION_LOCK = 0x0D5A_0110  # any fixed number; advisory locks are numbers
 for _scalar in (np.float64, np.float32, np.int64, np.int32, np.int16, np.bool_):  # else psycopg2 sends their repr
     register_adapter(_scalar, lambda value: adapt(value.item()))
 
+_FIXED = {
+    "client_encoding": "utf8",
+    "options": "-c search_path=public -c statement_timeout=0 -c lock_timeout=0 "
+    "-c default_transaction_read_only=off -c bytea_output=hex -c extra_float_digits=1",
+}
+"""What a connection must not take from the environment (PGCLIENTENCODING, PGOPTIONS and the like)."""
+
+
+def _fix_time(connection: Any, _record: object) -> None:
+    """Set what the client library takes from PGTZ and PGDATESTYLE after all options."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET timezone = 'UTC'; SET datestyle = 'ISO, MDY'")
+    connection.commit()
+
 
 class Database:
     """One process's connection pool to the registry. Do not share it across a fork: connect again in the child."""
@@ -41,8 +55,13 @@ class Database:
             max_overflow=15,
             pool_pre_ping=True,  # the server may have restarted
             pool_recycle=1800,
-            connect_args={"connect_timeout": 10, "application_name": f"{Path(sys.argv[0]).name or 'python'}[{os.getpid()}]"[:63]},
+            connect_args={
+                "connect_timeout": 10,
+                "application_name": f"{Path(sys.argv[0]).name or 'python'}[{os.getpid()}]"[:63],
+                **_FIXED,
+            },
         )
+        event.listen(self.engine, "connect", _fix_time)
 
     @classmethod
     def connect(cls, config: PipelineConfig, *, migrate: bool = True) -> Self:

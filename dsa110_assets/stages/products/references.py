@@ -52,9 +52,22 @@ def refresh_calibrators(platform: Platform, run_id: str) -> StageResult:
     source = _source(platform, CALIBRATOR_CATALOG)
     path = calibrators_path(platform)
     with measured() as cost:
-        number = calibrators.build_calibrator_db(source, path)
+        manual = calibrators.read_manual_file(source)
+        number = calibrators.write_calibrator_db(manual, path)
         usable = sum(one.flux_jy is not None for one in calibrators.load(path))
-    result = StageResult(CALIBRATOR_CATALOG.name, "all", figures={"entries": number, "with_20cm_flux": usable, "source": str(source)})
+    result = StageResult(
+        CALIBRATOR_CATALOG.name,
+        "all",
+        figures={
+            "entries": number,
+            "with_20cm_flux": usable,
+            "lines_not_read": len(manual.unread),
+            "repeated_entries": manual.n_repeated,
+            **({"first_line_not_read": manual.unread[0]} if manual.unread else {}),
+            "source": str(source),
+        },
+        tables={"lines_not_read": [{"line": line} for line in manual.unread]},
+    )
     with platform.database.session() as session:
         _record(session, result.product, path, source, number)
         return register(session, platform, result, path=path, inputs={}, cost=cost, run_id=run_id)
