@@ -134,7 +134,7 @@ def test_the_name_of_a_product_is_a_literal_in_few_files() -> None:
     """In the table, and where a table of the registry, a state of the queue or a function has the same name."""
     found: dict[str, set[str]] = {row.name: set() for row in TABLE}
     for file in PACKAGE.rglob("*.py"):
-        for text in literals(file):
+        for text in literals(file) if "migrations" not in file.parts else ():  # they do not change with the table
             if text in found:
                 found[text].add(str(file.relative_to(PACKAGE)))
     assert all("stages/table.py" in files for files in found.values())
