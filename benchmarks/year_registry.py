@@ -270,7 +270,7 @@ def queries(session: Session, config: PipelineConfig) -> dict[str, Callable[[], 
     def sensor_tick() -> None:
         planning.calibrations_due(session)
         planning.hours_due(session, config, now)
-        planning.nights_due(session)
+        planning.nights_due(session, now)
         planning.nightly_mosaics_due(session)
         intake.completed_recently(session)
         ledger.n_in_progress(session)

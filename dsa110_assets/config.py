@@ -62,6 +62,7 @@ class PipelineConfig(BaseSettings):
         14.0, ge=0, description="Alert when a disk will be full within so many days at the present rate of products."
     )
     alert_backlog_s: float = Field(3600.0, gt=0, description="Alert when a live observation has waited for a worker this long.")
+    ui_url: str = Field("http://127.0.0.1:3000", description="Address of the Dagster UI as people reach it, for links in alerts.")
     docs_url: str = Field(
         "http://127.0.0.1:8000/docs", description="Address of the documentation. The Dagster UI links to it; the API serves it."
     )

@@ -26,7 +26,7 @@ JOBS = {
         {"dagster/max_retries": "0"},  # the ingest queue repeats a failed observation, with its own count of failures
     ),
     "calibration": Job("Solves the calibrator transits of a night that have no tables yet."),
-    "hour": Job("Mosaic, source catalog and photometry of an hour whose tiles are complete."),
+    "hour": Job("Mosaic, source catalog, photometry and new events of an hour whose tiles are complete."),
     "night": Job("Light curves, variability and candidates up to a night.", {"dsa110/exclusive": "variability"}),
     "mosaic_of_the_night": Job("Mosaic of a whole night."),
     "injections": Job(

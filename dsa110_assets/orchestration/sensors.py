@@ -118,7 +118,7 @@ def _follow_up_request(work: FollowUp, failed: int) -> dg.RunRequest:
     name="follow_up",
     minimum_interval_seconds=4,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Requests work that is due: tables after a calibrator's transit, an hour when its tiles are complete, light curves after an hour's photometry.",
+    description="Requests work that is due: tables after a calibrator's transit, an hour when its tiles are complete, light curves and candidates when a night has ended.",
 )
 def follow_up(context: dg.SensorEvaluationContext, platform: PlatformResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Request runs for the work that is due."""

@@ -523,7 +523,7 @@ class ExaminedEpoch(Base):
 
     __tablename__ = "examined_epochs"
     mosaic_name: Mapped[str] = mapped_column(primary_key=True)
-    time_mjd: Mapped[float]
+    time_mjd: Mapped[float] = mapped_column(index=True)
     in_totals: Mapped[bool]
     factor_at: Mapped[datetime | None]
     photometry_version: Mapped[int] = mapped_column(BigInteger)

@@ -213,6 +213,24 @@ FORCED_PHOTOMETRY = TABLE.add(
         page="astronomers/variability",
     )
 )
+HOUR_EVENTS = TABLE.add(
+    Product(
+        "hour_events",
+        Level.HOUR,
+        "hour",
+        f"{_STAGES}.events:look_at_hour",
+        inputs=(FORCED_PHOTOMETRY,),
+        recipe=Recipe(
+            ("variability.ese", "variability.identity", "variability.lightcurves", "variability.recent"), ("ese_threshold_sigma",)
+        ),
+        job="hour",
+        pool="cpu",
+        kinds=frozenset({"postgres"}),
+        freshness=Within(6, 28),
+        runtime_s=3,
+        page="astronomers/variability",
+    )
+)
 
 # --- a night --------------------------------------------------------------------------------------------------------
 NIGHTLY_MOSAIC = TABLE.add(

@@ -27,6 +27,8 @@ LOOK_SIGMA = 3.0
 KEEP_SIGMA = 4.5
 FEW_EPOCHS = 16
 FEWEST_LEVELS = 3
+RECENT_D = 32.0
+"""Epochs this long before an hour are in the windows of its quick look."""
 _GROWTH = 1.25
 _GOLDEN = 0.6180339887498949
 _BASELINE = ("level_jy", "intrinsic", "base_weight", "base_weighted_flux", "base_epochs")

@@ -91,12 +91,33 @@ def test_a_due_hour_of_a_night_in_a_backfill_does_not_hide_others(database: Data
         assert {work.night for work in planning.hours_due(session, registry_config, datetime.now(UTC), {last})} == {before}
 
 
+def test_a_night_is_ranked_once_when_it_has_ended_and_nothing_of_it_is_unfinished(database: Database) -> None:
+    recipe = Recipe("code", "settings")
+    noon = datetime(2026, 3, 12, 12, tzinfo=UTC)
+    with Session(database.engine) as session:  # rolled back
+        for hour in range(12):
+            version = record_version(session, "forced_photometry", f"2026-03-12T{hour:02d}", recipe=recipe)
+            assert planning.nights_due(session, noon) == [], "the night goes on"
+        group = add_observation(session, "2026-03-12T11:55:00", state=GroupState.PENDING)
+        midnight = noon + timedelta(hours=12, minutes=1)
+        assert planning.nights_due(session, midnight) == [], "an observation is unfinished"
+        group.stage = TileStage.AWAITING_CALIBRATION
+        session.flush()
+        assert planning.nights_due(session, midnight, {"2026-03-12"}) == [], "an hour is due"
+        (due,) = planning.nights_due(session, midnight)
+        assert due.run_key == f"night/2026-03-12/{version}"
+        record_version(session, "ese_candidates", "2026-03-12", recipe=recipe)
+        assert planning.nights_due(session, midnight) == []
+        record_version(session, "forced_photometry", "2026-03-12T03", recipe=recipe)
+        assert len(planning.nights_due(session, midnight)) == 1, "an hour was made again"
+
+
 def _questions(config: PipelineConfig) -> dict[str, Callable[[Session], object]]:
     now = datetime.now(UTC)
     return {
         "calibrations_due": planning.calibrations_due,
         "hours_due": lambda session: planning.hours_due(session, config, now),
-        "nights_due": planning.nights_due,
+        "nights_due": lambda session: planning.nights_due(session, now),
         "nightly_mosaics_due": planning.nightly_mosaics_due,
     }
 

@@ -76,7 +76,7 @@ def test_a_constant_changes_the_products_that_use_it(edited) -> None:
         return source.replace("CHANNEL_TEST_SIGMA = 3.5", "CHANNEL_TEST_SIGMA = 3.6")
 
     after = edited("dsa110_assets.variability.ese", changed)
-    assert {product for product in before if before[product] != after[product]} == {"variability_metrics", "ese_candidates"}
+    assert {product for product in before if before[product] != after[product]} == {"variability_metrics", "ese_candidates", "hour_events"}
 
 
 def test_engines_are_what_the_modules_import(edited) -> None:

@@ -157,6 +157,11 @@ def trials(session: Session) -> float:
     return float(session.scalar(text("SELECT coalesce(sum(trials), 0) FROM event_searches")))
 
 
+def newest_examined(session: Session) -> float | None:
+    """Time of the newest epoch that was examined, UTC MJD."""
+    return session.scalar(select(ExaminedEpoch.time_mjd).order_by(ExaminedEpoch.time_mjd.desc()).limit(1))
+
+
 def states_of(session: Session, source_ids: list[int]) -> pd.DataFrame:
     """`EventSearchRow` of some sources, by ``source_id`` (index)."""
     query = select(*table_of(EventSearchRow).columns).where(EventSearchRow.source_id.in_(source_ids))

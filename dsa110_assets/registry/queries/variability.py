@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import NonRetriableError
-from dsa110_assets.registry.bulk import copy_rows, read_frame, upsert_rows
+from dsa110_assets.registry.bulk import copy_rows, read_frame, table_of, upsert_rows
 from dsa110_assets.registry.schema import CandidateEvent, EseCandidate, Source, Variability
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def replace_candidates(session: Session, night: date | str, found: pd.DataFrame)
     """Replace the ESE candidates as of a night. Columns as in `EseCandidate` without the night; see `save_events`."""
     night = _date(night)
     session.execute(delete(EseCandidate).where(EseCandidate.night == night))
-    return copy_rows(session, "ese_candidates", found.assign(night=night.isoformat()), _CANDIDATE_COLUMNS)
+    return copy_rows(session, table_of(EseCandidate).name, found.assign(night=night.isoformat()), _CANDIDATE_COLUMNS)
 
 
 def add_candidates(session: Session, night: date | str, found: pd.DataFrame) -> None:

@@ -23,18 +23,22 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import AlertNotDeliveredError
 from dsa110_assets.ingest import status
 from dsa110_assets.quality.gate import TileVerdict, count_bad_checks
-from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
+from dsa110_assets.registry.schema import CandidateEvent, GroupState, IngestGroup, Source, TileStage
 from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.times import mjd_to_datetime
 
 KINDS = (
-    "disk-low", "disk-fills", "observation-failed", "behind", "files-refused", "tiles-refused", "waiting-for-calibration", "not-fresh", "run-failed",
+    "disk-low", "disk-fills", "observation-failed", "behind", "files-refused", "tiles-refused", "waiting-for-calibration", "not-fresh", "run-failed", "new-candidate",
 )  # fmt: skip
 """First part of the keys; each is explained in the playbook."""
 RECENT = timedelta(days=2)
 """Older failures are not reported."""
 MOST_LINES = 10
 MOST_REFUSED = 1000
+MOST_EVENTS = 50
+_NEWS = "new-candidate/"
+"""Conditions that do not pass: nothing is sent when they are no longer new."""
 _log = logging.getLogger("dsa110.alerts")
 
 
@@ -67,6 +71,7 @@ def conditions(platform: Platform, now: datetime) -> list[Alert]:
         found += _failed(session, now)
         found += _waiting(session, now)
         found += _refused_tiles(session, now)
+        found += _new_candidates(session, now, platform.config)
         backlog = status.backlog(session, now)
         rejected = status.rejected_by_kind(session)
     if (waited := backlog.oldest_pending_s or 0.0) > platform.config.alert_backlog_s:
@@ -130,10 +135,32 @@ def _refused_tiles(session: Session, now: datetime) -> list[Alert]:
     ]
 
 
+def _new_candidates(session: Session, now: datetime, config: PipelineConfig) -> list[Alert]:
+    """One alert for each event that became a candidate, unless a person has labeled it since."""
+    query = (
+        select(CandidateEvent, Source.name)
+        .join(Source, Source.source_id == CandidateEvent.source_id)
+        .where(CandidateEvent.first_seen_at > now - RECENT, CandidateEvent.label.is_(None))
+        .order_by(CandidateEvent.score.desc(), CandidateEvent.event_id)
+        .limit(MOST_EVENTS)
+    )
+    return [
+        Alert(
+            f"new-candidate/{event.event_id}",
+            "warning",
+            f"new candidate {name}: {event.kind} of {abs(100 * event.depth):.0f} % at {mjd_to_datetime(event.peak_mjd):%Y-%m-%d %H:%M} UTC, "
+            f"score {event.score:.1f} (event {event.event_id})",
+            f"{config.ui_url.rstrip('/')}/assets/ese_candidates?partition={event.first_night} or `dsa110 lightcurve show {event.source_id}`",
+        )
+        for event, name in session.execute(query)
+    ]
+
+
 def changes(before: Mapping[str, str], alerts: Iterable[Alert]) -> tuple[list[Alert], list[str]]:
     """Return the alerts that appeared since ``before`` (titles by key), and the titles of those that passed."""
     present = {alert.key: alert for alert in alerts}
-    return [alert for key, alert in present.items() if key not in before], [title for key, title in before.items() if key not in present]
+    passed = [title for key, title in before.items() if key not in present and not key.startswith(_NEWS)]
+    return [alert for key, alert in present.items() if key not in before], passed
 
 
 def deliver(config: PipelineConfig, new: Sequence[Alert], passed: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from dsa110_assets.registry.schema import (
     MeasurementSetRow,
     ProductVersion,
     RefreshableCatalog,
+    TileStage,
 )
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
@@ -54,15 +55,17 @@ def follow_ups(platform: Platform, busy_nights: Collection[str] = (), settled: C
     Work of ``busy_nights``, where a backfill is running, of ``settled`` run keys, and of dates without a partition is
     left out.
     """
+    now = datetime.now(UTC)
     with platform.database.session() as session:
+        hours = hours_due(session, platform.config, now, busy_nights, settled)
         due = [
             *references_due(session, platform.config),
             *calibrations_due(session),
-            *hours_due(session, platform.config, datetime.now(UTC), busy_nights, settled),
-            *nights_due(session),
+            *hours,
+            *nights_due(session, now, {work.night for work in hours}),
             *nightly_mosaics_due(session),
         ]
-    today = datetime.now(UTC).date()
+    today = now.date()
     return [
         one
         for one in due
@@ -181,19 +184,28 @@ def _greatest(column: InstrumentedAttribute[Any]) -> Select[tuple[Any]]:
     return select(column).order_by(column.desc()).limit(1)
 
 
-def nights_due(session: Session) -> list[FollowUp]:
-    """Nights with photometry newer than their candidates. If an older night was made again, the newest is due too."""
-    measured = _newest_of_nights(_recent_versions(session, FORCED_PHOTOMETRY.name, datetime.now(UTC)))
+def nights_due(session: Session, now: datetime, nights_of_hours: Collection[str | None] = ()) -> list[FollowUp]:
+    """Nights that have ended, with photometry newer than their candidates.
+
+    A night ends at 24 h UTC, when none of its observations is unfinished (those that wait for calibration do not count)
+    and none of its hours is due (``nights_of_hours``). If an older night was made again, the newest is due too.
+    """
+    measured = _newest_of_nights(_recent_versions(session, FORCED_PHOTOMETRY.name, now))
     if not measured:
         return []
     last_ranked = session.scalar(select(func.max(ProductVersion.key)).where(ProductVersion.product == ESE_CANDIDATES.name))
     newest = max(*measured, last_ranked or "")
     wanted = {**measured, newest: max(measured.values())}
     ranked = _latest_versions(session, ESE_CANDIDATES.name, list(wanted))
+    due = {night: version for night, version in sorted(wanted.items()) if ranked.get(night, 0) < version and night < now.date().isoformat()}
+    if not due:
+        return []
+    unfinished = select(IngestGroup.night).where(IngestGroup.state.in_(_UNFINISHED), IngestGroup.stage != TileStage.AWAITING_CALIBRATION)
+    going_on = {night.isoformat() for night in session.scalars(unfinished.distinct())} | {*nights_of_hours}
     return [
-        FollowUp("night", f"night/{night}/{version}", f"new photometry of {night}", night=night)
-        for night, version in sorted(wanted.items())
-        if ranked.get(night, 0) < version
+        FollowUp("night", f"night/{night}/{version}", f"{night} has ended", night=night)
+        for night, version in due.items()
+        if night not in going_on
     ]
 
 

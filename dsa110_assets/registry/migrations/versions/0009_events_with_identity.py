@@ -56,6 +56,7 @@ def upgrade() -> None:
         sa.Column("source_ids", postgresql.ARRAY(sa.BigInteger()), nullable=True),
         sa.PrimaryKeyConstraint("mosaic_name", name=op.f("pk_examined_epochs")),
     )
+    op.create_index("ix_examined_epochs_time_mjd", "examined_epochs", ["time_mjd"])
     op.create_table(
         "candidate_events",
         sa.Column("event_id", sa.BigInteger(), autoincrement=True, nullable=False),
@@ -72,7 +73,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_candidate_events_source_id", "candidate_events", ["source_id"])
     op.create_index("ix_candidate_events_first_seen_at", "candidate_events", ["first_seen_at"])
-    op.add_column("ese_candidates", sa.Column("event_id", sa.BigInteger(), nullable=True))
+    op.execute("ALTER TABLE ese_candidates ADD COLUMN event_id bigint")
     op.execute(
         "CREATE TEMPORARY TABLE island ON COMMIT DROP AS SELECT *, sum(begins) OVER (PARTITION BY source_id ORDER BY night) AS number FROM ("
         "SELECT *, CASE WHEN abs(epoch_mjd - lag(epoch_mjd) OVER (PARTITION BY source_id ORDER BY night)) <= 2 THEN 0 ELSE 1 END AS begins "
@@ -91,22 +92,21 @@ def upgrade() -> None:
         "UPDATE ese_candidates c SET event_id = e.event_id FROM island i, candidate_events e WHERE i.source_id = c.source_id AND i.night = c.night "
         "AND e.source_id = c.source_id AND e.first_night = (SELECT min(o.night) FROM island o WHERE o.source_id = i.source_id AND o.number = i.number)"
     )
-    op.alter_column("ese_candidates", "event_id", nullable=False)
-    op.create_foreign_key(op.f("fk_ese_candidates_event_id"), "ese_candidates", "candidate_events", ["event_id"], ["event_id"])
-    op.create_index("ix_ese_candidates_event_id", "ese_candidates", ["event_id"])
-    op.create_index("ix_ese_candidates_night", "ese_candidates", ["night"])
+    op.execute("ALTER TABLE ese_candidates ALTER COLUMN event_id SET NOT NULL, DROP COLUMN label, DROP COLUMN comment")
+    op.execute(
+        "ALTER TABLE ese_candidates ADD CONSTRAINT fk_ese_candidates_event_id FOREIGN KEY (event_id) REFERENCES candidate_events (event_id)"
+    )
+    op.execute("CREATE INDEX ix_ese_candidates_event_id ON ese_candidates (event_id)")
+    op.execute("CREATE INDEX ix_ese_candidates_night ON ese_candidates (night)")
     op.create_index("ix_variability_night", "variability", ["night"])
-    op.drop_column("ese_candidates", "label")
-    op.drop_column("ese_candidates", "comment")
 
 
 def downgrade() -> None:
     """Give the labels back to the candidates of each night, and drop the tables."""
-    op.add_column("ese_candidates", sa.Column("label", sa.Text(), nullable=True))
-    op.add_column("ese_candidates", sa.Column("comment", sa.Text(), nullable=True))
+    op.execute("ALTER TABLE ese_candidates ADD COLUMN label text, ADD COLUMN comment text")
     op.execute("UPDATE ese_candidates c SET label = e.label, comment = e.comment FROM candidate_events e WHERE e.event_id = c.event_id")
     op.drop_index("ix_variability_night", "variability")
-    op.drop_index("ix_ese_candidates_night", "ese_candidates")
-    op.drop_column("ese_candidates", "event_id")
+    op.execute("DROP INDEX ix_ese_candidates_night")
+    op.execute("ALTER TABLE ese_candidates DROP COLUMN event_id")
     for name in ("candidate_events", "examined_epochs", "event_searches", "source_totals"):
         op.drop_table(name)
