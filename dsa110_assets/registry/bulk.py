@@ -121,7 +121,10 @@ def read_frame(session: Session, statement: Select[Any]) -> pd.DataFrame:
     """Rows of a statement as a data frame; NULL becomes NaN or None. For results of up to some ten thousand rows."""
     import pandas as pd
 
-    return pd.read_sql(statement, session.connection())
+    frame = pd.read_sql(statement, session.connection())
+    # a column of numbers that are all NULL arrives as objects, which VOTable calls text, and which crash its writer
+    numbers = [column.name for column in statement.selected_columns if column.type.python_type is float]
+    return frame.astype(dict.fromkeys(numbers, float))
 
 
 def read_frame_bulk(session: Session, statement: Select[Any], *, categories: Sequence[str] = ()) -> pd.DataFrame:

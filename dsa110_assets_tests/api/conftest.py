@@ -47,7 +47,7 @@ class Served:
     versions: dict[str, int]
 
     def get(self, url: str, status: int = 200, **parameters: object):
-        answer = self.client.get(url, params=parameters)
+        answer = self.client.get(url, params=parameters or None)  # an empty dictionary would remove the query of the address
         assert answer.status_code == status, answer.text
         return answer
 

@@ -254,6 +254,7 @@ def test_a_light_curve_in_four_formats(served: Served) -> None:
     assert pd.read_parquet(io.BytesIO(served.get(url, format="parquet").content))["flux_jy"].tolist() == [0.1]
     table = astropy.table.Table.read(io.BytesIO(served.get(url, format="votable").content), format="votable")
     assert (table["flux_jy"][0], str(table["flux_jy"].unit)) == (0.1, "Jy")
+    assert table["upper_limit_jy"].dtype == table["normalised_flux_jy"].dtype == float  # without any value
 
 
 def test_candidates_and_their_labels(served: Served) -> None:

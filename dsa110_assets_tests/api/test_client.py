@@ -1,0 +1,148 @@
+"""The client of the guide: tasks through a running Dagster, and tables as data frames, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import uvicorn
+
+from dsa110_assets.api.app import create_app
+from dsa110_assets.api.client import AbsurdClient, TaskClient
+from dsa110_assets.cli.services import free_port, stop_tree
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import AccessError, ChildFailedError, DagsterUnreachableError, InvalidRequestError, MosaicError, NotFoundError
+from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.queries import people
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.products.mosaics import plan_mosaic
+from dsa110_assets.times import group_time
+from dsa110_assets_tests.api.conftest import GROUPS, HOUR, fill
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def running(database: Database, registry_config: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[PipelineConfig]:
+    """The API on a port of this machine, over the small registry; the environment of J. Doe, who has a token."""
+    config = registry_config.model_copy(update={"dagster_port": free_port(), "api_port": free_port()})
+    fill(database, config)
+    with database.session() as session:
+        monkeypatch.setenv("PIPELINE_API_TOKEN", people.new_token(session, "J. Doe"))
+    monkeypatch.setenv("PIPELINE_API_PORT", str(config.api_port))
+    server = uvicorn.Server(uvicorn.Config(create_app(config), host="127.0.0.1", port=config.api_port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield config
+    server.should_exit = True
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def dagster_ui(running: PipelineConfig, tmp_path: Path) -> Iterator[None]:
+    """A Dagster UI with the platform's definitions and a history of its own. Without a daemon, runs stay queued."""
+    home = tmp_path / "dagster-home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(home),
+        "PIPELINE_STATE_DIR": str(running.state_dir),
+        "PIPELINE_DATABASE_URL": running.database_url.get_secret_value() if running.database_url else "",
+    }
+    command = [Path(sys.executable).parent / "dagster-webserver", "-w", ROOT / "workspace.yaml", "-p", str(running.dagster_port)]
+    with (tmp_path / "webserver.log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT)
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                try:
+                    httpx2.get(f"http://127.0.0.1:{running.dagster_port}/server_info", trust_env=False)
+                    break
+                except httpx2.HTTPError:
+                    assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "webserver.log").read_text()  # noqa: PT018
+                    time.sleep(0.2)
+            yield
+        finally:
+            stop_tree(server.pid, 20)
+
+
+async def spawn_task(name: str) -> str:
+    """Section 5.1 of the earlier guide, with the program's name exchanged."""
+    client = AbsurdClient("postgresql://user:password@localhost:5432/dsa110_absurd")
+    await client.connect()
+    task_id = await client.spawn_task(queue="dsa110-pipeline", task_type="mosaic_build", payload={"name": name}, priority=10)
+    await client.close()
+    return task_id
+
+
+def test_the_script_of_the_earlier_guide_puts_a_run_into_dagsters_queue(running: PipelineConfig, dagster_ui: None) -> None:
+    with pytest.raises(MosaicError, match="no plan of this name"):
+        asyncio.run(spawn_task("night_2026_03_01"))
+    plan_mosaic(Platform.open(running), "night_2026_03_01", group_time(GROUPS[0]), group_time("2026-03-01T06:00:00"))
+    task_id = asyncio.run(spawn_task("night_2026_03_01"))
+
+    async def look() -> None:
+        async with TaskClient() as client:
+            task = await client.task(task_id)
+            assert (task["task_type"], task["payload"], task["priority"]) == ("mosaic_build", {"name": "night_2026_03_01"}, 10)
+            assert (task["queue"], task["person"], task["state"]) == ("dsa110-pipeline", "J. Doe", "pending")
+            hour = await client.spawn_task("mine", "hour", {"night": "2026-03-01", "hour": 5}, priority=-2)
+            assert [one["id"] for one in await client.tasks()] == [hour, task_id]
+            assert [one["id"] for one in await client.tasks("mine")] == [hour]
+            assert (await client.cancel_task(hour))["state"] == "cancelled"
+            with pytest.raises(InvalidRequestError, match="does not exist"):
+                await client.spawn_task("mine", "nonsense")
+            with pytest.raises(InvalidRequestError, match="names no partition"):
+                await client.spawn_task("mine", "hour", {"night": "yesterday"})
+            with pytest.raises(NotFoundError):
+                await client.task("00000000-0000-0000-0000-000000000000")
+
+    asyncio.run(look())
+    api = f"http://127.0.0.1:{running.api_port}"
+    assert httpx2.get(f"{api}/api/mosaic/status/night_2026_03_01").json()["task"]["id"] == task_id
+    assert httpx2.get(f"{api}/api/absurd/metrics").json()["counts"] == {
+        "pending": 1, "running": 0, "completed": 0, "failed": 0, "cancelled": 1,
+    }  # fmt: skip
+    headers = {"Authorization": f"Bearer {os.environ['PIPELINE_API_TOKEN']}"}
+    for switch, running_now in (("stop", False), ("start", True)):
+        assert httpx2.post(f"{api}/api/streaming/{switch}", headers=headers).json() == {"running": running_now}
+        assert httpx2.get(f"{api}/api/streaming/status").json()["running"] is running_now
+
+
+def test_lists_and_light_curves_are_data_frames(running: PipelineConfig) -> None:
+    async def read() -> None:
+        async with TaskClient(f"http://127.0.0.1:{running.api_port}") as client:
+            sources = await client.table("/api/sources", limit=1)
+            assert len(sources) == 3
+            assert len(await client.table("/api/sources", most=2, limit=1)) == 2
+            curve = await client.light_curve(int(sources["source_id"][1]))
+            assert curve["mosaic_name"].tolist() == [HOUR]
+            with pytest.raises(NotFoundError):
+                await client.light_curve(12345)
+
+    asyncio.run(read())
+
+
+def test_errors_of_the_api_are_raised_by_their_class(running: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def spawn(**arguments: str) -> None:
+        async with TaskClient(**arguments) as client:
+            await client.spawn_task("q", "references")
+
+    with pytest.raises(DagsterUnreachableError):
+        asyncio.run(spawn())
+    with pytest.raises(AccessError):
+        asyncio.run(spawn(token="dsa110_wrong"))
+    with pytest.raises(ChildFailedError, match="PIPELINE_API_PORT"):
+        asyncio.run(spawn(address=f"http://127.0.0.1:{free_port()}"))

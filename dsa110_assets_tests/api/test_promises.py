@@ -1,0 +1,162 @@
+"""Pages, entity tags, lists without files, growth with history, and answers while the database restarts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import date
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from dsa110_assets.api.app import create_app
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.products import ProductPaths
+from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.queries import pages
+from dsa110_assets.registry.server import embedded_server, ensure_alive
+from dsa110_assets_tests.api.conftest import GROUPS, Served
+from dsa110_assets_tests.registry.statement_work import work_of
+
+LISTS = (
+    "/api/data/observations", "/api/data/images", "/api/data/mosaics", "/api/sources", "/api/sources?sort=eta", "/api/sources?sort=flux",
+    "/api/candidates", "/api/calibrations", "/api/quality/tile_image", "/api/products/tile_image/versions", "/api/data/images?sort=noise",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("url", LISTS)
+def test_pages_of_one_row_give_the_same_rows_as_one_page(served: Served, url: str) -> None:
+    whole = served.get(url).json()
+    assert whole["next"] is None
+    rows, following = [], f"{url}{'&' if '?' in url else '?'}limit=1"
+    while following is not None:
+        page = served.get(following).json()
+        assert len(page["items"]) <= 1
+        rows += page["items"]
+        following = page["next"]
+    assert rows == whole["items"]
+    assert rows
+
+
+def test_an_unchanged_answer_is_304(served: Served) -> None:
+    first = served.get("/api/data/images")
+    again = served.client.get("/api/data/images", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    with served.database.session() as session:
+        session.execute(text("UPDATE images SET noise_jy_per_beam = 2"))
+    assert served.client.get("/api/data/images", headers={"If-None-Match": first.headers["ETag"]}).status_code == 200
+
+
+def test_lists_and_details_open_no_file_of_a_product(served: Served) -> None:
+    """Every file of a product is replaced by a directory, which nothing can read."""
+    folder = ProductPaths.of(served.config).scratch_dir
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        path.unlink()
+        path.mkdir()
+    for url in (*LISTS, f"/api/data/images/{GROUPS[1]}", f"/api/data/observations/{GROUPS[1]}", "/api/status", "/api/stale", "/api/alerts"):
+        served.get(url)
+
+
+def history(session: Session, nights: int) -> None:
+    """Rows of so many nights of 24 observations, 24 mosaics and 240 sources."""
+    session.execute(
+        text("""
+        INSERT INTO ingest_queue (group_id, state, start_mjd, mid_mjd, end_mjd, dec_deg, night, slot, completed_at, calibrator)
+        SELECT to_char(t, 'YYYY-MM-DD"T"HH24:MI:SS'), CASE WHEN i % 240 = 7 THEN 'failed' ELSE 'completed' END, 61000 + i / 24.0,
+            61000 + i / 24.0, 61000 + i / 24.0, 16, t::date, to_char(t, 'HH24:MI'), t, CASE WHEN i % 24 = 3 THEN '0834+555' END
+        FROM generate_series(0, :n - 1) i, LATERAL (SELECT timestamp '2026-01-01' + i * interval '1 hour' AS t) x"""),
+        {"n": nights * 24},
+    )
+    for statement in (
+        "INSERT INTO images SELECT '/i/' || group_id, group_id, mid_mjd, (extract(hour from completed_at) * 15)::float, 16, 16, "
+        "1e-3 * (1 + random()), 1e-3, 1, 40, 30, 0 FROM ingest_queue",
+        "INSERT INTO mosaics SELECT 'hourly_' || substr(group_id, 1, 13), 'hourly', '/m', mid_mjd, mid_mjd, mid_mjd, 0, 16, 12, 1e-3 "
+        "FROM ingest_queue",
+        "INSERT INTO caltables SELECT '/c/' || group_id, group_id, night, '0834+555', '103', mid_mjd, mid_mjd, mid_mjd, 16, true, '{}', '{}' "
+        "FROM ingest_queue",
+        "INSERT INTO qa_metrics SELECT 'tile_image', group_id, m, 1, 0, 2, true, '' FROM ingest_queue, unnest(ARRAY['a', 'b', 'c']) m",
+        "INSERT INTO product_versions (product, key, inputs, code_version, config_hash, created_at) "
+        "SELECT 'tile_image', group_id, '{}', 'c', 'h', completed_at FROM ingest_queue",
+        "INSERT INTO sources (name, ra_deg, dec_deg, origin) SELECT 'S' || i, i * 1.5, 16, 'nvss' FROM generate_series(1, 240) i",
+        "INSERT INTO variability SELECT source_id, n, 5, 0.1, random() * 10, random(), 1, 1, 1, 1, random() * 9 "
+        "FROM sources, (SELECT DISTINCT night AS n FROM ingest_queue) x",
+        "INSERT INTO candidate_events (source_id, kind, peak_mjd, first_mjd, last_mjd, depth, score, first_night) "
+        "SELECT source_id, 'dip', 61000, 61000, 61000, 1, 9, '2026-01-01' FROM sources WHERE source_id <= 5",
+        "INSERT INTO ese_candidates (source_id, night, event_id, rank, score, epoch_mjd, depth, false_alarm_probability, reasons) "
+        "SELECT e.source_id, n, e.event_id, e.source_id, 9, 61000, 1, 0, '' "
+        "FROM candidate_events e, (SELECT DISTINCT night AS n FROM ingest_queue) x",
+    ):
+        session.execute(text(statement))
+
+
+NEAR = (45.0, 16.0, 0.5)
+ANY = pages.SourceFilter()
+QUERIES: dict[str, Callable[[Session], pages.Page]] = {
+    "observations": lambda s: pages.observations(s, since=None, until=None, state=None, calibrator=None, after=None, limit=10),
+    "failed observations": lambda s: pages.observations(s, since=None, until=None, state="failed", calibrator=None, after=None, limit=2),
+    "of a calibrator": lambda s: pages.observations(s, since=None, until=None, state=None, calibrator="0834+555", after=None, limit=2),
+    "observations far back": lambda s: pages.observations(
+        s, since=None, until=None, state=None, calibrator=None, after=("2026-01-02T00:00:00",), limit=10
+    ),
+    "images": lambda s: pages.images(s, since=None, until=None, near=None, noise_max=None, sort="time", after=None, limit=10),
+    "least noisy images": lambda s: pages.images(s, since=None, until=None, near=None, noise_max=None, sort="noise", after=None, limit=10),
+    "images near a position": lambda s: pages.images(
+        s, since=None, until=None, near=NEAR, noise_max=None, sort="time", after=None, limit=2
+    ),
+    "mosaics": lambda s: pages.mosaics(s, since_mjd=None, until_mjd=None, kind=None, after=None, limit=10),
+    "hourly mosaics": lambda s: pages.mosaics(s, since_mjd=None, until_mjd=None, kind="hourly", after=None, limit=10),
+    "sources": lambda s: pages.sources(s, ANY, sort="number", after=None, limit=10),
+    "sources by eta": lambda s: pages.sources(s, ANY, sort="eta", after=None, limit=10),
+    "sources by V": lambda s: pages.sources(s, ANY, sort="v", after=None, limit=10),
+    "sources by score": lambda s: pages.sources(s, ANY, sort="score", after=None, limit=10),
+    "bright sources": lambda s: pages.sources(s, ANY, sort="flux", after=None, limit=10),
+    "sources near a position": lambda s: pages.sources(s, pages.SourceFilter(near=NEAR), sort="number", after=None, limit=10),
+    "sources of a name": lambda s: pages.sources(s, pages.SourceFilter(name="S1"), sort="number", after=None, limit=10),
+    "candidates": lambda s: pages.candidates(s, night=None, min_score=None, label=None, unlabeled=True, after=None, limit=10),
+    "calibrations": lambda s: pages.calibrations(s, since=None, until=None, accepted=None, after=None, limit=2),
+    "calibrations of a night": lambda s: pages.calibrations(
+        s, since=date(2026, 1, 2), until=date(2026, 1, 2), accepted=None, after=None, limit=10
+    ),
+    "trend of a figure": lambda s: pages.quality(s, "tile_image", metric="b", since=None, until=None, after=None, limit=10),
+    "versions": lambda s: pages.versions(s, "tile_image", key=None, after=None, limit=10),
+}
+
+
+def test_no_list_takes_longer_with_more_history(database: Database) -> None:
+    from dsa110_assets_tests.registry_fixture import empty
+
+    work: dict[int, dict[str, int]] = {}
+    for nights in (20, 80):
+        empty(database.url)
+        with database.session() as session:
+            history(session, nights)
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("ANALYZE"))
+        work[nights] = {name: work_of(database, query).rows for name, query in QUERIES.items()}
+    grown = {name: (work[20][name], rows) for name, rows in work[80].items() if rows > 1.5 * work[20][name] + 40}
+    assert grown == {}
+
+
+def test_answers_are_503_while_the_database_restarts_and_come_back(registry_config: PipelineConfig, server_directory) -> None:
+    config = registry_config.model_copy(update={"database_url": None, "state_dir": server_directory / "restarting", "dagster_port": 1})
+    Database.connect(config).dispose()
+    with TestClient(create_app(config), raise_server_exceptions=False) as client:
+        assert client.get("/api/ready").status_code == 200
+        assert client.get("/api/data/observations").status_code == 200
+        embedded_server(config).stop(immediate=True)
+        began = time.monotonic()
+        for url in ("/api/data/observations", "/api/ready", "/api/status", "/api/sources/1/lightcurve"):
+            answer = client.get(url)
+            assert answer.status_code == 503, answer.text
+            assert answer.headers["Retry-After"] == "2"
+            assert "`dsa110 db status`" in answer.json()["next_step"]
+            assert "postgresql" not in answer.text
+        assert time.monotonic() - began < 10
+        assert client.get("/api/health").status_code == 200
+        assert "dsa110_registry_up 0.0" in client.get("/metrics").text
+        assert ensure_alive(config)
+        assert client.get("/api/data/observations").status_code == 200
+        assert client.get("/api/ready").status_code == 200
+    embedded_server(config).stop(immediate=True)
