@@ -30,8 +30,8 @@ from dsa110_assets.times import datetime_to_mjd
 if TYPE_CHECKING:
     import pandas as pd
 
-_LATER = ("created_at", "label", "comment")
-"""Columns that do not come from the stage."""
+_LATER = ("created_at", "label", "comment", "event_id")
+"""Columns that do not come from the stage: times, what people say, numbers that the registry counts."""
 
 
 def monitored_sources(session: Session, key: str) -> dict[str, pd.DataFrame]:
