@@ -180,6 +180,16 @@ def hourly_mosaic_name(night: str, hour: str) -> str:
     return f"hourly_{night}T{hour}"
 
 
+def hour_of_mosaic(name: str) -> tuple[str, str]:
+    """Night and hour of an hourly mosaic, from its name.
+
+    >>> hour_of_mosaic("hourly_2026-03-01T05")
+    ('2026-03-01', '05')
+    """
+    night, _, hour = name.removeprefix("hourly_").partition("T")
+    return night, hour
+
+
 def nightly_mosaic_name(night: str) -> str:
     """Name of a night's mosaic: ``nightly_2026-03-01``."""
     return f"nightly_{night}"

@@ -27,6 +27,11 @@ JOBS = {
     ),
     "calibration": Job("Solves the calibrator transits of a night that have no tables yet."),
     "hour": Job("Mosaic, source catalog, photometry and new events of an hour whose tiles are complete."),
+    "hour": Job("Mosaic, source catalog and photometry of an hour whose tiles are complete."),
+    "new_positions": Job(
+        "Measures positions that are new on the list in past mosaics, some dozens in a run.",
+        {"dagster/priority": "-5", "dsa110/exclusive": "new_positions"},
+    ),
     "night": Job("Light curves, variability and candidates up to a night.", {"dsa110/exclusive": "variability"}),
     "mosaic_of_the_night": Job("Mosaic of a whole night."),
     "injections": Job(

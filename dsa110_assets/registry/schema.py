@@ -299,7 +299,8 @@ class MosaicTile(Base):
 class Source(Base):
     """A position that is measured in every mosaic while ``active``.
 
-    ``origin``: ``nvss``, ``calibrator``, ``monitored`` or ``blind``.
+    ``origin``: ``nvss``, ``calibrator``, ``monitored`` or ``blind``. ``listed_at``: when it got this position, or
+    became active again; mosaics measured before lack it (`position_additions`).
     """
 
     __tablename__ = "sources"
@@ -311,10 +312,29 @@ class Source(Base):
     origin: Mapped[str]
     active: Mapped[bool] = mapped_column(server_default="true")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    listed_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
     __table_args__ = (
         Index("ix_sources_dec_ra", "dec_deg", "ra_deg"),
         Index("ix_sources_name_beginning", "name", postgresql_ops={"name": "text_pattern_ops"}),
     )
+
+
+class PositionAddition(Base):
+    """Positions that were added to the list together, and how far back past mosaics have been measured for them.
+
+    ``listed_at``: as in `sources`. ``before_mjd``: hourly mosaics from this time on are done, newest first.
+    ``finished_at``: null while older ones are left. ``mosaics``: measured so far. ``unexamined``: fluxes were added
+    that the variability indices do not include yet.
+    """
+
+    __tablename__ = "position_additions"
+    listed_at: Mapped[datetime] = mapped_column(primary_key=True)
+    positions: Mapped[int]
+    before_mjd: Mapped[float] = mapped_column(server_default="Infinity")
+    mosaics: Mapped[int] = mapped_column(server_default="0")
+    unexamined: Mapped[bool] = mapped_column(server_default=false())
+    finished_at: Mapped[datetime | None]
+    __table_args__ = (Index("ix_position_additions_open", "listed_at", postgresql_where="finished_at IS NULL"),)
 
 
 class Detection(Base):

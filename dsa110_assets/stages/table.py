@@ -232,6 +232,21 @@ HOUR_EVENTS = TABLE.add(
     )
 )
 
+ADDED_PHOTOMETRY = TABLE.add(
+    Product(
+        "added_photometry",
+        Level.WHOLE,
+        "hour",
+        f"{_STAGES}.additions:measure_added",  # it has the recipe of `forced_photometry`, and is never stale itself
+        inputs=(MONITORED_SOURCES,),
+        job="new_positions",
+        pool="cpu",
+        kinds=frozenset({"numba"}),
+        runtime_s=120,
+        page="astronomers/variability",
+    )
+)
+
 # --- a night --------------------------------------------------------------------------------------------------------
 NIGHTLY_MOSAIC = TABLE.add(
     Product(

@@ -307,7 +307,7 @@ def test_every_asset_has_a_description_owners_documentation_and_a_code_version()
         assert node.owners, name
         assert "documentation" in node.metadata, name
         assert node.tags["dsa110/level"], name
-        assert (node.code_version is None) == (name in ("raw_subbands", "stale_products", "tile_quality")), name
+        assert (node.code_version is None) == (name in ("raw_subbands", "stale_products", "tile_quality", "added_photometry")), name
         assert (node.freshness_policy is None) == (node.tags["dsa110/level"] == "reference"), name
 
 

@@ -121,12 +121,21 @@ def parts(session: Session, found: Epochs, at_once: int) -> list[tuple[int, int]
 
 
 def touched_sources(session: Session, found: Epochs) -> NDArray[np.int64]:
-    """Sources that were measured in epochs whose points in the totals are not right any more."""
+    """Sources that were measured in epochs whose points in the totals are not right any more, or added to past epochs.
+
+    What was added counts as examined once this transaction commits.
+    """
     import numpy as np
 
     measured = "SELECT source_id FROM photometry WHERE mosaic_name = ANY(:names)"
     summed = "SELECT unnest(source_ids) FROM examined_epochs WHERE mosaic_name = ANY(:names)"
-    ids = session.scalars(text(f"{measured} UNION {summed}"), {"names": sorted(found.touching)}) if found.touching else []
+    ids = set(session.scalars(text(f"{measured} UNION {summed}"), {"names": sorted(found.touching)})) if found.touching else set[int]()
+    if found.remembered:
+        added = (
+            "WITH added AS (UPDATE position_additions SET unexamined = false WHERE unexamined RETURNING listed_at) "
+            "SELECT s.source_id FROM sources s JOIN added USING (listed_at)"
+        )
+        ids |= set(session.scalars(text(added)))
     return np.array(sorted(ids), dtype=np.int64)
 
 

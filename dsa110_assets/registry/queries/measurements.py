@@ -55,6 +55,45 @@ def replace_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame, *
     return len(frame)
 
 
+def add_photometry(session: Session, mosaic_name: str, source_ids: Sequence[int], rows: pd.DataFrame, channels: pd.DataFrame) -> int:
+    """Replace the fluxes of some sources in one mosaic; all others, and the epoch's factor, stay. Return their number.
+
+    Args:
+        session: open transaction.
+        mosaic_name: the mosaic that was measured.
+        source_ids: the sources. Fluxes that they had in this mosaic, at another position, go.
+        rows, channels: as in `replace_photometry` and `replace_channel_photometry`.
+    """
+    import numpy as np
+
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"photometry {mosaic_name}"})
+    for table in (Photometry, ChannelPhotometry):
+        session.execute(delete(table).where(table.mosaic_name == mosaic_name, table.source_id.in_(list(source_ids))))
+    frame = rows.assign(mosaic_name=mosaic_name, flags=rows["flags"].fillna("") if "flags" in rows.columns else "")
+    frame = frame.loc[np.isfinite(frame[list(_MEASURED)].to_numpy(float)).all(axis=1)]
+    if not frame.empty:
+        times = frame["time_mjd"].to_numpy(float)
+        photometry_partitions.ensure(session, times.min(), times.max())
+        copy_rows(session, "photometry", frame, _PHOTOMETRY_COLUMNS)
+    if not channels.empty:
+        copy_rows(session, "photometry_channels", _finite_channels(channels, mosaic_name), _CHANNEL_COLUMNS)
+    known = session.execute(
+        text(
+            "UPDATE epoch_factors SET n_measured = (SELECT count(*) FROM photometry WHERE mosaic_name = :name) WHERE mosaic_name = :name "
+            "RETURNING mosaic_name"
+        ),
+        {"name": mosaic_name},
+    ).first()
+    if known is None:
+        register_epoch(session, mosaic_name)
+    return len(frame)
+
+
+def measured_sources(session: Session, mosaic_name: str) -> list[int]:
+    """Sources with a flux in a mosaic."""
+    return list(session.scalars(select(Photometry.source_id).where(Photometry.mosaic_name == mosaic_name)))
+
+
 def photometry(
     session: Session,
     *,
@@ -108,15 +147,18 @@ def replace_channel_photometry(session: Session, mosaic_name: str, rows: pd.Data
         rows: columns source_id, channel, time_mjd, frequency_hz, flux_jy, flux_err_jy; empty when the mosaic has no
             channels. A row with a number that is not finite is left out.
     """
-    import numpy as np
-
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"photometry {mosaic_name}"})
     session.execute(delete(ChannelPhotometry).where(ChannelPhotometry.mosaic_name == mosaic_name))
     if rows.empty:
         return 0
+    return copy_rows(session, "photometry_channels", _finite_channels(rows, mosaic_name), _CHANNEL_COLUMNS)
+
+
+def _finite_channels(rows: pd.DataFrame, mosaic_name: str) -> pd.DataFrame:
+    import numpy as np
+
     frame = rows.assign(mosaic_name=mosaic_name)
-    frame = frame.loc[np.isfinite(frame[["time_mjd", "frequency_hz", "flux_jy", "flux_err_jy"]].to_numpy(float)).all(axis=1)]
-    return copy_rows(session, "photometry_channels", frame, _CHANNEL_COLUMNS)
+    return frame.loc[np.isfinite(frame[["time_mjd", "frequency_hz", "flux_jy", "flux_err_jy"]].to_numpy(float)).all(axis=1)]
 
 
 def channel_photometry(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import PositionsError
 from dsa110_assets.registry.bulk import copy_rows, read_frame_bulk
-from dsa110_assets.registry.schema import Detection, Source
+from dsa110_assets.registry.schema import Detection, MosaicKind, MosaicRow, PositionAddition, Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,9 +78,12 @@ def upsert_sources(session: Session, sources: pd.DataFrame, *, origin: str) -> n
         )
     session.execute(
         text(
-            "INSERT INTO sources (name, ra_deg, dec_deg, reference_flux_jy, origin, active) "
-            "SELECT name, ra_deg, dec_deg, reference_flux_jy, :origin, true FROM incoming_sources ORDER BY name "  # one order: no deadlock
+            "INSERT INTO sources (name, ra_deg, dec_deg, reference_flux_jy, origin, active, listed_at) "
+            "SELECT name, ra_deg, dec_deg, reference_flux_jy, :origin, true, now() FROM incoming_sources "
+            "ORDER BY name "  # one order: no deadlock
             "ON CONFLICT (name) DO UPDATE SET ra_deg = excluded.ra_deg, dec_deg = excluded.dec_deg, active = true, "
+            "listed_at = CASE WHEN (sources.ra_deg, sources.dec_deg, sources.active) IS DISTINCT FROM (excluded.ra_deg, excluded.dec_deg, true) "
+            "THEN now() ELSE sources.listed_at END, "
             "reference_flux_jy = coalesce(excluded.reference_flux_jy, sources.reference_flux_jy) "
             "WHERE (sources.ra_deg, sources.dec_deg, sources.active) IS DISTINCT FROM (excluded.ra_deg, excluded.dec_deg, true) "
             "OR sources.reference_flux_jy IS DISTINCT FROM coalesce(excluded.reference_flux_jy, sources.reference_flux_jy)"
@@ -101,10 +105,45 @@ def retire_sources(session: Session, *, origin: str, keep: Sequence[str]) -> int
     return len(retired.all())
 
 
+def record_addition(session: Session) -> int:
+    """Record that this transaction listed positions that past mosaics have not measured. Return their number.
+
+    New are positions of an unknown name, of a known name elsewhere, and of a name that was retired. Nothing is recorded
+    if there is no hourly mosaic yet.
+    """
+    added = session.execute(
+        text(
+            "INSERT INTO position_additions (listed_at, positions) SELECT now(), count(*) FROM sources WHERE listed_at = now() AND active "
+            "HAVING count(*) > 0 AND EXISTS (SELECT FROM mosaics WHERE kind = :kind) ON CONFLICT DO NOTHING RETURNING positions"
+        ),
+        {"kind": MosaicKind.HOURLY.value},
+    ).scalar()
+    return int(added or 0)
+
+
+def open_addition(session: Session) -> PositionAddition | None:
+    """The oldest addition whose positions are not yet measured in all past mosaics; None if there is none."""
+    query = select(PositionAddition).where(PositionAddition.finished_at.is_(None)).order_by(PositionAddition.listed_at)
+    return session.scalars(query.limit(1)).one_or_none()
+
+
+def past_mosaics(session: Session, before_mjd: float, limit: int) -> list[MosaicRow]:
+    """The last hourly mosaics with a middle before a time (UTC MJD), newest first."""
+    query = select(MosaicRow).where(MosaicRow.kind == MosaicKind.HOURLY, MosaicRow.mid_mjd < before_mjd)
+    return list(session.scalars(query.order_by(MosaicRow.mid_mjd.desc()).limit(limit)))
+
+
 def source_table(
-    session: Session, *, active_only: bool = True, origin: str | None = None, dec_min_deg: float = -90.0, dec_max_deg: float = 90.0
+    session: Session,
+    *,
+    active_only: bool = True,
+    origin: str | None = None,
+    dec_min_deg: float = -90.0,
+    dec_max_deg: float = 90.0,
+    also: Sequence[int] = (),
+    listed_at: datetime | None = None,
 ) -> pd.DataFrame:
-    """Sources between two declinations.
+    """Sources between two declinations; ``also``: no longer active ones too; ``listed_at``: only those listed then.
 
     Columns: source_id, name, ra_deg, dec_deg, reference_flux_jy (NaN: none), origin, active.
     """
@@ -112,7 +151,9 @@ def source_table(
         Source.source_id, Source.name, Source.ra_deg, Source.dec_deg, Source.reference_flux_jy, Source.origin, Source.active
     ).where(Source.dec_deg >= dec_min_deg, Source.dec_deg <= dec_max_deg)
     if active_only:
-        statement = statement.where(Source.active)
+        statement = statement.where(or_(Source.active, Source.source_id.in_(list(also))) if also else Source.active)
+    if listed_at is not None:
+        statement = statement.where(Source.listed_at == listed_at)
     if origin is not None:
         statement = statement.where(Source.origin == origin)
     return read_frame_bulk(session, statement.order_by(Source.source_id))

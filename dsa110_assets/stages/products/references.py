@@ -15,7 +15,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, PositionsError
 from dsa110_assets.rawfile import pointing_of, read_raw_header
 from dsa110_assets.registry.queries.quality import upsert_reference_catalog
-from dsa110_assets.registry.queries.sources import retire_sources, upsert_sources
+from dsa110_assets.registry.queries.sources import record_addition, retire_sources, upsert_sources
 from dsa110_assets.registry.schema import Source
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Product
@@ -113,7 +113,8 @@ def refresh_nvss_online(
 def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
     """Update the positions to measure: cataloged sources above the flux limit, and the observer's list.
 
-    A position that is no longer listed keeps its past measurements and gets no new ones.
+    A position that is no longer listed keeps its past measurements and gets no new ones. A new one is measured in past
+    mosaics by `added_photometry`; nothing that was measured becomes stale.
 
     Raises:
         PositionsError: the list cannot be read, has rows that are not positions, or drops too many of the present ones.
@@ -141,7 +142,9 @@ def _refresh_monitored(platform: Platform, run_id: str, cost: Measured, *, accep
         for origin, positions in (("nvss", bright), ("monitored", own)):
             upsert_sources(session, positions, origin=origin)
             retire_sources(session, origin=origin, keep=list(positions["name"]))
-        result = StageResult(MONITORED_SOURCES.name, "all", figures={"positions": len(bright) + len(own), "own_positions": len(own)})
+        added = record_addition(session)
+        figures = {"positions": len(bright) + len(own), "own_positions": len(own), "to_measure_in_past_mosaics": added}
+        result = StageResult(MONITORED_SOURCES.name, "all", figures=figures)
         _record(
             session, result.product, platform.paths.catalogs_dir / "monitored", source or reference_path(platform), len(bright) + len(own)
         )

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_assets import content, publication
-from dsa110_assets.registry.provenance import record_version, reference, release
+from dsa110_assets.registry.provenance import current_version, record_version, reference, release
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.queries.storage import record_parts
 from dsa110_assets.registry.schema import ProductVersion
@@ -83,6 +83,17 @@ def register(
     if path is not None:
         result.paths = {"path": path, **result.paths}
     return result
+
+
+def amend_content(session: Session, product: str, key: str) -> None:
+    """Register the present content of a product whose rows another stage has added to; its version stays the same.
+
+    So it agrees with what is registered, and nothing that was made from it becomes stale.
+    """
+    version = current_version(session, product, key)
+    if version is not None and version.checksum is not None:
+        path = None if version.path is None else Path(version.path)
+        version.checksum = content.checksum(parts_of(session, product, key, path))
 
 
 def versions_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, int]:

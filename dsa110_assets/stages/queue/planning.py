@@ -16,6 +16,7 @@ from sqlalchemy import Select, func, literal_column, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.registry.queries.sources import open_addition
 from dsa110_assets.registry.schema import (
     CaltableRow,
     GroupState,
@@ -60,6 +61,7 @@ def follow_ups(platform: Platform, busy_nights: Collection[str] = (), settled: C
         hours = hours_due(session, platform.config, now, busy_nights, settled)
         due = [
             *references_due(session, platform.config),
+            *additions_due(session),
             *calibrations_due(session),
             *hours,
             *nights_due(session, now, {work.night for work in hours}),
@@ -100,6 +102,15 @@ def references_due(session: Session, config: PipelineConfig) -> list[FollowUp]:
         return []
     digest = hashlib.sha256("|".join(stamps).encode()).hexdigest()[:12]
     return [FollowUp("references", f"references/{digest}", f"new sources of {', '.join(due)}")]
+
+
+def additions_due(session: Session) -> list[FollowUp]:
+    """The next past mosaics in which new positions are to be measured."""
+    addition = open_addition(session)
+    if addition is None:
+        return []
+    because = f"{addition.positions} new positions, {addition.mosaics} past mosaics measured"
+    return [FollowUp("new_positions", f"new_positions/{addition.listed_at:%FT%T.%f}/{addition.before_mjd}", because)]
 
 
 def references_missing(session: Session) -> list[str]:
