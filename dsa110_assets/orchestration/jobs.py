@@ -27,7 +27,6 @@ JOBS = {
     ),
     "calibration": Job("Solves the calibrator transits of a night that have no tables yet."),
     "hour": Job("Mosaic, source catalog, photometry and new events of an hour whose tiles are complete."),
-    "hour": Job("Mosaic, source catalog and photometry of an hour whose tiles are complete."),
     "new_positions": Job(
         "Measures positions that are new on the list in past mosaics, some dozens in a run.",
         {"dagster/priority": "-5", "dsa110/exclusive": "new_positions"},

@@ -330,7 +330,7 @@ class PositionAddition(Base):
     __tablename__ = "position_additions"
     listed_at: Mapped[datetime] = mapped_column(primary_key=True)
     positions: Mapped[int]
-    before_mjd: Mapped[float] = mapped_column(server_default="Infinity")
+    before_mjd: Mapped[float]
     mosaics: Mapped[int] = mapped_column(server_default="0")
     unexamined: Mapped[bool] = mapped_column(server_default=false())
     finished_at: Mapped[datetime | None]

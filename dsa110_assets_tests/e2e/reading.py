@@ -13,7 +13,9 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.stages.products import tile
 from dsa110_assets.stages.table import INJECTION_RECOVERY, NIGHTLY_MOSAIC, TABLE
 
-STAGES = [row for row in TABLE if row.is_made and row not in (NIGHTLY_MOSAIC, INJECTION_RECOVERY)]  # these two run by schedule
+STAGES = [
+    row for row in TABLE if row.is_made and row.recipe is not None and row not in (NIGHTLY_MOSAIC, INJECTION_RECOVERY)
+]  # these two run by schedule
 READ: dict[str, set[str]] = {row.name: set() for row in STAGES}
 _making: list[str | None] = [None]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks.year_registry import fill
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.photometry.additions import may_cover
 from dsa110_assets.quality import gate
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.provenance import current_version
@@ -17,7 +19,7 @@ from dsa110_assets.registry.queries import channel_photometry, photometry, sourc
 from dsa110_assets.registry.queries.examination import epochs as examined_epochs
 from dsa110_assets.registry.queries.examination import touched_sources
 from dsa110_assets.registry.queries.sources import open_addition, past_mosaics
-from dsa110_assets.registry.schema import MosaicRow, PositionAddition, ProductVersion
+from dsa110_assets.registry.schema import PositionAddition, ProductVersion
 from dsa110_assets.stages.operations.staleness import stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import additions, hour
@@ -226,12 +228,10 @@ def test_the_first_list_and_an_unchanged_list_add_nothing(platform: Platform) ->
 
 
 def test_no_mosaic_that_covers_a_position_is_passed_over() -> None:
-    def mosaic(ra_deg: float) -> MosaicRow:
-        return MosaicRow(name="m", ra_deg=ra_deg, dec_deg=54.6, start_mjd=61000.0, end_mjd=61000.0 + 1 / 24)
-
     position = pd.DataFrame({"ra_deg": [0.5], "dec_deg": [56.0]})
-    assert additions.covered([mosaic(355.0), mosaic(8.0), mosaic(180.0)], position).tolist() == [True, True, False]
-    assert additions.covered([mosaic(0.5)], position.assign(dec_deg=30.0)).tolist() == [False]
+    hour = np.full(3, 1 / 24)
+    assert may_cover(position, np.array([355.0, 8.0, 180.0]), np.full(3, 54.6), hour).tolist() == [True, True, False]
+    assert may_cover(position.assign(dec_deg=30.0), np.array([0.5]), np.array([54.6]), hour[:1]).tolist() == [False]
 
 
 def test_what_is_due_reads_the_same_at_any_length_of_history(database: Database, registry_config: PipelineConfig) -> None:

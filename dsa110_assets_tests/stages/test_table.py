@@ -145,6 +145,8 @@ def test_the_name_of_a_product_is_a_literal_in_few_files() -> None:
 
 NOT_IN_A_PRODUCT = {
     "_TREND_NIGHTS": "rows shown in the UI",
+    "MEASURED_AT_ONCE": "size of a batch",
+    "SEEN_AT_ONCE": "size of a batch",
     "OWN_TABLES_WITHIN": "words of a verdict, and when it alerts",
     "_HALF_TILE_DEG": "planning by hand",
     "_MAX_DECLINATION_DISTANCE_DEG": "planning by hand",

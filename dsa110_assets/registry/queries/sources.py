@@ -113,7 +113,7 @@ def record_addition(session: Session) -> int:
     """
     added = session.execute(
         text(
-            "INSERT INTO position_additions (listed_at, positions) SELECT now(), count(*) FROM sources WHERE listed_at = now() AND active "
+            "INSERT INTO position_additions (listed_at, positions, before_mjd) SELECT now(), count(*), 'Infinity' FROM sources WHERE listed_at = now() AND active "
             "HAVING count(*) > 0 AND EXISTS (SELECT FROM mosaics WHERE kind = :kind) ON CONFLICT DO NOTHING RETURNING positions"
         ),
         {"kind": MosaicKind.HOURLY.value},

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets import products
-from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.errors import PipelineError
+from dsa110_assets.photometry.additions import may_cover, near_any
 from dsa110_assets.registry.provenance import record_version
 from dsa110_assets.registry.queries.measurements import add_photometry
 from dsa110_assets.registry.queries.sources import open_addition, past_mosaics, source_table
@@ -30,12 +30,6 @@ MEASURED_AT_ONCE = 48
 """Mosaics that one run measures: some minutes."""
 SEEN_AT_ONCE = 2000
 """Mosaics whose coverage one run looks at; a list with few positions is in few of them."""
-_REACH_DEG = 6.0
-"""A mosaic covers less than this beyond the right ascensions that crossed the meridian in its time."""
-_HALF_HEIGHT_DEG = 5.0
-_NEAR_DEG = 0.5
-"""Blends and their neighbors are within this, dozens of beams."""
-_SIDEREAL_DEG_PER_DAY = 360.985_647
 
 
 def measure_added(platform: Platform, run_id: str) -> StageResult | None:
@@ -52,7 +46,7 @@ def measure_added(platform: Platform, run_id: str) -> StageResult | None:
         listed_at = addition.listed_at
         mosaics = past_mosaics(session, addition.before_mjd, SEEN_AT_ONCE)
         positions = source_table(session, listed_at=listed_at)
-    covering = [one for one, covers in zip(mosaics, covered(mosaics, positions), strict=True) if covers]
+    covering = [one for one, covers in zip(mosaics, _covered(mosaics, positions), strict=True) if covers]
     chosen = covering[:MEASURED_AT_ONCE]
     is_last = len(mosaics) < SEEN_AT_ONCE and len(chosen) == len(covering)
     left_out: dict[str, str] = {}
@@ -97,17 +91,6 @@ def measure_added(platform: Platform, run_id: str) -> StageResult | None:
     return result
 
 
-def covered(mosaics: list[MosaicRow], positions: pd.DataFrame) -> NDArray[np.bool_]:
-    """Whether each mosaic may cover any of the positions, (Nmosaics,); never false for one that does."""
-    ra, dec = positions["ra_deg"].to_numpy(float), positions["dec_deg"].to_numpy(float)
-    found = np.zeros(len(mosaics), dtype=bool)
-    for number, row in enumerate(mosaics):
-        half = (row.end_mjd - row.start_mjd) / 2 * _SIDEREAL_DEG_PER_DAY + _REACH_DEG / np.cos(np.radians(row.dec_deg))
-        east = np.abs((ra - row.ra_deg + 180.0) % 360.0 - 180.0)
-        found[number] = bool(np.any((east <= half) & (np.abs(dec - row.dec_deg) <= _HALF_HEIGHT_DEG)))
-    return found
-
-
 def _measure(platform: Platform, mosaic: MosaicRow, listed_at: datetime, added: pd.Series, inputs: dict[str, int]) -> int:
     """Measure the added positions (``source_id``) of a mosaic; return the number of fluxes.
 
@@ -118,10 +101,10 @@ def _measure(platform: Platform, mosaic: MosaicRow, listed_at: datetime, added: 
     with platform.database.session() as session:
         versions = versions_of(session, HOURLY_MOSAIC.name, [key])
         own = own_positions(session, platform, mosaic)
-    is_added = own["source_id"].isin(added)
-    if not is_added.any():
+    is_added = own["source_id"].isin(added).to_numpy()
+    if not np.any(is_added):
         return 0
-    report = measure_positions(mosaic, pd.DataFrame(own.loc[_near(own, is_added.to_numpy())]))
+    report = measure_positions(mosaic, pd.DataFrame(own.loc[near_any(own, is_added)]))
     with platform.database.session() as session:
         if versions_of(session, HOURLY_MOSAIC.name, [key]) != versions:
             return 0  # the hour is being made again, with these positions
@@ -135,11 +118,13 @@ def _measure(platform: Platform, mosaic: MosaicRow, listed_at: datetime, added: 
     return fluxes
 
 
-def _near(positions: pd.DataFrame, is_added: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether a position is an added one or near one, (Npos,)."""
-    ra, dec = np.radians(positions["ra_deg"].to_numpy(float)), np.radians(positions["dec_deg"].to_numpy(float))
-    apart = angular_separation_rad(ra[:, None], dec[:, None], ra[None, is_added], dec[None, is_added])
-    return np.min(apart, axis=1) <= np.radians(_NEAR_DEG)
+def _covered(mosaics: list[MosaicRow], positions: pd.DataFrame) -> NDArray[np.bool_]:
+    return may_cover(
+        positions,
+        np.array([row.ra_deg for row in mosaics]),
+        np.array([row.dec_deg for row in mosaics]),
+        np.array([row.end_mjd - row.start_mjd for row in mosaics]),
+    )
 
 
 def _advance(platform: Platform, listed_at: datetime, mid_mjd: float) -> None:

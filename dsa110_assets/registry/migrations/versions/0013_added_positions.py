@@ -1,13 +1,13 @@
 """When a position was listed, and how far past mosaics have been measured for new positions.
 
-Positions of earlier releases count as measured everywhere. Revision 0012.
+Positions of earlier releases count as measured everywhere. Revision 0013.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
@@ -21,7 +21,7 @@ def upgrade() -> None:
         "position_additions",
         sa.Column("listed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("positions", sa.Integer(), nullable=False),
-        sa.Column("before_mjd", sa.Double(), server_default="Infinity", nullable=False),
+        sa.Column("before_mjd", sa.Double(), nullable=False),
         sa.Column("mosaics", sa.Integer(), server_default="0", nullable=False),
         sa.Column("unexamined", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
