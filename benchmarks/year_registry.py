@@ -225,6 +225,7 @@ def fill(
     }
     with database.session() as session:
         session.execute(text("SET LOCAL work_mem = '256MB'"))
+        session.execute(text("SET LOCAL synchronous_commit = on"))  # else VACUUM does not see these rows as visible to all
         session.execute(text("SET LOCAL timezone = 'UTC'"))
         parts = (_TILES, _ROWS, *((_FILES,) if incoming is not None else ()), _VERSIONS, _PARTS)
         for statement in ";\n".join(parts).replace("'/data/", f"'{data}/").split(";\n"):

@@ -24,7 +24,13 @@ from dsa110_assets.times import datetime_to_mjd, group_time, tile_partition
 
 __all__ = ["TEST_SETTINGS", "add_observation", "database", "empty", "registry_config", "registry_url", "server_directory"]
 
-TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "32MB"}
+TEST_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "shared_buffers": "32MB",
+    "autovacuum": "off",  # it would decide by chance what queries read
+}
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ def show_status(
     *,
     state: Annotated[str | None, typer.Option(help="Only this state: collecting, pending, in_progress, completed, failed.")] = None,
     refused: Annotated[bool, typer.Option("--refused", help="Only observations whose tile mosaics leave out.")] = False,
+    days: Annotated[float, typer.Option(min=0, help="With --refused: only observations completed in so many days.")] = 7,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 40,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -33,6 +34,7 @@ def show_status(
     Example: `dsa110 ingest status --state failed`
     """
     from dataclasses import asdict
+    from datetime import timedelta
 
     from dsa110_assets.cli.output import emit_json, emit_table
     from dsa110_assets.errors import UnknownGroupError
@@ -57,7 +59,7 @@ def show_status(
             emit_table(("subband", "state", "file", "reason"), [(f.subband, f.state, f.path, f.reason or "") for f in details.files])
             return
         summary = status.backlog(session, now())
-        group_ids = list(gates.not_good(session, limit=limit)) if refused else None
+        group_ids = list(gates.not_good(session, completed_after=now() - timedelta(days=days), limit=limit)) if refused else None
         groups = status.observations(session, state=None if state is None else GroupState(state), group_ids=group_ids, limit=limit)
         verdicts = gates.verdicts(session, [g.group_id for g in groups])
         rejected = status.rejected_files(session, limit=limit)

@@ -39,7 +39,6 @@ def show(
     Example: `dsa110 lightcurve show 42 --output source42.vot`
     """
     from dsa110_assets.cli.output import emit_json, emit_table
-    from dsa110_assets.photometry import write_table
     from dsa110_assets.registry.queries.measurements import light_curve
     from dsa110_assets.stages.platform import Platform
 
@@ -51,6 +50,8 @@ def show(
         if output.suffix.lower() == ".png":
             _write_plot(platform, number, name, output)
         else:
+            from dsa110_assets.photometry import write_table
+
             write_table(table, output)
         typer.echo(f"{name}: {len(table)} epochs in {output}")
     elif json:
@@ -106,7 +107,9 @@ def export(
 
 
 @app.command("epochs")
-def epochs(*, json: Json = False) -> None:
+def epochs(
+    *, limit: Annotated[int, typer.Option(min=1, help="Maximum number of epochs, the newest ones.")] = 240, json: Json = False
+) -> None:
     """List epochs, their normalization, and which are excluded.
 
     An excluded epoch shows who excluded it and why.
@@ -117,7 +120,10 @@ def epochs(*, json: Json = False) -> None:
     from dsa110_assets.stages.platform import Platform
     from dsa110_assets.stages.products.night import epoch_table
 
-    rows = epoch_table(Platform.open()).to_dict("records")
+    rows = epoch_table(Platform.open(), newest=limit + 1).to_dict("records")
+    if len(rows) > limit:
+        typer.echo(f"only the newest {limit} epochs; use --limit", err=True)
+        rows = rows[-limit:]
     if json:
         emit_json(rows)
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from dsa110_assets.common.directions import angular_separation_rad, unit_vectors
 
@@ -22,6 +21,8 @@ def nearest(
         Index of the nearest other direction, shape (N,), and its distance in degrees, shape (N,). Of equally near ones,
         any.
     """
+    from scipy.spatial import cKDTree
+
     ra, dec, other_ra, other_dec = (np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in (ra_deg, dec_deg, other_ra_deg, other_dec_deg))
     index = np.asarray(cKDTree(unit_vectors(other_ra, other_dec)).query(unit_vectors(ra, dec))[1], dtype=np.intp)
     separation = angular_separation_rad(*(np.radians(a) for a in (ra, dec, other_ra[index], other_dec[index])))
@@ -30,5 +31,7 @@ def nearest(
 
 def linked_pairs(ra_deg: ArrayLike, dec_deg: ArrayLike, radius_deg: float) -> NDArray[np.intp]:
     """All pairs of directions closer than ``radius_deg``, shape (Npairs, 2), each pair once."""
+    from scipy.spatial import cKDTree
+
     chord = 2.0 * np.sin(np.radians(radius_deg) / 2.0)
     return cKDTree(unit_vectors(ra_deg, dec_deg)).query_pairs(chord, output_type="ndarray")

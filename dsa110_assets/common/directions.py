@@ -9,17 +9,14 @@ header.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import erfa
 import numpy as np
-from astropy.time import Time
-from astropy.utils import iers
 from numpy.typing import ArrayLike, NDArray
 
-iers.conf.auto_download = False  # the earth-rotation tables come with the astropy-iers-data wheel
-iers.conf.auto_max_age = None
-iers.conf.iers_degraded_accuracy = "warn"
+if TYPE_CHECKING:
+    from astropy.time import Time
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class TilePointing:
 
 def local_apparent_sidereal_time_rad(time_jd_utc: ArrayLike, site: Site) -> NDArray[np.float64]:
     """Apparent local sidereal time (IAU 2006/2000A) in radians, shape of ``time_jd_utc``."""
-    t = Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
+    t = _utc(time_jd_utc)
     last = erfa.gst06a(t.ut1.jd1, t.ut1.jd2, t.tt.jd1, t.tt.jd2) + site.longitude_rad
     return np.mod(np.asarray(last), 2 * np.pi)
 
@@ -61,7 +58,7 @@ def apparent_to_icrs(
     This inverts the transformation that pyuvdata uses for its apparent coordinates: observed place without refraction
     (`erfa.atoc13` with zero pressure), with right ascension measured from the true equinox.
     """
-    t = Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
+    t = _utc(time_jd_utc)
     eo = erfa.eo06a(t.tt.jd1, t.tt.jd2)
     ra, dec = erfa.atoc13(
         "R",
@@ -72,8 +69,21 @@ def apparent_to_icrs(
     return np.mod(np.asarray(ra), 2 * np.pi), np.asarray(dec)
 
 
+def _utc(time_jd_utc: ArrayLike) -> Any:
+    """UTC Julian dates as astropy's times. Astropy is imported here: commands that only need angles start faster."""
+    from astropy.time import Time
+    from astropy.utils import iers
+
+    iers.conf.auto_download = False  # the earth-rotation tables come with the astropy-iers-data wheel
+    iers.conf.auto_max_age = None
+    iers.conf.iers_degraded_accuracy = "warn"
+    return Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
+
+
 def _observer(time: Time, site: Site) -> tuple[Any, ...]:
     """The last twelve arguments of `erfa.atoc13` and `erfa.atco13`: time, place, polar motion, and no refraction."""
+    from astropy.utils import iers
+
     xp, yp = iers.earth_orientation_table.get().pm_xy(time)
     place = (site.longitude_rad, site.latitude_rad, site.altitude_m)
     return time.utc.jd1, time.utc.jd2, time.delta_ut1_utc, *place, xp.to_value("rad"), yp.to_value("rad"), 0.0, 0.0, 0.0, 0.0
@@ -83,7 +93,7 @@ def icrs_to_apparent(
     ra_rad: ArrayLike, dec_rad: ArrayLike, time_jd_utc: ArrayLike, site: Site
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Convert ICRS to topocentric apparent places, the inverse of `apparent_to_icrs` (`erfa.atco13`); radians."""
-    t = Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
+    t = _utc(time_jd_utc)
     _, _, _, app_dec, intermediate_ra, eo = erfa.atco13(
         np.asarray(ra_rad),
         np.asarray(dec_rad),
@@ -104,7 +114,7 @@ def apparent_scale(ra_rad: float, dec_rad: float, time_jd_utc: float) -> float:
     the ICRS cell puts sources at their ICRS positions (first order of Lorentz's formula, Explanatory Supplement 2013,
     eq. 7.40).
     """
-    t = Time(time_jd_utc, format="jd", scale="utc")
+    t = _utc(time_jd_utc)
     _, barycentric = erfa.epv00(t.tdb.jd1, t.tdb.jd2)
     velocity_au_per_day = np.asarray(barycentric["v"])
     direction = np.array([np.cos(dec_rad) * np.cos(ra_rad), np.cos(dec_rad) * np.sin(ra_rad), np.sin(dec_rad)])

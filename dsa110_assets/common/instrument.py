@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import j1
 
 from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S
@@ -46,6 +45,8 @@ def airy_power_beam(separation_rad: ArrayLike, frequency_hz: ArrayLike) -> NDArr
     Returns:
         Power response relative to the axis, in [0, 1]; 1 at the center. (Born & Wolf, Principles of Optics, 8.5.2.)
     """
+    from scipy.special import j1
+
     x = (np.pi * DISH_DIAMETER_M / SPEED_OF_LIGHT_M_PER_S) * np.sin(np.asarray(separation_rad)) * np.asarray(frequency_hz)
     x = np.abs(np.asarray(x, dtype=np.float64))
     small = x < 1e-6
@@ -56,6 +57,7 @@ def airy_power_beam(separation_rad: ArrayLike, frequency_hz: ArrayLike) -> NDArr
 def cutoff_radius_rad(frequency_hz: float, level: float = BEAM_CUTOFF) -> float:
     """Angle from the axis at which the Airy power beam falls to ``level``."""
     from scipy.optimize import root_scalar
+    from scipy.special import j1
 
     x = float(root_scalar(lambda v: (2 * j1(v) / v) ** 2 - level, bracket=(1e-6, 3.8317), method="brentq").root)
     return float(np.arcsin(x * SPEED_OF_LIGHT_M_PER_S / (np.pi * DISH_DIAMETER_M * frequency_hz)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dsa110_assets.ingest import ledger
 from dsa110_assets.registry.schema import FileState, GroupState, IngestGroup, SubbandFile, TileStage
@@ -134,14 +135,13 @@ def backlog(session: Session, now: datetime) -> Backlog:
     pending = select(func.count()).select_from(IngestGroup).where(IngestGroup.state == GroupState.PENDING)
     live = IngestGroup.priority > 0
     oldest = session.scalar(select(func.min(IngestGroup.pending_at)).where(IngestGroup.state == GroupState.PENDING, live))
-    newest, last_file_at = session.execute(select(func.max(IngestGroup.start_mjd), func.max(IngestGroup.last_file_at))).tuples().one()
     return Backlog(
         counts=ledger.counts(session, completed_after=now - LAST_DAY),
         n_live=session.scalar(pending.where(live)) or 0,
         n_backfill=session.scalar(pending.where(~live)) or 0,
         oldest_pending_s=None if oldest is None else max((now - oldest) / timedelta(seconds=1), 0.0),
-        newest_start_mjd=newest,
-        last_file_at=last_file_at,
+        newest_start_mjd=session.scalar(greatest(IngestGroup.start_mjd)),
+        last_file_at=session.scalar(greatest(IngestGroup.last_file_at)),
         n_rejected=session.scalar(select(func.count()).select_from(SubbandFile).where(SubbandFile.state == FileState.REJECTED)) or 0,
         n_expired=session.scalar(
             select(func.count())
@@ -150,6 +150,11 @@ def backlog(session: Session, now: datetime) -> Backlog:
         )
         or 0,
     )
+
+
+def greatest(column: InstrumentedAttribute[Any]) -> Select[tuple[Any]]:
+    """The last entry of the column's index. Two ``max`` in one statement may become a scan of the table."""
+    return select(column).order_by(column.desc()).limit(1)
 
 
 def observations(

@@ -131,6 +131,7 @@ class SubbandFile(Base):
         # without it a sweep reads years of deleted files
         Index("ix_subband_files_present", "path", postgresql_where=f"state <> '{FileState.GONE}'"),
         Index("ix_subband_files_gone", "judged_at", postgresql_where=f"state = '{FileState.GONE}'"),
+        Index("ix_subband_files_rejected", "judged_at", postgresql_where=f"state = '{FileState.REJECTED}'"),
     )
 
 
@@ -181,6 +182,8 @@ class IngestGroup(Base):
         Index("ix_ingest_queue_completed_at", "completed_at"),
         Index("ix_ingest_queue_state_group_id", "state", "group_id"),
         Index("ix_ingest_queue_calibrator_group_id", "calibrator", "group_id", postgresql_where="calibrator IS NOT NULL"),
+        Index("ix_ingest_queue_failed", "updated_at", postgresql_where=f"state = '{GroupState.FAILED}'"),
+        Index("ix_ingest_queue_state_start_mjd", "state", "start_mjd"),  # the newest of a state
     )
 
 

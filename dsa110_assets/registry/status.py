@@ -12,13 +12,18 @@ from dsa110_assets.registry.migrations import HEAD_REVISION
 from dsa110_assets.registry.server import DATABASE, embedded_server, ensure_server, without_password
 
 _TABLES = text("""
-SELECT c.relname, s.rows, s.bytes FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
-LATERAL (SELECT sum(coalesce(st.n_live_tup, 0))::bigint AS rows, sum(pg_total_relation_size(t.oid))::bigint AS bytes
-    FROM (SELECT c.oid UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid) t
-    LEFT JOIN pg_stat_user_tables st ON st.relid = t.oid) s
-WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'alembic_version'
-ORDER BY c.relname
+SELECT c.relname, sum(pg_stat_get_live_tuples(t.oid))::bigint,
+    CASE c.relkind WHEN 'r' THEN pg_total_relation_size(c.oid) ELSE sum(t.pages) * current_setting('block_size')::bigint END::bigint
+FROM pg_class c LEFT JOIN (
+    SELECT coalesce(h.inhparent, p.oid) AS parent, p.oid, p.relpages + coalesce(sum(i.relpages), 0) AS pages
+    FROM pg_class p LEFT JOIN pg_inherits h ON h.inhrelid = p.oid
+    LEFT JOIN pg_index x ON x.indrelid = p.oid LEFT JOIN pg_class i ON i.oid = x.indexrelid
+    WHERE p.relkind = 'r' AND p.relnamespace = 'public'::regnamespace GROUP BY h.inhparent, p.oid
+) t ON t.parent = c.oid
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'alembic_version'
+GROUP BY c.oid ORDER BY c.relname
 """)
+"""Sizes of partitions are those of their last vacuum. The exact size would open each partition of each month."""
 
 
 @dataclass(frozen=True)

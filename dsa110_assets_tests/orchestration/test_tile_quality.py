@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from dsa110_assets.catalogs import sky
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.definitions import build_defs
 from dsa110_assets.orchestration.partitions import Partitions, tile_key
@@ -200,8 +201,8 @@ def test_the_job_judge_again_records_verdicts_by_the_current_limits(
     for number, group_id in enumerate(SLOTS):
         add_image(database, group_id, tmp_path / str(number))
     outcome = {"value": 9.0}
-    monkeypatch.setattr(gates.sky, "load_reference", lambda _path: None)
-    monkeypatch.setattr(gates.sky, "cone", lambda *_arguments: None)
+    monkeypatch.setattr(sky, "load_reference", lambda _path: None)
+    monkeypatch.setattr(sky, "cone", lambda *_arguments: None)
     monkeypatch.setattr(image, "read_tile", lambda *_arguments: None)
     monkeypatch.setattr(
         image, "judge_tile", lambda *_arguments: [Verdict.judge(name, outcome["value"], 0.8, 2.0, "") for name in gate.TILE_CHECKS]

@@ -127,15 +127,19 @@ def test_the_query_for_refused_tiles_agrees_with_the_verdict_on_each(database: D
             upsert_qa_metric(session, "tile_image", groups[3 * number], name, 9.0, passed=False, reason="")
             upsert_qa_metric(session, "tile_image", groups[3 * number + 1], name, None, passed=None, reason="none there")
             session.delete(session.get_one(QaMetric, ("tile_image", groups[3 * number + 2], name)))
+        ended = datetime(2026, 3, 1, 5, tzinfo=UTC)
         for group_id in groups:
-            session.get_one(IngestGroup, group_id).state = GroupState.COMPLETED
+            row = session.get_one(IngestGroup, group_id)
+            row.state, row.completed_at = GroupState.COMPLETED.value, ended
+    before = ended - timedelta(seconds=1)
     with database.session() as session:
-        found = gates.not_good(session, limit=100)
+        found = gates.not_good(session, completed_after=before, limit=100)
         good = gates.good_tiles(session, groups)
         assert set(found) == set(groups) - set(good)
         assert found == {g: verdict for g, verdict in gates.verdicts(session, groups).items() if not verdict.is_good}
         assert list(found) == sorted(found, reverse=True)
-        assert list(gates.not_good(session, limit=2)) == sorted(found, reverse=True)[:2]
+        assert list(gates.not_good(session, completed_after=before, limit=2)) == sorted(found, reverse=True)[:2]
+        assert gates.not_good(session, completed_after=ended, limit=100) == {}
 
 
 def test_a_refusal_is_provisional_for_a_day_after_tables_were_borrowed(database: Database, platform: Platform, tmp_path: Path):

@@ -44,11 +44,15 @@ def register_epoch(session: Session, mosaic_name: str) -> None:
     )
 
 
-def epoch_rows(session: Session) -> pd.DataFrame:
-    """All epochs in order of time: the columns of `EpochFactor`; reason, excluded_by (None unless it is excluded)."""
+def epoch_rows(session: Session, *, newest: int | None = None) -> pd.DataFrame:
+    """Epochs in order of time: the columns of `EpochFactor`; reason, excluded_by (None unless it is excluded).
+
+    ``newest``: only so many, the last ones; None takes all.
+    """
     query = select(*table_of(EpochFactor).columns, ExcludedEpoch.reason, ExcludedEpoch.excluded_by)
     joined = query.outerjoin(ExcludedEpoch, ExcludedEpoch.mosaic_name == EpochFactor.mosaic_name)
-    return read_frame(session, joined.where(EpochFactor.n_measured > 0).order_by(EpochFactor.time_mjd))
+    last_first = joined.where(EpochFactor.n_measured > 0).order_by(EpochFactor.time_mjd.desc()).limit(newest)
+    return read_frame(session, last_first).iloc[::-1].reset_index(drop=True)
 
 
 def claim_epochs(session: Session, end_mjd: float) -> set[str]:

@@ -13,7 +13,6 @@ from sqlalchemy import ColumnElement, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.calibration.select import Rung
-from dsa110_assets.catalogs import sky
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.quality import gate
 from dsa110_assets.quality.verdict import Verdict
@@ -21,7 +20,6 @@ from dsa110_assets.registry.queries.images import image_of
 from dsa110_assets.registry.queries.quality import qa_metrics_of, upsert_qa_metric
 from dsa110_assets.registry.schema import CalibrationApplied, GroupState, ImageRow, IngestGroup, QaMetric
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.products.references import reference_path
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.stages.table import TILE_IMAGE
 
@@ -73,17 +71,21 @@ def good_tiles(session: Session, group_ids: Iterable[str]) -> list[str]:
     return [group_id for group_id in wanted if gate.verdict_on(judged[group_id]).is_good]
 
 
-def not_good(session: Session, *, completed_after: datetime | None = None, limit: int) -> dict[str, gate.TileVerdict]:
-    """Verdicts on completed observations whose tile is not good, newest first, at most ``limit``."""
+def not_good(session: Session, *, completed_after: datetime, limit: int) -> dict[str, gate.TileVerdict]:
+    """Verdicts on observations completed since a time whose tile is not good, newest first, at most ``limit``."""
+    recent = (  # materialized: else all observations may be read in their order until enough are found
+        select(IngestGroup.group_id)
+        .where(IngestGroup.state == GroupState.COMPLETED, IngestGroup.completed_at > completed_after)
+        .cte("recent")
+        .prefix_with("MATERIALIZED")
+    )
     query = (
         select(ImageRow.group_id)
-        .join(IngestGroup, IngestGroup.group_id == ImageRow.group_id)
-        .where(IngestGroup.state == GroupState.COMPLETED, _is_not_good())
+        .join(recent, recent.c.group_id == ImageRow.group_id)
+        .where(_is_not_good())
         .order_by(ImageRow.group_id.desc())
         .limit(limit)
     )
-    if completed_after is not None:
-        query = query.where(IngestGroup.completed_at > completed_after)
     return verdicts(session, session.scalars(query).all())
 
 
@@ -115,7 +117,9 @@ def judge_again(platform: Platform, group_id: str) -> gate.TileVerdict:
         NonRetriableError: the observation has no image.
         ProductVerificationError: its files cannot be read.
     """
+    from dsa110_assets.catalogs import sky
     from dsa110_assets.quality.image import FIELD_RADIUS_DEG, ImageLimits, judge_tile, read_tile
+    from dsa110_assets.stages.products.references import reference_path
 
     with platform.database.session() as session:
         row = image_of(session, group_id)

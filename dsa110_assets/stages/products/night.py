@@ -148,14 +148,14 @@ def recompute(platform: Platform, run_id: str, *, night: str | None = None, from
     return [stage(platform, night, run_id) for stage in (update_light_curves, update_metrics, rank_candidates)]
 
 
-def epoch_table(platform: Platform) -> pd.DataFrame:
-    """Return the epochs in order of time.
+def epoch_table(platform: Platform, *, newest: int | None = None) -> pd.DataFrame:
+    """Return the epochs in order of time, or the newest so many of them.
 
     Columns: ``mosaic_name, time_mjd, sources`` (measured), ``normalisation, normalisation_err`` (NaN if there is none),
     ``reason, excluded_by`` (None for an epoch that is used).
     """
     with platform.database.session() as session:
-        table = epoch_rows(session)
+        table = epoch_rows(session, newest=newest)
     table = table.rename(columns={"n_measured": "sources", "factor": "normalisation", "factor_err": "normalisation_err"})
     table.loc[table["reason"].notna(), ["normalisation", "normalisation_err"]] = np.nan
     return table.loc[:, ["mosaic_name", "time_mjd", "sources", "normalisation", "normalisation_err", "reason", "excluded_by"]]

@@ -10,12 +10,12 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Select, func, literal_column, select, text
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import func, literal_column, select, text
+from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.ingest.status import greatest
 from dsa110_assets.registry.queries.sources import open_addition
 from dsa110_assets.registry.schema import (
     CaltableRow,
@@ -164,7 +164,7 @@ def hours_due(
     if not open_hours:
         return []
     unfinished = sorted(session.scalars(select(IngestGroup.start_mjd).where(IngestGroup.state.in_(_UNFINISHED))))
-    last_start, last_arrival = (session.scalar(_greatest(one)) for one in (IngestGroup.start_mjd, IngestGroup.last_file_at))
+    last_start, last_arrival = (session.scalar(greatest(one)) for one in (IngestGroup.start_mjd, IngestGroup.last_file_at))
     quiet = last_arrival is None or (now - last_arrival).total_seconds() > config.hour_settle_s
     ended = {
         key: taking_part
@@ -188,11 +188,6 @@ def hours_due(
         if len(due) >= _HOURS_AT_ONCE:
             break
     return due
-
-
-def _greatest(column: InstrumentedAttribute[Any]) -> Select[tuple[Any]]:
-    """The last entry of the column's index. Two ``max`` in one statement may become a scan of the table."""
-    return select(column).order_by(column.desc()).limit(1)
 
 
 def nights_due(session: Session, now: datetime, nights_of_hours: Collection[str | None] = ()) -> list[FollowUp]:

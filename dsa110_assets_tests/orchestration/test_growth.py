@@ -1,0 +1,218 @@
+"""No question of a sensor, a schedule, a page or a command that only shows something costs more as history grows.
+
+The server itself counts what it reads, for every statement however it was sent. Two registries are compared, one with
+three times the nights of the other. Times differ between machines; these counts do not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import pytest
+import typer
+from sqlalchemy import Engine, create_engine, make_url, text
+
+from benchmarks.year import Year, fill_fluxes, fill_sources, make_raw_files, spoil
+from benchmarks.year_registry import fill
+from dsa110_assets.cli.main import app, run
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.definitions import build_defs
+from dsa110_assets.registry.database import Database
+from dsa110_assets.stages.operations import alerts, tile_quality
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.queue import intake, planning
+from dsa110_assets.stages.queue.attempts import now
+from dsa110_assets_tests.registry_fixture import empty
+
+FEW, MANY = 60, 180
+TILES_PER_NIGHT, SOURCES = 24, 240
+LAST = (datetime.now(UTC) - timedelta(days=1)).date()
+KEPT = dict.fromkeys(
+    ("keep_mosaic_planes_days", "keep_tile_maps_days", "keep_mosaic_maps_days", "keep_hourly_images_days", "keep_nightly_images_days"), 14.0
+)
+"""The forecast of the alerts reads twice what retention keeps, which must be shorter than the shorter history."""
+
+OBSERVATION = f"{LAST}T12:00:00"
+
+
+def _dead_runs(platform: Platform) -> None:
+    intake.in_progress(platform)
+    with platform.database.session() as session:
+        intake.completed_recently(session)
+
+
+SENSORS: dict[str, Callable[[Platform], object]] = {
+    "raw_files": lambda platform: intake.tick(platform, most=20),
+    "follow_up": planning.follow_ups,
+    "dead_runs": _dead_runs,
+    "alerts": lambda platform: alerts.conditions(platform, now()),
+}
+SCHEDULES: dict[str, Callable[[Platform], object]] = {
+    "nightly_mosaic_at_0300_utc": lambda platform: planning.has_images(platform, LAST.isoformat()),
+    "injection_recovery_at_0400_utc": lambda platform: planning.has_images(platform, LAST.isoformat()),
+}
+PAGES: dict[str, Callable[[Platform], object]] = {
+    "tile_quality": lambda platform: tile_quality.quality_of_last_day(platform, now()),
+}
+COMMANDS: dict[str, list[list[str]]] = {
+    "alerts": [[]],
+    "catalogs list": [[]],
+    "config show": [[]],
+    "db status": [[]],
+    "ingest status": [
+        [],
+        [OBSERVATION],
+        ["--refused"],
+        ["--json"],
+        *(["--state", state, "--limit", "10"] for state in ("completed", "failed", "pending")),
+    ],
+    "lightcurve epochs": [[]],
+    "mosaic plan": [["--name", "a", "--since", f"{LAST}T04:00:00", "--until", f"{LAST}T06:00:00"]],
+}
+EXCEPTIONS = {
+    "stale": "compares each product with its inputs and today's code; a join, 10 s at a year",
+    "db check": "compares each product with the disk, in parts, and shows its progress",
+    "lightcurve show": "prints all measurements of one source, about one a night",
+    "clean": "finds what is old enough to be removed",
+}
+NO_QUESTIONS = {
+    "api", "api token", "api tokens", "apply", "backfill", "calibrate", "catalogs cone", "catalogs refresh", "catalogs strip", "catalogs transits", "convert groups",
+    "db backup", "db export", "db relocate", "db migrate", "db query", "db restore", "db shell", "db start", "db stop", "demo", "docs search", "down", "export", "image",
+    "ingest retry", "ingest scan", "lightcurve exclude", "lightcurve export", "lightcurve include", "lightcurve recompute",
+    "mosaic build", "mosaic create", "photometry adaptive", "photometry peak", "preflight", "stale accept", "simulate night", "simulate tile", "up",
+}  # fmt: skip
+"""Commands that make, change, copy or remove something, ask only files, or run a person's own statement."""
+
+
+class Work(NamedTuple):
+    """What the server has read: rows and index entries, and buffers of 8 kB."""
+
+    rows: int
+    buffers: int
+
+
+class Counter:
+    """Counts of the server for the registry's database, read from another database so that reading does not count."""
+
+    def __init__(self, url: str) -> None:
+        self.name = str(make_url(url).database)
+        self.engine: Engine = create_engine(make_url(url).set(database="template1"), isolation_level="AUTOCOMMIT")
+
+    def work(self, ask: Callable[[], object]) -> Work:
+        """Work of a question. Sessions report when they end, so all of them are ended before and after it."""
+        before = self._total()
+        ask()
+        after = self._total()
+        return Work(after.rows - before.rows, after.buffers - before.buffers)
+
+    def _total(self) -> Work:
+        others = "FROM pg_stat_activity WHERE datname = :name AND backend_type = 'client backend'"
+        with self.engine.connect() as connection:
+            deadline = time.monotonic() + 20
+            while connection.execute(text(f"SELECT count(pg_terminate_backend(pid)) {others}"), {"name": self.name}).scalar_one():
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            query = "SELECT tup_returned + tup_fetched, blks_hit + blks_read FROM pg_stat_database WHERE datname = :name"
+            return Work(*connection.execute(text(query), {"name": self.name}).one())
+
+
+def fill_history(database: Database, config: PipelineConfig, nights: int) -> None:
+    """Rows of N nights, with light curves, variability and candidates of each night."""
+    year = Year(config.state_dir, nights, SOURCES, LAST)
+    fill(
+        database, nights, config, tiles_per_night=TILES_PER_NIGHT, last=LAST, light_curve_nights=1,
+        data=config.scratch_dir, incoming=config.input_dir, files_present=160,
+    )  # fmt: skip
+    spoil(database)
+    fill_sources(database, year.sky)
+    fill_fluxes(database, year, year.sky)
+    for path in config.input_dir.iterdir():
+        path.unlink()
+    make_raw_files(database, config.input_dir)
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET synchronous_commit = on"))  # else VACUUM does not see the rows as visible to all
+        connection.execute(text(
+            "INSERT INTO variability (source_id, night, n_epochs, mean_flux_jy) SELECT source_id, night, 10, 1 "
+            "FROM sources, (SELECT DISTINCT night FROM ingest_queue) n"
+        ))  # fmt: skip
+        connection.execute(text(
+            "INSERT INTO candidate_events (event_id, source_id, kind, peak_mjd, first_mjd, last_mjd, depth, score, first_night, first_seen_at) "
+            "SELECT row_number() OVER (), source_id, 'dip', 61000, 60999, 61001, 0.5, 6, night, night "
+            "FROM sources, (SELECT DISTINCT night FROM ingest_queue) n WHERE source_id <= 5"
+        ))  # fmt: skip
+        connection.execute(text(
+            "INSERT INTO ese_candidates (source_id, night, event_id, rank, score, epoch_mjd, depth, false_alarm_probability, reasons) "
+            "SELECT source_id, first_night, event_id, source_id, 6, 61000, 0.5, 1e-6, 'dip' FROM candidate_events"
+        ))  # fmt: skip
+        connection.execute(text("UPDATE epoch_factors SET factor = 1, factor_err = 0.01, n_reference = 9, usable = true, settled = true"))
+        connection.execute(text("VACUUM ANALYZE"))
+
+
+def questions(platform: Platform, capsys: pytest.CaptureFixture[str]) -> dict[str, Callable[[], object]]:
+    """All questions: sensors first as after a restart and then again, and commands."""
+
+    def command(arguments: list[str]) -> None:
+        code = run(arguments)
+        shown = capsys.readouterr()
+        assert code in (0, 1), (arguments, shown.err)
+
+    found: dict[str, Callable[[], object]] = {}
+    for kind, asked in (("sensor", SENSORS), ("schedule", SCHEDULES), ("page", PAGES)):
+        for name, ask in asked.items():
+            for tick in ("first", "next") if kind == "sensor" else ("",):
+                found[f"{kind} {name} {tick}".strip()] = lambda ask=ask: ask(platform)
+    for name, variants in COMMANDS.items():
+        for arguments in variants:
+            found[" ".join(["dsa110", name, *arguments])] = lambda name=name, arguments=arguments: command([*name.split(), *arguments])
+    return found
+
+
+def test_no_question_reads_more_when_history_grows(
+    database: Database, registry_config: PipelineConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three times the nights: the same rows and buffers, up to levels of indexes and the months of the photometry."""
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", database.url)
+    for name in ("input_dir", "output_dir", "scratch_dir", "state_dir"):
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}", str(getattr(registry_config, name)))
+    for name, days in KEPT.items():
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}", str(days))
+    config = registry_config.model_copy(update=KEPT)
+    work: dict[int, dict[str, Work]] = {}
+    counter = Counter(database.url)
+    for nights in (FEW, MANY):
+        empty(database.url)
+        fill_history(database, config, nights)
+        intake._scanners.clear()  # as after a restart
+        platform = Platform.open(config)
+        asked = questions(platform, capsys)
+        work[nights] = {name: counter.work(ask) for name, ask in asked.items()}
+        platform.database.dispose()
+    intake._scanners.clear()
+    counter.engine.dispose()
+    grown = {
+        name: (work[FEW][name], many)
+        for name, many in work[MANY].items()
+        if many.rows > 1.1 * work[FEW][name].rows + 150 or many.buffers > 1.3 * work[FEW][name].buffers + 100
+    }
+    assert not grown, "\n".join(f"{name}: {few} -> {many}" for name, (few, many) in grown.items())
+
+
+def test_every_sensor_schedule_and_command_is_among_the_questions(registry_config: PipelineConfig) -> None:
+    defs = build_defs(registry_config)
+    assert {sensor.name for sensor in defs.sensors or ()} == set(SENSORS)
+    assert {schedule.name for schedule in defs.schedules or ()} >= set(SCHEDULES)
+    commands = set(_names(typer.main.get_command(app)))
+    kinds = (set(COMMANDS), set(EXCEPTIONS), NO_QUESTIONS)
+    assert commands == set().union(*kinds), "say of a new command whether it asks the registry, and with what arguments"
+    assert sum(map(len, kinds)) == len(commands)
+    assert len(EXCEPTIONS) <= 5
+
+
+def _names(command: Any, path: str = "") -> Iterator[str]:
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _names(below, f"{path} {name}".strip())
+    if path and (not hasattr(command, "commands") or command.invoke_without_command):
+        yield path
