@@ -45,7 +45,9 @@ def stale(
             known = [(f"{one.each_s:.1f}", f"{one.total_h:.1f}") if one.each_s is not None else ("?", "?") for one in planned]
             rows = [(one.asset, one.stale, *times, ", ".join(one.why)) for one, times in zip(planned, known, strict=True)]
             emit_table(("asset", "stale", "s each", "hours", "why (number of products)"), rows)
-            typer.echo(f"at most {hours:.1f} hours of stages, one at a time; `dsa110 stale accept` spares what comes out equal")
+            typer.echo(
+                f"at most {hours:.1f} hours of stages, one at a time; `dsa110 stale accept PRODUCT --reason TEXT` spares what comes out equal"
+            )
     elif json:
         emit_json(
             [{"asset": o.asset, "partition": o.partition, "key": o.key, "reasons": list(o.reasons), "made_at": o.made_at} for o in found]

@@ -24,7 +24,7 @@ class MosaicRequest(dg.Config):
     until: str = Field(default="", description="End, UTC, exclusive; with since.")
 
 
-@dg.op(description="Makes a planned mosaic and registers it; the same as `dsa110 mosaic build`.", pool="cpu")
+@dg.op(description="Makes a planned mosaic and registers it; the same as the command `mosaic build`.", pool="cpu")
 def build_mosaic(context: dg.OpExecutionContext, config: MosaicRequest, platform: PlatformResource) -> None:
     """Make the mosaic."""
     from dsa110_assets.stages.products import mosaics

@@ -129,9 +129,11 @@ def test_restored_image_is_residual_plus_model(imaged: Imaged):
 
 def test_photometry_uses_the_noise_map_only_for_the_beam_corrected_image(imaged: Imaged):
     images = imaged.report.images
-    assert np.array_equal(noise_of(images["image-pb"], (1536, 1536)), fits.getdata(images["noise"])[0, 0], equal_nan=True)
+    assert np.array_equal(
+        noise_of(images["image-pb"], (1536, 1536), fits.getheader(images["image-pb"])), fits.getdata(images["noise"])[0, 0], equal_nan=True
+    )
     with pytest.raises(PhotometryError, match="no noise map"):
-        noise_of(images["image"], (1536, 1536))
+        noise_of(images["image"], (1536, 1536), fits.getheader(images["image"]))
 
 
 def test_a_preview_keeps_point_sources_and_the_distribution_of_noise():

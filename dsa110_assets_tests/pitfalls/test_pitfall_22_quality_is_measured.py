@@ -77,5 +77,5 @@ def test_pitfall_22_the_figures_follow_the_image(shift_arcsec: float, scale: flo
 
 
 def test_pitfall_22_a_missing_product_is_an_error_not_a_verdict(tmp_path):
-    with pytest.raises(ProductVerificationError, match="cannot be read"):
+    with pytest.raises(ProductVerificationError, match="does not exist"):
         read_tile(tmp_path, "nothing")

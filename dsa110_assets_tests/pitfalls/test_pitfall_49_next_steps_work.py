@@ -21,7 +21,7 @@ OBSERVATION = "2026-03-12T05:09:39"
 PLACEHOLDERS = {
     "DEC": "54.6", "DIRECTORY": "directory", "END": "2026-03-12T07:00:00", "EPOCH": "hourly_2026-03-12T05", "FILE": "file.csv",
     "IMAGE": "field-image.fits", "IN": "incoming", "MS": "tile.ms", "NAME": "0834+555", "NIGHT": "2026-03-12",
-    "OBSERVATION": OBSERVATION, "OUT": "out", "PARQUET": "nvss.parquet", "PATH": "registry.sqlite3", "REASON": "thunderstorm",
+    "NEW": "new", "OBSERVATION": OBSERVATION, "OLD": "old", "OUT": "out", "PARQUET": "nvss.parquet", "PRODUCT": "tile_image", "PATH": "registry.sqlite3", "REASON": "thunderstorm",
     "SOURCE": "42", "SURVEY": "vlass", "SQL": "SELECT 1", "START": "2026-03-12T05:00:00", "TEXT": "manual.txt",
     "{group_id}": OBSERVATION, "{name}": "flare", "{stem}": "first", "{value}": "first",
 }  # fmt: skip
@@ -51,7 +51,8 @@ def check_command(one: NamedCommand) -> None:
     assert path, f"{one.where}: there is no `{one.line}`"
     if not rest and not one.instruction:
         return
-    assert not getattr(command, "commands", {}), f"{one.where}: `{one.line}` lacks a sub-command, or has a wrong one"
+    alone = getattr(command, "invoke_without_command", False)
+    assert alone or not getattr(command, "commands", {}), f"{one.where}: `{one.line}` lacks a sub-command, or has a wrong one"
     for name in rest:
         if name.endswith((".fits", ".csv")):
             Path(name).parent.mkdir(parents=True, exist_ok=True)

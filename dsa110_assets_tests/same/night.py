@@ -110,7 +110,7 @@ def make(root: Path, url: str) -> tuple[dict[str, Mapping[str, Any]], Platform]:
 
 def _write_raw_files(small: SmallNight, directory: Path, number: int) -> None:
     """Write the raw files of one tile in a child, to keep the simulator's threads out of this process."""
-    child = multiprocessing.get_context("fork").Process(target=small.write, args=(directory, number))
+    child = multiprocessing.get_context("spawn").Process(target=small.write, args=(directory, number))
     child.start()
     child.join()
     assert child.exitcode == 0, "the raw files could not be written"

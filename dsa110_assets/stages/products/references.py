@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.catalogs import calibrators, observers, sky, surveys
+from dsa110_assets.common.figures import Figures
 from dsa110_assets.common.position_lists import read_positions
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, PositionsError
@@ -143,7 +144,7 @@ def _refresh_monitored(platform: Platform, run_id: str, cost: Measured, *, accep
             upsert_sources(session, positions, origin=origin)
             retire_sources(session, origin=origin, keep=list(positions["name"]))
         added = record_addition(session)
-        figures = {"positions": len(bright) + len(own), "own_positions": len(own), "to_measure_in_past_mosaics": added}
+        figures: Figures = {"positions": len(bright) + len(own), "own_positions": len(own), "to_measure_in_past_mosaics": added}
         result = StageResult(MONITORED_SOURCES.name, "all", figures=figures)
         _record(
             session, result.product, platform.paths.catalogs_dir / "monitored", source or reference_path(platform), len(bright) + len(own)
