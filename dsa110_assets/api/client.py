@@ -1,13 +1,13 @@
 """Python client of the HTTP API: tasks as the earlier task manager had them, lists and light curves as data frames.
 
-```python
-client = TaskClient("http://127.0.0.1:8000")
-await client.connect()
-task_id = await client.spawn_task("dsa110-pipeline", "mosaic_build", {"name": "night_2025_12_01"}, priority=10)
-variable = await client.table("/api/sources", min_eta=5, sort="eta")
-curve = await client.light_curve(42)
-await client.close()
-```
+Example::
+
+    client = TaskClient("http://127.0.0.1:8000")
+    await client.connect()
+    task_id = await client.spawn_task("dsa110-pipeline", "mosaic_build", {"name": "night_2025_12_01"}, priority=10)
+    variable = await client.table("/api/sources", min_eta=5, sort="eta")
+    curve = await client.light_curve(42)
+    await client.close()
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def stale(
             rows = [(one.asset, one.stale, *times, ", ".join(one.why)) for one, times in zip(planned, known, strict=True)]
             emit_table(("asset", "stale", "s each", "hours", "why (number of products)"), rows)
             typer.echo(
-                f"at most {hours:.1f} hours of stages, one at a time; `dsa110 stale accept PRODUCT --reason TEXT` spares what comes out equal"
+                f"at most {hours:.1f} hours of stages, one at a time; `dsa110 stale accept PRODUCT --reason TEXT --by NAME` spares what comes out equal"
             )
     elif json:
         emit_json(
