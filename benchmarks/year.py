@@ -307,8 +307,9 @@ def history(year: Year, meter: Meter) -> None:
 
 
 def hours(year: Year, meter: Meter) -> None:
-    """The last night's fluxes arrive hour by hour."""
+    """The last night's fluxes arrive hour by hour, and each hour is looked at for new events."""
     from dsa110_assets.registry.queries.measurements import replace_photometry
+    from dsa110_assets.stages.products.events import look_at_hour
 
     platform, sky = Platform.open(year.config()), year.sky
     last = year.nights - 1
@@ -324,6 +325,9 @@ def hours(year: Year, meter: Meter) -> None:
         for key, table in tables:
             with platform.database.session() as session:
                 replace_photometry(session, f"hourly_{key}", table)
+    with meter.part("24 hours: looked at for new events") as notes:
+        found = [look_at_hour(platform, key[:10], key[11:], "year") for key, _ in tables]
+        notes.append(f"events {sum(int(str(one.figures.get('events', 0))) for one in found if one is not None)}")
 
 
 def update(stage: str) -> Callable[[Year, Meter], None]:
