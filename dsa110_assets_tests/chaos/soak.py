@@ -62,7 +62,7 @@ POLL_S = 2.0
 MOST_SLOPE_SIGMA = 3.0
 MOST_GROWTH_MB = 12.0
 MOST_IDLE_GROWTH = 0.05
-MOST_IDLE_CORES = 0.5
+MOST_IDLE_CORES = 0.3
 """Of all services together, on a quiet machine. Sensors look every few seconds."""
 
 

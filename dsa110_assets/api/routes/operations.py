@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -29,19 +29,6 @@ class Health(BaseModel):
     release: str
 
 
-class Queue(BaseModel):
-    """The ingest queue: observations by state (completed: those of the last day), and how long the oldest waits."""
-
-    counts: dict[GroupState, int]
-    n_live: int
-    n_backfill: int
-    oldest_pending_s: float | None
-    newest_start_mjd: float | None
-    last_file_at: datetime | None
-    n_rejected: int
-    n_expired: int
-
-
 class Disk(BaseModel):
     """Free space of a directory's file system."""
 
@@ -55,7 +42,7 @@ class PlatformStatus(BaseModel):
 
     release: str
     time: datetime
-    queue: Queue
+    queue: status.Backlog
     cpu_percent: float
     memory_percent: float
     disks: list[Disk]
@@ -66,7 +53,7 @@ class Streaming(BaseModel):
 
     running: bool | None
     note: str
-    queue: Queue
+    queue: status.Backlog
 
 
 class Switched(BaseModel):
@@ -265,7 +252,7 @@ def _switch(opened: Access, person: str, *, on: bool) -> Switched:
     return Switched(running=running)
 
 
-def queue_of(app: FastAPI) -> Queue:
+def queue_of(app: FastAPI) -> status.Backlog:
     """The ingest queue, at most two seconds old.
 
     Raises:
@@ -274,11 +261,11 @@ def queue_of(app: FastAPI) -> Queue:
     opened: Access = app.state.access
     opened.ping()
 
-    def find() -> dict[str, Any]:
+    def find() -> status.Backlog:
         with opened.session() as session:
-            return asdict(status.backlog(session, _now()))
+            return status.backlog(session, _now())
 
-    return Queue(**app.state.queue.get(find))
+    return app.state.queue.get(find)
 
 
 def _now() -> datetime:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from dsa110_assets.api.access import Access, Opened, Person
 from dsa110_assets.api.answers import MosaicName, model_of, utc
-from dsa110_assets.errors import DagsterUnreachableError, InvalidRequestError, NotFoundError
+from dsa110_assets.errors import DagsterUnreachableError, InvalidRequestError, NonRetriableError, NotFoundError
 from dsa110_assets.registry.queries import people
 from dsa110_assets.registry.queries.pages import MOSAIC
 from dsa110_assets.registry.schema import MosaicRow
@@ -312,7 +312,7 @@ def partition_tags(job: str, payload: dict[str, Any]) -> dict[str, str]:
             name, (night, slot) = "hour", hour_partition(wanted)
         else:
             return {"dagster/partition": date.fromisoformat(str(payload["night"])).isoformat()}
-    except Exception as error:
+    except (KeyError, TypeError, ValueError, NonRetriableError) as error:
         raise InvalidRequestError(f"payload of {job}", "names no partition", f"send one like {example}") from error
     return {"dagster/partition": f"{night}|{slot}", "dagster/partition/date": night, f"dagster/partition/{name}": slot}
 
