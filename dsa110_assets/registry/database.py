@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from psycopg2.extensions import adapt, register_adapter
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
@@ -29,12 +29,11 @@ _MIGRATION_LOCK = 0x0D5A_0110  # any fixed number; advisory locks are numbers
 for _scalar in (np.float64, np.float32, np.int64, np.int32, np.int16, np.bool_):  # else psycopg2 sends their repr
     register_adapter(_scalar, lambda value: adapt(value.item()))
 
-_FIXED = {
-    "client_encoding": "utf8",
-    "options": "-c search_path=public -c statement_timeout=0 -c lock_timeout=0 "
-    "-c default_transaction_read_only=off -c bytea_output=hex -c extra_float_digits=1",
-}
-"""What a connection must not take from the environment (PGCLIENTENCODING, PGOPTIONS and the like)."""
+_OPTIONS = (
+    "-c search_path=public -c statement_timeout=0 -c lock_timeout=0 "
+    "-c default_transaction_read_only=off -c bytea_output=hex -c extra_float_digits=1"
+)
+"""What a connection must not take from the environment (PGOPTIONS). Options in the server's address come after it."""
 
 
 def _fix_time(connection: Any, _record: object) -> None:
@@ -49,6 +48,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        options = make_url(url).query.get("options", "")
         self.engine: Engine = create_engine(
             url,
             pool_size=5,  # opened one by one on demand: a short-lived process has one
@@ -58,7 +58,8 @@ class Database:
             connect_args={
                 "connect_timeout": 10,
                 "application_name": f"{Path(sys.argv[0]).name or 'python'}[{os.getpid()}]"[:63],
-                **_FIXED,
+                "client_encoding": "utf8",
+                "options": " ".join((_OPTIONS, *([options] if isinstance(options, str) else options))),
             },
         )
         event.listen(self.engine, "connect", _fix_time)
