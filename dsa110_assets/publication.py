@@ -20,7 +20,7 @@ from dsa110_assets.staging import STAGING, registered, remove_staged
 
 SPARE_BYTES = 1 << 20
 """A disk with less free space than this is full: no product fits on it."""
-_MKDIR_ATTEMPTS = 100
+_MKDIR_ATTEMPTS = 1000
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
