@@ -70,12 +70,16 @@ def _move_finished(staged: Path, destination: Path) -> None:
 
 def _make_folder(staging: Path) -> None:
     """Make a folder under ``.staging``. Try again when another publisher removes the empty ``.staging`` in between."""
+    folder, place = os.fspath(staging.parent), os.fspath(staging)
     for attempts_left in reversed(range(_MKDIR_ATTEMPTS)):
         try:
-            staging.mkdir(parents=True)
-        except (FileNotFoundError, FileExistsError):  # `mkdir` raises either, depending on the moment of the removal
+            with suppress(FileExistsError):
+                os.mkdir(folder)  # noqa: PTH102 - the two calls follow each other closely: pathlib leaves more time
+            os.mkdir(place)  # noqa: PTH102
+        except FileNotFoundError:
             if not attempts_left:
                 raise
+            staging.parent.parent.mkdir(parents=True, exist_ok=True)
         else:
             return
 
