@@ -119,7 +119,7 @@ class ProductPaths:
         return self.state_dir / "staging"
 
     def staging_roots(self) -> tuple[Path, ...]:
-        """Directories below which a crash of `publish` may leave ``.staging`` folders."""
+        """Directories below which a crash of `publish` may leave staging folders."""
         return tuple(root for root in map(self.folder, Folder) if root.is_dir())
 
 

@@ -1,4 +1,4 @@
-"""Atomic publication: write a product under ``.staging`` beside its destination, verify, flush, rename it into place.
+"""Atomic publication: write a product in a staging folder beside its destination, verify, flush, rename it into place.
 
 Readers that have the old product open keep it. All code of this package replaces files and directories through here.
 """
@@ -10,17 +10,16 @@ import errno
 import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dsa110_assets.errors import PipelineError, PublishError, StorageError
-from dsa110_assets.staging import STAGING, registered, remove_staged
+from dsa110_assets.staging import is_staging, new_place, registered, remove_staged
 
 SPARE_BYTES = 1 << 20
 """A disk with less free space than this is full: no product fits on it."""
-_MKDIR_ATTEMPTS = 1000
+_MKDIR_ATTEMPTS = 100
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -37,8 +36,7 @@ def publish(destination: Path) -> Iterator[Path]:
         PublishError: nothing was written, or the rename failed.
         StorageError: the block failed because the disk is full, read-only or failing, whatever error it raised.
     """
-    parent = destination.parent
-    staging = parent / STAGING / uuid.uuid4().hex
+    staging = new_place(destination.parent)
     staged = staging / destination.name
     try:
         with registered(staging):
@@ -69,17 +67,13 @@ def _move_finished(staged: Path, destination: Path) -> None:
 
 
 def _make_folder(staging: Path) -> None:
-    """Make a folder under ``.staging``. Try again when another publisher removes the empty ``.staging`` in between."""
-    folder, place = os.fspath(staging.parent), os.fspath(staging)
+    """Make a staging folder. Try again when `withdraw` removes the empty directory of its destination in between."""
     for attempts_left in reversed(range(_MKDIR_ATTEMPTS)):
         try:
-            with suppress(FileExistsError):
-                os.mkdir(folder)  # noqa: PTH102 - the two calls follow each other closely: pathlib leaves more time
-            os.mkdir(place)  # noqa: PTH102
+            staging.mkdir(parents=True)
         except FileNotFoundError:
             if not attempts_left:
                 raise
-            staging.parent.parent.mkdir(parents=True, exist_ok=True)
         else:
             return
 
@@ -92,7 +86,7 @@ def withdraw(path: Path) -> None:
     """
     if not path.exists():
         return
-    staging = path.parent / STAGING / uuid.uuid4().hex
+    staging = new_place(path.parent)
     with registered(staging):
         _make_folder(staging)
         try:
@@ -188,10 +182,9 @@ def staged_products(root: Path) -> Iterator[Path]:
     It walks the whole tree, for what `staging.sweep` cannot know.
     """
     for directory, names, _ in os.walk(root):  # passes over directories that vanish meanwhile
-        if STAGING in names:
-            names.remove(STAGING)
-            with suppress(FileNotFoundError):
-                yield from sorted((Path(directory) / STAGING).iterdir())
+        staged = sorted(name for name in names if is_staging(Path(name)))
+        names[:] = [name for name in names if name not in staged]
+        yield from (Path(directory) / name for name in staged)
 
 
 def newest_change(path: Path) -> float:

@@ -11,13 +11,23 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-STAGING = ".staging"
-"""Name of the folder beside a destination in which new products are written."""
+_PREFIX = ".staging"
+
+
+def new_place(parent: Path) -> Path:
+    """Return the path of a new staging folder in ``parent``. Each has its own name: publishers share no folder."""
+    return parent / f"{_PREFIX}-{uuid.uuid4().hex}"
+
+
+def is_staging(path: Path) -> bool:
+    """Whether a path is a staging folder (older releases shared one ``.staging`` in a directory)."""
+    return path.name.startswith(_PREFIX)
 
 
 @dataclass
@@ -104,7 +114,7 @@ def sweep(journal: Path) -> list[Path]:
             if path is None:
                 continue
             place = Path(path)
-            if path and place.parent.name == STAGING:
+            if path and (is_staging(place) or is_staging(place.parent)):
                 there = place.exists()
                 remove_staged(place)
                 if place.exists():  # a child of the publisher may still write there; the next sweep tries again
@@ -115,10 +125,8 @@ def sweep(journal: Path) -> list[Path]:
 
 
 def remove_staged(place: Path) -> None:
-    """Remove a folder under ``.staging`` with its content, and ``.staging`` unless other products are in it."""
+    """Remove a staging folder with its content, as far as permissions allow."""
     shutil.rmtree(place, ignore_errors=True)
-    with suppress(OSError):
-        place.parent.rmdir()
 
 
 def _entries(journal: Path) -> list[Path]:

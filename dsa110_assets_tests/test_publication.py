@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from dsa110_assets import publication
 from dsa110_assets.errors import ProductVerificationError
-from dsa110_assets.publication import publish
-from dsa110_assets.staging import STAGING
+from dsa110_assets.publication import publish, withdraw
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -29,10 +26,10 @@ def _publish_what_does_not_verify(destination: Path) -> None:
         raise ProductVerificationError(staged, "is wrong", "make it again")
 
 
-def _keep_removing(staging: Path) -> None:
-    while True:
-        with suppress(OSError):
-            staging.rmdir()
+def _publish_and_withdraw(night: Path, writer: int, count: int) -> None:
+    for _ in range(count):
+        _publish_files(night, writer, 1)
+        withdraw(night / f"{writer}-0")
 
 
 def test_no_staging_folder_remains_after_a_product_its_replacement_or_a_failure(tmp_path: Path) -> None:
@@ -70,15 +67,14 @@ def test_the_folder_stays_while_another_product_is_written_in_it(tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["quick", "slow"]
 
 
-def test_a_publisher_starts_again_when_the_empty_folder_vanishes_under_it(tmp_path: Path) -> None:
-    remover = _FORK.Process(target=_keep_removing, args=(tmp_path / STAGING,), daemon=True)
-    remover.start()
-    try:
-        _publish_files(tmp_path, 0, 400)
-    finally:
-        remover.kill()
-        remover.join()
-    assert len(os.listdir(tmp_path)) == 400  # noqa: PTH208 - names only
+def test_a_publisher_makes_its_directory_again_when_the_last_product_of_a_night_is_withdrawn(tmp_path: Path) -> None:
+    writers = [_FORK.Process(target=_publish_and_withdraw, args=(tmp_path / "night", writer, 200)) for writer in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(timeout=60)
+    assert [writer.exitcode for writer in writers] == [0] * 3
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_concurrent_publishers_do_not_disturb_one_another(tmp_path: Path) -> None:

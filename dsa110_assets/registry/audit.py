@@ -22,7 +22,7 @@ from dsa110_assets.products import ProductPaths
 from dsa110_assets.publication import size_bytes
 from dsa110_assets.registry.queries.storage import retired_paths
 from dsa110_assets.registry.schema import CaltableRow, ImageRow, MeasurementSetRow, MosaicRow, ProductVersion, RefreshableCatalog
-from dsa110_assets.staging import STAGING
+from dsa110_assets.staging import is_staging
 
 SETTLING_S = 3600.0
 """Products younger than this may still be registered."""
@@ -106,7 +106,7 @@ def _on_disk(paths: ProductPaths) -> Generator[tuple[str, Path]]:
     )
     for product, root, pattern in patterns:
         for path in sorted(root.glob(pattern)):
-            if path.is_dir() and STAGING not in path.parts:
+            if path.is_dir() and not (is_staging(path) or is_staging(path.parent)):
                 yield product, path
 
 

@@ -103,16 +103,18 @@ def _clean(platform: Platform, now: datetime = LATER) -> list[housekeeping.Remov
 
 
 def test_a_thorough_cleaning_finds_old_staging_of_releases_without_a_journal(platform) -> None:
-    folder = platform.paths.scratch_dir / "images" / "2026-03-12" / ".staging"
-    old, young = _old(folder / "aa" / "x.fits"), folder / "bb"
+    folder = platform.paths.scratch_dir / "images" / "2026-03-12"
+    old, young = _old(folder / ".staging" / "aa" / "x.fits").parents[1], folder / ".staging-bb"
+    for directory in (old / "aa", old):
+        os.utime(directory, (0, 0))
     young.mkdir(parents=True)
     (young / "y.fits").write_bytes(b"y")
     assert housekeeping.plan(platform, datetime.now(UTC)) == [], "the daily cleaning does not walk"
     (removal,) = planned = housekeeping.plan(platform, datetime.now(UTC), thorough=True)
-    assert (removal.rule, removal.what, removal.size_bytes) == ("staging", str(old.parent), 1000)
+    assert (removal.rule, removal.what, removal.size_bytes) == ("staging", str(old), 1000)
     assert old.exists(), "a plan removes nothing"
     housekeeping.carry_out(platform, planned, datetime.now(UTC))
-    assert not old.parent.exists()
+    assert not old.exists()
     assert (young / "y.fits").exists()
 
 

@@ -6,7 +6,6 @@ A stage runs as always, but its files go to another place, and what it writes in
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -43,7 +42,7 @@ from dsa110_assets.stages.table import (
     TILE_IMAGE,
     VARIABILITY_METRICS,
 )
-from dsa110_assets.staging import STAGING, registered, remove_staged
+from dsa110_assets.staging import new_place, registered, remove_staged
 
 RUN = "trial"
 
@@ -129,7 +128,7 @@ def _make(platform: Platform, row: Product, key: str) -> StageResult | None:
 @contextmanager
 def _place(platform: Platform) -> Iterator[Path]:
     """An empty folder for a product, registered so that a start after a crash removes it."""
-    place = platform.paths.folder(Folder.IMAGES) / STAGING / f"trial-{uuid.uuid4().hex}"
+    place = new_place(platform.paths.folder(Folder.IMAGES))
     with registered(place):
         place.mkdir(parents=True)
         try:
