@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year browser extras
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -28,6 +28,12 @@ demo: $(VENV)/.installed ## Run two simulated nights from raw files to light cur
 
 test: $(VENV)/.installed ## Run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+extras: ## Install the Debian packages that some targets need (as root): Chromium
+	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
+browser: $(VENV)/.installed ## Try the pages in Debian's Chromium; DSA110_PICTURES=DIRECTORY keeps screenshots
+	$(BIN)/python -m pytest dsa110_assets_tests/browser $(ARGS)
 
 test-oldest: ## Run the quick tests on Debian's own Python 3.11; root runs them as nobody, in a fresh clone of the last commit
 	@$(MAKE) --no-print-directory VENV=.venv-oldest PYTHON=$(PYTHON_OLDEST) .venv-oldest/.installed

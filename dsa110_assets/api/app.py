@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import dsa110_assets
-from dsa110_assets.api import documentation, http, problems
+from dsa110_assets.api import documentation, http, pages, problems
 from dsa110_assets.api.access import Access, Remembered
 from dsa110_assets.api.routes import ROUTERS
 from dsa110_assets.config import PipelineConfig
@@ -60,10 +60,11 @@ def create_app(config: PipelineConfig) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     documentation.install(app)
+    pages.install(app)
 
     @app.get("/", include_in_schema=False)
     async def start() -> RedirectResponse:
-        return RedirectResponse("/api/docs")
+        return RedirectResponse("/ui/dashboard")
 
     http.installed(app, http.RequestMetrics(app.state.registry))
     return app

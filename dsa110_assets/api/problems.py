@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -69,33 +71,45 @@ def of_pipeline_error(error: PipelineError) -> JSONResponse:
 def install(app: FastAPI) -> None:
     """Let an application answer all errors with problem details."""
 
-    async def pipeline_error(_: Request, error: Exception) -> JSONResponse:
+    async def pipeline_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, PipelineError)
-        return of_pipeline_error(error)
+        return await _readable(request, of_pipeline_error(error))
 
-    async def invalid(_: Request, error: Exception) -> JSONResponse:
+    async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         errors = [{"where": ".".join(str(part) for part in one["loc"]), "cause": one["msg"]} for one in error.errors()]
         detail = "; ".join(f"{one['where']}: {one['cause']}" for one in errors[:5])
-        return problem(422, "InvalidRequest", detail, errors=errors, next_step="correct the request; /api/docs explains each parameter")
+        step = "correct the request; /api/docs explains each parameter"
+        return await _readable(request, problem(422, "InvalidRequest", detail, errors=errors, next_step=step))
 
-    async def http_error(_: Request, error: Exception) -> JSONResponse:
+    async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return problem(
+        answer = problem(
             error.status_code,
             "NotFound" if error.status_code == 404 else "HttpError",
             str(error.detail),
             next_step="all addresses are listed at /api/docs",
             headers=dict(error.headers) if error.headers else None,
         )
+        return await _readable(request, answer)
 
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+    async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("%s %s", request.method, request.url.path, exc_info=error)
-        return problem(
+        answer = problem(
             500, "InternalError", "an unexpected error; the API's log has it", next_step="read `logs/api.log` in the state directory"
         )
+        return await _readable(request, answer)
 
     app.add_exception_handler(PipelineError, pipeline_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, unexpected)
+
+
+async def _readable(request: Request, answer: JSONResponse) -> Response:
+    """Return an error as a page to somebody who looks at pages; as a part of one to htmx."""
+    if not request.url.path.startswith("/ui/"):
+        return answer
+    from dsa110_assets.api.pages.layout import problem_page
+
+    return await run_in_threadpool(problem_page, request, json.loads(bytes(answer.body)), dict(answer.headers))

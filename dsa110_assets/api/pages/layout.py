@@ -1,0 +1,127 @@
+"""What all pages share: navigation, templates, security policy, and links to the Dagster UI."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import jinja2
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+
+from dsa110_assets.api.pages import formats
+from dsa110_assets.api.pages.visitor import visitor
+from dsa110_assets.config import PipelineConfig
+
+STATIC = Path(__file__).parents[1] / "static"
+TEMPLATES = Path(__file__).parents[1] / "templates"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; "
+    "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Scripts and data come from this server alone; no script stands inside a page."""
+VIEWER_POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; img-src 'self' data: blob:; "
+    "connect-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+"""Aladin Lite compiles its WebAssembly, and reads images from addresses that it makes itself."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A page in the navigation; ``key``: what to press after G to go there."""
+
+    address: str
+    title: str
+    key: str
+
+
+PAGES = (Entry("/ui/dashboard", "Dashboard", "d"),)
+
+
+def _digest() -> str:
+    """Digest of all style sheets and scripts, so that a browser takes the new ones after an upgrade."""
+    found = hashlib.sha256()
+    for path in sorted(STATIC.rglob("*")):
+        if path.is_file():
+            found.update(path.relative_to(STATIC).as_posix().encode() + path.read_bytes())
+    return found.hexdigest()[:12]
+
+
+STATIC_URL = f"/ui/static/{_digest()}"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(formats.FILTERS)
+    shared: dict[str, Any] = {
+        "static": STATIC_URL,
+        "navigation": PAGES,
+        "asset_url": asset_url,
+        "run_url": run_url,
+        "address": address,
+        "NOTHING": formats.NOTHING,
+    }
+    environment.globals.update(shared)
+    return environment
+
+
+def page(request: Request, template: str, *, status: int = 200, policy: str = POLICY, **context: Any) -> HTMLResponse:
+    """Render a template as a page, or as a part of one for htmx.
+
+    Every template knows ``config``, ``person`` (who is signed in, or None), ``csrf``, ``now`` (UTC), ``here`` (path of
+    the page) and the filters of `formats`. Names and texts of the data are escaped.
+    """
+    config: PipelineConfig = request.app.state.access.config
+    known = visitor(request)
+    common = {
+        "config": config,
+        "person": known.person,
+        "csrf": known.csrf,
+        "now": datetime.now(UTC),
+        "here": request.url.path,
+        "here_with_query": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "search": False,
+        "dagster": config.ui_url.rstrip("/"),
+    }
+    html = _environment().get_template(template).render(common | context)
+    return HTMLResponse(html, status, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
+
+
+def problem_page(request: Request, problem: Mapping[str, Any], headers: Mapping[str, str]) -> HTMLResponse:
+    """Render problem details as a page; as a message above the page for a request of htmx."""
+    part = "HX-Request" in request.headers
+    answer = page(request, "problem_part.html" if part else "problem.html", status=int(problem["status"]), problem=problem)
+    if "retry-after" in headers:
+        answer.headers["Retry-After"] = headers["retry-after"]
+    if part:
+        answer.headers["HX-Retarget"], answer.headers["HX-Reswap"] = "#messages", "innerHTML"
+    return answer
+
+
+def asset_url(config: PipelineConfig, asset: str, partition: str | None = None) -> str:
+    """Address of an asset, or of one of its partitions, in the Dagster UI."""
+    view = "?" + urlencode({"view": "partitions", "partition": partition}) if partition else ""
+    return f"{config.ui_url.rstrip('/')}/assets/{quote(asset)}{view}"
+
+
+def run_url(config: PipelineConfig, run_id: str) -> str:
+    """Address of a run in the Dagster UI."""
+    return f"{config.ui_url.rstrip('/')}/runs/{quote(run_id)}"
+
+
+def address(path: str, parameters: Mapping[str, Any] | None = None, **changed: Any) -> str:
+    """An address with parameters; ``changed`` replaces some, and None or an empty text removes one."""
+    chosen = {**(parameters or {}), **changed}
+    query = urlencode({name: value for name, value in chosen.items() if value not in (None, "", False)}, doseq=True)
+    return f"{path}?{query}" if query else path

@@ -1,0 +1,65 @@
+// What all pages do: the clock, keys, questions before a change, messages of htmx.
+
+const LONGITUDE_DEG = -118.283; // for the sidereal time on display, as in pages/formats.py
+
+function twoDigits(value) {
+  return String(Math.floor(value)).padStart(2, "0");
+}
+
+function showClock() {
+  const place = document.querySelector(".clock");
+  if (!place) return;
+  const ahead = Date.parse(place.dataset.now) - Date.now(); // the server's clock counts
+  const spans = place.querySelectorAll("span");
+  function tick() {
+    const now = new Date(Date.now() + ahead);
+    const mjd = now.getTime() / 86400000 + 40587;
+    const days = mjd - 51544.5;
+    const gmst = 280.46061837 + 360.98564736629 * days; // degrees, Meeus 12.4 without the term in T squared
+    const lst = ((((gmst + LONGITUDE_DEG) % 360) + 360) % 360) / 15;
+    spans[0].textContent = now.toISOString().slice(0, 19).replace("T", " ") + " UTC";
+    spans[1].textContent = `LST ${twoDigits(lst)}:${twoDigits((lst % 1) * 60)}`;
+    spans[2].textContent = `MJD ${mjd.toFixed(4)}`;
+  }
+  tick();
+  setInterval(tick, 1000);
+}
+
+function listenToKeys() {
+  let before = "";
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog[open]")) return;
+    const search = document.getElementById("q");
+    if (event.key === "/" && search) {
+      event.preventDefault();
+      search.focus();
+    } else if (event.key === "?") {
+      document.getElementById("keys").showModal();
+    } else if (before === "g") {
+      const link = document.querySelector(`header nav a[data-key="${CSS.escape(event.key)}"]`);
+      if (link) link.click();
+    }
+    before = event.key;
+  });
+}
+
+// A form with data-confirm asks before it is sent.
+function askBeforeChanges() {
+  document.addEventListener("submit", (event) => {
+    const question = event.target.dataset.confirm;
+    if (question && !window.confirm(question)) event.preventDefault();
+  });
+}
+
+// htmx does not swap the answers of errors; ours are messages for a person (HX-Retarget says where).
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
+});
+document.addEventListener("htmx:sendError", () => {
+  document.getElementById("messages").innerHTML =
+    '<section class="problem"><h1>No answer</h1><p>The server does not answer. Next: check <code>dsa110 api</code>, then load the page again.</p></section>';
+});
+
+showClock();
+listenToKeys();
+askBeforeChanges();
