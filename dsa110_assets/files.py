@@ -39,6 +39,18 @@ def why_not_openable(path: Path | str) -> str | None:
     return None if os.access(path, os.R_OK) else "cannot be read (permission denied)"
 
 
+def why_not_listable(directory: Path) -> str | None:
+    """Why the entries of a directory cannot be listed; None if they can."""
+    try:
+        with os.scandir(directory) as entries:
+            next(entries, None)
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None
+
+
 def regular_facts(path: Path | str) -> os.stat_result | None:
     """Facts of a regular file, also through symbolic links; None for anything else and for nothing.
 

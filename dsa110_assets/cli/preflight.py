@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -140,6 +141,16 @@ def check_casa() -> Finding:
     return Finding("CASA", "ok", f"casatools {child.stdout.split()[-1]} with its data, offline, in {time.monotonic() - begun:.0f} s")
 
 
+def check_earth_rotation() -> Finding:
+    """Check that the table of the Earth's rotation lasts."""
+    from dsa110_assets.common import earth_rotation
+
+    why = earth_rotation.why_not_known(datetime.now(UTC))
+    if why is None:
+        return Finding("Earth rotation", "ok", f"the table lasts until {earth_rotation.table_end():%Y-%m-%d}")
+    return Finding("Earth rotation", "warning", why, earth_rotation.REFRESH)
+
+
 def check_port(subject: str, variable: str, host: str, port: int) -> Finding:
     """Check that a port is free, or that the platform itself uses it."""
     import socket
@@ -253,6 +264,7 @@ def preflight(
         lambda: check_database(config),
         lambda: check_roots(config),
         *([check_casa] if casa else []),
+        check_earth_rotation,
         lambda: check_port("Dagster UI", "PIPELINE_DAGSTER_PORT", config.api_host, config.dagster_port),
         lambda: check_port("HTTP API", "PIPELINE_API_PORT", config.api_host, config.api_port),
         lambda: check_catalogs(config),

@@ -15,6 +15,8 @@ import erfa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dsa110_assets.common import earth_rotation
+
 if TYPE_CHECKING:
     from astropy.time import Time
 
@@ -72,11 +74,8 @@ def apparent_to_icrs(
 def _utc(time_jd_utc: ArrayLike) -> Any:
     """UTC Julian dates as astropy's times. Astropy is imported here: commands that only need angles start faster."""
     from astropy.time import Time
-    from astropy.utils import iers
 
-    iers.conf.auto_download = False  # the earth-rotation tables come with the astropy-iers-data wheel
-    iers.conf.auto_max_age = None
-    iers.conf.iers_degraded_accuracy = "warn"
+    earth_rotation.configure()
     return Time(np.asarray(time_jd_utc, dtype=np.float64), format="jd", scale="utc")
 
 

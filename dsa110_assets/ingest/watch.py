@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +27,7 @@ MAX_HINTS = 5_000
 
 POLL_INTERVAL_S = 5.0
 _JOIN_LIMIT_S = 10.0
+_DESCRIPTORS = Path("/proc/self/fdinfo")
 _log = logging.getLogger(__name__)
 
 
@@ -47,26 +49,42 @@ class Watcher:
         self._complete = False  # whether the hints include all events since the last drain
         self._observer: BaseObserver | None = None
         self._pid: int | None = None
+        self._identity: tuple[int, int] | None = None  # file system and inode of the watched directory
 
     @property
     def is_alive(self) -> bool:
-        """Whether events are being collected. False in a forked child, which has no watcher threads."""
-        return self._observer is not None and self._pid == os.getpid() and self._observer.is_alive()
+        """Whether events of the directory are being collected.
+
+        False in a forked child, which has no watcher threads, and after the directory was removed, renamed, replaced
+        or unmounted: the kernel watches an inode, not a name.
+        """
+        return self._observer is not None and self._pid == os.getpid() and self._observer.is_alive() and self._is_watched()
+
+    def _is_watched(self) -> bool:
+        return _identity_of(self.directory) == self._identity and (self._polling or _kernel_watches(self._identity))
 
     def start(self) -> bool:
-        """Start, or start again after the watcher died. Return False and log a warning when it cannot start."""
+        """Start, or start again after the watcher died or lost its directory.
+
+        Return False and log a warning when it cannot start.
+        """
         with self._lock:
             if self.is_alive:
                 return True
+            if self._observer is not None and self._pid == os.getpid() and self._observer.is_alive():
+                _log.warning("input directory %s was replaced or unmounted; it is watched anew", self.directory)
+                self._observer.stop()
+                self._observer = None
             self._complete = False
             observer: BaseObserver = PollingObserver(timeout=self._poll_interval_s) if self._polling else Observer()
+            identity = _identity_of(self.directory)
             try:
                 observer.schedule(_Collector(self), str(self.directory), recursive=False)
                 observer.start()
             except OSError as error:  # no such directory, or the kernel's limit of watches
                 _log.warning("input directory %s is not watched (%s); the periodic scan still finds its files", self.directory, error)
                 return False
-            self._observer, self._pid = observer, os.getpid()
+            self._observer, self._pid, self._identity = observer, os.getpid(), identity
             return True
 
     def stop(self) -> None:
@@ -115,3 +133,31 @@ class _Collector(FileSystemEventHandler):
             return
         moved = isinstance(event, FileSystemMovedEvent | DirMovedEvent) or event.event_type == "moved"
         self._watcher.collect(Path(os.fsdecode(event.dest_path if moved else event.src_path)))
+
+
+def _identity_of(directory: Path) -> tuple[int, int] | None:
+    try:
+        found = directory.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _kernel_watches(identity: tuple[int, int] | None) -> bool:
+    """Whether this process has an inotify watch of an inode. True where the kernel does not tell.
+
+    A watch ends with its directory or with its mount, and a directory that is mounted again has the same identity.
+    """
+    if identity is None:
+        return False
+    wanted = f"ino:{identity[1]:x}"
+    try:
+        descriptors = list(_DESCRIPTORS.iterdir())
+    except OSError:
+        return True
+    for descriptor in descriptors:
+        with suppress(OSError):  # closed meanwhile
+            lines = descriptor.read_text().splitlines()
+            if any(line.startswith("inotify ") and wanted in line.split() for line in lines):
+                return True
+    return False

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from dsa110_assets import products
+from dsa110_assets.common import earth_rotation
 from dsa110_assets.common.fits_planes import celestial_wcs, number, pixel_positions, read_plane
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam, quadratic_form
@@ -220,9 +221,15 @@ def _judge_against_catalog(
             found_reason += f"; at least {MIN_SOURCES} are needed"
     return [
         Verdict.judge("flux_ratio_to_catalog", ratio, *limits.flux_ratio, flux_reason),
-        Verdict.judge("position_offset_arcsec", offset, None, position_limit, position_reason),
+        Verdict.judge("position_offset_arcsec", offset, None, position_limit, position_reason + _earth_rotation(planes.header)),
         Verdict.judge("completeness", share, limits.completeness, None, found_reason),
     ]
+
+
+def _earth_rotation(header: fits.Header) -> str:
+    """What the end of the Earth-rotation table means for positions of an image."""
+    mjd = number(header, "MJD-OBS")
+    return earth_rotation.remark(mjd) if math.isfinite(mjd) else ""
 
 
 def _decidable(value: float, error: float, tolerance: float, n: int) -> tuple[float | None, str]:

@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, RegistryError
+from dsa110_assets.publication import free_bytes
 from dsa110_assets.registry import server_use
 from dsa110_assets.registry.access import open_path, server_account
 
@@ -35,6 +36,9 @@ MAJOR_VERSION = 18
 PORT = 5432  # part of the socket's name; nothing listens on TCP
 SOCKET_PATH_LIMIT = 107  # sizeof(sockaddr_un.sun_path) - 1 on Linux
 START_LIMIT_S = 120.0  # crash recovery after a power cut replays at most max_wal_size
+_LAST_LINES = 5
+_SMALLEST_BYTES = 100 << 20
+"""An empty database has about 40 MB, and its log 16 MB more."""
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -129,6 +133,7 @@ class EmbeddedServer:
             return address
         with self._locked():
             deadline = time.monotonic() + START_LIMIT_S
+            before = self._log_sizes()
             while True:
                 address = self.address()
                 if address is None:
@@ -139,7 +144,7 @@ class EmbeddedServer:
                     return address
                 if time.monotonic() > deadline:
                     raise RegistryError(
-                        self.data_dir, f"the server does not accept connections: {self._log_tail()}", "read its log directory"
+                        self.data_dir, f"the server does not accept connections: {self._log_since(before)}", "read its log directory"
                     )
                 time.sleep(0.2)
 
@@ -226,8 +231,13 @@ class EmbeddedServer:
         )  # fmt: skip
         if made.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
-            raise RegistryError(
-                self.data_dir, f"cannot be initialized: {made.stderr.strip()}", "check the disk and the directory's permissions"
+            said = " | ".join(made.stderr.splitlines()[-_LAST_LINES:])
+            if free_bytes(parent) < _SMALLEST_BYTES:
+                raise RegistryError(self.data_dir, f"cannot be initialized, the disk is full: {said}", "free space, then start again")
+            raise ConfigurationError(
+                "PIPELINE_STATE_DIR",
+                f"a database cannot live in {parent}: {said}",
+                "set it to a directory on a local disk with owners and modes",
             )
         with (fresh / "postgresql.conf").open("a") as configuration:
             configuration.write("\ninclude 'dsa110.conf'  # written at each start\ninclude_if_exists 'local.conf'  # yours\n")
@@ -249,13 +259,13 @@ class EmbeddedServer:
             os.chown(configuration, account.pw_uid, account.pw_gid)
         self._remove_stale_pid(self.data_dir / "postmaster.pid")
         self._remove_stale_pid(socket_dir / f".s.PGSQL.{PORT}.lock")
-        log = str(self.data_dir / "start.log")
+        log, before = str(self.data_dir / "start.log"), self._log_sizes()
         started = self._run("pg_ctl", "start", "-D", str(self.data_dir), "-l", log, "-w", "-t", str(int(START_LIMIT_S)))
         if started.returncode == 0:
             return self.address()
         # the sessions of a killed server keep its memory until they notice; or the process that started it was killed,
         # and it is still starting
-        tail = self._log_tail()
+        tail = self._log_since(before) or " | ".join(started.stderr.splitlines()[-_LAST_LINES:])  # the log, or pg_ctl's own words
         if not ("still in use" in tail or "already exists" in tail) or time.monotonic() > deadline:
             raise RegistryError(self.data_dir, f"the server does not start: {tail}", "read start.log and log/ in that directory")
         time.sleep(0.5)
@@ -306,10 +316,18 @@ class EmbeddedServer:
             output.seek(0)
             return subprocess.CompletedProcess(done.args, done.returncode, "", output.read())
 
-    def _log_tail(self) -> str:
+    def _log_sizes(self) -> dict[Path, int]:
         logs = [self.data_dir / "start.log", *self.data_dir.glob("log/*.log")]
-        newest = max((log for log in logs if log.exists()), key=lambda log: log.stat().st_mtime, default=None)
-        return " | ".join(newest.read_text(errors="replace").splitlines()[-5:]) if newest else "no log was written"
+        return {log: log.stat().st_size for log in logs if log.exists()}
+
+    def _log_since(self, before: Mapping[Path, int]) -> str:
+        """Last lines that were written to the logs since they had these sizes: older ones tell of other starts."""
+        news: list[str] = []
+        for log in sorted(self._log_sizes(), key=lambda log: log.stat().st_mtime):
+            with log.open("rb") as stream:
+                stream.seek(before.get(log, 0))
+                news += stream.read().decode(errors="replace").splitlines()
+        return " | ".join(news[-_LAST_LINES:])
 
 
 def _unwritable(directory: Path, error: OSError) -> ConfigurationError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,65 @@ def test_a_missing_directory_is_a_warning(tmp_path: Path, caplog: pytest.LogCapt
     (tmp_path / "not_mounted").mkdir()
     assert watcher.start()
     watcher.stop()
+
+
+def _replace(directory: Path) -> None:
+    directory.rename(directory.with_name("old"))
+    directory.mkdir()
+
+
+def _make_again(directory: Path) -> None:
+    directory.rmdir()
+    directory.mkdir()
+
+
+def _may_mount() -> bool:
+    """Whether this process may mount file systems, as root usually may outside a container."""
+    with tempfile.TemporaryDirectory() as place:
+        if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], capture_output=True, check=False).returncode:
+            return False
+        subprocess.run(["umount", place], check=True)
+    return True
+
+
+@pytest.mark.parametrize(("lose", "polling"), [(_replace, False), (_make_again, False), (_replace, True)])
+def test_a_directory_that_was_replaced_is_watched_anew_after_a_full_scan(
+    tmp_path: Path, lose: Callable[[Path], None], polling: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "incoming"
+    directory.mkdir()
+    with Watcher(directory, polling=polling, poll_interval_s=0.1) as watcher:
+        watcher.drain()
+        lose(directory)
+        assert wait_for(lambda: not watcher.is_alive)
+        assert watcher.start()
+        assert "is watched anew" in caplog.text
+        assert watcher.drain() is None, "what arrived meanwhile is found by a full scan"
+        assert watcher.drain() == set()
+        (directory / NAME.format(7)).write_text("x")
+        assert collects(watcher, {directory / NAME.format(7)})
+
+
+@pytest.mark.skipif(not _may_mount(), reason="needs the right to mount")
+def test_a_file_system_that_was_mounted_over_the_directory_or_unmounted_is_watched(tmp_path: Path) -> None:
+    directory = tmp_path / "incoming"
+    directory.mkdir()
+    with Watcher(directory) as watcher:
+        watcher.drain()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", directory], check=True)
+        try:
+            assert not watcher.is_alive
+            assert watcher.start()
+            watcher.drain()
+            (directory / NAME.format(8)).write_text("x")
+            assert collects(watcher, {directory / NAME.format(8)})
+        finally:
+            subprocess.run(["umount", directory], check=True)
+        assert not watcher.is_alive
+        assert watcher.start()
+        watcher.drain()
+        (directory / NAME.format(9)).write_text("x")
+        assert collects(watcher, {directory / NAME.format(9)})
 
 
 def test_too_many_hints_are_replaced_by_one_full_scan(tmp_path: Path) -> None:

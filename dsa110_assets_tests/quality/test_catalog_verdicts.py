@@ -8,9 +8,11 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from dsa110_assets.common import earth_rotation
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.quality.image import ImageLimits, TilePlanes, compare_with_catalog, judge_tile
 from dsa110_assets.quality.verdict import Verdict
+from dsa110_assets.times import datetime_to_mjd
 
 SIZE, CELL, NOISE = 600, 5.0, 1e-3
 FWHM = (30.0, 20.0)
@@ -97,6 +99,13 @@ def test_the_reason_contains_the_error():
     assert "+-" in exact["flux_ratio_to_catalog"].reason
     assert exact["flux_ratio_to_catalog"].passed is True
     assert exact["position_offset_arcsec"].passed is True
+
+
+def test_the_verdict_on_positions_says_that_the_earth_rotation_table_had_ended():
+    planes, sky = field(36, 0.05)
+    planes.header["MJD-OBS"] = datetime_to_mjd(earth_rotation.table_end()) + 100
+    (found,) = (one for one in judge_tile(planes, sky) if one.name == "position_offset_arcsec")
+    assert "the table of the Earth's rotation ended on" in found.reason
 
 
 def test_a_field_without_bright_sources_gets_no_verdict_on_its_dynamic_range():

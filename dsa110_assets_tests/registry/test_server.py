@@ -167,6 +167,36 @@ def test_a_broken_server_is_reported_with_its_log(shared, server_directory):
         broken.ensure()
 
 
+def test_a_server_that_does_not_start_is_not_explained_with_lines_of_an_earlier_start(server_directory):
+    one = EmbeddedServer(server_directory / "yesterday", settings=TEST_SETTINGS)
+    one.ensure()
+    one.stop(immediate=True)
+    (one.data_dir / "log").mkdir(exist_ok=True)
+    (one.data_dir / "log" / "newest.log").write_text("LOG:  yesterday all was well\n")
+    (one.data_dir / "global" / "pg_control").unlink()
+    with pytest.raises(RegistryError) as caught:
+        one.ensure()
+    assert "yesterday" not in caught.value.cause.replace(str(one.data_dir), "")
+    assert "pg_control" in caught.value.cause
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize(
+    ("options", "error", "cause"),
+    [("size=300M,nr_inodes=50", ConfigurationError, "a database cannot live in"), ("size=20M", RegistryError, "the disk is full")],
+)
+def test_a_file_system_in_which_a_database_cannot_live_is_a_wrong_setting_and_a_full_one_may_pass(tmp_path, options, error, cause):
+    place = tmp_path / "state"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        with pytest.raises(error, match=cause):
+            EmbeddedServer(place / "postgres", settings=TEST_SETTINGS).ensure()
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
 @ROOT_ONLY
 def test_a_closed_home_is_opened_for_the_servers_user_only(tmp_path):
     """Root's directories have mode 0700, as has pytest's temporary one."""

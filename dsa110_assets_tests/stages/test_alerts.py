@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from dsa110_assets.common import earth_rotation
 from dsa110_assets.errors import AlertNotDeliveredError
 from dsa110_assets.quality import gate
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
@@ -85,6 +86,18 @@ def test_each_condition_is_reported_with_cause_and_next_step(platform) -> None:
     assert set(found) <= set(alerts.KINDS)
     assert "all data are flagged" in found["observation-failed"].title
     assert all(alert.next_step for alert in found.values())
+
+
+def test_an_input_directory_that_cannot_be_listed_is_an_alert(platform, tmp_path: Path) -> None:
+    (found,) = alerts.conditions(_with(platform, input_dir=tmp_path / "unmounted"), NOW)
+    assert (found.key, found.level) == ("input-unreadable/input", "error")
+    assert "unmounted does not exist" in found.title
+
+
+@pytest.mark.parametrize(("days", "level"), [(61, None), (59, "warning"), (-1, "error")])
+def test_the_end_of_the_earth_rotation_table_is_announced_two_months_before(platform, days: int, level: str | None) -> None:
+    found = alerts.conditions(platform, earth_rotation.table_end() - timedelta(days=days))
+    assert [(one.key, one.level) for one in found] == ([] if level is None else [("earth-rotation/table", level)])
 
 
 def _refused(platform: Platform, directory: Path, group_id: str, *bad: str, borrowed: bool = False) -> None:

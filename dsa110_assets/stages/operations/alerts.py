@@ -19,8 +19,10 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dsa110_assets.common import earth_rotation
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import AlertNotDeliveredError
+from dsa110_assets.files import why_not_listable
 from dsa110_assets.ingest import status
 from dsa110_assets.quality.gate import TileVerdict, count_bad_checks
 from dsa110_assets.registry.schema import CandidateEvent, GroupState, IngestGroup, Source, TileStage
@@ -30,6 +32,7 @@ from dsa110_assets.times import mjd_to_datetime
 
 KINDS = (
     "disk-low", "disk-fills", "observation-failed", "behind", "files-refused", "tiles-refused", "waiting-for-calibration", "not-fresh", "run-failed", "new-candidate",
+    "input-unreadable", "earth-rotation",
 )  # fmt: skip
 """First part of the keys; each is explained in the playbook."""
 RECENT = timedelta(days=2)
@@ -80,6 +83,19 @@ def conditions(platform: Platform, now: datetime) -> list[Alert]:
     for kind, number in rejected.items():
         title = f"{number} raw files were rejected: {kind}"
         found.append(Alert(f"files-refused/{kind}", "warning", title, "`dsa110 ingest status` lists them with reasons"))
+    found += _outside(platform.config, now)
+    return found
+
+
+def _outside(config: PipelineConfig, now: datetime) -> list[Alert]:
+    """Conditions of what the platform depends on: the input directory, the table of the Earth's rotation."""
+    found: list[Alert] = []
+    if (why := why_not_listable(config.input_dir)) is not None:
+        title = f"the input directory {config.input_dir} {why}: no new file is found"
+        found.append(Alert("input-unreadable/input", "error", title, "mount it or mend its permissions; PIPELINE_INPUT_DIR names it"))
+    if (why := earth_rotation.why_not_known(now)) is not None:
+        ended = now > earth_rotation.table_end()
+        found.append(Alert("earth-rotation/table", "error" if ended else "warning", why, earth_rotation.REFRESH))
     return found
 
 
