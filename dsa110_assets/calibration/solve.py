@@ -121,6 +121,7 @@ def solve(
     out_dir: Path,
     *,
     refant: str = "103",
+    must_have_refant: bool = False,
     sky: pd.DataFrame | None = None,
     bp_minsnr: float = 3.0,
     gain_minsnr: float = 3.0,
@@ -146,6 +147,7 @@ def solve(
         tables are replaced.
         refant: reference antenna by name, not by index (pitfall 12); if it is mostly flagged, the next of
         `refant_order` is used.
+        must_have_refant: refuse an array without this antenna, because a person named it.
         sky: catalog sky, calibrator's flux included (`catalogs.sky.with_calibrators`). None: ``ms`` has MODEL_DATA.
         bp_minsnr, gain_minsnr: solutions with a lower S/N are flagged.
         gain_solint: interval of the gains in CASA's syntax: ``inf`` (the tile), ``int``, or seconds or minutes such as
@@ -165,7 +167,8 @@ def solve(
     Raises:
         CalibrationQualityError: no usable data, a zero model (pitfall 11), or no reference antenna.
         ChildFailedError: CASA failed or ran out of time.
-        ConfigurationError: both solutions are skipped, or the solution interval is not valid.
+        ConfigurationError: both solutions are skipped, the solution interval is not valid, or the array does not have the
+        antenna that it must have.
     """
     if skip_bandpass and skip_gain:
         raise ConfigurationError("solve", "bandpass and gains are both skipped", "drop --skip-bp or --skip-g")
@@ -184,6 +187,10 @@ def solve(
             smearing=smearing,
             progress=lambda fraction: report_progress("averaging data and model", _FRACTION_AVERAGING * fraction),
         )
+        if must_have_refant and refant not in tile.antenna_names:
+            names = list(tile.antenna_names)
+            some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+            raise ConfigurationError("--refant", f"the array has no antenna {refant!r}", f"take one of {some}")
         order = refant_order(tile, refant)
         steps = _steps(
             tile,

@@ -62,6 +62,7 @@ def calibrate(
     options = replace(
         defaults,
         refant=refant or defaults.refant,
+        must_have_refant=refant is not None,
         bp_minsnr=defaults.bp_minsnr if bp_minsnr is None else bp_minsnr,
         gain_solint=gain_solint or defaults.gain_solint,
         do_delay=do_k,

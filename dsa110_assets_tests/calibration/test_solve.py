@@ -86,6 +86,11 @@ def test_an_invalid_solution_interval_is_refused(tmp_path, solved, calibrator_sk
         solve(solved.tile.path, tmp_path, sky=calibrator_sky, gain_solint=solint)
 
 
+def test_a_reference_antenna_that_a_person_named_must_exist(tmp_path, solved, calibrator_sky):
+    with pytest.raises(ConfigurationError, match="the array has no antenna '999'"):
+        solve(solved.tile.path, tmp_path, sky=calibrator_sky, refant="999", must_have_refant=True)
+
+
 def test_a_mostly_flagged_reference_antenna_is_replaced_in_the_observatorys_order(tmp_path, calibrator_sky):
     tile = write_small_ms(tmp_path / "tile.ms", calibrator_sky, n_time=1)
     with table(str(tile.path), readonly=False, ack=False) as ms:

@@ -43,6 +43,7 @@ class SolveOptions:
     skip_bandpass: bool = False
     skip_gain: bool = False
     bandpass_table: Path | None = None
+    must_have_refant: bool = False
 
     @classmethod
     def from_config(cls, config: PipelineConfig) -> Self:
@@ -235,6 +236,7 @@ def _solve(
         ms,
         out_dir,
         refant=wanted.refant,
+        must_have_refant=wanted.must_have_refant,
         sky=calibrator_sky(sky.load_reference(paths.catalogs_dir / REFERENCE_FILE), star),
         bp_minsnr=wanted.bp_minsnr,
         gain_solint=wanted.gain_solint,
