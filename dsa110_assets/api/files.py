@@ -22,6 +22,8 @@ from dsa110_assets.registry.schema import ProductVersion
 
 FILE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:+-]{0,199}$")
 MOST_PIXELS = 1024
+BEAMS = 4.0
+"""Width of a source's cut-out; those that stay when the mosaic's image is removed are as wide."""
 _MEDIA = {
     ".fits": "application/fits",
     ".png": "image/png",
@@ -152,3 +154,40 @@ def cut_out(path: Path, ra_deg: float, dec_deg: float, size_arcmin: float, form:
     return Response(
         stream.getvalue(), media_type="application/fits", headers={"Content-Disposition": f'attachment; filename="{stem}.fits"'}
     )
+
+
+def stamp(
+    directory: str, name: str, source_id: int, position: tuple[float, float], *, beams: float, colors: tuple[float, float], kept: bool
+) -> Response:
+    """PNG of a source in a mosaic, from the mosaic's image or from the cut-outs that stay when it is removed.
+
+    Args:
+        directory, name: of the mosaic.
+        source_id: number of the source.
+        position: RA, Dec, degrees.
+        beams: width, major axes of the restoring beam.
+        colors: brightness of the first and the last color, Jy/beam; linear between.
+        kept: the address names the version, so that a browser may keep the answer.
+
+    Raises:
+        NotFoundError: neither image nor cut-out is there, or they do not cover the position.
+        InvalidRequestError: the colors have no range.
+    """
+    import numpy as np
+
+    from dsa110_assets.common.previews import png_of_pixels
+    from dsa110_assets.stages.products.candidates import stamp_of
+
+    low, high = colors
+    if not high > low:
+        raise InvalidRequestError("high_jy", f"{high} is not above low_jy, {low}", "give a range of colors")
+    values = stamp_of(Path(directory), name, source_id, *position, beams=beams)
+    if values is None:
+        raise NotFoundError(
+            f"mosaic {name}",
+            f"has neither an image nor a cut-out of source {source_id}",
+            "they were removed; `dsa110 clean` tells the rules",
+        )
+    headers = {"Cache-Control": _FOREVER} if kept else {}
+    scaled = np.clip((values - low) / (high - low), 0.0, 1.0)
+    return Response(png_of_pixels(scaled), media_type="image/png", headers=headers)

@@ -43,7 +43,10 @@ class Entry:
     key: str
 
 
-PAGES = (Entry("/ui/dashboard", "Dashboard", "d"),)
+PAGES = (
+    Entry("/ui/dashboard", "Dashboard", "d"),
+    Entry("/ui/sources", "Sources", "s"),
+)
 
 
 def _digest() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query, Request, Response
@@ -29,12 +29,10 @@ from dsa110_assets.api.answers import (
     table,
 )
 from dsa110_assets.errors import NotFoundError
-from dsa110_assets.registry.queries import pages, people
+from dsa110_assets.registry.queries import pages, people, population
 from dsa110_assets.registry.queries.measurements import (
     channel_photometry,
-    exclude_epoch,
     excluded_epochs,
-    include_epoch,
     light_curve,
 )
 from dsa110_assets.registry.queries.variability import label_event
@@ -72,19 +70,35 @@ class LightCurve(BaseModel):
     points: list[Point]
 
 
-class Excluded(BaseModel):
-    """An epoch that a person excluded from light curves."""
+class Bins(BaseModel):
+    """Numbers of sources in bins: ``i, j, n``. Bin ``i, j`` begins at ``i`` and ``j`` times the steps."""
 
-    mosaic_name: str
-    reason: str
-    excluded_by: str
-    excluded_at: datetime
+    step_x: float
+    step_y: float
+    cells: list[tuple[int, int, int]]
 
 
-class Exclusion(BaseModel):
-    """Why an epoch is excluded."""
+class Outlier(BaseModel):
+    """A source where few others are, or with a high score."""
 
-    reason: str = Field(min_length=1, max_length=1000, pattern=r"\S")
+    source_id: int
+    name: str
+    ra_deg: float
+    dec_deg: float
+    eta: float
+    v: float
+    mean_flux_jy: float
+    ese_score: float | None
+
+
+class Population(BaseModel):
+    """All sources in bins of log10 eta and log10 V (as of ``night``) and on the sky (degrees); the outliers."""
+
+    night: date | None
+    threshold: float
+    eta_v: Bins
+    outliers: list[Outlier]
+    sky: Bins
 
 
 class Label(BaseModel):
@@ -95,7 +109,6 @@ class Label(BaseModel):
 
 
 EventId = Annotated[int, InPath(ge=0, le=2**62, description="Number of the candidate's event.")]
-EpochName = Annotated[str, InPath(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:+-]*$", description="Name of the epoch's mosaic.")]
 
 
 @router.get("/api/sources", tags=["sources"], response_model=page_of(Source))
@@ -111,6 +124,8 @@ def list_sources(
     min_v: Number = None,
     min_score: Number = None,
     min_flux_jy: Number = None,
+    max_eta: Number = None,
+    max_v: Number = None,
     sort: Literal["number", "eta", "v", "score", "flux"] = "number",
     cursor: Cursor = None,
     limit: Limit = 100,
@@ -119,11 +134,29 @@ def list_sources(
 
     ``name`` is the beginning of a name. Sorted by number, or by the largest eta, V, score or mean flux first.
     """
-    chosen = pages.SourceFilter(near(ra_deg, dec_deg, radius_deg), name, origin, min_eta, min_v, min_score, min_flux_jy)
+    chosen = pages.SourceFilter(near(ra_deg, dec_deg, radius_deg), name, origin, min_eta, min_v, min_score, min_flux_jy, max_eta, max_v)
     kinds = (int,) if sort == "number" else (float, int)
     with opened.session() as session:
         page = pages.sources(session, chosen, sort=sort, after=key_of(cursor, *kinds), limit=limit)
     return paged(request, page)
+
+
+@router.get("/api/sources/population", tags=["sources"], response_model=Population)
+def show_population(opened: Opened) -> dict[str, Any]:
+    """All sources in bins of eta and V and on the sky, for plots, and those that stand apart, at most 5000."""
+    threshold = opened.config.ese_threshold_sigma
+    with opened.session() as session:
+        night = pages.newest_night(session)
+        eta_v = [] if night is None else population.eta_v_cells(session, night)
+        outliers = [] if night is None else population.outliers(session, night, min_score=threshold)
+        sky = population.sky_cells(session)
+    return {
+        "night": night,
+        "threshold": threshold,
+        "eta_v": {"step_x": population.STEP_DEX, "step_y": population.STEP_DEX, "cells": eta_v},
+        "outliers": outliers,
+        "sky": {"step_x": population.RA_STEP_DEG, "step_y": population.DEC_STEP_DEG, "cells": sky},
+    }
 
 
 @router.get("/api/sources/{source_id}", tags=["sources"], response_model=Source)
@@ -184,29 +217,6 @@ def put_label(opened: Opened, person: Person, event_id: EventId, wanted: Annotat
     with opened.session() as session:
         label_event(session, event_id, label=wanted.label, comment=wanted.comment)
         people.record_action(session, person, "label_event", str(event_id), wanted.model_dump())
-
-
-@router.get("/api/epochs/excluded", tags=["light curves"])
-def list_excluded(opened: Opened) -> list[Excluded]:
-    """Epochs that people excluded from light curves, with reasons."""
-    with opened.session() as session:
-        return [Excluded(**one) for one in records(excluded_epochs(session))]
-
-
-@router.put("/api/epochs/{mosaic_name}/exclusion", tags=["light curves"], status_code=204)
-def put_exclusion(opened: Opened, person: Person, mosaic_name: EpochName, wanted: Annotated[Exclusion, Body()]) -> None:
-    """Exclude an epoch from light curves. They follow with the next night; a task of the type `night` is quicker."""
-    with opened.session() as session:
-        exclude_epoch(session, mosaic_name, reason=wanted.reason, person=person)
-        people.record_action(session, person, "exclude_epoch", mosaic_name, wanted.model_dump())
-
-
-@router.delete("/api/epochs/{mosaic_name}/exclusion", tags=["light curves"], status_code=204)
-def delete_exclusion(opened: Opened, person: Person, mosaic_name: EpochName) -> None:
-    """Include an excluded epoch again."""
-    with opened.session() as session:
-        include_epoch(session, mosaic_name)
-        people.record_action(session, person, "include_epoch", mosaic_name, {})
 
 
 def _source(opened: Access, source_id: int) -> dict[str, Any]:

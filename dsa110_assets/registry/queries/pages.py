@@ -173,8 +173,8 @@ def mosaics(
 class SourceFilter:
     """Conditions on sources; None for no condition.
 
-    ``near``: RA, Dec, radius in degrees. ``name``: beginning of the name. ``min_...``: of the figures as of the newest
-    night (`Variability`), which leave out sources without figures.
+    ``near``: RA, Dec, radius in degrees. ``name``: beginning of the name. ``min_...``, ``max_...``: of the figures as
+    of the newest night (`Variability`), which leave out sources without figures.
     """
 
     near: tuple[float, float, float] | None = None
@@ -184,6 +184,8 @@ class SourceFilter:
     min_v: float | None = None
     min_score: float | None = None
     min_flux_jy: float | None = None
+    max_eta: float | None = None
+    max_v: float | None = None
 
 
 def sources(session: Session, chosen: SourceFilter, *, sort: str, after: Sequence[Any] | None, limit: int) -> Page:
@@ -199,6 +201,9 @@ def sources(session: Session, chosen: SourceFilter, *, sort: str, after: Sequenc
     ):
         if lowest is not None:
             joined = joined.where(as_of, column >= lowest)
+    for column, highest in ((Variability.eta, chosen.max_eta), (Variability.v, chosen.max_v)):
+        if highest is not None:
+            joined = joined.where(as_of, column <= highest)
     if chosen.near is not None:
         joined = joined.where(_within(Source.ra_deg, Source.dec_deg, *chosen.near))
     if chosen.name is not None:

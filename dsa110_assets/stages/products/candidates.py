@@ -83,7 +83,7 @@ def _plot(folder: Path, row: Mapping[Hashable, Any], source: pd.Series, curves: 
     for epoch in epochs[nearest]:
         name = str(curves.epoch_name[epoch])
         label = f"{mjd_to_datetime(float(curves.epoch_mjd[epoch])):%m-%d %H:%M}"
-        stamp = _stamp(mosaics.get(name), name, int(row["source_id"]), float(source["ra_deg"]), float(source["dec_deg"]))
+        stamp = stamp_of(mosaics.get(name), name, int(row["source_id"]), float(source["ra_deg"]), float(source["dec_deg"]))
         if stamp is not None:
             stamps.append((label, stamp))
             if abs(curves.epoch_mjd[epoch] - row["epoch_mjd"]) <= 0.5 * max(float(row["duration_d"]), 1e-3):
@@ -95,7 +95,13 @@ def _plot(folder: Path, row: Mapping[Hashable, Any], source: pd.Series, curves: 
         )
 
 
-def _stamp(directory: Path | None, name: str, source_id: int, ra_deg: float, dec_deg: float) -> NDArray[np.float32] | None:
+def stamp_of(
+    directory: Path | None, name: str, source_id: int, ra_deg: float, dec_deg: float, *, beams: float | None = None
+) -> NDArray[np.float32] | None:
+    """Cut-out of a source in a mosaic, Jy/beam, y upward; the stored one if the image was removed; None without either.
+
+    ``beams``: width in major axes of the beam, `CUTOUT_BEAMS` unless it is given; a stored one has its own.
+    """
     from dsa110_assets.common.fits_planes import cutout, read_header
     from dsa110_assets.common.restoring_beam import RestoringBeam
     from dsa110_assets.photometry.cutouts import read_cutout
@@ -107,7 +113,7 @@ def _stamp(directory: Path | None, name: str, source_id: int, ra_deg: float, dec
     if not path.is_file():  # retention has removed it, and has left cut-outs
         stored = products.cutouts_path(directory, name)
         return read_cutout(stored, source_id) if stored.is_file() else None
-    size_arcsec = CUTOUT_BEAMS * RestoringBeam.from_header(read_header(path)).major_arcsec
+    size_arcsec = (beams or CUTOUT_BEAMS) * RestoringBeam.from_header(read_header(path)).major_arcsec
     return cutout(path, ra_deg, dec_deg, size_arcsec)
 
 
