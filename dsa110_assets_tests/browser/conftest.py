@@ -80,6 +80,7 @@ def visit(site: Site, browser: Browser) -> Iterator[Callable[..., Page]]:
     def open_page(path: str, *, signed_in: bool = False, width: int = 1400, height: int = 1000) -> Page:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="dark")
         contexts.append(context)
+        context.set_default_timeout(120_000)  # a loaded machine is slow
         if signed_in:
             context.add_cookies(
                 [{"name": "dsa110_token", "value": site.token, "url": f"{site.url}/ui", "httpOnly": True, "sameSite": "Strict"}]
