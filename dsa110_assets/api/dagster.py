@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dsa110_assets.errors import DagsterUnreachableError, NonRetriableError, NotFoundError
@@ -19,6 +21,12 @@ RAW_FILES = "raw_files"
 """The sensor whose switch starts and stops ingest."""
 _MESSAGE = "... on Error { message }"
 _RUN = "runId status jobName tags { key value } startTime endTime creationTime"
+_BACKFILL = (
+    "id status title timestamp endTimestamp numPartitions tags { key value } assetBackfillData { assetBackfillStatuses { __typename "
+    "... on AssetPartitionsStatusCounts "
+    "{ assetKey { path } numPartitionsTargeted numPartitionsInProgress numPartitionsMaterialized numPartitionsFailed } "
+    "... on UnpartitionedAssetStatus { assetKey { path } inProgress materialized failed } } }"
+)
 DOCUMENTS = {
     "launch_backfill": "mutation Launch($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) "
     "{ __typename ... on LaunchBackfillSuccess { backfillId } " + _MESSAGE + " } }",
@@ -35,6 +43,17 @@ DOCUMENTS = {
     "{ __typename ... on Sensor { name sensorState { id selectorId status } } " + _MESSAGE + " } }",
     "start_sensor": "mutation Start($selector: SensorSelector!) { startSensor(sensorSelector: $selector) "
     "{ __typename ... on Sensor { sensorState { status } } " + _MESSAGE + " } }",
+    "start_schedule": "mutation StartSchedule($selector: ScheduleSelector!) { startSchedule(scheduleSelector: $selector) "
+    "{ __typename ... on ScheduleStateResult { scheduleState { status } } " + _MESSAGE + " } }",
+    "stop_schedule": "mutation StopSchedule($id: String!) { stopRunningSchedule(id: $id) "
+    "{ __typename ... on ScheduleStateResult { scheduleState { status } } " + _MESSAGE + " } }",
+    "switches": "query Switches($selector: RepositorySelector!) { repositoryOrError(repositorySelector: $selector) { __typename "
+    "... on Repository { sensors { name description sensorState { id status } } "
+    "schedules { name description cronSchedule scheduleState { id status } } } " + _MESSAGE + " } }",
+    "backfills": "query Backfills($limit: Int) { partitionBackfillsOrError(limit: $limit) "
+    "{ __typename ... on PartitionBackfills { results { " + _BACKFILL + " } } " + _MESSAGE + " } }",
+    "cancel_backfill": "mutation CancelBackfill($id: String!) { cancelPartitionBackfill(backfillId: $id) "
+    "{ __typename ... on CancelBackfillSuccess { backfillId } " + _MESSAGE + " } }",
     "stop_sensor": "mutation Stop($id: String!) { stopSensor(id: $id) "
     "{ __typename ... on StopSensorMutationResult { instigationState { status } } " + _MESSAGE + " } }",
 }
@@ -42,6 +61,48 @@ DOCUMENTS = {
 _LONGEST_REASON = 500
 _TIMEOUT_S = 30.0
 _LAUNCH_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A sensor or schedule. ``cron``: times of a schedule (UTC), empty for a sensor."""
+
+    name: str
+    kind: str
+    description: str
+    running: bool
+    cron: str
+
+
+@dataclass(frozen=True)
+class BackfillAsset:
+    """Progress of a backfill in one asset: numbers of partitions."""
+
+    asset: str
+    targeted: int
+    in_progress: int
+    made: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class BackfillState:
+    """A backfill as Dagster knows it. ``status``: as in Dagster, in lower case. ``active``: it has not ended."""
+
+    id: str
+    title: str
+    status: str
+    active: bool
+    person: str | None
+    begun_at: datetime | None
+    ended_at: datetime | None
+    assets: tuple[BackfillAsset, ...]
+
+    @property
+    def done(self) -> float:
+        """Fraction of its partitions that were made or failed."""
+        total = sum(one.targeted for one in self.assets)
+        return sum(one.made + one.failed for one in self.assets) / total if total else float(not self.active)
 
 
 class Dagster:
@@ -146,6 +207,62 @@ class Dagster:
             raise NonRetriableError(f"sensor {name}", _reason(answer), "use the switch in the Dagster UI, under Automation")
         return state["status"] == "RUNNING"
 
+    def switches(self) -> list[Switch]:
+        """All sensors and schedules, by name."""
+        return [switch for switch, _ in self._switches().values()]
+
+    def switch(self, name: str, *, on: bool) -> bool:
+        """Switch a sensor or a schedule on or off; return whether it is on now.
+
+        Raises:
+            NotFoundError: there is none of this name.
+            NonRetriableError: Dagster refuses it.
+        """
+        known = self._switches()
+        if name not in known:
+            raise NotFoundError(f"switch {name}", "there is no sensor or schedule of this name", f"choose one of {', '.join(known)}")
+        switch, state_id = known[name]
+        if switch.kind == "sensor":
+            return self.switch_sensor(on=on, name=name)
+        selector = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION, "scheduleName": name}
+        answer = self._ask("start_schedule", {"selector": selector}) if on else self._ask("stop_schedule", {"id": state_id})
+        if (state := answer.get("scheduleState")) is None:
+            raise NonRetriableError(f"schedule {name}", _reason(answer), "use the switch in the Dagster UI, under Automation")
+        return state["status"] == "RUNNING"
+
+    def backfills(self, limit: int) -> list[BackfillState]:
+        """The newest backfills."""
+        answer = self._ask("backfills", {"limit": limit})
+        if answer["__typename"] != "PartitionBackfills":
+            raise NonRetriableError("backfills", _reason(answer), "look at Runs > Backfills in the Dagster UI")
+        return [_backfill(one) for one in answer["results"]]
+
+    def cancel_backfill(self, backfill_id: str) -> None:
+        """Cancel a backfill: its runs in progress end, and no new ones begin.
+
+        Raises:
+            NonRetriableError: it is unknown, or Dagster refuses it.
+        """
+        answer = self._ask("cancel_backfill", {"id": backfill_id})
+        if answer["__typename"] != "CancelBackfillSuccess":
+            raise NonRetriableError(f"backfill {backfill_id}", _reason(answer), "look at Runs > Backfills in the Dagster UI")
+
+    def _switches(self) -> dict[str, tuple[Switch, str]]:
+        """Switches by name, with the identifier of their state."""
+        selector = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
+        answer = self._ask("switches", {"selector": selector})
+        if answer["__typename"] != "Repository":
+            raise DagsterUnreachableError(
+                "sensors and schedules", _reason(answer), "check in the Dagster UI, under Deployment, that the code is loaded"
+            )
+        found: dict[str, tuple[Switch, str]] = {}
+        for kind in ("sensor", "schedule"):
+            for one in answer[f"{kind}s"]:
+                state, cron = one[f"{kind}State"], str(one.get("cronSchedule") or "")
+                switch = Switch(one["name"], kind, one.get("description") or "", state["status"] == "RUNNING", cron)
+                found[switch.name] = switch, state["id"]
+        return dict(sorted(found.items()))
+
     def _sensor(self, name: str) -> dict[str, Any]:
         answer = self._ask("sensor", {"selector": _sensor_selector(name)})
         if answer["__typename"] != "Sensor":
@@ -175,6 +292,29 @@ class Dagster:
         if found.get("errors"):
             raise NonRetriableError("Dagster", _reason(answered), "read the web server's log")
         return answered
+
+
+def _backfill(found: Mapping[str, Any]) -> BackfillState:
+    tags = {one["key"]: one["value"] for one in found.get("tags") or ()}
+    assets: list[BackfillAsset] = []
+    for one in (found.get("assetBackfillData") or {}).get("assetBackfillStatuses") or ():
+        name = "/".join(one["assetKey"]["path"])
+        if one["__typename"] == "UnpartitionedAssetStatus":
+            assets.append(BackfillAsset(name, 1, int(one["inProgress"]), int(one["materialized"]), int(one["failed"])))
+        else:
+            numbers = (one[f"numPartitions{what}"] for what in ("Targeted", "InProgress", "Materialized", "Failed"))
+            assets.append(BackfillAsset(name, *numbers))
+    begun, ended = found.get("timestamp"), found.get("endTimestamp")
+    return BackfillState(
+        id=str(found["id"]),
+        title=str(found.get("title") or ""),
+        status=str(found["status"]).lower().replace("_", " "),
+        active=found["status"] in ("REQUESTED", "CANCELING", "FAILING"),
+        person=tags.get("dsa110/person"),
+        begun_at=None if begun is None else datetime.fromtimestamp(begun, UTC),
+        ended_at=None if ended is None else datetime.fromtimestamp(ended, UTC),
+        assets=tuple(assets),
+    )
 
 
 def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:

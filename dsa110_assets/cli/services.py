@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from dsa110_assets.common.child_process import Child, run_child
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ChildFailedError, ConfigurationError
 from dsa110_assets.publication import publish
+from dsa110_assets.stages.operations.services import ServiceName
 
 RESTART_PAUSE_S = 2.0
 START_TIMEOUT_S = 120.0
@@ -137,18 +138,18 @@ def services(config: PipelineConfig, code_port: int) -> list[Service]:
     targets = ["-w", str(workspace(config, code_port))]
     return [
         Service(
-            "code-server",
+            ServiceName.CODE_SERVER,
             # one process; `dagster code-server` is two, and never recovers from the death of the inner one
             [str(bin_dir / "dagster"), "api", "grpc", "-m", "dsa110_assets.definitions", "-h", "127.0.0.1", "-p", str(code_port)],
             code_port,
         ),
         Service(
-            "webserver",
+            ServiceName.WEBSERVER,
             [str(bin_dir / "dagster-webserver"), *targets, "-h", config.api_host, "-p", str(config.dagster_port)],
             config.dagster_port,
         ),
-        Service("daemon", [str(bin_dir / "dagster-daemon"), "run", *targets]),
-        Service("api", [str(bin_dir / "dsa110"), "api"], config.api_port),
+        Service(ServiceName.DAEMON, [str(bin_dir / "dagster-daemon"), "run", *targets]),
+        Service(ServiceName.API, [str(bin_dir / "dsa110"), "api"], config.api_port),
     ]
 
 
@@ -187,11 +188,24 @@ class Supervisor:
             self._launch(member)
             self._wait_until_ready(member)
 
-    def watch(self, stop: Callable[[], bool], poll_s: float = 1.0, *, revive_database: Callable[[], None] = lambda: None) -> None:
-        """Restart services that die, until ``stop`` returns True; the database first, because all services need it."""
+    def watch(
+        self,
+        stop: Callable[[], bool],
+        poll_s: float = 1.0,
+        *,
+        revive_database: Callable[[], None] = lambda: None,
+        restarts: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """Restart services that die, until ``stop`` returns True; the database first, because all services need it.
+
+        ``restarts``: names of services that a person wants to restart now.
+        """
         while not stop():
             revive_database()
+            wanted = set(restarts())
             for member in self.members:
+                if member.name in wanted and member.process is not None:
+                    stop_tree(member.process.pid, STOP_TIMEOUT_S)
                 rotate(self.log_of(member), self._log_limit_bytes)
                 if member.process is not None and member.process.poll() is not None:
                     time.sleep(RESTART_PAUSE_S)

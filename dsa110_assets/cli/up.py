@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
 from dsa110_assets.config import PipelineConfig
-
-
-def pid_file(config: PipelineConfig) -> Path:
-    """File that holds the supervisor's process ID while a platform runs."""
-    return config.state_dir.absolute() / "up.pid"
-
-
-def running_pid(config: PipelineConfig) -> int | None:
-    """Process ID of this state directory's supervisor, or None if none is running."""
-    import psutil
-
-    try:
-        pid = int(pid_file(config).read_text())
-        alive = "up" in psutil.Process(pid).cmdline()
-    except (OSError, ValueError, psutil.NoSuchProcess):
-        return None
-    return pid if alive else None
+from dsa110_assets.stages.operations.services import drop_requests, pid_file, running_pid, take_requests
 
 
 def up() -> None:
@@ -80,12 +63,13 @@ def up() -> None:
 
     signal.signal(signal.SIGTERM, request_stop)
     signal.signal(signal.SIGINT, request_stop)
+    drop_requests(config)
     pid_file(config).write_text(str(os.getpid()))
     try:
         supervisor.start()
         console.print(f"API:        http://{config.api_host}:{config.api_port}/api/docs")
         console.print(f"Dagster UI: http://{config.api_host}:{config.dagster_port}   logs: {config.state_dir.absolute() / 'logs'}")
-        supervisor.watch(lambda: bool(stop_signals), revive_database=revive_database)
+        supervisor.watch(lambda: bool(stop_signals), revive_database=revive_database, restarts=lambda: take_requests(config))
     finally:
         supervisor.stop()
         pid_file(config).unlink(missing_ok=True)

@@ -32,6 +32,11 @@ PROMISED = {  # the earlier pipeline's guide, sections 5.1 and 6.2, and its metr
     ("get", "/metrics"),
 }
 
+EXAMPLES = {
+    "group_id": GROUPS[0], "event_id": 1, "mosaic_name": HOUR, "task_id": "00000000-0000-0000-0000-000000000000",
+    "switch_name": "raw_files", "backfill_id": "abcdefgh", "service": "api", "trial": f"{GROUPS[0]}_01234567",
+}  # fmt: skip
+
 
 def described(served: Served) -> dict[str, dict[str, dict]]:
     return served.get("/api/openapi.json").json()["paths"]
@@ -63,7 +68,7 @@ def test_whatever_changes_something_needs_a_token(served: Served) -> None:
             assert ("security" in operation) == (method != "get"), (method, path)
             if method != "get":
                 number += 1
-                url = path.format(group_id=GROUPS[0], event_id=1, mosaic_name=HOUR, task_id="00000000-0000-0000-0000-000000000000")
+                url = path.format(**EXAMPLES)
                 for headers in ({}, {"Authorization": "Bearer dsa110_wrong"}, {"Authorization": "Basic eDp5"}):
                     answer = served.client.request(method.upper(), url, headers=headers, json={})
                     assert answer.status_code == 401, (method, path, answer.text)

@@ -121,6 +121,32 @@ def test_the_script_of_the_earlier_guide_puts_a_run_into_dagsters_queue(running:
         assert httpx2.get(f"{api}/api/streaming/status").json()["running"] is running_now
 
 
+def test_schedules_and_backfills_are_switched_and_canceled_in_a_real_dagster(running: PipelineConfig, dagster_ui: None) -> None:
+    api = f"http://127.0.0.1:{running.api_port}"
+    headers = {"Authorization": f"Bearer {os.environ['PIPELINE_API_TOKEN']}"}
+    before = {one["name"]: one for one in httpx2.get(f"{api}/api/switches").json()}
+    assert before["nightly_mosaic_at_0300_utc"]["cron"] == "0 3 * * *"
+    assert before["follow_up"]["kind"] == "sensor"
+    for name in ("nightly_mosaic_at_0300_utc", "follow_up"):
+        for position, on in (("off", False), ("on", True)):
+            turned = httpx2.post(f"{api}/api/switches/{name}/{position}", headers=headers, timeout=60)
+            assert turned.json() == {"name": name, "running": on}
+            assert {one["name"]: one["running"] for one in httpx2.get(f"{api}/api/switches").json()}[name] is on
+    wanted = {"first_night": "2026-03-01", "start_from": "tile_image", "dry_run": False}
+    started = httpx2.post(f"{api}/api/backfills", headers=headers, json=wanted, timeout=60).json()
+    (shown,) = httpx2.get(f"{api}/api/backfills").json()
+    assert (shown["id"], shown["person"], shown["active"]) == (started["backfill"], "J. Doe", True)
+    assert httpx2.delete(f"{api}/api/backfills/{shown['id']}", headers=headers, timeout=60).status_code == 204
+    assert httpx2.get(f"{api}/api/backfills").json()[0]["status"] in ("canceling", "canceled")
+    assert httpx2.delete(f"{api}/api/backfills/nosuchid", headers=headers, timeout=60).status_code == 422
+    trial = {"task_type": "trial_image", "payload": {"observation": GROUPS[1], "briggs_robust": -1}}
+    assert httpx2.post(f"{api}/api/absurd/tasks", headers=headers, json=trial, timeout=60).status_code == 201
+    solve = {"task_type": "solve_again", "payload": {"night": "2026-03-01", "refant": "104"}}
+    assert httpx2.post(f"{api}/api/absurd/tasks", headers=headers, json=solve, timeout=60).status_code == 201
+    wrong = {"task_type": "trial_image", "payload": {"observation": GROUPS[1], "gridder": "none"}}
+    assert httpx2.post(f"{api}/api/absurd/tasks", headers=headers, json=wrong, timeout=60).status_code == 422
+
+
 def test_lists_and_light_curves_are_data_frames(running: PipelineConfig) -> None:
     async def read() -> None:
         async with TaskClient(f"http://127.0.0.1:{running.api_port}") as client:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import sys
+import time
 from pathlib import Path
 
 from dsa110_assets.cli import services
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.stages.operations.services import ServiceName, take_requests
 
 
 def test_the_code_server_keeps_its_port_so_that_dagster_shows_earlier_ticks(tmp_path: Path) -> None:
@@ -28,3 +31,26 @@ def test_a_damaged_workspace_file_gives_a_free_port(tmp_path: Path) -> None:
     for content in ("", "load_from: []", "load_from: [{grpc_server: {}}]", "{"):
         (config.dagster_home / "workspace.yaml").write_text(content)
         assert services.code_server_port(config) > 0
+
+
+def test_the_supervisor_restarts_the_service_that_was_asked_for_and_no_other(tmp_path: Path) -> None:
+    config = PipelineConfig(state_dir=tmp_path)
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    members = [services.Service(name, sleep) for name in (ServiceName.DAEMON, ServiceName.API)]
+    supervisor = services.Supervisor(members, {}, tmp_path / "logs")
+    supervisor.start()
+    before = [member.process.pid for member in members if member.process]
+    (tmp_path / "requests").mkdir()
+    (tmp_path / "requests" / "restart-api").touch()
+    (tmp_path / "requests" / "restart-everything").touch()
+    rounds = iter(range(3))
+    try:
+        supervisor.watch(lambda: next(rounds, None) is None, 0.1, restarts=lambda: take_requests(config))
+        after = [member.process.pid for member in members if member.process]
+        assert after[0] == before[0]
+        assert after[1] != before[1]
+        assert not (tmp_path / "requests" / "restart-api").exists()
+    finally:
+        began = time.monotonic()
+        supervisor.stop()
+    assert time.monotonic() - began < services.STOP_TIMEOUT_S

@@ -12,9 +12,11 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import jinja2
+import yaml
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
+from dsa110_assets.api.dagster import LOCATION, REPOSITORY
 from dsa110_assets.api.pages import formats
 from dsa110_assets.api.pages.visitor import visitor
 from dsa110_assets.config import PipelineConfig
@@ -46,6 +48,7 @@ class Entry:
 PAGES = (
     Entry("/ui/dashboard", "Dashboard", "d"),
     Entry("/ui/sources", "Sources", "s"),
+    Entry("/ui/control-panel", "Control panel", "p"),
 )
 
 
@@ -72,6 +75,7 @@ def _environment() -> jinja2.Environment:
         "navigation": PAGES,
         "asset_url": asset_url,
         "run_url": run_url,
+        "launchpad_url": launchpad_url,
         "address": address,
         "NOTHING": formats.NOTHING,
     }
@@ -121,6 +125,16 @@ def asset_url(config: PipelineConfig, asset: str, partition: str | None = None) 
 def run_url(config: PipelineConfig, run_id: str) -> str:
     """Address of a run in the Dagster UI."""
     return f"{config.ui_url.rstrip('/')}/runs/{quote(run_id)}"
+
+
+def launchpad_url(
+    config: PipelineConfig, job: str, run_config: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None
+) -> str:
+    """Address of Dagster's launchpad of a job, with configuration and tags (a partition is one) filled in."""
+    query = [("mode", "default"), ("config", yaml.safe_dump(dict(run_config or {}), sort_keys=False) if run_config else "{}")]
+    for number, (key, value) in enumerate((tags or {}).items()):
+        query += [(f"tags[{number}][key]", key), (f"tags[{number}][value]", value)]
+    return f"{config.ui_url.rstrip('/')}/locations/{REPOSITORY}@{LOCATION}/jobs/{quote(job)}/playground/setup?{urlencode(query)}"
 
 
 def address(path: str, parameters: Mapping[str, Any] | None = None, **changed: Any) -> str:

@@ -99,10 +99,23 @@ class BackfillRequest(BaseModel):
     dry_run: bool = Field(True, description="List what would be made; start nothing.")
 
 
+class BackfillEstimate(BaseModel):
+    """Products of an asset. ``each_s``: median time of the last ones, null without any; ``total_s``: of all."""
+
+    asset: str
+    products: int
+    each_s: float | None
+    total_s: float | None
+
+
 class BackfillAnswer(BaseModel):
-    """The chosen partitions by asset, what was left out and why, and the backfill (null for a dry run)."""
+    """The chosen partitions by asset with the expected time, what was left out and why, and the backfill's identifier.
+
+    ``backfill`` is null for a dry run.
+    """
 
     partitions: dict[str, list[str]]
+    expected: list[BackfillEstimate]
     left_out: list[str]
     backfill: str | None
 
@@ -214,7 +227,7 @@ def stale(
 @router.post("/api/backfills", tags=["runs"], status_code=202)
 def backfill(opened: Opened, person: Person, wanted: Annotated[BackfillRequest, Body()]) -> BackfillAnswer:
     """Make products of a night or of a range of nights again, or only list them (the default)."""
-    from dsa110_assets.stages.operations.backfill import plan
+    from dsa110_assets.stages.operations.backfill import estimates, plan
 
     chosen = plan(
         opened.platform,
@@ -235,7 +248,13 @@ def backfill(opened: Opened, person: Person, wanted: Annotated[BackfillRequest, 
         with opened.session() as session:
             people.record_action(session, person, "backfill", started, wanted.model_dump(mode="json"))
     return BackfillAnswer(
-        partitions={name: list(keys) for name, keys in chosen.partitions.items()}, left_out=list(chosen.left_out), backfill=started
+        partitions={name: list(keys) for name, keys in chosen.partitions.items()},
+        expected=[
+            BackfillEstimate(asset=one.asset, products=one.products, each_s=one.each_s, total_s=one.total_s)
+            for one in estimates(opened.platform, chosen)
+        ],
+        left_out=list(chosen.left_out),
+        backfill=started,
     )
 
 

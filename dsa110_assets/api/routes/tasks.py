@@ -37,6 +37,8 @@ _OP_JOBS = {
     "backfill_stale": "request_backfill",
     "backfill_failed": "request_backfill",
     "judge_again": "judge_images",
+    "trial_image": "image_on_trial",
+    "solve_again": "solve_with_reference",
     "housekeeping": "",
 }
 """Jobs that take a configuration instead of a partition, and the op that takes it; empty: the job itself."""
@@ -77,12 +79,16 @@ class TaskRequest(BaseModel):
 
 
 class Task(BaseModel):
-    """A task and its state. ``id``: the run's. ``url``: the run in the Dagster UI."""
+    """A task and its state. ``id``: the run's. ``url``: the run in the Dagster UI.
+
+    ``partition``: what a run of the platform itself works on: an observation, hour or night.
+    """
 
     id: str
     queue: str
     task_type: str
     payload: dict[str, Any]
+    partition: str | None
     priority: int
     state: TaskState
     person: str | None
@@ -330,6 +336,7 @@ def _task(opened: Access, run: dict[str, Any]) -> Task:
         queue=tags.get(QUEUE_TAG, ""),
         task_type=tags.get(TASK_TAG, run["jobName"]),
         payload=payload if isinstance(payload, dict) else {},
+        partition=tags.get("dsa110/observation") or tags.get("dagster/partition"),
         priority=int(priority) if priority.lstrip("-").isdecimal() else 0,
         state=state,
         person=tags.get(PERSON_TAG),

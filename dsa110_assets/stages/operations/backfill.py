@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry.queries.storage import retired
 from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion
-from dsa110_assets.stages.operations.staleness import partition_of, stale_partitions
+from dsa110_assets.stages.operations.staleness import median_duration, partition_of, stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.retention import MOSAIC_PLANES
@@ -41,6 +41,26 @@ class Backfill:
             {"asset": asset, "partitions": max(1, len(keys)), "which": ", ".join(keys[:6]) + (" ..." if len(keys) > 6 else "")}
             for asset, keys in self.partitions.items()
         ]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a backfill makes of an asset. ``each_s``: median time of its last versions, None if none was measured."""
+
+    asset: str
+    products: int
+    each_s: float | None
+
+    @property
+    def total_s(self) -> float | None:
+        """Seconds for all of them, one after another."""
+        return None if self.each_s is None else self.each_s * self.products
+
+
+def estimates(platform: Platform, chosen: Backfill) -> list[Estimate]:
+    """Number of products and expected time by asset, in the order in which they are made."""
+    with platform.database.session() as session:
+        return [Estimate(asset, max(1, len(keys)), median_duration(session, asset)) for asset, keys in chosen.partitions.items()]
 
 
 @dataclass

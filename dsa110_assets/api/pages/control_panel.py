@@ -1,0 +1,122 @@
+"""The control panel: what can be started, stopped, retried, tried and restarted. Each action first says what it does.
+
+What Dagster knows comes in parts of its own, so that the page is there at once and works without Dagster.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from dsa110_assets.api import problems
+from dsa110_assets.api.access import Opened
+from dsa110_assets.api.answers import Text
+from dsa110_assets.api.pages.layout import page
+from dsa110_assets.api.routes import control
+from dsa110_assets.api.routes.operations import stale
+from dsa110_assets.api.routes.tasks import TaskId, TaskState, list_tasks
+from dsa110_assets.errors import PipelineError
+from dsa110_assets.registry.queries.control import failed_observations
+from dsa110_assets.stages.operations import services, trial_images
+from dsa110_assets.stages.operations.services import ServiceName
+from dsa110_assets.stages.table import TABLE
+
+MOST_FAILED = 50
+MOST_RUNS = 50
+MOST_BACKFILLS = 5
+JOBS = {
+    "backfill": ("Nights again", {"ops": {"request_backfill": {"config": {"first_night": "", "dry_run": True}}}}),
+    "judge_again": ("Judge images again", {"ops": {"judge_images": {"config": {"observation": ""}}}}),
+    "mosaic_build": ("Mosaic of a time range", {"ops": {"build_mosaic": {"config": {"name": "", "since": "", "until": ""}}}}),
+    "solve_again": ("Another reference antenna", {"ops": {"solve_with_reference": {"config": {"night": "", "refant": ""}}}}),
+    "trial_image": ("Trial image", {"ops": {"image_on_trial": {"config": {"observation": ""}}}}),
+}
+"""Jobs that Dagster's launchpad starts with any setting: title, and the configuration to fill in."""
+router = APIRouter()
+
+
+@router.get("/ui/control-panel")
+def control_panel(request: Request, opened: Opened, observation: Text = None, night: Text = None, done: Text = None) -> Response:
+    """Show the panel. ``observation``, ``night``: what the forms begin with. ``done``: what was just started."""
+    with opened.session() as session:
+        failed = failed_observations(session, MOST_FAILED + 1)
+    return page(
+        request,
+        "control_panel.html",
+        failed=failed[:MOST_FAILED],
+        more_failed=len(failed) > MOST_FAILED,
+        services=control.list_services(opened),
+        trials=control.trials(opened),
+        most_trials=trial_images.MOST,
+        settings=trial_images.SETTINGS,
+        assets=TABLE.made(),
+        jobs=JOBS,
+        observation=observation or "",
+        night=night or "",
+        done=done or "",
+    )
+
+
+@router.get("/ui/control-panel/switches")
+def switches_part(request: Request, opened: Opened) -> Response:
+    """Switches of sensors and schedules."""
+    return _part(request, "control_switches.html", lambda: {"switches": control.switches(opened)})
+
+
+@router.get("/ui/control-panel/runs")
+def runs_part(request: Request, opened: Opened) -> Response:
+    """Runs in progress and in the queue."""
+
+    def find() -> dict[str, Any]:
+        running, waiting = (list_tasks(opened, state=state, limit=MOST_RUNS) for state in (TaskState.RUNNING, TaskState.PENDING))
+        return {"runs": [*running.items, *waiting.items], "more": running.next or waiting.next}
+
+    return _part(request, "control_runs.html", find)
+
+
+@router.get("/ui/control-panel/backfills")
+def backfills_part(request: Request, opened: Opened) -> Response:
+    """The newest backfills and their progress."""
+    return _part(request, "control_backfills.html", lambda: {"backfills": control.backfills(opened, MOST_BACKFILLS)})
+
+
+@router.get("/ui/control-panel/stale")
+def stale_part(request: Request, opened: Opened) -> Response:
+    """How many products of each asset are stale, and why."""
+
+    def find() -> dict[str, Any]:
+        counts: dict[str, dict[str, int]] = {}
+        found = stale(opened, request, limit=10_000)
+        for one in found.items:
+            reasons = counts.setdefault(one.asset, {})
+            for reason in one.reasons:
+                reasons[reason] = reasons.get(reason, 0) + 1
+        numbers = {asset: sum(one.asset == asset for one in found.items) for asset in counts}
+        return {"total": found.total, "counts": counts, "numbers": numbers}
+
+    return _part(request, "control_stale.html", find)
+
+
+@router.get("/ui/control-panel/services/{service}/log")
+def service_log(request: Request, opened: Opened, service: ServiceName) -> Response:
+    """The end of a service's log."""
+    text = services.log_tail(opened.config, service)
+    return page(request, "control_log.html", title=f"Log of {service}", text=text, run_id="")
+
+
+@router.get("/ui/control-panel/runs/{task_id}/log")
+def run_log(request: Request, opened: Opened, task_id: TaskId) -> Response:
+    """The end of a run's output."""
+    text = services.run_log_tail(opened.config, task_id)
+    return page(request, "control_log.html", title=f"Output of run {task_id[:8]}", text=text, run_id=task_id)
+
+
+def _part(request: Request, template: str, find: Callable[[], dict[str, Any]]) -> Response:
+    """Render a part; if what it needs does not answer, its place says so with the next step, and the page goes on."""
+    try:
+        return page(request, template, **find())
+    except PipelineError as error:
+        return page(request, "control_unanswered.html", problem=json.loads(bytes(problems.of_pipeline_error(error).body)))

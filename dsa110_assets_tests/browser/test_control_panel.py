@@ -1,0 +1,40 @@
+"""The control panel in a browser, while Dagster is down."""
+
+from __future__ import annotations
+
+from axe_playwright_python.sync_playwright import Axe
+
+
+def test_the_panel_says_what_does_not_answer_and_retries_a_failed_observation(visit, picture) -> None:
+    page = visit("/ui/control-panel", signed_in=True)
+    for part in ("switches", "runs", "backfills"):
+        assert "503" in page.inner_text(f"[hx-get='/ui/control-panel/{part}']"), part
+    picture(page, "control-panel")
+    page.click("button[title^='process 2026-03-01T05:15:36 again']")
+    page.wait_for_load_state("networkidle")
+    assert "2026-03-01T05:15:36 waits in the queue" in page.inner_text("[role=status].message")
+    page.fill("input[name=first_night]", "2026-03-01")
+    page.click("form[action='/ui/control-panel/backfill'] button")
+    assert "Nothing has been started" in page.inner_text("main")
+    picture(page, "control-panel-backfill")
+    page.goto(page.url.split("/ui/")[0] + "/ui/control-panel/solve?night=2026-03-01&refant=104")
+    assert "2026-03-01T05:00:09: 0834+555" in page.inner_text("main")
+    picture(page, "control-panel-solve")
+
+
+def test_a_question_that_is_declined_changes_nothing(visit) -> None:
+    page = visit("/ui/control-panel", signed_in=True)
+    page.on("dialog", lambda dialog: dialog.dismiss())
+    page.click("text=Retry all of these")
+    page.wait_for_timeout(300)
+    assert "waits in the queue" not in page.inner_text("main")
+    assert "2026-03-01T05:15:36" in page.inner_text("main")
+
+
+def test_the_panel_can_be_used_by_everybody(visit, picture) -> None:
+    for width in (1400, 390):
+        page = visit("/ui/control-panel", signed_in=True, width=width)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    picture(page, "control-panel-phone")
