@@ -63,6 +63,7 @@ class PipelineConfig(BaseSettings):
     )
     alert_backlog_s: float = Field(3600.0, gt=0, description="Alert when a live observation has waited for a worker this long.")
     ui_url: str = Field("http://127.0.0.1:3000", description="Address of the Dagster UI as people reach it, for links in alerts.")
+    pages_url: str = Field("http://127.0.0.1:8000/ui", description="Address of the pages as people reach them. The Dagster UI links to it.")
     docs_url: str = Field(
         "http://127.0.0.1:8000/docs", description="Address of the documentation. The Dagster UI links to it; the API serves it."
     )

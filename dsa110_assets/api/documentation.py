@@ -1,29 +1,117 @@
-"""The built documentation at /docs/, and its search, off-line."""
+"""The documentation at /docs/, and its search, off-line. It is built at the first start, and after changes."""
 
 from __future__ import annotations
 
+import html
 import json
+import logging
 import re
+import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
-from dsa110_assets.errors import NotFoundError
+from dsa110_assets import publication
+from dsa110_assets.common.child_process import Child, run_child
+from dsa110_assets.errors import NotFoundError, PipelineError
 
 MOST_HITS = 50
+_ROOT = Path(__file__).parents[2]
+_SOURCES = ("mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md", "docs/**/*.md")
+_BUILD_TIMEOUT_S = 900.0
+_NICE = "import os, runpy, sys; os.nice(10); sys.argv[0] = 'mkdocs'; runpy.run_module('mkdocs', run_name='__main__')"
+"""Data go before documentation."""
+_log = logging.getLogger("dsa110.api")
 
 
 def built() -> Path:
-    """Folder of the documentation that `make docs` builds; it need not exist."""
-    return Path(__file__).parents[2] / "build" / "docs"
+    """Folder of the built documentation; it need not exist."""
+    return _ROOT / "build" / "docs"
+
+
+def is_current() -> bool:
+    """Whether the documentation is built, from the pages of today."""
+    index = built() / "index.html"
+    if not index.is_file():
+        return False
+    made = index.stat().st_mtime
+    return all(path.stat().st_mtime <= made for pattern in _SOURCES for path in _ROOT.glob(pattern))
+
+
+def build() -> None:
+    """Build the documentation, and put it in place in one step.
+
+    Raises:
+        PipelineError: its sources are not here, mkdocs failed, or the folder cannot be written.
+    """
+    sources = _ROOT / "mkdocs.yml"
+    if not sources.is_file():
+        raise NotFoundError("documentation", "its sources are not installed", "start the platform from the project's checkout")
+    with publication.publish(built()) as staged:
+        command = [sys.executable, "-c", _NICE, "build", "--quiet", "--config-file", str(sources), "--site-dir", str(staged)]
+        ended = run_child(
+            Child("mkdocs", command), subject="documentation", timeout_s=_BUILD_TIMEOUT_S, timeout_advice="build it with `make docs`"
+        )
+        ended.raise_if_failed("documentation", "build it with `make docs`, which shows the error", result=staged / "index.html")
+
+
+class Builder:
+    """Builds the documentation beside the requests, once at a time. ``problem``: why it could not be built."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to build, unless it is current, being built, or has failed."""
+        with self._lock:
+            if self.problem or (self._thread is not None and self._thread.is_alive()) or is_current():
+                return
+            self._thread = threading.Thread(target=self._build, daemon=True, name="documentation")
+            self._thread.start()
+
+    def _build(self) -> None:
+        try:
+            build()
+        except (PipelineError, OSError) as error:
+            self.problem = str(error)
+            _log.warning("the documentation is not built: %s", error)
+
+
+builder = Builder()
+
+
+class _Served:
+    """The built documentation. Until it is built, a page that says so and loads itself again."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        folder = built()
+        if (folder / "index.html").is_file():
+            await StaticFiles(directory=folder, html=True)(scope, receive, send)
+            return
+        builder.start()
+        await _waiting(builder.problem)(scope, receive, send)
+
+
+def _waiting(problem: str) -> HTMLResponse:
+    if problem:
+        text = f"<h1>The documentation is not built</h1><p>{html.escape(problem)}</p><p>Next: <code>make docs</code>, then load this again.</p>"
+    else:
+        text = "<h1>The documentation is being built</h1><p>It takes some seconds, once. This page then loads itself again.</p>"
+    headers = {"Retry-After": "5", "Cache-Control": "no-store"} | ({} if problem else {"Refresh": "5"})
+    page = f'<!doctype html><html lang="en"><title>Documentation</title>{text}<p><a href="/ui/dashboard">Dashboard</a></p></html>'
+    return HTMLResponse(page, 503, headers=headers)
 
 
 def install(app: FastAPI) -> None:
-    """Serve the documentation, if it is built, at /docs/."""
-    if built().is_dir():
-        app.mount("/docs", StaticFiles(directory=built(), html=True), name="documentation")
+    """Serve the documentation at /docs/."""
+    app.mount("/docs", _Served(), name="documentation")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class CalChoice:
 
     def figures(self) -> Figures:
         """Named figures of the choice."""
-        return {"tables": str(self.candidate.path), "borrowed_from": self.rung.value, "hours_away": self.hours_away}
+        return {"tables": str(self.candidate.path), "tables_from": self.rung.value, "hours_away": self.hours_away}
 
 
 def select_tables(

@@ -22,6 +22,7 @@ def serve(context: typer.Context) -> None:
         return
     import uvicorn
 
+    from dsa110_assets.api import documentation
     from dsa110_assets.api.app import create_app
     from dsa110_assets.cli.services import port_is_open
     from dsa110_assets.config import PipelineConfig
@@ -32,6 +33,7 @@ def serve(context: typer.Context) -> None:
     if port_is_open(config.api_port):
         raise ConfigurationError("PIPELINE_API_PORT", f"port {config.api_port} is in use", "choose another one")
     Database.connect(config).dispose()  # starts the embedded database, and brings the schema up to date
+    documentation.builder.start()
     uvicorn.run(
         create_app(config),
         host=config.api_host,

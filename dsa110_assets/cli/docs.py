@@ -26,7 +26,7 @@ def search(
 ) -> None:
     """List the sections that have all words, best first.
 
-    It uses the index that `make docs` builds. Exit code 1: nothing was found.
+    The documentation is built first if that was not done yet. Exit code 1: nothing was found.
 
     Example: `dsa110 docs search late subband`
     """
@@ -35,6 +35,9 @@ def search(
     from dsa110_assets.api import documentation
     from dsa110_assets.cli.output import emit_json
 
+    if not documentation.is_current():
+        typer.echo("building the documentation, which takes some seconds ...", err=True)
+        documentation.build()
     hits = documentation.search(" ".join(query), limit=limit)
     if json:
         emit_json([asdict(hit) for hit in hits])

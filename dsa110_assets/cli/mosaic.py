@@ -18,6 +18,9 @@ app = typer.Typer(no_args_is_help=True)
 _TIMES = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"]
 Since = Annotated[datetime, typer.Option(formats=_TIMES, metavar="TIME", help="Start, UTC: YYYY-MM-DD or YYYY-MM-DDTHH:MM[:SS].")]
 Until = Annotated[datetime, typer.Option(formats=_TIMES, metavar="TIME", help="End, UTC, exclusive.")]
+ProductsDb = Annotated[
+    Path | None, typer.Option("--products-db", help="Accepted for compatibility: there is one registry, PIPELINE_DATABASE_URL.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -38,6 +41,7 @@ def plan(
     declination: Annotated[
         float | None, typer.Option(help="Declination of the strip, degrees. Default: the strip with the most tiles.")
     ] = None,
+    products_db: ProductsDb = None,
     json: Json = False,
 ) -> None:
     """Choose the tiles of a time range and save them as a plan.
@@ -55,6 +59,7 @@ def build(
     name: Annotated[str, typer.Option(help="Name of a saved plan; or, with times, of the mosaic.")],
     *,
     output: Annotated[Path | None, typer.Option(help="Directory for the mosaic. Default: the platform's own.")] = None,
+    products_db: ProductsDb = None,
     since: Annotated[
         datetime | None, typer.Option(formats=_TIMES, metavar="TIME", help="Start, UTC: make a new plan instead of using a saved one.")
     ] = None,

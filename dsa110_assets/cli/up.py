@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -13,7 +14,16 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.stages.operations.services import drop_requests, pid_file, running_pid, take_requests
 
 
-def up() -> None:
+def up(
+    *,
+    input_dir: Annotated[Path | None, typer.Option(help="Directory of the raw files. [PIPELINE_INPUT_DIR]")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Directory of the Measurement Sets. [PIPELINE_OUTPUT_DIR]")] = None,
+    scratch_dir: Annotated[Path | None, typer.Option(help="Directory of all other products. [PIPELINE_SCRATCH_DIR]")] = None,
+    omp_threads: Annotated[int | None, typer.Option(min=0, max=128, help="Threads of a stage. [PIPELINE_THREADS_PER_WORKER]")] = None,
+    chunk_duration: Annotated[
+        float | None, typer.Option(help="Accepted for compatibility: an observation ends where its files do.")
+    ] = None,
+) -> None:
     """Start the platform and keep it running.
 
     Code server, Dagster UI, daemon and HTTP API run until Ctrl-C or `dsa110 down`. The embedded database runs on after
@@ -30,6 +40,9 @@ def up() -> None:
     from dsa110_assets.registry.server import ensure_alive
     from dsa110_assets.staging import keep_journal_in, sweep
 
+    _ = chunk_duration
+    given = {"INPUT_DIR": input_dir, "OUTPUT_DIR": output_dir, "SCRATCH_DIR": scratch_dir, "THREADS_PER_WORKER": omp_threads}
+    os.environ.update({f"PIPELINE_{name}": str(value) for name, value in given.items() if value is not None})  # the services read it
     console = Console(highlight=False)
     config = PipelineConfig.from_env()
     if (other := running_pid(config)) is not None:
@@ -73,6 +86,8 @@ def up() -> None:
     finally:
         supervisor.stop()
         pid_file(config).unlink(missing_ok=True)
+        if config.database_url is None:
+            console.print("stopped; the embedded database runs on until `dsa110 down`")
 
 
 def down(*, keep_database: Annotated[bool, typer.Option(help="Leave the embedded database running.")] = False) -> None:

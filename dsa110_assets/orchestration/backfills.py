@@ -32,9 +32,25 @@ class BackfillRequest(dg.Config):
     dry_run: bool = Field(default=False, description="Show what would be made; start nothing.")
 
 
+class NightsRequest(BackfillRequest):
+    """Which nights to make again, at lower priority than live data."""
+
+    first_night: str = Field(description="First night, UTC, such as 2025-12-01.")
+
+
 @dg.op(description="Finds the partitions and starts a Dagster backfill of them; see Runs > Backfills.")
 def request_backfill(context: dg.OpExecutionContext, config: BackfillRequest, platform: PlatformResource) -> None:
     """Start a backfill of the requested partitions."""
+    _request(context, config, platform)
+
+
+@dg.op(description="Finds the partitions of the nights and starts a Dagster backfill of them; see Runs > Backfills.")
+def request_nights(context: dg.OpExecutionContext, config: NightsRequest, platform: PlatformResource) -> None:
+    """Start a backfill of the nights. Without a night, Dagster refuses the configuration before anything runs."""
+    _request(context, config, platform)
+
+
+def _request(context: dg.OpExecutionContext, config: BackfillRequest, platform: PlatformResource) -> None:
     from dsa110_assets.stages.operations import backfill
 
     with explained_failures():
@@ -63,7 +79,7 @@ def request_backfill(context: dg.OpExecutionContext, config: BackfillRequest, pl
 
 backfill_job = dg.GraphDefinition(
     name="request",
-    node_defs=[request_backfill],
+    node_defs=[request_nights],
     description="Makes a night or a range of nights again; fill in the launchpad. The same as `dsa110 backfill NIGHT`.",
 ).to_job(name="backfill")
 backfill_stale_job = dg.GraphDefinition(

@@ -36,7 +36,7 @@ def metadata_of(results: Sequence[StageResult]) -> dict[str, AnyMetadata]:
         if png.is_file():
             metadata[title] = dg.MetadataValue.md(preview_markdown(png))
     for name, value in last.figures.items():
-        if (converted := _value(value)) is not None:
+        if (converted := _value(name, value)) is not None:
             metadata[name] = converted
     for name, path in last.paths.items():
         metadata[name] = dg.MetadataValue.path(path)
@@ -50,7 +50,12 @@ def metadata_of(results: Sequence[StageResult]) -> dict[str, AnyMetadata]:
     return metadata
 
 
-def _value(value: Figure) -> AnyMetadata | None:
+def _rounded(name: str, value: float) -> float:
+    """A number to six digits; an MJD to a second, because six digits of it are hours."""
+    return round(value, 5) if name.endswith("mjd") else float(f"{value:.6g}")
+
+
+def _value(name: str, value: Figure) -> AnyMetadata | None:
     if value is None:
         return None
     if isinstance(value, bool):
@@ -58,7 +63,7 @@ def _value(value: Figure) -> AnyMetadata | None:
     if isinstance(value, int):
         return dg.MetadataValue.int(value)
     if isinstance(value, float):
-        return dg.MetadataValue.float(float(f"{value:.6g}")) if math.isfinite(value) else None
+        return dg.MetadataValue.float(_rounded(name, value)) if math.isfinite(value) else None
     return dg.MetadataValue.text(value)
 
 
@@ -66,7 +71,7 @@ def table(rows: Sequence[Row]) -> dg.TableMetadataValue:
     """Return rows as a table of the UI; the first row has the names of the columns."""
     names = list(rows[0])
     kinds = {name: _column_type([row.get(name) for row in rows]) for name in names}
-    records = [dg.TableRecord({name: _cell(row.get(name), kinds[name]) for name in names}) for row in rows]
+    records = [dg.TableRecord({name: _cell(name, row.get(name), kinds[name]) for name in names}) for row in rows]
     schema = dg.TableSchema(columns=[dg.TableColumn(name, kinds[name]) for name in names])
     return dg.MetadataValue.table(records=records, schema=schema)
 
@@ -82,8 +87,8 @@ def _column_type(values: Sequence[Figure]) -> str:
     return "string"
 
 
-def _cell(value: Figure, kind: str) -> str | int | float | bool:
-    rounded = float(f"{value:.6g}") if isinstance(value, float) else value
+def _cell(name: str, value: Figure, kind: str) -> str | int | float | bool:
+    rounded = _rounded(name, value) if isinstance(value, float) else value
     if kind == "string":
         return "" if rounded is None else str(rounded)
     return 0 if rounded is None else rounded

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.orchestration import links
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.stages.product import EachDay, Level, Product, Within
 from dsa110_assets.stages.provenance.recipes import code_of
@@ -47,6 +48,8 @@ def _complete(spec: dg.AssetSpec, config: PipelineConfig) -> dg.AssetSpec:
     }
     metadata: dict[str, Any] = {
         **spec.metadata,
+        "page": dg.MetadataValue.url(links.page_of(config, row)),
+        "what is wrong now": dg.MetadataValue.url(links.dashboard(config)),
         "documentation": dg.MetadataValue.md(", ".join(f"[{title}]({docs}/{page})" for title, page in pages.items())),
     }
     if row.folder is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 from dsa110_assets.config import PipelineConfig
 
@@ -18,13 +19,10 @@ _open_platforms: dict[PipelineConfig, Platform] = {}
 
 
 class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Opens the platform at first use and keeps it for the life of the process.
+    """The platform: its settings come from the environment (`dsa110 config show`). Leave it as it is."""
 
-    ``source``: of the configuration: the environment, or the name of one that `with_config` keeps in this process,
-    because Dagster copies resources and keeps only their fields.
-    """
-
-    source: str = ENVIRONMENT
+    # Dagster copies resources and keeps only their fields, so a configuration of a test is kept in `_bound` by name
+    source: str = Field(default=ENVIRONMENT, description="Where the settings come from. Leave it as it is.")
 
     @classmethod
     def with_config(cls, config: PipelineConfig) -> PlatformResource:

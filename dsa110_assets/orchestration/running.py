@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 GROUP_TAG = "dsa110/observation"
 ATTEMPT_TAG = "dsa110/attempt"
+WORK_TAG = "dsa110/work"
 VERDICT_TAG = "dsa110/verdict"
 """Tag of a run that made images: `gate.TileWord`, the worst of several observations."""
+NOTHING_TAG = "dsa110/made-nothing"
+"""Tag of a run that succeeded without a product: why."""
 IS_RETRIABLE = "may pass"
 """Metadata key of a failure: whether the same work may succeed later."""
 TileStage = Callable[["Platform", TileRun], StageResult | None]
@@ -135,7 +138,23 @@ def run_tile_stage(context: dg.AssetExecutionContext, platform: Platform, stage:
     if results:
         yield materialization(results)
     else:
-        context.log.info("no observation to process in this slot")
+        made_nothing(context, "the observation waits for calibration tables" if group_ids else "no observation starts in this slot")
+
+
+def made_nothing(context: dg.AssetExecutionContext, why: str) -> None:
+    """Say on the run and on the asset's partition that a success made nothing, and why."""
+    context.log.info("nothing was made: %s", why)
+    context.instance.add_run_tags(context.run.run_id, {NOTHING_TAG: why})
+    if GROUP_TAG in context.run.tags or WORK_TAG in context.run.tags:
+        return  # the platform asked, and asks again; the queue shows what waits
+    context.instance.report_runless_asset_event(
+        dg.AssetObservation(
+            context.asset_key,
+            description=f"Nothing was made: {why}.",
+            metadata={"nothing was made": why, "run": dg.MetadataValue.dagster_run(context.run.run_id)},
+            partition=context.partition_key if context.has_partition_key else None,
+        )
+    )
 
 
 def run_stage(context: dg.AssetExecutionContext, stage: Callable[[], StageResult | None]) -> Iterator[dg.MaterializeResult]:
@@ -143,7 +162,7 @@ def run_stage(context: dg.AssetExecutionContext, stage: Callable[[], StageResult
     with failures_on_the_asset(context), explained_failures():
         result = stage()
     if result is None:
-        context.log.info("nothing to make in this partition")
+        made_nothing(context, "there is nothing to make it from in this partition")
     else:
         yield materialization([result])
 

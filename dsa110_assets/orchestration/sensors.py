@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from dsa110_assets.config import PipelineConfig
 from dsa110_assets.orchestration import jobs
 from dsa110_assets.orchestration.backfills import nights_in_backfills
+from dsa110_assets.orchestration.links import observation_page, runs_of
+from dsa110_assets.orchestration.metadata import table
 from dsa110_assets.orchestration.partitions import hour_key, tile_key
 from dsa110_assets.orchestration.private import AssetJob
 from dsa110_assets.orchestration.resources import PlatformResource
-from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG, IS_RETRIABLE
+from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG, IS_RETRIABLE, WORK_TAG
 from dsa110_assets.stages.queue.work import FollowUp, TileWork
 from dsa110_assets.stages.table import RAW_SUBBANDS
 
@@ -28,7 +31,6 @@ LAUNCH_LIMIT_S = 30.0
 MOST_REQUESTS_PER_TICK = 20
 """A run request costs 0.15-0.35 s of the sensor's time."""
 
-WORK_TAG = "dsa110/work"
 MOST_FAILURES = 20
 """Failed runs of one piece of work that are counted."""
 
@@ -43,18 +45,21 @@ FOLLOW_UP_PRIORITY = "20"
 """Before any tile (live 10, backfill 0): tables release observations, and people wait for finished hours."""
 
 
-def _raw_subbands(work: TileWork) -> dg.AssetMaterialization:
+def _raw_subbands(work: TileWork, config: PipelineConfig) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
         RAW_SUBBANDS.name,
         partition=tile_key(work.night, work.slot),
         description=f"Observation {work.group_id}, attempt {work.attempt}",
         metadata={
             "observation": work.group_id,
+            "page": dg.MetadataValue.url(observation_page(config, work.group_id)),
+            "runs": dg.MetadataValue.url(runs_of(config, work.group_id)),
             "subbands": work.n_subbands,
-            "missing subbands": ", ".join(f"sb{n:02d}" for n in work.missing_subbands) or "none",
-            "declination (deg)": work.dec_deg,
-            "start (UTC MJD)": work.start_mjd,
+            "missing_subbands": ", ".join(f"sb{n:02d}" for n in work.missing_subbands) or "none",
+            "declination_deg": work.dec_deg,
+            "start_mjd": work.start_mjd,
             "directory": dg.MetadataValue.path(work.directory),
+            "files": table([{"subband": f"sb{number:02d}", "file": file} for number, file in work.files] or [{"file": "none is left"}]),
         },
     )
 
@@ -88,12 +93,13 @@ def raw_files(context: dg.SensorEvaluationContext, platform: PlatformResource) -
 
     if (why := platform.unconfigured()) is not None:
         return dg.SkipReason(why)
-    report = intake.tick(platform.open(), most=MOST_REQUESTS_PER_TICK)
+    opened = platform.open()
+    report = intake.tick(opened, most=MOST_REQUESTS_PER_TICK)
     if not report.works:
         return dg.SkipReason(report.summary)
     return dg.SensorResult(
         run_requests=[_tile_request(work) for work in report.works],
-        asset_events=[_raw_subbands(work) for work in report.works if work.is_new],
+        asset_events=[_raw_subbands(work, opened.config) for work in report.works if work.is_new],
         cursor=context.cursor,
     )
 

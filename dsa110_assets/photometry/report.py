@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dsa110_assets.common.figures import Figures, median
+from dsa110_assets.common.figures import Details, Figures, Row, median
+
+_SOURCES_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,25 @@ class PhotometryReport:
             "channels": int(np.unique(self.channel_fluxes["channel"].to_numpy()).size),
             "measured_in_channels": int(np.isfinite(self.channel_fluxes["flux_jy"]).sum()),
         }
+
+    def details(self) -> Details:
+        """Tables of the brightest sources by S/N, and of the positions that were left out, with the reasons."""
+        measured = self.measured
+        brightest = measured.sort_values("snr", ascending=False).head(_SOURCES_SHOWN)
+        sources: list[Row] = [
+            {
+                "source": str(row["name"]),
+                "flux_mjy": 1e3 * float(row["flux_jy"]),
+                "error_mjy": 1e3 * float(row["flux_err_jy"]),
+                "snr": float(row["snr"]),
+                "limit": bool(row["is_limit"]),
+                "catalog_mjy": 1e3 * float(row["reference_flux_jy"]),
+            }
+            for row in brightest.to_dict("records")
+        ]
+        reasons = {
+            "outside the mosaic: no good tile of this hour covers them": self.n_positions - len(self.fluxes),
+            "at the mosaic's edge, or on pixels without a value": len(self.fluxes) - len(measured),
+        }
+        left_out: list[Row] = [{"positions": number, "reason": reason} for reason, number in reasons.items() if number]
+        return {f"the {len(sources)} highest S/N": sources, "positions left out": left_out}

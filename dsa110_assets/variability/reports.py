@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _EPOCHS_SHOWN = 48
 _CANDIDATES_SHOWN = 20
+_SOURCES_SHOWN = 50
 _FIVE_SIGMA = 5.7e-7
 """Probability of a deviation of more than 5 sigma in Gaussian noise, both sides."""
 
@@ -51,7 +52,7 @@ class LightCurveReport:
         }
 
     def details(self) -> Details:
-        """Table of the newest epochs."""
+        """Tables of the newest epochs and of the brightest sources."""
         curves, scale = self.fitted, self.scale
         epochs: list[Row] = [
             {
@@ -64,7 +65,30 @@ class LightCurveReport:
             }
             for i in range(max(0, curves.n_epochs - _EPOCHS_SHOWN), curves.n_epochs)
         ]
-        return {"epochs": epochs}
+        return {"epochs": epochs, "brightest sources": self._brightest()}
+
+    def _brightest(self) -> list[Row]:
+        """Normalized light curves of the brightest sources, in figures: mean, scatter, newest flux."""
+        curves = self.fitted
+        usable = self.scale.usable[curves.epoch] & np.isfinite(self.scale.factor[curves.epoch])
+        flux = np.where(usable, curves.flux_jy / np.where(usable, self.scale.factor[curves.epoch], 1.0), np.nan)
+        source = np.repeat(np.arange(curves.n_sources), curves.counts)
+        table = pd.DataFrame({"source": source, "flux": flux, "error": curves.flux_err_jy}).dropna()
+        figures = table.groupby("source").agg(
+            epochs=("flux", "size"), mean=("flux", "mean"), scatter=("flux", "std"), newest=("flux", "last"), error=("error", "median")
+        )
+        rows: list[Row] = [
+            {
+                "source_id": str(curves.source_id[int(row["source"])]),
+                "epochs": int(row["epochs"]),
+                "mean_flux_mjy": 1e3 * float(row["mean"]),
+                "scatter_mjy": None if row["epochs"] < 2 else 1e3 * float(row["scatter"]),
+                "typical_error_mjy": 1e3 * float(row["error"]),
+                "newest_flux_mjy": 1e3 * float(row["newest"]),
+            }
+            for row in figures.nlargest(_SOURCES_SHOWN, "mean").reset_index().to_dict("records")
+        ]
+        return rows
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -13,20 +15,14 @@ from dsa110_assets.api import documentation
 from dsa110_assets.cli import main
 from dsa110_assets.errors import NotFoundError
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The documentation, built as `make docs` does."""
-    import logging
-
-    from mkdocs.commands.build import build
-    from mkdocs.config import load_config
-
-    logging.getLogger("mkdocs").setLevel(logging.WARNING)
+    """The documentation, built as by the first start of the API."""
     folder = tmp_path_factory.mktemp("built") / "docs"
-    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documentation, "built", lambda: folder)
+        documentation.build()
     return folder
 
 
@@ -38,6 +34,7 @@ def test_a_search_finds_the_section_with_all_words(
     assert documentation.search("qwertyuiop", folder=built) == []
     assert len(documentation.search("the", limit=3, folder=built)) == 3
     monkeypatch.setattr(documentation, "built", lambda: built)
+    assert documentation.is_current()
     assert main.run(["docs", "search", "--json", "rejected", "files"]) == 0
     assert any("playbook" in hit["location"] for hit in json.loads(capsys.readouterr().out))
     assert main.run(["docs", "search", "qwertyuiop"]) == 1
@@ -57,3 +54,39 @@ def test_the_api_serves_the_documentation(built: Path, monkeypatch: pytest.Monke
     assert client.get("/docs/operators/playbook.html").status_code == 200
     assert client.get("/docs/search/search_index.json").status_code == 200
     assert client.get("/docs/../pyproject.toml").status_code == 404
+
+
+def test_documentation_that_is_not_built_is_built_by_the_first_request(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mkdocs itself is replaced by a copy of what it has made for the other tests."""
+    place = tmp_path / "build" / "docs"
+    monkeypatch.setattr(documentation, "built", lambda: place)
+    monkeypatch.setattr(documentation, "build", lambda: shutil.copytree(built, place))
+    monkeypatch.setattr(documentation, "builder", documentation.Builder())
+    app = FastAPI()
+    documentation.install(app)
+    client = TestClient(app)
+    waiting = client.get("/docs/operators/playbook.html")
+    assert waiting.status_code == 503
+    assert "being built" in waiting.text
+    assert waiting.headers["Refresh"] == "5"
+    limit = time.monotonic() + 60
+    while (answer := client.get("/docs/operators/playbook.html")).status_code != 200:
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    assert "playbook" in answer.text
+
+
+def test_documentation_that_cannot_be_built_says_why_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documentation, "_ROOT", tmp_path)
+    monkeypatch.setattr(documentation, "builder", documentation.Builder())
+    app = FastAPI()
+    documentation.install(app)
+    client = TestClient(app)
+    limit = time.monotonic() + 30
+    while "sources are not installed" not in (answer := client.get("/docs/")).text:
+        assert answer.status_code == 503
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    assert "make docs" in answer.text

@@ -250,7 +250,7 @@ def test_the_platforms_own_tile_is_solved_registered_and_calibrated(calibrator_t
     assert answer["tables"] == str(tables)
     assert main.run(["apply", "--ms", str(ms), "--json"]) == 0
     done = json.loads(capsys.readouterr().out)
-    assert done["borrowed_from"] == "same-night"
+    assert done["tables_from"] == "same-night"
     assert done["channels_averaged"] == 1  # channels of 2.9 MHz are already wider than the smearing limit allows
     assert Path(done["output"]).is_dir()
     with database.session() as session:

@@ -17,6 +17,7 @@ from dsa110_assets.definitions import build_defs
 from dsa110_assets.errors import CalibrationQualityError, MosaicError, NoCalibrationError, RegistryError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.orchestration import alerting, assets, backfills, running, sensors
+from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import Partitions, hour_key, tile_key
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.registry.provenance import Recipe, record_version
@@ -26,7 +27,7 @@ from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import hour, tile
 from dsa110_assets.stages.provenance.recording import StageResult
 from dsa110_assets.stages.queue.attempts import attempt, end_stage, now
-from dsa110_assets.stages.queue.work import FollowUp, TileRun
+from dsa110_assets.stages.queue.work import FollowUp, TileRun, TileWork
 from dsa110_assets_tests.registry_fixture import add_observation
 
 GROUP = "2026-03-12T05:03:21"
@@ -190,13 +191,60 @@ def test_one_click_backfills_exactly_what_is_stale(platform, instance) -> None:
 
 def test_a_dry_run_of_a_backfill_starts_nothing(platform, instance) -> None:
     _versions(platform, Recipe("old", "old"))
-    config = dg.RunConfig(ops={"request_backfill": backfills.BackfillRequest(first_night=NIGHT, dry_run=True)})
+    config = dg.RunConfig(ops={"request_nights": backfills.NightsRequest(first_night=NIGHT, dry_run=True)})
     assert build_defs(platform.config).resolve_job_def("backfill").execute_in_process(instance=instance, run_config=config).success
     assert list(instance.get_backfills()) == []
 
 
+def test_a_backfill_without_a_night_is_refused_before_anything_runs(platform, instance) -> None:
+    job = build_defs(platform.config).resolve_job_def("backfill")
+    with pytest.raises(dg.DagsterInvalidConfigError, match="first_night"):
+        job.execute_in_process(instance=instance, run_config={"ops": {"request_nights": {"config": {}}}})
+    assert list(instance.get_runs()) == []
+
+
+def test_a_success_that_made_nothing_says_so_on_the_run_and_on_the_partition(platform, instance, monkeypatch) -> None:
+    definitions = build_defs(platform.config)
+    run = definitions.resolve_job_def("tile").execute_in_process(
+        instance=instance, partition_key=tile_key(NIGHT, "07:00"), asset_selection=[dg.AssetKey("measurement_set")]
+    )
+    monkeypatch.setattr(hour, "make_mosaic", lambda *_: None)
+    hourly = definitions.resolve_job_def("hour").execute_in_process(
+        instance=instance, partition_key=hour_key(NIGHT, "07"), asset_selection=[dg.AssetKey("hourly_mosaic")]
+    )
+    expected = ((run, "measurement_set", "no observation starts in this slot"), (hourly, "hourly_mosaic", "nothing to make it from"))
+    for done, asset, why in expected:
+        assert done.success
+        recorded = instance.get_run_by_id(done.run_id)
+        assert recorded is not None
+        assert why in recorded.tags[running.NOTHING_TAG]
+        (event,) = instance.fetch_observations(dg.AssetKey(asset), limit=1).records
+        assert event.asset_observation is not None
+        assert why in event.asset_observation.metadata["nothing was made"].value
+
+
+def test_raw_files_are_reported_with_their_names_their_runs_and_our_page(registry_config) -> None:
+    work = TileWork(
+        GROUP, 1, "key", NIGHT, SLOT, ("measurement_set",), 2, (3,), 16.0, 61111.21, 10, "/in", is_new=True,
+        files=((0, f"{GROUP}_sb00.hdf5"), (1, f"{GROUP}_sb01.hdf5")),
+    )  # fmt: skip
+    metadata = sensors._raw_subbands(work, registry_config).metadata
+    assert [record.data["file"] for record in metadata["files"].records] == [f"{GROUP}_sb00.hdf5", f"{GROUP}_sb01.hdf5"]
+    assert metadata["page"].value == f"http://127.0.0.1:8000/ui/observations/{GROUP.replace(':', '%3A')}"
+    assert "tag%3Adsa110%2Fobservation%3D" in metadata["runs"].value
+    assert {"missing_subbands", "declination_deg", "start_mjd"} <= set(metadata), "the names that other assets use"
+
+
+def test_times_in_metadata_are_exact_to_a_second() -> None:
+    result = StageResult("light_curves", NIGHT, figures={"mid_mjd": 61111.20836, "rms": 0.123456789}, tables={"t": [{"mid_mjd": 61111.25}]})
+    metadata = metadata_of([result])
+    assert metadata["mid_mjd"].value == 61111.20836
+    assert metadata["rms"].value == 0.123457
+    assert metadata["t"].records[0].data["mid_mjd"] == 61111.25
+
+
 def test_a_night_that_is_not_a_date_is_explained_in_the_ui(platform, instance) -> None:
-    config = dg.RunConfig(ops={"request_backfill": backfills.BackfillRequest(first_night="2026-03-12''")})
+    config = dg.RunConfig(ops={"request_nights": backfills.NightsRequest(first_night="2026-03-12''")})
     with pytest.raises(dg.Failure, match=r"is not a date.*write it as 2025-12-01"):
         build_defs(platform.config).resolve_job_def("backfill").execute_in_process(instance=instance, run_config=config)
     assert list(instance.get_backfills()) == []
@@ -306,6 +354,8 @@ def test_every_asset_has_a_description_owners_documentation_and_a_code_version()
         assert node.kinds, name
         assert node.owners, name
         assert "documentation" in node.metadata, name
+        links = [str(node.metadata[label].value) for label in ("documentation", "page", "what is wrong now")]
+        assert all(":8000/" in link and ":8001" not in link for link in links), name
         assert node.tags["dsa110/level"], name
         assert (node.code_version is None) == (name in ("raw_subbands", "stale_products", "tile_quality", "added_photometry")), name
         on_demand = node.tags["dsa110/level"] == "reference" or name == "added_photometry"  # made when a list changes

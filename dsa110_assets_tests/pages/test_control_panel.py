@@ -233,7 +233,7 @@ def test_a_restart_is_a_request_that_only_a_running_supervisor_takes(
     served: Served, post: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "No `dsa110 up` runs" in served.get(PANEL).text
-    assert "under systemd" in post("/services/api/restart", status=422)
+    assert "start the platform with `dsa110 up`" in post("/services/api/restart", status=422)
     assert list(services.take_requests(served.config)) == []
     monkeypatch.setattr(services, "running_pid", lambda _: 4711)
     assert "restarts soon" in post("/services/daemon/restart")

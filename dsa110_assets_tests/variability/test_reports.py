@@ -23,6 +23,12 @@ def test_light_curves_report_the_factor_of_each_epoch():
     assert figures["normalisation_scatter"] == pytest.approx(float(np.std(night.gain)), rel=0.1)
     assert [row["mosaic"] for row in rows] == [str(name) for name in curves.epoch_name[-48:]], "only the newest epochs are shown"
     assert [row["factor"] for row in rows] == scale.factor[-48:].tolist()
+    brightest = report.details()["brightest sources"]
+    means = [float(row["mean_flux_mjy"]) for row in brightest]
+    assert means == sorted(means, reverse=True)
+    assert len(brightest) == 50
+    assert all(row["epochs"] == 60 for row in brightest)
+    assert np.median([float(row["scatter_mjy"]) / float(row["typical_error_mjy"]) for row in brightest]) == pytest.approx(1.0, abs=0.3)
 
 
 def test_indices_of_sources_with_one_epoch_do_not_count():

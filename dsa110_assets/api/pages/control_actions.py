@@ -106,7 +106,7 @@ def plan_solve(request: Request, opened: Opened, night: Word = "", refant: Word 
 def start_solve(opened: Opened, person: Editor, night: Field, refant: Field) -> Response:
     """Put the solving of a night into the queue."""
     payload = {"night": _night(night).isoformat(), "refant": _antenna(refant)}
-    task = tasks.spawn_task(opened, person, TaskRequest(task_type="solve_again", payload=payload, priority=15))
+    task = tasks.spawn_task(opened, person, TaskRequest(queue=tasks.DEFAULT_QUEUE, task_type="solve_again", payload=payload, priority=15))
     return _back("runs", f"run {task.id[:8]} solves {payload['night']} with antenna {payload['refant']}")
 
 
@@ -138,7 +138,7 @@ def _start_trial(opened: Any, person: str, observation: str, given: dict[str, st
         "observation": observation,
         **trial_images.checked({name: _number(name, text) for name, text in given.items()}),
     }
-    task = tasks.spawn_task(opened, person, TaskRequest(task_type="trial_image", payload=payload, priority=5))
+    task = tasks.spawn_task(opened, person, TaskRequest(queue=tasks.DEFAULT_QUEUE, task_type="trial_image", payload=payload, priority=5))
     return _back("trials", f"run {task.id[:8]} images {observation}; the result appears here")
 
 

@@ -28,7 +28,7 @@ MOST_FAILED = 50
 MOST_RUNS = 50
 MOST_BACKFILLS = 5
 JOBS = {
-    "backfill": ("Nights again", {"ops": {"request_backfill": {"config": {"first_night": "", "dry_run": True}}}}),
+    "backfill": ("Nights again", {"ops": {"request_nights": {"config": {"first_night": "", "dry_run": True}}}}),
     "judge_again": ("Judge images again", {"ops": {"judge_images": {"config": {"observation": ""}}}}),
     "mosaic_build": ("Mosaic of a time range", {"ops": {"build_mosaic": {"config": {"name": "", "since": "", "until": ""}}}}),
     "solve_again": ("Another reference antenna", {"ops": {"solve_with_reference": {"config": {"night": "", "refant": ""}}}}),

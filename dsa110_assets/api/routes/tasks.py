@@ -33,7 +33,7 @@ QUEUE_TAG, TASK_TAG, PAYLOAD_TAG, PERSON_TAG, MOSAIC_TAG = (
 MOSAIC_BUILD = "mosaic_build"
 _OP_JOBS = {
     MOSAIC_BUILD: "build_mosaic",
-    "backfill": "request_backfill",
+    "backfill": "request_nights",
     "backfill_stale": "request_backfill",
     "backfill_failed": "request_backfill",
     "judge_again": "judge_images",

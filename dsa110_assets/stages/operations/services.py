@@ -88,7 +88,7 @@ def request_restart(config: PipelineConfig, name: ServiceName) -> None:
         raise InvalidRequestError(
             f"service {name}",
             "no `dsa110 up` runs on this state directory",
-            "restart it where it was started, under systemd with systemctl",
+            "start the platform with `dsa110 up`",
         )
     request = _request(config, name)
     request.parent.mkdir(mode=0o700, exist_ok=True)
@@ -118,7 +118,7 @@ def log_tail(config: PipelineConfig, name: ServiceName, *, most: int = TAIL_BYTE
     """
     log = log_file(config, name)
     if not log.is_file():
-        raise NotFoundError(f"log of {name}", "there is none in this state directory", "under systemd, read it with journalctl")
+        raise NotFoundError(f"log of {name}", "there is none in this state directory", "start the platform with `dsa110 up`")
     return tail(log, most)
 
 

@@ -82,7 +82,7 @@ def measure(platform: Platform, night: str, hour: str, run_id: str) -> StageResu
         positions = own_positions(session, platform, mosaic, also=measured_sources(session, name))
     with measured() as cost:
         report = measure_positions(mosaic, positions)
-    result = StageResult(FORCED_PHOTOMETRY.name, key, figures=report.figures())
+    result = StageResult(FORCED_PHOTOMETRY.name, key, figures=report.figures(), tables=report.details())
     with platform.database.session() as session:
         replace_photometry(session, name, report.measured)
         replace_channel_photometry(session, name, report.channel_fluxes)

@@ -145,6 +145,10 @@ def tick(platform: Platform, *, most: int) -> TickReport:
 
 def _work(platform: Platform, lease: ledger.Lease) -> TileWork:
     made = 1 if lease.has_measurement_set else 0
+    files: dict[int, Path] = {}
+    if not made:
+        with platform.database.session() as session:
+            files = ledger.raw_files(session, lease.group_id)
     return TileWork(
         group_id=lease.group_id,
         attempt=lease.attempt,
@@ -159,6 +163,7 @@ def _work(platform: Platform, lease: ledger.Lease) -> TileWork:
         priority=lease.priority + (CALIBRATOR_PRIORITY if lease.calibrator else 0),
         directory=str(platform.config.input_dir.absolute()),
         is_new=not made,
+        files=tuple((subband, path.name) for subband, path in files.items()),
     )
 
 

@@ -27,7 +27,10 @@ class TileRun:
 
 @dataclass(frozen=True)
 class TileWork:
-    """An observation to process. ``stages``: assets to make. ``is_new``: its raw files are not reported yet."""
+    """An observation to process. ``stages``: assets to make. ``is_new``: its raw files are not reported yet.
+
+    ``files``: its accepted raw files by subband, if ``is_new``.
+    """
 
     group_id: str
     attempt: int
@@ -42,6 +45,7 @@ class TileWork:
     priority: int
     directory: str
     is_new: bool
+    files: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
