@@ -18,6 +18,7 @@ from dsa110_assets.cli import (
     api,
     backfill,
     calibrate,
+    candidates,
     catalogs,
     clean,
     config,
@@ -54,6 +55,7 @@ app.add_typer(catalogs.app, name="catalogs")
 app.add_typer(mosaic.app, name="mosaic")
 app.add_typer(photometry.app, name="photometry")
 app.add_typer(lightcurve.app, name="lightcurve")
+app.add_typer(candidates.app, name="candidates")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(api.app, name="api")
 app.add_typer(docs.app, name="docs")

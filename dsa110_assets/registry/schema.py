@@ -560,7 +560,7 @@ class CandidateEvent(Base):
 
     ``peak_mjd``, ``first_mjd``, ``last_mjd``: middle, first and last epoch when it was last found. ``depth``, ``kind``,
     ``score``: then. ``first_seen_at``, ``last_seen_at``: first and last ranking. ``first_night``: of the first one.
-    ``label``, ``comment``: a person's.
+    Labels are in `EventLabel`.
     """
 
     __tablename__ = "candidate_events"
@@ -575,8 +575,27 @@ class CandidateEvent(Base):
     first_night: Mapped[date]
     first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
     last_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EventLabel(Base):
+    """What a person said about an event. A person's current label has no ``superseded_at``; rows are never deleted.
+
+    ``undone``: the person took it back. A row without label and comment is a removal.
+    """
+
+    __tablename__ = "event_labels"
+    label_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    event_id: Mapped[int] = mapped_column(ForeignKey("candidate_events.event_id"))
+    person: Mapped[str]
     label: Mapped[str | None]
     comment: Mapped[str | None]
+    labeled_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    superseded_at: Mapped[datetime | None]
+    undone: Mapped[bool] = mapped_column(server_default=false())
+    __table_args__ = (
+        Index("ix_event_labels_event_id_label_id", "event_id", "label_id"),
+        Index("uq_event_labels_current", "event_id", "person", unique=True, postgresql_where="superseded_at IS NULL"),
+    )
 
 
 class EseCandidate(Base):

@@ -15,7 +15,7 @@ from dsa110_assets.api.app import create_app
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.queries import pages, population
+from dsa110_assets.registry.queries import events, pages, population
 from dsa110_assets.registry.server import embedded_server, ensure_alive
 from dsa110_assets_tests.api.conftest import GROUPS, Served
 from dsa110_assets_tests.registry.statement_work import work_of
@@ -114,7 +114,7 @@ QUERIES: dict[str, Callable[[Session], object]] = {
     "bright sources": lambda s: pages.sources(s, ANY, sort="flux", after=None, limit=10),
     "sources near a position": lambda s: pages.sources(s, pages.SourceFilter(near=NEAR), sort="number", after=None, limit=10),
     "sources of a name": lambda s: pages.sources(s, pages.SourceFilter(name="S1"), sort="number", after=None, limit=10),
-    "candidates": lambda s: pages.candidates(s, night=None, min_score=None, label=None, unlabeled=True, after=None, limit=10),
+    "candidates": lambda s: events.candidates(s, night=None, min_score=None, label=None, unlabeled=True, after=None, limit=10),
     "bins of eta and V": lambda s: population.eta_v_cells(s, date(2026, 1, 20)),
     "outliers": lambda s: population.outliers(s, date(2026, 1, 20), min_score=5.0),
     "sources on the sky": population.sky_cells,

@@ -22,12 +22,12 @@ PLACEHOLDERS = {
     "DEC": "54.6", "DIRECTORY": "directory", "END": "2026-03-12T07:00:00", "EPOCH": "hourly_2026-03-12T05", "FILE": "file.csv",
     "IMAGE": "field-image.fits", "IN": "incoming", "MS": "tile.ms", "NAME": "0834+555", "NIGHT": "2026-03-12",
     "NEW": "new", "OBSERVATION": OBSERVATION, "OLD": "old", "OUT": "out", "PARQUET": "nvss.parquet", "PRODUCT": "tile_image", "PATH": "registry.sqlite3", "REASON": "thunderstorm",
-    "SOURCE": "42", "SURVEY": "vlass", "SQL": "SELECT 1", "START": "2026-03-12T05:00:00", "TEXT": "manual.txt",
+    "EVENT": "12", "LABEL": "ese", "SOURCE": "42", "SURVEY": "vlass", "SQL": "SELECT 1", "START": "2026-03-12T05:00:00", "TEXT": "manual.txt",
     "{group_id}": OBSERVATION, "{name}": "flare", "{stem}": "first", "{value}": "first",
 }  # fmt: skip
 USAGE_ERROR = typer.BadParameter.__bases__[0]
 READING = {
-    ("alerts",), ("catalogs", "list"), ("config", "show"), ("db", "check"), ("db", "query"), ("db", "status"),
+    ("alerts",), ("candidates", "list"), ("catalogs", "list"), ("config", "show"), ("db", "check"), ("db", "query"), ("db", "status"),
     ("ingest", "status"), ("lightcurve", "epochs"), ("preflight",), ("stale",),
 }  # fmt: skip
 """Commands that change nothing. Others run only with --dry-run or --find-only, if the message has it."""

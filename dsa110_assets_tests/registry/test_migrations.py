@@ -139,6 +139,12 @@ def _to_revision(database: Database, revision: str) -> None:
         connection.commit()
 
 
+def _down(database: Database, revision: str) -> None:
+    with database.engine.connect() as connection, alembic_config(connection) as configuration:
+        command.downgrade(configuration, revision)
+        connection.commit()
+
+
 _SHOWN = "SELECT source_id, mosaic_name, time_mjd, flux_jy, flux_err_jy, normalisation, normalisation_err, is_limit FROM light_curves ORDER BY 1, 2"
 
 
@@ -207,8 +213,8 @@ def test_candidates_of_an_older_release_become_events_with_their_newest_labels(u
     with unmigrated.session() as session:
         found = session.execute(
             text(
-                "SELECT c.source_id, c.night::text, e.peak_mjd, e.first_night::text, e.label, e.comment FROM ese_candidates c "
-                "JOIN candidate_events e USING (event_id) ORDER BY 1, 2"
+                "SELECT c.source_id, c.night::text, e.peak_mjd, e.first_night::text, l.label, l.comment FROM ese_candidates c "
+                "JOIN candidate_events e USING (event_id) LEFT JOIN event_labels l USING (event_id) ORDER BY 1, 2"
             )
         ).all()
     first = (61101.0, "2026-03-01", "ese", "deep")
@@ -222,3 +228,45 @@ def test_candidates_of_an_older_release_become_events_with_their_newest_labels(u
         connection.commit()
     with unmigrated.session() as session:
         assert session.scalar(text("SELECT count(*) FROM ese_candidates WHERE label = 'ese' AND comment = 'deep'")) == 3
+
+
+def test_labels_of_an_older_release_get_the_name_of_who_gave_them(unmigrated):
+    unmigrated.migrate()
+    _down(unmigrated, "0014")
+    said = (  # event, person, label, comment: what the record of actions has
+        (1, "A", "maybe", None), (1, "B", "ese", "deep"), (2, "A", "ese", None), (2, "B", None, None), (3, "A", "variable", None),
+    )  # fmt: skip
+    with unmigrated.session() as session:
+        session.execute(
+            text(
+                "INSERT INTO sources (source_id, name, ra_deg, dec_deg, origin) SELECT i, 's' || i, i, 2, 'nvss' FROM generate_series(1, 4) i"
+            )
+        )
+        session.execute(
+            text(
+                "INSERT INTO candidate_events (event_id, source_id, kind, peak_mjd, first_mjd, last_mjd, depth, score, first_night, label, "
+                "comment) SELECT i, i, 'dip', 1, 1, 1, 0.5, 6, '2026-03-01', (ARRAY['ese', NULL, 'artifact', NULL])[i], "
+                "(ARRAY['deep', NULL, NULL, NULL])[i] FROM generate_series(1, 4) i"
+            )
+        )
+        for event, person, label, comment in said:
+            session.execute(
+                text(
+                    "INSERT INTO api_actions (person, action, subject, details, done_at) VALUES (:person, 'label_event', :event, "
+                    "jsonb_build_object('label', CAST(:label AS text), 'comment', CAST(:comment AS text)), clock_timestamp())"
+                ),
+                {"person": person, "event": str(event), "label": label, "comment": comment},
+            )
+    unmigrated.migrate()
+    current = text(
+        "SELECT event_id, person, label, comment FROM event_labels WHERE superseded_at IS NULL AND label IS NOT NULL ORDER BY label_id"
+    )
+    with unmigrated.session() as session:
+        assert sorted(tuple(row) for row in session.execute(current)) == [
+            (1, "A", "maybe", None), (1, "B", "ese", "deep"), (3, "A", "variable", None), (3, "unknown", "artifact", None),
+        ]  # fmt: skip
+        assert session.scalar(text("SELECT count(*) FROM event_labels")) == 6, "what was removed stays in the history"
+    _down(unmigrated, "0014")
+    with unmigrated.session() as session:
+        before = session.execute(text("SELECT event_id, label, comment FROM candidate_events ORDER BY event_id")).all()
+    assert [tuple(row) for row in before] == [(1, "ese", "deep"), (2, None, None), (3, "artifact", None), (4, None, None)]

@@ -412,7 +412,7 @@ def test_an_event_keeps_its_label_whichever_rankings_find_it(database, sources):
         found = _candidates(sources).assign(kind="dip", first_mjd=61100.0, last_mjd=61101.0, event_id=0)
         numbers = queries.save_events(session, "2026-03-01", found)
         queries.replace_candidates(session, "2026-03-01", found.assign(event_id=numbers))
-        queries.label_event(session, numbers[0], label="ese", comment="lovely")
+        queries.label_event(session, numbers[0], person="J. Doe", label="ese", comment="lovely")
         again = found.iloc[:1].assign(event_id=numbers[0], score=7.5, last_mjd=61103.0)
         assert queries.save_events(session, "2026-03-02", again) == numbers[:1]
         queries.replace_candidates(session, "2026-03-02", again)
@@ -426,7 +426,7 @@ def test_an_event_keeps_its_label_whichever_rankings_find_it(database, sources):
         known = queries.events_of(session, [sources[0]])
         assert known[["event_id", "first_mjd", "last_mjd"]].values.tolist() == [[numbers[0], 61100.0, 61103.0]]
         with pytest.raises(NonRetriableError, match="does not exist"):
-            queries.label_event(session, max(numbers) + 1, label="x", comment=None)
+            queries.label_event(session, max(numbers) + 1, person="J. Doe", label="x", comment=None)
 
 
 def test_candidates_of_an_hour_join_those_of_the_night_before_and_are_ranked_with_them(database, sources):

@@ -11,9 +11,16 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 
-from dsa110_assets.api.pages import control_actions, control_panel, dashboard, layout, sign_in, sources
+from dsa110_assets.api.pages import candidates, control_actions, control_panel, dashboard, layout, sign_in, sources
 
-ROUTERS: tuple[APIRouter, ...] = (sign_in.router, dashboard.router, sources.router, control_panel.router, control_actions.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    sign_in.router,
+    dashboard.router,
+    sources.router,
+    control_panel.router,
+    control_actions.router,
+    candidates.router,
+)
 
 
 def install(app: FastAPI) -> None:

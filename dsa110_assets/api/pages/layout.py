@@ -48,6 +48,7 @@ class Entry:
 PAGES = (
     Entry("/ui/dashboard", "Dashboard", "d"),
     Entry("/ui/sources", "Sources", "s"),
+    Entry("/ui/candidates", "Candidates", "c"),
     Entry("/ui/control-panel", "Control panel", "p"),
 )
 

@@ -76,7 +76,7 @@ def source(request: Request, opened: Opened, source_id: SourceId, epoch: Epoch =
         "source.html",
         source=found,
         threshold=opened.config.ese_threshold_sigma,
-        neighbors=_neighbors(request, opened, found),
+        neighbors=nearby(request, opened, found),
         strip=_strip(request, opened, found, None),
         point=None if epoch is None else _point(opened, found, epoch),
     )
@@ -118,15 +118,14 @@ def include(opened: Opened, person: Editor, source_id: SourceId, mosaic_name: Ep
     return RedirectResponse(address(f"/ui/sources/{source_id}", epoch=mosaic_name), 303)
 
 
-def colors_of(found: dict[str, Any]) -> tuple[float, float]:
+def shades(level_jy: float | None) -> tuple[float, float]:
     """Brightness of the first and the last color of all cut-outs of a source, Jy/beam."""
-    level = found["mean_flux_jy"] or found["reference_flux_jy"] or 0.0
-    high = max(1.25 * level, 0.005)
+    high = max(1.25 * (level_jy or 0.0), 0.005)
     return -0.1 * high, high
 
 
 def _strip(request: Request, opened: Access, found: dict[str, Any], cursor: str | None) -> dict[str, Any]:
-    low, high = colors_of(found)
+    low, high = shades(found["mean_flux_jy"] or found["reference_flux_jy"])
     number = found["source_id"]
     listed = list_epochs_of_source(opened, request, number, MosaicKind.HOURLY, low, high, cursor, STRIP)
     following = (listed["next"] or "").partition("?")[2]
@@ -135,7 +134,7 @@ def _strip(request: Request, opened: Access, found: dict[str, Any], cursor: str 
 
 def _point(opened: Access, found: dict[str, Any], mosaic_name: str) -> dict[str, Any]:
     """An epoch with its cut-out of a source; ``image`` is None if the source was not measured in it."""
-    low, high = colors_of(found)
+    low, high = shades(found["mean_flux_jy"] or found["reference_flux_jy"])
     with opened.session() as session:
         place = epochs.place_of(session, found["source_id"], mosaic_name)
     one = show_epoch(opened, mosaic_name)
@@ -144,11 +143,13 @@ def _point(opened: Access, found: dict[str, Any], mosaic_name: str) -> dict[str,
     return one | {"image": image, "flux_jy": None if place is None else place[4], "product": operations.MOSAIC_PRODUCT[one["kind"]]}
 
 
-def _neighbors(request: Request, opened: Access, found: dict[str, Any]) -> list[dict[str, Any]]:
+def nearby(request: Request, opened: Access, found: dict[str, Any]) -> list[dict[str, Any]]:
     """Other sources near a source, nearest first."""
     listed = list_sources(opened, request, ra_deg=found["ra_deg"], dec_deg=found["dec_deg"], radius_deg=NEIGHBORS_DEG, limit=200)
     others = [
-        one | {"separation_arcmin": 60 * _separation_deg(found, one)} for one in listed["items"] if one["source_id"] != found["source_id"]
+        one | {"separation_arcmin": 60 * _separation_deg(found, one), "flux_jy": one["mean_flux_jy"] or one["reference_flux_jy"]}
+        for one in listed["items"]
+        if one["source_id"] != found["source_id"]
     ]
     return sorted(others, key=lambda one: one["separation_arcmin"])[:MOST_NEIGHBORS]
 

@@ -1,15 +1,14 @@
-"""Sources, light curves, candidates, excluded epochs."""
+"""Sources: lists, the population, light curves."""
 
 from __future__ import annotations
 
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Query, Request, Response
-from fastapi import Path as InPath
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
 
-from dsa110_assets.api.access import Access, Opened, Person
+from dsa110_assets.api.access import Access, Opened
 from dsa110_assets.api.answers import (
     Cursor,
     DecDeg,
@@ -29,17 +28,15 @@ from dsa110_assets.api.answers import (
     table,
 )
 from dsa110_assets.errors import NotFoundError
-from dsa110_assets.registry.queries import pages, people, population
+from dsa110_assets.registry.queries import pages, population
 from dsa110_assets.registry.queries.measurements import (
     channel_photometry,
     excluded_epochs,
     light_curve,
 )
-from dsa110_assets.registry.queries.variability import label_event
 
 router = APIRouter()
 Source = model_of("Source", pages.SOURCE, optional=pages.FIGURES)
-Candidate = model_of("Candidate", pages.CANDIDATE)
 
 
 class Point(BaseModel):
@@ -99,16 +96,6 @@ class Population(BaseModel):
     eta_v: Bins
     outliers: list[Outlier]
     sky: Bins
-
-
-class Label(BaseModel):
-    """A person's label and comment on a candidate; null removes them."""
-
-    label: str | None = Field(None, min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f]+$")
-    comment: str | None = Field(None, min_length=1, max_length=2000, pattern=r"^[^\x00]+$")
-
-
-EventId = Annotated[int, InPath(ge=0, le=2**62, description="Number of the candidate's event.")]
 
 
 @router.get("/api/sources", tags=["sources"], response_model=page_of(Source))
@@ -190,33 +177,6 @@ def show_channels(opened: Opened, source_id: SourceId) -> list[dict[str, Any]]:
     _source(opened, source_id)
     with opened.session() as session:
         return records(channel_photometry(session, source_ids=[source_id]))
-
-
-@router.get("/api/candidates", tags=["candidates"], response_model=page_of(Candidate))
-def list_candidates(
-    opened: Opened,
-    request: Request,
-    night: Annotated[date | None, Query(description="As of this night; default: the newest.")] = None,
-    min_score: Number = None,
-    label: Text = None,
-    unlabeled: bool = False,
-    cursor: Cursor = None,
-    limit: Limit = 100,
-) -> dict[str, Any]:
-    """ESE candidates as of a night, best first, with labels; ``unlabeled``: only those without one."""
-    with opened.session() as session:
-        page = pages.candidates(
-            session, night=night, min_score=min_score, label=label, unlabeled=unlabeled, after=key_of(cursor, int, int), limit=limit
-        )
-    return paged(request, page)
-
-
-@router.put("/api/candidates/{event_id}/label", tags=["candidates"], status_code=204)
-def put_label(opened: Opened, person: Person, event_id: EventId, wanted: Annotated[Label, Body()]) -> None:
-    """Label a candidate's event, or remove its label. All nights that find the event show it."""
-    with opened.session() as session:
-        label_event(session, event_id, label=wanted.label, comment=wanted.comment)
-        people.record_action(session, person, "label_event", str(event_id), wanted.model_dump())
 
 
 def _source(opened: Access, source_id: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dsa110_assets.registry.queries.images import (
     upsert_image,
     upsert_mosaic,
 )
+from dsa110_assets.registry.queries.labels import label_event
 from dsa110_assets.registry.queries.measurements import (
     channel_photometry,
     exclude_epoch,
@@ -33,7 +34,6 @@ from dsa110_assets.registry.queries.variability import (
     add_candidates,
     candidates,
     events_of,
-    label_event,
     replace_candidates,
     replace_variability,
     save_events,

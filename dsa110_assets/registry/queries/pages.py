@@ -19,8 +19,6 @@ from dsa110_assets.errors import InvalidRequestError
 from dsa110_assets.registry.schema import (
     CalibrationApplied,
     CaltableRow,
-    CandidateEvent,
-    EseCandidate,
     ImageRow,
     IngestGroup,
     MeasurementSetRow,
@@ -56,11 +54,6 @@ SOURCE = (
 FIGURES = (
     Variability.night, Variability.n_epochs, Variability.mean_flux_jy, Variability.eta, Variability.v, Variability.vs, Variability.m,
     Variability.chi2, Variability.chi2_probability, Variability.ese_score,
-)  # fmt: skip
-CANDIDATE = (
-    EseCandidate.source_id, EseCandidate.night, EseCandidate.rank, EseCandidate.score, EseCandidate.epoch_mjd, EseCandidate.depth,
-    EseCandidate.false_alarm_probability, EseCandidate.reasons, EseCandidate.event_id, CandidateEvent.kind, CandidateEvent.first_night,
-    CandidateEvent.label, CandidateEvent.comment, Source.name, Source.ra_deg, Source.dec_deg,
 )  # fmt: skip
 CALIBRATION = (
     CaltableRow.group_id, CaltableRow.night, CaltableRow.calibrator, CaltableRow.refant, CaltableRow.mid_mjd, CaltableRow.valid_from_mjd,
@@ -233,33 +226,6 @@ def source(session: Session, source_id: int) -> dict[str, Any] | None:
 def newest_night(session: Session) -> date | None:
     """Newest night with variability figures."""
     return session.scalar(select(func.max(Variability.night)))
-
-
-def candidates(
-    session: Session,
-    *,
-    night: date | None,
-    min_score: float | None,
-    label: str | None,
-    unlabeled: bool,
-    after: Sequence[Any] | None,
-    limit: int,
-) -> Page:
-    """ESE candidates as of a night (default: the newest), best first."""
-    as_of = night or session.scalar(select(func.max(EseCandidate.night)))
-    statement = (
-        select(*CANDIDATE)
-        .join(Source, Source.source_id == EseCandidate.source_id)
-        .join(CandidateEvent, CandidateEvent.event_id == EseCandidate.event_id)
-        .where(EseCandidate.night == as_of)
-    )
-    if min_score is not None:
-        statement = statement.where(EseCandidate.score >= min_score)
-    if label is not None:
-        statement = statement.where(CandidateEvent.label == label)
-    if unlabeled:
-        statement = statement.where(CandidateEvent.label.is_(None))
-    return read_page(session, statement, (EseCandidate.rank, EseCandidate.source_id), after=after, limit=limit, descending=False)
 
 
 def calibrations(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
-from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry.bulk import copy_rows, read_frame, table_of, upsert_rows
-from dsa110_assets.registry.schema import CandidateEvent, EseCandidate, Source, Variability
+from dsa110_assets.registry.queries.labels import newest
+from dsa110_assets.registry.schema import CandidateEvent, EseCandidate, EventLabel, Source, Variability
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,11 +77,16 @@ def add_candidates(session: Session, night: date | str, found: pd.DataFrame) -> 
 def candidates(session: Session, night: date | str | None = None, *, min_score: float | None = None) -> pd.DataFrame:
     """ESE candidates as of a night (default: the newest), best first, with each source's name and position.
 
-    Also ``first_night, label, comment`` of the event.
+    Also ``first_night`` of the event, and ``label, comment, labeled_by``: the newest of anybody.
     """
     as_of = select(func.max(EseCandidate.night)).scalar_subquery() if night is None else _date(night)
     columns = [getattr(EseCandidate, name) for name in _CANDIDATE_COLUMNS]
-    of_event = CandidateEvent.first_night, CandidateEvent.label, CandidateEvent.comment
+    of_event = (
+        CandidateEvent.first_night,
+        newest(EventLabel.label).label("label"),
+        newest(EventLabel.comment).label("comment"),
+        newest(EventLabel.person).label("labeled_by"),
+    )
     statement = (
         select(*columns, *of_event, Source.name, Source.ra_deg, Source.dec_deg)
         .join(Source, Source.source_id == EseCandidate.source_id)
@@ -119,22 +124,6 @@ def save_events(session: Session, night: date | str, found: pd.DataFrame) -> lis
             number = one.event_id
         numbers.append(number)
     return numbers
-
-
-def label_event(session: Session, event_id: int, *, label: str | None, comment: str | None) -> None:
-    """Set a person's label and comment on an event; all rankings that find it show them.
-
-    Raises:
-        NonRetriableError: the event does not exist.
-    """
-    changed = session.execute(
-        update(CandidateEvent)
-        .where(CandidateEvent.event_id == int(event_id))
-        .values(label=label, comment=comment)
-        .returning(CandidateEvent.event_id)
-    ).all()
-    if not changed:
-        raise NonRetriableError(f"event {event_id}", "does not exist", "look into the table `candidate_events`")
 
 
 def _date(night: date | str) -> date:

@@ -25,6 +25,7 @@ from dsa110_assets.errors import AlertNotDeliveredError
 from dsa110_assets.files import why_not_listable
 from dsa110_assets.ingest import status
 from dsa110_assets.quality.gate import TileVerdict, count_bad_checks
+from dsa110_assets.registry.queries.labels import is_labeled
 from dsa110_assets.registry.schema import CandidateEvent, GroupState, IngestGroup, Source, TileStage
 from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
@@ -156,7 +157,7 @@ def _new_candidates(session: Session, now: datetime, config: PipelineConfig) -> 
     query = (
         select(CandidateEvent, Source.name)
         .join(Source, Source.source_id == CandidateEvent.source_id)
-        .where(CandidateEvent.first_seen_at > now - RECENT, CandidateEvent.label.is_(None))
+        .where(CandidateEvent.first_seen_at > now - RECENT, ~is_labeled())
         .order_by(CandidateEvent.score.desc(), CandidateEvent.event_id)
         .limit(MOST_EVENTS)
     )

@@ -117,6 +117,16 @@ def stamp_of(
     return cutout(path, ra_deg, dec_deg, size_arcsec)
 
 
+def stored_neighbors(paths: products.ProductPaths, night: str, source_id: int) -> list[dict[str, Any]]:
+    """What was near a candidate when it was ranked, as of `neighbors`; empty if its folder is gone."""
+    path = paths.candidate_dir(night, source_id) / "neighbours.csv"
+    if not path.is_file():
+        return []
+    table = pd.read_csv(path)
+    table = table.astype(object).where(table.notna(), None)
+    return [row | {"separation_arcmin": row["separation_arcsec"] / 60.0} for row in table.to_dict("records")]
+
+
 def neighbors(source: pd.Series, sources: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
     """Nearest entries of the reference sky and of the measured positions.
 
