@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from sqlalchemy import text
 
+from dsa110_assets.products import image_path
 from dsa110_assets.registry import queries
 from dsa110_assets.registry.queries import labels, people
+from dsa110_assets_tests.api.conftest import write_image
 from dsa110_assets_tests.browser.conftest import Site
 
 expect.set_options(timeout=60_000)
@@ -117,6 +122,42 @@ def test_without_a_sign_in_a_key_says_how_to_sign_in(visit, site, events) -> Non
     page.keyboard.press("1")
     expect(page.locator("#messages")).to_contain_text("Sign in")
     assert said(site, events)[0] == []
+
+
+def measure(site: Site, source_id: int, folder: Path) -> None:
+    """Measure a source in 60 hours around its event, in which it is 40 % fainter."""
+    rng = np.random.default_rng(7)
+    with site.database.session() as session:
+        for day in range(60):
+            name, time = f"hourly_2026-{2 + day // 28:02d}-{day % 28 + 1:02d}T09", 61_080.3 + day
+            write_image(image_path(folder / name, name, "image"), 100)
+            queries.upsert_mosaic(
+                session, name=name, kind="hourly", directory=str(folder / name), start_mjd=time, mid_mjd=time, end_mjd=time, ra_deg=0,
+                dec_deg=0, noise_jy_per_beam=5e-4, group_ids=[],
+            )  # fmt: skip
+            fluxes = pd.DataFrame(
+                {"source_id": [source_id], "flux_jy": (0.06 if 28 <= day <= 31 else 0.1) + rng.normal(0, 2e-3), "flux_err_jy": 2e-3,
+                 "noise_jy_per_beam": 2e-3, "background_jy_per_beam": 0.0, "snr": 50.0, "upper_limit_jy": np.nan, "is_limit": False}
+            )  # fmt: skip
+            queries.replace_photometry(session, name, fluxes, time_mjd=time)
+        session.execute(text("UPDATE epoch_factors SET factor = 1.02, factor_err = 0.003, n_reference = 40, usable = true, due = false"))
+
+
+def test_a_candidate_shows_its_light_curve_and_the_cutouts_around_its_event(visit, site, events, picture, tmp_path) -> None:
+    with site.database.session() as session:
+        source = session.scalar(text("SELECT source_id FROM candidate_events WHERE event_id = :event"), {"event": events[0]})
+        session.execute(text("UPDATE sources SET ra_deg = 120, dec_deg = 16 WHERE source_id = :source"), {"source": source})
+    measure(site, source, tmp_path)
+    page = opened(visit, signed_in=True)
+    row = page.locator(f"#event-{events[0]}")
+    expect(row.locator("svg circle")).to_have_count(60)
+    expect(row.locator(".cuts img")).to_have_count(8)
+    expect(row.locator(".cuts .during")).to_have_count(2)
+    expect(page.locator(f"#event-{events[1]} .look")).to_contain_text("No normalized fluxes")
+    for image in row.locator(".cuts img").all():
+        image.scroll_into_view_if_needed()
+        page.wait_for_function("i => i.complete && i.naturalWidth > 5", arg=image.element_handle())
+    picture(page, "candidates_look")
 
 
 def test_the_pages_of_candidates_are_accessible_and_fit_a_phone(visit, site, events, picture) -> None:
