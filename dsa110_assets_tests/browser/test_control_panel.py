@@ -1,8 +1,12 @@
-"""The control panel in a browser, while Dagster is down."""
+"""The control panel in a browser, while Dagster is down and while it answers."""
 
 from __future__ import annotations
 
 from axe_playwright_python.sync_playwright import Axe
+
+from dsa110_assets_tests.pages.test_control_panel import asked
+
+__all__ = ["asked"]
 
 
 def test_the_panel_says_what_does_not_answer_and_retries_a_failed_observation(visit, picture) -> None:
@@ -38,3 +42,22 @@ def test_the_panel_can_be_used_by_everybody(visit, picture) -> None:
         assert found.violations_count == 0, found.generate_report()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     picture(page, "control-panel-phone")
+
+
+def test_a_switch_is_turned_after_a_question(visit, picture, asked: list) -> None:
+    page = visit("/ui/control-panel", signed_in=True)
+    assert "raw_files" in page.inner_text("[hx-get='/ui/control-panel/switches']")
+    assert "75 %" in page.inner_text("[hx-get='/ui/control-panel/backfills']")
+    picture(page, "control-panel-with-dagster")
+    assert Axe().run(page).violations_count == 0
+    questions: list[str] = []
+
+    def accept(dialog) -> None:
+        questions.append(dialog.message)
+        dialog.accept()
+
+    page.on("dialog", accept)
+    page.click("button[title='switch off raw_files']")
+    page.wait_for_selector("text=raw_files is off")
+    assert "requests nothing until it is on again" in questions[0]
+    assert "stop_sensor" in [document for document, _ in asked]

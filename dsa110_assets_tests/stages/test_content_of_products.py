@@ -13,14 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from dsa110_assets import content
-from dsa110_assets.errors import InvalidRequestError
 from dsa110_assets.folders import Folder
 from dsa110_assets.registry.provenance import current_version, stale
-from dsa110_assets.registry.schema import Base, CaltableRow, ProductVersion
-from dsa110_assets.stages.operations.other_reference import solve_with
+from dsa110_assets.registry.schema import Base, ProductVersion
 from dsa110_assets.stages.operations.trials import make_on_trial
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.mosaics import build_mosaic, plan_mosaic
@@ -115,16 +113,3 @@ def test_a_measurement_set_made_again_makes_nothing_stale(night: Platform) -> No
         assert again.version_id > version.version_id
         assert again.checksum == version.checksum
         assert stale(session, recipes(night.config), growing=TABLE.growing()) == []
-
-
-def test_a_night_is_solved_again_with_another_reference_antenna(night: Platform) -> None:
-    version = _version(night, "calibration_tables")
-    with night.database.session() as session:
-        before = session.scalars(select(CaltableRow.refant).where(CaltableRow.group_id == version.key)).one()
-    other = "104" if before != "104" else "105"
-    results = solve_with(night, version.key[:10], other, "again")
-    assert version.key in [result.key for result in results]
-    with night.database.session() as session:
-        assert session.scalars(select(CaltableRow.refant).where(CaltableRow.group_id == version.key)).one() == other
-    with pytest.raises(InvalidRequestError, match="no calibrator transit"):
-        solve_with(night, "2001-01-01", other, "again")

@@ -20,15 +20,16 @@ def solve_with(platform: Platform, night: str, refant: str, run_id: str) -> list
     Args:
         platform: the platform.
         night: UTC date.
-        refant: name of the antenna, such as ``103``. If it has no data, the solver takes its fallback, and says so.
+        refant: name of the antenna, such as ``103``. If it is mostly flagged, the solver takes its fallback, and says so.
         run_id: of the run.
 
     Raises:
         InvalidRequestError: no calibrator transit of this night has a Measurement Set.
+        ConfigurationError: the array has no such antenna.
     """
     with platform.database.session() as session:
         transits = transits_of_night(session, date.fromisoformat(night))
     if not transits:
         raise InvalidRequestError(night, "no calibrator transit of this night has a Measurement Set", "choose another night")
-    options = replace(SolveOptions.from_config(platform.config), refant=refant)
+    options = replace(SolveOptions.from_config(platform.config), refant=refant, must_have_refant=True)
     return [solve_transit(platform, group_id, calibrator, run_id, options=options) for group_id, calibrator in transits]
