@@ -167,7 +167,7 @@ def solve(
     Raises:
         CalibrationQualityError: no usable data, a zero model (pitfall 11), or no reference antenna.
         ChildFailedError: CASA failed or ran out of time.
-        ConfigurationError: both solutions are skipped, the solution interval is not valid, or the array does not have the
+        ConfigurationError: both solutions are skipped, the solution interval is not valid, or the array lacks the
         antenna that it must have.
     """
     if skip_bandpass and skip_gain:

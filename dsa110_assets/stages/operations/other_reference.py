@@ -20,7 +20,7 @@ def solve_with(platform: Platform, night: str, refant: str, run_id: str) -> list
     Args:
         platform: the platform.
         night: UTC date.
-        refant: name of the antenna, such as ``103``. If it is mostly flagged, the solver takes its fallback, and says so.
+        refant: name of the antenna, such as ``103``. If it is mostly flagged, a fallback is taken and named.
         run_id: of the run.
 
     Raises:
