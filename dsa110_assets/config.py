@@ -63,7 +63,9 @@ class PipelineConfig(BaseSettings):
     )
     alert_backlog_s: float = Field(3600.0, gt=0, description="Alert when a live observation has waited for a worker this long.")
     ui_url: str = Field("http://127.0.0.1:3000", description="Address of the Dagster UI as people reach it, for links in alerts.")
-    pages_url: str = Field("http://127.0.0.1:8000/ui", description="Address of the pages as people reach them. The Dagster UI links to it.")
+    pages_url: str = Field(
+        "http://127.0.0.1:8000/ui", description="Address of the pages as people reach them. The Dagster UI and alerts link to it."
+    )
     docs_url: str = Field(
         "http://127.0.0.1:8000/docs", description="Address of the documentation. The Dagster UI links to it; the API serves it."
     )
@@ -124,6 +126,12 @@ class PipelineConfig(BaseSettings):
         30.0, ge=0, description="Days for which raw files that were deleted stay in the registry; 0 means forever."
     )
     keep_quality_days: float = Field(1095.0, ge=0, description="Days for which quality figures of products are kept; 0 means forever.")
+    keep_alerts_days: float = Field(
+        365.0, ge=0, description="Days for which alerts that have passed, and answers to them, are kept; 0 means forever."
+    )
+    keep_actions_days: float = Field(
+        1095.0, ge=0, description="Days for which it is kept what people changed through the API (`api_actions`); 0 means forever."
+    )
     log_limit_mb: float = Field(50.0, gt=0, description="A service's log file is rotated at this size. Five old ones are kept.")
 
     # --- ingest

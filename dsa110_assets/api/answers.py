@@ -118,6 +118,11 @@ def key_of(cursor: str | None, *kinds: type) -> tuple[Any, ...] | None:
 
 
 def _part(value: Any, kind: type) -> Any:
+    if kind is datetime and isinstance(value, str):
+        when = datetime.fromisoformat(value)
+        if when.tzinfo is None:
+            raise ValueError
+        return when
     if kind is date and isinstance(value, str):
         return date.fromisoformat(value)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
@@ -140,6 +145,11 @@ def utc(when: datetime) -> datetime:
         return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError as error:
         raise InvalidRequestError("time", f"{when.isoformat()} has no UTC date", "give a time between the years 1 and 9999") from error
+
+
+def utc_now() -> datetime:
+    """Time now, UTC."""
+    return datetime.now(UTC)
 
 
 def group_of(when: datetime | None) -> str | None:

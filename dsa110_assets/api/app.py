@@ -16,9 +16,11 @@ from prometheus_client.registry import Collector
 import dsa110_assets
 from dsa110_assets.api import documentation, http, pages, problems
 from dsa110_assets.api.access import Access, Remembered
+from dsa110_assets.api.events import Events
 from dsa110_assets.api.routes import ROUTERS
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import PipelineError
+from dsa110_assets.registry.queries import changes
 
 THREADS = 20
 """Requests that are answered at a time; as many as the registry's connections (`registry.database`)."""
@@ -35,6 +37,7 @@ def create_app(config: PipelineConfig) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
+        app.state.events.close()
         app.state.access.close()
 
     app = FastAPIOffline(
@@ -49,8 +52,11 @@ def create_app(config: PipelineConfig) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.access = Access(config)
+    app.state.events = Events(lambda: _marks(app))
     app.state.queue = Remembered[dict[str, object]](2.0)
     app.state.alerts = Remembered[list[object]](10.0)
+    app.state.sky = Remembered[dict[str, object]](60.0)
+    app.state.forecast = Remembered[dict[object, int]](300.0)
     app.state.stale = Remembered[list[object]](300.0)
     app.state.registry = CollectorRegistry()
     ProcessCollector(registry=app.state.registry)
@@ -68,6 +74,12 @@ def create_app(config: PipelineConfig) -> FastAPI:
 
     http.installed(app, http.RequestMetrics(app.state.registry))
     return app
+
+
+def _marks(app: FastAPI) -> dict[str, str]:
+    opened: Access = app.state.access
+    with opened.session(limit_s=5) as session:
+        return changes.marks(session)
 
 
 class _QueueMetrics(Collector):

@@ -45,13 +45,14 @@ class Observed:
             await self._app(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH") else "other"
-        status = 500
+        status, is_stream = 500, False
         began = time.perf_counter()
 
         async def observe(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_stream
             if message["type"] == "http.response.start":
                 status = message["status"]
+                is_stream = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
             await send(message)
 
         running = self._metrics.running.labels(method)
@@ -62,7 +63,8 @@ class Observed:
             running.dec()
             route = getattr(scope.get("route"), "path", None) or "none"
             self._metrics.total.labels(method, route, str(status)).inc()
-            self._metrics.duration.labels(method, route).observe(time.perf_counter() - began)
+            if not is_stream:  # its duration is how long somebody looked at a page
+                self._metrics.duration.labels(method, route).observe(time.perf_counter() - began)
 
 
 class Guarded:

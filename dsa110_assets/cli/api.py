@@ -20,10 +20,9 @@ def serve(context: typer.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    import uvicorn
-
     from dsa110_assets.api import documentation
     from dsa110_assets.api.app import create_app
+    from dsa110_assets.api.serving import server_of
     from dsa110_assets.cli.services import port_is_open
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
@@ -34,17 +33,7 @@ def serve(context: typer.Context) -> None:
         raise ConfigurationError("PIPELINE_API_PORT", f"port {config.api_port} is in use", "choose another one")
     Database.connect(config).dispose()  # starts the embedded database, and brings the schema up to date
     documentation.builder.start()
-    uvicorn.run(
-        create_app(config),
-        host=config.api_host,
-        port=config.api_port,
-        log_level="warning",
-        timeout_graceful_shutdown=10,
-        timeout_keep_alive=20,
-        limit_concurrency=200,
-        h11_max_incomplete_event_size=32 * 1024,
-        server_header=False,
-    )
+    server_of(create_app(config), config).run()
 
 
 @app.command("token")

@@ -33,6 +33,7 @@ from dsa110_assets.cli import (
     mosaic,
     photometry,
     preflight,
+    shift,
     simulate,
     stale,
     up,
@@ -70,7 +71,8 @@ app.command("export")(export.export)
 app.add_typer(stale.app, name="stale")
 app.command("backfill")(backfill.backfill)
 app.command("clean")(clean.clean)
-app.command("alerts")(alerts.alerts)
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(shift.app, name="shift")
 
 
 def _show_version(wanted: bool) -> None:

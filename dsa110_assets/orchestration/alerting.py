@@ -29,6 +29,7 @@ RUNS_REMEMBERED = timedelta(days=1)
 def alerts(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SensorResult:
     """Find the present conditions and deliver what has changed since the last tick."""
     from dsa110_assets.stages.operations import alerts as messages
+    from dsa110_assets.stages.operations import attention
     from dsa110_assets.stages.queue.attempts import now
 
     if (why := platform.unconfigured()) is not None:
@@ -36,10 +37,14 @@ def alerts(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
     opened = platform.open()
     before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
     present = [*messages.conditions(opened, now()), *not_fresh(context.instance), *failed_runs(context.instance)]
-    new, passed = messages.changes(before, present)
+    with opened.database.session() as session:
+        quiet = attention.record(session, present, now())
+    loud = [alert for alert in present if alert.key not in quiet]  # what becomes loud again is new again
+    new, passed = messages.changes({key: title for key, title in before.items() if key not in quiet}, loud)
     messages.deliver(opened.config, new, passed)  # if it fails, the cursor stays and the next tick delivers again
-    summary = "; ".join(alert.line() for alert in present) or "nothing needs attention"
-    return dg.SensorResult(skip_reason=summary[:2000], cursor=json.dumps({alert.key: alert.title for alert in present}))
+    lines = [alert.line() for alert in loud] + [f"acknowledged: {alert.title}" for alert in present if alert.key in quiet]
+    summary = "; ".join(lines) or "nothing needs attention"
+    return dg.SensorResult(skip_reason=summary[:2000], cursor=json.dumps({alert.key: alert.title for alert in loud}))
 
 
 def not_fresh(instance: dg.DagsterInstance) -> list[Alert]:

@@ -763,7 +763,67 @@ class ApiAction(Base):
     action: Mapped[str]
     subject: Mapped[str]
     details: Mapped[dict[str, Any]]
-    done_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    done_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+class AlertRecord(Base):
+    """An alert that the platform reported. ``seen_at``: when it last did. ``passed_at``: null as long as it is open.
+
+    ``page``: address of our page about it; may be empty.
+    """
+
+    __tablename__ = "alerts"
+    alert_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    key: Mapped[str]
+    level: Mapped[str]
+    title: Mapped[str]
+    next_step: Mapped[str]
+    page: Mapped[str] = mapped_column(server_default="")
+    opened_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    passed_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index("uq_alerts_open", "key", unique=True, postgresql_where="passed_at IS NULL"),
+        Index("ix_alerts_passed_at", "passed_at", postgresql_where="passed_at IS NOT NULL"),
+    )
+
+
+class AlertAcknowledgement(Base):
+    """A person's answer to an alert, which makes it quiet: ``until`` a time, or as long as it lasts (null).
+
+    ``ended_at``: when the time was over, the alert passed, or a person took the answer back.
+    """
+
+    __tablename__ = "alert_acknowledgements"
+    acknowledgement_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    key: Mapped[str]
+    person: Mapped[str]
+    reason: Mapped[str]
+    until: Mapped[datetime | None]
+    made_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index("uq_alert_acknowledgements_open", "key", unique=True, postgresql_where="ended_at IS NULL"),
+        Index("ix_alert_acknowledgements_ended_at", "ended_at", postgresql_where="ended_at IS NOT NULL"),
+    )
+
+
+class ShiftEntry(Base):
+    """An entry of the shift's log; it is never changed. It may be about an observation, a source or a night."""
+
+    __tablename__ = "shift_entries"
+    entry_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    person: Mapped[str]
+    text: Mapped[str]
+    group_id: Mapped[str | None]
+    source_id: Mapped[int | None] = mapped_column(BigInteger)
+    night: Mapped[date | None]
+    written_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    __table_args__ = (
+        Index("ix_shift_entries_group_id", "group_id", "entry_id", postgresql_where="group_id IS NOT NULL"),
+        Index("ix_shift_entries_source_id", "source_id", "entry_id", postgresql_where="source_id IS NOT NULL"),
+        Index("ix_shift_entries_night", "night", "entry_id", postgresql_where="night IS NOT NULL"),
+    )
 
 
 class View(DeclarativeBase):

@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,32 @@ class Level(StrEnum):
     """No partitions."""
 
 
+class Age(StrEnum):
+    """Age of a product by its freshness policy."""
+
+    FRESH = "fresh"
+    LATE = "late"
+    OVERDUE = "overdue"
+    NEVER = "never made"
+
+
 @dataclass(frozen=True)
 class Within:
     """Freshness: the product is made again within so many hours."""
 
     warn_hours: float
     fail_hours: float
+
+    def age_of(self, made_at: datetime | None, now: datetime) -> Age:
+        """Age of a product that was made last at a time."""
+        if made_at is None:
+            return Age.NEVER
+        hours = (now - made_at) / timedelta(hours=1)
+        return Age.OVERDUE if hours > self.fail_hours else Age.LATE if hours > self.warn_hours else Age.FRESH
+
+    def words(self) -> str:
+        """The policy in words."""
+        return f"late after {self.warn_hours:g} h, overdue after {self.fail_hours:g} h"
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,20 @@ class EachDay:
 
     deadline_cron: str
     most_hours_before: float
+
+    def age_of(self, made_at: datetime | None, now: datetime) -> Age:
+        """Age of a product that was made last at a time: overdue if it missed the last deadline."""
+        if made_at is None:
+            return Age.NEVER
+        minute, hour, *_ = self.deadline_cron.split()
+        deadline = now.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
+        deadline -= timedelta(days=deadline > now)
+        return Age.FRESH if made_at >= deadline - timedelta(hours=self.most_hours_before) else Age.OVERDUE
+
+    def words(self) -> str:
+        """The policy in words."""
+        minute, hour, *_ = self.deadline_cron.split()
+        return f"due each day by {int(hour):02d}:{int(minute):02d} UTC"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import astropy.table
@@ -13,6 +14,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from dsa110_assets.products import ProductPaths, image_path
+from dsa110_assets.registry.schema import SubbandFile
 from dsa110_assets_tests.api.conftest import CALIBRATOR, DEC, GROUPS, HOUR, NIGHT, RA, STRANGE, Served
 
 PROMISED = {  # the earlier pipeline's guide, sections 5.1 and 6.2, and its metrics
@@ -324,3 +326,41 @@ def test_metrics_count_requests_by_route_and_the_queue_by_state(served: Served) 
     assert 'http_requests_in_progress{method="GET"} 1.0' in text
     assert 'dsa110_observations{state="completed"} 3.0' in text
     assert GROUPS[0] not in text
+
+
+def test_an_alert_is_acknowledged_and_the_answer_taken_back(served: Served) -> None:
+    def quiet() -> dict[str, dict]:
+        return {one["key"]: one["acknowledged"] for one in served.get("/api/alerts").json() if one["acknowledged"]}
+
+    key = next(one["key"] for one in served.get("/api/alerts").json() if one["key"].startswith("observation-failed/"))
+    body = {"key": key, "reason": "known", "until": (datetime.now(UTC) + timedelta(hours=8)).isoformat()}
+    assert served.client.post("/api/alerts/acknowledge", json=body, headers=served.headers).status_code == 204
+    assert (quiet()[key]["person"], quiet()[key]["reason"]) == ("J. Doe", "known")
+    assert served.client.post("/api/alerts/take-back", json={"key": key}, headers=served.headers).status_code == 204
+    assert quiet() == {}
+    answer = served.client.post("/api/alerts/acknowledge", json=body | {"key": "behind/nothing"}, headers=served.headers)
+    assert answer.status_code == 404
+
+
+def test_refused_files_are_listed_by_kind_and_page(served: Served) -> None:
+    with served.database.session() as session:
+        for number in range(5):
+            reason = "name: odd" if number % 2 else "content: no header"
+            session.add(SubbandFile(path=f"/in/{number}.hdf5", state="rejected", reason=reason, size_bytes=5, mtime_ns=1))
+    assert {one["path"] for one in served.get("/api/data/refused-files").json()["items"]} == {f"/in/{n}.hdf5" for n in range(5)}
+    first = served.get("/api/data/refused-files", kind="content", limit=2).json()
+    second = served.get(first["next"]).json()
+    assert [one["path"] for one in first["items"] + second["items"]] == ["/in/4.hdf5", "/in/2.hdf5", "/in/0.hdf5"]
+    assert second["next"] is None
+
+
+def test_actions_name_who_changed_what_newest_first(served: Served) -> None:
+    served.client.put(f"/api/epochs/{HOUR}/exclusion", json={"reason": "thunder"}, headers=served.headers)
+    served.client.delete(f"/api/epochs/{HOUR}/exclusion", headers=served.headers)
+    found = served.get("/api/actions").json()["items"]
+    assert [(one["person"], one["action"], one["subject"]) for one in found] == [
+        ("J. Doe", "include_epoch", HOUR),
+        ("J. Doe", "exclude_epoch", HOUR),
+    ]
+    assert [one["details"] for one in served.get("/api/actions", action="exclude_epoch").json()["items"]] == [{"reason": "thunder"}]
+    assert served.get("/api/actions", person="Somebody").json()["items"] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 from fastapi.testclient import TestClient
@@ -15,8 +15,9 @@ from dsa110_assets.api.app import create_app
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.queries import events, pages, population
+from dsa110_assets.registry.queries import alerts, events, pages, people, population, shift, today
 from dsa110_assets.registry.server import embedded_server, ensure_alive
+from dsa110_assets.stages.operations.chain import chain
 from dsa110_assets_tests.api.conftest import GROUPS, Served
 from dsa110_assets_tests.registry.statement_work import work_of
 
@@ -63,9 +64,9 @@ def history(session: Session, nights: int) -> None:
     """Rows of so many nights of 24 observations, 24 mosaics and 240 sources."""
     session.execute(
         text("""
-        INSERT INTO ingest_queue (group_id, state, start_mjd, mid_mjd, end_mjd, dec_deg, night, slot, completed_at, calibrator)
+        INSERT INTO ingest_queue (group_id, state, start_mjd, mid_mjd, end_mjd, dec_deg, night, slot, completed_at, last_file_at, calibrator)
         SELECT to_char(t, 'YYYY-MM-DD"T"HH24:MI:SS'), CASE WHEN i % 240 = 7 THEN 'failed' ELSE 'completed' END, 61000 + i / 24.0,
-            61000 + i / 24.0, 61000 + i / 24.0, 16, t::date, to_char(t, 'HH24:MI'), t, CASE WHEN i % 24 = 3 THEN '0834+555' END
+            61000 + i / 24.0, 61000 + i / 24.0, 16, t::date, to_char(t, 'HH24:MI'), t, t, CASE WHEN i % 24 = 3 THEN '0834+555' END
         FROM generate_series(0, :n - 1) i, LATERAL (SELECT timestamp '2026-01-01' + i * interval '1 hour' AS t) x"""),
         {"n": nights * 24},
     )
@@ -79,6 +80,14 @@ def history(session: Session, nights: int) -> None:
         "INSERT INTO qa_metrics SELECT 'tile_image', group_id, m, 1, 0, 2, true, '' FROM ingest_queue, unnest(ARRAY['a', 'b', 'c']) m",
         "INSERT INTO product_versions (product, key, inputs, code_version, config_hash, created_at) "
         "SELECT 'tile_image', group_id, '{}', 'c', 'h', completed_at FROM ingest_queue",
+        "INSERT INTO subband_files (path, state, reason, size_bytes, mtime_ns, judged_at) "
+        "SELECT '/in/' || group_id, 'rejected', 'content: odd', 1, 1, completed_at FROM ingest_queue",
+        "INSERT INTO calibration_applied SELECT group_id, '/c/' || group_id, 'same-night', 0, completed_at FROM ingest_queue",
+        "INSERT INTO shift_entries (person, text, night, written_at) SELECT 'J. Doe', 'rain', night, completed_at FROM ingest_queue",
+        "INSERT INTO alerts (key, level, title, next_step, opened_at, seen_at, passed_at) "
+        "SELECT 'behind/live', 'warning', 'x', 'y', completed_at, completed_at, completed_at FROM ingest_queue",
+        "INSERT INTO api_actions (person, action, subject, details, done_at) "
+        "SELECT 'J. Doe', 'retry', group_id, '{}', completed_at FROM ingest_queue",
         "INSERT INTO sources (name, ra_deg, dec_deg, origin) SELECT 'S' || i, i * 1.5, 16, 'nvss' FROM generate_series(1, 240) i",
         "INSERT INTO variability SELECT source_id, n, 5, 0.1, random() * 10, random(), 1, 1, 1, 1, random() * 9 "
         "FROM sources, (SELECT DISTINCT night AS n FROM ingest_queue) x",
@@ -89,6 +98,13 @@ def history(session: Session, nights: int) -> None:
         "FROM candidate_events e, (SELECT DISTINCT night AS n FROM ingest_queue) x",
     ):
         session.execute(text(statement))
+
+
+def newest_day(session: Session) -> float:
+    """MJD one day before the end of the newest observation."""
+    newest = today.newest_observation(session)
+    assert newest is not None
+    return newest["end_mjd"] - 1.0
 
 
 NEAR = (45.0, 16.0, 0.5)
@@ -123,6 +139,20 @@ QUERIES: dict[str, Callable[[Session], object]] = {
         s, since=date(2026, 1, 2), until=date(2026, 1, 2), accepted=None, after=None, limit=10
     ),
     "trend of a figure": lambda s: pages.quality(s, "tile_image", metric="b", since=None, until=None, after=None, limit=10),
+    "refused files": lambda s: today.refused_files(s, limit=10),
+    "actions": lambda s: people.actions(s, person=None, action=None, after=None, limit=10),
+    "dashboard: chain": lambda s: chain(s, today.newest_raw(s, datetime.now(UTC)).made_at or datetime.now(UTC)),
+    "dashboard: queue": today.waiting_by_stage,
+    "dashboard: sky": lambda s: today.covered(s, newest_day(s) - 2.0, newest_day(s), 2.0),
+    "dashboard: calibrations": lambda s: today.calibrations_in_use(s, newest_day(s)),
+    "dashboard: candidates": lambda s: today.newest_events(s, 5.0, 8),
+    "observations of a night": lambda s: today.observations_of_night(s, date(2026, 1, 2)),
+    "entries of the shift": lambda s: shift.entries(s, limit=10),
+    "entries of a night": lambda s: shift.entries_of_night(
+        s, date(2026, 1, 2), datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
+    ),
+    "alerts of a night": lambda s: alerts.opened_between(s, datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)),
+    "open alerts": alerts.open_records,
     "versions": lambda s: pages.versions(s, "tile_image", key=None, after=None, limit=10),
 }
 

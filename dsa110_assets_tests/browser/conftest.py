@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 from dsa110_assets.api.app import create_app
+from dsa110_assets.api.serving import server_of
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries import people
@@ -57,7 +57,7 @@ def site(database: Database, registry_config: PipelineConfig) -> Iterator[Site]:
     sources, _ = fill(database, config)
     with database.session() as session:
         token = people.new_token(session, "J. Doe")
-    server = uvicorn.Server(uvicorn.Config(create_app(config), port=0, log_level="warning"))
+    server = server_of(create_app(config), config, port=0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     limit = time.monotonic() + 30

@@ -65,3 +65,11 @@ def test_durations_have_their_two_largest_units(seconds: float | None, text: str
 )
 def test_numbers_keep_three_digits(value: float | None, text: str) -> None:
     assert formats.number(value) == text
+
+
+def test_commands_and_addresses_of_a_text_are_marked_and_all_else_is_escaped() -> None:
+    assert formats.marked("<b> `dsa110 clean <x>`; see http://127.0.0.1:8000/ui/sources/5; then") == (
+        "&lt;b&gt; <code>dsa110 clean &lt;x&gt;</code>; see "
+        '<a href="http://127.0.0.1:8000/ui/sources/5">http://127.0.0.1:8000/ui/sources/5</a>; then'
+    )
+    assert formats.marked('http://x/" onclick="y').startswith('<a href="http://x/">http://x/</a>&#34; ')

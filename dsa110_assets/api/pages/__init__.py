@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 
-from dsa110_assets.api.pages import candidates, control_actions, control_panel, dashboard, layout, sign_in, sources
+from dsa110_assets.api.pages import candidates, control_actions, control_panel, dashboard, layout, shift, sign_in, sources
 
 ROUTERS: tuple[APIRouter, ...] = (
     sign_in.router,
@@ -20,6 +20,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     control_panel.router,
     control_actions.router,
     candidates.router,
+    shift.router,
 )
 
 

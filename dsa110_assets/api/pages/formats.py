@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import erfa
+from markupsafe import Markup, escape
 
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd, group_time, mjd_to_datetime
 
@@ -121,6 +123,12 @@ def size(n_bytes: float | None) -> str:
     return f"{n_bytes:.3g} TB"
 
 
+def marked(text: str) -> Markup:
+    """A text of ours as HTML: commands in backticks as code, addresses as links. Everything else is escaped."""
+    escaped = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"https?://[^\s;&<]+", r'<a href="\g<0>">\g<0></a>', escaped))  # noqa: S704 - escaped above
+
+
 def _hours(hours: float) -> str:
     minutes = int(hours * 60) % 1440
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
@@ -134,5 +142,7 @@ def _digits(value: float, digits: int) -> str:
     return f"{value:.{digits - 1}e}" if places > 6 or places < -6 else f"{round(value, places):.{max(places, 0)}f}"
 
 
-FILTERS = {one.__name__: one for one in (utc, clock, mjd, lst, age, duration, flux, number, percent, right_ascension, declination, size)}
+FILTERS = {
+    one.__name__: one for one in (utc, clock, mjd, lst, age, duration, flux, number, percent, right_ascension, declination, size, marked)
+}
 """All of them, under these names in templates."""

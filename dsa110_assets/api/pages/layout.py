@@ -49,6 +49,7 @@ PAGES = (
     Entry("/ui/dashboard", "Dashboard", "d"),
     Entry("/ui/sources", "Sources", "s"),
     Entry("/ui/candidates", "Candidates", "c"),
+    Entry("/ui/shift", "Shift", "l"),
     Entry("/ui/control-panel", "Control panel", "p"),
 )
 

@@ -1,5 +1,16 @@
 """The addresses of the API, by subject. A route calls a query or a stage, and shapes the answer."""
 
-from dsa110_assets.api.routes import candidates, control, epochs, operations, products, science, tasks
+from dsa110_assets.api.routes import attention, candidates, control, epochs, live, operations, products, science, shift, tasks
 
-ROUTERS = (operations.router, products.router, science.router, epochs.router, tasks.router, control.router, candidates.router)
+ROUTERS = (
+    operations.router,
+    products.router,
+    science.router,
+    epochs.router,
+    tasks.router,
+    control.router,
+    candidates.router,
+    attention.router,
+    live.router,
+    shift.router,
+)

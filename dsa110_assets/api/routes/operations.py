@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
@@ -60,15 +59,6 @@ class Switched(BaseModel):
     """The switch of ingest after a request."""
 
     running: bool
-
-
-class OpenAlert(BaseModel):
-    """A condition that needs a person. ``key``: ``<kind>/<subject>``."""
-
-    key: str
-    level: Literal["warning", "error"]
-    title: str
-    next_step: str
 
 
 class Stale(BaseModel):
@@ -193,16 +183,6 @@ def retry(opened: Opened, person: Person, group_id: ObservationId) -> Retried:
         ledger.retry(session, group_id, _now(), opened.config)
         people.record_action(session, person, "retry", group_id, {})
     return Retried(observation=group_id, state=GroupState.PENDING)
-
-
-@router.get("/api/alerts", tags=["operation"])
-def alerts(opened: Opened, request: Request) -> list[OpenAlert]:
-    """Present conditions of disks and registry that need a person."""
-    from dsa110_assets.stages.operations.alerts import conditions
-
-    opened.ping()
-    found = request.app.state.alerts.get(lambda: conditions(opened.platform, _now()))
-    return [OpenAlert(**asdict(one)) for one in found]
 
 
 @router.get("/api/stale", tags=["provenance"])

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import InvalidRequestError, NotFoundError
+from dsa110_assets.registry.queries.pages import Page, read_page
 from dsa110_assets.registry.schema import ApiAction, ApiToken
 
 PREFIX = "dsa110_"
 _LONGEST_NAME = 80
+ACTION = (ApiAction.action_id, ApiAction.person, ApiAction.action, ApiAction.subject, ApiAction.details, ApiAction.done_at)
 
 
 def new_token(session: Session, person: str) -> str:
@@ -67,6 +69,16 @@ def tokens(session: Session) -> list[dict[str, Any]]:
 def record_action(session: Session, person: str, action: str, subject: str, details: Mapping[str, Any]) -> None:
     """Record what a person changed through the API."""
     session.execute(insert(ApiAction).values(person=person, action=action, subject=subject, details=dict(details)))
+
+
+def actions(session: Session, *, person: str | None, action: str | None, after: Sequence[Any] | None, limit: int) -> Page:
+    """What people changed, newest first."""
+    statement = select(*ACTION)
+    if person is not None:
+        statement = statement.where(ApiAction.person == person)
+    if action is not None:
+        statement = statement.where(ApiAction.action == action)
+    return read_page(session, statement, (ApiAction.action_id,), after=after, limit=limit)
 
 
 def _hash(token: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
+from urllib.parse import urlencode
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -48,16 +49,22 @@ _log = logging.getLogger("dsa110.alerts")
 
 @dataclass(frozen=True)
 class Alert:
-    """One condition. ``key``: ``<kind>/<subject>``, the same as long as the condition lasts."""
+    """One condition. ``key``: ``<kind>/<subject>``, the same as long as the condition lasts. ``page``: of ours."""
 
     key: str
     level: Literal["warning", "error"]
     title: str
     next_step: str
+    page: str = ""
 
     def line(self) -> str:
         """Return level, title and next step in one line."""
-        return f"{'ERROR' if self.level == 'error' else 'warning'}: {self.title} -> {self.next_step}"
+        return line_of(self.level, self.title, self.next_step)
+
+
+def line_of(level: str, title: str, next_step: str) -> str:
+    """Level, title and next step of an alert in one line."""
+    return f"{'ERROR' if level == 'error' else 'warning'}: {title} -> {next_step}"
 
 
 def conditions(platform: Platform, now: datetime) -> list[Alert]:
@@ -83,7 +90,8 @@ def conditions(platform: Platform, now: datetime) -> list[Alert]:
         found.append(Alert("behind/live", "warning", title, "look at the runs in progress; the newest observations go first"))
     for kind, number in rejected.items():
         title = f"{number} raw files were rejected: {kind}"
-        found.append(Alert(f"files-refused/{kind}", "warning", title, "`dsa110 ingest status` lists them with reasons"))
+        page = f"/ui/refused-files?{urlencode({'kind': kind})}"
+        found.append(Alert(f"files-refused/{kind}", "warning", title, "`dsa110 ingest status` lists them with reasons", page))
     found += _outside(platform.config, now)
     return found
 
@@ -108,6 +116,7 @@ def _failed(session: Session, now: datetime) -> list[Alert]:
             "error",
             f"observation {group.group_id} failed ({group.error_type}): {' '.join((group.error or '').split())[:300]}",
             f"`dsa110 ingest retry {group.group_id}` once the cause is fixed",
+            f"/ui/observations/{group.group_id}",
         )
         for group in session.scalars(query.order_by(IngestGroup.group_id))
     ]
@@ -147,6 +156,7 @@ def _refused_tiles(session: Session, now: datetime) -> list[Alert]:
             "warning",
             f"mosaics leave out {len(refused)} of the tiles of {night}: {count_bad_checks(refused)}",
             f"{Counter(one.next_step for one in refused).most_common(1)[0][0]}; `dsa110 ingest status --refused` lists them",
+            f"/ui/shift/report?night={night}",
         )
         for night, refused in sorted(nights.items())
     ]
@@ -167,7 +177,9 @@ def _new_candidates(session: Session, now: datetime, config: PipelineConfig) -> 
             "warning",
             f"new candidate {name}: {event.kind} of {abs(100 * event.depth):.0f} % at {mjd_to_datetime(event.peak_mjd):%Y-%m-%d %H:%M} UTC, "
             f"score {event.score:.1f} (event {event.event_id})",
-            f"{config.ui_url.rstrip('/')}/assets/ese_candidates?partition={event.first_night} or `dsa110 lightcurve show {event.source_id}`",
+            f"look at {config.pages_url.rstrip('/')}/sources/{event.source_id} or `dsa110 lightcurve show {event.source_id}`; "
+            f"how it was made: {config.ui_url.rstrip('/')}/assets/ese_candidates?partition={event.first_night}",
+            f"/ui/sources/{event.source_id}",
         )
         for event, name in session.execute(query)
     ]

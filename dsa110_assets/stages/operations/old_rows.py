@@ -81,4 +81,25 @@ RULES = (
         "qa_metrics",
         "SELECT q.ctid FROM qa_metrics q WHERE q.measured_at < :before",
     ),
+    RowRule(
+        "alerts",
+        "alerts that have passed",
+        "keep_alerts_days",
+        "alerts",
+        "SELECT a.ctid FROM alerts a WHERE a.passed_at IS NOT NULL AND a.passed_at < :before",
+    ),
+    RowRule(
+        "acknowledgements",
+        "answers to alerts that have ended",
+        "keep_alerts_days",
+        "alert_acknowledgements",
+        "SELECT a.ctid FROM alert_acknowledgements a WHERE a.ended_at IS NOT NULL AND a.ended_at < :before",
+    ),
+    RowRule(
+        "actions",
+        "records of what people changed through the API",
+        "keep_actions_days",
+        "api_actions",
+        "SELECT a.ctid FROM api_actions a WHERE a.done_at < :before",
+    ),
 )
