@@ -45,6 +45,10 @@ class PipelineConfig(BaseSettings):
     api_token: SecretStr | None = Field(
         None, description="Your token for the HTTP API, used by `dsa110_assets.api.client`; `dsa110 api token NAME` makes one."
     )
+    carta_url: str = Field(
+        "", description="Address of a CARTA server, such as http://127.0.0.1:9002, to which /ui/carta leads; empty for none."
+    )
+    carta_folder: Path = Field(Path("/"), description="Top-level folder of the CARTA server, below which it sees the products.")
     max_workers: int = Field(
         4,
         ge=1,

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Response
 from fastapi.responses import FileResponse
@@ -20,8 +19,10 @@ from dsa110_assets.errors import GoneError, InvalidRequestError, NotFoundError, 
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.schema import ProductVersion
 
+if TYPE_CHECKING:
+    from dsa110_assets.common.cut_outs import Cut
+
 FILE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:+-]{0,199}$")
-MOST_PIXELS = 1024
 BEAMS = 4.0
 """Width of a source's cut-out; those that stay when the mosaic's image is removed are as wide."""
 _MEDIA = {
@@ -35,7 +36,6 @@ _MEDIA = {
 """Files that are given out, by suffix."""
 _CLOCK = timedelta(seconds=2)
 _FOREVER = "public, max-age=31536000, immutable"
-_BEAM = ("BMAJ", "BMIN", "BPA", "BUNIT", "OBJECT", "DATE-OBS", "MJD-OBS", "TELESCOP", "DSACODE", "DSACONF")
 
 
 def as_path(directory: str) -> Path:
@@ -100,60 +100,38 @@ def download(version: ProductVersion, name: str) -> FileResponse:
 
 
 def cut_out(path: Path, ra_deg: float, dec_deg: float, size_arcmin: float, form: str, noise_jy_per_beam: float) -> Response:
-    """Cut a square out of an image, north up as the image is; NaN beyond its edge.
+    """Answer with a square of an image, as FITS or PNG. The PNG's colors go from -3 to 30 times the noise."""
+    from dsa110_assets.common import cut_outs
+    from dsa110_assets.common.previews import noise_stretch
 
-    Args:
-        path: FITS image.
-        ra_deg, dec_deg: center, degrees, ICRS.
-        size_arcmin: width and height.
-        form: ``fits`` or ``png``.
-        noise_jy_per_beam: of the image; the unit of the PNG's colors, which go from -3 to 30 times it.
-
-    Raises:
-        NotFoundError: the image is not there, or does not cover the position.
-        InvalidRequestError: the square has more than `MOST_PIXELS` pixels in a row.
-    """
-    import numpy as np
-    from astropy.io import fits
-    from astropy.nddata import Cutout2D
-    from astropy.wcs import WCS
-
-    from dsa110_assets.common.fits_planes import celestial_wcs, mapped_plane, number, pixel_positions
-
-    if not path.is_file():
-        raise NotFoundError(
-            f"image {path.name}", "the file is not there", "it was removed, or this kind was not made; list the product's files"
-        )
-    with mapped_plane(path) as (pixels, header):
-        wcs = celestial_wcs(header)
-        x, y = (float(one) for one in pixel_positions(wcs, ra_deg, dec_deg))
-        if not (-0.5 <= x < pixels.shape[1] - 0.5 and -0.5 <= y < pixels.shape[0] - 0.5):  # also NaN
-            raise NotFoundError(
-                f"image {path.name}", f"does not cover RA {ra_deg}, Dec {dec_deg}", "list images near a position: /api/data/images"
-            )
-        size = max(1, round(size_arcmin / 60.0 / abs(number(header, "CDELT2"))))
-        if size > MOST_PIXELS:
-            largest = MOST_PIXELS * abs(number(header, "CDELT2")) * 60.0
-            raise InvalidRequestError(
-                "size_arcmin", f"{size_arcmin} arcmin are {size} pixels, more than {MOST_PIXELS}", f"ask for at most {largest:.1f} arcmin"
-            )
-        part = Cutout2D(pixels, (x, y), size, wcs=wcs, mode="partial", fill_value=np.nan)
-        values = np.array(part.data, dtype=np.float32)
+    cut = cut_outs.cut_out(path, ra_deg, dec_deg, size_arcmin)
     stem = f"{path.stem}_{ra_deg:.4f}{dec_deg:+.4f}"
-    if form == "png":
-        from dsa110_assets.common.previews import noise_stretch, png_of_pixels
+    return _picture(noise_stretch(30.0)(cut.pixels / noise_jy_per_beam), stem) if form == "png" else _fits(cut, stem)
 
-        scaled = np.asarray(np.ma.filled(noise_stretch(30.0)(values / noise_jy_per_beam), np.nan))
-        return Response(png_of_pixels(scaled), media_type="image/png", headers={"Content-Disposition": f'inline; filename="{stem}.png"'})
-    cut: Any = WCS.to_header(part.wcs)  # pyright: ignore[reportArgumentType]
-    for key in _BEAM:
-        if key in header:
-            cut[key] = (header[key], header.comments[key])
-    stream = BytesIO()
-    fits.PrimaryHDU(values, header=cut).writeto(stream)
-    return Response(
-        stream.getvalue(), media_type="application/fits", headers={"Content-Disposition": f'attachment; filename="{stem}.fits"'}
-    )
+
+def difference(
+    first: Path, second: Path, ra_deg: float, dec_deg: float, size_arcmin: float, form: str, noise_jy_per_beam: float
+) -> Response:
+    """Answer with a square of the difference of two images. The PNG's colors go from -10 to 10 times the noise."""
+    from dsa110_assets.common import cut_outs
+
+    cut = cut_outs.difference(first, second, ra_deg, dec_deg, size_arcmin)
+    stem = f"{first.stem}_minus_{second.stem}_{ra_deg:.4f}{dec_deg:+.4f}"
+    return _picture(0.5 + cut.pixels / noise_jy_per_beam / 20.0, stem) if form == "png" else _fits(cut, stem)
+
+
+def _picture(scaled: Any, stem: str) -> Response:
+    import numpy as np
+
+    from dsa110_assets.common.previews import png_of_pixels
+
+    png = png_of_pixels(np.asarray(np.ma.filled(scaled, np.nan)))
+    return Response(png, media_type="image/png", headers={"Content-Disposition": f'inline; filename="{stem}.png"'})
+
+
+def _fits(cut: Cut, stem: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{stem}.fits"'}
+    return Response(cut.file(), media_type="application/fits", headers=headers)
 
 
 def stamp(

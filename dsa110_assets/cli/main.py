@@ -36,6 +36,7 @@ from dsa110_assets.cli import (
     shift,
     simulate,
     stale,
+    targets,
     up,
 )
 from dsa110_assets.cli.exit_codes import exit_code_of
@@ -57,6 +58,7 @@ app.add_typer(mosaic.app, name="mosaic")
 app.add_typer(photometry.app, name="photometry")
 app.add_typer(lightcurve.app, name="lightcurve")
 app.add_typer(candidates.app, name="candidates")
+app.add_typer(targets.app, name="targets")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(api.app, name="api")
 app.add_typer(docs.app, name="docs")

@@ -99,6 +99,40 @@ def adaptive(
     _summary(table, output)
 
 
+@app.command("position")
+def position(
+    where: Annotated[str, typer.Argument(help="ICRS, such as 08:34:54.9 +55:34:21 or 128.729 +55.572, as one argument.")],
+    *,
+    mosaics: Annotated[int, typer.Option(min=1, max=200, help="Number of hourly mosaics, the newest first.")] = 30,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure a position in the newest hourly mosaics that cover it, now and here.
+
+    The search page shows these fluxes too.
+
+    Example: `dsa110 photometry position "08:34:54.9 +55:34:21" --mosaics 10`
+    """
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.common.position_lists import position_of
+    from dsa110_assets.errors import PositionsError
+    from dsa110_assets.stages.operations.positions import measure_at
+    from dsa110_assets.stages.platform import Platform
+
+    given = position_of(where)
+    if given is None:
+        raise PositionsError("position", f"{where!r} is none", "write it as 08:34:54.9 +55:34:21 or 128.729 +55.572")
+    found = measure_at(Platform.open(), *given, "command", most=mosaics)
+    if json:
+        emit_json({"fluxes": found.rows, "left_out": found.left_out})
+        return
+    columns = ("mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "snr", "upper_limit_jy", "flags")
+    emit_table(
+        columns, [[f"{row[c]:.6g}" if isinstance(row[c], float) and c != "time_mjd" else row[c] for c in columns] for row in found.rows]
+    )
+    for name, why in found.left_out.items():
+        typer.echo(f"left out {name}: {why}", err=True)
+
+
 def _one_noise(noise: list[Path] | None, number: int) -> list[Path | None]:
     if not noise:
         return [None] * number

@@ -27,6 +27,8 @@ _SEXAGESIMAL = re.compile(
     r"(?P<sign>[+-]?)(?P<first>\d{1,3})\s*(?P<unit>[:hd°\s])\s*(?P<minutes>\d{1,2})\s*[:m'′\s]\s*(?P<seconds>\d{1,2}(?:\.\d*)?)\s*(?:s|\"|″)?",
     re.IGNORECASE,
 )
+_COMPACT = re.compile(r"J?\s?(?P<ra>\d{6}(?:\.\d*)?)\s?(?P<dec>[+-]\d{6}(?:\.\d*)?)", re.IGNORECASE)
+_SIGNED = re.compile(r"(?P<ra>[^+-]+)(?P<dec>[+-][^+-]+)")
 
 
 def read_positions(path: Path) -> pd.DataFrame:
@@ -83,6 +85,35 @@ def checked_positions(table: pd.DataFrame, subject: object) -> pd.DataFrame:
         ra_deg=pd.Series([ra for ra, _ in places], index=table.index, dtype="float64"),
         dec_deg=pd.Series([dec for _, dec in places], index=table.index, dtype="float64"),
     )
+
+
+def position_of(text: str) -> tuple[float, float] | None:
+    """An ICRS position as people write it: right ascension and declination in degrees; None if the text is none.
+
+    >>> position_of("128.7 55.57")
+    (128.7, 55.57)
+    >>> position_of("08:34:54.0 +55:34:12") == position_of("08h34m54.0s, +55d34m12s") == position_of("J083454.0+553412")
+    True
+    >>> position_of("0834+555") is None
+    True
+    """
+    plain = " ".join(text.replace("\N{MINUS SIGN}", "-").replace(",", " ").split())
+    if (match := _COMPACT.fullmatch(plain)) is not None:
+        pairs = [(" ".join(match["ra"][at : at + 2] for at in (0, 2)) + f" {match['ra'][4:]}", _spaced_declination(match["dec"]))]
+    else:
+        words = plain.split()
+        pairs = [(" ".join(words[:at]), " ".join(words[at:])) for at in (len(words) // 2,) if len(words) % 2 == 0 and at]
+        if (match := _SIGNED.fullmatch(plain)) is not None:
+            pairs.append((match["ra"].strip(), match["dec"].strip()))
+    for first, second in pairs:
+        ra, dec = _degrees(first, is_ra=True), _degrees(second, is_ra=False)
+        if 0.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0:
+            return ra % 360.0, dec
+    return None
+
+
+def _spaced_declination(text: str) -> str:
+    return f"{text[:3]} {text[3:5]} {text[5:]}"
 
 
 def _text(name: Any) -> str:

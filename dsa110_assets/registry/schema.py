@@ -23,6 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
     func,
+    text,
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
@@ -267,6 +268,7 @@ class ImageRow(Base):
     __table_args__ = (
         Index("ix_images_ra_deg", "ra_deg"),
         Index("ix_images_noise_jy_per_beam_group_id", "noise_jy_per_beam", "group_id"),
+        Index("ix_images_sky_cell", text("floor(dec_deg)"), text("floor(ra_deg)"), "group_id"),
     )
 
 
@@ -824,6 +826,36 @@ class ShiftEntry(Base):
         Index("ix_shift_entries_source_id", "source_id", "entry_id", postgresql_where="source_id IS NOT NULL"),
         Index("ix_shift_entries_night", "night", "entry_id", postgresql_where="night IS NOT NULL"),
     )
+
+
+class Target(Base):
+    """A position that a person added to the list of monitored positions, beside the observer's file."""
+
+    __tablename__ = "targets"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    ra_deg: Mapped[float]
+    dec_deg: Mapped[float]
+    person: Mapped[str]
+    reason: Mapped[str] = mapped_column(server_default="")
+    added_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class PositionFlux(Base):
+    """Flux or limit at a position that a person asked for, in one hourly mosaic. It belongs to no source."""
+
+    __tablename__ = "position_fluxes"
+    dec_deg: Mapped[float] = mapped_column(primary_key=True)
+    ra_deg: Mapped[float] = mapped_column(primary_key=True)
+    mosaic_name: Mapped[str] = mapped_column(primary_key=True)
+    time_mjd: Mapped[float]
+    flux_jy: Mapped[float]
+    flux_err_jy: Mapped[float]
+    snr: Mapped[float]
+    upper_limit_jy: Mapped[float | None]
+    is_limit: Mapped[bool]
+    flags: Mapped[str] = mapped_column(server_default="")
+    run_id: Mapped[str]
+    measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class View(DeclarativeBase):

@@ -22,6 +22,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "housekeeping": {},
     "backfill": {},
     "judge_again": {},
+    "measure_position": {"run_config": {"ops": {"fluxes_at_position": {"config": {"ra_deg": 120.0, "dec_deg": 16.0}}}}},
 }
 
 

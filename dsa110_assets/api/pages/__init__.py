@@ -11,15 +11,32 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 
-from dsa110_assets.api.pages import candidates, control_actions, control_panel, dashboard, layout, shift, sign_in, sources
+from dsa110_assets.api.pages import (
+    candidates,
+    control_actions,
+    control_panel,
+    dashboard,
+    images,
+    layout,
+    mosaics,
+    search,
+    shift,
+    sign_in,
+    sources,
+    viewer,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     sign_in.router,
     dashboard.router,
+    images.router,
+    mosaics.router,
     sources.router,
+    candidates.router,
+    viewer.router,
+    search.router,
     control_panel.router,
     control_actions.router,
-    candidates.router,
     shift.router,
 )
 

@@ -47,8 +47,11 @@ class Entry:
 
 PAGES = (
     Entry("/ui/dashboard", "Dashboard", "d"),
+    Entry("/ui/images", "Images", "i"),
+    Entry("/ui/mosaics", "Mosaics", "m"),
     Entry("/ui/sources", "Sources", "s"),
     Entry("/ui/candidates", "Candidates", "c"),
+    Entry("/ui/viewer", "Viewer", "v"),
     Entry("/ui/shift", "Shift", "l"),
     Entry("/ui/control-panel", "Control panel", "p"),
 )
@@ -100,7 +103,7 @@ def page(request: Request, template: str, *, status: int = 200, policy: str = PO
         "now": datetime.now(UTC),
         "here": request.url.path,
         "here_with_query": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
-        "search": False,
+        "search": True,
         "dagster": config.ui_url.rstrip("/"),
     }
     html = _environment().get_template(template).render(common | context)

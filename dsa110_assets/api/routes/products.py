@@ -11,7 +11,6 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, PlainTextResponse
 from pydantic import BaseModel, create_model
-from sqlalchemy import select
 
 from dsa110_assets.api import files
 from dsa110_assets.api.access import Access, Opened
@@ -19,7 +18,6 @@ from dsa110_assets.api.answers import (
     Cursor,
     DecDeg,
     Limit,
-    MosaicName,
     Number,
     ObservationId,
     RaDeg,
@@ -31,7 +29,6 @@ from dsa110_assets.api.answers import (
     group_of,
     key_of,
     list_of,
-    mjd_of,
     model_of,
     near,
     or_none,
@@ -43,21 +40,26 @@ from dsa110_assets.products import IMAGE_SUFFIXES, image_path
 from dsa110_assets.quality.gate import TileWord
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.queries import pages
-from dsa110_assets.registry.queries.images import image_of, mosaic_tiles
+from dsa110_assets.registry.queries.images import (
+    image_of,
+    images_of_month,
+    listed_sources_within,
+    mosaics_with,
+)
 from dsa110_assets.registry.queries.observations import observation
-from dsa110_assets.registry.queries.quality import qa_metrics
-from dsa110_assets.registry.schema import GroupState, ImageRow, MosaicKind, MosaicRow, ProductVersion
+from dsa110_assets.registry.queries.quality import qa_metrics, spread_of
+from dsa110_assets.registry.schema import GroupState, ImageRow, ProductVersion
+from dsa110_assets.stages.provenance.versions import versions_of
 from dsa110_assets.stages.table import (
     CALIBRATED_MS,
     CALIBRATION_TABLES,
-    CUSTOM_MOSAIC,
-    HOURLY_MOSAIC,
     MEASUREMENT_SET,
-    NIGHTLY_MOSAIC,
     TILE_IMAGE,
 )
 
 router = APIRouter()
+BEAM_RADIUS_DEG = 2.0
+"""At 1.4 GHz the power beam falls to `instrument.BEAM_CUTOFF`, where images end, this far from the axis."""
 MOST_EDGES = 500
 """Largest number of inputs, or of products made from one, in an answer."""
 
@@ -69,6 +71,17 @@ class TileVerdict(BaseModel):
     reason: str
     next_step: str
     provisional: bool
+
+
+class Spread(BaseModel):
+    """Spread of a quality figure over the images or mosaics of 30 days: 10 % are below ``low``, 10 % above ``high``."""
+
+    n: int
+    lowest: float
+    low: float
+    median: float
+    high: float
+    highest: float
 
 
 class File(BaseModel):
@@ -97,7 +110,6 @@ assert {kind.value for kind in ImageKind} == set(IMAGE_SUFFIXES)
 
 Observation = model_of("Observation", pages.OBSERVATION)
 Image = model_of("Image", pages.IMAGE, verdict=(TileVerdict | None, ...), version_id=(int | None, ...))
-Mosaic = model_of("Mosaic", pages.MOSAIC)
 Calibration = model_of("Calibration", pages.CALIBRATION)
 Quality = model_of("QualityFigure", pages.QUALITY)
 Version = model_of("Version", pages.VERSION)
@@ -111,10 +123,14 @@ ObservationDetails = create_model(
     versions=(dict[str, int], ...),
 )
 ImageDetails = create_model(
-    "ImageDetails", __base__=Image, quality=(list_of(Quality), ...), tables=(dict[str, Any] | None, ...), files=(list[File], ...)
-)
-MosaicDetails = create_model(
-    "MosaicDetails", __base__=Mosaic, tiles=(list[str], ...), version_id=(int | None, ...), files=(list[File], ...)
+    "ImageDetails",
+    __base__=Image,
+    quality=(list_of(Quality), ...),
+    month=(dict[str, Spread], ...),
+    tables=(dict[str, Any] | None, ...),
+    mosaics=(list[str], ...),
+    listed_sources=(int, ...),
+    files=(list[File], ...),
 )
 CalibrationDetails = create_model(
     "CalibrationDetails",
@@ -131,12 +147,11 @@ Provenance = create_model(
     made_from=(list_of(Version), ...),
     used_for=(list_of(Version), ...),
 )
-_MOSAIC_PRODUCT = {MosaicKind.HOURLY: HOURLY_MOSAIC.name, MosaicKind.NIGHTLY: NIGHTLY_MOSAIC.name, MosaicKind.CUSTOM: CUSTOM_MOSAIC.name}
 ProductName = Annotated[str, InPath(max_length=100, pattern=r"^[a-z_]+$", description="Name of the asset.")]
 SizeArcmin = Annotated[float, Query(gt=0, le=600, allow_inf_nan=False, description="Width and height; at most 1024 pixels.")]
 CutoutRa = Annotated[float, Query(ge=0, lt=360, allow_inf_nan=False)]
 CutoutDec = Annotated[float, Query(ge=-90, le=90, allow_inf_nan=False)]
-_BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/fits": {}, "image/png": {}, "application/octet-stream": {}}}}
+BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/fits": {}, "image/png": {}, "application/octet-stream": {}}}}
 
 
 @router.get("/api/data/observations", tags=["observations"], response_model=page_of(Observation))
@@ -183,7 +198,7 @@ def show_observation(opened: Opened, group_id: ObservationId) -> dict[str, Any]:
             "files": [asdict(one) for one in details.files] if details else [],
             "measurement_sets": pages.measurement_sets_of(session, group_id),
             "tables": pages.tables_of(session, group_id),
-            "image": None if image is None else _images(opened, session, [_image(image)])[0],
+            "image": None if image is None else with_verdicts(opened, session, [_image(image)])[0],
             "versions": versions,
         }
 
@@ -198,14 +213,22 @@ def list_images(
     dec_deg: DecDeg = None,
     radius_deg: RadiusDeg = 1.5,
     noise_max_jy: Number = None,
+    verdict: TileWord | None = None,
     sort: Literal["time", "noise"] = "time",
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> dict[str, Any]:
-    """Tile images with their verdicts: newest or least noisy first. The position is that of the centers."""
+    """Tile images with their verdicts: newest or least noisy first. The position is that of the centers.
+
+    With ``verdict``, a page looks at 500 images and gives those with this verdict; it may be empty, and `next` goes on.
+    """
     with opened.session() as session:
-        page = _selection(opened, session, since, until, near(ra_deg, dec_deg, radius_deg), noise_max_jy, sort, cursor, limit)
-        return paged(request, page, _images(opened, session, page.rows))
+        rows = limit if verdict is None else MOST_EDGES
+        page = _selection(opened, session, since, until, near(ra_deg, dec_deg, radius_deg), noise_max_jy, sort, cursor, rows)
+        found = with_verdicts(opened, session, page.rows)
+        if verdict is not None:
+            found = [one for one in found if one["verdict"] is not None and one["verdict"]["word"] == verdict]
+        return paged(request, page, found)
 
 
 @router.get("/api/data/images/addresses", tags=["images"], response_class=PlainTextResponse)
@@ -223,7 +246,7 @@ def list_image_addresses(
     """Addresses of the FITS files of a selection of images, one on each line, for `wget -i` or `curl`."""
     with opened.session() as session:
         page = _selection(opened, session, since, until, near(ra_deg, dec_deg, radius_deg), None, "time", None, limit)
-        found = _images(opened, session, page.rows)
+        found = with_verdicts(opened, session, page.rows)
     base = str(request.base_url).rstrip("/")
     lines: list[str] = []
     for one in found:
@@ -235,17 +258,24 @@ def list_image_addresses(
 
 @router.get("/api/data/images/{group_id}", tags=["images"], response_model=ImageDetails)
 def show_image(opened: Opened, group_id: ObservationId) -> dict[str, Any]:
-    """One image: all quality figures, applied tables, and files."""
+    """One image: all quality figures and their spread over 30 days, applied tables, mosaics that have it, and files.
+
+    ``listed_sources``: positions within the beam that are measured in mosaics.
+    """
     with opened.session() as session:
         row = _image_row(session, group_id)
-        quality = [_quality(one) for one in qa_metrics(session, TILE_IMAGE.name, group_id).values()]
-        found = _images(opened, session, [_image(row)])[0]
-        tables = pages.tables_of(session, group_id)
+        found = with_verdicts(opened, session, [_image(row)])[0] | {
+            "quality": [quality_row(one) for one in qa_metrics(session, TILE_IMAGE.name, group_id).values()],
+            "month": spread_of(session, TILE_IMAGE.name, images_of_month(session, row.mid_mjd)),
+            "tables": pages.tables_of(session, group_id),
+            "mosaics": [str(one["name"]) for one in mosaics_with(session, [group_id])[group_id]],
+            "listed_sources": listed_sources_within(session, row.ra_deg, row.dec_deg, BEAM_RADIUS_DEG),
+        }
         version = current_version(session, TILE_IMAGE.name, group_id)
-    return found | {"quality": quality, "tables": tables, "files": files.listed(version)}
+    return found | {"files": files.listed(version)}
 
 
-@router.get("/api/data/images/{group_id}/cutout", tags=["images"], responses=_BINARY, response_class=Response)
+@router.get("/api/data/images/{group_id}/cutout", tags=["images"], responses=BINARY, response_class=Response)
 def cut_out_image(
     opened: Opened,
     group_id: ObservationId,
@@ -259,57 +289,6 @@ def cut_out_image(
     with opened.session() as session:
         row = _image_row(session, group_id)
         path, noise = image_path(files.as_path(row.directory), group_id, kind.value), row.noise_jy_per_beam
-    return files.cut_out(path, ra_deg, dec_deg, size_arcmin, form, noise)
-
-
-@router.get("/api/data/mosaics", tags=["mosaics"], response_model=page_of(Mosaic))
-def list_mosaics(
-    opened: Opened,
-    request: Request,
-    since: Since = None,
-    until: Until = None,
-    kind: MosaicKind | None = None,
-    cursor: Cursor = None,
-    limit: Limit = 100,
-) -> dict[str, Any]:
-    """Mosaics, newest first."""
-    with opened.session() as session:
-        page = pages.mosaics(
-            session,
-            since_mjd=mjd_of(since),
-            until_mjd=mjd_of(until),
-            kind=None if kind is None else kind.value,
-            after=key_of(cursor, float, str),
-            limit=limit,
-        )
-    return paged(request, page)
-
-
-@router.get("/api/data/mosaics/{name}", tags=["mosaics"], response_model=MosaicDetails)
-def show_mosaic(opened: Opened, name: MosaicName) -> dict[str, Any]:
-    """One mosaic: its tiles and files."""
-    with opened.session() as session:
-        row = _mosaic_row(session, name)
-        found = {str(column.key): getattr(row, str(column.key)) for column in pages.MOSAIC}
-        tiles = [one.group_id for one in mosaic_tiles(session, name)]
-        version = _version_of_mosaic(session, row)
-    return found | {"tiles": tiles, "version_id": version.version_id if version else None, "files": files.listed(version)}
-
-
-@router.get("/api/data/mosaics/{name}/cutout", tags=["mosaics"], responses=_BINARY, response_class=Response)
-def cut_out_mosaic(
-    opened: Opened,
-    name: MosaicName,
-    ra_deg: CutoutRa,
-    dec_deg: CutoutDec,
-    size_arcmin: SizeArcmin = 10.0,
-    kind: Literal["image", "noise", "weight", "coverage"] = "image",
-    form: Annotated[Literal["fits", "png"], Query(alias="format")] = "fits",
-) -> Response:
-    """Cut a square out of a mosaic, as FITS with two axes, or as PNG in units of the noise."""
-    with opened.session() as session:
-        row = _mosaic_row(session, name)
-        path, noise = image_path(files.as_path(row.directory), name, kind), row.noise_jy_per_beam
     return files.cut_out(path, ra_deg, dec_deg, size_arcmin, form, noise)
 
 
@@ -394,7 +373,7 @@ def list_files(opened: Opened, version_id: VersionId) -> list[File]:
     return [File(**one) for one in files.listed(version)]
 
 
-@router.get("/api/versions/{version_id}/files/{name}", tags=["files"], responses=_BINARY, response_class=FileResponse)
+@router.get("/api/versions/{version_id}/files/{name}", tags=["files"], responses=BINARY, response_class=FileResponse)
 def download(
     opened: Opened, version_id: VersionId, name: Annotated[str, InPath(max_length=200, pattern=files.FILE_NAME.pattern)]
 ) -> FileResponse:
@@ -429,10 +408,9 @@ def _selection(
     )
 
 
-def _images(opened: Access, session: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_verdicts(opened: Access, session: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add verdict and current version to rows of images."""
     from dsa110_assets.stages.products.gates import verdicts
-    from dsa110_assets.stages.provenance.versions import versions_of
 
     names = [row["group_id"] for row in rows]
     judged = verdicts(session, names)
@@ -460,15 +438,9 @@ def _image(row: ImageRow) -> dict[str, Any]:
     return {str(column.key): getattr(row, str(column.key)) for column in pages.IMAGE}
 
 
-def _quality(row: Any) -> dict[str, Any]:
+def quality_row(row: Any) -> dict[str, Any]:
+    """Columns of a quality figure, for answers."""
     return {str(column.key): getattr(row, str(column.key)) for column in pages.QUALITY}
-
-
-def _mosaic_row(session: Any, name: str) -> MosaicRow:
-    row = session.scalars(select(MosaicRow).where(MosaicRow.name == name)).one_or_none()
-    if row is None:
-        raise NotFoundError(f"mosaic {name}", "there is no mosaic of this name", "list mosaics: /api/data/mosaics")
-    return row
 
 
 def _version(session: Any, version_id: int) -> ProductVersion:
@@ -476,9 +448,3 @@ def _version(session: Any, version_id: int) -> ProductVersion:
     if version is None:
         raise NotFoundError(f"version {version_id}", "there is no version of this number", "list them: /api/products/PRODUCT/versions")
     return version
-
-
-def _version_of_mosaic(session: Any, row: MosaicRow) -> ProductVersion | None:
-    kind = MosaicKind(row.kind)
-    key = row.name if kind is MosaicKind.CUSTOM else row.name.partition("_")[2]
-    return current_version(session, _MOSAIC_PRODUCT[kind], key)

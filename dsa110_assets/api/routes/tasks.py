@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Query
 from fastapi import Path as InPath
@@ -24,6 +24,9 @@ from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.table import TABLE
 from dsa110_assets.times import hour_partition, tile_partition
 
+if TYPE_CHECKING:
+    from dsa110_assets.stages.products.mosaics import MosaicPlan
+
 router = APIRouter()
 
 DEFAULT_QUEUE = "dsa110-pipeline"
@@ -31,6 +34,7 @@ QUEUE_TAG, TASK_TAG, PAYLOAD_TAG, PERSON_TAG, MOSAIC_TAG = (
     "dsa110/queue", "dsa110/task", "dsa110/payload", "dsa110/person", "dsa110/mosaic",
 )  # fmt: skip
 MOSAIC_BUILD = "mosaic_build"
+MEASURE_POSITION = "measure_position"
 _OP_JOBS = {
     MOSAIC_BUILD: "build_mosaic",
     "backfill": "request_nights",
@@ -39,6 +43,7 @@ _OP_JOBS = {
     "judge_again": "judge_images",
     "trial_image": "image_on_trial",
     "solve_again": "solve_with_reference",
+    MEASURE_POSITION: "fluxes_at_position",
     "housekeeping": "",
 }
 """Jobs that take a configuration instead of a partition, and the op that takes it; empty: the job itself."""
@@ -192,19 +197,19 @@ def list_tasks(
     if len(runs) > limit:
         names = {"queue": queue, "state": state, "limit": limit, "cursor": runs[limit - 1]["runId"]}
         following = "/api/absurd/tasks?" + "&".join(f"{name}={value}" for name, value in names.items() if value is not None)
-    return TaskPage(items=[_task(opened, run) for run in runs[:limit]], next=following)
+    return TaskPage(items=[task_of(opened, run) for run in runs[:limit]], next=following)
 
 
 @router.post("/api/absurd/tasks", tags=["tasks"], status_code=201)
 def spawn_task(opened: Opened, person: Person, wanted: Annotated[TaskRequest, Body()]) -> Task:
     """Put a run of a job into the queue."""
-    return _spawn(opened, person, wanted)
+    return spawn(opened, person, wanted)
 
 
 @router.get("/api/absurd/tasks/{task_id}", tags=["tasks"])
 def show_task(opened: Opened, task_id: TaskId) -> Task:
     """One task."""
-    return _task(opened, opened.dagster.run(task_id))
+    return task_of(opened, opened.dagster.run(task_id))
 
 
 @router.delete("/api/absurd/tasks/{task_id}", tags=["tasks"])
@@ -213,27 +218,38 @@ def cancel_task(opened: Opened, person: Person, task_id: TaskId) -> Task:
     opened.dagster.terminate(task_id)
     with opened.session() as session:
         people.record_action(session, person, "cancel_task", task_id, {})
-    return _task(opened, opened.dagster.run(task_id))
+    return task_of(opened, opened.dagster.run(task_id))
 
 
 @router.post("/api/mosaic/create", tags=["mosaics"], status_code=202)
 def create_mosaic(opened: Opened, person: Person, wanted: Annotated[MosaicRequest, Body()]) -> MosaicRequested:
     """Plan a mosaic of a time range or around a calibrator's transit, and put its making into the queue."""
+    planned = planned_mosaic(opened, wanted, keep=True)
+    task = spawn(opened, person, TaskRequest(queue=DEFAULT_QUEUE, task_type=MOSAIC_BUILD, payload={"name": planned.name}, priority=5))
+    return MosaicRequested(
+        name=planned.name, declination_deg=planned.declination_deg, tiles=list(planned.tiles), left_out=planned.left_out, task=task
+    )
+
+
+def planned_mosaic(opened: Access, wanted: MosaicRequest, *, keep: bool) -> MosaicPlan:
+    """Choose the tiles of a mosaic; ``keep``: save the plan, so that a run can make it.
+
+    Raises:
+        InvalidRequestError: neither a time range with a name nor a calibrator, or both.
+        MosaicError: no good tile, or an impossible name.
+        NoCalibratorError: no imaged tile observed the calibrator's transit.
+    """
     from dsa110_assets.stages.products.mosaics import plan_around_calibrator, plan_mosaic
 
     if wanted.calibrator is not None:
         if wanted.since is not None or wanted.until is not None:
             raise InvalidRequestError("mosaic", "has both a calibrator and a time range", "give one of them")
         night = None if wanted.night is None else wanted.night.isoformat()
-        planned = plan_around_calibrator(opened.platform, wanted.calibrator, wanted.timespan_minutes, night=night, name=wanted.name)
-    elif wanted.name is not None and wanted.since is not None and wanted.until is not None:
-        planned = plan_mosaic(opened.platform, wanted.name, utc(wanted.since), utc(wanted.until), declination_deg=wanted.declination_deg)
-    else:
+        return plan_around_calibrator(opened.platform, wanted.calibrator, wanted.timespan_minutes, night=night, name=wanted.name, keep=keep)
+    if wanted.name is None or wanted.since is None or wanted.until is None:
         raise InvalidRequestError("mosaic", "needs name, since and until, or a calibrator", "add what is missing")
-    task = _spawn(opened, person, TaskRequest(queue=DEFAULT_QUEUE, task_type=MOSAIC_BUILD, payload={"name": planned.name}, priority=5))
-    return MosaicRequested(
-        name=planned.name, declination_deg=planned.declination_deg, tiles=list(planned.tiles), left_out=planned.left_out, task=task
-    )
+    since, until = utc(wanted.since), utc(wanted.until)
+    return plan_mosaic(opened.platform, wanted.name, since, until, declination_deg=wanted.declination_deg, keep=keep)
 
 
 @router.get("/api/mosaic/status/{name}", tags=["mosaics"])
@@ -245,7 +261,7 @@ def mosaic_status(opened: Opened, name: MosaicName) -> MosaicStatus:
     task, note = None, ""
     try:
         found = opened.dagster.runs(tags={MOSAIC_TAG: name}, limit=1)
-        task = _task(opened, found[0]) if found else None
+        task = task_of(opened, found[0]) if found else None
     except DagsterUnreachableError as error:
         note = f"{error.cause}. Next: {error.next_step}"
     if made is None and task is None:
@@ -257,8 +273,9 @@ def mosaic_status(opened: Opened, name: MosaicName) -> MosaicStatus:
     return MosaicStatus(name=name, state=state, mosaic=made, task=task, note=note)
 
 
-def _spawn(opened: Access, person: str, wanted: TaskRequest) -> Task:
-    encoded = json.dumps(wanted.payload, separators=(",", ":"))
+def spawn(opened: Access, person: str, wanted: TaskRequest) -> Task:
+    """Put a run of a job into the queue, and record who asked for it."""
+    encoded = payload_text(wanted.payload)
     if len(encoded) > _LONGEST_PAYLOAD:
         raise InvalidRequestError("payload", f"is longer than {_LONGEST_PAYLOAD} characters", "send less")
     tags = {
@@ -280,7 +297,12 @@ def _spawn(opened: Access, person: str, wanted: TaskRequest) -> Task:
     run = opened.dagster.launch_run(wanted.task_type, run_config=run_config, tags=tags)
     with opened.session() as session:
         people.record_action(session, person, "spawn_task", run["runId"], wanted.model_dump(mode="json"))
-    return _task(opened, run)
+    return task_of(opened, run)
+
+
+def payload_text(payload: dict[str, Any]) -> str:
+    """A payload as its run's tag has it, by which runs of equal work are found."""
+    return json.dumps(payload, separators=(",", ":"))
 
 
 def _mosaic_tags(opened: Access, payload: dict[str, Any]) -> dict[str, str]:
@@ -323,7 +345,8 @@ def partition_tags(job: str, payload: dict[str, Any]) -> dict[str, str]:
     return {"dagster/partition": f"{night}|{slot}", "dagster/partition/date": night, f"dagster/partition/{name}": slot}
 
 
-def _task(opened: Access, run: dict[str, Any]) -> Task:
+def task_of(opened: Access, run: dict[str, Any]) -> Task:
+    """A run of Dagster as a task."""
     tags = {one["key"]: one["value"] for one in run["tags"]}
     state = next((state for state, statuses in _STATES.items() if run["status"] in statuses), TaskState.PENDING)
     priority = tags.get("dagster/priority", "0")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.registry.bulk import upsert
-from dsa110_assets.registry.schema import ImageRow, MosaicRow, MosaicTile
+from dsa110_assets.registry.schema import Detection, EpochFactor, ImageRow, MosaicKind, MosaicRow, MosaicTile, Source
 from dsa110_assets.strips import TOLERANCE_DEG, in_strip
 
 
@@ -55,6 +56,69 @@ def tiles_in_window(
     if pointing_dec_deg is not None:
         statement = statement.where(in_strip(ImageRow.pointing_dec_deg, pointing_dec_deg, tolerance_deg))
     return list(session.scalars(statement.order_by(ImageRow.mid_mjd)))
+
+
+MONTH_DAYS = 30.0
+MOST_SAMPLED = 400
+"""Images whose figures make a month's distribution, evenly spread over it: a busy month has 8000."""
+_MOST_OF_A_MONTH = 20_000
+
+
+def images_of_month(session: Session, until_mjd: float) -> list[str]:
+    """Observations with an image in the 30 days up to a time, in order of time: all, or evenly chosen ones."""
+    statement = (
+        select(ImageRow.group_id)
+        .where(ImageRow.mid_mjd > until_mjd - MONTH_DAYS, ImageRow.mid_mjd <= until_mjd)
+        .order_by(ImageRow.mid_mjd)
+        .limit(_MOST_OF_A_MONTH)
+    )
+    return _evenly(session.scalars(statement).all())
+
+
+def mosaics_of_month(session: Session, kind: MosaicKind, until_mjd: float) -> list[str]:
+    """Names of mosaics of a kind in the 30 days up to a time, in order of time: all, or evenly chosen ones."""
+    statement = (
+        select(MosaicRow.name)
+        .where(MosaicRow.kind == kind, MosaicRow.mid_mjd > until_mjd - MONTH_DAYS, MosaicRow.mid_mjd <= until_mjd)
+        .order_by(MosaicRow.mid_mjd)
+        .limit(_MOST_OF_A_MONTH)
+    )
+    return _evenly(session.scalars(statement).all())
+
+
+def _evenly(names: Sequence[str]) -> list[str]:
+    step = max(1.0, len(names) / MOST_SAMPLED)
+    return [names[int(at * step)] for at in range(min(len(names), MOST_SAMPLED))]
+
+
+def mosaics_with(session: Session, group_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Mosaics that each observation's tile is in: rows with ``name, kind, mid_mjd``; observations without any too."""
+    found: dict[str, list[dict[str, Any]]] = {group_id: [] for group_id in group_ids}
+    statement = (
+        select(MosaicTile.group_id, MosaicRow.name, MosaicRow.kind, MosaicRow.mid_mjd)
+        .join(MosaicRow, MosaicRow.name == MosaicTile.mosaic_name)
+        .where(MosaicTile.group_id.in_(list(group_ids)))
+        .order_by(MosaicRow.kind, MosaicRow.mid_mjd)
+    )
+    for row in session.execute(statement).mappings():
+        found[row["group_id"]].append(dict(row))
+    return found
+
+
+def sources_in_mosaic(session: Session, name: str) -> dict[str, int | None]:
+    """Numbers of ``detections`` of the blind finder, and of ``measured`` positions; None if nothing was measured."""
+    return {
+        "detections": session.scalar(select(func.count()).select_from(Detection).where(Detection.mosaic_name == name)) or 0,
+        "measured": session.scalar(select(EpochFactor.n_measured).where(EpochFactor.mosaic_name == name)),
+    }
+
+
+def listed_sources_within(session: Session, ra_deg: float, dec_deg: float, radius_deg: float) -> int:
+    """Number of positions that are measured now, within a radius of a position."""
+    from dsa110_assets.registry.queries.pages import within
+
+    near = within(Source.ra_deg, Source.dec_deg, ra_deg, dec_deg, radius_deg)
+    return session.scalar(select(func.count()).select_from(Source).where(Source.active, near)) or 0
 
 
 def upsert_mosaic(

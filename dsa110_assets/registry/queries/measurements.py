@@ -12,7 +12,7 @@ from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry import photometry_partitions
 from dsa110_assets.registry.bulk import copy_rows, read_frame, read_frame_bulk, upsert
 from dsa110_assets.registry.queries.factors import register_epoch
-from dsa110_assets.registry.schema import ChannelPhotometry, ExcludedEpoch, LightCurvePoint, MosaicRow, Photometry
+from dsa110_assets.registry.schema import ChannelPhotometry, ExcludedEpoch, LightCurvePoint, MosaicRow, Photometry, Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,6 +191,23 @@ def channel_photometry(
         statement = statement.where(ChannelPhotometry.mosaic_name.not_in(select(ExcludedEpoch.mosaic_name)))
     order = ChannelPhotometry.source_id, ChannelPhotometry.time_mjd, ChannelPhotometry.channel
     return read_frame_bulk(session, statement.order_by(*order), categories=["mosaic_name"])
+
+
+def sources_measured_in(session: Session, mosaic_name: str) -> pd.DataFrame:
+    """Sources with a flux or limit in a mosaic, by number.
+
+    Columns: source_id, name, ra_deg, dec_deg, flux_jy, flux_err_jy, snr, upper_limit_jy, is_limit, flags, time_mjd.
+    """
+    statement = (
+        select(
+            Photometry.source_id, Source.name, Source.ra_deg, Source.dec_deg, Photometry.flux_jy, Photometry.flux_err_jy, Photometry.snr,
+            Photometry.upper_limit_jy, Photometry.is_limit, Photometry.flags, Photometry.time_mjd,
+        )
+        .join(Source, Source.source_id == Photometry.source_id)
+        .where(Photometry.mosaic_name == mosaic_name)
+        .order_by(Photometry.source_id)
+    )  # fmt: skip
+    return read_frame_bulk(session, statement)
 
 
 def light_curve(session: Session, source_id: int) -> pd.DataFrame:

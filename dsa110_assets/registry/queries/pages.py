@@ -140,7 +140,7 @@ def images(
     """Tile images, newest or least noisy first. ``near``: RA, Dec, radius in degrees, of an image's center."""
     statement = _between(select(*IMAGE), ImageRow.group_id, since, until)
     if near is not None:
-        statement = statement.where(_within(ImageRow.ra_deg, ImageRow.dec_deg, *near))
+        statement = statement.where(within(ImageRow.ra_deg, ImageRow.dec_deg, *near))
     if noise_max is not None:
         statement = statement.where(ImageRow.noise_jy_per_beam <= noise_max)
     if sort == "noise":
@@ -149,9 +149,17 @@ def images(
 
 
 def mosaics(
-    session: Session, *, since_mjd: float | None, until_mjd: float | None, kind: str | None, after: Sequence[Any] | None, limit: int
+    session: Session,
+    *,
+    since_mjd: float | None,
+    until_mjd: float | None,
+    kind: str | None,
+    near: tuple[float, float, float] | None = None,
+    noise_max: float | None = None,
+    after: Sequence[Any] | None,
+    limit: int,
 ) -> Page:
-    """Mosaics by their middle, newest first."""
+    """Mosaics by their middle, newest first. ``near``: RA, Dec, radius in degrees, of a mosaic's center."""
     statement = select(*MOSAIC)
     if since_mjd is not None:
         statement = statement.where(MosaicRow.mid_mjd >= since_mjd)
@@ -159,6 +167,10 @@ def mosaics(
         statement = statement.where(MosaicRow.mid_mjd < until_mjd)
     if kind is not None:
         statement = statement.where(MosaicRow.kind == kind)
+    if near is not None:
+        statement = statement.where(within(MosaicRow.ra_deg, MosaicRow.dec_deg, *near))
+    if noise_max is not None:
+        statement = statement.where(MosaicRow.noise_jy_per_beam <= noise_max)
     return read_page(session, statement, (MosaicRow.mid_mjd, MosaicRow.name), after=after, limit=limit)
 
 
@@ -198,7 +210,7 @@ def sources(session: Session, chosen: SourceFilter, *, sort: str, after: Sequenc
         if highest is not None:
             joined = joined.where(as_of, column <= highest)
     if chosen.near is not None:
-        joined = joined.where(_within(Source.ra_deg, Source.dec_deg, *chosen.near))
+        joined = joined.where(within(Source.ra_deg, Source.dec_deg, *chosen.near))
     if chosen.name is not None:
         joined = joined.where(Source.name.startswith(chosen.name, autoescape=True))
     if chosen.origin is not None:
@@ -342,7 +354,7 @@ def _between(statement: Select[Any], column: InstrumentedAttribute[str], since: 
     return statement
 
 
-def _within(
+def within(
     ra: InstrumentedAttribute[float], dec: InstrumentedAttribute[float], ra_deg: float, dec_deg: float, radius_deg: float
 ) -> ColumnElement[bool]:
     """Positions within a radius: a box that an index serves, and the haversine formula."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import NonRetriableError
@@ -55,6 +55,24 @@ def qa_metrics_of(session: Session, product: str, keys: Iterable[str]) -> dict[s
     for row in session.scalars(select(QaMetric).where(QaMetric.product == product, QaMetric.key.in_(list(found)))):
         found[row.key].append(row)
     return found
+
+
+SPREAD_AT = (0.0, 0.1, 0.5, 0.9, 1.0)
+"""Quantiles of `spread_of`."""
+
+
+def spread_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Spread of each quality figure over some keys of a product: ``n``, and ``lowest, low, median, high, highest``."""
+    quantiles = func.percentile_cont(list(SPREAD_AT)).within_group(QaMetric.value)
+    statement = (
+        select(QaMetric.metric, func.count(), quantiles)
+        .where(QaMetric.product == product, QaMetric.key.in_(list(keys)), QaMetric.value.is_not(None))
+        .group_by(QaMetric.metric)
+    )
+    names = ("lowest", "low", "median", "high", "highest")
+    return {
+        metric: {"n": number, **dict(zip(names, values, strict=True))} for metric, number, values in session.execute(statement).tuples()
+    }
 
 
 def upsert_reference_catalog(session: Session, *, name: str, path: str, origin: str, n_rows: int) -> None:

@@ -156,9 +156,11 @@ def build_mosaic(platform: Platform, plan: MosaicPlan, run_id: str, *, destinati
 
 
 def plan_around_calibrator(
-    platform: Platform, calibrator: str, timespan_minutes: float, *, night: str | None = None, name: str | None = None
+    platform: Platform, calibrator: str, timespan_minutes: float, *, night: str | None = None, name: str | None = None, keep: bool = True
 ) -> MosaicPlan:
     """Plan a mosaic centered on a calibrator's transit: the newest one with an image, or the one of a night.
+
+    ``keep``: save the plan for `load_plan`.
 
     The transit is computed from the tile that observed the calibrator nearest to the meridian. The center of a tile is
     the meridian point at its middle.
@@ -191,4 +193,5 @@ def plan_around_calibrator(
         transit - half,
         transit + half,
         declination_deg=tile.pointing_dec_deg,
+        keep=keep,
     )

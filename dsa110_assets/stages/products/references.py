@@ -15,6 +15,7 @@ from dsa110_assets.common.position_lists import read_positions
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, PositionsError
 from dsa110_assets.rawfile import pointing_of, read_raw_header
+from dsa110_assets.registry.queries.positions import target_positions
 from dsa110_assets.registry.queries.quality import upsert_reference_catalog
 from dsa110_assets.registry.queries.sources import record_addition, retire_sources, upsert_sources
 from dsa110_assets.registry.schema import Source
@@ -112,7 +113,7 @@ def refresh_nvss_online(
 
 
 def refresh_monitored(platform: Platform, run_id: str) -> StageResult | None:
-    """Update the positions to measure: cataloged sources above the flux limit, and the observer's list.
+    """Update the positions to measure: cataloged sources above the flux limit, the observer's list, targets of people.
 
     A position that is no longer listed keeps its past measurements and gets no new ones. A new one is measured in past
     mosaics by `added_photometry`; nothing that was measured becomes stale.
@@ -136,6 +137,9 @@ def _refresh_monitored(platform: Platform, run_id: str, cost: Measured, *, accep
     bright = bright.rename(columns={"flux_jy": "reference_flux_jy"})
     source = platform.config.monitored_sources_file
     own = read_positions(source) if source is not None else bright.iloc[:0]
+    with platform.database.session() as session:
+        added = target_positions(session)
+    own = pd.concat([own, added.loc[~added["name"].isin(own["name"])]]) if len(added) else own  # the file goes before
     bright, own = observers.named_by_observer(bright, own)
     with platform.database.session() as session:
         if not accept_large_change and source is not None:
@@ -143,8 +147,10 @@ def _refresh_monitored(platform: Platform, run_id: str, cost: Measured, *, accep
         for origin, positions in (("nvss", bright), ("monitored", own)):
             upsert_sources(session, positions, origin=origin)
             retire_sources(session, origin=origin, keep=list(positions["name"]))
-        added = record_addition(session)
-        figures: Figures = {"positions": len(bright) + len(own), "own_positions": len(own), "to_measure_in_past_mosaics": added}
+        new = record_addition(session)
+        figures: Figures = {
+            "positions": len(bright) + len(own), "own_positions": len(own), "targets": len(added), "to_measure_in_past_mosaics": new,
+        }  # fmt: skip
         result = StageResult(MONITORED_SOURCES.name, "all", figures=figures)
         _record(
             session, result.product, platform.paths.catalogs_dir / "monitored", source or reference_path(platform), len(bright) + len(own)

@@ -1,0 +1,77 @@
+"""Images of tiles: a gallery of previews, and one image with its quality, files, cut-outs and provenance."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from dsa110_assets.api.access import Access, Opened
+from dsa110_assets.api.answers import Cursor, ObservationId
+from dsa110_assets.api.pages import fields
+from dsa110_assets.api.pages.layout import page
+from dsa110_assets.api.pages.products import cutout_of, downloads, gauges, preview, provenance_of
+from dsa110_assets.api.routes.products import BEAM_RADIUS_DEG, list_images, show_image
+from dsa110_assets.quality.gate import TILE_CHECKS, TileWord
+from dsa110_assets.times import tile_partition
+
+router = APIRouter()
+CARDS = 60
+"""Pictures of a page."""
+_SMALL, _LARGE = "-preview.png", "-preview-large.png"
+
+
+@router.get("/ui/images")
+def images(
+    opened: Opened,
+    request: Request,
+    since: fields.When = None,
+    until: fields.When = None,
+    position: fields.Words = None,
+    radius_deg: fields.Optional[Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]] = None,
+    noise_max_mjy: fields.Decimal = None,
+    verdict: fields.Optional[TileWord] = None,
+    sort: Literal["time", "noise"] = "time",
+    cursor: Cursor = None,
+) -> Response:
+    """Show a gallery of tile images."""
+    ra_deg, dec_deg = fields.position(position)
+    noise_max = None if noise_max_mjy is None else noise_max_mjy / 1e3
+    found = list_images(opened, request, since, until, ra_deg, dec_deg, radius_deg or 1.5, noise_max, verdict, sort, cursor, CARDS)
+    cards = [one | {"picture": preview(one["version_id"], f"{one['group_id']}{_SMALL}")} for one in found["items"]]
+    return page(request, "images.html", cards=cards, next=found["next"], words=list(TileWord), chosen=request.query_params)
+
+
+@router.get("/ui/images/{group_id}")
+def image(
+    opened: Opened,
+    request: Request,
+    group_id: ObservationId,
+    position: fields.Words = None,
+    size_arcmin: fields.Size = None,
+) -> Response:
+    """Show one image of a tile."""
+    found = show_image(opened, group_id)
+    night, slot = tile_partition(group_id)
+    return page(
+        request,
+        "image.html",
+        image=found,
+        picture=_largest_preview(found),
+        gauges=gauges(found, TILE_CHECKS),
+        downloads=downloads(found["files"]),
+        cutout=_cutout(opened, found, position, size_arcmin),
+        provenance=provenance_of(opened, found["version_id"]),
+        partition=f"{night}|{slot}",
+    )
+
+
+def _largest_preview(found: dict[str, Any]) -> str | None:
+    there = {one["name"]: one["url"] for one in found["files"]}
+    return there.get(f"{found['group_id']}{_LARGE}") or there.get(f"{found['group_id']}{_SMALL}")
+
+
+def _cutout(opened: Access, found: dict[str, Any], position: str | None, size_arcmin: float | None) -> dict[str, Any]:
+    base = f"/api/data/images/{found['group_id']}/cutout"
+    return cutout_of(opened, base, position, size_arcmin, (found["ra_deg"], found["dec_deg"]), (BEAM_RADIUS_DEG, BEAM_RADIUS_DEG))

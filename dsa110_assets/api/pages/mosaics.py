@@ -1,0 +1,144 @@
+"""Mosaics: a gallery, one mosaic, and mosaics on demand with their progress."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import ValidationError
+
+from dsa110_assets.api.access import Access, Opened
+from dsa110_assets.api.answers import Cursor, MosaicName
+from dsa110_assets.api.pages import fields
+from dsa110_assets.api.pages.images import CARDS
+from dsa110_assets.api.pages.layout import page
+from dsa110_assets.api.pages.products import cutout_of, downloads, gauges, partition_of, preview, provenance_of
+from dsa110_assets.api.pages.visitor import Editor
+from dsa110_assets.api.routes.mosaics import list_mosaics, show_mosaic
+from dsa110_assets.api.routes.products import BEAM_RADIUS_DEG
+from dsa110_assets.api.routes.tasks import MosaicRequest, TaskState, create_mosaic, mosaic_status, planned_mosaic
+from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
+from dsa110_assets.errors import InvalidRequestError, NotFoundError, PipelineError
+from dsa110_assets.registry.schema import MosaicKind
+
+router = APIRouter()
+_SMALL, _LARGE = "-preview-small.png", "-preview.png"
+_SHORT = Annotated[str, Form(max_length=80)]
+
+
+@router.get("/ui/mosaics")
+def mosaics(
+    opened: Opened,
+    request: Request,
+    since: fields.When = None,
+    until: fields.When = None,
+    kind: fields.Optional[MosaicKind] = None,
+    position: fields.Words = None,
+    noise_max_mjy: fields.Decimal = None,
+    cursor: Cursor = None,
+) -> Response:
+    """Show a gallery of mosaics."""
+    ra_deg, dec_deg = fields.position(position)
+    noise_max = None if noise_max_mjy is None else noise_max_mjy / 1e3
+    found = list_mosaics(opened, request, since, until, kind, ra_deg, dec_deg, 8.0, noise_max, cursor, CARDS)
+    cards = [one | {"picture": preview(one["version_id"], f"{one['name']}{_SMALL}")} for one in found["items"]]
+    return page(request, "mosaics.html", cards=cards, next=found["next"], kinds=list(MosaicKind), chosen=request.query_params)
+
+
+@router.get("/ui/mosaics/new")
+def new_mosaic(
+    opened: Opened,
+    request: Request,
+    name: fields.Words = None,
+    since: fields.When = None,
+    until: fields.When = None,
+    calibrator: fields.Words = None,
+    timespan_minutes: fields.Decimal = None,
+    night: fields.Optional[date] = None,
+) -> Response:
+    """Ask for a mosaic of a time range or around a calibrator; show which tiles it would have."""
+    given = {"name": name, "since": since, "until": until, "calibrator": calibrator, "timespan_minutes": timespan_minutes, "night": night}
+    given = {key: value for key, value in given.items() if value is not None}
+    plan, wrong = None, None
+    if given:
+        try:
+            plan = planned_mosaic(opened, _wanted(given), keep=False)
+        except PipelineError as error:
+            wrong = error
+    return page(request, "mosaic_new.html", plan=plan, wrong=wrong, chosen=request.query_params)
+
+
+@router.post("/ui/mosaics/new")
+def make_mosaic(
+    opened: Opened,
+    person: Editor,
+    name: _SHORT = "",
+    since: _SHORT = "",
+    until: _SHORT = "",
+    calibrator: _SHORT = "",
+    timespan_minutes: _SHORT = "",
+    night: _SHORT = "",
+) -> Response:
+    """Put the making of a mosaic into the queue, and show its progress."""
+    given = {"name": name, "since": since, "until": until, "calibrator": calibrator, "timespan_minutes": timespan_minutes, "night": night}
+    requested = create_mosaic(opened, person, _wanted({key: value for key, value in given.items() if value}))
+    return RedirectResponse(f"/ui/mosaics/{requested.name}", 303)
+
+
+@router.get("/ui/mosaics/{name}/progress")
+def progress(opened: Opened, request: Request, name: MosaicName) -> Response:
+    """Show how far a mosaic on demand is; htmx loads this part again and again until it is made."""
+    status = mosaic_status(opened, name)
+    answer = page(request, "mosaic_progress.html", status_now=status, waits=status.state in (TaskState.PENDING, TaskState.RUNNING))
+    if status.state is TaskState.COMPLETED and "HX-Request" in request.headers:
+        answer.headers["HX-Refresh"] = "true"
+    return answer
+
+
+@router.get("/ui/mosaics/{name}")
+def mosaic(
+    opened: Opened,
+    request: Request,
+    name: MosaicName,
+    position: fields.Words = None,
+    size_arcmin: fields.Size = None,
+) -> Response:
+    """Show one mosaic; its progress until it is made."""
+    try:
+        found = show_mosaic(opened, name)
+    except NotFoundError:
+        status = mosaic_status(opened, name)
+        waits = status.state in (TaskState.PENDING, TaskState.RUNNING)
+        return page(request, "mosaic_waits.html", status_now=status, waits=waits, name=name)
+    there = {one["name"]: one["url"] for one in found["files"]}
+    kind = MosaicKind(found["kind"])
+    return page(
+        request,
+        "mosaic.html",
+        mosaic=found,
+        picture=there.get(f"{name}{_LARGE}") or there.get(f"{name}{_SMALL}"),
+        gauges=gauges(found, {}),
+        downloads=downloads(found["files"]),
+        cutout=_cutout(opened, found, position, size_arcmin),
+        provenance=provenance_of(opened, found["version_id"]),
+        asset=None if kind is MosaicKind.CUSTOM else f"{kind}_mosaic",
+        partition=None if kind is MosaicKind.CUSTOM else partition_of(name.partition("_")[2]),
+    )
+
+
+def _cutout(opened: Access, found: dict[str, Any], position: str | None, size_arcmin: float | None) -> dict[str, Any]:
+    drifted = (found["end_mjd"] - found["start_mjd"]) * 180.0 / SIDEREAL_DAY_DAYS
+    reach = drifted + BEAM_RADIUS_DEG, BEAM_RADIUS_DEG + 1.0
+    return cutout_of(opened, f"/api/data/mosaics/{found['name']}/cutout", position, size_arcmin, (found["ra_deg"], found["dec_deg"]), reach)
+
+
+def _wanted(given: dict[str, Any]) -> MosaicRequest:
+    try:
+        return MosaicRequest(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRequestError(
+            str(first["loc"][0]), f"{first['msg']} (found {str(first['input'])[:80]!r})", "correct the form"
+        ) from None

@@ -1,0 +1,171 @@
+"""Mosaics: list, details, catalogs of their sources, cut-outs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import create_model
+from sqlalchemy import select
+
+from dsa110_assets.api import files
+from dsa110_assets.api.access import Opened
+from dsa110_assets.api.answers import (
+    Cursor,
+    DecDeg,
+    Limit,
+    MosaicName,
+    Number,
+    RaDeg,
+    RadiusDeg,
+    Since,
+    TableFormat,
+    Until,
+    key_of,
+    list_of,
+    mjd_of,
+    model_of,
+    near,
+    page_of,
+    paged,
+    records,
+    table,
+)
+from dsa110_assets.api.routes.products import BINARY, CutoutDec, CutoutRa, File, Quality, SizeArcmin, Spread, quality_row
+from dsa110_assets.errors import NotFoundError
+from dsa110_assets.products import image_path
+from dsa110_assets.registry.provenance import current_version
+from dsa110_assets.registry.queries import pages
+from dsa110_assets.registry.queries.images import mosaic_tiles, mosaics_of_month, sources_in_mosaic
+from dsa110_assets.registry.queries.measurements import sources_measured_in
+from dsa110_assets.registry.queries.quality import qa_metrics, spread_of
+from dsa110_assets.registry.queries.sources import detections
+from dsa110_assets.registry.schema import MosaicKind, MosaicRow, ProductVersion
+from dsa110_assets.stages.provenance.versions import versions_of
+from dsa110_assets.stages.table import CUSTOM_MOSAIC, HOURLY_MOSAIC, NIGHTLY_MOSAIC
+
+router = APIRouter()
+Mosaic = model_of("Mosaic", pages.MOSAIC, version_id=(int | None, ...))
+MosaicDetails = create_model(
+    "MosaicDetails",
+    __base__=Mosaic,
+    tiles=(list[str], ...),
+    detections=(int, ...),
+    measured=(int | None, ...),
+    quality=(list_of(Quality), ...),
+    month=(dict[str, Spread], ...),
+    files=(list[File], ...),
+)
+_MOSAIC_PRODUCT = {MosaicKind.HOURLY: HOURLY_MOSAIC.name, MosaicKind.NIGHTLY: NIGHTLY_MOSAIC.name, MosaicKind.CUSTOM: CUSTOM_MOSAIC.name}
+_TABLES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {}, "application/x-votable+xml": {}, "application/vnd.apache.parquet": {}}}
+}
+
+
+@router.get("/api/data/mosaics", tags=["mosaics"], response_model=page_of(Mosaic))
+def list_mosaics(
+    opened: Opened,
+    request: Request,
+    since: Since = None,
+    until: Until = None,
+    kind: MosaicKind | None = None,
+    ra_deg: RaDeg = None,
+    dec_deg: DecDeg = None,
+    radius_deg: RadiusDeg = 8.0,
+    noise_max_jy: Number = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> dict[str, Any]:
+    """Mosaics, newest first. The position is that of the centers; an hour is 15 degrees of right ascension wide."""
+    with opened.session() as session:
+        page = pages.mosaics(
+            session,
+            since_mjd=mjd_of(since),
+            until_mjd=mjd_of(until),
+            kind=None if kind is None else kind.value,
+            near=near(ra_deg, dec_deg, radius_deg),
+            noise_max=noise_max_jy,
+            after=key_of(cursor, float, str),
+            limit=limit,
+        )
+        versions: dict[str, int] = {}
+        for one, product in _MOSAIC_PRODUCT.items():
+            keys = [_mosaic_key(row["kind"], row["name"]) for row in page.rows if row["kind"] == one]
+            versions |= versions_of(session, product, keys) if keys else {}
+    rows = [row | {"version_id": versions.get(str(opened.paths.mosaic_dir(row["name"])))} for row in page.rows]
+    return paged(request, page, rows)
+
+
+@router.get("/api/data/mosaics/{name}", tags=["mosaics"], response_model=MosaicDetails)
+def show_mosaic(opened: Opened, name: MosaicName) -> dict[str, Any]:
+    """One mosaic: its tiles, numbers of sources, quality figures and their spread over 30 days, and files.
+
+    ``detections``: by the blind source finder. ``measured``: positions with a flux or limit; null if never measured.
+    """
+    with opened.session() as session:
+        row = _mosaic_row(session, name)
+        kind = MosaicKind(row.kind)
+        product, month = _MOSAIC_PRODUCT[kind], mosaics_of_month(session, kind, row.mid_mjd)
+        found = {str(column.key): getattr(row, str(column.key)) for column in pages.MOSAIC} | {
+            "tiles": [one.group_id for one in mosaic_tiles(session, name)],
+            **sources_in_mosaic(session, name),
+            "quality": [quality_row(one) for one in qa_metrics(session, product, _mosaic_key(kind, name)).values()],
+            "month": spread_of(session, product, [_mosaic_key(kind, one) for one in month]),
+        }
+        version = _version_of_mosaic(session, row)
+    return found | {"version_id": version.version_id if version else None, "files": files.listed(version)}
+
+
+@router.get("/api/data/mosaics/{name}/sources", tags=["mosaics"], response_model=None, responses=_TABLES)
+def list_mosaic_sources(
+    opened: Opened, name: MosaicName, form: Annotated[TableFormat, Query(alias="format")] = TableFormat.JSON
+) -> list[dict[str, Any]] | Response:
+    """Catalog of the sources measured in a mosaic: name, position, flux or limit, flags."""
+    with opened.session() as session:
+        _mosaic_row(session, name)
+        found = sources_measured_in(session, name)
+    return records(found) if form is TableFormat.JSON else table(found, form, f"{name}_sources")
+
+
+@router.get("/api/data/mosaics/{name}/detections", tags=["mosaics"], response_model=None, responses=_TABLES)
+def list_mosaic_detections(
+    opened: Opened, name: MosaicName, form: Annotated[TableFormat, Query(alias="format")] = TableFormat.JSON
+) -> list[dict[str, Any]] | Response:
+    """Detections of the blind source finder in a mosaic, with the nearest entry of the catalog."""
+    with opened.session() as session:
+        _mosaic_row(session, name)
+        found = detections(session, name)
+    return records(found) if form is TableFormat.JSON else table(found, form, f"{name}_detections")
+
+
+@router.get("/api/data/mosaics/{name}/cutout", tags=["mosaics"], responses=BINARY, response_class=Response)
+def cut_out_mosaic(
+    opened: Opened,
+    name: MosaicName,
+    ra_deg: CutoutRa,
+    dec_deg: CutoutDec,
+    size_arcmin: SizeArcmin = 10.0,
+    kind: Literal["image", "noise", "weight", "coverage"] = "image",
+    form: Annotated[Literal["fits", "png"], Query(alias="format")] = "fits",
+) -> Response:
+    """Cut a square out of a mosaic, as FITS with two axes, or as PNG in units of the noise."""
+    with opened.session() as session:
+        row = _mosaic_row(session, name)
+        path, noise = image_path(files.as_path(row.directory), name, kind), row.noise_jy_per_beam
+    return files.cut_out(path, ra_deg, dec_deg, size_arcmin, form, noise)
+
+
+def _mosaic_row(session: Any, name: str) -> MosaicRow:
+    row = session.scalars(select(MosaicRow).where(MosaicRow.name == name)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"mosaic {name}", "there is no mosaic of this name", "list mosaics: /api/data/mosaics")
+    return row
+
+
+def _version_of_mosaic(session: Any, row: MosaicRow) -> ProductVersion | None:
+    return current_version(session, _MOSAIC_PRODUCT[MosaicKind(row.kind)], _mosaic_key(row.kind, row.name))
+
+
+def _mosaic_key(kind: str, name: str) -> str:
+    """Key under which a mosaic is registered: its hour, its night, or the name of one on demand."""
+    return name if kind == MosaicKind.CUSTOM else name.partition("_")[2]
