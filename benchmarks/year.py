@@ -408,14 +408,15 @@ def commands(year: Year, meter: Meter) -> None:
 
 def judge(year: Year, meter: Meter) -> None:
     """Compare the last night's figures with the truth."""
+    from dsa110_assets.registry.queries.factors import listed_epochs
     from dsa110_assets.registry.queries.variability import candidates, variability
-    from dsa110_assets.stages.products.night import epoch_table
 
     platform, sky = Platform.open(year.config()), year.sky
     with meter.part("judge") as notes:
         with platform.database.session() as session:
             figures, found = variability(session, year.night(-1)), candidates(session, year.night(-1))
-        notes.append(json.dumps(compare_with_truth(year, sky, figures, found, epoch_table(platform))))
+            epochs = pd.DataFrame(listed_epochs(session)).astype({"normalisation": float})
+        notes.append(json.dumps(compare_with_truth(year, sky, figures, found, epochs)))
 
 
 def compare_with_truth(year: Year, sky: YearSky, figures: pd.DataFrame, found: pd.DataFrame, epochs: pd.DataFrame) -> dict[str, object]:

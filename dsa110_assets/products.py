@@ -21,6 +21,9 @@ _IMAGE_NAME = re.compile(
 )
 NAME_JITTER_S = 120.0
 """Largest difference between the time in a raw file's name and its observation's start. The largest seen is 82 s."""
+CALIBRATORS_FILE = "vla_calibrators.sqlite3"
+REFERENCE_FILE = "nvss.parquet"
+"""Names in the directory of catalogs: the calibrators, and the reference sky."""
 EVENTS = "events.parquet"
 """Rows of `variability.ese_scores` that stand out, as of a night."""
 ETA_V_PICTURE = "eta_v.png"

@@ -23,61 +23,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets.catalogs import sky
+from dsa110_assets.catalogs.survey_list import Survey
 from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.errors import CatalogServiceError, ConfigurationError, NonRetriableError
 
 MORE_COLUMNS = ("flux_error_jy", "peak_jy_per_beam", "major_arcsec", "minor_arcsec", "position_angle_deg", "frequency_hz")
 TALLEST_BAND_DEG = 12.0
 NEAR_POLE_DEG = 84.0
-
-
-@dataclass(frozen=True)
-class Survey:
-    """One survey in VizieR.
-
-    ``name``: the platform's name. ``prefix``/``digits``: for designations made from positions; decimals of the seconds
-    of right ascension, the arcseconds have one less. ``vizier``: table. ``flux``, ``error``, ``peak``: columns in mJy;
-    None where the survey has none. ``shape``: columns of the fitted (NVSS: deconvolved) major and minor axis in arcsec
-    and the position angle. ``frequency_hz``: of the fluxes. ``dec_deg``: covered declinations. ``keep``: columns and
-    their values in good rows.
-    """
-
-    name: str
-    prefix: str
-    digits: int
-    vizier: str
-    flux: str
-    error: str | None
-    peak: str | None
-    shape: tuple[str, str, str]
-    frequency_hz: float
-    dec_deg: tuple[float, float]
-    reference: str
-    keep: tuple[tuple[str, tuple[int, ...]], ...] = ()
-
-
-SURVEYS: dict[str, Survey] = {
-    survey.name: survey
-    for survey in (
-        Survey(
-            "nvss", "NVSS", 0, "VIII/65/nvss", "S1.4", "e_S1.4", None, ("MajAxis", "MinAxis", "PA"), 1.4e9, (-40.0, 90.0),
-            "Condon et al. 1998, AJ 115, 1693",
-        ),
-        Survey(
-            "first", "FIRST", 1, "VIII/92/first14", "Fint", "Rms", "Fpeak", ("fMaj", "fMin", "fPA"), 1.4e9, (-12.0, 66.0),
-            "Helfand, White & Becker 2015, ApJ 801, 26",
-        ),
-        Survey(
-            "racs", "RACS-MID1", 1, "J/other/PASA/41.3/sourcesm", "Ftot", "e_Ftot", "Fpeak", ("Maj", "Min", "PA"), 1.3675e9, (-90.0, 49.0),
-            "Duchesne et al. 2024, PASA 41, e003",
-        ),
-        Survey(
-            # quick-look images; without duplicates and doubtful components, as the authors recommend (section 3)
-            "vlass", "VLASS1QL", 2, "J/ApJS/255/30/comp", "Ftot", "e_Ftot", "Fpeak", ("Maj", "Min", "PA"), 3.0e9, (-40.0, 90.0),
-            "Gordon et al. 2021, ApJS 255, 30", (("DupFlag", (0, 1)), ("QualFlag", (0, 4))),
-        ),
-    )
-}  # fmt: skip
 Progress = Callable[[int, int], None]
 
 

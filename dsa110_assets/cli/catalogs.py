@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dsa110_assets.catalogs.survey_list import Coverage
     from dsa110_assets.common.directions import Site
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.stages.provenance.recording import StageResult
@@ -118,6 +119,7 @@ def _from_vizier(name: Name, config: PipelineConfig, strips: list, min_mjy: floa
     from rich.console import Console
 
     from dsa110_assets.catalogs import surveys
+    from dsa110_assets.catalogs.survey_list import SURVEYS
     from dsa110_assets.products import ProductPaths
     from dsa110_assets.stages.platform import Platform
     from dsa110_assets.stages.products import references
@@ -130,7 +132,7 @@ def _from_vizier(name: Name, config: PipelineConfig, strips: list, min_mjy: floa
         if name is Name.NVSS:
             result = references.refresh_nvss_online(Platform.open(config), _run_id(), strips, min_mjy=min_mjy, progress=progress)
             return _figures(result)
-        survey = surveys.SURVEYS[name.value]
+        survey = SURVEYS[name.value]
         table = surveys.fetch(survey, strips, min_mjy=min_mjy, server=config.vizier_server, progress=progress)
         path = ProductPaths.of(config).catalogs_dir / f"{name.value}.parquet"
         surveys.save(table, path)
@@ -155,25 +157,23 @@ def show_list(*, json: JsonOption = False) -> None:
     """
     from datetime import UTC, datetime
 
-    from dsa110_assets.catalogs import calibrators, surveys
+    from dsa110_assets.catalogs import calibrators
+    from dsa110_assets.catalogs.survey_list import SURVEYS, coverage
     from dsa110_assets.cli.output import emit_json, emit_table
     from dsa110_assets.config import PipelineConfig
-    from dsa110_assets.products import ProductPaths
-    from dsa110_assets.stages.products.references import CALIBRATORS_FILE
+    from dsa110_assets.products import CALIBRATORS_FILE, ProductPaths
 
     directory = ProductPaths.of(PipelineConfig.from_env(validate_paths=False)).catalogs_dir
     rows: list[dict[str, object]] = []
     path = directory / CALIBRATORS_FILE
-    found = calibrators.load(path) if path.is_file() else []
-    usable, standards = sum(c.sets_flux_scale for c in found), sum(c.standard is not None for c in found)
-    contents = f"{usable} may set the flux scale, {standards} standards, {sum(c.is_variable for c in found)} variable"
-    rows.append({"name": "calibrators", "sources": len(found), "contents": contents, "path": path})
-    for name, survey in surveys.SURVEYS.items():
+    known = calibrators.load(path) if path.is_file() else []
+    usable, standards = sum(c.sets_flux_scale for c in known), sum(c.standard is not None for c in known)
+    contents = f"{usable} may set the flux scale, {standards} standards, {sum(c.is_variable for c in known)} variable"
+    rows.append({"name": "calibrators", "sources": len(known), "contents": contents, "path": path})
+    for name, survey in SURVEYS.items():
         path = directory / f"{name}.parquet"
-        table = surveys.load(path) if path.is_file() else None
-        rows.append(
-            {"name": name, "sources": 0 if table is None else len(table), "contents": _contents(table, survey.reference), "path": path}
-        )
+        found = coverage(path) if path.is_file() else None
+        rows.append({"name": name, "sources": found.sources if found else 0, "contents": _contents(found, survey.reference), "path": path})
     for row in rows:
         path = Path(str(row["path"]))
         row["made"] = f"{datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%dT%H:%M:%SZ}" if path.is_file() else None
@@ -193,14 +193,11 @@ def show_list(*, json: JsonOption = False) -> None:
         )
 
 
-def _contents(table: pd.DataFrame | None, reference: str) -> str:
-    if table is None:
+def _contents(found: Coverage | None, reference: str) -> str:
+    if found is None:
         return ""
-    about = table.attrs.get("survey")
-    dec = table["dec_deg"].to_numpy()
-    strips = about["strips_deg"] if about else [(dec.min(), dec.max())]
-    where = ", ".join(f"{a:+.1f} to {b:+.1f}" for a, b in strips)
-    return f"declination {where} deg, above {table['flux_jy'].to_numpy().min() * 1e3:.3g} mJy; {reference}"
+    where = ", ".join(f"{low:+.1f} to {high:+.1f}" for low, high in found.strips_deg)
+    return f"declination {where} deg, above {found.faintest_jy * 1e3:.3g} mJy; {reference}"
 
 
 @app.command("cone")
@@ -307,8 +304,7 @@ def transits(
     from dsa110_assets.cli.times import mjd_of
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
-    from dsa110_assets.products import ProductPaths
-    from dsa110_assets.stages.products.references import CALIBRATORS_FILE
+    from dsa110_assets.products import CALIBRATORS_FILE, ProductPaths
     from dsa110_assets.times import datetime_to_mjd, mjd_to_datetime
 
     config = PipelineConfig.from_env(validate_paths=False)

@@ -39,23 +39,18 @@ def show(
     Example: `dsa110 lightcurve show 42 --output source42.vot`
     """
     from dsa110_assets.cli.output import emit_json, emit_table
-    from dsa110_assets.registry.queries.measurements import light_curve
+    from dsa110_assets.registry.queries.measurements import light_curve_rows
     from dsa110_assets.stages.platform import Platform
 
     platform = Platform.open()
     number, name = _find(platform, source)
-    with platform.database.session() as session:
-        table = light_curve(session, number)
     if output is not None:
-        if output.suffix.lower() == ".png":
-            _write_plot(platform, number, name, output)
-        else:
-            from dsa110_assets.photometry import write_table
-
-            write_table(table, output)
-        typer.echo(f"{name}: {len(table)} epochs in {output}")
-    elif json:
-        emit_json(table.to_dict("records"))
+        _write(platform, number, name, output)
+        return
+    with platform.database.session() as session:
+        points = light_curve_rows(session, number)
+    if json:
+        emit_json(points)
     else:
         columns = (
             "time_mjd",
@@ -67,8 +62,7 @@ def show(
             "normalisation",
             "flags",
         )
-        rows = [[_cell(value) for value in row] for row in table[list(columns)].to_numpy()]
-        emit_table(columns, rows, title=f"{name} (source {number})")
+        emit_table(columns, [[_cell(point[column]) for column in columns] for point in points], title=f"{name} (source {number})")
 
 
 @app.command("export")
@@ -117,10 +111,11 @@ def epochs(
     Example: `dsa110 lightcurve epochs`
     """
     from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.registry.queries.factors import listed_epochs
     from dsa110_assets.stages.platform import Platform
-    from dsa110_assets.stages.products.night import epoch_table
 
-    rows = epoch_table(Platform.open(), newest=limit + 1).to_dict("records")
+    with Platform.open().database.session() as session:
+        rows = listed_epochs(session, newest=limit + 1)
     if len(rows) > limit:
         typer.echo(f"only the newest {limit} epochs; use --limit", err=True)
         rows = rows[-limit:]
@@ -222,6 +217,19 @@ def _find(platform: Platform, source: str) -> tuple[int, str]:
             'list them with `dsa110 db query "SELECT source_id, name FROM sources"`',
         )
     return int(row[0]), str(row[1])
+
+
+def _write(platform: Platform, number: int, name: str, output: Path) -> None:
+    from dsa110_assets.photometry import write_table
+    from dsa110_assets.registry.queries.measurements import light_curve
+
+    with platform.database.session() as session:
+        table = light_curve(session, number)
+    if output.suffix.lower() == ".png":
+        _write_plot(platform, number, name, output)
+    else:
+        write_table(table, output)
+    typer.echo(f"{name}: {len(table)} epochs in {output}")
 
 
 def _write_plot(platform: Platform, number: int, name: str, output: Path) -> None:

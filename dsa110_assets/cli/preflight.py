@@ -182,8 +182,7 @@ def check_port(subject: str, variable: str, host: str, port: int) -> Finding:
 
 def check_catalogs(config: PipelineConfig) -> list[Finding]:
     """Check that the reference catalogs exist, or that their source files do."""
-    from dsa110_assets.products import ProductPaths
-    from dsa110_assets.stages.products.references import CALIBRATORS_FILE, REFERENCE_FILE
+    from dsa110_assets.products import CALIBRATORS_FILE, REFERENCE_FILE, ProductPaths
 
     directory = ProductPaths.of(config).catalogs_dir
     findings: list[Finding] = []

@@ -8,6 +8,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from dsa110_assets.catalogs import sky, surveys
+from dsa110_assets.catalogs.survey_list import SURVEYS
 from dsa110_assets.errors import CatalogServiceError, ConfigurationError, NonRetriableError
 from dsa110_assets_tests.catalogs.vizier import ANSWERS, EMPTY, NVSS, served
 
@@ -23,7 +24,7 @@ def vizier(tmp_path, monkeypatch):
 
 def test_nvss_is_converted_to_our_columns_and_units(vizier, tmp_path):
     host, requests = vizier
-    table = surveys.fetch(surveys.SURVEYS["nvss"], [STRIP], min_mjy=10.0, server=host)
+    table = surveys.fetch(SURVEYS["nvss"], [STRIP], min_mjy=10.0, server=host)
     assert list(table.columns) == [*sky.COLUMNS, *surveys.MORE_COLUMNS]
     assert list(table.name) == ["NVSS J235938+540000", "NVSS J083250+550635", "NVSS J083454+553420"]  # each once, by declination
     np.testing.assert_allclose(table.flux_jy, [0.0120, 0.0615, 8.2831])
@@ -45,19 +46,19 @@ def test_nvss_is_converted_to_our_columns_and_units(vizier, tmp_path):
 
 
 def test_duplicates_and_doubtful_components_of_vlass_are_left_out(vizier):
-    table = surveys.fetch(surveys.SURVEYS["vlass"], [STRIP], server=vizier[0])
+    table = surveys.fetch(SURVEYS["vlass"], [STRIP], server=vizier[0])
     assert list(table.name) == ["VLASS1QL J084429.62+543915.5", "VLASS1QL J083454.90+553421.1"]
     np.testing.assert_allclose(table.peak_jy_per_beam, [0.0088, 4.9505])
     assert set(table.frequency_hz) == {3e9}
 
 
 def test_a_strip_without_sources_leaves_the_old_table(vizier, tmp_path):
-    nothing = surveys.fetch(surveys.SURVEYS["first"], [STRIP], server=vizier[0])
+    nothing = surveys.fetch(SURVEYS["first"], [STRIP], server=vizier[0])
     assert list(nothing.columns) == [*sky.COLUMNS, *surveys.MORE_COLUMNS]
     with pytest.raises(NonRetriableError, match="no source"):
         surveys.save(nothing, tmp_path / "first.parquet")
     with pytest.raises(ConfigurationError, match="covers declinations"):
-        surveys.fetch(surveys.SURVEYS["racs"], [STRIP], server=vizier[0])
+        surveys.fetch(SURVEYS["racs"], [STRIP], server=vizier[0])
 
 
 @pytest.mark.parametrize(
@@ -67,12 +68,12 @@ def test_a_response_that_is_not_the_table_is_a_service_error(tmp_path, monkeypat
     with served(tmp_path, {"VIII/65/nvss": answer.decode()}) as (host, certificate, _):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with pytest.raises(CatalogServiceError):
-            surveys.fetch(surveys.SURVEYS["nvss"], [STRIP], server=host)
+            surveys.fetch(SURVEYS["nvss"], [STRIP], server=host)
 
 
 def test_an_unreachable_service_is_a_retriable_error():
     with pytest.raises(CatalogServiceError, match="PIPELINE_VIZIER_SERVER"):
-        surveys.fetch(surveys.SURVEYS["nvss"], [STRIP], server="localhost:9", timeout_s=2)
+        surveys.fetch(SURVEYS["nvss"], [STRIP], server="localhost:9", timeout_s=2)
 
 
 @pytest.mark.parametrize("strip", [(54.6, 4.0), (16.3, 1.35), (0.0, 2.0), (-38.0, 2.0), (80.0, 6.0), (90.0, 10.0), (25.0, 65.0)])
@@ -89,11 +90,11 @@ def test_cones_cover_their_strip(strip):
 
 def test_designations_are_truncated_positions():
     ra, dec = np.array([128.728796, 359.9999999, 10.0]), np.array([55.572475, -0.0001, -30.5])
-    assert surveys.names_of(surveys.SURVEYS["first"], ra, dec)[0] == "FIRST J083454.9+553420"
-    assert surveys.names_of(surveys.SURVEYS["vlass"], ra, dec) == [
+    assert surveys.names_of(SURVEYS["first"], ra, dec)[0] == "FIRST J083454.9+553420"
+    assert surveys.names_of(SURVEYS["vlass"], ra, dec) == [
         "VLASS1QL J083454.91+553420.9", "VLASS1QL J235959.99-000000.3", "VLASS1QL J004000.00-303000.0"
     ]  # fmt: skip
-    assert surveys.names_of(surveys.SURVEYS["nvss"], ra, dec)[0] == "NVSS J083454+553420"
+    assert surveys.names_of(SURVEYS["nvss"], ra, dec)[0] == "NVSS J083454+553420"
 
 
 def test_the_recorded_responses_are_valid_for_astropy(tmp_path):

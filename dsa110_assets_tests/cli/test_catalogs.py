@@ -64,6 +64,8 @@ def test_the_real_manual_and_nvss_become_registered_tables(capsys, monkeypatch, 
     assert cone[0]["name"] == "NVSS J083454+553420"
     assert cone[0]["separation_arcmin"] < 0.1
     nvss = surveys.load(state / "nvss.parquet")
+    covered = f"declination {nvss.dec_deg.min():+.1f} to {nvss.dec_deg.max():+.1f} deg, above {1e3 * nvss.flux_jy.min():.3g} mJy"
+    assert listed["nvss"]["contents"].startswith(covered)
     mine = answer(capsys, "strip", 54.6, 1.35, "--ra-from", 350, "--ra-to", 10, "--min-mjy", 500)
     inside = (np.abs(nvss.dec_deg - 54.6) <= 1.35) & ((nvss.ra_deg >= 350) | (nvss.ra_deg <= 10)) & (nvss.flux_jy >= 0.5)
     assert {row["name"] for row in mine} == set(nvss.name[inside])

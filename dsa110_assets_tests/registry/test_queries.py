@@ -369,9 +369,9 @@ def test_an_epoch_begins_and_ends_with_its_fluxes_and_only_hours_make_one(databa
             _mosaic(session, name, kind=kind)
             queries.replace_photometry(session, name, _fluxes(sources), time_mjd=61100.5)
         epochs = queries.epoch_rows(session)
-        assert epochs[["mosaic_name", "n_measured", "usable"]].to_numpy().tolist() == [["hour", len(sources), False]]
+        assert [(one["mosaic_name"], one["n_measured"], one["usable"]) for one in epochs] == [("hour", len(sources), False)]
         queries.replace_photometry(session, "hour", _fluxes(sources[:0]), time_mjd=61100.5)
-        assert queries.epoch_rows(session).empty
+        assert queries.epoch_rows(session) == []
 
 
 # --- variability and candidates

@@ -69,7 +69,7 @@ def platform(registry_config, monkeypatch):
 
 def _epochs(platform):
     with platform.database.session() as session:
-        table = epoch_rows(session).set_index("mosaic_name")
+        table = pd.DataFrame(epoch_rows(session)).set_index("mosaic_name")
     numbers = [f"hourly_{int(time - 61098):03d}{name[-3:]}" for name, time in zip(table.index, table["time_mjd"], strict=True)]
     return table.assign(simulated=numbers)
 

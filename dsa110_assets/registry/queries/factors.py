@@ -44,7 +44,7 @@ def register_epoch(session: Session, mosaic_name: str) -> None:
     )
 
 
-def epoch_rows(session: Session, *, newest: int | None = None) -> pd.DataFrame:
+def epoch_rows(session: Session, *, newest: int | None = None) -> list[dict[str, Any]]:
     """Epochs in order of time: the columns of `EpochFactor`; reason, excluded_by (None unless it is excluded).
 
     ``newest``: only so many, the last ones; None takes all.
@@ -52,7 +52,27 @@ def epoch_rows(session: Session, *, newest: int | None = None) -> pd.DataFrame:
     query = select(*table_of(EpochFactor).columns, ExcludedEpoch.reason, ExcludedEpoch.excluded_by)
     joined = query.outerjoin(ExcludedEpoch, ExcludedEpoch.mosaic_name == EpochFactor.mosaic_name)
     last_first = joined.where(EpochFactor.n_measured > 0).order_by(EpochFactor.time_mjd.desc()).limit(newest)
-    return read_frame(session, last_first).iloc[::-1].reset_index(drop=True)
+    return [dict(row) for row in session.execute(last_first).mappings()][::-1]
+
+
+def listed_epochs(session: Session, *, newest: int | None = None) -> list[dict[str, Any]]:
+    """Epochs in order of time, as they are listed, or the newest so many of them.
+
+    Each has ``mosaic_name, time_mjd, sources`` (measured), ``normalisation, normalisation_err`` (None if there is
+    none), ``reason, excluded_by`` (None for an epoch that is used).
+    """
+    return [
+        {
+            "mosaic_name": row["mosaic_name"],
+            "time_mjd": row["time_mjd"],
+            "sources": row["n_measured"],
+            "normalisation": row["factor"] if row["reason"] is None else None,
+            "normalisation_err": row["factor_err"] if row["reason"] is None else None,
+            "reason": row["reason"],
+            "excluded_by": row["excluded_by"],
+        }
+        for row in epoch_rows(session, newest=newest)
+    ]
 
 
 def claim_epochs(session: Session, end_mjd: float) -> set[str]:

@@ -216,8 +216,16 @@ def light_curve(session: Session, source_id: int) -> pd.DataFrame:
     Columns: time_mjd, mosaic_name, mosaic_kind, flux_jy, flux_err_jy, snr, upper_limit_jy, is_limit, flags (as
     measured); normalised_flux_jy, normalised_flux_err_jy, normalisation (NaN until the night's light curves are made).
     """
-    return read_frame(
-        session,
+    return read_frame(session, _light_curve(source_id))
+
+
+def light_curve_rows(session: Session, source_id: int) -> list[dict[str, Any]]:
+    """Points of `light_curve`, with None for what is missing."""
+    return [dict(row) for row in session.execute(_light_curve(source_id)).mappings()]
+
+
+def _light_curve(source_id: int) -> Select[Any]:
+    return (
         select(
             Photometry.time_mjd,
             Photometry.mosaic_name,
@@ -238,7 +246,7 @@ def light_curve(session: Session, source_id: int) -> pd.DataFrame:
             and_(LightCurvePoint.source_id == Photometry.source_id, LightCurvePoint.mosaic_name == Photometry.mosaic_name),
         )
         .where(Photometry.source_id == int(source_id))
-        .order_by(Photometry.time_mjd),
+        .order_by(Photometry.time_mjd)
     )
 
 

@@ -32,7 +32,7 @@ from dsa110_assets.errors import (
 )
 from dsa110_assets.files import is_special
 from dsa110_assets.ingest.grouping import Member, judge, subbands_by_start
-from dsa110_assets.products import NAME_JITTER_S, ProductPaths
+from dsa110_assets.products import CALIBRATORS_FILE, NAME_JITTER_S, ProductPaths
 from dsa110_assets.rawfile import RawHeader, any_site, pointing_of, raw_names, validate_raw_file
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import FileState, IngestGroup, SubbandFile
@@ -316,8 +316,6 @@ def _refuse_unbooked(database: Database, group_id: str, files: Sequence[Path]) -
 
 def calibrator_catalog_missing(config: PipelineConfig) -> NonRetriableError | None:
     """Why the platform's own products cannot be made yet; None if the calibrator catalog is there."""
-    from dsa110_assets.stages.products.references import CALIBRATORS_FILE
-
     try:
         calibrators.load(ProductPaths.of(config).catalogs_dir / CALIBRATORS_FILE)
     except NonRetriableError as error:
@@ -341,8 +339,6 @@ def known_calibrators(config: PipelineConfig) -> list[Calibrator]:
     Raises:
         NonRetriableError: neither exists.
     """
-    from dsa110_assets.stages.products.references import CALIBRATORS_FILE
-
     path = ProductPaths.of(config).catalogs_dir / CALIBRATORS_FILE
     if not path.is_file() and config.vla_calibrators_file is not None and config.vla_calibrators_file.is_file():
         return calibrators.parse_manual(config.vla_calibrators_file.read_text(encoding="ascii", errors="replace"))

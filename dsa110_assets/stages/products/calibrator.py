@@ -17,12 +17,11 @@ from dsa110_assets.common.measurement_sets import read_summary, read_tile_pointi
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import CalibrationQualityError, ConfigurationError, NoCalibratorError
 from dsa110_assets.ingest import ledger
-from dsa110_assets.products import ProductPaths
+from dsa110_assets.products import CALIBRATORS_FILE, REFERENCE_FILE, ProductPaths
 from dsa110_assets.registry.queries.calibration import lock_caltables, upsert_caltables
 from dsa110_assets.registry.schema import CaltableRow, IngestGroup, MeasurementSetKind, MeasurementSetRow
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.nearest import observations_near, recalibrate_outdated
-from dsa110_assets.stages.products.references import CALIBRATORS_FILE, REFERENCE_FILE
 from dsa110_assets.stages.provenance.recording import StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
 from dsa110_assets.stages.queue.attempts import now

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets import products, publication
 from dsa110_assets.errors import LightCurveError
-from dsa110_assets.registry.queries.factors import epoch_rows, forget_factors, lock_light_curves
+from dsa110_assets.registry.queries.factors import forget_factors, lock_light_curves
 from dsa110_assets.registry.queries.images import tiles_in_window
 from dsa110_assets.registry.queries.measurements import channel_photometry, light_curve
 from dsa110_assets.registry.queries.sources import source_table
@@ -146,19 +146,6 @@ def recompute(platform: Platform, run_id: str, *, night: str | None = None, from
         with platform.database.session() as session:
             forget_factors(session)
     return [stage(platform, night, run_id) for stage in (update_light_curves, update_metrics, rank_candidates)]
-
-
-def epoch_table(platform: Platform, *, newest: int | None = None) -> pd.DataFrame:
-    """Return the epochs in order of time, or the newest so many of them.
-
-    Columns: ``mosaic_name, time_mjd, sources`` (measured), ``normalisation, normalisation_err`` (NaN if there is none),
-    ``reason, excluded_by`` (None for an epoch that is used).
-    """
-    with platform.database.session() as session:
-        table = epoch_rows(session, newest=newest)
-    table = table.rename(columns={"n_measured": "sources", "factor": "normalisation", "factor_err": "normalisation_err"})
-    table.loc[table["reason"].notna(), ["normalisation", "normalisation_err"]] = np.nan
-    return table.loc[:, ["mosaic_name", "time_mjd", "sources", "normalisation", "normalisation_err", "reason", "excluded_by"]]
 
 
 def source_light_curve(platform: Platform, source_id: int) -> LightCurves:

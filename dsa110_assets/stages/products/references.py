@@ -10,10 +10,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.catalogs import calibrators, observers, sky, surveys
+from dsa110_assets.catalogs.survey_list import SURVEYS
 from dsa110_assets.common.figures import Figures
 from dsa110_assets.common.position_lists import read_positions
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, PositionsError
+from dsa110_assets.products import CALIBRATORS_FILE, REFERENCE_FILE
 from dsa110_assets.rawfile import pointing_of, read_raw_header
 from dsa110_assets.registry.queries.positions import target_positions
 from dsa110_assets.registry.queries.quality import upsert_reference_catalog
@@ -24,9 +26,6 @@ from dsa110_assets.stages.product import Product
 from dsa110_assets.stages.provenance.recording import Measured, StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
 from dsa110_assets.stages.table import CALIBRATOR_CATALOG, MONITORED_SOURCES, NVSS_CATALOG
-
-CALIBRATORS_FILE = "vla_calibrators.sqlite3"
-REFERENCE_FILE = "nvss.parquet"
 
 
 def calibrators_path(platform: Platform) -> Path:
@@ -102,7 +101,7 @@ def refresh_nvss_online(
             "is set: the reference sky is made from that file",
             "unset it to take NVSS from VizieR, or leave --dec out",
         )
-    survey, path = surveys.SURVEYS["nvss"], reference_path(platform)
+    survey, path = SURVEYS["nvss"], reference_path(platform)
     with measured() as cost:
         table = surveys.fetch(survey, strips, min_mjy=min_mjy, server=platform.config.vizier_server, progress=progress)
         surveys.save(table, path)
