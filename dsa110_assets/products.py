@@ -93,7 +93,12 @@ class ProductPaths:
 
     def mosaic_plan(self, name: str) -> Path:
         """List of the tiles for a mosaic on demand (JSON)."""
-        return self.folder(Folder.MOSAICS) / "plans" / f"{name}.json"
+        return self.mosaic_plans / f"{name}.json"
+
+    @property
+    def mosaic_plans(self) -> Path:
+        """Directory of the lists of tiles for mosaics on demand."""
+        return self.folder(Folder.MOSAICS) / "plans"
 
     def injection_dir(self, night: str) -> Path:
         """Recovery of a night's artificial sources: ``recovery.parquet``, ``completeness.csv``, ``recovery.png``."""

@@ -223,17 +223,26 @@ def check(
 ) -> None:
     """Compare the registry with the product directories. Exit code 1: they disagree.
 
+    This goes in parts, so the platform may run meanwhile; progress appears on standard error.
+
     Example: `dsa110 db check --contents size`
     """
     from dataclasses import asdict
+
+    from rich.console import Console
 
     from dsa110_assets.cli.output import emit_json
     from dsa110_assets.products import ProductPaths
     from dsa110_assets.registry.audit import audit
     from dsa110_assets.stages.provenance.contents import agrees
 
-    with _connect().session() as session:
-        found = audit(session, ProductPaths.of(_config()), contents=contents.value, agrees=agrees)
+    database = _connect()
+    with Console(stderr=True).status("comparing") as status:
+
+        def progress(what: str, done: int, total: int) -> None:
+            status.update(f"{what}: {done} of {total}")
+
+        found = audit(database, ProductPaths.of(_config()), contents=contents.value, agrees=agrees, progress=progress)
     if json:
         emit_json([asdict(one) for one in found])
     else:

@@ -2,30 +2,42 @@
 
 A product is renamed into place and then registered, so a crash may leave an unregistered product. People may also have
 removed or changed products by hand. A backfill repairs what this module finds.
+
+Registry and disk are compared in parts: each part is a bounded number of rows or paths, in a transaction of its own. So
+memory does not grow with the archive, and no transaction stays open while a disk is read.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dsa110_assets import content
 from dsa110_assets.errors import ProductVerificationError
+from dsa110_assets.folders import Folder
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.publication import size_bytes
+from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries.storage import retired_paths
 from dsa110_assets.registry.schema import CaltableRow, ImageRow, MeasurementSetRow, MosaicRow, ProductVersion, RefreshableCatalog
 from dsa110_assets.staging import is_staging
 
 SETTLING_S = 3600.0
 """Products younger than this may still be registered."""
+PART = 5_000
+"""Number of rows or paths that are compared at a time."""
+
+Progress = Callable[[str, int, int], None]
+"""Called after each part: what is compared, how many are done, and of how many."""
 
 
 class Difference(StrEnum):
@@ -49,112 +61,179 @@ class Disagreement:
     next_step: str
 
 
+class _Registered(NamedTuple):
+    """Rows of one table that name a path. ``key``: primary key, whose index serves both directions."""
+
+    table: str
+    key: InstrumentedAttribute[str]
+    path: InstrumentedAttribute[str]
+
+
+_REGISTERED = (
+    _Registered("ms_index", MeasurementSetRow.path, MeasurementSetRow.path),
+    _Registered("caltables", CaltableRow.directory, CaltableRow.directory),
+    _Registered("images", ImageRow.directory, ImageRow.directory),
+    _Registered("mosaics", MosaicRow.name, MosaicRow.directory),
+    _Registered("reference_catalogs", RefreshableCatalog.name, RefreshableCatalog.path),
+)
+
+
 def audit(
-    session: Session,
+    database: Database,
     paths: ProductPaths,
     *,
     contents: Literal["none", "size", "checksum"] = "none",
     agrees: Callable[[Session, ProductVersion], bool] | None = None,
     settling_s: float = SETTLING_S,
+    progress: Progress | None = None,
 ) -> list[Disagreement]:
     """Compare the registry with the product directories. Return an empty list when they agree.
 
     Args:
-        session: open transaction.
+        database: the registry.
         paths: paths of the products.
         contents: also compare the sizes of current versions (walks through every product) or their contents (reads
             everything).
         agrees: with ``checksum``: whether a version says what was registered (`stages.provenance.contents.agrees`).
             None compares only files, so it is for products without rows of their own.
         settling_s: do not report unregistered products younger than this.
+        progress: called after each part.
     """
-    registered = {
-        "ms_index": set(session.scalars(select(MeasurementSetRow.path))),
-        "caltables": set(session.scalars(select(CaltableRow.directory))),
-        "images": set(session.scalars(select(ImageRow.directory))),
-        "mosaics": set(session.scalars(select(MosaicRow.directory))),
-        "reference_catalogs": set(
-            session.scalars(select(RefreshableCatalog.path).where(RefreshableCatalog.name != "monitored_sources"))
-        ),  # rows only
-    }
-    missing = {path for known in registered.values() for path in known if not Path(path).exists()}
-    missing -= retired_paths(session, missing)
-    found = [
-        Disagreement(Difference.MISSING, product, path, "make it again with `dsa110 backfill`, or restore it")
-        for product, known in registered.items()
-        for path in sorted(known & missing)
-    ]
-    youngest = time.time() - settling_s
-    for product, path in _on_disk(paths):
-        if str(path) not in registered[product] and path.stat().st_mtime < youngest:
-            found.append(
-                Disagreement(
-                    Difference.UNREGISTERED, product, str(path), "make it again with `dsa110 backfill`, which registers it, or remove it"
-                )
-            )
-    if contents != "none":
-        found += _resized(session) if contents == "size" else _changed(session, agrees or _files_agree)
-    return found
-
-
-def _on_disk(paths: ProductPaths) -> Generator[tuple[str, Path]]:
-    patterns = (
-        ("ms_index", paths.output_dir, "*/*.ms"),
-        ("caltables", paths.scratch_dir / "caltables", "*/*"),
-        ("images", paths.scratch_dir / "images", "*/*"),
-        ("mosaics", paths.scratch_dir / "mosaics", "*"),
-    )
-    for product, root, pattern in patterns:
-        for path in sorted(root.glob(pattern)):
-            if path.is_dir() and not (is_staging(path) or is_staging(path.parent)):
-                yield product, path
-
-
-def _resized(session: Session) -> list[Disagreement]:
-    """Products whose files have another size than the registered one."""
-    return [
-        _difference(version, str(version.path), "size")
-        for version in _current_files(session)
-        if version.size_bytes is not None and size_bytes(Path(str(version.path))) != version.size_bytes
-    ]
-
-
-def _changed(session: Session, agrees: Callable[[Session, ProductVersion], bool]) -> list[Disagreement]:
-    """Products that say something else than what was registered."""
+    show: Progress = progress or (lambda _what, _done, _total: None)
     found: list[Disagreement] = []
-    for version in [*_current_files(session), *_current_rows(session)]:
-        name = version.path or f"{version.product}/{version.key}"
+    for registered in _REGISTERED:
+        found += _missing(database, registered, show)
+    for registered, folder, depth in (
+        (_REGISTERED[0], paths.folder(Folder.MEASUREMENT_SETS), 2),
+        (_REGISTERED[1], paths.folder(Folder.CALIBRATION), 2),
+        (_REGISTERED[2], paths.folder(Folder.IMAGES), 2),
+        (_REGISTERED[3], paths.folder(Folder.MOSAICS), 1),
+    ):
+        directories = (path for path in _products_in(folder, depth) if path != str(paths.mosaic_plans))
+        found += _unregistered(database, registered, directories, time.time() - settling_s, show)
+    if contents != "none":
+        differs = _resized if contents == "size" else _changed(agrees or _files_agree)
+        found += _different(database, differs, show, with_rows=contents == "checksum")
+    return sorted(found, key=lambda one: list(Difference).index(one.kind))
+
+
+def _missing(database: Database, registered: _Registered, show: Progress) -> Generator[Disagreement]:
+    """Registered products that are not on disk, without those that retention has removed."""
+    statement = select(registered.key, registered.path)
+    if registered.table == "reference_catalogs":
+        statement = statement.where(registered.key != "monitored_sources")  # rows only
+    for rows in _parts(database, f"registered in {registered.table}", statement, (registered.key,), show):
+        missing = {str(path) for _, path in rows if not os.path.exists(path)}  # noqa: PTH110 - a hundred thousand Path objects are slow
+        if missing:
+            with database.session() as session:
+                missing -= retired_paths(session, missing)
+        for path in sorted(missing):
+            yield Disagreement(Difference.MISSING, registered.table, path, "make it again with `dsa110 backfill`, or restore it")
+
+
+def _unregistered(
+    database: Database, registered: _Registered, on_disk: Iterator[str], youngest: float, show: Progress
+) -> Generator[Disagreement]:
+    """Products on disk that are older than ``youngest`` (seconds since 1970) and not registered."""
+    advice = "make it again with `dsa110 backfill`, which registers it, or remove it"
+    with database.session() as session:
+        total = session.scalar(select(func.count()).select_from(registered.key.class_)) or 0
+    done = 0
+    while part := list(islice(on_disk, PART)):
+        keys = part if registered.key is registered.path else [os.path.basename(path) for path in part]  # noqa: PTH119
+        with database.session() as session:
+            known = set(session.scalars(select(registered.path).where(registered.key.in_(keys))))
+        yield from (
+            Disagreement(Difference.UNREGISTERED, registered.table, path, advice)
+            for path in part
+            if path not in known and _is_older(path, youngest)
+        )
+        done += len(part)
+        show(f"on disk for {registered.table}", done, max(done, total))
+
+
+def _is_older(path: str, youngest: float) -> bool:
+    try:
+        return Path(path).stat().st_mtime < youngest
+    except FileNotFoundError:  # it was removed meanwhile
+        return False
+
+
+def _products_in(folder: Path, depth: int) -> Generator[str]:
+    """Directories so deep below a folder, in order of their names."""
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted(entry.path for entry in entries if entry.is_dir() and not is_staging(Path(entry.path)))
+    except FileNotFoundError:
+        return
+    for path in inside:
+        if depth > 1:
+            yield from _products_in(Path(path), depth - 1)
+        else:
+            yield path
+
+
+def _parts(
+    database: Database, what: str, statement: Select[Any], order: Sequence[InstrumentedAttribute[Any]], show: Progress
+) -> Generator[Sequence[Any]]:
+    """Rows of a statement in the order of a unique key, in parts."""
+    with database.session() as session:
+        total = session.scalar(select(func.count()).select_from(statement.order_by(None).subquery())) or 0
+    done, after = 0, None
+    while done == 0 or after is not None:
+        query = statement.order_by(*order).limit(PART)
+        if after is not None:
+            query = query.where(tuple_(*order) > tuple_(*after))
+        with database.session() as session:
+            rows = session.execute(query).all()
+        yield rows
+        done += len(rows)
+        show(what, done, max(done, total))
+        if len(rows) < PART:
+            return
+        after = tuple(getattr(rows[-1], str(column.key)) for column in order)
+
+
+def _different(
+    database: Database, differs: Callable[[Session, ProductVersion], str | None], show: Progress, *, with_rows: bool
+) -> Generator[Disagreement]:
+    """Current versions of products that are there whole, and differ; ``with_rows``: also of rows only.
+
+    Missing ones are reported as such, and of a retired one a part is gone on purpose.
+    """
+    order = (ProductVersion.product, ProductVersion.key)
+    current = select(*order, func.max(ProductVersion.version_id).label("version_id")).group_by(*order)
+    for rows in _parts(database, "contents of products", current, order, show):
+        query = select(ProductVersion).where(ProductVersion.version_id.in_([row.version_id for row in rows]))
+        with database.session() as session:
+            versions = session.scalars(query.order_by(*order)).all()
+            reduced = retired_paths(session, [version.path for version in versions if version.path is not None])
+        for version in versions:
+            if version.path is None:
+                if not with_rows or version.checksum is None:
+                    continue
+            elif version.path in reduced or not Path(version.path).exists():
+                continue
+            with database.session() as session:
+                reason = differs(session, version)
+            if reason is not None:
+                name = version.path or f"{version.product}/{version.key}"
+                advice = f"its {reason} differs from the registered one; make it again with `dsa110 backfill`"
+                yield Disagreement(Difference.CHANGED, version.product, name, advice)
+
+
+def _resized(_session: Session, version: ProductVersion) -> str | None:
+    return None if version.size_bytes is None or size_bytes(Path(str(version.path))) == version.size_bytes else "size"
+
+
+def _changed(agrees: Callable[[Session, ProductVersion], bool]) -> Callable[[Session, ProductVersion], str | None]:
+    def differs(session: Session, version: ProductVersion) -> str | None:
         try:
-            if not agrees(session, version):
-                found.append(_difference(version, name, "content"))
+            return None if agrees(session, version) else "content"
         except (ProductVerificationError, FileNotFoundError) as error:
-            found.append(_difference(version, name, f"content ({error})"))
-    return found
+            return f"content ({error})"
 
-
-def _difference(version: ProductVersion, name: str, property_name: str) -> Disagreement:
-    advice = f"its {property_name} differs from the registered one; make it again with `dsa110 backfill`"
-    return Disagreement(Difference.CHANGED, version.product, name, advice)
-
-
-def _current_files(session: Session) -> Generator[ProductVersion]:
-    """Newest version of each path that is there whole; others are reported as missing, or retention removed a part."""
-    newest_by_path = (
-        select(ProductVersion)
-        .where(ProductVersion.path.is_not(None))
-        .distinct(ProductVersion.path)
-        .order_by(ProductVersion.path, ProductVersion.version_id.desc())
-    )
-    versions = session.scalars(newest_by_path).all()
-    reduced = retired_paths(session, [str(version.path) for version in versions])
-    yield from (version for version in versions if Path(str(version.path)).exists() and version.path not in reduced)
-
-
-def _current_rows(session: Session) -> Generator[ProductVersion]:
-    """Newest version of each product that is rows of the registry only."""
-    newest = select(ProductVersion).distinct(ProductVersion.product, ProductVersion.key)
-    newest = newest.order_by(ProductVersion.product, ProductVersion.key, ProductVersion.version_id.desc())
-    yield from session.scalars(newest.where(ProductVersion.path.is_(None), ProductVersion.checksum.is_not(None)))
+    return differs
 
 
 def _files_agree(session: Session, version: ProductVersion) -> bool:

@@ -64,7 +64,7 @@ def disagreements(session: Session, platform: Platform, instance: dg.DagsterInst
         *_products(session, platform.paths, night),
         *(
             f"{found.kind}: {found.product} {found.path}"
-            for found in audit(session, platform.paths, contents="checksum", agrees=agrees, settling_s=0.0)
+            for found in audit(platform.database, platform.paths, contents="checksum", agrees=agrees, settling_s=0.0)
         ),
         *_runs(session, instance, night),
         *_raw_files(night),

@@ -161,8 +161,7 @@ def visit(platform: Platform, stage: Stage, point: str) -> list[str]:
     wrong += [f"{name}, made again: {line}" for line in _incomplete(stage, again)]
     if again[0] == before[0] or again[0] is None:
         wrong.append(f"{name}: making it again registered nothing")
-    with platform.database.session() as session:
-        found = audit(session, platform.paths, contents="checksum", agrees=agrees, settling_s=0.0)
+    found = audit(platform.database, platform.paths, contents="checksum", agrees=agrees, settling_s=0.0)
     wrong += [
         f"{name}, made again: {difference.kind} {difference.product} {difference.path}"
         for difference in found

@@ -161,7 +161,7 @@ def test_a_live_run_keeps_its_observation_when_a_slow_disk_takes_longer_than_the
     with slow.database.session() as session:
         row = session.get_one(IngestGroup, group_id)
         assert (row.state, row.attempt) == (GroupState.COMPLETED, 1)
-        assert audit(session, slow.paths, contents="checksum", agrees=agrees, settling_s=0.0) == []
+    assert audit(slow.database, slow.paths, contents="checksum", agrees=agrees, settling_s=0.0) == []
 
 
 def test_a_database_restart_during_registration_costs_one_attempt(

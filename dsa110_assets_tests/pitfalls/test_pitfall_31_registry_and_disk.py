@@ -8,8 +8,10 @@ import time
 import pytest
 
 from dsa110_assets.cli.main import run
+from dsa110_assets.folders import Folder
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.publication import checksum, publish, size_bytes
+from dsa110_assets.registry import audit as audit_module
 from dsa110_assets.registry import provenance, queries
 from dsa110_assets.registry.audit import audit
 from dsa110_assets_tests.registry_fixture import add_observation
@@ -50,8 +52,7 @@ def agreeing(database, registry_config):
 
 
 def _kinds(database, paths, **options):
-    with database.session() as session:
-        return {(d.kind, d.product, d.path.rsplit("/", 1)[-1]) for d in audit(session, paths, **options)}
+    return {(d.kind, d.product, d.path.rsplit("/", 1)[-1]) for d in audit(database, paths, **options)}
 
 
 def test_pitfall_31_no_difference_is_reported_if_registry_and_disk_agree(database, agreeing):
@@ -80,6 +81,33 @@ def test_pitfall_31_a_changed_product_is_reported(database, agreeing, content, n
     for contents in ("size", "checksum"):
         expected = {("changed", "measurement_set", f"{GROUP}.ms")} if contents in notices else set()
         assert _kinds(database, agreeing, contents=contents) == expected
+
+
+def test_pitfall_31_many_products_are_compared_in_parts(database, agreeing, monkeypatch):
+    """Each part is small, all products take part, and progress ends at the number of products."""
+    monkeypatch.setattr(audit_module, "PART", 2)
+    groups = [f"2026-03-01T06:{minute:02d}:00" for minute in range(0, 50, 10)]
+    for group in groups:
+        _product(agreeing.measurement_set(group))
+    with database.session() as session:
+        for group in groups:
+            add_observation(session, group)
+            queries.upsert_measurement_set(
+                session, path=str(agreeing.measurement_set(group)), group_id=group, kind="raw", status="ok", start_mjd=61100.0, mid_mjd=61100.1,
+                end_mjd=61100.2, ra_deg=1.0, dec_deg=16.0, pointing_dec_deg=16.0, n_channels=768, flagged_fraction=0.1, size_bytes=12,
+            )  # fmt: skip
+    shown = []
+    (agreeing.folder(Folder.MOSAICS) / "plans").mkdir()
+    os.utime(agreeing.mosaic_plans, (0, 0))
+    assert audit(database, agreeing, contents="checksum", progress=lambda *one: shown.append(one)) == []
+    assert [one for one in shown if one[0] == "registered in ms_index"] == [("registered in ms_index", done, 6) for done in (2, 4, 6, 6)]
+    assert [one[1] for one in shown if one[0] == "on disk for ms_index"] == [2, 4, 6]
+    shutil.rmtree(agreeing.measurement_set(groups[0]))
+    _product(agreeing.image_dir(groups[0]))
+    (agreeing.measurement_set(GROUP) / "table.f0").write_bytes(b"other")
+    assert _kinds(database, agreeing, contents="size") == {
+        ("missing", "ms_index", f"{groups[0]}.ms"), ("unregistered", "images", groups[0]), ("changed", "measurement_set", f"{GROUP}.ms"),
+    }  # fmt: skip
 
 
 def test_pitfall_31_db_check_reports_the_difference_and_exits_with_1(database, agreeing, registry_config, monkeypatch, capsys):

@@ -181,8 +181,8 @@ def test_what_retention_removed_is_neither_missing_nor_changed_nor_stale(platfor
     other = Platform(platform.config.model_copy(update={"telescope_name": "ELSEWHERE"}), platform.paths, platform.database)
     assert "measurement_set" in {one.asset for one in stale_partitions(other)}
     _clean(platform, _in(8))
+    assert audit(platform.database, platform.paths, contents="size", settling_s=0.0) == []
     with platform.database.session() as session:
-        assert audit(session, platform.paths, contents="size", settling_s=0.0) == []
         assert retired(session, [("measurement_set", GROUP), ("tile_image", GROUP)]) == {("measurement_set", GROUP)}
         assert retired(session, [("tile_image", GROUP)], ["working_planes"]) == {("tile_image", GROUP)}
     assert "measurement_set" not in {one.asset for one in stale_partitions(other)}
