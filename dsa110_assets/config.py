@@ -136,6 +136,9 @@ class PipelineConfig(BaseSettings):
     keep_actions_days: float = Field(
         1095.0, ge=0, description="Days for which it is kept what people changed through the API (`api_actions`); 0 means forever."
     )
+    keep_variability_days: float = Field(
+        90.0, ge=0, description="Days for which a night's variability figures are kept; those of the newest night stay; 0 means forever."
+    )
     log_limit_mb: float = Field(50.0, gt=0, description="A service's log file is rotated at this size. Five old ones are kept.")
 
     # --- ingest

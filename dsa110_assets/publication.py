@@ -182,7 +182,7 @@ def staged_products(root: Path) -> Iterator[Path]:
     It walks the whole tree, for what `staging.sweep` cannot know.
     """
     for directory, names, _ in os.walk(root):  # passes over directories that vanish meanwhile
-        staged = sorted(name for name in names if is_staging(Path(name)))
+        staged = sorted(name for name in names if is_staging(name))
         names[:] = [name for name in names if name not in staged]
         yield from (Path(directory) / name for name in staged)
 

@@ -25,9 +25,9 @@ def new_place(parent: Path) -> Path:
     return parent / f"{_PREFIX}-{uuid.uuid4().hex}"
 
 
-def is_staging(path: Path) -> bool:
-    """Whether a path is a staging folder (older releases shared one ``.staging`` in a directory)."""
-    return path.name.startswith(_PREFIX)
+def is_staging(name: str) -> bool:
+    """Whether a name is that of a staging folder (older releases shared one ``.staging`` in a directory)."""
+    return name.startswith(_PREFIX)
 
 
 @dataclass
@@ -114,7 +114,7 @@ def sweep(journal: Path) -> list[Path]:
             if path is None:
                 continue
             place = Path(path)
-            if path and (is_staging(place) or is_staging(place.parent)):
+            if path and (is_staging(place.name) or is_staging(place.parent.name)):
                 there = place.exists()
                 remove_staged(place)
                 if place.exists():  # a child of the publisher may still write there; the next sweep tries again

@@ -3,7 +3,10 @@
 Kept for good: the last materialization of each partition of each asset, with its metadata, and the last result of each
 check. Everything else of a run is deleted when the run is old enough: `PIPELINE_KEEP_RUNS_DAYS` after a success,
 `PIPELINE_KEEP_FAILED_RUNS_DAYS` after a failure or cancellation. Runs in progress, and runs of a backfill in progress,
-are never touched.
+are never touched. A backfill goes when it has ended, is as old as a failed run, and has no run any more.
+
+Dagster stores the metadata of a materialization a second time, in the event `STEP_OUTPUT` of its step. This copy goes
+after `OUTPUTS_KEPT`.
 
 Dagster (1.13) has no such retention: its public `DagsterInstance.delete_run` also deletes the last materialization. So
 this module works on Dagster's tables, in batches, each in its own transaction and each found by an index. A test
@@ -20,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy import Connection, TextClause, create_engine, inspect, text
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.server import dagster_url
@@ -33,8 +36,9 @@ LONGEST_S = 1800.0
 TABLES = {
     "runs": {"run_id", "status", "update_timestamp", "backfill_id"},
     "run_tags": {"run_id"},
-    "bulk_actions": {"key", "status"},
-    "event_logs": {"id", "run_id", "dagster_event_type", "timestamp", "asset_key", "partition"},
+    "bulk_actions": {"key", "status", "timestamp"},
+    "backfill_tags": {"backfill_id"},
+    "event_logs": {"id", "run_id", "dagster_event_type", "timestamp", "step_key", "asset_key", "partition"},
     "asset_event_tags": {"event_id"},
     "asset_check_executions": {"id", "asset_key", "check_name", "partition", "run_id"},
     "job_ticks": {"timestamp"},
@@ -126,6 +130,65 @@ SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM old), (SELECT max(id) 
 """)
 """Events without a run, such as a failure that is shown on its asset. The last one of each asset stays."""
 
+_REPLACED = text("""
+WITH recent AS MATERIALIZED (
+    SELECT coalesce(max(id), 0) AS floor FROM event_logs WHERE run_id = '' AND timestamp < :long_before
+), old AS MATERIALIZED (
+    SELECT id, asset_key, partition FROM event_logs WHERE run_id = '' AND id > (SELECT floor FROM recent)
+        AND dagster_event_type = 'ASSET_MATERIALIZATION' AND timestamp < :before AND partition IS NOT NULL
+), gone AS (
+    DELETE FROM event_logs USING old
+    WHERE event_logs.id = old.id AND EXISTS (
+        SELECT FROM event_logs newer
+        WHERE newer.asset_key = old.asset_key AND newer.dagster_event_type = 'ASSET_MATERIALIZATION'
+            AND newer.partition = old.partition AND newer.id > old.id
+    )
+    RETURNING event_logs.id
+), tags AS (
+    DELETE FROM asset_event_tags USING gone WHERE event_id = gone.id
+)
+SELECT count(*) FROM gone
+""")
+"""Replaced materializations without a run (`raw_subbands`). Only those that have become old lately are read."""
+
+_SECOND_COPIES = text("""
+WITH old AS MATERIALIZED (
+    SELECT id, run_id, step_key FROM event_logs
+    WHERE dagster_event_type = 'STEP_OUTPUT' AND id > :after AND timestamp < :before ORDER BY id LIMIT :most
+), gone AS (
+    DELETE FROM event_logs USING old
+    WHERE event_logs.id = old.id AND EXISTS (
+        SELECT FROM runs WHERE runs.run_id = old.run_id AND runs.status = 'SUCCESS' AND NOT EXISTS (
+            SELECT FROM bulk_actions WHERE key = runs.backfill_id AND bulk_actions.status IN ('REQUESTED', 'CANCELING', 'FAILING')
+        )
+    )
+        AND EXISTS (
+            SELECT FROM event_logs made
+            WHERE made.run_id = old.run_id AND made.step_key = old.step_key AND made.dagster_event_type = 'ASSET_MATERIALIZATION'
+        )
+    RETURNING event_logs.id
+)
+SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM old), (SELECT max(id) FROM old)
+""")
+"""Outputs whose metadata the step's materialization has too; those of ops are the only place of theirs, and stay."""
+
+_ENDED_BACKFILLS = text("""
+WITH old AS MATERIALIZED (
+    SELECT key FROM bulk_actions WHERE status = ANY(:ended) AND timestamp < :before
+        AND NOT EXISTS (SELECT FROM runs WHERE runs.backfill_id = bulk_actions.key) LIMIT :most FOR UPDATE SKIP LOCKED
+), tags AS (
+    DELETE FROM backfill_tags USING old WHERE backfill_id = old.key
+), gone AS (
+    DELETE FROM bulk_actions USING old WHERE bulk_actions.key = old.key RETURNING bulk_actions.key
+)
+SELECT count(*) FROM gone
+""")
+
+OUTPUTS_KEPT = timedelta(days=1)
+"""Age of a step after which the second copy of its metadata goes."""
+LATELY = timedelta(days=30)
+"""How long housekeeping may be off until a replaced materialization without a run stays for good."""
+ENDED_BACKFILLS = ("COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED")
 RUNLESS_KINDS = ("ASSET_OBSERVATION", "FRESHNESS_STATE_CHANGE", "FRESHNESS_STATE_EVALUATION")
 ENDED_BADLY = ("FAILURE", "CANCELED")
 
@@ -179,7 +242,13 @@ def forget(config: PipelineConfig, now: datetime, *, longest_s: float = LONGEST_
                     break
         before = _naive(now - timedelta(days=config.keep_failed_runs_days))
         for kind in RUNLESS_KINDS:
-            events += _forget_runless(connection, kind, before, limit)
+            events += _forget_in_parts(connection, _RUNLESS, {"kind": kind, "before": before}, limit)
+        events += _forget_in_parts(connection, _SECOND_COPIES, {"before": _naive(now - OUTPUTS_KEPT)}, limit)
+        with connection.begin():
+            replaced = _naive(now - timedelta(days=config.keep_runs_days))
+            events += connection.execute(_REPLACED, {"before": replaced, "long_before": replaced - LATELY}).scalar_one()
+        with connection.begin():
+            connection.execute(_ENDED_BACKFILLS, {"ended": list(ENDED_BACKFILLS), "before": before, "most": EVENTS_PER_BATCH})
         if events:
             refresh_statistics(connection)
     return Forgotten(runs, events, finished=time.monotonic() < limit)
@@ -211,12 +280,12 @@ def _delete(connection: Connection, runs: list[str]) -> int:
     return int(events)
 
 
-def _forget_runless(connection: Connection, kind: str, before: datetime, limit: float) -> int:
+def _forget_in_parts(connection: Connection, statement: TextClause, values: dict[str, object], limit: float) -> int:
+    """Delete events in the order of their numbers; each part is a transaction."""
     events, after = 0, 0
     while time.monotonic() < limit:
         with connection.begin():
-            values = {"kind": kind, "after": after, "before": before, "most": EVENTS_PER_BATCH}
-            gone, found, last = connection.execute(_RUNLESS, values).one()
+            gone, found, last = connection.execute(statement, {**values, "after": after, "most": EVENTS_PER_BATCH}).one()
         events += gone
         if found < EVENTS_PER_BATCH:
             break

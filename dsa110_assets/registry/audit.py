@@ -62,11 +62,11 @@ class Disagreement:
 
 
 class _Registered(NamedTuple):
-    """Rows of one table that name a path. ``key``: primary key, whose index serves both directions."""
+    """Columns of a table that name a path. ``key``: its primary key, whose index serves both directions."""
 
     table: str
-    key: InstrumentedAttribute[str]
-    path: InstrumentedAttribute[str]
+    key: Any
+    path: Any
 
 
 _REGISTERED = (
@@ -101,6 +101,7 @@ def audit(
     """
     show: Progress = progress or (lambda _what, _done, _total: None)
     found: list[Disagreement] = []
+    plans = str(paths.mosaic_plans)
     for registered in _REGISTERED:
         found += _missing(database, registered, show)
     for registered, folder, depth in (
@@ -109,7 +110,7 @@ def audit(
         (_REGISTERED[2], paths.folder(Folder.IMAGES), 2),
         (_REGISTERED[3], paths.folder(Folder.MOSAICS), 1),
     ):
-        directories = (path for path in _products_in(folder, depth) if path != str(paths.mosaic_plans))
+        directories = _products_in(str(folder), depth, without=plans)
         found += _unregistered(database, registered, directories, time.time() - settling_s, show)
     if contents != "none":
         differs = _resized if contents == "size" else _changed(agrees or _files_agree)
@@ -159,16 +160,16 @@ def _is_older(path: str, youngest: float) -> bool:
         return False
 
 
-def _products_in(folder: Path, depth: int) -> Generator[str]:
-    """Directories so deep below a folder, in order of their names."""
+def _products_in(folder: str, depth: int, *, without: str) -> Generator[str]:
+    """Directories so deep below a folder, in order of their names. Text, because as many `Path` objects are slow."""
     try:
         with os.scandir(folder) as entries:
-            inside = sorted(entry.path for entry in entries if entry.is_dir() and not is_staging(Path(entry.path)))
+            inside = sorted(entry.path for entry in entries if entry.is_dir() and not is_staging(entry.name) and entry.path != without)
     except FileNotFoundError:
         return
     for path in inside:
         if depth > 1:
-            yield from _products_in(Path(path), depth - 1)
+            yield from _products_in(path, depth - 1, without=without)
         else:
             yield path
 

@@ -28,7 +28,8 @@ class LightCurveReport:
     """Normalized light curves.
 
     ``fitted``: the light curves from which ``scale`` was fitted: all, or a sample. ``n_sources``, ``n_points``:
-    sources and measurements that were normalized. ``n_excluded``: epochs that a person has excluded.
+    sources and measurements in the epochs whose factors may still change. ``n_excluded``: epochs that a person has
+    excluded.
     """
 
     fitted: LightCurves
@@ -42,6 +43,7 @@ class LightCurveReport:
         usable = self.scale.factor[self.scale.usable]
         return {
             "sources": self.n_sources,
+            "fitted_sources": self.fitted.n_sources,
             "epochs": self.fitted.n_epochs,
             "excluded_epochs": self.n_excluded,
             "unusable_epochs": int((~self.scale.usable).sum()),

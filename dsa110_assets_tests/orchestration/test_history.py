@@ -98,6 +98,19 @@ def hours(config: PipelineConfig, instance: dg.DagsterInstance, monkeypatch: pyt
     return Hours(config, instance, monkeypatch)
 
 
+@pytest.fixture
+def page(instance: dg.DagsterInstance) -> Iterator[Callable[[], dict[str, Any]]]:
+    """What the UI asks about the asset, from Dagster's own GraphQL over the platform's code location."""
+    target = ModuleTarget("dsa110_assets.definitions", attribute=None, working_directory=None, location_name=LOCATION)
+    with WorkspaceProcessContext(instance, target) as context:
+
+        def read() -> dict[str, Any]:
+            answer = execute_dagster_graphql(context.create_request_context(), PAGE, {"key": {"path": ASSET.path}})
+            return answer.data["assetNodeOrError"]
+
+        yield read
+
+
 def _days_later(days: float) -> datetime:
     return datetime.now(UTC) + timedelta(days=days)
 
@@ -165,7 +178,50 @@ def test_runs_in_progress_and_runs_of_a_backfill_in_progress_stay(
     assert history.forget(config, _days_later(400)).runs == 0
     assert (len(instance.all_logs(running)), len(instance.all_logs(of_backfill))) == logs
     instance.update_backfill(backfill.with_status(BulkActionStatus.COMPLETED_SUCCESS))
-    assert history.forget(config, _days_later(400)).runs == 1
+    assert history.forget(config, _days_later(89)).runs == 1
+    assert [one.backfill_id for one in instance.get_backfills()] == ["one"]
+    history.forget(config, _days_later(91))
+    assert instance.get_backfills() == []
+
+
+def test_replaced_materializations_without_a_run_go_and_the_last_of_each_partition_stays(
+    config: PipelineConfig, instance: dg.DagsterInstance, engine: Engine
+) -> None:
+    raw = dg.AssetKey("raw_subbands")
+
+    def report(partition: str, attempt: int) -> None:
+        instance.report_runless_asset_event(dg.AssetMaterialization(raw, partition=partition, metadata={"attempt": attempt}))
+
+    def known() -> set[tuple[str | None, object]]:
+        records = instance.fetch_materializations(raw, limit=100).records
+        return {(one.partition_key, one.asset_materialization.metadata["attempt"].value) for one in records if one.asset_materialization}
+
+    for partition, attempt in (("2026-03-12|05:10", 1), ("2026-03-12|05:10", 2), ("2026-03-12|05:20", 1)):
+        report(partition, attempt)
+    history.forget(config, _days_later(29))
+    assert len(known()) == 3
+    assert history.forget(config, _days_later(31)).events == 1
+    assert known() == {("2026-03-12|05:10", 2), ("2026-03-12|05:20", 1)}
+    report("2026-03-12|05:20", 2)
+    history.forget(config, _days_later(31))
+    assert known() == {("2026-03-12|05:10", 2), ("2026-03-12|05:20", 2)}
+
+
+def test_the_second_copy_of_the_metadata_goes_after_a_day(
+    config: PipelineConfig, instance: dg.DagsterInstance, hours: Hours, page: Callable[[], dict[str, Any]]
+) -> None:
+    outputs = dg.DagsterEventType.STEP_OUTPUT
+    made, failed = hours.make("01", 1), hours.make("02", None)
+    housekeeping = build_defs(config).resolve_job_def("housekeeping").execute_in_process(instance=instance, run_config={"dry_run": True})
+    before = page()
+    assert history.forget(config, _days_later(0.9)).events == 0
+    assert history.forget(config, _days_later(1.1)).events == len(
+        instance.all_logs(made, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    )
+    assert not instance.all_logs(made, of_type=outputs)
+    assert page() == before, "the asset's pages do not use it"
+    assert len(instance.all_logs(housekeeping.run_id, of_type=outputs)) == 2, "an op has its figures nowhere else"
+    assert instance.all_logs(failed)
 
 
 def test_an_asset_without_partitions_keeps_its_last_materialization_and_each_check_its_last_result(
@@ -180,19 +236,6 @@ def test_an_asset_without_partitions_keeps_its_last_materialization_and_each_che
     assert len(instance.fetch_materializations(key, limit=10).records) == 1
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*), count(DISTINCT check_name) FROM asset_check_executions")).one() == (checks, checks)
-
-
-@pytest.fixture
-def page(instance: dg.DagsterInstance) -> Iterator[Callable[[], dict[str, Any]]]:
-    """What the UI asks about the asset, from Dagster's own GraphQL over the platform's code location."""
-    target = ModuleTarget("dsa110_assets.definitions", attribute=None, working_directory=None, location_name=LOCATION)
-    with WorkspaceProcessContext(instance, target) as context:
-
-        def read() -> dict[str, Any]:
-            answer = execute_dagster_graphql(context.create_request_context(), PAGE, {"key": {"path": ASSET.path}})
-            return answer.data["assetNodeOrError"]
-
-        yield read
 
 
 def test_asset_pages_show_the_same_partitions_and_metadata_after_the_retention(

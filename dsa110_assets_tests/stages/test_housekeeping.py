@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from astropy.io import fits
 from sqlalchemy import select
@@ -22,6 +23,7 @@ from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
+from dsa110_assets.registry.queries.sources import source_table, upsert_sources
 from dsa110_assets.registry.queries.storage import record_parts, retired
 from dsa110_assets.registry.schema import (
     FileState,
@@ -33,6 +35,7 @@ from dsa110_assets.registry.schema import (
     QaMetric,
     Source,
     SubbandFile,
+    Variability,
 )
 from dsa110_assets.stages.operations import housekeeping, old_rows
 from dsa110_assets.stages.operations.retiring import sizes_of_parts
@@ -270,6 +273,23 @@ def test_rows_of_deleted_raw_files_and_old_quality_figures_are_removed_in_batche
     with platform.database.session() as session:
         assert session.scalars(select(SubbandFile.path)).all() == ["/data/0"]
         assert session.scalars(select(QaMetric.metric)).all() == []
+
+
+def test_variability_of_past_nights_goes_and_the_newest_night_stays(platform) -> None:
+    today = datetime.now(UTC).date()
+    with platform.database.session() as session:
+        upsert_sources(session, pd.DataFrame({"name": ["a", "b"], "ra_deg": [1.0, 2.0], "dec_deg": 16.0}), origin="nvss")
+        ids = source_table(session)["source_id"]
+        for days in (3, 2, 1):
+            night = today - timedelta(days=days)
+            session.add_all([Variability(source_id=one, night=night, n_epochs=3, mean_flux_jy=1.0) for one in ids])
+    assert _clean(platform, _in(87)) == []
+    assert [(one.rule, one.what) for one in _clean(platform, _in(89))] == [
+        ("variability", "4 variability figures of sources as of past nights")
+    ]
+    assert _clean(platform, _in(900)) == [], "the figures of the newest night are what pages and commands show"
+    with platform.database.session() as session:
+        assert set(session.scalars(select(Variability.night))) == {today - timedelta(days=1)}
 
 
 def test_superseded_versions_are_removed_unless_a_product_was_made_from_them(platform) -> None:

@@ -64,7 +64,13 @@ def platform(registry_config, monkeypatch):
                 _measure(session, platform, f"hourly_{night:03d}T{hour:02d}")
         result = update_light_curves(platform, _date(night), "run")
         assert night == 0 or result.figures["unusable_epochs"] == 0, "from the second night on there are light curves"
+        assert night == 0 or result.figures["sources"] == measured_so_far(platform)
     return platform
+
+
+def measured_so_far(platform) -> int:
+    with platform.database.session() as session:
+        return session.scalar(text("SELECT count(DISTINCT source_id) FROM photometry"))
 
 
 def _epochs(platform):

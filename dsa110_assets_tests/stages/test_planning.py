@@ -22,7 +22,7 @@ from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries import storage
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, GroupState, IngestGroup, ProductVersion, TileStage
-from dsa110_assets.stages.operations import old_rows, retiring
+from dsa110_assets.stages.operations import alerts, old_rows, retiring
 from dsa110_assets.stages.products.gates import good_tiles
 from dsa110_assets.stages.queue import intake, planning
 from dsa110_assets.times import group_time, hour_partition, hour_window
@@ -48,8 +48,11 @@ def hours_by_the_rule(session: Session, config: PipelineConfig, *, quiet: bool) 
         newest = max((images[group_id] for group_id in usable), default=0)
         own = any(hour_partition(group_id) == (night, hour) for group_id in usable)
         unfinished = any(g.state in UNFINISHED and start <= group_time(g.group_id) < end for g in groups)
+        waits_long = quiet and any(
+            one > measured.get(f"{night}T{hour}", 0) for tile, one in images.items() if tile[:13] == f"{night}T{hour}"
+        )
         later = any(group_time(g.group_id) >= end for g in groups)
-        if own and not unfinished and (quiet or later) and measured.get(f"{night}T{hour}", 0) <= newest:
+        if own and (waits_long or not unfinished) and (quiet or later) and measured.get(f"{night}T{hour}", 0) <= newest:
             due.add(f"hour/{night}T{hour}/{newest}")
     return due
 
@@ -110,6 +113,38 @@ def test_a_night_is_ranked_once_when_it_has_ended_and_nothing_of_it_is_unfinishe
         assert planning.nights_due(session, midnight) == []
         record_version(session, "forced_photometry", "2026-03-12T03", recipe=recipe)
         assert len(planning.nights_due(session, midnight)) == 1, "an hour was made again"
+
+
+def test_a_stuck_observation_holds_its_hour_and_its_night_for_12_hours_and_is_an_alert(
+    database: Database, registry_config: PipelineConfig
+) -> None:
+    recipe, night, now = Recipe("code", "settings"), "2026-03-12", datetime.now(UTC)
+    made = {"tile_image": f"{night}T05:10:00", "forced_photometry": f"{night}T05"}
+
+    def due(session: Session, hours: float) -> tuple[list[str], list[str], list[str]]:
+        then = now + timedelta(hours=hours)
+        found = planning.hours_due(session, registry_config, then), planning.nights_due(session, then)
+        return [one.run_key for one in found[0]], [one.run_key for one in found[1]], [one.key for one in alerts._stuck(session, then)]
+
+    with Session(database.engine) as session:  # rolled back
+        for state, start in ((GroupState.COMPLETED, "05:10:00"), (GroupState.PENDING, "05:20:00")):
+            add_observation(
+                session, f"{night}T{start}", state=state, stage=TileStage.IMAGED if state is GroupState.COMPLETED else TileStage.RAW
+            )
+        photometry = record_version(session, "forced_photometry", made["forced_photometry"], recipe=recipe)
+        image = record_version(session, "tile_image", made["tile_image"], recipe=recipe)
+        for check in TILE_CHECKS:
+            upsert_qa_metric(session, "tile_image", made["tile_image"], check, 1.0, passed=True)
+        session.flush()
+        assert due(session, 11) == ([], [], []), "it may still come"
+        waited = ([f"hour/{night}T05/{image}"], [f"night/{night}/{photometry}"], [f"stuck/{night}"])
+        assert due(session, 13) == waited
+        photometry = record_version(session, "forced_photometry", made["forced_photometry"], recipe=recipe)
+        record_version(session, "ese_candidates", night, recipe=recipe)
+        assert due(session, 13) == ([], [], [f"stuck/{night}"]), "once"
+        session.query(IngestGroup).filter_by(group_id=f"{night}T05:20:00").update({"state": GroupState.FAILED.value})
+        later = record_version(session, "forced_photometry", made["forced_photometry"], recipe=recipe)
+        assert due(session, 1) == ([], [f"night/{night}/{later}"], [])
 
 
 def _questions(config: PipelineConfig) -> dict[str, Callable[[Session], object]]:

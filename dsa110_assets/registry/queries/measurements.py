@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, and_, delete, select, text
+from sqlalchemy import Select, and_, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import NonRetriableError
@@ -136,6 +136,12 @@ def photometry(
         statement = statement.where(Photometry.mosaic_name.not_in(select(ExcludedEpoch.mosaic_name)))
     categories = [name for name in ("mosaic_name", "flags") if name in columns]
     return read_frame_bulk(session, statement.order_by(Photometry.source_id, Photometry.time_mjd), categories=categories)
+
+
+def sources_since(session: Session, mjd: float) -> int:
+    """Number of sources with a flux since a time: one look into the index for each source."""
+    measured = select(Photometry.source_id).where(Photometry.source_id == Source.source_id, Photometry.time_mjd >= mjd)
+    return session.scalar(select(func.count()).select_from(Source).where(measured.exists())) or 0
 
 
 def replace_channel_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame) -> int:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 from urllib.parse import urlencode
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.common import earth_rotation
@@ -30,10 +30,11 @@ from dsa110_assets.registry.queries.labels import is_labeled
 from dsa110_assets.registry.schema import CandidateEvent, GroupState, IngestGroup, Source, TileStage
 from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.queue.planning import LONGEST_WAIT
 from dsa110_assets.times import mjd_to_datetime
 
 KINDS = (
-    "disk-low", "disk-fills", "observation-failed", "behind", "files-refused", "tiles-refused", "waiting-for-calibration", "not-fresh", "run-failed", "new-candidate",
+    "disk-low", "disk-fills", "observation-failed", "behind", "files-refused", "tiles-refused", "waiting-for-calibration", "stuck", "not-fresh", "run-failed", "new-candidate",
     "input-unreadable", "earth-rotation",
 )  # fmt: skip
 """First part of the keys; each is explained in the playbook."""
@@ -81,6 +82,7 @@ def conditions(platform: Platform, now: datetime) -> list[Alert]:
     with platform.database.session() as session:
         found += _failed(session, now)
         found += _waiting(session, now)
+        found += _stuck(session, now)
         found += _refused_tiles(session, now)
         found += _new_candidates(session, now, platform.config)
         backlog = status.backlog(session, now)
@@ -139,6 +141,26 @@ def _waiting(session: Session, now: datetime) -> list[Alert]:
             "look at the asset calibration_tables; materialize the night",
         )
         for night, number in sorted(nights.items())
+    ]
+
+
+def _stuck(session: Session, now: datetime) -> list[Alert]:
+    """One alert for each ended night with observations whose state has not changed for as long as they hold it."""
+    query = select(IngestGroup.night, func.count(), func.min(IngestGroup.group_id)).where(
+        IngestGroup.state.in_((GroupState.COLLECTING, GroupState.PENDING, GroupState.IN_PROGRESS)),
+        IngestGroup.stage != TileStage.AWAITING_CALIBRATION,
+        IngestGroup.updated_at < now - LONGEST_WAIT,
+        IngestGroup.night < (now - LONGEST_WAIT).date(),
+    )
+    return [
+        Alert(
+            f"stuck/{night.isoformat()}",
+            "warning",
+            f"{number} observations of {night.isoformat()} have been unfinished for {LONGEST_WAIT / timedelta(hours=1):.0f} h; "
+            "hours and the night are made without them, and again once they come",
+            f"`dsa110 ingest status {first}` says what it waits for",
+        )
+        for night, number, first in session.execute(query.group_by(IngestGroup.night).order_by(IngestGroup.night))
     ]
 
 

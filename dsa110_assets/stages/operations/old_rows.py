@@ -1,7 +1,7 @@
 """Rows of the registry that are removed when they are old, by index and in batches.
 
-What the provenance of a product needs stays: observations, current versions with their inputs, photometry and light
-curves are kept forever. `docs/operators/capacity.md` gives the size of each table per year.
+What the provenance of a product needs stays: observations, current versions with their inputs, photometry, light curves
+and candidates are kept forever. `docs/operators/capacity.md` gives the size of each table per year.
 """
 
 from __future__ import annotations
@@ -101,5 +101,13 @@ RULES = (
         "keep_actions_days",
         "api_actions",
         "SELECT a.ctid FROM api_actions a WHERE a.done_at < :before",
+    ),
+    RowRule(
+        "variability",
+        "variability figures of sources as of past nights",
+        "keep_variability_days",
+        "variability",
+        "SELECT v.ctid FROM variability v WHERE v.night < CAST(CAST(:before AS timestamptz) AT TIME ZONE 'UTC' AS date)"
+        " AND v.night < (SELECT max(night) FROM variability)",
     ),
 )

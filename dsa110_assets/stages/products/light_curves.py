@@ -27,7 +27,7 @@ from dsa110_assets.registry.queries.factors import (
     settle,
     unsettled_epochs,
 )
-from dsa110_assets.registry.queries.measurements import excluded_epochs, photometry
+from dsa110_assets.registry.queries.measurements import excluded_epochs, photometry, sources_since
 from dsa110_assets.registry.queries.sources import source_table
 from dsa110_assets.registry.schema import ProductVersion
 from dsa110_assets.stages.platform import Platform
@@ -77,9 +77,14 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
             return register(session, platform, empty, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
         curves, scale = fitted
         n_points = int(epochs.loc[epochs["mosaic_name"].isin(scale.epoch_name[scale.usable].tolist()), "n_measured"].sum())
-        report = LightCurveReport(curves, scale, n_sources=curves.n_sources, n_points=n_points, n_excluded=len(excluded))
+        report = LightCurveReport(curves, scale, n_sources=_number_of_sources(session, epochs), n_points=n_points, n_excluded=len(excluded))
         result = StageResult(LIGHT_CURVES.name, night, figures=report.figures(), tables=report.details())
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
+
+
+def _number_of_sources(session: Session, epochs: pd.DataFrame) -> int:
+    """Number of sources that were measured since the first of these epochs."""
+    return 0 if epochs.empty else sources_since(session, float(epochs["time_mjd"].to_numpy(float).min()) - 0.5)
 
 
 def _fit(session: Session, epochs: pd.DataFrame, sources: pd.DataFrame) -> tuple[LightCurves, Normalisation] | None:

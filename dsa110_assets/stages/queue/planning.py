@@ -40,6 +40,13 @@ _UNFINISHED = (GroupState.COLLECTING.value, GroupState.PENDING.value, GroupState
 _LOOK_BACK = timedelta(days=7)
 """Follow-ups of older products were made long ago; this keeps the queries cheap after years."""
 
+LONGEST_WAIT = timedelta(hours=12)
+"""Unfinished observations hold their hour and their night no longer than this.
+
+It counts from the first tile, or the first photometry, that has not been used yet. What comes later is used by another
+run, so a stuck observation costs itself and not the others.
+"""
+
 _HOURS_AT_ONCE = 24
 """Hours whose verdicts are read together. If so many are due, older hours wait for a later tick."""
 
@@ -147,8 +154,8 @@ def hours_due(
     """Complete hours with a good tile newer than their photometry, newest first, about a day of them.
 
     An hour is complete if no observation in it, or within the mosaics' overlap of it, is unfinished, and a later
-    observation exists or no file has arrived for ``hour_settle_s``. Hours of ``busy_nights`` and ``settled`` run keys
-    are left out.
+    observation exists or no file has arrived for ``hour_settle_s``. Unfinished ones count no more when one of its tiles
+    has waited for `LONGEST_WAIT`. Hours of ``busy_nights`` and ``settled`` run keys are left out.
     """
     overlap = timedelta(minutes=config.mosaic_overlap_minutes)
     images = _recent_versions(session, TILE_IMAGE.name, now)
@@ -166,12 +173,13 @@ def hours_due(
     unfinished = sorted(session.scalars(select(IngestGroup.start_mjd).where(IngestGroup.state.in_(_UNFINISHED))))
     last_start, last_arrival = (session.scalar(greatest(one)) for one in (IngestGroup.start_mjd, IngestGroup.last_file_at))
     quiet = last_arrival is None or (now - last_arrival).total_seconds() > config.hour_settle_s
+    held = {key for key, (low, high, _) in open_hours.items() if bisect_left(unfinished, low) != bisect_left(unfinished, high)}
+    new = {images[tile]: key for key in held for tile in open_hours[key][2] if tile.startswith(key) and images[tile] > measured.get(key, 0)}
+    held -= {new[version] for version in _made_before(session, new, now - LONGEST_WAIT)}
     ended = {
         key: taking_part
-        for key, (low, high, taking_part) in open_hours.items()
-        if key[:10] not in busy_nights
-        and bisect_left(unfinished, low) == bisect_left(unfinished, high)
-        and (quiet or (last_start or 0.0) >= high)
+        for key, (_, high, taking_part) in open_hours.items()
+        if key[:10] not in busy_nights and key not in held and (quiet or (last_start or 0.0) >= high)
     }
     due: list[FollowUp] = []
     newest_first = sorted(ended, reverse=True)
@@ -194,9 +202,11 @@ def nights_due(session: Session, now: datetime, nights_of_hours: Collection[str 
     """Nights that have ended, with photometry newer than their candidates.
 
     A night ends at 24 h UTC, when none of its observations is unfinished (those that wait for calibration do not count)
-    and none of its hours is due (``nights_of_hours``). If an older night was made again, the newest is due too.
+    and none of its hours is due (``nights_of_hours``). These hold it until `LONGEST_WAIT` after that, or after the
+    first photometry that waits for it. If an older night was made again, the newest is due too.
     """
-    measured = _newest_of_nights(_recent_versions(session, FORCED_PHOTOMETRY.name, now))
+    photometry = _recent_versions(session, FORCED_PHOTOMETRY.name, now)
+    measured = _newest_of_nights(photometry)
     if not measured:
         return []
     last_ranked = session.scalar(select(func.max(ProductVersion.key)).where(ProductVersion.product == ESE_CANDIDATES.name))
@@ -208,6 +218,10 @@ def nights_due(session: Session, now: datetime, nights_of_hours: Collection[str 
         return []
     unfinished = select(IngestGroup.night).where(IngestGroup.state.in_(_UNFINISHED), IngestGroup.stage != TileStage.AWAITING_CALIBRATION)
     going_on = {night.isoformat() for night in session.scalars(unfinished.distinct())} | {*nights_of_hours}
+    ended_long_ago = (now - LONGEST_WAIT).date().isoformat()
+    held = {night for night in due if night in going_on and night < ended_long_ago}
+    new = {version: key[:10] for key, version in photometry.items() if key[:10] in held and version > ranked.get(key[:10], 0)}
+    going_on -= {new[version] for version in _made_before(session, new, now - LONGEST_WAIT)}
     return [
         FollowUp("night", f"night/{night}/{version}", f"{night} has ended", night=night)
         for night, version in due.items()
@@ -247,6 +261,14 @@ def _recent_versions(session: Session, product: str, now: datetime) -> dict[str,
         .group_by(ProductVersion.key)
     )
     return dict(session.execute(query).tuples().all())
+
+
+def _made_before(session: Session, versions: Collection[int], before: datetime) -> list[int]:
+    """Those of these versions that were made before a time."""
+    if not versions:
+        return []
+    query = select(ProductVersion.version_id).where(ProductVersion.version_id.in_(list(versions)), ProductVersion.created_at < before)
+    return list(session.scalars(query))
 
 
 def _latest_versions(session: Session, product: str, keys: Collection[str]) -> dict[str, int]:
