@@ -30,7 +30,7 @@ from dsa110_assets.registry.queries.labels import is_labeled
 from dsa110_assets.registry.schema import CandidateEvent, GroupState, IngestGroup, Source, TileStage
 from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.queue.planning import LONGEST_WAIT
+from dsa110_assets.stages.queue.work import LONGEST_WAIT
 from dsa110_assets.times import mjd_to_datetime
 
 KINDS = (

@@ -32,20 +32,13 @@ from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.products.gates import good_tiles
 from dsa110_assets.stages.products.references import source_of
-from dsa110_assets.stages.queue.work import FollowUp
+from dsa110_assets.stages.queue.work import LONGEST_WAIT, FollowUp
 from dsa110_assets.stages.table import ESE_CANDIDATES, FORCED_PHOTOMETRY, MEASUREMENT_SET, NIGHTLY_MOSAIC, TABLE, TILE_IMAGE
 from dsa110_assets.times import datetime_to_mjd, hour_window
 
 _UNFINISHED = (GroupState.COLLECTING.value, GroupState.PENDING.value, GroupState.IN_PROGRESS.value)
 _LOOK_BACK = timedelta(days=7)
 """Follow-ups of older products were made long ago; this keeps the queries cheap after years."""
-
-LONGEST_WAIT = timedelta(hours=12)
-"""Unfinished observations hold their hour and their night no longer than this.
-
-It counts from the first tile, or the first photometry, that has not been used yet. What comes later is used by another
-run, so a stuck observation costs itself and not the others.
-"""
 
 _HOURS_AT_ONCE = 24
 """Hours whose verdicts are read together. If so many are due, older hours wait for a later tick."""

@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
+
+LONGEST_WAIT = timedelta(hours=12)
+"""Unfinished observations hold their hour and their night no longer than this.
+
+It counts from the first tile, or the first photometry, that has not been used yet. What comes later is used by another
+run, so a stuck observation costs itself and not the others.
+"""
 
 
 @dataclass(frozen=True)
