@@ -42,7 +42,7 @@ from dsa110_assets.stages.operations.retiring import sizes_of_parts
 from dsa110_assets.stages.operations.staleness import stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Product
-from dsa110_assets.stages.products.candidates import _stamp
+from dsa110_assets.stages.products.candidates import stamp_of
 from dsa110_assets.stages.provenance.recording import Measured, StageResult
 from dsa110_assets.stages.provenance.versions import register
 from dsa110_assets.stages.table import MEASUREMENT_SET, TABLE, TILE_IMAGE
@@ -326,12 +326,12 @@ def test_the_image_of_an_hour_leaves_cutouts_of_the_sources_measured_in_it(platf
             if measured:
                 session.add(Photometry(time_mjd=61111.2, source_id=number, mosaic_name=name, flux_jy=1.0, flux_err_jy=1e-3, noise_jy_per_beam=1e-3, background_jy_per_beam=0.0, snr=1e3, is_limit=False))  # fmt: skip
         register(session, platform, StageResult(TABLE["hourly_mosaic"].name, name[7:]), path=path, inputs={}, cost=Measured(), run_id="run")
-    before = _stamp(path, name, 1, 180.0, 16.0)
+    before = stamp_of(path, name, 1, 180.0, 16.0)
     _clean(platform, _in(364))
     assert (path / f"{name}-image.fits").exists()
     _clean(platform, _in(366))
     assert [file.name for file in path.iterdir()] == [f"{name}-cutouts.fits"]
-    after = _stamp(path, name, 1, 180.0, 16.0)
+    after = stamp_of(path, name, 1, 180.0, 16.0)
     assert before is not None
     assert after is not None
     middle = before.shape[0] // 2
