@@ -31,7 +31,8 @@ _TEXT = r"^[^\x00-\x1f\x7f]+$"
 _LARGEST = 2**62
 Text = Annotated[str | None, Query(min_length=1, max_length=200, pattern=_TEXT)]
 Number = Annotated[float | None, Query(ge=-1e12, le=1e12, allow_inf_nan=False)]
-ObservationId = Annotated[str, InPath(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}$", description="Start of the observation, UTC.")]
+OBSERVATION_ID = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}$"
+ObservationId = Annotated[str, InPath(pattern=OBSERVATION_ID, description="Start of the observation, UTC.")]
 MosaicName = Annotated[str, InPath(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+:-]{0,99}$", description="Name of the mosaic.")]
 SourceId = Annotated[int, InPath(ge=0, le=_LARGEST, description="Number of the source.")]
 VersionId = Annotated[int, InPath(ge=0, le=_LARGEST, description="Number of the product's version.")]

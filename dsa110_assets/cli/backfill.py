@@ -18,7 +18,9 @@ def backfill(
     ] = None,
     start: Annotated[str | None, typer.Option("--from", help="First asset to remake, such as calibrated_ms.")] = None,
     only_failed: Annotated[bool, typer.Option("--only-failed", help="Only failed observations.")] = False,
+    observation: Annotated[str | None, typer.Option(metavar="ID", help="Only what is made from this observation.")] = None,
     stale: Annotated[bool, typer.Option("--stale", help="Only stale products.")] = False,
+    marked: Annotated[bool, typer.Option("--marked", help="Only what marks have made stale (`dsa110 mark`).")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be made; make nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -27,6 +29,8 @@ def backfill(
     Live data have priority over these runs. Exit code 1: there is nothing to make.
 
     Example: `dsa110 backfill 2025-12-01 --to 2025-12-03 --from calibrated_ms`
+
+    Example: `dsa110 backfill --observation 2025-12-01T05:10:27 --from tile_image --dry-run`
 
     Example: `dsa110 backfill --stale --dry-run`
     """
@@ -37,8 +41,11 @@ def backfill(
 
     platform = Platform.open()
     first, last = night.date() if night else None, to.date() if to else None
-    chosen = plan(platform, first, last, start=start, only_failed=only_failed, only_stale=stale)
-    title = "stale products" if stale else "failed observations" if only_failed else " .. ".join(str(day) for day in (first, last) if day)
+    chosen = plan(
+        platform, first, last, start=start, only_failed=only_failed, only_stale=stale, only_marked=marked, observation=observation
+    )
+    days = " .. ".join(str(day) for day in (first, last) if day)
+    title = "stale products" if stale else "failed observations" if only_failed else "marked products" if marked else observation or days
     dagster = Dagster(platform.config)
     backfill_id = dagster.launch_backfill(chosen, title) if chosen.partitions and not dry_run else None
     if json:

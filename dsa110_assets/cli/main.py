@@ -30,6 +30,7 @@ from dsa110_assets.cli import (
     image,
     ingest,
     lightcurve,
+    mark,
     mosaic,
     photometry,
     preflight,
@@ -59,6 +60,7 @@ app.add_typer(photometry.app, name="photometry")
 app.add_typer(lightcurve.app, name="lightcurve")
 app.add_typer(candidates.app, name="candidates")
 app.add_typer(targets.app, name="targets")
+app.add_typer(mark.app, name="mark")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(api.app, name="api")
 app.add_typer(docs.app, name="docs")

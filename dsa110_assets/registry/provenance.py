@@ -24,13 +24,14 @@ from dsa110_assets.registry.schema import ProductVersion
 class StaleReason(StrEnum):
     """Why a product would come out differently today.
 
-    `TABLES`: nearer calibration tables exist now, or those applied were refused. `INPUTS`: an input was made again
-    and came out differently, or is stale itself.
+    `TABLES`: nearer calibration tables exist now, or those applied were refused. `MARKS`: a person has marked one of
+    its tiles since. `INPUTS`: an input was made again and came out differently, or is stale itself.
     """
 
     CODE = "code"
     CONFIGURATION = "configuration"
     TABLES = "tables"
+    MARKS = "marks"
     INPUTS = "inputs"
 
 
@@ -59,21 +60,26 @@ WITH RECURSIVE recipes AS MATERIALIZED (
     SELECT version_id, array_agg(DISTINCT input) AS inputs FROM edges WHERE changed GROUP BY version_id
 ), of_other_tables AS (
     SELECT DISTINCT unnest(CAST(:other_tables AS text[])) AS key
+), of_marks AS (
+    SELECT DISTINCT product, key FROM unnest(CAST(:marked_products AS text[]), CAST(:marked_keys AS text[])) AS m(product, key)
 ), own AS MATERIALIZED (
     SELECT c.version_id, s.product IS NULL AND c.code_version <> r.code AS code, s.product IS NULL AND c.config_hash <> r.config AS config,
-        i.version_id IS NOT NULL AS inputs, i.inputs AS changed_inputs, t.key IS NOT NULL AS tables
+        i.version_id IS NOT NULL AS inputs, i.inputs AS changed_inputs, t.key IS NOT NULL AS tables,
+        m.key IS NOT NULL AS marks
     FROM current c JOIN recipes r USING (product)
     LEFT JOIN same s ON s.product = c.product AND s.code = c.code_version AND s.config = c.config_hash
     LEFT JOIN of_changed i ON i.version_id = c.version_id
     LEFT JOIN of_other_tables t ON c.product = 'calibrated_ms' AND t.key = c.key
+    LEFT JOIN of_marks m ON m.product = c.product AND m.key = c.key
 ), reached(version_id) AS (
-    SELECT version_id FROM own WHERE code OR config OR inputs OR tables
+    SELECT version_id FROM own WHERE (NOT :only_people AND (code OR config OR inputs)) OR tables OR marks
     UNION
     SELECT e.version_id FROM reached r JOIN edges e ON e.newest = r.version_id
 )
 SELECT c.product, c.key, c.version_id, c.path, c.created_at, c.code_version, c.config_hash, o.changed_inputs,
     array_remove(ARRAY[CASE WHEN o.code THEN '{StaleReason.CODE}' END, CASE WHEN o.config THEN '{StaleReason.CONFIGURATION}' END,
-        CASE WHEN o.tables THEN '{StaleReason.TABLES}' END, CASE WHEN o.inputs OR NOT (o.code OR o.config OR o.tables) THEN '{StaleReason.INPUTS}' END], NULL) AS reasons
+        CASE WHEN o.tables THEN '{StaleReason.TABLES}' END, CASE WHEN o.marks THEN '{StaleReason.MARKS}' END,
+        CASE WHEN o.inputs OR NOT (o.code OR o.config OR o.tables OR o.marks) THEN '{StaleReason.INPUTS}' END], NULL) AS reasons
 FROM current c JOIN own o USING (version_id) JOIN reached USING (version_id)
 ORDER BY c.product, c.key
 """)  # noqa: S608 - constants of this module
@@ -202,6 +208,8 @@ def stale(
     today: Mapping[str, Recipe],
     *,
     other_tables: Collection[str] = (),
+    marked: Collection[tuple[str, str]] = (),
+    only_people: bool = False,
     growing: Collection[tuple[str, str]] = (),
 ) -> list[StaleProduct]:
     """Products whose current version was made by another recipe than today's, or from inputs that are not current.
@@ -210,7 +218,8 @@ def stale(
     changed. A recipe counts as today's if a person has accepted it (`accepted_recipes`), also in several steps.
     Products without a recipe in ``today`` are left out. ``other_tables``: observations that would get other calibration
     tables today (`queries.calibration.observations_with_other_tables`). ``growing``: pairs of a product and an input
-    whose changes do not make it stale, because another stage adds what is new.
+    whose changes do not make it stale, because another stage adds what is new. ``marked``: (product, key) that come out
+    differently because of people's marks. ``only_people``: only these, ``other_tables``, and what is made from both.
     """
     rows = session.execute(
         _STALE,
@@ -219,6 +228,9 @@ def stale(
             "codes": [recipe.code_version for recipe in today.values()],
             "configs": [recipe.config_hash for recipe in today.values()],
             "other_tables": list(other_tables),
+            "marked_products": [product for product, _ in marked],
+            "marked_keys": [key for _, key in marked],
+            "only_people": only_people,
             "growing": [product for product, _ in growing],
             "lists": [name for _, name in growing],
         },

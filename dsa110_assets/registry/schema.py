@@ -81,6 +81,20 @@ class TileStage(StrEnum):
     IMAGED = "tile_image"
 
 
+class MarkKind(StrEnum):
+    """What a person can decide about: a tile's image, or the calibration tables solved on an observation."""
+
+    TILE = "tile"
+    SOLUTION = "solution"
+
+
+class MarkDecision(StrEnum):
+    """A person's decision. `GOOD`: used although refused. `BAD`: not used."""
+
+    BAD = "bad"
+    GOOD = "good"
+
+
 def _one_of(column: str, states: type[StrEnum]) -> str:
     return f"{column} in ({', '.join(repr(state.value) for state in states)})"
 
@@ -730,6 +744,29 @@ class StoredPart(Base):
             postgresql_where="retired_at IS NULL AND problem IS NULL",
         ),
         Index("ix_stored_parts_problems", "rule", "made_at", postgresql_where="problem IS NOT NULL"),
+    )
+
+
+class Mark(Base):
+    """A person's decision about the tile or the solution of an observation. It is valid until ``removed_at``.
+
+    It holds for later versions of the product, too. A new decision removes the earlier one.
+    """
+
+    __tablename__ = "marks"
+    mark_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    kind: Mapped[str]
+    group_id: Mapped[str] = mapped_column(ForeignKey("ingest_queue.group_id"), index=True)
+    decision: Mapped[str]
+    reason: Mapped[str]
+    marked_by: Mapped[str]
+    marked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    removed_by: Mapped[str | None]
+    removed_at: Mapped[datetime | None]
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", MarkKind), name="kind"),
+        CheckConstraint(_one_of("decision", MarkDecision), name="decision"),
+        Index("uq_marks_valid", "kind", "group_id", unique=True, postgresql_where="removed_at IS NULL"),
     )
 
 

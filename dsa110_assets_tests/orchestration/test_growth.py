@@ -21,6 +21,7 @@ from dsa110_assets.cli.main import app, run
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.definitions import build_defs
 from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.queries import antennas, timeline
 from dsa110_assets.stages.operations import alerts, tile_quality
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.queue import intake, planning
@@ -54,7 +55,21 @@ SCHEDULES: dict[str, Callable[[Platform], object]] = {
     "nightly_mosaic_at_0300_utc": lambda platform: planning.has_images(platform, LAST.isoformat()),
     "injection_recovery_at_0400_utc": lambda platform: planning.has_images(platform, LAST.isoformat()),
 }
+
+
+def _timeline(platform: Platform) -> None:
+    with platform.database.session() as session:
+        timeline.first_and_last_night(session)
+        timeline.counts_of_nights(session, LAST - timedelta(days=40), LAST)
+        timeline.noise_of_nights(session, LAST - timedelta(days=40), LAST)
+        timeline.around_day(session, LAST)
+        timeline.neighbors(session, OBSERVATION)
+        timeline.mosaics_of(session, OBSERVATION)
+        antennas.solutions(session, limit=60)
+
+
 PAGES: dict[str, Callable[[Platform], object]] = {
+    "timeline": _timeline,
     "tile_quality": lambda platform: tile_quality.quality_of_last_day(platform, now()),
 }
 COMMANDS: dict[str, list[list[str]]] = {
@@ -70,6 +85,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         *(["--state", state, "--limit", "10"] for state in ("completed", "failed", "pending")),
     ],
     "lightcurve epochs": [[]],
+    "mark list": [[], ["--all"]],
     "mosaic plan": [["--name", "a", "--since", f"{LAST}T04:00:00", "--until", f"{LAST}T06:00:00"]],
 }
 EXCEPTIONS = {
@@ -82,6 +98,7 @@ NO_QUESTIONS = {
     "api", "api token", "api tokens", "apply", "backfill", "calibrate", "catalogs cone", "catalogs refresh", "catalogs strip", "catalogs transits", "convert groups",
     "db backup", "db export", "db relocate", "db migrate", "db query", "db restore", "db shell", "db start", "db stop", "demo", "docs search", "down", "export", "image",
     "ingest retry", "ingest scan", "lightcurve exclude", "lightcurve export", "lightcurve include", "lightcurve recompute",
+    "mark remove", "mark solution", "mark tile",
     "mosaic build", "mosaic create", "photometry adaptive", "photometry peak", "preflight", "stale accept", "simulate night", "simulate tile", "up",
 }  # fmt: skip
 """Commands that make, change, copy or remove something, ask only files, or run a person's own statement."""

@@ -12,13 +12,16 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 
 from dsa110_assets.api.pages import (
+    antennas,
     candidates,
     control_actions,
     control_panel,
     dashboard,
     images,
     layout,
+    marks,
     mosaics,
+    observations,
     search,
     shift,
     sign_in,
@@ -29,10 +32,13 @@ from dsa110_assets.api.pages import (
 ROUTERS: tuple[APIRouter, ...] = (
     sign_in.router,
     dashboard.router,
+    observations.router,
+    marks.router,
     images.router,
     mosaics.router,
     sources.router,
     candidates.router,
+    antennas.router,
     viewer.router,
     search.router,
     control_panel.router,

@@ -157,6 +157,8 @@ def _backfill(first_night: str, last_night: str, start_from: str, only: str, *, 
         start_from=start_from or None,
         only_failed=only == "failed",
         only_stale=only == "stale",
+        only_marked=False,
+        observation=None,
         dry_run=dry_run,
     )
 

@@ -47,10 +47,12 @@ class Entry:
 
 PAGES = (
     Entry("/ui/dashboard", "Dashboard", "d"),
+    Entry("/ui/observations", "Observations", "o"),
     Entry("/ui/images", "Images", "i"),
     Entry("/ui/mosaics", "Mosaics", "m"),
     Entry("/ui/sources", "Sources", "s"),
     Entry("/ui/candidates", "Candidates", "c"),
+    Entry("/ui/antennas", "Antennas", "a"),
     Entry("/ui/viewer", "Viewer", "v"),
     Entry("/ui/shift", "Shift", "l"),
     Entry("/ui/control-panel", "Control panel", "p"),

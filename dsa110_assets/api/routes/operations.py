@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from dsa110_assets.api.access import Access, Opened, Person
-from dsa110_assets.api.answers import ObservationId
+from dsa110_assets.api.answers import OBSERVATION_ID, ObservationId
 from dsa110_assets.errors import DagsterUnreachableError, RegistryError
 from dsa110_assets.ingest import ledger, status
 from dsa110_assets.registry.migrations import HEAD_REVISION
@@ -86,6 +86,8 @@ class BackfillRequest(BaseModel):
     start_from: str | None = Field(None, max_length=100, pattern=r"^[a-z_]+$", description="First asset to make again.")
     only_failed: bool = Field(False, description="Only failed observations.")
     only_stale: bool = Field(False, description="Only stale products.")
+    only_marked: bool = Field(False, description="Only what people's marks have made stale.")
+    observation: str | None = Field(None, pattern=OBSERVATION_ID, description="Only what is made from this observation.")
     dry_run: bool = Field(True, description="List what would be made; start nothing.")
 
 
@@ -216,14 +218,14 @@ def backfill(opened: Opened, person: Person, wanted: Annotated[BackfillRequest, 
         start=wanted.start_from,
         only_failed=wanted.only_failed,
         only_stale=wanted.only_stale,
+        only_marked=wanted.only_marked,
+        observation=wanted.observation,
     )
     started = None
     if chosen.partitions and not wanted.dry_run:
-        title = (
-            "stale products"
-            if wanted.only_stale
-            else f"{wanted.first_night or 'failed observations'} .. {wanted.last_night or ''}".rstrip(" .")
-        )
+        nights = f"{wanted.first_night or 'failed observations'} .. {wanted.last_night or ''}".rstrip(" .")
+        kind = "stale products" if wanted.only_stale else "marked products" if wanted.only_marked else wanted.observation
+        title = kind or nights
         started = opened.dagster.launch_backfill(chosen, title, tags={"dsa110/person": person})
         with opened.session() as session:
             people.record_action(session, person, "backfill", started, wanted.model_dump(mode="json"))

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import exists, func, not_, select
+from sqlalchemy import ColumnElement, exists, func, not_, select
 from sqlalchemy.orm import Session, aliased
 
 from dsa110_assets.registry.bulk import upsert
-from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup
+from dsa110_assets.registry.queries.marks import decision_on
+from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup, MarkDecision, MarkKind
 from dsa110_assets.strips import in_strip
 
 _TABLES_LOCK = 0x0D5A_0CA1  # an advisory lock is any fixed number
@@ -25,6 +26,12 @@ def lock_caltables(session: Session, *, exclusive: bool = False) -> None:
     """
     lock = func.pg_advisory_xact_lock if exclusive else func.pg_advisory_xact_lock_shared
     session.execute(select(lock(_TABLES_LOCK)))
+
+
+def may_be_used(tables: type[CaltableRow]) -> ColumnElement[bool]:
+    """Whether tables may be used: a person's mark on them, else the verdict of the solver."""
+    decision = decision_on(MarkKind.SOLUTION, tables.group_id)
+    return func.coalesce(decision == MarkDecision.GOOD, tables.accepted)
 
 
 def upsert_caltables(
@@ -57,11 +64,16 @@ def upsert_caltables(
     )  # fmt: skip
 
 
-def observations_with_other_tables(session: Session, *, borrow_days: int, tolerance_deg: float) -> list[str]:
-    """Observations that would get other tables today: nearer ones exist now, or those applied were refused since."""
+def observations_with_other_tables(
+    session: Session, *, borrow_days: int, tolerance_deg: float, near: tuple[float, float] | None = None
+) -> list[str]:
+    """Observations that would get other tables today: nearer ones exist now, or those applied were refused since.
+
+    ``near``: only observations whose middle is between these times (UTC MJD).
+    """
     used, nearer = aliased(CaltableRow), aliased(CaltableRow)
     exists_nearer = exists().where(
-        nearer.accepted,
+        may_be_used(nearer),
         in_strip(nearer.pointing_dec_deg, IngestGroup.dec_deg, tolerance_deg),
         nearer.night.between(IngestGroup.night - borrow_days, IngestGroup.night + borrow_days),  # so the index on `night` serves
         func.abs(nearer.mid_mjd - IngestGroup.mid_mjd) < func.abs(used.mid_mjd - IngestGroup.mid_mjd),
@@ -70,9 +82,11 @@ def observations_with_other_tables(session: Session, *, borrow_days: int, tolera
         select(CalibrationApplied.group_id)
         .join(IngestGroup, IngestGroup.group_id == CalibrationApplied.group_id)
         .join(used, used.directory == CalibrationApplied.caltable_directory)
-        .where(not_(used.accepted) | exists_nearer)
+        .where(not_(may_be_used(used)) | exists_nearer)
         .order_by(CalibrationApplied.group_id)
     )
+    if near is not None:
+        statement = statement.where(IngestGroup.mid_mjd.between(*near))
     return list(session.scalars(statement))
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, Text, and_, cast, false, func, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dsa110_assets.errors import InvalidRequestError
+from dsa110_assets.registry.queries.antennas import ANTENNAS
 from dsa110_assets.registry.schema import (
     CalibrationApplied,
     CaltableRow,
@@ -57,7 +59,8 @@ FIGURES = (
 )  # fmt: skip
 CALIBRATION = (
     CaltableRow.group_id, CaltableRow.night, CaltableRow.calibrator, CaltableRow.refant, CaltableRow.mid_mjd, CaltableRow.valid_from_mjd,
-    CaltableRow.valid_to_mjd, CaltableRow.pointing_dec_deg, CaltableRow.accepted, CaltableRow.reasons, CaltableRow.quality,
+    CaltableRow.valid_to_mjd, CaltableRow.pointing_dec_deg, CaltableRow.accepted, CaltableRow.reasons,
+    CaltableRow.quality.op("-", return_type=JSONB)(cast(ANTENNAS, Text)).label("quality"),  # they have an address of their own
     CaltableRow.created_at,
 )  # fmt: skip
 QUALITY = (

@@ -165,12 +165,15 @@ def _stuck(session: Session, now: datetime) -> list[Alert]:
 
 
 def _refused_tiles(session: Session, now: datetime) -> list[Alert]:
-    """One alert for each night with refused tiles; provisional ones are left out, because they are made again."""
+    """One alert for each night with refused tiles.
+
+    Provisional ones are left out, because they are made again, and those that a person has marked.
+    """
     from dsa110_assets.stages.products import gates  # imports the domain, which is too heavy for what Dagster loads
 
     nights: dict[str, list[TileVerdict]] = {}
     for group_id, verdict in gates.not_good(session, completed_after=now - RECENT, limit=MOST_REFUSED).items():
-        if not verdict.provisional:
+        if not verdict.provisional and gates.MARKED_BAD not in verdict.bad:
             nights.setdefault(group_id[:10], []).append(verdict)
     return [
         Alert(

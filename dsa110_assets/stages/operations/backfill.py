@@ -12,9 +12,12 @@ from datetime import date
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.registry.queries import observations
 from dsa110_assets.registry.queries.storage import retired
 from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion
+from dsa110_assets.stages.hours import hours_near
 from dsa110_assets.stages.operations.staleness import median_duration, partition_of, stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
@@ -84,6 +87,8 @@ def plan(
     start: str | None = None,
     only_failed: bool = False,
     only_stale: bool = False,
+    only_marked: bool = False,
+    observation: str | None = None,
 ) -> Backfill:
     """Choose what a backfill makes.
 
@@ -93,16 +98,26 @@ def plan(
         start: the first asset to make again; assets upstream of it stay as they are.
         only_failed: only observations that failed; mosaics and light curves follow automatically.
         only_stale: only stale products, and all of them.
+        only_marked: only what people's marks have made stale.
+        observation: only what is made from this observation; without nights and other choices.
 
     Raises:
         NonRetriableError: the options contradict one another.
+        UnknownGroupError: there is no such observation.
     """
     order = TABLE.made()
     if start is not None and start not in order:
         raise NonRetriableError(start, "is not an asset that a backfill makes", f"choose one of {', '.join(order)}")
     if only_failed and only_stale:
         raise NonRetriableError("backfill", "--only-failed and --stale cannot be combined", "request one, then the other")
-    if first is None and not (only_stale or only_failed):
+    if only_marked and (only_failed or only_stale):
+        raise NonRetriableError(
+            "backfill", "marked products cannot be combined with --only-failed or --stale", "request one, then the other"
+        )
+    only_stale = only_stale or only_marked
+    if observation is not None and (first is not None or only_stale or only_failed):
+        raise NonRetriableError("backfill", "an observation was given together with nights or another choice", "give only one of them")
+    if first is None and observation is None and not (only_stale or only_failed):
         raise NonRetriableError("backfill", "no night was given", "give the first night, such as 2025-12-01")
     last = last or first
     if first is not None and last is not None and last < first:
@@ -110,10 +125,13 @@ def plan(
     wanted = order[order.index(start) :] if start else order
     chosen = _Chosen()
     if only_stale:
-        for one in stale_partitions(platform):
+        for one in stale_partitions(platform, only_marked=only_marked):
             inside = one.night is None or first is None or last is None or first <= date.fromisoformat(one.night) <= last
             if one.asset in wanted and inside:
                 chosen.add(one.asset, [one.partition] if one.partition else [])
+    elif observation is not None:
+        with platform.database.session() as session:
+            _choose_from(session, platform.config, chosen, observation, wanted)
     else:
         with platform.database.session() as session:
             _choose(session, chosen, first or date.min, last or date.max, wanted, only_failed=only_failed)
@@ -146,6 +164,22 @@ def _choose(session: Session, chosen: _Chosen, first: date, last: date, wanted: 
             inside = [part for part in _existing(session, asset) if first <= date.fromisoformat(part[:10]) <= last]
             if inside:
                 chosen.add(asset, inside)
+
+
+def _choose_from(session: Session, config: PipelineConfig, chosen: _Chosen, group_id: str, wanted: tuple[str, ...]) -> None:
+    """Choose what is made from one observation: its tile, the hours and the night that contain it, if they exist."""
+    group = observations.observation(session, group_id)
+    if group.state not in (GroupState.COMPLETED, GroupState.FAILED):
+        chosen.left_out.append(f"{group_id} is in state {group.state}: it is being made, or will be")
+        return
+    hours = {f"{key[:10]}|{key[11:]}" for key in hours_near(group.mid_mjd, config.mosaic_overlap_minutes)}
+    own = {Level.TILE: {"|".join(tile_partition(group_id))}, Level.HOUR: hours, Level.NIGHT: {group_id[:10]}}
+    for asset in wanted:
+        level = TABLE[asset].level
+        if level is Level.TILE or (asset == CALIBRATION_TABLES.name and group.calibrator):
+            chosen.add(asset, own[level])
+        elif level in own and asset != CALIBRATION_TABLES.name and (partitions := _existing(session, asset) & own[level]):
+            chosen.add(asset, partitions)
 
 
 def _add_newest_night(session: Session, chosen: _Chosen) -> None:

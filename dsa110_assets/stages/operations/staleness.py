@@ -56,10 +56,10 @@ def partition_of(asset: str, key: str) -> str | None:
     return key[:10] if level is Level.NIGHT else None
 
 
-def stale_partitions(platform: Platform) -> list[StalePartition]:
-    """All stale products, upstream assets first."""
+def stale_partitions(platform: Platform, *, only_marked: bool = False) -> list[StalePartition]:
+    """All stale products, upstream assets first; ``only_marked``: those that people's marks make stale."""
     with platform.database.session() as session:
-        found = stale_products(session, platform.config)
+        found = stale_products(session, platform.config, only_marked=only_marked)
     order = {name: number for number, name in enumerate(recipes(platform.config))}
     return sorted(
         (StalePartition(one.product, partition_of(one.product, one.key), one.key, one.reasons, one.made_at) for one in found),
@@ -67,15 +67,28 @@ def stale_partitions(platform: Platform) -> list[StalePartition]:
     )
 
 
-def stale_products(session: Session, config: PipelineConfig) -> list[provenance.StaleProduct]:
+def stale_products(session: Session, config: PipelineConfig, *, only_marked: bool = False) -> list[provenance.StaleProduct]:
     """All stale products, in an open transaction; includes observations with nearer tables than those applied.
+
+    ``only_marked``: only what people's marks on tiles and solutions make stale.
 
     A product whose files retention has removed is left out. What was made from it is listed if it is stale.
     """
-    other_tables = observations_with_other_tables(
-        session, borrow_days=config.cal_borrow_days, tolerance_deg=config.cal_declination_tolerance_deg
+    from dsa110_assets.stages.operations.marks import products_against_marks, recalibrated_by_marks  # heavy: knows the domain
+
+    other_tables = (
+        recalibrated_by_marks(session, config)
+        if only_marked
+        else observations_with_other_tables(session, borrow_days=config.cal_borrow_days, tolerance_deg=config.cal_declination_tolerance_deg)
     )
-    found = provenance.stale(session, recipes(config), other_tables=other_tables, growing=TABLE.growing())
+    found = provenance.stale(
+        session,
+        recipes(config),
+        other_tables=other_tables,
+        marked=products_against_marks(session, config),
+        only_people=only_marked,
+        growing=TABLE.growing(),
+    )
     removed = retired(session, [(one.product, one.key) for one in found])
     return [one for one in found if (one.product, one.key) not in removed]
 
@@ -128,6 +141,8 @@ def _causes(session: Session, config: PipelineConfig, own: Sequence[provenance.S
         causes.update(f"another {name}" for name in one.changed_inputs)
         if provenance.StaleReason.TABLES in one.reasons:
             causes.update(["nearer calibration tables"])
+        if provenance.StaleReason.MARKS in one.reasons:
+            causes.update(["marks on tiles"])
         if one.reasons == (provenance.StaleReason.INPUTS,) and not one.changed_inputs:
             causes.update(["inputs that are stale themselves"])
     for cause, number in causes.most_common():

@@ -12,13 +12,15 @@ import pandas as pd
 from sqlalchemy import select
 
 from dsa110_assets import publication, staging
+from dsa110_assets.calibration.caltable import read_caltable
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.common.measurement_sets import read_summary, read_tile_pointing
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import CalibrationQualityError, ConfigurationError, NoCalibratorError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.products import CALIBRATORS_FILE, REFERENCE_FILE, ProductPaths
-from dsa110_assets.registry.queries.calibration import lock_caltables, upsert_caltables
+from dsa110_assets.registry.queries.antennas import ANTENNAS
+from dsa110_assets.registry.queries.calibration import lock_caltables, may_be_used, upsert_caltables
 from dsa110_assets.registry.schema import CaltableRow, IngestGroup, MeasurementSetKind, MeasurementSetRow
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.nearest import observations_near, recalibrate_outdated
@@ -94,6 +96,8 @@ def solve_transit(
     The tables are moved into place and registered under an exclusive lock (`lock_caltables`). So a reader gets one
     complete set of tables, and the registered one.
     """
+    from dsa110_assets.calibration.antennas import figures_of_antennas
+
     config = platform.config
     source, destination = platform.paths.measurement_set(group_id), platform.paths.calibration_dir(group_id)
     star = calibrators.find(_catalog(platform.paths), calibrator)
@@ -106,6 +110,7 @@ def solve_transit(
             report = _solve(
                 config, platform.paths, ms=source, out_dir=staged, star=star, options=options, threads=platform.threads, progress=progress
             )
+            antennas = figures_of_antennas([read_caltable(path) for path in report.tables])
             session = stack.enter_context(platform.database.session())
             lock_caltables(session, exclusive=True)
         result = _result(group_id, calibrator, report, destination)
@@ -125,9 +130,9 @@ def solve_transit(
             pointing_dec_deg=measurement_set.pointing_dec_deg,
             accepted=report.accepted,
             reasons=report.reasons,
-            quality=report.quality_figures(),
+            quality={**report.quality_figures(), ANTENNAS: antennas},
         )
-        if report.accepted:
+        if session.scalar(select(may_be_used(CaltableRow)).where(CaltableRow.directory == str(destination))):
             released = ledger.release_awaiting(
                 session,
                 from_mjd=measurement_set.mid_mjd - validity,

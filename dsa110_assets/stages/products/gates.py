@@ -1,4 +1,4 @@
-"""The verdicts on tiles, which decide whether mosaics take them; and judging an image again.
+"""The verdicts on tiles, which decide whether mosaics take them: of the checks, or a person's mark; judging again.
 
 Mosaics, planning and every place that shows a verdict take it from here.
 """
@@ -16,14 +16,17 @@ from dsa110_assets.calibration.select import Rung
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.quality import gate
 from dsa110_assets.quality.verdict import Verdict
+from dsa110_assets.registry.queries import marks
 from dsa110_assets.registry.queries.images import image_of
 from dsa110_assets.registry.queries.quality import qa_metrics_of, upsert_qa_metric
-from dsa110_assets.registry.schema import CalibrationApplied, GroupState, ImageRow, IngestGroup, QaMetric
+from dsa110_assets.registry.schema import CalibrationApplied, GroupState, ImageRow, IngestGroup, Mark, MarkDecision, MarkKind, QaMetric
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.stages.table import TILE_IMAGE
 
 PRODUCT = TILE_IMAGE.name
+MARKED_BAD = "a person's mark"
+"""Stands among the bad checks of a tile that a person has marked."""
 OWN_TABLES_WITHIN = timedelta(days=1)
 """How long a refused tile with borrowed tables is provisional; nearer tables come within a day, or not at all."""
 
@@ -34,7 +37,29 @@ def verdicts(session: Session, group_ids: Iterable[str]) -> dict[str, gate.TileV
     imaged = list(session.scalars(select(ImageRow.group_id).where(ImageRow.group_id.in_(wanted))))
     judged = checks_of(session, imaged)
     provisional = _provisional(session, imaged)
-    return {group_id: gate.verdict_on(judged[group_id], provisional=group_id in provisional) for group_id in wanted if group_id in judged}
+    decided = marks.valid(session, MarkKind.TILE, imaged)
+    return {
+        group_id: _marked(gate.verdict_on(judged[group_id], provisional=group_id in provisional), decided.get(group_id))
+        for group_id in wanted
+        if group_id in judged
+    }
+
+
+def _marked(verdict: gate.TileVerdict, mark: Mark | None) -> gate.TileVerdict:
+    """The verdict that counts: a person's mark replaces that of the checks."""
+    if mark is None:
+        return verdict
+    if mark.decision == MarkDecision.GOOD:
+        return gate.TileVerdict(gate.TileWord.GOOD, unmeasured=verdict.unmeasured)
+    reason = f"{mark.marked_by} marked it bad: {mark.reason}"
+    step = f"nothing, unless the mark is wrong: `dsa110 mark remove tile {mark.group_id} --by NAME`"
+    return gate.TileVerdict(gate.TileWord.REFUSED, reason, step, (MARKED_BAD,))
+
+
+def verdict_on(session: Session, group_id: str, checks: Sequence[Verdict]) -> gate.TileVerdict:
+    """The verdict on a tile from its new checks, with a person's mark on it."""
+    verdict = gate.verdict_on(checks, provisional=is_provisional(session, group_id))
+    return _marked(verdict, marks.valid(session, MarkKind.TILE, [group_id]).get(group_id))
 
 
 def checks_of(session: Session, group_ids: Iterable[str]) -> dict[str, list[Verdict]]:
@@ -67,8 +92,8 @@ def refused_tiles(session: Session, group_ids: Iterable[str]) -> dict[str, str]:
 def good_tiles(session: Session, group_ids: Iterable[str]) -> list[str]:
     """The observations whose tile is good, in the same order."""
     wanted = list(group_ids)
-    judged = checks_of(session, wanted)
-    return [group_id for group_id in wanted if gate.verdict_on(judged[group_id]).is_good]
+    judged, decided = checks_of(session, wanted), marks.valid(session, MarkKind.TILE, wanted)
+    return [group_id for group_id in wanted if _marked(gate.verdict_on(judged[group_id]), decided.get(group_id)).is_good]
 
 
 def not_good(session: Session, *, completed_after: datetime, limit: int) -> dict[str, gate.TileVerdict]:
@@ -90,12 +115,13 @@ def not_good(session: Session, *, completed_after: datetime, limit: int) -> dict
 
 
 def _is_not_good() -> ColumnElement[bool]:
-    """`gate.verdict_on` as SQL: a check refuses the tile, or a check that every image has is missing."""
+    """`verdicts` as SQL: a mark; else a check refuses the tile, or a check that every image has is missing."""
     own = (QaMetric.product == PRODUCT) & (QaMetric.key == ImageRow.group_id)
     always = QaMetric.metric.in_(gate.ALWAYS_MEASURABLE)
     refuses = exists().where(own, or_(QaMetric.passed.is_(False), QaMetric.passed.is_(None) & always))
     n_always = select(func.count()).where(own, always).scalar_subquery()
-    return or_(refuses, n_always < len(gate.ALWAYS_MEASURABLE))
+    decision = marks.decision_on(MarkKind.TILE, ImageRow.group_id)
+    return func.coalesce(decision == MarkDecision.BAD, or_(refuses, n_always < len(gate.ALWAYS_MEASURABLE)))
 
 
 def imaged_between(platform: Platform, first_night: date, last_night: date) -> list[str]:
@@ -133,4 +159,4 @@ def judge_again(platform: Platform, group_id: str) -> gate.TileVerdict:
                 session, PRODUCT, group_id, verdict.name, verdict.value,
                 limit_low=verdict.low, limit_high=verdict.high, passed=verdict.passed, reason=verdict.reason,
             )  # fmt: skip
-        return gate.verdict_on(checks, provisional=is_provisional(session, group_id))
+        return verdict_on(session, group_id, checks)

@@ -20,7 +20,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import CalibrationMismatchError, NoCalibrationError, NonRetriableError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.registry.provenance import current_version
-from dsa110_assets.registry.queries.calibration import lock_caltables
+from dsa110_assets.registry.queries.calibration import lock_caltables, may_be_used
 from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, IngestGroup, MeasurementSetKind, MeasurementSetRow
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.stages.table import CALIBRATION_TABLES
@@ -34,9 +34,10 @@ def nearest_tables(session: Session, config: PipelineConfig, group: IngestGroup)
     """
     lock_caltables(session)
     reach = config.cal_borrow_days + 1
-    rows = session.scalars(select(CaltableRow).where(CaltableRow.mid_mjd.between(group.mid_mjd - reach, group.mid_mjd + reach)))
+    within = CaltableRow.mid_mjd.between(group.mid_mjd - reach, group.mid_mjd + reach)
+    rows = session.execute(select(CaltableRow, may_be_used(CaltableRow)).where(within)).tuples()
     return select_tables(
-        [CalCandidate(Path(row.directory), row.mid_mjd, row.pointing_dec_deg, row.night.isoformat(), row.accepted) for row in rows],
+        [CalCandidate(Path(row.directory), row.mid_mjd, row.pointing_dec_deg, row.night.isoformat(), used) for row, used in rows],
         mid_mjd=group.mid_mjd,
         declination_deg=group.dec_deg,
         night=group.night.isoformat(),

@@ -12,7 +12,6 @@ from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.common.figures import Figures
 from dsa110_assets.errors import NoCalibrationError, NonRetriableError
 from dsa110_assets.ingest import ledger
-from dsa110_assets.quality import gate
 from dsa110_assets.registry.queries.calibration import lock_caltables, record_calibration_applied
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
@@ -224,7 +223,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
         )
         with platform.database.session() as session:
             lock_caltables(session)
-            result.verdict = gate.verdict_on(verdicts, provisional=gates.is_provisional(session, group_id))
+            result.verdict = gates.verdict_on(session, group_id, verdicts)
             register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run.run_id)
             upsert_image(
                 session,

@@ -1,0 +1,98 @@
+"""`dsa110 mark`: say that a tile or a calibration solution is bad, or good although it was refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dsa110_assets.stages.operations.marks import Consequences
+
+app = typer.Typer(no_args_is_help=True, help="Mark tiles and calibration solutions as bad, or as good although refused.")
+Observation = Annotated[str, typer.Argument(metavar="ID", help="Observation, YYYY-MM-DDTHH:MM:SS.")]
+Bad = Annotated[bool, typer.Option("--bad/--good", help="Do not use it, or use it although it was refused.")]
+Reason = Annotated[str, typer.Option(help="Why.")]
+By = Annotated[str, typer.Option(help="Your name.")]
+
+
+@app.command("tile")
+def tile(observation: Observation, *, bad: Bad, reason: Reason, by: By) -> None:
+    """Mark the tile of an observation. Mosaics leave a bad one out, and take a good one although it was refused.
+
+    Example: `dsa110 mark tile 2025-12-01T05:10:27 --bad --reason "satellite" --by "J. Doe"`
+    """
+    _mark("tile", observation, bad=bad, reason=reason, by=by)
+
+
+@app.command("solution")
+def solution(observation: Observation, *, bad: Bad, reason: Reason, by: By) -> None:
+    """Mark the tables solved on an observation. Bad ones are applied to nothing, good ones although refused.
+
+    Example: `dsa110 mark solution 2025-12-01T05:10:27 --good --reason "few antennas, but fine" --by "J. Doe"`
+    """
+    _mark("solution", observation, bad=bad, reason=reason, by=by)
+
+
+@app.command("remove")
+def remove(kind: Annotated[str, typer.Argument(metavar="KIND", help="tile or solution.")], observation: Observation, *, by: By) -> None:
+    """Take a mark away, so that the verdict of the checks counts again.
+
+    Example: `dsa110 mark remove tile 2025-12-01T05:10:27 --by "J. Doe"`
+    """
+    from dsa110_assets.errors import InvalidRequestError
+    from dsa110_assets.registry.schema import MarkKind
+    from dsa110_assets.stages.operations.marks import unmark
+    from dsa110_assets.stages.platform import Platform
+
+    if kind not in set(MarkKind):
+        raise InvalidRequestError(kind, "cannot be marked", "give tile or solution")
+    _show(unmark(Platform.open(), MarkKind(kind), observation, person=by))
+
+
+@app.command("list")
+def list_marks(
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Also marks that were removed.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of marks, the newest.")] = 100,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List marks, the newest first."""
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.registry.queries import marks
+    from dsa110_assets.stages.platform import Platform
+
+    with Platform.open().database.session() as session:
+        found = marks.newest(session, valid_only=not every, after=None, limit=limit).rows
+    if json:
+        emit_json(found)
+    elif not found:
+        typer.echo("no marks")
+    else:
+        columns = ("kind", "group_id", "decision", "reason", "marked_by", "marked_at", "removed_by")
+        emit_table(columns, [tuple(str(one[name] or "") for name in columns) for one in found])
+
+
+def _mark(kind: str, observation: str, *, bad: bool, reason: str, by: str) -> None:
+    from dsa110_assets.registry.schema import MarkDecision, MarkKind
+    from dsa110_assets.stages.operations.marks import mark
+    from dsa110_assets.stages.platform import Platform
+
+    decision = MarkDecision.BAD if bad else MarkDecision.GOOD
+    _show(mark(Platform.open(), MarkKind(kind), observation, decision, reason=reason, person=by))
+
+
+def _show(found: Consequences) -> None:
+    """Say what is to be made again."""
+    from dsa110_assets.cli.output import emit_table
+    from dsa110_assets.stages.operations.staleness import partition_of
+
+    if found.products:
+        emit_table(
+            ("comes out differently", "partition"), [(product, partition_of(product, key) or key) for product, key in found.products]
+        )
+        typer.echo("`dsa110 backfill --marked` makes these again, and what is made from them; `--dry-run` lists all of it")
+    else:
+        typer.echo("nothing that was made comes out differently")
+    for name in found.without_tiles:
+        typer.echo(f"{name} loses its last good tile: `dsa110 lightcurve exclude {name} --reason TEXT --by NAME` takes it out")

@@ -1,0 +1,35 @@
+"""Antennas and marks in a browser, accessible."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+
+from dsa110_assets.registry.schema import CaltableRow
+from dsa110_assets_tests.api.conftest import GROUPS
+from dsa110_assets_tests.browser.accessibility import violations
+
+
+def test_antennas_are_accessible_and_fit_a_phone(visit, picture, site) -> None:
+    good = {"flagged": 0.1, "amplitude": [1.0, 0.9], "phase_deg": [0.0, 12.5], "bandpass_scatter": 0.03}
+    dead = {"flagged": 1.0, "amplitude": [None, None], "phase_deg": [None, None], "bandpass_scatter": None}
+    with site.database.session() as session:
+        session.execute(update(CaltableRow).values(quality={"antennas": {str(n): dead if n % 20 == 0 else good for n in range(1, 104)}}))
+    page = visit("/ui/antennas")
+    assert violations(page) == []
+    picture(page, "antennas")
+    assert visit("/ui/antennas", width=390, height=800).evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_tile_is_marked_and_the_page_says_what_comes_out_differently(visit, picture) -> None:
+    page = visit(f"/ui/observations/{GROUPS[1]}", signed_in=True)
+    page.get_by_label("Reason").fill("a satellite")
+    page.get_by_role("button", name="Mark", exact=True).click()
+    page.get_by_text("1 to be made again").wait_for()
+    assert violations(page) == []
+    picture(page, "marked")
+    page.get_by_role("link", name="All marks, and what they make again").click()
+    page.get_by_role("link", name="What is to be made again").click()
+    page.get_by_role("button", name="Start the backfill").wait_for()
+    assert "hourly_mosaic" in page.inner_text("main")
+    assert violations(page) == []
+    picture(page, "marks_again")
