@@ -146,3 +146,12 @@ def test_the_commands_write_and_report(served: Served, monkeypatch: pytest.Monke
     assert main.run(["shift", "report", "--night", NIGHT, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["lost"]["n_failed"] == 1
     assert main.run(["shift", "write", "x", "--by", "J. Doe", "--observation", "2026-03-09T00:00:00"]) != 0
+
+
+def test_what_people_changed_is_listed_with_names_and_reasons(served: Served) -> None:
+    assert "Nobody has changed anything yet." in served.get("/ui/shift/actions").text
+    served.client.put(f"/api/epochs/{HOUR}/exclusion", json={"reason": "<b>thunder</b>"}, headers=served.headers)
+    page = served.get("/ui/shift/actions").text
+    assert "exclude epoch" in page
+    assert "reason: &lt;b&gt;thunder&lt;/b&gt;" in page
+    assert "Nobody has changed anything yet." in served.get("/ui/shift/actions", person="Somebody").text

@@ -14,6 +14,7 @@ from dsa110_assets.api.answers import Cursor, utc_now
 from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes import shift as routes
+from dsa110_assets.api.routes.attention import list_actions
 from dsa110_assets.errors import InvalidRequestError
 from dsa110_assets.quality.gate import TILE_CHECKS
 from dsa110_assets.stages.operations.morning_report import last_night, report
@@ -54,6 +55,15 @@ def write(
     """Add an entry."""
     routes.write_as(opened, person, _entry(text, night, group_id, source_id))
     return RedirectResponse("/ui/shift", 303)
+
+
+@router.get("/ui/shift/actions")
+def actions(
+    request: Request, opened: Opened, person: Annotated[str | None, Query(max_length=200)] = None, cursor: Cursor = None
+) -> Response:
+    """Show what people changed, all or one person."""
+    found = list_actions(opened, request, person or None, None, cursor, 100)
+    return page(request, "shift_actions.html", actions=found["items"], next=found["next"], of=person)
 
 
 @router.get("/ui/shift/report")
