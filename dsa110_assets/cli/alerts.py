@@ -61,9 +61,9 @@ def acknowledge(
     reason: Annotated[str, typer.Option(help="Why.")],
     hours: Annotated[float | None, typer.Option(min=0.1, max=720, help="For so many hours; default: as long as it lasts.")] = None,
 ) -> None:
-    """Make an open alert quiet: it stays in the list, and nothing is sent about it.
+    """Make an open alert quiet.
 
-    With --hours it is sent again if it is still open afterwards.
+    It stays in the list, and nothing is sent about it. With --hours it is sent again if it is still open afterwards.
 
     Example: `dsa110 alerts acknowledge behind/live --by "J. Doe" --reason "the backlog of the storm" --hours 8`
     """

@@ -68,7 +68,9 @@ def write(
 
 @app.command("report")
 def report(*, night: Night = None, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Print the morning report: a night in figures, by default the last one that is over.
+    """Print the morning report: a night in figures.
+
+    The default is the last night that is over. A night is a UTC date.
 
     Example: `dsa110 shift report`
     """
