@@ -80,7 +80,9 @@ def acknowledge(
 
 @app.command("take-back")
 def take_back(key: Annotated[str, typer.Argument(help="The alert's key.")]) -> None:
-    """Take an acknowledgement back; an alert that is still open is sent again.
+    """Take an acknowledgement back.
+
+    An alert that is still open is sent again.
 
     Example: `dsa110 alerts take-back behind/live`
     """

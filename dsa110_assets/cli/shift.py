@@ -22,7 +22,9 @@ def shift(
     last: Annotated[int, typer.Option(min=1, max=1000, help="Number of entries.")] = 20,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the newest entries of the shift's log; those about a night with --night.
+    """List the newest entries of the shift's log.
+
+    With --night those about a night.
 
     Example: `dsa110 shift --last 5`
     """
