@@ -17,7 +17,7 @@ By = Annotated[str, typer.Option(help="Your name. A label belongs to a person.")
 
 @app.callback()
 def _group() -> None:
-    """Candidates for extreme scattering events, and what people say about them.
+    """List candidates, and label their events.
 
     Example: `dsa110 candidates list --unlabeled`
     """
@@ -31,7 +31,7 @@ def show_list(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")] = 50,
     json: Json = False,
 ) -> None:
-    """List candidates, best first, with the newest label of anybody.
+    """List candidates, best first, with the newest label.
 
     Example: `dsa110 candidates list --unlabeled`
     """
@@ -65,7 +65,9 @@ def label(
     by: By,
     comment: Annotated[str | None, typer.Option(help="A note.")] = None,
 ) -> None:
-    """Give an event your label and note. Those of others stay, and your earlier ones stay in its history.
+    """Give an event your label and note.
+
+    Those of others stay. Your earlier ones stay in its history.
 
     Example: `dsa110 candidates label 12 ese --by "J. Doe" --comment "deep, and clean neighbors"`
     """
@@ -78,7 +80,9 @@ def label(
 
 @app.command("undo")
 def undo(event: EventNumber, *, by: By) -> None:
-    """Take back your last label or note on an event; again: the one before.
+    """Take back your last label or note on an event.
+
+    Again: the one before.
 
     Example: `dsa110 candidates undo 12 --by "J. Doe"`
     """
@@ -91,7 +95,7 @@ def undo(event: EventNumber, *, by: By) -> None:
 
 @app.command("history")
 def history(event: EventNumber, *, json: Json = False) -> None:
-    """Show everything that people said about an event, the newest first.
+    """Show what people said about an event, newest first.
 
     Example: `dsa110 candidates history 12`
     """

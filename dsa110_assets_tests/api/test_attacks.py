@@ -20,6 +20,12 @@ HOSTILE = (
     "\\", "nan", "1e999", "-1", "99999999999999999999999", "0x10", "[]", "{}",
 )  # fmt: skip
 
+PARTS = {
+    "group_id": GROUPS[1], "name": HOUR, "mosaic_name": HOUR, "event_id": 1, "version_id": 1, "source_id": 1, "product": "tile_image",
+    "task_id": "0" * 36, "service": "api", "trial": "none",
+}  # fmt: skip
+"""Values of the parts of addresses."""
+
 
 def is_problem(answer) -> bool:
     return (
@@ -34,7 +40,7 @@ def parameters(served: Served) -> Iterator[tuple[str, str]]:
         for one in methods.get("get", {}).get("parameters", ()):
             if one["in"] == "query":
                 yield (
-                    path.format(group_id=GROUPS[1], name=HOUR, version_id=1, source_id=1, product="tile_image", task_id="0" * 36),
+                    path.format(**PARTS),
                     one["name"],
                 )
 

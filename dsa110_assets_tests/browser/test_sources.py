@@ -152,6 +152,17 @@ def test_a_press_on_a_point_opens_its_epoch_and_a_reason_excludes_it(visit, site
     measure(site, tmp_path)
     page = visit(f"/ui/sources/{site.sources[0]}", signed_in=True)
     ready(page, "#curve")
+    over = page.locator("#curve .u-over").bounding_box()
+    hint = page.locator("#curve-hint")
+    for step in range(10, int(over["width"]), 10):  # along the line on which most fluxes lie
+        page.mouse.move(over["x"] + over["width"] - step, over["y"] + 0.1 * over["height"])
+        if "hourly_" in hint.inner_text():
+            break
+    name = re.search(r"hourly_[\dT-]+", hint.inner_text()).group()
+    page.mouse.down()
+    page.mouse.up()
+    expect(page.locator("#point h2")).to_contain_text(name)
+    assert f"epoch={name}" in page.url
     page.locator("#strip [data-epoch='hourly_2026-04-10T05']").click()
     expect(page.locator("#point h2")).to_contain_text("hourly_2026-04-10T05")
     expect(page.locator("#strip [aria-current]")).to_contain_text("2026-04-10")

@@ -96,6 +96,14 @@ def test_a_source_shows_what_each_point_comes_from(served: Served) -> None:
     assert "immutable" not in other.headers["Cache-Control"], "the mosaic was made again"
 
 
+def test_a_source_names_its_events_with_their_labels(served: Served) -> None:
+    number = served.get("/api/candidates").json()["items"][0]["event_id"]
+    served.client.put(f"/api/candidates/{number}/label", json={"label": "ese"}, headers=served.headers)
+    page = served.get(f"/ui/sources/{served.sources[1]}").text
+    assert re.search(rf'<a href="/ui/candidates/{number}">dip of 2026-03-01</a>, score 8.00 <span[^>]*>ese<', page)
+    assert "never a candidate" in served.get(f"/ui/sources/{served.sources[0]}").text
+
+
 def test_all_cutouts_of_a_source_have_the_same_colors(served: Served) -> None:
     page = served.get(f"/ui/sources/{served.sources[0]}").text
     ranges = set(re.findall(r"low_jy=([^&]+)&amp;high_jy=([^&\"]+)", page))

@@ -15,7 +15,7 @@ from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes.epochs import EpochName, cutout_address, list_epochs_of_source, show_epoch
 from dsa110_assets.api.routes.science import list_sources, show_source
-from dsa110_assets.registry.queries import epochs
+from dsa110_assets.registry.queries import epochs, events
 from dsa110_assets.registry.schema import MosaicKind
 from dsa110_assets.stages.operations import epochs as operations
 
@@ -71,9 +71,12 @@ def sources(
 def source(request: Request, opened: Opened, source_id: SourceId, epoch: Epoch = None) -> Response:
     """Show one source; ``epoch``: with the origin of this point."""
     found = show_source(opened, source_id)
+    with opened.session() as session:
+        known = events.events_of_source(session, source_id)
     return page(
         request,
         "source.html",
+        events=known,
         source=found,
         threshold=opened.config.ese_threshold_sigma,
         neighbors=nearby(request, opened, found),

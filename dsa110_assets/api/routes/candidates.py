@@ -162,5 +162,5 @@ def event_of(session: Session, event_id: int) -> dict[str, Any]:
     return found | {
         "labels": labels.labels_of(session, [event_id])[event_id],
         "history": labels.history_of(session, event_id),
-        "others": events.other_events(session, found["source_id"], event_id),
+        "others": events.events_of_source(session, found["source_id"], without=event_id),
     }

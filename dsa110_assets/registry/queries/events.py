@@ -94,9 +94,11 @@ def event(session: Session, event_id: int) -> dict[str, Any] | None:
     return None if row is None else dict(row)
 
 
-def other_events(session: Session, source_id: int, event_id: int) -> list[dict[str, Any]]:
-    """Other events of a source, the newest first, at most `MOST_EVENTS`."""
-    statement = select(*EVENT).where(CandidateEvent.source_id == source_id, CandidateEvent.event_id != event_id)
+def events_of_source(session: Session, source_id: int, *, without: int | None = None) -> list[dict[str, Any]]:
+    """Events of a source, the newest first, at most `MOST_EVENTS`. ``without``: this one is left out."""
+    statement = select(*EVENT).where(CandidateEvent.source_id == source_id)
+    if without is not None:
+        statement = statement.where(CandidateEvent.event_id != without)
     return [dict(row) for row in session.execute(statement.order_by(CandidateEvent.peak_mjd.desc()).limit(MOST_EVENTS)).mappings()]
 
 
