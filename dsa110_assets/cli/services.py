@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -205,7 +206,7 @@ class Supervisor:
             wanted = set(restarts())
             for member in self.members:
                 if member.name in wanted and member.process is not None:
-                    stop_tree(member.process.pid, STOP_TIMEOUT_S)
+                    _end_alone(member)
                 rotate(self.log_of(member), self._log_limit_bytes)
                 if member.process is not None and member.process.poll() is not None:
                     time.sleep(RESTART_PAUSE_S)
@@ -236,6 +237,20 @@ class Supervisor:
                 cause = "ended while starting" if ended else f"did not listen on port {member.port} within {START_TIMEOUT_S:.0f} s"
                 raise ChildFailedError(member.name, cause, f"read {self.log_of(member)}")
             time.sleep(0.2)
+
+
+def _end_alone(member: Service) -> None:
+    """End a service for a restart, and leave its children: the runs go on.
+
+    The code server is killed, because its orderly end would end its runs too. The platform survives that at any time.
+    """
+    assert member.process is not None
+    if member.name != ServiceName.CODE_SERVER:
+        member.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            member.process.wait(STOP_TIMEOUT_S)
+    member.process.kill()
+    member.process.wait()
 
 
 def stop_tree(pid: int, timeout_s: float) -> None:

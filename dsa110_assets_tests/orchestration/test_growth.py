@@ -22,6 +22,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.definitions import build_defs
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries import antennas, timeline
+from dsa110_assets.registry.queries.control import transits_of_night
 from dsa110_assets.stages.operations import alerts, tile_quality
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.queue import intake, planning
@@ -43,6 +44,11 @@ def _dead_runs(platform: Platform) -> None:
     intake.in_progress(platform)
     with platform.database.session() as session:
         intake.completed_recently(session)
+
+
+def _transits(platform: Platform) -> None:
+    with platform.database.session() as session:
+        transits_of_night(session, LAST)
 
 
 SENSORS: dict[str, Callable[[Platform], object]] = {
@@ -71,6 +77,7 @@ def _timeline(platform: Platform) -> None:
 PAGES: dict[str, Callable[[Platform], object]] = {
     "timeline": _timeline,
     "tile_quality": lambda platform: tile_quality.quality_of_last_day(platform, now()),
+    "transits of a night": _transits,
 }
 COMMANDS: dict[str, list[list[str]]] = {
     "alerts": [[]],

@@ -198,7 +198,7 @@ def write_trial(served: Served, name: str = TRIAL) -> Path:
     folder.mkdir(parents=True)
     (folder / "preview.png").write_bytes(b"\x89PNG trial")
     record = {
-        "observation": GROUPS[1], "settings": {"briggs_robust": -1.0}, "verdict": "good", "reason": "", "figures": {"noise": 1e-3},
+        "observation": GROUPS[1], "settings": {"briggs_robust": -1.0}, "verdict": "good", "reason": "", "figures": {"noise_mjy_per_beam": 1.25},
         "preview": "preview.png", "made_at": datetime.now(UTC).isoformat(), "run_id": RUN_ID,
     }  # fmt: skip
     (folder / trial_images.RECORD).write_text(json.dumps(record))
@@ -214,6 +214,7 @@ def test_a_trial_is_queued_shown_and_thrown_away(served: Served, post: Callable[
         assert "setting" in post("/trial", status=422, observation=GROUPS[1], **wrong)
     folder = write_trial(served)
     assert "briggs_robust -1.0" in served.get(PANEL).text
+    assert "noise 1.25 mJy per beam" in served.get(PANEL).text
     assert served.get(f"/api/trials/{TRIAL}/preview.png").content == b"\x89PNG trial"
     post(f"/trials/{TRIAL}/throw-away")
     assert not folder.exists()

@@ -17,7 +17,9 @@ from dsa110_assets.api.routes.control import BackfillId, SwitchName, TrialName
 from dsa110_assets.api.routes.operations import BackfillRequest
 from dsa110_assets.api.routes.tasks import TaskId, TaskRequest
 from dsa110_assets.errors import InvalidRequestError, PipelineError
-from dsa110_assets.registry.queries.control import failed_observations, transits_of_night
+from dsa110_assets.ingest import status
+from dsa110_assets.registry.queries.control import transits_of_night
+from dsa110_assets.registry.schema import GroupState
 from dsa110_assets.stages.operations import trial_images
 from dsa110_assets.stages.operations.services import ServiceName
 
@@ -53,7 +55,7 @@ def retry(opened: Opened, person: Editor, group_id: ObservationId) -> Response:
 def retry_failed(opened: Opened, person: Editor) -> Response:
     """Process the newest failed observations again, as many as the panel shows."""
     with opened.session() as session:
-        chosen = [str(one["group_id"]) for one in failed_observations(session, MOST_RETRIES)]
+        chosen = [one.group_id for one in status.observations(session, state=GroupState.FAILED, limit=MOST_RETRIES)]
     done, refused = 0, ""
     for group_id in chosen:
         try:

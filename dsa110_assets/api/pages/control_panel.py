@@ -19,7 +19,8 @@ from dsa110_assets.api.routes import control
 from dsa110_assets.api.routes.operations import stale
 from dsa110_assets.api.routes.tasks import TaskId, TaskState, list_tasks
 from dsa110_assets.errors import PipelineError
-from dsa110_assets.registry.queries.control import failed_observations
+from dsa110_assets.ingest import status
+from dsa110_assets.registry.schema import GroupState
 from dsa110_assets.stages.operations import services, trial_images
 from dsa110_assets.stages.operations.services import ServiceName
 from dsa110_assets.stages.table import TABLE
@@ -42,7 +43,7 @@ router = APIRouter()
 def control_panel(request: Request, opened: Opened, observation: Text = None, night: Text = None, done: Text = None) -> Response:
     """Show the panel. ``observation``, ``night``: what the forms begin with. ``done``: what was just started."""
     with opened.session() as session:
-        failed = failed_observations(session, MOST_FAILED + 1)
+        failed = status.observations(session, state=GroupState.FAILED, limit=MOST_FAILED + 1)
     return page(
         request,
         "control_panel.html",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dsa110_assets.registry.schema import GroupState, IngestGroup, MeasurementSetKind, MeasurementSetRow
+from dsa110_assets.registry.schema import IngestGroup, MeasurementSetKind, MeasurementSetRow
 
 
 def transits_of_night(session: Session, night: date) -> list[tuple[str, str]]:
@@ -22,10 +21,3 @@ def transits_of_night(session: Session, night: date) -> list[tuple[str, str]]:
         .order_by(IngestGroup.group_id)
     )
     return [(group_id, str(calibrator)) for group_id, calibrator in session.execute(query)]
-
-
-def failed_observations(session: Session, limit: int) -> list[dict[str, Any]]:
-    """The newest failed observations, with their errors."""
-    columns = (IngestGroup.group_id, IngestGroup.night, IngestGroup.attempt, IngestGroup.error)
-    query = select(*columns).where(IngestGroup.state == GroupState.FAILED).order_by(IngestGroup.group_id.desc()).limit(limit)
-    return [dict(row) for row in session.execute(query).mappings()]

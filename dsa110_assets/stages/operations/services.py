@@ -32,7 +32,7 @@ class ServiceName(StrEnum):
 
 
 RESTART_MEANS = {
-    ServiceName.CODE_SERVER: "Runs in progress end, and the platform makes their observations and hours again. New code is loaded.",
+    ServiceName.CODE_SERVER: "New code is loaded. Runs go on; new ones begin after about 20 s.",
     ServiceName.WEBSERVER: "The Dagster UI is away for about 20 s. Runs go on.",
     ServiceName.DAEMON: "Sensors, schedules and the run queue pause for about 20 s. Runs go on.",
     ServiceName.API: "These pages and the API are away for about 10 s. Runs go on.",
