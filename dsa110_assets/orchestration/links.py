@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote, urlencode
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.stages.product import Level, Product
+from dsa110_assets.stages.product import Product
 
 PAGES = {
     "measurement_set": "observations", "calibrated_ms": "observations", "raw_subbands": "observations", "calibration_tables": "antennas",
@@ -30,11 +30,6 @@ def dashboard(config: PipelineConfig) -> str:
 def observation_page(config: PipelineConfig, group_id: str) -> str:
     """Address of the page of an observation."""
     return f"{config.pages_url.rstrip('/')}/observations/{quote(group_id)}"
-
-
-def product_page(config: PipelineConfig, row: Product, key: str) -> str:
-    """Address of the page of a product: of its observation, else of what the asset makes."""
-    return observation_page(config, key) if row.level is Level.TILE else page_of(config, row)
 
 
 def runs_of(config: PipelineConfig, group_id: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dsa110_assets.errors import PipelineError, RetriableError
+from dsa110_assets.orchestration.links import observation_page
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import dimensions_of
 from dsa110_assets.quality.gate import WORST_FIRST, TileWord
@@ -136,7 +137,8 @@ def run_tile_stage(context: dg.AssetExecutionContext, platform: Platform, stage:
     if words:
         context.instance.add_run_tags(context.run.run_id, {VERDICT_TAG: next(word.value for word in WORST_FIRST if word in words)})
     if results:
-        yield materialization(results)
+        page = dg.MetadataValue.url(observation_page(platform.config, results[-1].key))
+        yield materialization(results, page=page)
     else:
         made_nothing(context, "the observation waits for calibration tables" if group_ids else "no observation starts in this slot")
 
@@ -167,6 +169,6 @@ def run_stage(context: dg.AssetExecutionContext, stage: Callable[[], StageResult
         yield materialization([result])
 
 
-def materialization(results: Sequence[StageResult]) -> dg.MaterializeResult:
+def materialization(results: Sequence[StageResult], **more: Any) -> dg.MaterializeResult:
     """Dagster's record of the results. Verdicts are metadata: checks for each partition would slow Dagster's pages."""
-    return dg.MaterializeResult(metadata=dict[str, Any](metadata_of(results)))
+    return dg.MaterializeResult(metadata={**metadata_of(results), **more})
