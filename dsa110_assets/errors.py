@@ -51,7 +51,7 @@ class LeaseLostError(NonRetriableError):
 
 
 class MeasurementSetError(NonRetriableError):
-    """A path is not a Measurement Set, or it has another layout than this platform writes, or it is not calibrated."""
+    """A path is not a Measurement Set, is damaged or not calibrated, or has another layout than the platform's."""
 
 
 class NoCalibratorError(NonRetriableError):
@@ -95,11 +95,11 @@ class LightCurveError(NonRetriableError):
 
 
 class StorageError(RetriableError):
-    """The disk was full, read-only or failing while a product was written."""
+    """The disk was full, read-only or failing while something was written or read."""
 
 
 class PublishError(RetriableError):
-    """A product could not be moved into place."""
+    """A product could not be moved into place now."""
 
 
 class ProductVerificationError(NonRetriableError):
@@ -111,7 +111,7 @@ class ChildFailedError(RetriableError):
 
 
 class RegistryError(RetriableError):
-    """The registry cannot be reached, or it refused a change."""
+    """The registry cannot be reached, or does not finish a change now."""
 
 
 class CatalogServiceError(RetriableError):
@@ -123,7 +123,7 @@ class AlertNotDeliveredError(RetriableError):
 
 
 class ConfigurationError(NonRetriableError):
-    """A setting is missing or contradicts another."""
+    """A setting, path or option is missing, cannot be used, or contradicts another."""
 
 
 class NotFoundError(NonRetriableError):

@@ -1,18 +1,28 @@
 """Files that people and other programs give: what may be opened, one spelling of a path, printable names.
 
 Every reader asks `why_not_openable` before it opens a file, so that a pipe never hangs a command. Every command that
-writes a file asks `refuse_overwriting`.
+writes asks `refuse_overwriting`, and `refuse_replacing` where it replaces what is there.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dsa110_assets.errors import OutputIsInputError
+from dsa110_assets.errors import ConfigurationError, OutputIsInputError, PipelineError, RetriableError, StorageError
 
+NEVER_PASSES = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.EINVAL}
+)
+"""Answers of the file system about a path that stay the same until a person changes the path or its permissions."""
+_OF_THE_DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EBUSY, errno.ETXTBSY}
+)
+LONGEST_NAME_BYTES = 255
+"""Longest name of a file on Linux."""
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -88,6 +98,15 @@ def printable(text: object) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in decoded)
 
 
+def ascii_text(text: object) -> str:
+    r"""Text that a FITS header can hold: other characters than printable ASCII are escaped, and none is lost.
+
+    >>> ascii_text("tüle ★")
+    't\\xfcle \\u2605'
+    """
+    return printable(text).encode("ascii", "backslashreplace").decode("ascii")
+
+
 def is_storable(path: Path | str) -> bool:
     """Whether a path is its own printable form, so that the registry can hold it and the file is found again."""
     return printable(path) == str(path)
@@ -106,14 +125,62 @@ def is_same_file(one: Path, other: Path) -> bool:
         return real_path(one) == real_path(other)
 
 
-def refuse_overwriting(output: Path | None, inputs: Iterable[Path | None]) -> None:
-    """Refuse an output that is one of the inputs of the same command, under whatever name.
+def typed_error(error: OSError) -> PipelineError:
+    """The typed error of what the system answered: for good, or until the disk or the network works again."""
+    subject, cause = printable(error.filename or "the system"), error.strerror or str(error)
+    if error.errno in NEVER_PASSES | {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}:
+        return ConfigurationError(subject, cause, "give another path, or change its permissions")
+    if error.errno in _OF_THE_DISK:
+        return StorageError(subject, cause, "look at the disk and the limits of the system, then try again")
+    return RetriableError(subject, cause, "try again; if it repeats, add --debug and report what it shows")
+
+
+def refuse_overwriting(output: Path | None, inputs: Iterable[Path | None], *, replaces_directory: bool = False) -> None:
+    """Refuse an output that is one of the inputs of the same command, or lies in one, under whatever name.
+
+    With ``replaces_directory`` the output takes the place of a whole directory, so it must not contain an input either.
 
     Raises:
-        OutputIsInputError: it is one.
+        OutputIsInputError: it is, lies in or contains one.
     """
     if output is None:
         return
+    real = real_path(output)
     for one in inputs:
-        if one is not None and is_same_file(output, one):
+        if one is None:
+            continue
+        theirs = real_path(one)
+        if is_same_file(output, one):
             raise OutputIsInputError(output, f"is also an input ({one}), which would be overwritten", "give another file to write")
+        if theirs in real.parents and (theirs / "table.dat").is_file():
+            raise OutputIsInputError(output, f"lies inside an input ({one})", "give another place to write")
+        if replaces_directory and real in theirs.parents:
+            raise OutputIsInputError(output, f"contains an input ({one}), which would be removed", "give another directory to write")
+
+
+def refuse_replacing(output: Path, what: str, is_one: Callable[[Path], bool]) -> None:
+    """Refuse to replace what is there, unless it is of the same nature or an empty directory.
+
+    Args:
+        output: file or directory that the command would replace.
+        what: what it may be, such as ``a backup``.
+        is_one: whether a path is that.
+
+    Raises:
+        ConfigurationError: something else is there.
+    """
+    if not os.path.lexists(output) or is_one(output):
+        return
+    if output.is_dir() and not any(output.iterdir()):
+        return
+    raise ConfigurationError(output, f"exists and is not {what}; it is not replaced", "give another place to write")
+
+
+def refuse_directory(output: Path) -> None:
+    """Refuse a directory, a pipe or a device as the file to write.
+
+    Raises:
+        ConfigurationError: it is one.
+    """
+    if is_special(output):
+        raise ConfigurationError(output, why_not_openable(output) or "is no file", "give the name of a file to write")

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dsa110_assets.errors import PipelineError, PublishError, StorageError
+from dsa110_assets.errors import ConfigurationError, PipelineError, ProductVerificationError, PublishError, StorageError
+from dsa110_assets.files import NEVER_PASSES
 from dsa110_assets.staging import is_staging, new_place, registered, remove_staged
 
 SPARE_BYTES = 1 << 20
@@ -33,7 +34,9 @@ def publish(destination: Path) -> Iterator[Path]:
     that `staging.sweep` removes.
 
     Raises:
-        PublishError: nothing was written, or the rename failed.
+        PublishError: the rename failed, and may succeed later.
+        ConfigurationError: it cannot succeed: a directory is in the way, the name is too long, permissions.
+        ProductVerificationError: nothing was written.
         StorageError: the block failed because the disk is full, read-only or failing, whatever error it raised.
     """
     staging = new_place(destination.parent)
@@ -56,14 +59,13 @@ def publish(destination: Path) -> Iterator[Path]:
 
 def _move_finished(staged: Path, destination: Path) -> None:
     if not staged.exists():
-        raise PublishError(destination, "the stage ended without writing its product", "read the run's log; make the product again")
+        raise ProductVerificationError(destination, "the stage ended without writing its product", "read the run's log; report this")
     flush_to_disk(staged)
     try:
         move_into_place(staged, destination)
     except OSError as error:
-        raise PublishError(
-            destination, f"cannot be moved into place ({error.strerror})", "check space and permissions of its directory"
-        ) from error
+        kind = ConfigurationError if error.errno in NEVER_PASSES else PublishError
+        raise kind(destination, f"cannot be moved into place ({error.strerror})", "check space and permissions of its directory") from error
 
 
 def _make_folder(staging: Path) -> None:

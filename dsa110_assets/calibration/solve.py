@@ -26,7 +26,7 @@ from dsa110_assets.calibration.model import ModelReport
 from dsa110_assets.calibration.quality import CaltableQuality, assess
 from dsa110_assets.common.figures import Details, Figures
 from dsa110_assets.common.measurement_sets import read_summary
-from dsa110_assets.errors import CalibrationQualityError, ChildFailedError, ConfigurationError, NonRetriableError
+from dsa110_assets.errors import CalibrationQualityError, ConfigurationError, NonRetriableError
 from dsa110_assets.quality.verdict import Verdict
 
 DELAY_TABLE = "delay.cal"
@@ -218,7 +218,9 @@ def solve(
         report_progress("quality and plots", _FRACTION_AVERAGING + _FRACTION_CASA)
         expected = [name for name, wanted in zip(TABLES, (do_delay, not skip_bandpass, not skip_gain), strict=True) if wanted]
         if missing := [name for name in expected if not (scratch / name).is_dir()]:
-            raise ChildFailedError(ms, f"CASA wrote no {', '.join(missing)}", "check the flags of the calibrator's tile")
+            raise CalibrationQualityError(
+                ms, f"CASA found no solution and wrote no {', '.join(missing)}", "check the flags of the calibrator's tile"
+            )
         for name in expected:
             _check_refant(scratch / name, tile.antenna_names, order)
         for name in TABLES:  # remove the tables of an earlier solution, too

@@ -163,11 +163,11 @@ def table_of(survey: Survey, response: Any) -> pd.DataFrame:
     """Convert VizieR's columns (an astropy table) to ours.
 
     Raises:
-        CatalogServiceError: positions or fluxes are missing because the table has changed.
+        NonRetriableError: positions or fluxes are missing because the table has changed.
     """
     missing = [name for name in ("_RAJ2000", "_DEJ2000", survey.flux, *(name for name, _ in survey.keep)) if name not in response.colnames]
     if missing:
-        raise CatalogServiceError(
+        raise NonRetriableError(
             survey.vizier, f"VizieR's table has no column {', '.join(missing)}", "report this; until then, use a file of the survey"
         )
     good = np.ones(len(response), dtype=bool)

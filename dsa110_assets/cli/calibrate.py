@@ -71,7 +71,7 @@ def calibrate(
         bandpass_table=bandpass,
     )
     if output is not None:
-        refuse_overwriting(output, [ms, bandpass])
+        refuse_overwriting(output, [ms, bandpass], replaces_directory=True)
         with progress_bar("calibrate", quiet=json) as progress:
             report = calibrator.solve_by_hand(config, ms, output, field=field, options=options, progress=progress)
         _show_report(report, json=json)
@@ -120,8 +120,8 @@ def apply(
     given, ms = ms, config.own_spelling(ms)
     _must_exist(ms)
     if caltable:
-        refuse_overwriting(output, [ms, *caltable])
         destination = output or given.with_name(f"{given.name.removesuffix('.ms')}.corrected.ms")
+        refuse_overwriting(destination, [ms, *caltable], replaces_directory=True)
         with progress_bar("apply", quiet=json) as progress:
             report = apply_by_hand(config, ms, caltable, destination, chan_avg=chan_avg, progress=lambda f: progress("applying", f))
         figures = {

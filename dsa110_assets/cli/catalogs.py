@@ -98,7 +98,7 @@ def refresh(
 
 
 def _from_file(name: Name, config: PipelineConfig, file: Path | None, *, accept_large_change: bool) -> dict[str, object]:
-    from dsa110_assets.files import real_path
+    from dsa110_assets.files import real_path, refuse_overwriting
     from dsa110_assets.stages.platform import Platform
     from dsa110_assets.stages.products import references
 
@@ -112,7 +112,10 @@ def _from_file(name: Name, config: PipelineConfig, file: Path | None, *, accept_
     }
     setting, maker = makers[name]
     chosen = config if file is None else config.model_copy(update={setting: real_path(file)})
-    return _figures(maker(Platform.open(chosen), _run_id()))
+    platform = Platform.open(chosen)
+    for made in (references.calibrators_path(platform), references.reference_path(platform)):
+        refuse_overwriting(made, [file])
+    return _figures(maker(platform, _run_id()))
 
 
 def _from_vizier(name: Name, config: PipelineConfig, strips: list, min_mjy: float) -> dict[str, object]:

@@ -67,6 +67,7 @@ def groups(
     from dsa110_assets.cli.times import mjd_of
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
+    from dsa110_assets.files import refuse_overwriting
     from dsa110_assets.stages.by_hand import batch_conversion as batch
 
     _ = writer
@@ -74,6 +75,7 @@ def groups(
     if (start is None or end is None) and (calibrator is None or start is not None):
         raise ConfigurationError("START END", "both are needed", "give a time window in UTC, or --calibrator alone")
     input_dir, output_dir = config.own_spelling(input_dir), config.own_spelling(output_dir)
+    refuse_overwriting(output_dir, [input_dir])
     own = batch.is_platforms_own(output_dir, config)
     if own and (no_rename_calibrator_fields or input_dir.resolve() != config.input_dir.resolve()):
         raise ConfigurationError(

@@ -136,9 +136,11 @@ def backup(
     Example: `dsa110 db backup /backup/registry-$(date +%F).dump`
     """
     from dsa110_assets.registry.backup import backup as write
-    from dsa110_assets.registry.backup import history_of
+    from dsa110_assets.registry.backup import check_destination, history_of
     from dsa110_assets.registry.server import dagster_url
 
+    for written in (path, history_of(path)):
+        check_destination(written)
     registry = _connect()
     if history:  # first, so that its history has no run that the registry does not know
         typer.echo(f"{history_of(path)}: {write(dagster_url(_config()), history_of(path)) / 1e6:.1f} MB")
@@ -197,7 +199,7 @@ def relocate(
     from dsa110_assets.stages.provenance.contents import agrees
 
     with _connect().session() as session:
-        found = move(session, old, new, agrees=agrees, thorough=thorough, dry_run=dry_run)
+        found = move(session, old, _config().own_spelling(new), agrees=agrees, thorough=thorough, dry_run=dry_run)
     if json:
         emit_json({"dry_run": dry_run, "paths": found.rows, "products": found.n_products, "checksums": found.n_checksums})
     else:

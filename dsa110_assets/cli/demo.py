@@ -25,6 +25,7 @@ import typer
 from dsa110_assets.cli.demo_places import DemoPlaces
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ChildFailedError
+from dsa110_assets.files import refuse_replacing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +64,7 @@ def demo(
     if not console.is_terminal:
         console = Console(highlight=False, soft_wrap=True, width=120)  # a pipe has no width
     places = DemoPlaces(directory.absolute())
+    refuse_replacing(places.root, "a demonstration", DemoPlaces.is_one)
     if places.root.exists():
         os.environ.update(places.settings(port or 3000))
         up.stop(PipelineConfig.from_env(validate_paths=False))
@@ -82,12 +84,14 @@ def run_demo(places: DemoPlaces, console: Console, *, tiles: int, port: int, kee
     from dsa110_assets.stages.platform import Platform
 
     began = time.monotonic()
+    refuse_replacing(places.root, "a demonstration", DemoPlaces.is_one)
     shutil.rmtree(places.root, ignore_errors=True)
-    for folder in (places.incoming, places.truth, places.reference):
-        folder.mkdir(parents=True)
     settings = places.settings(port)
     os.environ.update(settings)
-    (places.root / "demo.env").write_text("".join(f"export {name}={value}\n" for name, value in settings.items()))
+    places.root.mkdir(parents=True)
+    for folder in (places.incoming, places.truth, places.reference):
+        folder.mkdir()
+    places.environment_file.write_text("".join(f"export {name}={value}\n" for name, value in settings.items()))
     plan = demo_plan(n_tiles=tiles, min_jy=MIN_JY)
     plan.write_references(places.reference)
     plan.write_truth(places.truth)

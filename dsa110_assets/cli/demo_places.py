@@ -13,6 +13,16 @@ class DemoPlaces:
     root: Path
 
     @property
+    def environment_file(self) -> Path:
+        """Settings as shell commands. A directory with this file is a demonstration, and may be removed."""
+        return self.root / "demo.env"
+
+    @staticmethod
+    def is_one(directory: Path) -> bool:
+        """Whether a directory is a demonstration."""
+        return DemoPlaces(directory).environment_file.is_file()
+
+    @property
     def incoming(self) -> Path:
         """Directory that the platform watches for raw files."""
         return self.root / "incoming"

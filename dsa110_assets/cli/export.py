@@ -65,6 +65,7 @@ def export(
         wanted = wanted or by_hand.Kind.CALIBRATED
         ms = by_hand.source_of(config, observation, wanted)
     assert ms is not None
+    ms = config.own_spelling(ms)
     with progress_bar("export", quiet=json) as progress, libraries_write_to_stderr():
         report = by_hand.export_tile(config, ms, wanted, ExportFormat(file_format), output, overwrite=overwrite, progress=progress)
     figures = asdict(report) | {"path": str(report.path)}

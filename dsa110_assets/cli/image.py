@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -92,6 +93,8 @@ def image(
     from dsa110_assets.quality import gate
 
     config = PipelineConfig.from_env(validate_paths=False)
+    ms = config.own_spelling(ms)
+    _refuse_own_inputs(imagename, ms, mask, catalog)
     given = {
         "engine": engine and engine.value,
         "image_size": size,
@@ -122,6 +125,21 @@ def image(
     _show(report, verdicts, verdict, json=json)
     if not verdict.is_good:
         raise typer.Exit(1)
+
+
+def _refuse_own_inputs(prefix: Path, ms: Path, mask: Path | None, catalog: Path | None) -> None:
+    """Refuse a prefix whose products would replace an input, lie in the Measurement Set, or have too long a name."""
+    from dsa110_assets.errors import ConfigurationError
+    from dsa110_assets.files import LONGEST_NAME_BYTES, refuse_overwriting
+    from dsa110_assets.products import channel_name, image_path, parse_image_name
+
+    longest = image_path(prefix.parent, channel_name(prefix.name, 0), "alpha-error").name
+    if len(os.fsencode(longest)) > LONGEST_NAME_BYTES:
+        raise ConfigurationError("--imagename", f"makes names of files longer than {LONGEST_NAME_BYTES} bytes", "give a shorter one")
+    refuse_overwriting(prefix.parent, [ms])
+    for one in (mask, catalog):
+        if one is not None and (parsed := parse_image_name(one.name)) is not None and parsed.name == prefix.name:
+            refuse_overwriting(prefix.with_name(one.name), [one])
 
 
 def _reference_sky(config: PipelineConfig, catalog: Path | None) -> pd.DataFrame | None:

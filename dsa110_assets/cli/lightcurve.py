@@ -39,9 +39,12 @@ def show(
     Example: `dsa110 lightcurve show 42 --output source42.vot`
     """
     from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.files import refuse_directory
     from dsa110_assets.registry.queries.measurements import light_curve_rows
     from dsa110_assets.stages.platform import Platform
 
+    if output is not None:
+        refuse_directory(output)
     platform = Platform.open()
     number, name = _find(platform, source)
     if output is not None:
@@ -80,6 +83,7 @@ def export(
     """
     from sqlalchemy import select
 
+    from dsa110_assets.files import refuse_directory
     from dsa110_assets.photometry import write_table
     from dsa110_assets.registry.bulk import read_frame_bulk
     from dsa110_assets.registry.queries.variability import candidates, variability
@@ -89,6 +93,7 @@ def export(
     if what not in ("points", "variability", "candidates"):
         message = f"{what!r} is not one of points, variability, candidates"
         raise typer.BadParameter(message)
+    refuse_directory(output)
     with Platform.open().database.session() as session:
         if what == "points":
             names = ("source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "normalisation", "normalisation_err", "is_limit")

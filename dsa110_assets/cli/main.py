@@ -26,6 +26,7 @@ from dsa110_assets.cli import (
     db,
     demo,
     docs,
+    environment,
     export,
     image,
     ingest,
@@ -42,6 +43,7 @@ from dsa110_assets.cli import (
 )
 from dsa110_assets.cli.exit_codes import exit_code_of
 from dsa110_assets.errors import PipelineError
+from dsa110_assets.files import typed_error
 
 app = typer.Typer(
     name="dsa110",
@@ -123,6 +125,11 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # `dsa110 ... | head`
         sys.stderr.close()
         return 141
+    except OSError as error:
+        if debug:
+            raise
+        _show(shown := typed_error(error))
+        return exit_code_of([shown])
     return 0
 
 
@@ -138,6 +145,7 @@ def _show(error: PipelineError) -> None:
 
 def main() -> None:
     """Entry point of the `dsa110` program."""
+    environment.make_harmless()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -78,8 +78,9 @@ def build(
         raise typer.BadParameter(message)
     platform = Platform.open()
     planned = plan_mosaic(platform, name, _utc(since), _utc(until)) if since and until else load_plan(platform, name)
+    destination = None if output is None else platform.config.own_spelling(output)
     with _progress(f"mosaic of {len(planned.tiles)} tiles"):
-        result = build_mosaic(platform, planned, "dsa110 mosaic build", destination=None if output is None else output.absolute())
+        result = build_mosaic(platform, planned, "dsa110 mosaic build", destination=destination)
     _show_results([result], json=json)
 
 

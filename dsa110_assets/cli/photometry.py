@@ -46,11 +46,12 @@ def peak(
 
     Example: `dsa110 photometry peak --image flare-image.fits --positions sources.csv --output fluxes.csv`
     """
-    from dsa110_assets.files import refuse_overwriting
+    from dsa110_assets.files import refuse_directory, refuse_overwriting
     from dsa110_assets.photometry import PhotometryOptions, measure_file, write_table
     from dsa110_assets.photometry.tables import check_suffix
 
     check_suffix(output)
+    refuse_directory(output)
     refuse_overwriting(output, (image, positions, *(noise or ())))
     where = _positions(positions)
     table = measure_file(
@@ -82,12 +83,13 @@ def adaptive(
 
     Example: `dsa110 photometry adaptive --image mosaics/hourly_2026-03-12T05 --output spectra.parquet`
     """
-    from dsa110_assets.files import refuse_overwriting
+    from dsa110_assets.files import refuse_directory, refuse_overwriting
     from dsa110_assets.photometry import adaptive as measure_adaptive
     from dsa110_assets.photometry import channel_images, read_channel, write_table
     from dsa110_assets.photometry.tables import check_suffix
 
     check_suffix(output)
+    refuse_directory(output)
     images = [one for path in image for one in channel_images(path)]
     refuse_overwriting(output, (*images, positions, *(noise or ())))
     channels = [read_channel(path, noise_map) for path, noise_map in zip(images, _one_noise(noise, len(images)), strict=True)]

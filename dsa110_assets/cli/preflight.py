@@ -123,7 +123,7 @@ def check_roots(config: PipelineConfig) -> list[Finding]:
 def check_casa() -> Finding:
     """Check in a child process, because CASA may crash, that it imports offline and knows the observatory."""
     from dsa110_assets.common.child_process import Child, run_child
-    from dsa110_assets.errors import ChildFailedError
+    from dsa110_assets.errors import ChildFailedError, ConfigurationError
 
     begun = time.monotonic()
     remedy = "reinstall casatools and casadata; unset CASASITECONFIG"
@@ -134,7 +134,7 @@ def check_casa() -> Finding:
             timeout_s=CASA_LIMIT_S,
             timeout_advice=remedy,
         )
-    except ChildFailedError as error:
+    except (ChildFailedError, ConfigurationError) as error:
         return Finding("CASA", "failed", error.cause, remedy)
     if child.code != 0:
         return Finding("CASA", "failed", (child.last_lines or [child.reason])[-1], remedy)

@@ -7,6 +7,7 @@ so a child that prints a lot cannot block.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from dsa110_assets.errors import ChildFailedError
+from dsa110_assets.errors import ChildFailedError, ConfigurationError
 
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.005, 0.1
 _LAST_LINES = 3
@@ -113,7 +114,8 @@ def run_children(
         The children in the order in which they ended. After a failure the failed one is last; the rest were killed.
 
     Raises:
-        ChildFailedError: a program did not start, or the time ran out.
+        ChildFailedError: a program could not be started now, or the time ran out.
+        ConfigurationError: there is no such program.
     """
     deadline = time.monotonic() + timeout_s
     ends: list[ChildEnd] = []
@@ -157,7 +159,9 @@ class _RunningChild:
             )
         except OSError as error:
             self._files.close()
-            raise ChildFailedError(subject, f"{child.name} did not start: {error}", "run `dsa110 preflight`") from error
+            never = error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC)  # others: too many processes, no memory
+            kind = ConfigurationError if never else ChildFailedError
+            raise kind(subject, f"{child.name} did not start: {error}", "run `dsa110 preflight`") from error
 
     def __enter__(self) -> _RunningChild:
         return self

@@ -25,6 +25,7 @@ from astropy.wcs import WCS, WCSSUB_LATITUDE, WCSSUB_LONGITUDE, InconsistentAxis
 from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import ArrayLike, NDArray
 
+from dsa110_assets.common.foreign_headers import as_standard
 from dsa110_assets.errors import ProductVerificationError
 from dsa110_assets.files import why_not_openable
 
@@ -70,7 +71,7 @@ def mapped_plane(path: Path) -> Generator[tuple[NDArray[Any], fits.Header]]:
 
 @contextmanager
 def _opened(path: Path, *, memmap: bool) -> Generator[tuple[NDArray[Any], fits.Header]]:
-    with _image_hdu(path, memmap=memmap) as hdu:
+    with _image_hdu(path, memmap=memmap) as (hdu, header):
         try:
             data = hdu.data
         except _DAMAGE as error:  # truncated, or not what its header describes
@@ -78,16 +79,16 @@ def _opened(path: Path, *, memmap: bool) -> Generator[tuple[NDArray[Any], fits.H
         shape = None if data is None else data.shape
         if data is None or data.ndim < 2 or data.dtype.kind not in "iuf":
             raise ProductVerificationError(path, f"not one image plane ({shape})", _NEXT_STEP)
-        columns, rows = _celestial_axes(hdu.header, data.ndim)
+        columns, rows = _celestial_axes(header, data.ndim)
         if data.size != data.shape[columns] * data.shape[rows]:
             raise ProductVerificationError(path, f"not one image plane ({shape}): cubes are not supported", "give one plane of it")
         plane = data.reshape(data.shape[min(rows, columns)], data.shape[max(rows, columns)])
-        yield plane if rows < columns else plane.T, hdu.header
+        yield plane if rows < columns else plane.T, header
 
 
 @contextmanager
-def _image_hdu(path: Path, *, memmap: bool) -> Generator[Any]:
-    """The part of a FITS file that holds its image: the first one with pixels, also in an extension or compressed."""
+def _image_hdu(path: Path, *, memmap: bool) -> Generator[tuple[Any, fits.Header]]:
+    """The part of a FITS file with its image, also in an extension or compressed, and its header in standard form."""
     if (why := why_not_openable(path)) is not None:
         raise ProductVerificationError(path, why, _NEXT_STEP)
     with ExitStack() as stack:
@@ -103,7 +104,11 @@ def _image_hdu(path: Path, *, memmap: bool) -> Generator[Any]:
             raise ProductVerificationError(
                 path, f"holds {len(images)} images (extensions {names})", "write the one to use into its own file"
             )
-        yield images[0]
+        try:
+            header = as_standard(images[0].header, hdus)
+        except _DAMAGE as error:
+            raise ProductVerificationError(path, f"its header cannot be read ({error})", _NEXT_STEP) from error
+        yield images[0], header
 
 
 def _celestial_axes(header: fits.Header, ndim: int) -> tuple[int, int]:
@@ -122,8 +127,8 @@ def read_header(path: Path) -> fits.Header:
     Raises:
         ProductVerificationError: the file cannot be read.
     """
-    with _image_hdu(path, memmap=True) as hdu:
-        return hdu.header.copy()
+    with _image_hdu(path, memmap=True) as (_, header):
+        return header
 
 
 def write_plane(path: Path, pixels: NDArray[Any], header: fits.Header | None = None) -> None:

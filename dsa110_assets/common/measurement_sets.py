@@ -43,8 +43,8 @@ def open_table(ms: Path, subtable: str = "", *, writable: bool = False) -> Any:
         writable: False forbids writing.
 
     Raises:
-        MeasurementSetError: there is no such table.
-        StorageError: it exists but cannot be opened.
+        MeasurementSetError: there is no such table, or it is damaged.
+        StorageError: the disk refuses to read it.
     """
     from casacore.tables import table
 
@@ -55,7 +55,21 @@ def open_table(ms: Path, subtable: str = "", *, writable: bool = False) -> Any:
     try:
         return table(str(ms / subtable), readonly=not writable, ack=False)
     except RuntimeError as error:
-        raise StorageError(ms, f"{subtable or 'the main table'} cannot be opened ({error})", "look at the disk, then retry") from error
+        name = subtable or "the main table"
+        if (trouble := _why_unreadable(ms / subtable)) is not None:
+            raise StorageError(ms, f"{name} cannot be read ({trouble})", "look at the disk and its permissions, then retry") from error
+        raise MeasurementSetError(ms, f"{name} cannot be opened ({error})", _MAKE_AGAIN) from error
+
+
+def _why_unreadable(directory: Path) -> str | None:
+    """What the disk answers where a file of a table cannot be read; None if all can: then the table is damaged."""
+    try:
+        for file in directory.glob("table.*"):
+            with file.open("rb") as stream:
+                stream.read(1)
+    except OSError as error:
+        return f"{error.filename or directory}: {error.strerror}"
+    return None
 
 
 # --- metadata -------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from dsa110_assets.common.measurement_sets import SCALE_KEYWORD
 from dsa110_assets.conversion import subtables
 from dsa110_assets.conversion.tile import Tile
 from dsa110_assets.errors import StorageError
+from dsa110_assets.files import NEVER_PASSES, typed_error
 from dsa110_assets.publication import free_bytes
 from dsa110_assets.times import JD_MINUS_MJD
 
@@ -40,11 +41,15 @@ _INCREMENTAL = (
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn casacore's and the system's errors about a full, read-only or failing disk into a `StorageError`.
 
+    What stays until a person changes the path or its permissions becomes a `ConfigurationError`.
+
     casacore reports everything as RuntimeError; its text names the file and the cause.
     """
     try:
         yield
     except (RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in NEVER_PASSES:
+            raise typed_error(error) from error
         free = free_bytes(path)
         full = (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}) or free < _SPARE_BYTES
         cause = "the disk is full" if full else "writing failed"

@@ -10,6 +10,7 @@ aligned. Both layouts of UVH5 (see `dsa110_assets.uvh5`) are read here; `rawfile
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.errors import InvalidRawFileError
+from dsa110_assets.errors import InvalidRawFileError, StorageError
 
 _ROWS_PER_CHUNK = 1024
 
@@ -79,7 +80,8 @@ def read_raw_data(path: Path, buffer: FileBuffer) -> RawData:
         buffer: holds its bytes; the result is valid until the buffer is used again.
 
     Raises:
-        InvalidRawFileError: the file has become unreadable.
+        InvalidRawFileError: the file is damaged.
+        StorageError: the disk does not give it now.
     """
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -92,6 +94,8 @@ def read_raw_data(path: Path, buffer: FileBuffer) -> RawData:
                 _flags(flags, contents),
             )
     except (OSError, RuntimeError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE):
+            raise StorageError(path, f"cannot be read now ({error})", "look at the disk of the raw files") from error
         raise InvalidRawFileError(path, f"unreadable while converting ({error})", "check the disk; retry the observation") from error
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dsa110_assets.common.fits_planes import BEAM2_PER_JY2, JY_PER_BEAM, JY_PER_PIXEL, celestial_wcs, read_plane, write_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ImagingError, ProductVerificationError
+from dsa110_assets.files import ascii_text
 from dsa110_assets.imaging.grid import ImageGrid
 
 if TYPE_CHECKING:
@@ -101,9 +102,9 @@ def image_header(meta: ImageMetadata, suffix: str) -> Header:
     header["RESTFRQ"] = header["CRVAL3"]
     if suffix not in {"pb", "weight"}:
         beam.write_to(header)
-    header["TELESCOP"] = meta.telescope
+    header["TELESCOP"] = ascii_text(meta.telescope)
     header["INSTRUME"] = "DSA-110"
-    header["OBJECT"] = meta.name
+    header["OBJECT"] = ascii_text(meta.name)
     header["TIMESYS"] = "UTC"
     header["DATE-OBS"] = header["DATE-BEG"] = Time(meta.start_mjd, format="mjd", scale="utc").isot
     header["DATE-END"] = Time(meta.end_mjd, format="mjd", scale="utc").isot
@@ -116,12 +117,13 @@ def image_header(meta: ImageMetadata, suffix: str) -> Header:
     header["DSAENGIN"] = (meta.engine, "imaging engine")
     header["ORIGIN"] = "dsa110-assets"
     for key, value in meta.provenance.items():
+        text = ascii_text(value)
         if key in _KEYWORDS:
-            header[_KEYWORDS[key]] = str(value)
-        elif key.isupper() and key.isalnum() and len(key) <= 8 and len(str(value)) <= 60:
-            header[key] = str(value)
+            header[_KEYWORDS[key]] = text
+        elif key.isupper() and key.isalnum() and len(key) <= 8 and len(text) <= 60:
+            header[key] = text
         else:
-            header["HISTORY"] = f"{key} = {value}".encode("ascii", "replace").decode().replace("\n", " ")
+            header["HISTORY"] = f"{key} = {text}"
     return header
 
 

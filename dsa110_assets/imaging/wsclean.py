@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dsa110_assets.common.child_process import Child, run_child
 from dsa110_assets.common.fits_planes import number, read_plane, write_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
-from dsa110_assets.errors import ChildFailedError, ImagingError
+from dsa110_assets.errors import ChildFailedError, ConfigurationError, ImagingError
 from dsa110_assets.imaging.engine import ChannelImages, EngineImages
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources
@@ -38,7 +38,7 @@ def find_wsclean() -> str:
         answer = run_child(
             Child("wsclean", [program, "--version"]), subject=program, timeout_s=60, timeout_advice="look at the machine's load"
         )
-    except ChildFailedError as error:
+    except (ChildFailedError, ConfigurationError) as error:
         raise ImagingError(program, f"does not run ({error.cause})", "reinstall the package, or set PIPELINE_GRIDDER=wgridder") from error
     if "WSClean version" not in answer.stdout:
         raise ImagingError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dsa110_assets.common.previews import canvas, first_below_limit, noise_stretch, png_of, png_of_pixels, show_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
+from dsa110_assets.files import ascii_text
 from dsa110_assets.mosaicking.grid import MosaicGrid
 from dsa110_assets.mosaicking.tiles import TileImage
 from dsa110_assets.times import mjd_to_datetime
@@ -67,9 +68,9 @@ def mosaic_header(
     for name, value in provenance.items():
         key = _PROVENANCE_KEYWORDS.get(name, name)
         if _KEYWORD.fullmatch(key):
-            header[key] = value
+            header[key] = ascii_text(value)
         else:
-            header.add_history(f"{key} = {value}")
+            header.add_history(f"{key} = {ascii_text(value)}")
     for tile in tiles:
         header.add_history(f"TILE {tile.group_id} mid_mjd={tile.mid_mjd:.6f} noise_jy_per_beam={tile.noise_jy_per_beam:.6g}")
     return header

@@ -228,7 +228,8 @@ def _stem(path: Path) -> str:
 def _check_header(header: fits.Header, path: Path, keys: tuple[str, ...]) -> None:
     absent = [key for key in keys if key not in header]
     if absent:
-        raise PhotometryError(path, f"header lacks {', '.join(absent)}", "make the image again with its full header")
+        what = "has no restoring beam: its header lacks" if set(absent) <= set(BEAM_KEYWORDS) else "header lacks"
+        raise PhotometryError(path, f"{what} {', '.join(absent)}", "make the image again with its full header")
 
 
 def _read_plane(path: Path) -> tuple[NDArray[np.float32], fits.Header]:

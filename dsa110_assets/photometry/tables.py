@@ -7,6 +7,7 @@ Parquet keeps unit and UCD as metadata of the fields, VOTable in the standard's 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pandas as pd
 
 from dsa110_assets.common.table_files import SUFFIXES, astropy_table, kind_of
 from dsa110_assets.errors import PhotometryError
+from dsa110_assets.files import printable
 from dsa110_assets.publication import flush_to_disk, move_into_place, publish
 
+_NOT_ASCII = re.compile(r"[^ -~]")
+_NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _UNITS_BY_ENDING = (
     ("_jy_per_beam", "Jy / beam"), ("_jy", "Jy"), ("_deg", "deg"), ("_arcsec", "arcsec"), ("_hz", "Hz"), ("_mjd", "d"), ("_pixel", "pixel"), ("_d", "d"),
 )  # fmt: skip
@@ -98,7 +102,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     One rename replaces the old file, if there is one.
 
     Raises:
-        PhotometryError: the suffix is none of these.
+        PhotometryError: the suffix is none of these, or the format cannot hold a text of the table.
     """
     check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,6 +163,7 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
 
 
 def _write_astropy(table: pd.DataFrame, path: Path, file_format: str) -> None:
+    _refuse_unwritable_text(table, path, file_format)
     written = astropy_table(table, masks_booleans=file_format != "fits")
     for name in written.colnames:
         if unit_of(name):
@@ -166,3 +171,17 @@ def _write_astropy(table: pd.DataFrame, path: Path, file_format: str) -> None:
         if ucd_of(name):
             written[name].info.meta = {"ucd": ucd_of(name)}
     written.write(path, format=file_format, overwrite=True)
+
+
+def _refuse_unwritable_text(table: pd.DataFrame, path: Path, file_format: str) -> None:
+    """FITS holds ASCII only, XML no control characters; a name that was changed on the way would be another source's.
+
+    Raises:
+        PhotometryError: a name of a column, or a text, cannot be written.
+    """
+    is_odd = _NOT_ASCII.search if file_format == "fits" else _NOT_XML.search
+    texts = {str(name): table[name].dropna().astype(str) for name in table.columns if kind_of(table[name]) == "string"}
+    odd = next((text for column in ([map(str, table.columns)], texts.values()) for one in column for text in one if is_odd(text)), None)
+    if odd is not None:
+        kind, others = ("FITS", ".vot, .parquet or .csv") if file_format == "fits" else ("VOTable", ".parquet or .csv")
+        raise PhotometryError(path, f"a {kind} file cannot hold the text {printable(odd)!r}", f"write it as {others}")

@@ -6,16 +6,23 @@ A backup is consistent while the platform runs. It holds no products, which are 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
 from dsa110_assets import publication
-from dsa110_assets.errors import NonRetriableError, RegistryError
-from dsa110_assets.files import why_not_openable
+from dsa110_assets.errors import NonRetriableError, PipelineError, RegistryError
+from dsa110_assets.files import refuse_directory, refuse_replacing, why_not_openable
 from dsa110_assets.registry.server import bin_dir
 
+_MAY_PASS = re.compile(
+    r"connection to server|connection .*(closed|terminated|refused)|terminating|the database system is|No space left", re.I
+)
+"""What the programs say when the server does not answer or the disk is full."""
+_OF_THE_SESSION = ("PGOPTIONS", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO", "PGTARGETSESSIONATTRS", "PGSERVICE")
+"""Variables that would change what the programs write and read."""
 _MAGIC = b"PGDMP"
 """First bytes of PostgreSQL's custom format."""
 
@@ -29,12 +36,24 @@ def backup(url: str, path: Path) -> int:
     """Write the whole database into one compressed file, published when complete. Return its size in bytes.
 
     Raises:
-        RegistryError: `pg_dump` failed; the error quotes its message.
+        ConfigurationError: anything but a backup is in its place.
+        RegistryError: the server does not answer, or the disk is full; the error quotes the program's message.
     """
+    check_destination(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with publication.publish(path.absolute()) as staged:
         _run(url, "pg_dump", "--format=custom", "--no-owner", "--file", str(staged))
     return path.stat().st_size
+
+
+def check_destination(path: Path) -> None:
+    """Check that a backup may be written to a path: an older backup is replaced, nothing else.
+
+    Raises:
+        ConfigurationError: something else is there.
+    """
+    refuse_replacing(path, "a backup", lambda old: _why_not_archive(old) is None)
+    refuse_directory(path)
 
 
 def restore(url: str, path: Path, *, replace: bool = False) -> None:
@@ -46,8 +65,8 @@ def restore(url: str, path: Path, *, replace: bool = False) -> None:
         replace: drop the present content. Without it the database must be empty.
 
     Raises:
-        NonRetriableError: the file does not exist, or the database is not empty and ``replace`` was not given.
-        RegistryError: `pg_restore` failed; the error quotes its message.
+        NonRetriableError: the file does not exist or is damaged; or the database is not empty, without ``replace``.
+        RegistryError: the server does not answer; the error quotes the program's message.
     """
     check_archive(path)
     clean = ["--clean", "--if-exists"] if replace else []
@@ -64,16 +83,21 @@ def check_archive(path: Path) -> None:
     Raises:
         NonRetriableError: it cannot be opened, or is none.
     """
+    if (why := _why_not_archive(path)) is not None:
+        raise NonRetriableError(path, why, "give a file that `dsa110 db backup FILE` has written")
+
+
+def _why_not_archive(path: Path) -> str | None:
+    """Why a file is no backup; None if it begins as one."""
     why = why_not_openable(path)
     if why is None:
         with path.open("rb") as stream:
             why = None if stream.read(len(_MAGIC)) == _MAGIC else "is no backup of a registry"
-    if why is not None:
-        raise NonRetriableError(path, why, "give a file that `dsa110 db backup FILE` has written")
+    return why
 
 
 def _run(url: str, program: str, *arguments: str) -> str:
-    environment = dict(os.environ)
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_THE_SESSION}
     if password := make_url(url).password:  # not on the command line, which all users can read
         environment["PGPASSWORD"] = str(password)
     target = () if program == "pg_restore" else ("--dbname", _address(url))
@@ -86,12 +110,16 @@ def _run(url: str, program: str, *arguments: str) -> str:
         stdin=subprocess.DEVNULL,
     )
     if done.returncode != 0:
-        raise RegistryError(
-            f"{program} of the registry",
-            " ".join(done.stderr.split())[-500:] or f"ended with exit status {done.returncode}",
-            "check `dsa110 db status`",
-        )
+        raise _failure(program, done.stderr, done.returncode)
     return done.stdout
+
+
+def _failure(program: str, said: str, code: int) -> PipelineError:
+    """Error of a program that failed: retriable only where the server or the disk was at fault, not the file."""
+    cause = " ".join(said.split())[-500:] or f"ended with exit status {code}"
+    if code < 0 or _MAY_PASS.search(said):
+        return RegistryError(f"{program} of the registry", cause, "check `dsa110 db status`, then try again")
+    return NonRetriableError(f"{program} of the registry", cause, "check `dsa110 db status`; of a damaged backup, take an older one")
 
 
 def _address(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -34,6 +35,10 @@ _OPTIONS = (
     "-c default_transaction_read_only=off -c bytea_output=hex -c extra_float_digits=1"
 )
 """What a connection must not take from the environment (PGOPTIONS). Options in the server's address come after it."""
+
+
+_NEVER_PASSES = re.compile(r"authentication failed|(role|database) .* does not exist|no pg_hba.conf entry|no password supplied")
+"""What a server says to a connection that it will refuse again."""
 
 
 def _fix_time(connection: Any, _record: object) -> None:
@@ -157,12 +162,23 @@ class _Trial(Database):
 
 @contextmanager
 def reachable(url: str) -> Generator[None]:
-    """Turn the driver's operational errors into a retriable `RegistryError` with the next step."""
+    """Turn the driver's operational errors into a typed error with the next step.
+
+    Raises:
+        RegistryError: the server does not answer; it may do so later.
+        ConfigurationError: the server refuses the user, the password or the database.
+    """
     try:
         yield
     except DBAPIError as error:
         if not (isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated):
             raise  # an error in the statement; a server that dies during one raises any kind of DatabaseError
+        if _NEVER_PASSES.search(str(error.orig)):
+            raise ConfigurationError(
+                "PIPELINE_DATABASE_URL",
+                f"{without_password(url)} refuses: {str(error.orig).strip()}",
+                "correct the user, password or database",
+            ) from error
         raise RegistryError(
             "registry " + without_password(url),
             f"cannot be used ({str(error.orig).strip()})",

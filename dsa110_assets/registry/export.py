@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 
 from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.files import is_openable, refuse_replacing
 from dsa110_assets.publication import publish
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import Base, View
@@ -44,15 +45,29 @@ def export(
 
     Raises:
         NonRetriableError: a table does not exist.
+        ConfigurationError: something else than an export is in the place of the new one.
     """
     known = {table.name: table for table in (*Base.metadata.sorted_tables, *View.metadata.sorted_tables)}
     if unknown := [name for name in tables if name not in known]:
         raise NonRetriableError(f"table {unknown[0]}", "is not in the registry", f"choose from {', '.join(sorted(known))}")
     chosen = [known[name] for name in tables] or list(known.values())
-    write = _write_sqlite if destination.suffix in SQLITE_SUFFIXES else _write_parquet
+    as_sqlite = destination.suffix in SQLITE_SUFFIXES
+    write = _write_sqlite if as_sqlite else _write_parquet
+    refuse_replacing(destination, "an export of this kind", _is_sqlite if as_sqlite else _is_parquet)
     destination.absolute().parent.mkdir(parents=True, exist_ok=True)
     with publish(destination.absolute()) as staged:
         return write(database, staged, chosen, progress)
+
+
+def _is_sqlite(path: Path) -> bool:
+    if not is_openable(path):
+        return False
+    with path.open("rb") as stream:
+        return stream.read(6) in (b"SQLite", b"")
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.is_dir() and all(one.suffix == ".parquet" and one.is_file() for one in path.iterdir())
 
 
 def _write_sqlite(database: Database, path: Path, tables: Sequence[Table], progress: Callable[[str, int], None]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import RelocationError
+from dsa110_assets.files import real_path
 from dsa110_assets.publication import size_bytes
 from dsa110_assets.registry.schema import (
     CalibrationApplied,
@@ -87,6 +88,16 @@ def foreign_roots(session: Session, config: PipelineConfig) -> list[ForeignRoot]
     return found
 
 
+def _rows_below(session: Session, directory: str) -> dict[str, int]:
+    return {_name(column): n for column in PATHS if (n := session.scalar(select(func.count()).where(_below(column, directory))) or 0)}
+
+
+def _registered_spelling(session: Session, directory: Path) -> str:
+    """The spelling of a directory under which paths are registered: as given, or with its links resolved."""
+    given, real = os.path.normpath(directory.absolute()), str(real_path(directory))
+    return real if given != real and not _rows_below(session, given) else given
+
+
 def relocate(
     session: Session,
     old: Path,
@@ -109,12 +120,12 @@ def relocate(
     Raises:
         RelocationError: nothing is registered below ``old``, or a file is missing or another one at its new place.
     """
-    before, after = os.path.normpath(old.absolute()), os.path.normpath(new.absolute())
+    before, after = _registered_spelling(session, old), os.path.normpath(new.absolute())
     if before == after:
         raise RelocationError(new, "is the same directory", "give the directory in which the files lie now")
     if not new.is_dir():
         raise RelocationError(new, "is no directory", "move the files first, then give their new directory")
-    rows = {_name(column): n for column in PATHS if (n := session.scalar(select(func.count()).where(_below(column, before))) or 0)}
+    rows = _rows_below(session, before)
     if not rows:
         raise RelocationError(old, "holds no registered file", "`dsa110 preflight` names the directories of the registry")
     current = _current_products(session, before)

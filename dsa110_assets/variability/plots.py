@@ -65,7 +65,7 @@ def light_curve_png(
         axes.errorbar(time[limit] - origin, height, 0.15 * height, uplims=True, fmt="_", color=ACCENT, markersize=6, linewidth=1)
     axes.set_xlabel(f"MJD - {origin:.0f} (UTC)")
     axes.set_ylabel(f"{'normalized' if light_curves.normalised else 'measured'} flux density (mJy)")
-    axes.set_title(title or f"source {source_id}", fontsize=10)
+    axes.set_title(title or f"source {source_id}", fontsize=10, parse_math=False)
     axes.grid(alpha=0.2)
     return png_of(figure)
 
@@ -90,8 +90,8 @@ def cutouts_png(
         axes.set_axis_off()
     for axes, (label, pixels) in zip(grid.ravel(), stamps, strict=False):
         show_plane(axes, pixels, vmin=-3.0 * noise_jy, vmax=max(peak_jy, 5.0 * noise_jy))
-        axes.set_title(label, fontsize=7, color=ACCENT if label in highlight else INK)
-    figure.suptitle(title, fontsize=9)
+        axes.set_title(label, fontsize=7, color=ACCENT if label in highlight else INK, parse_math=False)
+    figure.suptitle(title, fontsize=9, parse_math=False)
     return png_of(figure)
 
 

@@ -62,12 +62,14 @@ def test_a_strip_without_sources_leaves_the_old_table(vizier, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "answer", [b"not xml at all", ANSWERS["VIII/65/nvss"].replace("S1.4", "S14").encode()], ids=["nonsense", "renamed"]
+    ("answer", "kind"),
+    [(b"not xml at all", CatalogServiceError), (ANSWERS["VIII/65/nvss"].replace("S1.4", "S14").encode(), NonRetriableError)],
+    ids=["nonsense", "renamed"],
 )
-def test_a_response_that_is_not_the_table_is_a_service_error(tmp_path, monkeypatch, answer):
+def test_nonsense_may_pass_and_a_changed_table_does_not(tmp_path, monkeypatch, answer, kind):
     with served(tmp_path, {"VIII/65/nvss": answer.decode()}) as (host, certificate, _):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        with pytest.raises(CatalogServiceError):
+        with pytest.raises(kind):
             surveys.fetch(SURVEYS["nvss"], [STRIP], server=host)
 
 

@@ -100,7 +100,7 @@ def test_an_existing_output_is_replaced_only_on_request_and_by_the_same_kind(ms,
 def test_an_export_never_touches_its_source_or_a_product(ms, tmp_path, capsys, where):
     (tmp_path / "link").symlink_to(ms)
     before = contents_of(ms)
-    assert "give another --output" in error_of(capsys, "--ms", ms, "--format", "ms", "--output", tmp_path / where, "--overwrite")
+    assert "next: give another " in error_of(capsys, "--ms", ms, "--format", "ms", "--output", tmp_path / where, "--overwrite")
     assert contents_of(ms) == before
 
 

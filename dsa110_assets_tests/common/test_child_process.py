@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from dsa110_assets.common.child_process import Child, run_child, run_children
-from dsa110_assets.errors import ChildFailedError
+from dsa110_assets.errors import ChildFailedError, ConfigurationError
 
 ADVICE = "call the operator"
 
@@ -121,7 +121,7 @@ def test_a_child_that_exits_0_without_its_result_has_failed(tmp_path):
 
 
 def test_a_missing_program_is_named():
-    with pytest.raises(ChildFailedError, match=r"the imager did not start: .*no-such-program"):
+    with pytest.raises(ConfigurationError, match=r"the imager did not start: .*no-such-program"):
         run(Child("the imager", ["no-such-program"]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import shutil
 from pathlib import Path
@@ -80,10 +81,21 @@ def test_a_missing_subtable_is_named(ms: Path) -> None:
         read_tile_pointing(ms)
 
 
-def test_a_table_that_cannot_be_opened_raises_a_retriable_error(ms: Path) -> None:
-    """A damaged table cannot be told from a failing disk."""
+def test_a_damaged_table_is_damaged_for_good(ms: Path) -> None:
     (ms / "FIELD" / "table.dat").write_bytes(b"not a table")
-    with pytest.raises(StorageError, match="FIELD cannot be opened") as error:
+    with pytest.raises(MeasurementSetError, match="FIELD cannot be opened") as error:
+        read_summary(ms)
+    assert isinstance(error.value, NonRetriableError)
+
+
+def test_a_disk_that_does_not_give_a_table_raises_a_retriable_error(ms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ms / "FIELD" / "table.dat").write_bytes(b"not a table")
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", "table.dat")
+
+    monkeypatch.setattr(Path, "open", failing)
+    with pytest.raises(StorageError, match=r"FIELD cannot be read .*Input/output error") as error:
         read_summary(ms)
     assert isinstance(error.value, RetriableError)
 

@@ -19,6 +19,11 @@ def examples(shares: int = 1) -> int:
     return IN_THE_SUITE if wanted is None else max(1, -(-int(wanted) // shares))
 
 
+def limit_s(for_the_suite: float, *, per_case: float = 30.0) -> float:
+    """Time limit of a property whose cases could hang: fixed in the suite, otherwise it grows with the cases."""
+    return max(for_the_suite, per_case * examples()) if examples() > IN_THE_SUITE else for_the_suite
+
+
 if os.environ.get("DSA110_PROPERTY_CASES") is None:
     hypothesis.settings.register_profile("suite", derandomize=True, database=None)
     hypothesis.settings.load_profile("suite")

@@ -1,4 +1,4 @@
-"""The environment of a process changes nothing in the registry: a connection brings its own settings."""
+"""The environment of a process changes nothing: a connection brings its own settings, and the program starts afresh."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry.backup import check_archive
+from dsa110_assets_tests.inputs import images
 
 HOSTILE = {
     "PGCLIENTENCODING": "LATIN1",
@@ -33,6 +35,87 @@ with Database(sys.argv[1]).session() as session:
     assert source_table(session)["name"].tolist() == [name]
     assert session.scalar(text("SHOW timezone")) == "UTC", session.scalar(text("SHOW timezone"))
 """
+
+HOSTILE_PYTHON = {
+    "PYTHONWARNINGS": "error",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONIOENCODING": "ascii",
+    "PYTHONUTF8": "0",
+    "PYTHONHASHSEED": "1",
+    "PYTHONDEVMODE": "1",
+}
+ENVIRONMENTS = {
+    "Python and PostgreSQL": {
+        **HOSTILE_PYTHON,
+        **HOSTILE,
+        "PGSERVICE": "none",
+        "PGHOST": "192.0.2.1",
+        "PGPORT": "1",
+        "PGUSER": "nobody",
+        "PGDATABASE": "none",
+        "PGTARGETSESSIONATTRS": "read-only",
+    },
+    "an ASCII locale and no home": {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "TZ": "no/such:zone",
+        "COLUMNS": "1",
+        "HOME": "/proc/none",
+        "XDG_CACHE_HOME": "/proc/none",
+        "XDG_CONFIG_HOME": "/proc/none",
+        "TMPDIR": "/no/such/directory",
+    },
+    "a Turkish locale, no user and modules of other programs": {
+        "LC_ALL": "tr_TR.ISO-8859-9",
+        "LANG": "tr_TR",
+        "PYTHONIOENCODING": "latin-1",
+        "TZ": "",
+        "HOME": None,
+        "USER": None,
+        "LOGNAME": None,
+        "TMPDIR": "",
+        "PYTHONPATH": "MODULES",
+    },
+}
+"""Variables of each environment; None removes one. MODULES is a directory with modules named like the platform's."""
+NAMES = ["★α Lyré", "İstanbul ı", "007"]
+
+
+def _dsa110(environment: dict[str, str], *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dsa110_assets.cli.main", *arguments], env=environment, capture_output=True, check=False, timeout=280
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert b"Traceback" not in done.stderr
+    return done.stdout.decode("utf-8")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_commands_give_the_same_result_in_a_hostile_environment(name, database, registry_config, tmp_path):
+    """Names go into the registry and come back; fluxes are measured; a query is answered, whatever is set."""
+    (tmp_path / "modules").mkdir()
+    for module in ("config.py", "files.py", "errors.py", "products.py", "content.py", "times.py", "tests.py"):
+        (tmp_path / "modules" / module).write_text("raise RuntimeError\n")
+    changes = {key: str(tmp_path / "modules") if value == "MODULES" else value for key, value in ENVIRONMENTS[name].items()}
+    own = {f"PIPELINE_{key.upper()}": str(getattr(registry_config, key)) for key in ("state_dir", "scratch_dir", "input_dir", "output_dir")}
+    environment = {key: value for key, value in (os.environ | own | changes).items() if value is not None}
+    environment["PIPELINE_DATABASE_URL"] = database.url
+    table = images.positions().head(len(NAMES)).assign(name=NAMES)
+    sky = pd.DataFrame({"name": ["N"], "ra_deg": [150.0], "dec_deg": [50.0], "flux_jy": [0.5], "spectral_index": [float("nan")]})
+    (registry_config.state_dir / "catalogs").mkdir()
+    sky.to_parquet(registry_config.state_dir / "catalogs" / "nvss.parquet")
+    table.to_csv(tmp_path / "positions é.csv", index=False)
+    image = images.write(tmp_path, "m")
+    _dsa110(environment, "catalogs", "refresh", "monitored", "--file", str(tmp_path / "positions é.csv"), "--json")
+    stored = _dsa110(environment, "db", "query", "SELECT name, now()::text LIKE '%+00' AS utc FROM sources WHERE name <> 'N'", "--csv")
+    assert sorted(stored.splitlines()[1:]) == sorted(f"{one},True" for one in NAMES)
+    arguments = ("photometry", "peak", "--image", str(image), "--positions", str(tmp_path / "positions é.csv"))
+    _dsa110(environment, *arguments, "--output", str(tmp_path / "fluxes ★.csv"))
+    measured = pd.read_csv(tmp_path / "fluxes ★.csv", dtype={"name": str}, encoding="utf-8")
+    assert measured["name"].tolist() == NAMES
+    assert measured["flux_jy"].to_numpy() == pytest.approx(table["true_jy"].to_numpy(), abs=0.01)
 
 
 def test_hostile_settings_of_the_environment_change_no_name_time_or_limit(database):

@@ -23,7 +23,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import NonRetriableError, PipelineError, PositionsError
 from dsa110_assets.photometry import measure_file
 from dsa110_assets_tests.inputs import images
-from dsa110_assets_tests.inputs.effort import examples
+from dsa110_assets_tests.inputs.effort import examples, limit_s
 from dsa110_assets_tests.inputs.readers import PROPERTY_TESTS, WRITTEN, file_options, file_settings
 
 QUICK = {"deadline": None, "suppress_health_check": list(HealthCheck)}
@@ -202,7 +202,7 @@ def test_each_generic_option_has_a_command_line():
     assert set(LINES) == {name for name, test in PROPERTY_TESTS.items() if test == "test_property_no_file_option_hangs_or_shows_a_trace"}
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(limit_s(280))
 @settings(max_examples=examples(), **QUICK)
 @given(st.sampled_from(sorted(LINES)), st.sampled_from(KINDS))
 def test_property_no_file_option_hangs_or_shows_a_trace(tmp_path, capsys, option, kind):

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from dsa110_assets.cli.main import run
+from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, InvalidRawFileError
 from dsa110_assets.files import is_openable, printable, why_not_openable
 from dsa110_assets.ingest.scan import scan_directory
@@ -22,6 +23,7 @@ from dsa110_assets.stages.by_hand.batch_conversion import observations_between
 from dsa110_assets.times import datetime_to_mjd
 from dsa110_assets_tests.ingest.bookkeeping import START, settings
 from dsa110_assets_tests.ingest.incoming import raw_path, write_observation
+from dsa110_assets_tests.inputs.readers import commands
 
 NOW = START + timedelta(minutes=10)
 ODD_NAMES = [
@@ -161,3 +163,31 @@ def test_case_06_convert_takes_its_observations_from_a_linked_input_directory(en
     # without a calibrator catalog the observation is not leased, so that it does not fail for good
     assert run(["convert", "groups", str(where), str(environment.output_dir), *window]) == 2
     assert "there is no calibrator catalog" in capsys.readouterr().out
+
+
+WITH_A_SET = {
+    "calibrate": ["--output", "tables"],
+    "apply": ["--caltable", "tables"],
+    "image": ["--imagename", "x", "--no-catalog"],
+    "export": ["--output", "x.uvh5"],
+}
+
+
+def test_case_06_every_command_that_takes_a_measurement_set_asks_for_its_one_spelling(tmp_path, monkeypatch, capsys):
+    assert set(WITH_A_SET) == {words for words, command in commands() if any(one.name == "ms" for one in command.params)}
+    (tmp_path / "real.ms").mkdir()
+    (tmp_path / "real.ms" / "table.dat").touch()
+    (tmp_path / "link.ms").symlink_to("real.ms")
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def spelled(_config: PipelineConfig, path: Path) -> Path:
+        asked.append(path)
+        return Path("/nowhere/of-its-own-spelling.ms")
+
+    monkeypatch.setattr(PipelineConfig, "own_spelling", spelled)
+    for command, options in WITH_A_SET.items():
+        asked.clear()
+        assert run([command, "--ms", "link.ms", *options]) == 2
+        assert asked == [Path("link.ms")]
+        assert "of-its-own-spelling.ms" in capsys.readouterr().err.replace("\n", ""), command

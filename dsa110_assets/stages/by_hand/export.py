@@ -12,6 +12,7 @@ from dsa110_assets import staging
 from dsa110_assets.common.measurement_sets import is_calibrated
 from dsa110_assets.conversion.export import ExportFormat
 from dsa110_assets.errors import ConfigurationError
+from dsa110_assets.files import ascii_text, refuse_overwriting
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.publication import publish
 from dsa110_assets.registry.provenance import release
@@ -70,7 +71,8 @@ def export_tile(
         progress: called with the current step and the fraction done.
 
     Raises:
-        ConfigurationError: the source is of the other kind; the output exists, or lies in the source or the platform.
+        ConfigurationError: the source is of the other kind; the output exists, or lies in the platform's directory.
+        OutputIsInputError: the output is, contains or lies inside the source.
         ProductVerificationError: the export cannot be read back.
         StorageError: the disk is full, read-only or failing.
     """
@@ -78,12 +80,12 @@ def export_tile(
 
     if not (ms / "table.dat").is_file():
         raise ConfigurationError(ms, "is not a Measurement Set", "give the path of one, made by conversion")
+    output = output.absolute()
+    _check_output(config, ms, output, file_format, overwrite=overwrite)
     calibrated = is_calibrated(ms)
     found = Kind.CALIBRATED if calibrated else Kind.RAW
     if kind is not None and kind is not found:
         raise ConfigurationError(ms, f"is a {found} Measurement Set, not a {kind} one", f"give --kind {found}, or another --ms")
-    output = output.absolute()
-    _check_output(config, ms, output, file_format, overwrite=overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
     staging.keep_journal_in(ProductPaths.of(config).staging_journal)
     with publish(output) as staged:
@@ -92,7 +94,7 @@ def export_tile(
             staged,
             file_format,
             vis_units="Jy" if calibrated else "uncalib",
-            history=[f"dsa110_assets {release()}: {ms.name} ({found}) exported as {file_format}"],
+            history=[f"dsa110_assets {release()}: {ascii_text(ms.name)} ({found}) exported as {file_format}"],
             progress=progress,
         )
     return replace(report, path=output)
@@ -100,10 +102,8 @@ def export_tile(
 
 def _check_output(config: PipelineConfig, ms: Path, output: Path, file_format: ExportFormat, *, overwrite: bool) -> None:
     """Refuse to replace the source, a product of the platform, or anything but an export."""
-    target, source = output.resolve(), ms.resolve()
-    if target == source or source in target.parents or target in source.parents:
-        raise ConfigurationError(output, f"is, contains or lies inside the source {ms}", "give another --output")
-    if config.output_dir.resolve() in target.parents:
+    refuse_overwriting(output, [ms], replaces_directory=True)
+    if config.output_dir.resolve() in output.resolve().parents:
         raise ConfigurationError(
             output, "lies in the platform's own directory of Measurement Sets (PIPELINE_OUTPUT_DIR)", "give another --output"
         )

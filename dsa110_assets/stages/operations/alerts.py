@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.common import earth_rotation
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import AlertNotDeliveredError
+from dsa110_assets.errors import AlertNotDeliveredError, ConfigurationError
 from dsa110_assets.files import why_not_listable
 from dsa110_assets.ingest import status
 from dsa110_assets.quality.gate import TileVerdict, count_bad_checks
@@ -241,10 +241,11 @@ def send(url: str, text: str, timeout_s: float = 10.0) -> None:
 
     Raises:
         AlertNotDeliveredError: no answer, or a status other than 2xx.
+        ConfigurationError: not an http address.
     """
     host = url.partition("://")[2].partition("/")[0]  # the rest of the address is a secret
     if not url.startswith(("http://", "https://")):
-        raise AlertNotDeliveredError("PIPELINE_ALERT_WEBHOOK_URL", "is not an http address", "set it to the webhook's address")
+        raise ConfigurationError("PIPELINE_ALERT_WEBHOOK_URL", "is not an http address", "set it to the webhook's address")
     request = urllib.request.Request(url, json.dumps({"text": text}).encode(), {"Content-Type": "application/json"})  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets import publication
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import PipelineError, StorageError
+from dsa110_assets.errors import ConfigurationError, PipelineError
 from dsa110_assets.folders import Folder
 from dsa110_assets.products import cutouts_path, image_path, parse_image_name
 from dsa110_assets.registry.queries import storage
@@ -120,10 +120,10 @@ def _check_place(platform: Platform, path: Path) -> None:
     """Refuse to remove anything outside the folders of products, or through a link.
 
     Raises:
-        StorageError: the path lies elsewhere, or is a link.
+        ConfigurationError: the path lies elsewhere, or is a link.
     """
     roots = [platform.paths.folder(folder) for folder in Folder]
     inside = any(root != path and path.is_relative_to(root) for root in roots)
     if not inside or path.is_symlink():
         cause = "is a symbolic link" if inside else "lies outside the folders of products"
-        raise StorageError(path, f"{cause}; it was left alone", "remove it by hand, then `dsa110 clean --thorough`")
+        raise ConfigurationError(path, f"{cause}; it was left alone", "remove it by hand, then `dsa110 clean --thorough`")

@@ -16,6 +16,8 @@ from dsa110_assets import publication
 from dsa110_assets.catalogs import calibrators
 from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.errors import MosaicError, NoCalibratorError
+from dsa110_assets.files import refuse_overwriting, refuse_replacing
+from dsa110_assets.products import image_path
 from dsa110_assets.registry.queries.images import tiles_in_window
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.combining import MosaicRequest, combine
@@ -128,7 +130,7 @@ def load_plan(platform: Platform, name: str) -> MosaicPlan:
         MosaicError: there is no plan of this name.
     """
     path = platform.paths.mosaic_plan(name)
-    if not path.is_file():
+    if not is_name(name) or not path.is_file():
         raise MosaicError(
             f"mosaic {name}", "there is no plan of this name", f"make one: `dsa110 mosaic plan --name {name} --since START --until END`"
         )
@@ -141,6 +143,8 @@ def build_mosaic(platform: Platform, plan: MosaicPlan, run_id: str, *, destinati
 
     Raises:
         MosaicError: a tile of the plan no longer has an image, or the tiles cannot be combined.
+        ConfigurationError: ``destination`` holds anything but this mosaic.
+        OutputIsInputError: ``destination`` is or contains a tile.
     """
     since, until = (datetime_to_mjd(datetime.fromisoformat(when)) for when in (plan.since, plan.until))
     with platform.database.session() as session:
@@ -151,6 +155,9 @@ def build_mosaic(platform: Platform, plan: MosaicPlan, run_id: str, *, destinati
             f"mosaic {plan.name}", f"tiles without an image: {', '.join(missing)}", "make their `tile_image`, or plan the mosaic again"
         )
     tiles = [imaged[group_id] for group_id in plan.tiles]
+    if destination is not None:
+        refuse_overwriting(destination, [Path(tile.directory) for tile in tiles], replaces_directory=True)
+        refuse_replacing(destination, f"the mosaic {plan.name}", lambda path: image_path(path, plan.name, "image").is_file())
     request = MosaicRequest(CUSTOM_MOSAIC, plan.name, plan.name, tiles, plan.declination_deg, destination)
     return combine(platform, request, run_id)
 
