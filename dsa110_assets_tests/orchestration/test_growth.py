@@ -93,6 +93,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     ],
     "lightcurve epochs": [[]],
     "mark list": [[], ["--all"]],
+    "targets list": [[]],
     "mosaic plan": [["--name", "a", "--since", f"{LAST}T04:00:00", "--until", f"{LAST}T06:00:00"]],
 }
 EXCEPTIONS = {
@@ -106,7 +107,8 @@ NO_QUESTIONS = {
     "db backup", "db export", "db relocate", "db migrate", "db query", "db restore", "db shell", "db start", "db stop", "demo", "docs search", "down", "export", "image",
     "ingest retry", "ingest scan", "lightcurve exclude", "lightcurve export", "lightcurve include", "lightcurve recompute",
     "mark remove", "mark solution", "mark tile",
-    "mosaic build", "mosaic create", "photometry adaptive", "photometry peak", "preflight", "stale accept", "simulate night", "simulate tile", "up",
+    "mosaic build", "mosaic create", "photometry adaptive", "photometry peak", "photometry position", "preflight", "stale accept", "simulate night", "simulate tile", "targets add",
+    "targets remove", "up",
 }  # fmt: skip
 """Commands that make, change, copy or remove something, ask only files, or run a person's own statement."""
 

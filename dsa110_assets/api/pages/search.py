@@ -137,7 +137,7 @@ def _at(opened: Access, request: Request, where: tuple[float, float], cursor: st
     try:
         tasks = _tasks(opened, ra_deg, dec_deg)
     except DagsterUnreachableError as error:
-        dagster_note = f"{error.cause}. Next: {error.next_step}"
+        dagster_note = f"{error.subject} {error.cause}. Next: {error.next_step}"
     return {
         "ra_deg": ra_deg,
         "dec_deg": dec_deg,
