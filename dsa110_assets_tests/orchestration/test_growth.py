@@ -9,14 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
 import typer
+from fastapi.testclient import TestClient
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from benchmarks.year import Year, fill_fluxes, fill_sources, make_raw_files, spoil
 from benchmarks.year_registry import fill
+from dsa110_assets.api.app import create_app
 from dsa110_assets.cli.main import app, run
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.definitions import build_defs
@@ -96,6 +99,55 @@ COMMANDS: dict[str, list[list[str]]] = {
     "targets list": [[]],
     "mosaic plan": [["--name", "a", "--since", f"{LAST}T04:00:00", "--until", f"{LAST}T06:00:00"]],
 }
+HOUR = f"hourly_{LAST}T12"
+ADDRESSES: dict[str, str] = {
+    "/api/actions": "",
+    "/api/alerts": "",
+    "/api/calibrations": "",
+    "/api/calibrations/{group_id}": "/api/calibrations/CALIBRATOR",
+    "/api/candidates": "",
+    "/api/candidates/{event_id}": "/api/candidates/1",
+    "/api/data/images": "",
+    "/api/data/images/addresses": "/api/data/images/addresses?limit=50",
+    "/api/data/images/{group_id}": f"/api/data/images/{OBSERVATION}",
+    "/api/data/mosaics": "",
+    "/api/data/mosaics/{name}": f"/api/data/mosaics/{HOUR}",
+    "/api/data/mosaics/{name}/detections": f"/api/data/mosaics/{HOUR}/detections",
+    "/api/data/mosaics/{name}/sources": f"/api/data/mosaics/{HOUR}/sources",
+    "/api/data/observations": "",
+    "/api/data/observations/{group_id}": f"/api/data/observations/{OBSERVATION}",
+    "/api/data/refused-files": "",
+    "/api/epochs/excluded": "",
+    "/api/epochs/{mosaic_name}": f"/api/epochs/{HOUR}",
+    "/api/events": "",
+    "/api/mosaic/status/{name}": f"/api/mosaic/status/{HOUR}",
+    "/api/positions/fluxes": "/api/positions/fluxes?ra_deg=10&dec_deg=16",
+    "/api/positions/images": "/api/positions/images?ra_deg=10&dec_deg=16&limit=10",
+    "/api/positions/transit": "/api/positions/transit?ra_deg=10&dec_deg=16",
+    "/api/products/{product}/versions": "/api/products/tile_image/versions",
+    "/api/quality/{product}": "/api/quality/tile_image",
+    "/api/ready": "",
+    "/api/shift": "",
+    "/api/shift/report": f"/api/shift/report?night={LAST}",
+    "/api/sources": "",
+    "/api/sources/population": "",
+    "/api/sources/{source_id}": "/api/sources/1",
+    "/api/status": "",
+    "/api/streaming/status": "",
+    "/api/targets": "",
+    "/api/versions/{version_id}": "/api/versions/100",
+    "/metrics": "",
+}
+"""Addresses of the API that lists, details and pages read, each with an example. CALIBRATOR: the newest one."""
+OF_ONE_SOURCE = {"/api/sources/{source_id}/channels", "/api/sources/{source_id}/epochs", "/api/sources/{source_id}/lightcurve"}
+"""All measurements of one source, as `dsa110 lightcurve show`."""
+NO_QUESTION_OF_THE_REGISTRY = {
+    "/api/backfills", "/api/health", "/api/runs/{task_id}/log", "/api/services", "/api/services/{service}/log", "/api/stale", "/api/switches",
+    "/api/positions/difference", "/api/trials", "/api/trials/{trial}/preview.png", "/api/absurd/metrics", "/api/absurd/task-types", "/api/absurd/tasks", "/api/absurd/tasks/{task_id}",
+    "/api/data/images/{group_id}/cutout", "/api/data/mosaics/{name}/cutout", "/api/sources/{source_id}/epochs/{mosaic_name}/cutout",
+    "/api/versions/{version_id}/files", "/api/versions/{version_id}/files/{name}",
+}  # fmt: skip
+"""Addresses that ask Dagster, read files, or do what the command `stale` does."""
 EXCEPTIONS = {
     "stale": "compares each product with its inputs and today's code; a join, 10 s at a year",
     "db check": "compares each product with the disk, in parts, and shows its progress",
@@ -177,13 +229,17 @@ def fill_history(database: Database, config: PipelineConfig, nights: int) -> Non
         connection.execute(text("VACUUM ANALYZE"))
 
 
-def questions(platform: Platform, capsys: pytest.CaptureFixture[str]) -> dict[str, Callable[[], object]]:
-    """All questions: sensors first as after a restart and then again, and commands."""
+def questions(platform: Platform, client: TestClient, capsys: pytest.CaptureFixture[str]) -> dict[str, Callable[[], object]]:
+    """All questions: sensors first as after a restart and then again, commands, and addresses of the API."""
 
     def command(arguments: list[str]) -> None:
         code = run(arguments)
         shown = capsys.readouterr()
         assert code in (0, 1), (arguments, shown.err)
+
+    def get(url: str) -> None:
+        answer = client.get(url)
+        assert answer.status_code == 200, (url, answer.text)
 
     found: dict[str, Callable[[], object]] = {}
     for kind, asked in (("sensor", SENSORS), ("schedule", SCHEDULES), ("page", PAGES)):
@@ -193,6 +249,10 @@ def questions(platform: Platform, capsys: pytest.CaptureFixture[str]) -> dict[st
     for name, variants in COMMANDS.items():
         for arguments in variants:
             found[" ".join(["dsa110", name, *arguments])] = lambda name=name, arguments=arguments: command([*name.split(), *arguments])
+    with platform.database.session() as session:
+        calibrator = session.execute(text("SELECT max(group_id) FROM caltables")).scalar_one()
+    for path, example in ADDRESSES.items():
+        found[f"GET {path}"] = partial(get, (example or path).replace("CALIBRATOR", calibrator))
     return found
 
 
@@ -213,8 +273,9 @@ def test_no_question_reads_more_when_history_grows(
         fill_history(database, config, nights)
         intake._scanners.clear()  # as after a restart
         platform = Platform.open(config)
-        asked = questions(platform, capsys)
-        work[nights] = {name: counter.work(ask) for name, ask in asked.items()}
+        with TestClient(create_app(config)) as client:
+            asked = questions(platform, client, capsys)
+            work[nights] = {name: counter.work(ask) for name, ask in asked.items()}
         platform.database.dispose()
     intake._scanners.clear()
     counter.engine.dispose()
@@ -235,6 +296,13 @@ def test_every_sensor_schedule_and_command_is_among_the_questions(registry_confi
     assert commands == set().union(*kinds), "say of a new command whether it asks the registry, and with what arguments"
     assert sum(map(len, kinds)) == len(commands)
     assert len(EXCEPTIONS) <= 5
+
+
+def test_every_address_of_the_api_is_among_the_questions(registry_config: PipelineConfig) -> None:
+    described = {path for path, methods in create_app(registry_config).openapi()["paths"].items() if "get" in methods}
+    kinds = (set(ADDRESSES), OF_ONE_SOURCE, NO_QUESTION_OF_THE_REGISTRY)
+    assert described == set().union(*kinds), "say of a new address whether it asks the registry, and give an example"
+    assert sum(map(len, kinds)) == len(described)
 
 
 def _names(command: Any, path: str = "") -> Iterator[str]:
