@@ -84,6 +84,8 @@ PAGES: dict[str, Callable[[Platform], object]] = {
 }
 COMMANDS: dict[str, list[list[str]]] = {
     "alerts": [[]],
+    "candidates history": [["1"]],
+    "candidates list": [[]],
     "catalogs list": [[]],
     "config show": [[]],
     "db status": [[]],
@@ -96,6 +98,8 @@ COMMANDS: dict[str, list[list[str]]] = {
     ],
     "lightcurve epochs": [[]],
     "mark list": [[], ["--all"]],
+    "shift": [[]],
+    "shift report": [[]],
     "targets list": [[]],
     "mosaic plan": [["--name", "a", "--since", f"{LAST}T04:00:00", "--until", f"{LAST}T06:00:00"]],
 }
@@ -103,6 +107,7 @@ HOUR = f"hourly_{LAST}T12"
 ADDRESSES: dict[str, str] = {
     "/api/actions": "",
     "/api/alerts": "",
+    "/api/antennas": "",
     "/api/calibrations": "",
     "/api/calibrations/{group_id}": "/api/calibrations/CALIBRATOR",
     "/api/candidates": "",
@@ -116,7 +121,11 @@ ADDRESSES: dict[str, str] = {
     "/api/data/mosaics/{name}/sources": f"/api/data/mosaics/{HOUR}/sources",
     "/api/data/observations": "",
     "/api/data/observations/{group_id}": f"/api/data/observations/{OBSERVATION}",
+    "/api/data/observations/{group_id}/marks": f"/api/data/observations/{OBSERVATION}/marks",
     "/api/data/refused-files": "",
+    "/api/data/timeline": "",
+    "/api/data/timeline/{night}": f"/api/data/timeline/{LAST}",
+    "/api/marks": "",
     "/api/epochs/excluded": "",
     "/api/epochs/{mosaic_name}": f"/api/epochs/{HOUR}",
     "/api/events": "",
@@ -158,9 +167,9 @@ NO_QUESTIONS = {
     "api", "api token", "api tokens", "apply", "backfill", "calibrate", "catalogs cone", "catalogs refresh", "catalogs strip", "catalogs transits", "convert groups",
     "db backup", "db export", "db relocate", "db migrate", "db query", "db restore", "db shell", "db start", "db stop", "demo", "docs search", "down", "export", "image",
     "ingest retry", "ingest scan", "lightcurve exclude", "lightcurve export", "lightcurve include", "lightcurve recompute",
-    "mark remove", "mark solution", "mark tile",
-    "mosaic build", "mosaic create", "photometry adaptive", "photometry peak", "photometry position", "preflight", "stale accept", "simulate night", "simulate tile", "targets add",
-    "targets remove", "up",
+    "alerts acknowledge", "alerts take-back", "candidates label", "candidates undo", "mark remove", "mark solution", "mark tile", "photometry position",
+    "shift write", "targets add", "targets remove",
+    "mosaic build", "mosaic create", "photometry adaptive", "photometry peak", "preflight", "stale accept", "simulate night", "simulate tile", "up",
 }  # fmt: skip
 """Commands that make, change, copy or remove something, ask only files, or run a person's own statement."""
 

@@ -204,13 +204,15 @@ def sources_measured_in(session: Session, mosaic_name: str) -> pd.DataFrame:
 
     Columns: source_id, name, ra_deg, dec_deg, flux_jy, flux_err_jy, snr, upper_limit_jy, is_limit, flags, time_mjd.
     """
+    times = session.execute(select(MosaicRow.start_mjd, MosaicRow.end_mjd).where(MosaicRow.name == mosaic_name)).one_or_none()
+    first, last = (0.0, 1e6) if times is None else (times[0] - 1.0, times[1] + 1.0)  # only these months are opened
     statement = (
         select(
             Photometry.source_id, Source.name, Source.ra_deg, Source.dec_deg, Photometry.flux_jy, Photometry.flux_err_jy, Photometry.snr,
             Photometry.upper_limit_jy, Photometry.is_limit, Photometry.flags, Photometry.time_mjd,
         )
         .join(Source, Source.source_id == Photometry.source_id)
-        .where(Photometry.mosaic_name == mosaic_name)
+        .where(Photometry.mosaic_name == mosaic_name, Photometry.time_mjd.between(first, last))
         .order_by(Photometry.source_id)
     )  # fmt: skip
     return read_frame_bulk(session, statement)
