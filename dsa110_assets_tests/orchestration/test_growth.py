@@ -69,8 +69,8 @@ SCHEDULES: dict[str, Callable[[Platform], object]] = {
 def _timeline(platform: Platform) -> None:
     with platform.database.session() as session:
         timeline.first_and_last_night(session)
-        timeline.counts_of_nights(session, LAST - timedelta(days=40), LAST)
-        timeline.noise_of_nights(session, LAST - timedelta(days=40), LAST)
+        timeline.counts_of_nights(session, LAST - timedelta(days=20), LAST)
+        timeline.noise_of_nights(session, LAST - timedelta(days=20), LAST)
         timeline.around_day(session, LAST)
         timeline.neighbors(session, OBSERVATION)
         timeline.mosaics_of(session, OBSERVATION)
