@@ -54,6 +54,10 @@ class MeasurementSetError(NonRetriableError):
     """A path is not a Measurement Set, is damaged or not calibrated, or has another layout than the platform's."""
 
 
+class ForeignDataError(NonRetriableError):
+    """A Measurement Set of another telescope or program lacks what is needed, or leaves a choice to the person."""
+
+
 class NoCalibratorError(NonRetriableError):
     """No cataloged calibrator with a 20 cm flux density transits in the data."""
 

@@ -22,6 +22,7 @@ from dsa110_assets.common.instrument import cutoff_radius_rad
 from dsa110_assets.common.measurement_sets import (
     Summary,
     integrations,
+    is_tracking,
     mark_calibrated,
     open_table,
     read_apparent_scale,
@@ -250,8 +251,11 @@ def fit_to_data(solutions: CalTable, names: Sequence[str], frequency: NDArray[np
 def _check_strip(ms: Path, about: Summary, tables: Sequence[CalTable], tolerance_deg: float) -> None:
     """Refuse tables of another declination strip.
 
-    Compares ICRS phase centers; apparent declinations differ by up to 0.1 deg more.
+    Compares ICRS phase centers; apparent declinations differ by up to 0.1 deg more. Another telescope, which tracks,
+    may take its tables from anywhere.
     """
+    if is_tracking(ms):
+        return
     declination_deg = float(np.degrees(about.phase_dec_rad))
     for one in tables:
         if one.declination_deg is not None and not in_strip(one.declination_deg, declination_deg, tolerance_deg):

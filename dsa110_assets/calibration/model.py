@@ -160,7 +160,7 @@ def build_model(
     alpha = rows["spectral_index"].to_numpy(np.float64)
     alpha = np.where(np.isfinite(alpha), alpha, DEFAULT_SPECTRAL_INDEX)
     middle = float(frequency.mean())
-    apparent = flux * (middle / REFERENCE_FREQUENCY_HZ) ** alpha * airy_power_beam(separation.min(axis=1), middle)
+    apparent = flux * (middle / REFERENCE_FREQUENCY_HZ) ** alpha * airy_power_beam(separation.min(axis=1), middle, pointing.dish_diameter_m)
     if PART_OF in rows.columns:  # keep the components of a source together
         apparent = pd.Series(apparent).groupby(rows[PART_OF].to_numpy()).transform("sum").to_numpy(np.float64)
     chosen = np.flatnonzero(apparent >= min_apparent_jy)
@@ -171,7 +171,7 @@ def build_model(
             "refresh the reference catalog or lower PIPELINE_CAL_MODEL_MIN_JY",
         )
     candidate, separation, flux, alpha = candidate[chosen], separation[chosen], flux[chosen], alpha[chosen]
-    beam = airy_power_beam(separation.T[:, None, :], frequency[None, :, None])
+    beam = airy_power_beam(separation.T[:, None, :], frequency[None, :, None], pointing.dish_diameter_m)
     spectrum = flux * (frequency[:, None] / REFERENCE_FREQUENCY_HZ) ** alpha
     phase_ra, phase_dec = np.radians(pointing.phase_ra_deg), np.radians(pointing.phase_dec_deg)
     lmn = direction_cosines(ra[candidate], dec[candidate], phase_ra, phase_dec)

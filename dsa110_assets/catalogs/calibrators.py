@@ -36,6 +36,7 @@ C_BAND_HZ = 4.86e9
 """The manual's 6 cm band; with the 20 cm band it gives a spectral index."""
 
 _WIDEST_DEG = 4.0
+_TRACKING_RAD = 1e-6
 """No source farther than this from the pointing, precession included, is in the main lobe."""
 
 VARIABLE = frozenset(
@@ -409,7 +410,8 @@ def in_tile(
 
     They transit during the tile (their right ascension lies between the first and the last meridian point, half an
     integration to either side), the power beam at their transit is at least ``min_beam`` at 1.4 GHz, and they have a
-    reliable flux (pitfall 10). Sources without a flux at 20 cm are never returned.
+    reliable flux (pitfall 10). Sources without a flux at 20 cm are never returned. Of another telescope, which tracks
+    its field, a calibrator needs only to be within the beam.
 
     Args:
         catalog: from `load`.
@@ -424,6 +426,7 @@ def in_tile(
     """
     half_step = np.diff(np.unwrap(np.radians(pointing.ra_deg))).mean() / 2 if pointing.ra_deg.size > 1 else 0.0
     ra = np.unwrap(np.radians(pointing.ra_deg))
+    tracks = bool(np.ptp(ra) < _TRACKING_RAD and ra.size > 1)
     middle = (ra[0] + ra[-1]) / 2
     half_width = (ra[-1] - ra[0]) / 2 + half_step
     found: list[tuple[float, Calibrator]] = []
@@ -434,13 +437,16 @@ def in_tile(
             continue
         c_ra, c_dec = np.radians(c.ra_deg), np.radians(c.dec_deg)
         offset = (c_ra - middle + np.pi) % (2 * np.pi) - np.pi
-        if abs(offset) > half_width:
+        if abs(offset) > half_width and not tracks:
             continue
         nearest = int(np.argmin(angular_separation_rad(c_ra, c_dec, ra, np.radians(pointing.dec_deg))))
-        miss = angular_separation_rad(c_ra, c_dec, c_ra, np.radians(pointing.dec_deg[nearest]))
-        if airy_power_beam(miss, REFERENCE_FREQUENCY_HZ) < min_beam:
+        at_ra = float(ra[nearest]) if tracks else c_ra
+        miss = angular_separation_rad(c_ra, c_dec, at_ra, np.radians(pointing.dec_deg[nearest]))
+        if miss > np.pi / 2 or airy_power_beam(miss, REFERENCE_FREQUENCY_HZ, pointing.dish_diameter_m) < min_beam:
             continue
-        beam = drift_averaged_power_beam(c_ra, c_dec, ra, np.radians(pointing.dec_deg), REFERENCE_FREQUENCY_HZ)
+        beam = drift_averaged_power_beam(
+            c_ra, c_dec, ra, np.radians(pointing.dec_deg), REFERENCE_FREQUENCY_HZ, None, pointing.dish_diameter_m
+        )
         flux = c.flux_jy if c.is_variable else c.flux_at_jy()
         found.append((flux * float(beam), c))
     return [c for _, c in sorted(found, key=lambda pair: -pair[0])]

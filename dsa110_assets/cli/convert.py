@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dsa110_assets.cli.convert_ms import convert_ms
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from dsa110_assets.stages.by_hand.batch_conversion import RejectedFile, Step, Transit
 
 app = typer.Typer(no_args_is_help=True)
+app.command("ms")(convert_ms)
 
 
 class Writer(StrEnum):

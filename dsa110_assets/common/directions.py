@@ -36,6 +36,7 @@ class TilePointing:
 
     ``time_mjd``: center of each integration, UTC, shape (Ntimes,). ``ra_deg``/``dec_deg``: meridian point of each
     integration, shape (Ntimes,). ``phase_ra_deg``/``phase_dec_deg``: the phase center of the Measurement Set.
+    ``dish_diameter_m``: of another telescope's dishes; None for the DSA-110's.
     """
 
     time_mjd: NDArray[np.float64]
@@ -43,6 +44,7 @@ class TilePointing:
     dec_deg: NDArray[np.float64]
     phase_ra_deg: float
     phase_dec_deg: float
+    dish_diameter_m: float | None = None
 
 
 def local_apparent_sidereal_time_rad(time_jd_utc: ArrayLike, site: Site) -> NDArray[np.float64]:

@@ -35,19 +35,21 @@ BEAM_CUTOFF = 0.2
 """Level of the drift-averaged power beam below which images and mosaics are blank."""
 
 
-def airy_power_beam(separation_rad: ArrayLike, frequency_hz: ArrayLike) -> NDArray[np.float64]:
+def airy_power_beam(separation_rad: ArrayLike, frequency_hz: ArrayLike, dish_diameter_m: float | None = None) -> NDArray[np.float64]:
     """Power beam of a uniformly illuminated dish: ``(2 J1(x) / x)**2`` with ``x = pi D sin(theta) / lambda``.
 
     Args:
         separation_rad: angle from the pointing center; any shape that broadcasts with ``frequency_hz``.
         frequency_hz: frequency.
+        dish_diameter_m: None for the DSA-110's.
 
     Returns:
         Power response relative to the axis, in [0, 1]; 1 at the center. (Born & Wolf, Principles of Optics, 8.5.2.)
     """
     from scipy.special import j1
 
-    x = (np.pi * DISH_DIAMETER_M / SPEED_OF_LIGHT_M_PER_S) * np.sin(np.asarray(separation_rad)) * np.asarray(frequency_hz)
+    diameter_m = DISH_DIAMETER_M if dish_diameter_m is None else dish_diameter_m
+    x = (np.pi * diameter_m / SPEED_OF_LIGHT_M_PER_S) * np.sin(np.asarray(separation_rad)) * np.asarray(frequency_hz)
     x = np.abs(np.asarray(x, dtype=np.float64))
     small = x < 1e-6
     x_safe = np.where(small, 1.0, x)
@@ -70,6 +72,7 @@ def drift_averaged_power_beam(
     pointing_dec_rad: ArrayLike,
     frequency_hz: float,
     time_weight: ArrayLike | None = None,
+    dish_diameter_m: float | None = None,
 ) -> NDArray[np.float64]:
     """Effective power beam of a tile: the mean of the Airy beams at its integrations' meridian points (pitfall 37).
 
@@ -78,6 +81,7 @@ def drift_averaged_power_beam(
         pointing_ra_rad, pointing_dec_rad: ICRS meridian point of each integration, shape ``(Ntimes,)``.
         frequency_hz: frequency of the beam.
         time_weight: weight of each integration, shape ``(Ntimes,)``; equal if None.
+        dish_diameter_m: None for the DSA-110's.
 
     Returns:
         Mean power response, shape of ``ra_rad``.
@@ -91,5 +95,5 @@ def drift_averaged_power_beam(
     total = np.zeros(ra.shape)
     for one_ra, one_dec, w in zip(p_ra, p_dec, weight / weight.sum(), strict=True):
         if w > 0:
-            total += w * airy_power_beam(angular_separation_rad(ra, dec, one_ra, one_dec), frequency_hz)
+            total += w * airy_power_beam(angular_separation_rad(ra, dec, one_ra, one_dec), frequency_hz, dish_diameter_m)
     return total

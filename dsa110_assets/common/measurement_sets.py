@@ -24,8 +24,12 @@ CALIBRATED_KEYWORD = "DSA110_CALIBRATED"
 """Keyword of a calibrated Measurement Set: a JSON record, which includes the number of averaged channels."""
 SCALE_KEYWORD = "DSA110_APPARENT_SCALE"
 """Keyword of a Measurement Set with geometric baselines: `directions.apparent_scale` at its phase center."""
+TRACKING_KEYWORD = "DSA110_TRACKING"
+"""Keyword of a Measurement Set of another telescope, which tracked: tables of any declination fit."""
 SECONDS_PER_DAY = 86400.0
-_MAKE_AGAIN = "make the measurement_set of this observation again"
+_MAKE_AGAIN = (
+    "make the measurement_set of this observation again; for one of another telescope or program, first run `dsa110 convert ms IN OUT`"
+)
 
 
 # --- opening --------------------------------------------------------------------------------------------------------
@@ -156,8 +160,12 @@ def read_tile_pointing(ms: Path) -> TilePointing:
     with open_table(ms, "POINTING") as pointing:
         first = pointing.query("ANTENNA_ID == 0", sortlist="TIME", columns="TIME, DIRECTION")
         time_mjd = np.asarray(first.getcol("TIME"), dtype=np.float64) / SECONDS_PER_DAY
-        direction = np.asarray(first.getcol("DIRECTION"), dtype=np.float64)[:, 0, :]
+        direction = np.asarray(first.getcol("DIRECTION") if first.nrows() else np.empty((0, 1, 2)), dtype=np.float64)[:, 0, :]
         first.close()
+    if time_mjd.size == 0:
+        raise MeasurementSetError(ms, "has no pointing", _MAKE_AGAIN)
+    with open_table(ms, "ANTENNA") as antenna:
+        diameter_m = float(np.median(antenna.getcol("DISH_DIAMETER")))
     degrees = np.degrees(direction)
     return TilePointing(
         time_mjd=time_mjd,
@@ -165,6 +173,7 @@ def read_tile_pointing(ms: Path) -> TilePointing:
         dec_deg=degrees[:, 1],
         phase_ra_deg=float(np.mod(np.degrees(phase[0]), 360.0)),
         phase_dec_deg=float(np.degrees(phase[1])),
+        dish_diameter_m=diameter_m if diameter_m > 0 else None,
     )
 
 
@@ -183,6 +192,12 @@ def read_averaging(ms: Path) -> Averaging:
         integration_s = float(main.getcell("INTERVAL", 0))
     channels = int((calibration_of(ms) or {}).get("channels_averaged", 1))
     return Averaging(float(width_hz[0]) / channels, integration_s, channels)
+
+
+def is_tracking(ms: Path) -> bool:
+    """Whether another telescope made it by tracking its field (`conversion.foreign`)."""
+    with open_table(ms) as main:
+        return TRACKING_KEYWORD in main.keywordnames()
 
 
 # --- calibrated or not ----------------------------------------------------------------------------------------------

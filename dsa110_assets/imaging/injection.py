@@ -90,7 +90,7 @@ def point_source_visibilities(
     flux = sources["flux_jy"].to_numpy(dtype=np.float64)[:, None, None]
     n_block = -(-frequency_hz.size // _kernels.LANES)
     amplitude = np.zeros((*separation.shape, n_block * _kernels.LANES), dtype=np.float32)
-    amplitude[:, :, : frequency_hz.size] = airy_power_beam(separation[:, :, None], frequency_hz) * spectrum * flux
+    amplitude[:, :, : frequency_hz.size] = airy_power_beam(separation[:, :, None], frequency_hz, pointing.dish_diameter_m) * spectrum * flux
     smeared = float(options.correct_smearing)
     minus_signal = np.zeros((uvw_m.shape[0], frequency_hz.size), dtype=np.complex64)
     _kernels.subtract_points(

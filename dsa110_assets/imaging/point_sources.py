@@ -100,7 +100,7 @@ def subtract_point_sources(
         response *= smearing_loss(vis, weights, ra, dec)
     separation = angular_separation_rad(ra[:, None], dec[:, None], sampling.pointing_ra_rad, sampling.pointing_dec_rad)
     spectrum = (vis.frequency_hz / options.reference_frequency_hz) ** index[:, None] * (sources.flux_jy / response)[:, None]
-    amplitude = airy_power_beam(separation[:, :, None], vis.frequency_hz) * spectrum[:, None, :]
+    amplitude = airy_power_beam(separation[:, :, None], vis.frequency_hz, sampling.dish_diameter_m) * spectrum[:, None, :]
     band = float(np.median(vis.channel_width_hz)) / SPEED_OF_LIGHT_M_PER_S if options.correct_smearing else 0.0
     integration = vis.integration_s if options.correct_smearing else 0.0
     pointing = direction_cosines(sampling.pointing_ra_rad, sampling.pointing_dec_rad, grid.ra_rad, grid.dec_rad, by_products=True)

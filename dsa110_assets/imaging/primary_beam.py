@@ -34,6 +34,7 @@ class BeamSampling:
 
     ``frequency_hz``, ``frequency_weight``: frequencies and fractions of the weight, (Ngroup,). ``time_weight``:
     (Ntimes, Ngroup). ``pointing_ra_rad``, ``pointing_dec_rad``: ICRS meridian points, (Ntimes,).
+    ``dish_diameter_m``: as in `TilePointing`.
     """
 
     frequency_hz: NDArray[np.float64]
@@ -41,6 +42,7 @@ class BeamSampling:
     time_weight: NDArray[np.float64]
     pointing_ra_rad: NDArray[np.float64]
     pointing_dec_rad: NDArray[np.float64]
+    dish_diameter_m: float | None = None
 
 
 def beam_sampling(vis: Visibilities, weights: ImagingWeights) -> BeamSampling:
@@ -59,6 +61,7 @@ def beam_sampling(vis: Visibilities, weights: ImagingWeights) -> BeamSampling:
         time_weight=np.stack(times, axis=1),
         pointing_ra_rad=np.radians(vis.pointing.ra_deg),
         pointing_dec_rad=np.radians(vis.pointing.dec_deg),
+        dish_diameter_m=vis.pointing.dish_diameter_m,
     )
 
 
@@ -76,7 +79,13 @@ def effective_beam(
     total = np.zeros(np.shape(ra_rad))
     for group, (frequency, share) in enumerate(zip(sampling.frequency_hz, sampling.frequency_weight, strict=True)):
         beam = drift_averaged_power_beam(
-            ra_rad, dec_rad, sampling.pointing_ra_rad, sampling.pointing_dec_rad, frequency, sampling.time_weight[:, group]
+            ra_rad,
+            dec_rad,
+            sampling.pointing_ra_rad,
+            sampling.pointing_dec_rad,
+            frequency,
+            sampling.time_weight[:, group],
+            sampling.dish_diameter_m,
         )
         total += share * (frequency / reference_frequency_hz) ** spectral_index * beam
     return total

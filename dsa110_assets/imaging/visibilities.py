@@ -27,7 +27,8 @@ from dsa110_assets.errors import ImagingError
 _BLOCK_BYTES = 200_000_000
 _VISIBILITY_BYTES = 13
 """Size of DATA, WEIGHT_SPECTRUM and FLAG of one visibility."""
-_XX_YY = [9, 12]
+_PARALLEL_HANDS = ([9, 12], [5, 8])
+"""Codes of XX and YY, and of RR and LL of other telescopes. Half the sum of two is Stokes I."""
 
 
 @dataclass(frozen=True)
@@ -159,13 +160,15 @@ def read_spectral_setup(ms: Path) -> tuple[NDArray[np.float64], NDArray[np.float
     """Read the centers (ascending) and widths of the channels, Hz, (nchan,) each.
 
     Raises:
-        ImagingError: the channels are not evenly spaced and ascending, or the polarizations are not XX and YY.
+        ImagingError: the channels are not evenly spaced and ascending, or the polarizations are not two
+        parallel hands.
     """
     frequency_hz, width_hz = read_channels(ms)
     if frequency_hz.size > 1 and np.ptp(np.diff(frequency_hz)) > 1e-3 * width_hz[0]:
         raise ImagingError(ms, "the channels are not evenly spaced and ascending", "make the calibrated_ms asset again")
     with open_table(ms, "POLARIZATION") as polarization:
         products = [int(c) for c in polarization.getcell("CORR_TYPE", 0)]
-    if products != _XX_YY:
-        raise ImagingError(ms, f"polarization products {products} instead of XX, YY {_XX_YY}", "make the measurement_set asset again")
+    if products not in _PARALLEL_HANDS:
+        step = "make the measurement_set asset again; for a set of another telescope, first run `dsa110 convert ms IN OUT`"
+        raise ImagingError(ms, f"has the polarization products {products}, not XX and YY [9, 12] or RR and LL [5, 8]", step)
     return frequency_hz, width_hz
