@@ -11,6 +11,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -41,15 +42,14 @@ def search(image_path: Path, noise_path: Path, sigma: float, window_px: int, mar
                 with np.errstate(invalid="ignore"):
                     if not np.any(pixels > sigma * rms):
                         continue
-                from AegeanTools.source_finder import SourceFinder  # takes seconds: only when there is something to fit
-
+                finder = source_finder()  # takes seconds: only when there is something to fit
                 log = logging.getLogger("AegeanTools")
                 log.setLevel(logging.ERROR)
                 part = window_header(header, wcs, x0, y0, pixels.shape)
                 files = [str(scratch / f"{kind}.fits") for kind in ("image", "noise", "background")]
                 for file, plane in zip(files, (pixels, rms, np.zeros_like(pixels)), strict=True):
                     fits.writeto(file, plane, part, overwrite=True)
-                sources = SourceFinder(log=log).find_sources_in_image(
+                sources = finder(log=log).find_sources_in_image(
                     files[0],
                     rmsin=files[1],
                     bkgin=files[2],
@@ -65,6 +65,18 @@ def search(image_path: Path, noise_path: Path, sigma: float, window_px: int, mar
                     if x <= column + 0.5 < x + window_px and y <= row + 0.5 < y + window_px:
                         found.append({key: float(getattr(source, key)) for key in FIELDS})
     return found
+
+
+def source_finder() -> Any:
+    """AegeanTools' finder, able to go on after a fit whose matrix is singular.
+
+    Version 2.3.5 names that exception by ``np.linalg.linalg``, which numpy 2 does not have.
+    """
+    if not hasattr(np.linalg, "linalg"):
+        np.linalg.linalg = np.linalg  # pyright: ignore[reportAttributeAccessIssue]
+    from AegeanTools.source_finder import SourceFinder
+
+    return SourceFinder
 
 
 def window_header(header: fits.Header, wcs: WCS, x0: int, y0: int, shape: tuple[int, ...]) -> fits.Header:

@@ -123,11 +123,22 @@ def _sample(target: RunningPlatform, at_s: float, arrived: int) -> Sample:
 
 
 def private_mb(process: psutil.Process) -> float:
-    """Private memory (MB) of a process. The database's processes share the rest."""
+    """Memory (MB) that only this process uses.
+
+    Mappings that are meant to be shared do not count, even if no other process has touched their pages yet: the
+    database's buffers would seem to grow until all of them are in use (``shared_buffers`` is their limit).
+    """
+    private_kb, is_shared = 0, False
     try:
-        return process.memory_full_info().uss / 1e6
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        for line in Path(f"/proc/{process.pid}/smaps").read_text().splitlines():
+            first, _, rest = line.partition(" ")
+            if not first.endswith(":"):
+                is_shared = rest[3:4] == "s"  # a mapping begins: address range, permissions
+            elif not is_shared and first in ("Private_Clean:", "Private_Dirty:"):
+                private_kb += int(rest.split()[0])
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return 0.0
+    return private_kb / 1e3
 
 
 if __name__ == "__main__":

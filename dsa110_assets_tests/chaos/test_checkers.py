@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from dsa110_assets.registry.database import Database
 from dsa110_assets_tests.chaos import kill_matrix, soak
 from dsa110_assets_tests.chaos.fuzz import MUTATIONS, fuzz
-from dsa110_assets_tests.chaos.pace import SERVICES, Sample, verdict
+from dsa110_assets_tests.chaos.pace import SERVICES, Sample, private_mb, verdict
 
 
 def night_of_samples(*, leak_mb: float = 0.0, slower: float = 0.0, lost: int = 0) -> list[Sample]:
@@ -124,3 +126,17 @@ def test_pitfall_29_the_kill_matrix_finds_half_a_product(database: Database, tmp
 
     monkeypatch.setattr(kill_matrix, "_plant", plant_copying)
     assert any("half a product" in line for line in kill_matrix.visit(platform, stage, "renamed"))
+
+
+def test_the_memory_of_a_process_is_its_own_and_not_what_it_shares() -> None:
+    """Pages of a shared mapping count as private in the kernel's sums until a second process touches them."""
+    before = private_mb(psutil.Process())
+    own, shared = mmap.mmap(-1, 40 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), mmap.mmap(-1, 40 << 20)
+    try:
+        shared.write(b"x" * (40 << 20))
+        assert abs(private_mb(psutil.Process()) - before) < 10
+        own.write(b"x" * (40 << 20))
+        assert private_mb(psutil.Process()) - before == pytest.approx(42, abs=10)
+    finally:
+        own.close()
+        shared.close()

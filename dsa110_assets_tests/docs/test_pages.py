@@ -24,16 +24,16 @@ def prose(markdown: str) -> list[tuple[int, str]]:
     return lines
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_lines_of_prose_fit_into_120_columns(page: Path) -> None:
-    assert [f"{page.name}:{number}" for number, line in prose(page.read_text()) if len(line) > LONGEST] == []
+@pytest.mark.parametrize("path", PAGES)
+def test_lines_of_prose_fit_into_120_columns(path: Path) -> None:
+    assert [f"{path.name}:{number}" for number, line in prose(path.read_text()) if len(line) > LONGEST] == []
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_each_link_to_a_file_works(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+@pytest.mark.parametrize("path", PAGES)
+def test_each_link_to_a_file_works(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
         if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
 def test_the_glossary_has_one_word_for_one_thing() -> None:
