@@ -1,4 +1,4 @@
-"""The command `dsa110 convert ms IN OUT`: bring a Measurement Set of another telescope or program into the platform's layout."""
+"""The command `dsa110 convert ms IN OUT`: bring a foreign Measurement Set into the platform's layout."""
 
 from __future__ import annotations
 
