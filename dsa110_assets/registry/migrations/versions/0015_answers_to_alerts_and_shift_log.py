@@ -3,6 +3,8 @@
 Revision 0015.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -12,7 +14,7 @@ branch_labels = None
 depends_on = None
 
 
-def _now() -> dict[str, object]:
+def _now() -> dict[str, Any]:
     return {"server_default": sa.func.now(), "nullable": False}
 
 
@@ -45,7 +47,8 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("acknowledgement_id", name="pk_alert_acknowledgements"),
     )
-    open_only, ended_only = {"postgresql_where": "ended_at IS NULL"}, {"postgresql_where": "ended_at IS NOT NULL"}
+    open_only: dict[str, Any] = {"postgresql_where": "ended_at IS NULL"}
+    ended_only: dict[str, Any] = {"postgresql_where": "ended_at IS NOT NULL"}
     op.create_index("uq_alert_acknowledgements_open", "alert_acknowledgements", ["key"], unique=True, **open_only)
     op.create_index("ix_alert_acknowledgements_ended_at", "alert_acknowledgements", ["ended_at"], **ended_only)
     op.create_table(
