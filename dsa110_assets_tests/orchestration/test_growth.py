@@ -164,7 +164,7 @@ EXCEPTIONS = {
     "clean": "finds what is old enough to be removed",
 }
 NO_QUESTIONS = {
-    "api", "api token", "api tokens", "apply", "backfill", "calibrate", "catalogs cone", "catalogs refresh", "catalogs strip", "catalogs transits", "convert groups",
+    "api", "api token", "api tokens", "apply", "backfill", "calibrate", "catalogs cone", "catalogs refresh", "catalogs strip", "catalogs transits", "convert groups", "convert ms",
     "db backup", "db export", "db relocate", "db migrate", "db query", "db restore", "db shell", "db start", "db stop", "demo", "docs search", "down", "export", "image",
     "ingest retry", "ingest scan", "lightcurve exclude", "lightcurve export", "lightcurve include", "lightcurve recompute",
     "alerts acknowledge", "alerts take-back", "candidates label", "candidates undo", "mark remove", "mark solution", "mark tile", "photometry position",
