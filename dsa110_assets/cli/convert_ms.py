@@ -46,7 +46,7 @@ def convert_ms(
     from dsa110_assets.products import ProductPaths
 
     config = PipelineConfig.from_env(validate_paths=False)
-    refuse_overwriting(output, [source])
+    refuse_overwriting(output, [source], replaces_directory=True)
     if output.exists():
         raise ConfigurationError(output, "exists already", "give another OUT, or remove it")
     direction = None if pointing is None else _direction(pointing)

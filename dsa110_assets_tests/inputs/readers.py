@@ -34,6 +34,7 @@ PROPERTY_TESTS: dict[str, str] = {
     "image catalog": "test_property_a_catalog_is_read_or_refused",
     "export ms": "test_property_no_file_option_hangs_or_shows_a_trace",
     "convert groups input_dir": "test_property_no_file_option_hangs_or_shows_a_trace",
+    "convert ms source": "test_property_no_file_option_hangs_or_shows_a_trace",
     "mosaic plan products_db": "test_property_no_file_option_hangs_or_shows_a_trace",
     "mosaic build products_db": "test_property_no_file_option_hangs_or_shows_a_trace",
     "up input_dir": "test_property_a_setting_is_taken_or_refused_by_its_name",
@@ -48,7 +49,7 @@ PROPERTY_TESTS: dict[str, str] = {
 
 WRITTEN = {
     "photometry peak output", "photometry adaptive output", "calibrate output", "apply output", "image imagename", "export output",
-    "convert groups output_dir", "db backup path", "db export path", "lightcurve show output", "lightcurve export output", "mosaic build output",
+    "convert groups output_dir", "convert ms output", "db backup path", "db export path", "lightcurve show output", "lightcurve export output", "mosaic build output",
     "simulate tile output", "simulate tile reference", "simulate night output", "simulate night reference",
     "db relocate old", "db relocate new", "demo directory",
 }  # fmt: skip

@@ -53,6 +53,10 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
     "convert groups output_dir": [
         (["convert", "groups", "raw", place, "2026-03-12", "2026-03-13"], "is also an input") for place in ("raw", "raw-link", "x/../raw")
     ],
+    "convert ms output": [
+        (["convert", "ms", "tile.ms", place], why)
+        for place, why in (("tile.ms", "is also an input"), (".", "contains an input"), ("precious", "exists already"))
+    ],
     "db backup path": [(["db", "backup", place], why) for place, why in (("precious", "is not a backup"), ("p.csv", "is not a backup"))],
     "db export path": [
         (["db", "export", place], why)

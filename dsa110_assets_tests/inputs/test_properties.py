@@ -194,6 +194,7 @@ LINES = {
     "image mask": ["image", "--ms", "absent.ms", "--imagename", "x/y", "--mask"],
     "export ms": ["export", "--output", "out.uvfits", "--ms"],
     "convert groups input_dir": ["convert", "groups", "--calibrator", "3C286", "--find-only", "--", "INPUT", "out"],
+    "convert ms source": ["convert", "ms", "INPUT", "out.ms"],
     "db restore path": ["db", "restore"],
     "mosaic plan products_db": ["mosaic", "plan", "--name", "x", "--since", "2026-03-12", "--until", "2026-03-13", "--products-db"],
     "mosaic build products_db": ["mosaic", "build", "--name", "x", "--products-db"],
