@@ -20,7 +20,7 @@ def backfill(
     only_failed: Annotated[bool, typer.Option("--only-failed", help="Only failed observations.")] = False,
     observation: Annotated[str | None, typer.Option(metavar="ID", help="Only what is made from this observation.")] = None,
     stale: Annotated[bool, typer.Option("--stale", help="Only stale products.")] = False,
-    marked: Annotated[bool, typer.Option("--marked", help="Only what marks have made stale (`dsa110 mark`).")] = False,
+    marked: Annotated[bool, typer.Option("--marked", help="Only what marks of people have made stale.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be made; make nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

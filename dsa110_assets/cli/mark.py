@@ -1,4 +1,4 @@
-"""`dsa110 mark`: say that a tile or a calibration solution is bad, or good although it was refused."""
+"""Marks of people: say that a tile or a calibration solution is bad, or good although it was refused."""
 
 from __future__ import annotations
 
