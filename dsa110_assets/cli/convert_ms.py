@@ -29,9 +29,9 @@ def convert_ms(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Copy one field and spectral window of a Measurement Set for `calibrate`, `apply` and `image`.
+    """Bring a foreign Measurement Set into this layout.
 
-    What is missing is named, or replaced with a note. Visibilities, flags, weights and baselines are not changed.
+    One field and one spectral window are copied for `calibrate`, `apply` and `image`. What is missing is named, or replaced with a note. Visibilities, flags, weights and baselines are not changed.
 
     Example: `dsa110 convert ms ngc5921.ms 1331.ms --field 0`
     """

@@ -9,11 +9,19 @@ import typer
 if TYPE_CHECKING:
     from dsa110_assets.stages.operations.marks import Consequences
 
-app = typer.Typer(no_args_is_help=True, help="Mark tiles and calibration solutions as bad, or as good although refused.")
+app = typer.Typer(no_args_is_help=True)
 Observation = Annotated[str, typer.Argument(metavar="ID", help="Observation, YYYY-MM-DDTHH:MM:SS.")]
 Bad = Annotated[bool, typer.Option("--bad/--good", help="Do not use it, or use it although it was refused.")]
 Reason = Annotated[str, typer.Option(help="Why.")]
 By = Annotated[str, typer.Option(help="Your name.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Mark tiles and solutions as bad, or as good. What it changes is stale.
+
+    Example: `dsa110 mark tile 2025-12-01T05:10:27 --bad --reason "satellite" --by "J. Doe"`
+    """
 
 
 @app.command("tile")
@@ -36,7 +44,7 @@ def solution(observation: Observation, *, bad: Bad, reason: Reason, by: By) -> N
 
 @app.command("remove")
 def remove(kind: Annotated[str, typer.Argument(metavar="KIND", help="tile or solution.")], observation: Observation, *, by: By) -> None:
-    """Take a mark away, so that the verdict of the checks counts again.
+    """Take a mark away. The verdict of the checks counts again.
 
     Example: `dsa110 mark remove tile 2025-12-01T05:10:27 --by "J. Doe"`
     """
@@ -57,7 +65,10 @@ def list_marks(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of marks, the newest.")] = 100,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List marks, the newest first."""
+    """List marks, the newest first.
+
+    Example: `dsa110 mark list --all`
+    """
     from dsa110_assets.cli.output import emit_json, emit_table
     from dsa110_assets.registry.queries import marks
     from dsa110_assets.stages.platform import Platform

@@ -108,7 +108,7 @@ def position(
     mosaics: Annotated[int, typer.Option(min=1, max=200, help="Number of hourly mosaics, the newest first.")] = 30,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure a position in the newest hourly mosaics that cover it, now and here.
+    """Measure a position in the newest hourly mosaics. It is done now and here.
 
     The search page shows these fluxes too.
 

@@ -11,7 +11,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """Positions to measure in every mosaic, past and future, beside the observer's file.
+    """Positions to measure in every mosaic. They come beside the observer's file.
 
     Example: `dsa110 targets add "my source" "08:34:54.9 +55:34:21" --by "J. Doe"`
     """
