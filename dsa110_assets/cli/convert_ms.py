@@ -31,7 +31,8 @@ def convert_ms(
 ) -> None:
     """Bring a foreign Measurement Set into this layout.
 
-    One field and one spectral window are copied for `calibrate`, `apply` and `image`. What is missing is named, or replaced with a note. Visibilities, flags, weights and baselines are not changed.
+    One field and one spectral window are copied for `calibrate`, `apply` and `image`. What is missing is named, or
+    replaced with a note. Visibilities, flags, weights and baselines are not changed.
 
     Example: `dsa110 convert ms ngc5921.ms 1331.ms --field 0`
     """
