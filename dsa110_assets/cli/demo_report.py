@@ -216,6 +216,7 @@ def show(console: Console, report: DemoReport, platform: Platform, places: DemoP
     console.print(f"  images, mosaics, tables: {places.root / 'products'}; Measurement Sets: {places.root / 'ms'}")
     console.print(f"  the registry: `source {places.root / 'demo.env'} && dsa110 db query 'TABLE ingest_queue'`")
     if port is not None:
+        console.print(f"  pages for astronomers: http://127.0.0.1:{platform.config.api_port}/ui/dashboard")
         console.print(
             f"  Dagster UI: http://127.0.0.1:{port}/assets (asset graph: /asset-groups); it runs until `make clean` or `dsa110 demo --stop`"
         )

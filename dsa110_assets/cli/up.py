@@ -80,7 +80,7 @@ def up(
     pid_file(config).write_text(str(os.getpid()))
     try:
         supervisor.start()
-        console.print(f"API:        http://{config.api_host}:{config.api_port}/api/docs")
+        console.print(f"Pages:      http://{config.api_host}:{config.api_port}/ui/dashboard   API: /api/docs")
         console.print(f"Dagster UI: http://{config.api_host}:{config.dagster_port}   logs: {config.state_dir.absolute() / 'logs'}")
         supervisor.watch(lambda: bool(stop_signals), revive_database=revive_database, restarts=lambda: take_requests(config))
     finally:
