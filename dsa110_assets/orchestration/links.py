@@ -5,21 +5,13 @@ from __future__ import annotations
 from urllib.parse import quote, urlencode
 
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.stages import pages
 from dsa110_assets.stages.product import Product
-
-PAGES = {
-    "measurement_set": "observations", "calibrated_ms": "observations", "raw_subbands": "observations", "calibration_tables": "antennas",
-    "tile_image": "images", "tile_quality": "images", "hourly_mosaic": "mosaics", "nightly_mosaic": "mosaics",
-    "source_catalog": "sources", "forced_photometry": "sources", "added_photometry": "sources", "light_curves": "sources",
-    "variability_metrics": "sources", "monitored_sources": "sources", "hour_events": "candidates", "ese_candidates": "candidates",
-    "stale_products": "control-panel",
-}  # fmt: skip
-"""Page that shows what an asset makes. All others: the dashboard."""
 
 
 def page_of(config: PipelineConfig, row: Product) -> str:
     """Address of the page that shows what an asset makes."""
-    return f"{config.pages_url.rstrip('/')}/{PAGES.get(row.name, 'dashboard')}"
+    return f"{config.pages_url.rstrip('/')}/{pages.page_of(row.name)}"
 
 
 def dashboard(config: PipelineConfig) -> str:

@@ -103,7 +103,7 @@ CALIBRATION_TABLES = TABLE.add(
         f"{_STAGES}.calibrator:solve_night",
         inputs=(MEASUREMENT_SET, NVSS_CATALOG, CALIBRATOR_CATALOG),
         recipe=Recipe(
-            ("calibration.solve", "calibration.resolved", "catalogs.calibrators", "catalogs.sky"),
+            ("calibration.solve", "calibration.resolved", "calibration.antennas", "catalogs.calibrators", "catalogs.sky"),
             ("cal_bp_minsnr", "cal_gain_solint", "default_refant", *_MODEL, *_SELECTION),
         ),
         job="calibration",

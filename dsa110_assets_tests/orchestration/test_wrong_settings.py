@@ -20,7 +20,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "night": {"partition_key": NIGHT, "asset_selection": [dg.AssetKey("light_curves")]},
     "look_at_tiles": {},
     "housekeeping": {},
-    "backfill": {},
+    "backfill": {"run_config": {"ops": {"request_nights": {"config": {"first_night": NIGHT}}}}},
     "judge_again": {},
     "measure_position": {"run_config": {"ops": {"fluxes_at_position": {"config": {"ra_deg": 120.0, "dec_deg": 16.0}}}}},
 }

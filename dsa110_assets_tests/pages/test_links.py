@@ -11,7 +11,6 @@ from dsa110_assets_tests.api.conftest import GROUPS, Served
 
 def test_each_asset_links_to_a_page_that_answers(served: Served) -> None:
     addresses = {links.page_of(served.config, row) for row in TABLE} | {links.dashboard(served.config)}
-    assert set(links.PAGES) <= {row.name for row in TABLE}
     for address in addresses:
         served.get(urlsplit(address).path)
 

@@ -50,8 +50,7 @@ def rows(database: Database) -> dict[str, int]:
 
 
 def _audit(database: Database, platform: Platform) -> list[str]:
-    with database.session() as session:
-        return [str(one) for one in audit(session, platform.paths, settling_s=0)]
+    return [str(one) for one in audit(database, platform.paths, settling_s=0)]
 
 
 def test_a_trial_has_its_settings_and_registers_nothing(platform: Platform, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from dsa110_assets.ingest.grouping import Reason
 from dsa110_assets.registry.queries import pages, today
 from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.operations.chain import chain
+from dsa110_assets.stages.pages import page_of
 from dsa110_assets.stages.table import TILE_IMAGE
 
 MIN_SIGMA = 5.0
@@ -36,13 +37,6 @@ MOST_FILES = 12
 MOST_CANDIDATES = 8
 _MONTH_DAYS = 30.0
 _FIGURES = {"noise_over_thermal": "Noise over thermal noise", "flux_ratio_to_catalog": "Flux over catalog flux"}
-PAGE_OF = {
-    "raw_subbands": "/ui/observations", "measurement_set": "/ui/observations", "calibrated_ms": "/ui/observations",
-    "calibration_tables": "/ui/antennas", "tile_image": "/ui/images", "hourly_mosaic": "/ui/mosaics", "nightly_mosaic": "/ui/mosaics",
-    "source_catalog": "/ui/sources", "forced_photometry": "/ui/sources", "light_curves": "/ui/sources",
-    "variability_metrics": "/ui/sources", "hour_events": "/ui/candidates", "ese_candidates": "/ui/candidates",
-}  # fmt: skip
-"""Our page of a product."""
 router = APIRouter()
 
 
@@ -132,7 +126,7 @@ def _attention(request: Request, opened: Access) -> dict[str, Any]:
 def _chain(request: Request, opened: Access) -> dict[str, Any]:
     del request
     with opened.session() as session:
-        return {"links": chain(session, utc_now()), "newest": today.newest_observation(session), "page_of": PAGE_OF}
+        return {"links": chain(session, utc_now()), "newest": today.newest_observation(session), "page_of": page_of}
 
 
 def _sky(request: Request, opened: Access) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd, group_time, mjd_to_datetime
 
-SITE_LONGITUDE_DEG = -118.283
-"""For the sidereal times that pages show. Calculations take the site from the raw file's header."""
+SITE_LONGITUDE_DEG = -118.28
+"""For the sidereal times that pages show, good to a second. Calculations take the site from the raw file's header."""
 NOTHING = "–"
 
 

@@ -1,6 +1,6 @@
 // What all pages do: the clock, keys, questions before a change, messages of htmx.
 
-const LONGITUDE_DEG = -118.283; // for the sidereal time on display, as in pages/formats.py
+const LONGITUDE_DEG = -118.28; // for the sidereal time on display, as in pages/formats.py
 
 function twoDigits(value) {
   return String(Math.floor(value)).padStart(2, "0");
