@@ -22,7 +22,7 @@ DEAD = 0.98
 TURNED_DEG = 60.0
 """A larger change of phase against the nights before, beyond that of the whole array, is a turn."""
 STEADY_DEG = 30.0
-"""Only a phase that scattered less in the nights before can be called turned."""
+"""Only a phase that scattered less in the three nights before can be called turned."""
 DRIFT_DEG, DRIFT_AMPLITUDE = 30.0, 0.2
 """Changes from the first to the last third of the nights that are called a drift; the amplitude's is relative."""
 FEWEST_NIGHTS = 6
@@ -149,10 +149,13 @@ def _turn(nights: Sequence[AntennaNight], of_array: tuple[float, float]) -> str:
 
 
 def _change(nights: Sequence[AntennaNight], p: int) -> tuple[float, float] | None:
-    """Change of the newest phase against the median of the nights before, and their scatter (deg); None without any."""
+    """Change of the newest phase against the median of the nights before, and their scatter (deg).
+
+    None with fewer than three of them: whether a phase is steady is then not known.
+    """
     newest, before = nights[-1].phase_deg[p], [one.phase_deg[p] for one in nights[-1 - _NIGHTS_BEFORE : -1]]
     known = [one for one in before if one is not None]
-    if newest is None or not known:
+    if newest is None or len(known) < _NIGHTS_BEFORE:
         return None
     offsets = np.array([_wrapped(one - known[0]) for one in known])
     level = known[0] + float(np.median(offsets))

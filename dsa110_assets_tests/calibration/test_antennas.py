@@ -47,6 +47,13 @@ def test_a_jump_of_one_antenna_is_a_turn_and_one_of_the_whole_array_is_not():
     assert {state_of(nights, turns_of_array(all_turned)).word for nights in all_turned.values()} == {AntennaWord.GOOD}
 
 
+def test_with_few_nights_nothing_is_called_turned():
+    """The first nights cannot say whether a phase is steady; a restart of the correlator changes all of them."""
+    for number in range(1, 4):
+        nights = [*(night(day, phase=10.0) for day in range(1, number)), night(number, phase=150.0)]
+        assert state_of(nights).word is AntennaWord.GOOD
+
+
 def test_another_reference_antenna_turns_nothing():
     nights = [*(night(day) for day in range(1, 5)), night(5, phase=150.0, refant="104")]
     assert state_of(nights).word is AntennaWord.GOOD
