@@ -50,6 +50,10 @@ class LeaseLostError(NonRetriableError):
     """The observation belongs to another attempt now. The results of this attempt must not be recorded."""
 
 
+class QuestionTooSlowError(NonRetriableError):
+    """A question to the registry took longer than its limit and was stopped."""
+
+
 class MeasurementSetError(NonRetriableError):
     """A path is not a Measurement Set, is damaged or not calibrated, or has another layout than the platform's."""
 

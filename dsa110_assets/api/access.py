@@ -24,6 +24,8 @@ from dsa110_assets.stages.platform import Platform
 
 STATEMENT_LIMIT_S = 20
 """A statement that takes longer is stopped. `Access.session` has another one for slow questions."""
+LONGEST_STATEMENT_S = 60
+"""The same for stages, which have sessions of their own."""
 T = TypeVar("T")
 
 
@@ -49,7 +51,7 @@ class Access:
                 url = running_url(self.config)
                 if url is None:
                     raise RegistryError("registry", "the database does not run", "start it with `dsa110 up`; check `dsa110 db status`")
-                self._database = Database(url)
+                self._database = Database(url, statement_limit_s=LONGEST_STATEMENT_S)
             return Platform(self.config, self.paths, self._database)
 
     @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncGenerator, Callable
 
 from fastapi.concurrency import run_in_threadpool
@@ -21,6 +22,7 @@ INTERVAL_S = 2.0
 HEARTBEAT_S = 15.0
 """A stream without news has a comment as often, so that neither side takes it for dead."""
 LONGEST_S = 900.0
+_log = logging.getLogger("dsa110.api")
 DOWN = "down"
 
 
@@ -88,7 +90,11 @@ class Events:
 
     async def _watch(self) -> None:
         while True:
-            state = await run_in_threadpool(self.now)
+            try:
+                state = await run_in_threadpool(self.now)
+            except Exception:  # the watcher must not end while anybody listens  # noqa: BLE001
+                _log.exception("the registry cannot be asked for events")
+                state = {"registry": DOWN}
             if state != self._state:
                 self._state = state
                 for one in self._listeners:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from dsa110_assets.errors import (
@@ -82,6 +83,14 @@ def install(app: FastAPI) -> None:
         step = "correct the request; /api/docs explains each parameter"
         return await _readable(request, problem(422, "InvalidRequest", detail, errors=errors, next_step=step))
 
+    async def invalid_form(request: Request, error: Exception) -> Response:
+        """A model that a page makes of a form refuses its fields."""
+        assert isinstance(error, ValidationError)
+        if not request.url.path.startswith("/ui/"):
+            return await unexpected(request, error)
+        detail = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
+        return await _readable(request, problem(422, "InvalidRequest", detail, next_step="correct the form"))
+
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         answer = problem(
@@ -102,6 +111,7 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(PipelineError, pipeline_error)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(ValidationError, invalid_form)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, unexpected)
 

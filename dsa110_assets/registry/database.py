@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Program
 from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import ConfigurationError, RegistryError
+from dsa110_assets.errors import ConfigurationError, QuestionTooSlowError, RegistryError
 from dsa110_assets.registry.migrations import HEAD_REVISION
 from dsa110_assets.registry.server import ensure_server, without_password
 
@@ -30,13 +30,12 @@ _MIGRATION_LOCK = 0x0D5A_0110  # any fixed number; advisory locks are numbers
 for _scalar in (np.float64, np.float32, np.int64, np.int32, np.int16, np.bool_):  # else psycopg2 sends their repr
     register_adapter(_scalar, lambda value: adapt(value.item()))
 
-_OPTIONS = (
-    "-c search_path=public -c statement_timeout=0 -c lock_timeout=0 "
-    "-c default_transaction_read_only=off -c bytea_output=hex -c extra_float_digits=1"
-)
+_OPTIONS = "-c search_path=public -c lock_timeout=0 -c default_transaction_read_only=off -c bytea_output=hex -c extra_float_digits=1"
 """What a connection must not take from the environment (PGOPTIONS). Options in the server's address come after it."""
 
 
+_CANCELED = "57014"
+"""PostgreSQL's code for a statement that was stopped at its time limit."""
 _NEVER_PASSES = re.compile(r"authentication failed|(role|database) .* does not exist|no pg_hba.conf entry|no password supplied")
 """What a server says to a connection that it will refuse again."""
 
@@ -51,7 +50,7 @@ def _fix_time(connection: Any, _record: object) -> None:
 class Database:
     """One process's connection pool to the registry. Do not share it across a fork: connect again in the child."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, statement_limit_s: int = 0) -> None:
         self.url = url
         options = make_url(url).query.get("options", "")
         self.engine: Engine = create_engine(
@@ -64,7 +63,9 @@ class Database:
                 "connect_timeout": 10,
                 "application_name": f"{Path(sys.argv[0]).name or 'python'}[{os.getpid()}]"[:63],
                 "client_encoding": "utf8",
-                "options": " ".join((_OPTIONS, *([options] if isinstance(options, str) else options))),
+                "options": " ".join(
+                    (_OPTIONS, f"-c statement_timeout={statement_limit_s * 1000}", *([options] if isinstance(options, str) else options))
+                ),
             },
         )
         event.listen(self.engine, "connect", _fix_time)
@@ -166,6 +167,7 @@ def reachable(url: str) -> Generator[None]:
 
     Raises:
         RegistryError: the server does not answer; it may do so later.
+        QuestionTooSlowError: the statement took longer than its limit.
         ConfigurationError: the server refuses the user, the password or the database.
     """
     try:
@@ -173,6 +175,8 @@ def reachable(url: str) -> Generator[None]:
     except DBAPIError as error:
         if not (isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated):
             raise  # an error in the statement; a server that dies during one raises any kind of DatabaseError
+        if getattr(error.orig, "pgcode", None) == _CANCELED:
+            raise QuestionTooSlowError("question", "took too long and was stopped", "ask for less: a shorter time, fewer rows") from error
         if _NEVER_PASSES.search(str(error.orig)):
             raise ConfigurationError(
                 "PIPELINE_DATABASE_URL",

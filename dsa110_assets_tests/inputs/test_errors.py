@@ -42,6 +42,7 @@ RIGHT: dict[str, tuple[int, int, str]] = {
     "GroupBusyError": (RETRY, 409, "the other run ends, or its lease does"),
     "LeaseLostError": (FAILED, 422, "the other attempt records the result; this one must not begin again"),
     "MeasurementSetError": (FAILED, 422, "the layout of a set stays the same"),
+    "QuestionTooSlowError": (FAILED, 422, "the same question takes as long again"),
     "ForeignDataError": (FAILED, 422, "a set of another telescope keeps lacking what it lacks"),
     "NoCalibratorError": (FAILED, 422, "the sky of an observation stays the same"),
     "NoCalibrationError": (RETRY, 503, "the next transit brings tables"),

@@ -152,7 +152,7 @@ def test_failed_observations_show_their_error_and_can_be_retried_together(served
     assert "1 observations wait" in post("/retry-failed")
     with served.database.session() as session:
         assert session.get_one(IngestGroup, FAILED).state == GroupState.PENDING
-    assert "No observation is failed" in served.get(PANEL).text
+    assert "No observation has failed" in served.get(PANEL).text
 
 
 def test_a_backfill_is_listed_with_its_time_before_it_starts(served: Served, post: Callable[..., str], asked: list) -> None:

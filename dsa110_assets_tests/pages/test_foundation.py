@@ -7,8 +7,10 @@ import json
 import re
 
 import pytest
+from sqlalchemy import text
 
 from dsa110_assets.api.pages import layout
+from dsa110_assets.errors import QuestionTooSlowError
 from dsa110_assets_tests.api.conftest import Served
 
 VENDOR = layout.STATIC / "vendor"
@@ -79,3 +81,50 @@ def test_a_form_of_another_site_is_refused(served: Served) -> None:
     csrf = re.search(r'name="csrf" value="([0-9a-f]{64})"', served.get("/ui/dashboard").text)
     assert csrf is not None
     assert served.client.post("/ui/sign-out", data={"csrf": csrf[1]}, follow_redirects=False).status_code == 303
+
+
+def test_a_form_of_another_site_signs_nobody_in(served: Served) -> None:
+    token = served.headers["Authorization"].removeprefix("Bearer ")
+    answer = served.client.post("/ui/sign-in", data={"token": token}, headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 401
+    assert "dsa110_token" not in served.client.cookies
+
+
+def test_after_a_sign_in_from_a_part_a_person_is_back_on_the_page(served: Served) -> None:
+    headers = {"HX-Request": "true", "HX-Current-URL": "http://localhost/ui/dashboard?x=1"}
+    page = served.client.get("/ui/sign-in", headers=headers).text
+    assert "/ui/sign-in?to=%2Fui%2Fdashboard%3Fx%3D1" in page
+
+
+def test_fields_that_a_model_refuses_are_a_message_and_no_fault(served: Served) -> None:
+    served.client.cookies.set("dsa110_token", served.headers["Authorization"].removeprefix("Bearer "))
+    csrf = re.search(r'name="csrf" value="([0-9a-f]{64})"', served.get("/ui/dashboard").text)
+    assert csrf is not None
+    answer = served.client.post("/ui/alerts/acknowledge", data={"csrf": csrf[1], "key": "behind/live", "reason": "   "})
+    assert answer.status_code == 422
+    assert "Next:" in answer.text
+
+
+@pytest.mark.parametrize("address", ["/ui/observations?calibrator=%00", "/ui/shift/actions?person=%00"])
+def test_a_nul_in_a_field_is_refused(served: Served, address: str) -> None:
+    assert served.client.get(address).status_code == 422
+
+
+def test_a_disk_that_does_not_answer_does_not_hide_the_dashboard(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(*_: object) -> object:
+        raise OSError(116, "Stale file handle", "/data")
+
+    monkeypatch.setattr("dsa110_assets.stages.operations.disk.forecast", dead)
+    page = served.get("/ui/dashboard").text
+    assert "a disk does not answer" in page
+    assert "From raw file to candidate" in page
+
+
+def test_a_question_that_takes_too_long_is_told_from_a_database_that_is_gone(database) -> None:
+    def ask() -> None:
+        with database.session() as session:
+            session.execute(text("SET LOCAL statement_timeout = 50"))
+            session.execute(text("SELECT pg_sleep(5)"))
+
+    with pytest.raises(QuestionTooSlowError):
+        ask()

@@ -59,7 +59,7 @@ def test_an_error_is_text_and_leads_to_the_playbook(served: Served) -> None:
     text = served.get(f"/ui/observations/{FAILED}").text
     assert "<script>alert(1)" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
-    assert "/docs/operators/playbook/" in text
+    assert "/docs/operators/playbook.html#errors" in text
 
 
 def test_an_unknown_observation_is_a_page_with_the_next_step(served: Served) -> None:
@@ -106,7 +106,7 @@ def test_a_fresh_clone_says_what_to_do(database: Database, registry_config: Pipe
             ("/ui/observations", "Put raw files into"),
             ("/ui/marks", "Nobody has marked anything"),
             ("/ui/marks/again", "Nothing: all that was made agrees"),
-            ("/ui/antennas", "No calibrator was solved yet"),
+            ("/ui/antennas", "No calibrator has been solved yet"),
         ):
             answer = client.get(path)
             assert answer.status_code == 200, path

@@ -61,8 +61,8 @@ def test_names_observations_mosaics_and_strange_texts(served: Served) -> None:
     strange = served.get("/ui/search", q=STRANGE).text
     assert STRANGE not in strange
     assert "&lt;b&gt;" in strange
-    assert "Nothing is named so" in served.get("/ui/search", q="no such thing").text
-    assert "Nothing is named so" not in served.get("/ui/search").text
+    assert "Nothing has this name" in served.get("/ui/search", q="no such thing").text
+    assert "Nothing has this name" not in served.get("/ui/search").text
 
 
 def test_a_position_that_was_never_observed_says_so(served: Served) -> None:

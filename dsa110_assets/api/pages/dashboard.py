@@ -6,7 +6,6 @@ It is made of parts, each of which reloads by itself when its subject changes (`
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +19,7 @@ from dsa110_assets.api.answers import Cursor, group_of, utc_now
 from dsa110_assets.api.pages import drawings, formats
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.visitor import Editor
-from dsa110_assets.api.problems import of_pipeline_error
+from dsa110_assets.api.problems import of_pipeline_error, problem
 from dsa110_assets.api.routes import attention as attention_routes
 from dsa110_assets.api.routes.operations import platform_status, queue_of
 from dsa110_assets.errors import NotFoundError, PipelineError
@@ -108,6 +107,15 @@ def _content(request: Request, opened: Access, part: Part) -> dict[str, Any]:
         return part.find(request, opened)
     except PipelineError as error:  # one part without an answer does not hide the others
         return {"problem": json.loads(bytes(of_pipeline_error(error).body))}
+    except OSError as error:  # a mount that does not answer
+        where = f" {error.filename}" if error.filename else ""
+        answer = problem(
+            503,
+            "StorageError",
+            f"a disk does not answer{where} ({error.strerror or error})",
+            next_step="check the mounts of the directories",
+        )
+        return {"problem": json.loads(bytes(answer.body))}
 
 
 def _attention(request: Request, opened: Access) -> dict[str, Any]:
@@ -184,7 +192,7 @@ def _quality(request: Request, opened: Access) -> dict[str, Any]:
 def _machine(request: Request, opened: Access) -> dict[str, Any]:
     found: dict[str, Any] = {"status": platform_status(opened, request), "full": None}
     days = request.app.state.forecast.get(lambda: disk.forecast(opened.platform, utc_now()))
-    return found | {"full": [(place, number, shutil.disk_usage(place)) for place, number in days.items()]}
+    return found | {"full": sorted(days.items())}
 
 
 def _candidates(request: Request, opened: Access) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import jinja2
 import yaml
@@ -104,12 +104,19 @@ def page(request: Request, template: str, *, status: int = 200, policy: str = PO
         "csrf": known.csrf,
         "now": datetime.now(UTC),
         "here": request.url.path,
-        "here_with_query": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "here_with_query": _page_of(request),
         "search": True,
         "dagster": config.ui_url.rstrip("/"),
     }
     html = _environment().get_template(template).render(common | context)
     return HTMLResponse(html, status, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
+
+
+def _page_of(request: Request) -> str:
+    """Path and query of the page that a person sees; htmx says it with a request for a part."""
+    seen = urlsplit(request.headers.get("HX-Current-URL", ""))
+    path, query = (seen.path, seen.query) if seen.path.startswith("/ui/") else (request.url.path, request.url.query)
+    return f"{path}?{query}" if query else path
 
 
 def problem_page(request: Request, problem: Mapping[str, Any], headers: Mapping[str, str]) -> HTMLResponse:

@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 from dsa110_assets.api import files
 from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, ObservationId
+from dsa110_assets.api.pages.filters import FormText
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.observation_cells import EMPTY_AND_MISSING, LEGENDS, LEVELS, day_cell, slot_cell
 from dsa110_assets.api.pages.visitor import Editor
@@ -45,7 +46,7 @@ def observations(
     since: str = "",
     until: str = "",
     state: str = "",
-    calibrator: str = "",
+    calibrator: FormText = None,
     cursor: Cursor = None,
 ) -> Response:
     """Show the timeline of three months, the slots of a day, and the list."""
@@ -63,7 +64,7 @@ def observations(
         _time("since", since),
         _time("until", until),
         _state(state),
-        calibrator.strip() or None,
+        calibrator,
         cursor,
         ROWS,
     )
@@ -86,7 +87,7 @@ def observations(
         earlier=(first - timedelta(days=1)).strftime("%Y-%m"),
         later=_months_before(end, -3).strftime("%Y-%m") if months.last_ever and end < months.last_ever else None,
         listed=listed,
-        asked={"since": since, "until": until, "state": state, "calibrator": calibrator},
+        asked={"since": since, "until": until, "state": state, "calibrator": calibrator or ""},
         states=[one.value for one in GroupState],
         yesterday=_shifted(night, -1),
         tomorrow=_shifted(night, 1),

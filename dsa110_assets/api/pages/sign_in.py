@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 from dsa110_assets.api.access import Opened
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.visitor import COOKIE, SignedIn
+from dsa110_assets.errors import AccessError
 from dsa110_assets.registry.queries import people
 
 _ONE_MONTH_S = 30 * 86400
@@ -27,7 +28,9 @@ def sign_in_page(request: Request, to: str = "/ui/dashboard") -> Response:
 def sign_in(
     request: Request, opened: Opened, token: Annotated[str, Form(max_length=200)], to: Annotated[str, Form(max_length=500)] = ""
 ) -> Response:
-    """Keep a token in a cookie, if it is somebody's."""
+    """Keep a token in a cookie, if it is somebody's. A form of another site is refused."""
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        raise AccessError("form", "comes from another site", "open the sign-in page of this server")
     with opened.session() as session:
         person = people.person_of(session, token.strip())
     if person is None:

@@ -105,7 +105,7 @@ def exclude(
     person: Editor,
     source_id: SourceId,
     mosaic_name: EpochName,
-    reason: Annotated[str, Form(min_length=1, max_length=1000, pattern=r"\S")],
+    reason: Annotated[str, Form(min_length=1, max_length=1000, pattern=r"^[^\x00]*\S[^\x00]*$")],
 ) -> Response:
     """Exclude an epoch from all light curves."""
     with opened.session() as session:

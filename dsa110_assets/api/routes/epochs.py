@@ -34,7 +34,7 @@ class Excluded(BaseModel):
 class Exclusion(BaseModel):
     """Why an epoch is excluded."""
 
-    reason: str = Field(min_length=1, max_length=1000, pattern=r"\S")
+    reason: str = Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*\S[^\x00]*$")
 
 
 class TileOfEpoch(BaseModel):

@@ -43,36 +43,42 @@ async function post(row, path, fields) {
   const text = await answer.text();
   if (!answer.ok) {
     messages.innerHTML = text; // a message of this server, escaped there
-    return;
+    return false;
   }
   const part = document.createElement("template");
   part.innerHTML = text;
   labelsOf(row).replaceWith(part.content.querySelector(".labels"));
+  return true;
 }
 
-function send(row, path, fields = {}) {
+// `after`: whether what this takes back was saved; if not, there is nothing to send.
+function send(row, path, fields = {}, after = Promise.resolve(true)) {
   if (!list.dataset.person) {
     say("Sign in to label: labels are kept for each person.", "problem");
     return;
   }
   waiting += 1;
   row.dataset.saving = "true";
-  queue = queue
-    .then(() => post(row, path, fields))
-    .catch(() => say(`Not saved for ${row.getAttribute("aria-label")}: the server does not answer. Press the key again.`, "problem"))
-    .finally(() => {
+  const saved = queue
+    .then(async () => (await after) && post(row, path, fields))
+    .catch(() => {
+      say(`Not saved for ${row.getAttribute("aria-label")}: the server does not answer. Press the key again.`, "problem");
+      return false;
+    });
+  queue = saved.finally(() => {
       waiting -= 1;
       delete row.dataset.saving;
       list.dataset.waiting = String(waiting);
     });
   list.dataset.waiting = String(waiting);
-  if (path !== "undo") done.push(row);
+  if (path !== "undo") done.push({ row, saved });
 }
 
 function undo() {
-  const row = done.pop() || rows[at];
+  const last = done.pop();
+  const row = last ? last.row : rows[at];
   go(rows.indexOf(row));
-  send(row, "undo");
+  send(row, "undo", {}, last ? last.saved : Promise.resolve(true));
 }
 
 // Another page, when everything is saved.
