@@ -133,7 +133,7 @@ def fill(database: Database, config: PipelineConfig) -> tuple[list[int], dict[st
     write_image(image_path(paths.image_dir(GROUPS[1]), GROUPS[1], "image-pb"))
     (paths.image_dir(GROUPS[1]) / f"{GROUPS[1]}-preview.png").write_bytes(b"\x89PNG picture")
     (paths.image_dir(GROUPS[1]) / "passwords.txt").write_text("not a product")
-    write_image(image_path(paths.mosaic_dir(HOUR), HOUR, "image"))
+    write_image(image_path(paths.mosaic_dir(HOUR), HOUR, "image"), 400)  # covers the first two sources
     with database.session() as session:
         calibrated = record_version(session, "calibrated_ms", GROUPS[1], inputs={}, recipe=recipe)
         image = record_version(
