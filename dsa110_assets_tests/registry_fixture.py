@@ -78,8 +78,13 @@ def registry_config(database: Database, tmp_path: Path) -> PipelineConfig:
 
 
 def empty(url: str) -> None:
-    """End other sessions. Remove all rows and all partitions of photometry."""
+    """End other sessions. Remove all rows and all partitions of photometry; numbers start at 1 again.
+
+    Small tables are deleted from, which takes a tenth of the time that TRUNCATE takes. Tables that are large, or
+    whose statistics a test has gathered, are truncated: they would change the plans of the next test's queries.
+    """
     fresh = Database(url)
+    names = [table.name for table in Base.metadata.sorted_tables]
     with fresh.session() as session:
         session.execute(
             text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
@@ -88,8 +93,17 @@ def empty(url: str) -> None:
             text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'photometry'::regclass")
         ).all():
             session.execute(text(f"DROP TABLE {name}"))
-        tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
-        session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+        large = session.scalars(
+            text("SELECT relname FROM pg_class WHERE relname = ANY(:names) AND (reltuples >= 0 OR pg_relation_size(oid) > 65536)"),
+            {"names": names},
+        ).all()
+        if large:
+            session.execute(text(f"TRUNCATE {', '.join(large)} CASCADE"))
+        filled = session.scalars(text(" UNION ALL ".join(f"SELECT '{name}' WHERE EXISTS (SELECT 1 FROM {name})" for name in names))).all()
+        session.execute(text("SET LOCAL session_replication_role = replica"))  # the order of the tables does not matter
+        for name in filled:
+            session.execute(text(f"DELETE FROM {name}"))
+        session.execute(text("SELECT setval(oid, 1, false) FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace"))
     fresh.dispose()
 
 
