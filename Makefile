@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year browser extras
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year browser extras attack load
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -74,6 +74,9 @@ fuzz: $(VENV)/.installed ## Ingest 10 000 damaged raw files; ARGS="--mutations 5
 properties: $(VENV)/.installed ## Give every reader 10 000 odd inputs; CASES=500 for fewer
 	DSA110_PROPERTY_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest -n 2 --timeout 0 -k "property or there_and_back or every_column_keeps" dsa110_assets_tests/inputs $(ARGS)
 
+attack: $(VENV)/.installed ## Send 10 000 requests made from the OpenAPI text, and 5 000 forms to the pages; CASES=500 for fewer
+	DSA110_ATTACK_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest -n 2 -s --timeout 0 -k "test_no_request or test_no_form" dsa110_assets_tests/api/test_attacks.py $(ARGS)
+
 chaos: $(VENV)/.installed ## Kill each stage at each commit point, then services 100 times at random; ARGS="--kills 1000"
 	$(BIN)/python -m dsa110_assets_tests.chaos.kill_matrix
 	$(BIN)/python -m dsa110_assets_tests.chaos.kills $(ARGS)
@@ -89,6 +92,9 @@ month: $(VENV)/.installed ## Run and check a simulated month of one strip, 30 ni
 
 year: $(VENV)/.installed ## Measure and check sensors, commands and nights on registries of 30, 100 and 365 nights (15 GB of disk in build/year); ARGS="--nights 30 --sources 2000" takes 2 minutes
 	$(BIN)/python -m benchmarks.year $(ARGS)
+
+load: $(VENV)/.installed ## Measure pages and API on the registry of a year under 50 users, 10 minutes; ARGS="--minutes 60", ARGS="--beside 3"
+	$(BIN)/python -m benchmarks.api_load $(ARGS)
 
 docs: $(VENV)/.installed ## Build the documentation in build/docs, with references of commands, settings, products and tables
 	$(BIN)/mkdocs build --quiet --strict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Request
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.api.dagster import Dagster
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import AccessError, RegistryError
+from dsa110_assets.errors import AccessError, PipelineError, RegistryError
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries import people
@@ -83,21 +83,37 @@ class Access:
 
 
 class Remembered(Generic[T]):
-    """A value that is expensive to find, kept for some seconds. Requests that come together find it once."""
+    """A value that is expensive to find, kept for ``seconds``. Requests that come together find it once.
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    ``grace_s``: for so long after that, a request gets the old value while a thread finds the new one, so that only the
+    first request after a start, or after a long silence, waits.
+    """
+
+    def __init__(self, seconds: float, *, grace_s: float = 0.0) -> None:
+        self._seconds, self._grace_s = seconds, grace_s
         self._lock = threading.Lock()
         self._value: T | None = None
-        self._until = 0.0
+        self._found_at = 0.0
+        self._finder: threading.Thread | None = None
 
     def get(self, find: Callable[[], T]) -> T:
         """Return the value, found again if it is too old. An error is not kept."""
         with self._lock:
-            if self._value is None or time.monotonic() > self._until:
-                self._value = find()
-                self._until = time.monotonic() + self._seconds
+            age_s = time.monotonic() - self._found_at
+            if self._value is None or age_s > self._seconds + self._grace_s:
+                self._keep(find())
+            elif age_s > self._seconds and (self._finder is None or not self._finder.is_alive()):
+                self._finder = threading.Thread(target=lambda: self._renew(find), daemon=True)
+                self._finder.start()
+            assert self._value is not None
             return self._value
+
+    def _renew(self, find: Callable[[], T]) -> None:
+        with suppress(PipelineError):  # the next request tries again
+            self._keep(find())
+
+    def _keep(self, value: T) -> None:
+        self._value, self._found_at = value, time.monotonic()
 
 
 async def _access(request: Request) -> Access:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _TEXT = r"^[^\x00-\x1f\x7f]+$"
 """No control characters: PostgreSQL refuses NUL, and logs stay readable."""
+NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
+"""What a person writes, on one or more lines: not only blanks, and no NUL."""
 _LARGEST = 2**62
 Text = Annotated[str | None, Query(min_length=1, max_length=200, pattern=_TEXT)]
 Number = Annotated[float | None, Query(ge=-1e12, le=1e12, allow_inf_nan=False)]

@@ -50,6 +50,7 @@ def create_app(config: PipelineConfig) -> FastAPI:
         description=_DESCRIPTION,
         swagger_ui_oauth2_redirect_url="/api/docs/oauth2-redirect",
         lifespan=lifespan,
+        responses=problems.DESCRIBED,
     )
     app.state.access = Access(config)
     app.state.events = Events(lambda: _marks(app))
@@ -57,7 +58,7 @@ def create_app(config: PipelineConfig) -> FastAPI:
     app.state.alerts = Remembered[list[object]](10.0)
     app.state.sky = Remembered[dict[str, object]](60.0)
     app.state.forecast = Remembered[dict[object, int]](300.0)
-    app.state.stale = Remembered[list[object]](300.0)
+    app.state.stale = Remembered[list[object]](300.0, grace_s=3600.0)
     app.state.registry = CollectorRegistry()
     ProcessCollector(registry=app.state.registry)
     PlatformCollector(registry=app.state.registry)
@@ -69,6 +70,8 @@ def create_app(config: PipelineConfig) -> FastAPI:
     pages.install(app)
 
     @app.get("/", include_in_schema=False)
+    @app.get("/ui", include_in_schema=False)
+    @app.get("/ui/", include_in_schema=False)
     async def start() -> RedirectResponse:
         return RedirectResponse("/ui/dashboard")
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from dsa110_assets.errors import (
@@ -28,6 +28,23 @@ from dsa110_assets.errors import (
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 _PLAYBOOK = "/docs/operators/playbook.html#errors"
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457). ``type``: the page that explains errors. ``next_step``: what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    subject: str | None = None
+    next_step: str | None = None
+    errors: list[dict[str, str]] | None = None
+
+
+_DESCRIPTION: dict[str, Any] = {"description": "Problem details.", "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
+DESCRIBED: dict[int | str, dict[str, Any]] = {"4XX": _DESCRIPTION, "5XX": _DESCRIPTION}
+"""What the OpenAPI text says about the errors of each address."""
 _STATUS: dict[type[PipelineError], int] = {
     NotFoundError: 404,
     UnknownGroupError: 404,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -11,8 +12,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from dsa110_assets.api.access import Remembered
 from dsa110_assets.api.app import create_app
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import RegistryError
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries import alerts, events, pages, people, population, shift, today
@@ -193,3 +196,39 @@ def test_answers_are_503_while_the_database_restarts_and_come_back(registry_conf
         assert client.get("/api/data/observations").status_code == 200
         assert client.get("/api/ready").status_code == 200
     embedded_server(config).stop(immediate=True)
+
+
+def test_an_old_value_is_given_while_the_new_one_is_found() -> None:
+    value = Remembered[int](0.05, grace_s=60.0)
+    began, may_end = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        began.set()
+        assert may_end.wait(20)
+        return 2
+
+    assert value.get(lambda: 1) == 1
+    time.sleep(0.1)
+    assert value.get(slow) == 1
+    assert began.wait(20)
+    assert value.get(slow) == 1, "it is found once"
+    may_end.set()
+    deadline = time.monotonic() + 20
+    while value.get(lambda: 2) != 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_an_error_while_the_new_value_is_found_leaves_the_old_one() -> None:
+    value = Remembered[int](0.01, grace_s=60.0)
+
+    def fails() -> int:
+        raise RegistryError("registry", "is gone", "wait")
+
+    assert value.get(lambda: 1) == 1
+    time.sleep(0.05)
+    assert value.get(fails) == 1
+    time.sleep(0.05)
+    assert value.get(fails) == 1
+    with pytest.raises(RegistryError):
+        Remembered[int](0.01).get(fails)

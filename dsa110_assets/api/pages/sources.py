@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from dsa110_assets.api.access import Access, Opened
-from dsa110_assets.api.answers import Cursor, SourceId
+from dsa110_assets.api.answers import NOT_BLANK, Cursor, SourceId
 from dsa110_assets.api.pages.filters import EMPTY_IS_NONE, FormDec, FormNumber, FormRa, FormText
 from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.visitor import Editor
@@ -105,7 +105,7 @@ def exclude(
     person: Editor,
     source_id: SourceId,
     mosaic_name: EpochName,
-    reason: Annotated[str, Form(min_length=1, max_length=1000, pattern=r"^[^\x00]*\S[^\x00]*$")],
+    reason: Annotated[str, Form(min_length=1, max_length=1000, pattern=NOT_BLANK)],
 ) -> Response:
     """Exclude an epoch from all light curves."""
     with opened.session() as session:

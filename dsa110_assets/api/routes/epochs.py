@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from dsa110_assets.api import files
 from dsa110_assets.api.access import Opened, Person
-from dsa110_assets.api.answers import Cursor, Limit, Number, SourceId, key_of, paged, records
+from dsa110_assets.api.answers import NOT_BLANK, Cursor, Limit, Number, SourceId, key_of, paged, records
 from dsa110_assets.api.routes.products import TileVerdict
 from dsa110_assets.errors import NotFoundError
 from dsa110_assets.registry.queries import epochs
@@ -34,7 +34,7 @@ class Excluded(BaseModel):
 class Exclusion(BaseModel):
     """Why an epoch is excluded."""
 
-    reason: str = Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*\S[^\x00]*$")
+    reason: str = Field(min_length=1, max_length=1000, pattern=NOT_BLANK)
 
 
 class TileOfEpoch(BaseModel):

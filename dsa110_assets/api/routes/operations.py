@@ -194,7 +194,7 @@ def stale(
     asset: Annotated[str | None, Query(max_length=100, pattern=r"^[a-z_]+$", description="Only this asset.")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> StaleList:
-    """Products that would come out differently today. The list is at most five minutes old."""
+    """Products that would come out differently today. A list older than five minutes is found anew meanwhile."""
     from dsa110_assets.stages.operations.staleness import stale_partitions
 
     opened.ping()

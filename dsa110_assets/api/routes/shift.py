@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Query, Request
 from pydantic import BaseModel, Field
 
 from dsa110_assets.api.access import Access, Opened, Person
-from dsa110_assets.api.answers import Cursor, Limit, key_of, model_of, page_of, paged, utc_now
+from dsa110_assets.api.answers import NOT_BLANK, Cursor, Limit, key_of, model_of, page_of, paged, utc_now
 from dsa110_assets.registry.queries import people
 from dsa110_assets.registry.queries import shift as queries
 from dsa110_assets.registry.schema import Source
@@ -26,7 +26,7 @@ AboutSource = Annotated[int | None, Query(ge=0, le=2**62, description="Only entr
 class NewEntry(BaseModel):
     """An entry of the shift's log, perhaps about an observation, a source or a night."""
 
-    text: str = Field(min_length=1, max_length=shift.LONGEST_TEXT, pattern=r"^[^\x00]*\S[^\x00]*$")
+    text: str = Field(min_length=1, max_length=shift.LONGEST_TEXT, pattern=NOT_BLANK)
     group_id: str | None = Field(None, pattern=_OBSERVATION)
     source_id: int | None = Field(None, ge=0, le=2**62)
     night: date | None = None
