@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pandas as pd
 import pytest
+import uvicorn
 from astropy.io import fits
 from astropy.wcs import WCS
 from fastapi.testclient import TestClient
 
 from dsa110_assets.api.app import create_app
+from dsa110_assets.cli.services import free_port, stop_tree
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.products import ProductPaths, image_path
 from dsa110_assets.quality import gate
@@ -26,6 +35,7 @@ from dsa110_assets.registry.queries.variability import save_events
 from dsa110_assets.registry.schema import GroupState, SubbandFile
 from dsa110_assets_tests.registry_fixture import add_observation
 
+ROOT = Path(__file__).parents[2]
 GROUPS = ("2026-03-01T05:00:09", "2026-03-01T05:05:18", "2026-03-01T05:10:27")
 CALIBRATOR = GROUPS[0]
 FAILED = "2026-03-01T05:15:36"
@@ -160,3 +170,58 @@ def served(database: Database, registry_config: PipelineConfig) -> Iterator[Serv
         token = people.new_token(session, "J. Doe")
     with TestClient(create_app(config), raise_server_exceptions=False) as client:
         yield Served(client, {"Authorization": f"Bearer {token}"}, config, database, sources, versions)
+
+
+@contextmanager
+def serving(config: PipelineConfig) -> Iterator[None]:
+    """Serve the API of a configuration on its port."""
+    server = uvicorn.Server(uvicorn.Config(create_app(config), host="127.0.0.1", port=config.api_port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield
+    server.should_exit = True
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def running(database: Database, registry_config: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[PipelineConfig]:
+    """The API on a port of this machine, over the small registry; the environment of J. Doe, who has a token."""
+    config = registry_config.model_copy(update={"dagster_port": free_port(), "api_port": free_port()})
+    fill(database, config)
+    with database.session() as session:
+        monkeypatch.setenv("PIPELINE_API_TOKEN", people.new_token(session, "J. Doe"))
+    monkeypatch.setenv("PIPELINE_API_PORT", str(config.api_port))
+    with serving(config):
+        yield config
+
+
+@pytest.fixture
+def dagster_ui(running: PipelineConfig, tmp_path: Path) -> Iterator[None]:
+    """A Dagster UI with the platform's definitions and a history of its own. Without a daemon, runs stay queued."""
+    home = tmp_path / "dagster-home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(home),
+        "PIPELINE_STATE_DIR": str(running.state_dir),
+        "PIPELINE_DATABASE_URL": running.database_url.get_secret_value() if running.database_url else "",
+    }
+    command = [Path(sys.executable).parent / "dagster-webserver", "-w", ROOT / "workspace.yaml", "-p", str(running.dagster_port)]
+    with (tmp_path / "webserver.log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT)
+        try:
+            deadline = time.monotonic() + 240
+            while True:
+                try:
+                    httpx2.get(f"http://127.0.0.1:{running.dagster_port}/server_info", trust_env=False)
+                    break
+                except httpx2.HTTPError:
+                    assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "webserver.log").read_text()  # noqa: PT018
+                    time.sleep(0.2)
+            yield
+        finally:
+            stop_tree(server.pid, 20)

@@ -4,78 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-import uvicorn
 
-from dsa110_assets.api.app import create_app
 from dsa110_assets.api.client import AbsurdClient, TaskClient
-from dsa110_assets.cli.services import free_port, stop_tree
+from dsa110_assets.cli.services import free_port
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import AccessError, ChildFailedError, DagsterUnreachableError, InvalidRequestError, MosaicError, NotFoundError
-from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.queries import people
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.mosaics import plan_mosaic
 from dsa110_assets.times import group_time
-from dsa110_assets_tests.api.conftest import GROUPS, HOUR, fill
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def running(database: Database, registry_config: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[PipelineConfig]:
-    """The API on a port of this machine, over the small registry; the environment of J. Doe, who has a token."""
-    config = registry_config.model_copy(update={"dagster_port": free_port(), "api_port": free_port()})
-    fill(database, config)
-    with database.session() as session:
-        monkeypatch.setenv("PIPELINE_API_TOKEN", people.new_token(session, "J. Doe"))
-    monkeypatch.setenv("PIPELINE_API_PORT", str(config.api_port))
-    server = uvicorn.Server(uvicorn.Config(create_app(config), host="127.0.0.1", port=config.api_port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield config
-    server.should_exit = True
-    thread.join(timeout=10)
-    assert not thread.is_alive()
-
-
-@pytest.fixture
-def dagster_ui(running: PipelineConfig, tmp_path: Path) -> Iterator[None]:
-    """A Dagster UI with the platform's definitions and a history of its own. Without a daemon, runs stay queued."""
-    home = tmp_path / "dagster-home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    environment = {
-        **os.environ,
-        "DAGSTER_HOME": str(home),
-        "PIPELINE_STATE_DIR": str(running.state_dir),
-        "PIPELINE_DATABASE_URL": running.database_url.get_secret_value() if running.database_url else "",
-    }
-    command = [Path(sys.executable).parent / "dagster-webserver", "-w", ROOT / "workspace.yaml", "-p", str(running.dagster_port)]
-    with (tmp_path / "webserver.log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT)
-        try:
-            deadline = time.monotonic() + 120
-            while True:
-                try:
-                    httpx2.get(f"http://127.0.0.1:{running.dagster_port}/server_info", trust_env=False)
-                    break
-                except httpx2.HTTPError:
-                    assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "webserver.log").read_text()  # noqa: PT018
-                    time.sleep(0.2)
-            yield
-        finally:
-            stop_tree(server.pid, 20)
+from dsa110_assets_tests.api.conftest import GROUPS, HOUR
+from dsa110_assets_tests.notebooks import NOTEBOOKS, run_notebook
 
 
 async def spawn_task(name: str) -> str:
@@ -159,6 +101,15 @@ def test_lists_and_light_curves_are_data_frames(running: PipelineConfig) -> None
                 await client.light_curve(12345)
 
     asyncio.run(read())
+
+
+def test_the_notebook_over_the_api_runs(running: PipelineConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    found = run_notebook(NOTEBOOKS / "api.ipynb", tmp_path)
+    best, curve, images = found["best"], found["curve"], found["images"]
+    assert best["name"] == "J0804+1600"  # type: ignore[index]
+    assert curve["mosaic_name"].tolist() == [HOUR]  # type: ignore[index]
+    assert GROUPS[1] in set(images["group_id"])  # type: ignore[index]
 
 
 def test_errors_of_the_api_are_raised_by_their_class(running: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> None:

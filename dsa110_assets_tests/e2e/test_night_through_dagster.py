@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sqlalchemy import select
 from dsa110_assets.cli import demo_report
 from dsa110_assets.cli.demo import MIN_JY
 from dsa110_assets.cli.demo_places import DemoPlaces
+from dsa110_assets.cli.services import free_port
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.definitions import build_defs
 from dsa110_assets.ingest import status
@@ -33,6 +35,7 @@ from dsa110_assets.stages.products import gates
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.stages.table import TABLE
 from dsa110_assets.times import tile_partition
+from dsa110_assets_tests.api.conftest import serving
 from dsa110_assets_tests.e2e.reading import READ, WatchedConfig, watched_stages
 from dsa110_assets_tests.notebooks import NOTEBOOKS, run_notebook
 from dsa110_assets_tests.registry_fixture import empty
@@ -224,7 +227,7 @@ def _change_times(platform: Platform) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize("name", ["light_curves", "field", "candidate"])
+@pytest.mark.parametrize("name", ["light_curves", "field", "candidate", "api"])
 def test_the_notebooks_run_on_the_products_of_the_night(night: Any, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _, platform, plan, places, _ = night
     for setting, value in places.settings(3999).items():
@@ -232,8 +235,15 @@ def test_the_notebooks_run_on_the_products_of_the_night(night: Any, name: str, m
     assert platform.config.database_url is not None
     monkeypatch.setenv("PIPELINE_DATABASE_URL", platform.config.database_url.get_secret_value())
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    found = run_notebook(NOTEBOOKS / f"{name}.ipynb", tmp_path)
-    if name == "light_curves":
+    config = platform.config.model_copy(update={"api_port": free_port()})
+    monkeypatch.setenv("PIPELINE_API_PORT", str(config.api_port))
+    with serving(config) if name == "api" else nullcontext():
+        found = run_notebook(NOTEBOOKS / f"{name}.ipynb", tmp_path)
+    if name == "api":
+        curve: Any = found["curve"]
+        assert set(curve["mosaic_name"].str[:7]) == {"hourly_"}
+        assert set(curve["mosaic_name"].str[7:17]) == {night.date for night in plan.nights}
+    elif name == "light_curves":
         assert (tmp_path / "light_curve.vot").stat().st_size > 1000
     elif name == "candidate":
         position = plan.sky.names.index(plan.event_source)
