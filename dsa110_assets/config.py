@@ -6,9 +6,10 @@ wherever it is shown.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic.config import JsonDict
@@ -20,6 +21,11 @@ from dsa110_assets.files import real_path
 
 _SCIENCE: JsonDict = {"science": True}
 """Marks a setting that changes the content of a product. The recipe of each product that reads it declares it."""
+
+
+def _on_this_machine(port: str, path: str = "") -> Callable[[dict[str, Any]], str]:
+    """Default of an address: the value of another setting is its port."""
+    return lambda settings: f"http://127.0.0.1:{settings[port]}{path}"
 
 
 class PipelineConfig(BaseSettings):
@@ -66,12 +72,17 @@ class PipelineConfig(BaseSettings):
         14.0, ge=0, description="Alert when a disk will be full within so many days at the present rate of products."
     )
     alert_backlog_s: float = Field(3600.0, gt=0, description="Alert when a live observation has waited for a worker this long.")
-    ui_url: str = Field("http://127.0.0.1:3000", description="Address of the Dagster UI as people reach it, for links in alerts.")
+    ui_url: str = Field(
+        default_factory=_on_this_machine("dagster_port"),
+        description="Address of the Dagster UI as people reach it, for links of pages and alerts. Default: its port on this machine.",
+    )
     pages_url: str = Field(
-        "http://127.0.0.1:8000/ui", description="Address of the pages as people reach them. The Dagster UI and alerts link to it."
+        default_factory=_on_this_machine("api_port", "/ui"),
+        description="Address of the pages as people reach them. The Dagster UI and alerts link to it. Default: the API's port on this machine.",
     )
     docs_url: str = Field(
-        "http://127.0.0.1:8000/docs", description="Address of the documentation. The Dagster UI links to it; the API serves it."
+        default_factory=_on_this_machine("api_port", "/docs"),
+        description="Address of the documentation. The Dagster UI links to it; the API serves it. Default: its port on this machine.",
     )
     keep_staging_hours: float = Field(
         24.0, ge=1, description="`dsa110 clean --thorough` removes staging folders that no journal names after this long."

@@ -66,9 +66,10 @@ def settings() -> str:
     from dsa110_assets.config import PipelineConfig
 
     rows: list[str] = []
+    plain = {name: field.default for name, field in PipelineConfig.model_fields.items()}
     for name, field in PipelineConfig.model_fields.items():
         science = isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("science"))
-        default = "" if field.default is None else str(field.get_default(call_default_factory=True))
+        default = "" if field.default is None else str(field.get_default(call_default_factory=True, validated_data=plain))
         rows.append(f"| `PIPELINE_{name.upper()}`{' *' if science else ''} | {_cell(default)} | {_cell(field.description or '')} |")
     return "\n".join(
         [

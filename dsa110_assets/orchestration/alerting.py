@@ -16,6 +16,7 @@ from dsa110_assets.orchestration.private import FreshnessState, freshness_states
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
 from dsa110_assets.stages.operations.alerts import Alert
+from dsa110_assets.stages.pages import page_of
 
 RUNS_REMEMBERED = timedelta(days=1)
 
@@ -54,7 +55,15 @@ def not_fresh(instance: dg.DagsterInstance) -> list[Alert]:
         if state in (FreshnessState.FAIL, FreshnessState.WARN):
             level = "error" if state == FreshnessState.FAIL else "warning"
             title = f"{name} has not been made for longer than its freshness policy allows ({state.value.lower()})"
-            found.append(Alert(f"not-fresh/{name}/{level}", level, title, f"look at the asset {name} and what is upstream of it"))
+            found.append(
+                Alert(
+                    f"not-fresh/{name}/{level}",
+                    level,
+                    title,
+                    f"look at the asset {name} and what is upstream of it",
+                    page=f"/ui/{page_of(name)}",
+                )
+            )
     return found
 
 
@@ -72,7 +81,13 @@ def failed_runs(instance: dg.DagsterInstance) -> list[Alert]:
         what = f"{run.job_name} {partition}".strip() if not run.job_name.startswith("__") else f"backfill run {partition}".strip()
         title = f"{what} failed: {cause_of(instance, run.run_id)}"
         found.append(
-            Alert(f"run-failed/{run.run_id}", "error", title, f"open run {run.run_id[:8]} in the UI; re-execute it when the cause is gone")
+            Alert(
+                f"run-failed/{run.run_id}",
+                "error",
+                title,
+                f"open run {run.run_id[:8]} in the UI; re-execute it when the cause is gone",
+                page=f"/ui/control-panel/runs/{run.run_id}/log",
+            )
         )
     return found
 

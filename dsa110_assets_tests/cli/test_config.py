@@ -83,3 +83,14 @@ def test_a_wrong_value_is_one_message_that_names_the_variable(capsys, monkeypatc
     assert f"PIPELINE_{name}" in error
     assert value in error
     assert "Traceback" not in error
+
+
+def test_addresses_follow_the_ports_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_DAGSTER_PORT", "3777")
+    monkeypatch.setenv("PIPELINE_API_PORT", "3776")
+    config = PipelineConfig.from_env(validate_paths=False)
+    assert (config.ui_url, config.pages_url, config.docs_url) == (
+        "http://127.0.0.1:3777", "http://127.0.0.1:3776/ui", "http://127.0.0.1:3776/docs",
+    )  # fmt: skip
+    monkeypatch.setenv("PIPELINE_UI_URL", "https://telescope.example.edu/dagster")
+    assert PipelineConfig.from_env(validate_paths=False).ui_url == "https://telescope.example.edu/dagster"

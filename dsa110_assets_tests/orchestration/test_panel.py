@@ -21,6 +21,7 @@ from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import Partitions, hour_key, tile_key
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.registry.provenance import Recipe, record_version
+from dsa110_assets.registry.queries.alerts import open_records
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
 from dsa110_assets.stages.operations import alerts as messages
 from dsa110_assets.stages.platform import Platform
@@ -308,6 +309,10 @@ def test_assets_that_are_not_fresh_and_failed_runs_are_reported_once(platform, i
     first = _tick(platform, instance, None)
     assert sorted(delivered.pop()[0]) == ["not-fresh", "run-failed"]
     assert "no good tile" in first.skip_reason.skip_message
+    with platform.database.session() as session:
+        pages = {one.key.partition("/")[0]: one.page for one in open_records(session)}
+    assert pages["not-fresh"] == "/ui/images"
+    assert pages["run-failed"].endswith("/log"), "the alert leads to the end of the run's output"
     again = _tick(platform, instance, first.cursor)
     assert delivered.pop() == ([], [])
     assert json.loads(again.cursor) == json.loads(first.cursor)

@@ -269,3 +269,10 @@ def test_links_to_the_launchpad_have_the_configuration_filled_in(served: Served)
     backfill = urlsplit(links[0])
     assert backfill.path == "/locations/__repository__@dsa110_assets/jobs/backfill/playground/setup"
     assert "first_night: ''" in parse_qs(backfill.query)["config"][0]
+    known = served.get(PANEL, observation=GROUPS[1], night="2026-03-01").text.replace("&amp;", "&")
+    links = [urlsplit(one) for one in re.findall(r'href="([^"]*/playground/setup[^"]*)"', known)]
+    filled = {one.path.split("/")[4]: parse_qs(one.query) for one in links}
+    assert "first_night: '2026-03-01'" in filled["backfill"]["config"][0]
+    assert f"observation: '{GROUPS[1]}'" in filled["trial_image"]["config"][0]
+    assert (filled["tile"]["tags[0][key]"], filled["tile"]["tags[0][value]"]) == (["dagster/partition"], ["2026-03-01|05:05"])
+    assert filled["night"]["tags[0][value]"] == ["2026-03-01"]

@@ -42,6 +42,21 @@ def test_fluxes_have_a_unit_that_suits_them(value: float | None, text: str) -> N
     assert formats.flux(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.35012, 7.0e-4, "350.12 ± 0.70 mJy"),
+        (8.81, 0.0123, "8.810 ± 0.012 Jy"),
+        (2e-4, 0.0015, "0.2 ± 1.5 mJy"),
+        (0.1, 0.001, "100.0 ± 1.0 mJy"),
+        (0.1, None, "100 mJy"),
+        (None, 0.1, "–"),
+    ],
+)
+def test_a_flux_and_its_error_have_one_unit(value: float | None, error: float | None, text: str) -> None:
+    assert formats.measured(value, error) == text
+
+
 @pytest.mark.parametrize(("degrees", "text"), [(120.0, "08h00m00.0s"), (359.9999999, "00h00m00.0s"), (-0.001, "23h59m59.8s"), (None, "–")])
 def test_right_ascensions_round_without_sixty_seconds(degrees: float | None, text: str) -> None:
     assert formats.right_ascension(degrees) == text

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
@@ -17,12 +18,13 @@ from dsa110_assets.api.answers import Text
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.routes import control
 from dsa110_assets.api.routes.operations import stale
-from dsa110_assets.api.routes.tasks import TaskId, TaskState, list_tasks
-from dsa110_assets.errors import PipelineError
+from dsa110_assets.api.routes.tasks import TaskId, TaskState, list_tasks, partition_tags
+from dsa110_assets.errors import InvalidRequestError, PipelineError
 from dsa110_assets.ingest import status
 from dsa110_assets.registry.schema import GroupState
 from dsa110_assets.stages.operations import services, trial_images
 from dsa110_assets.stages.operations.services import ServiceName
+from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.table import TABLE
 
 MOST_FAILED = 50
@@ -36,6 +38,17 @@ JOBS = {
     "trial_image": ("Trial image", {"ops": {"image_on_trial": {"config": {"observation": ""}}}}),
 }
 """Jobs that Dagster's launchpad starts with any setting: title, and the configuration to fill in."""
+
+
+class Launchpad(NamedTuple):
+    """A link to the launchpad. ``run_config``, ``tags`` (a partition is one): what it has filled in."""
+
+    job: str
+    title: str
+    run_config: dict[str, Any]
+    tags: dict[str, str]
+
+
 router = APIRouter()
 
 
@@ -54,11 +67,33 @@ def control_panel(request: Request, opened: Opened, observation: Text = None, ni
         most_trials=trial_images.MOST,
         settings=trial_images.SETTINGS,
         assets=TABLE.made(),
-        jobs=JOBS,
+        launchpads=launchpads(observation or "", night or ""),
         observation=observation or "",
         night=night or "",
         done=done or "",
     )
+
+
+def launchpads(observation: str, night: str) -> list[Launchpad]:
+    """Jobs that the launchpad starts: those with any setting, and those of the observation and the night, if given."""
+    given = {"observation": observation, "night": night, "first_night": night}
+    found: list[Launchpad] = []
+    for job, (title, run_config) in JOBS.items():
+        ((op, config),) = run_config["ops"].items()
+        fields = {name: given.get(name) or value for name, value in config["config"].items()}
+        found.append(Launchpad(job, title, {"ops": {op: {"config": fields}}}, {}))
+    of_partitions = {
+        Level.TILE: ("Observation {}", {"observation": observation}),
+        Level.NIGHT: ("Night {}", {"night": night}),
+    }
+    for job, assets in TABLE.jobs().items():
+        title, payload = of_partitions.get(TABLE[assets[0]].level, ("", {}))
+        with suppress(InvalidRequestError):  # nothing was given, or what was given names no partition
+            if payload:
+                tags = partition_tags(job, payload)
+                made = ", ".join(one.replace("_", " ") for one in assets)
+                found.append(Launchpad(job, f"{title.format(*payload.values())}: {made}", {}, tags))
+    return found
 
 
 @router.get("/ui/control-panel/switches")

@@ -81,9 +81,22 @@ def flux(value: float | None, digits: int = 3) -> str:
     """A flux density or brightness given in Jy: in Jy from 1 Jy on, in mJy from 1 mJy on, in µJy below."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    size = abs(value)
-    factor, unit = (1.0, "Jy") if size >= 1 else (1e3, "mJy") if size >= 1e-3 or size == 0 else (1e6, "µJy")
+    factor, unit = _flux_unit(value)
     return f"{_digits(value * factor, digits)} {unit}"
+
+
+def measured(value: float | None, error: float | None) -> str:
+    """A flux density with its error, both in the unit of the larger one: two digits of the error, as many decimals."""
+    if value is None or error is None or not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
+        return flux(value)
+    factor, unit = _flux_unit(max(abs(value), error))
+    decimals = max(0, 1 - math.floor(math.log10(error * factor)))
+    return f"{value * factor:.{decimals}f} ± {error * factor:.{decimals}f} {unit}"
+
+
+def _flux_unit(value: float) -> tuple[float, str]:
+    size = abs(value)
+    return (1.0, "Jy") if size >= 1 else (1e3, "mJy") if size >= 1e-3 or size == 0 else (1e6, "µJy")
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -143,6 +156,7 @@ def _digits(value: float, digits: int) -> str:
 
 
 FILTERS = {
-    one.__name__: one for one in (utc, clock, mjd, lst, age, duration, flux, number, percent, right_ascension, declination, size, marked)
+    one.__name__: one
+    for one in (utc, clock, mjd, lst, age, duration, flux, measured, number, percent, right_ascension, declination, size, marked)
 }
 """All of them, under these names in templates."""

@@ -1,7 +1,7 @@
 // The light curve of a source: fluxes with quiet error bars, limits as arrows, excluded epochs, channels. What is shown,
 // the zoom and the chosen point stand in the address, so that it can be sent to a colleague.
 
-import { axis, colors, digits, flux, load, mjdOf, secondsOf, timeTicks, utc } from "./plots.js";
+import { axis, colors, digits, flux, load, measured, mjdOf, secondsOf, timeTicks, utc } from "./plots.js";
 
 const place = document.getElementById("curve");
 const controls = document.getElementById("curve-controls");
@@ -140,15 +140,15 @@ function describe(one) {
   const { point } = one;
   const when = `${utc(mjdOf(one.x))} UTC, MJD ${mjdOf(one.x).toFixed(4)}`;
   if (one.kind === "channels") {
-    return `${when}: channel ${one.channel.channel}, ${digits(one.channel.frequency_hz / 1e9, 4)} GHz, ${flux(one.y)} ± ${flux(one.err, 2)} (as measured)`;
+    return `${when}: channel ${one.channel.channel}, ${digits(one.channel.frequency_hz / 1e9, 4)} GHz, ${measured(one.y, one.err)} (as measured)`;
   }
   const normalized =
     point.normalised_flux_jy === null ? "not normalized"
-      : `normalized ${flux(point.normalised_flux_jy, 4)} ± ${flux(point.normalised_flux_err_jy, 2)} (scale ${digits(point.normalisation, 4)})`;
+      : `normalized ${measured(point.normalised_flux_jy, point.normalised_flux_err_jy)} (scale ${digits(point.normalisation, 4)})`;
   const limit = point.is_limit ? `, limit ${flux(point.upper_limit_jy)}` : "";
   const excluded = point.excluded ? ", excluded" : "";
   const flags = point.flags ? `, flags ${point.flags}` : "";
-  return `${when}, ${point.mosaic_name}: measured ${flux(point.flux_jy, 4)} ± ${flux(point.flux_err_jy, 2)}, ${digits(point.snr)} sigma${limit}; ${normalized}${excluded}${flags}`;
+  return `${when}, ${point.mosaic_name}: measured ${measured(point.flux_jy, point.flux_err_jy)}, ${digits(point.snr)} sigma${limit}; ${normalized}${excluded}${flags}`;
 }
 
 function nearest(u, left, top) {

@@ -12,11 +12,23 @@ export function digits(value, n = 3) {
   return value === null || value === undefined || !Number.isFinite(value) ? "–" : String(Number(value.toPrecision(n)));
 }
 
+function fluxUnit(jy) {
+  const size = Math.abs(jy);
+  return size >= 1 ? [1, "Jy"] : size >= 1e-3 || size === 0 ? [1e3, "mJy"] : [1e6, "µJy"];
+}
+
 export function flux(jy, n = 3) {
   if (jy === null || jy === undefined || !Number.isFinite(jy)) return "–";
-  const size = Math.abs(jy);
-  const [factor, unit] = size >= 1 ? [1, "Jy"] : size >= 1e-3 || size === 0 ? [1e3, "mJy"] : [1e6, "µJy"];
+  const [factor, unit] = fluxUnit(jy);
   return `${digits(jy * factor, n)} ${unit}`;
+}
+
+/** A flux with its error, both in the unit of the larger one: two digits of the error, as many decimals. */
+export function measured(jy, error) {
+  if (!Number.isFinite(jy) || !Number.isFinite(error) || error <= 0) return flux(jy);
+  const [factor, unit] = fluxUnit(Math.max(Math.abs(jy), error));
+  const decimals = Math.max(0, 1 - Math.floor(Math.log10(error * factor)));
+  return `${(jy * factor).toFixed(decimals)} ± ${(error * factor).toFixed(decimals)} ${unit}`;
 }
 
 export const secondsOf = (mjd) => (mjd - 40587) * 86400;
