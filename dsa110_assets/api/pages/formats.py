@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -155,7 +156,7 @@ def _digits(value: float, digits: int) -> str:
     return f"{value:.{digits - 1}e}" if places > 6 or places < -6 else f"{round(value, places):.{max(places, 0)}f}"
 
 
-FILTERS = {
+FILTERS: dict[str, Callable[..., Any]] = {
     one.__name__: one
     for one in (utc, clock, mjd, lst, age, duration, flux, measured, number, percent, right_ascension, declination, size, marked)
 }
