@@ -35,6 +35,12 @@ class StaleReason(StrEnum):
     INPUTS = "inputs"
 
 
+_CURRENT = """
+    v.product = ANY(:products) AND (v.superseded_at IS NULL OR NOT EXISTS (
+        SELECT FROM product_versions l WHERE l.product = v.product AND l.key = v.key AND l.version_id > v.version_id))
+"""
+"""Condition. Housekeeping may have removed the version that superseded one."""
+_FITS = "(v.product, v.code_version, v.config_hash) IN (SELECT product, code, config FROM same)"
 _STALE = text(f"""
 WITH RECURSIVE recipes AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:products AS text[]), CAST(:codes AS text[]), CAST(:configs AS text[])) AS r(product, code, config)
@@ -46,42 +52,60 @@ WITH RECURSIVE recipes AS MATERIALIZED (
 ), apart AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:growing AS text[]), CAST(:lists AS text[])) AS g(product, list)
 ), current AS MATERIALIZED (
-    SELECT DISTINCT ON (product, key) *, coalesce(path, product || '/' || key) AS reference
-    FROM product_versions WHERE product IN (SELECT product FROM recipes) ORDER BY product, key, version_id DESC
-), newest AS MATERIALIZED (
-    SELECT DISTINCT ON (reference) reference, version_id, checksum, product FROM current ORDER BY reference, version_id DESC
-), edges AS MATERIALIZED (
-    SELECT c.version_id, n.version_id AS newest, n.product AS input,
-        n.version_id > i.value::bigint AND n.checksum IS DISTINCT FROM coalesce(u.checksum, 'unknown') AS changed
-    FROM current c CROSS JOIN jsonb_each_text(c.inputs) i JOIN newest n ON n.reference = i.key
-    LEFT JOIN product_versions u ON u.version_id = i.value::bigint
-    WHERE (c.product, n.product) NOT IN (SELECT product, list FROM apart)
-), of_changed AS (
-    SELECT version_id, array_agg(DISTINCT input) AS inputs FROM edges WHERE changed GROUP BY version_id
-), of_other_tables AS (
-    SELECT DISTINCT unnest(CAST(:other_tables AS text[])) AS key
-), of_marks AS (
-    SELECT DISTINCT product, key FROM unnest(CAST(:marked_products AS text[]), CAST(:marked_keys AS text[])) AS m(product, key)
+    SELECT v.version_id, v.product, {_FITS} AS fits FROM product_versions v WHERE {_CURRENT}
+), outdated AS MATERIALIZED (  -- what current versions read that is not current; names of inputs are read for these alone
+    SELECT e.version_id, e.version
+    FROM (SELECT v.version_id, jsonb_path_query(v.inputs, '$.*')::bigint AS version FROM product_versions v WHERE {_CURRENT}) e
+    WHERE NOT EXISTS (SELECT FROM current n WHERE n.version_id = e.version)
+), named AS MATERIALIZED (
+    SELECT v.version_id, v.product, o.version, i.key AS reference
+    FROM outdated o JOIN product_versions v USING (version_id) CROSS JOIN jsonb_each_text(v.inputs) i WHERE i.value::bigint = o.version
+), remade AS MATERIALIZED (
+    SELECT DISTINCT ON (o.reference) o.reference, v.version_id, v.checksum, v.product
+    FROM (SELECT DISTINCT reference FROM named) o
+    JOIN product_versions v ON coalesce(v.path, v.product || '/' || v.key) = o.reference JOIN current USING (version_id)
+    ORDER BY o.reference, v.version_id DESC
+), replaced AS MATERIALIZED (
+    SELECT e.version_id, n.version_id AS newest, n.product AS input,
+        n.version_id > e.version AND n.checksum IS DISTINCT FROM coalesce(u.checksum, 'unknown') AS changed
+    FROM named e JOIN remade n USING (reference) LEFT JOIN product_versions u ON u.version_id = e.version
+    WHERE (e.product, n.product) NOT IN (SELECT product, list FROM apart)
+), of_changed AS MATERIALIZED (
+    SELECT version_id, array_agg(DISTINCT input) AS inputs FROM replaced WHERE changed GROUP BY version_id
+), of_people AS MATERIALIZED (
+    SELECT v.version_id, bool_or(a.other_tables) AS tables, bool_or(NOT a.other_tables) AS marks
+    FROM (
+        SELECT 'calibrated_ms' AS product, unnest(CAST(:other_tables AS text[])) AS key, true AS other_tables
+        UNION ALL SELECT *, false FROM unnest(CAST(:marked_products AS text[]), CAST(:marked_keys AS text[]))
+    ) a JOIN product_versions v USING (product, key) JOIN current USING (version_id) GROUP BY v.version_id
 ), own AS MATERIALIZED (
-    SELECT c.version_id, s.product IS NULL AND c.code_version <> r.code AS code, s.product IS NULL AND c.config_hash <> r.config AS config,
-        i.version_id IS NOT NULL AS inputs, i.inputs AS changed_inputs, t.key IS NOT NULL AS tables,
-        m.key IS NOT NULL AS marks
-    FROM current c JOIN recipes r USING (product)
-    LEFT JOIN same s ON s.product = c.product AND s.code = c.code_version AND s.config = c.config_hash
-    LEFT JOIN of_changed i ON i.version_id = c.version_id
-    LEFT JOIN of_other_tables t ON c.product = 'calibrated_ms' AND t.key = c.key
-    LEFT JOIN of_marks m ON m.product = c.product AND m.key = c.key
-), reached(version_id) AS (
+    SELECT v.version_id, NOT {_FITS} AND v.code_version <> r.code AS code, NOT {_FITS} AND v.config_hash <> r.config AS config,
+        i.version_id IS NOT NULL AS inputs, i.inputs AS changed_inputs, coalesce(p.tables, false) AS tables, coalesce(p.marks, false) AS marks
+    FROM (
+        SELECT version_id FROM current WHERE NOT fits UNION SELECT version_id FROM of_changed UNION SELECT version_id FROM of_people
+    ) o JOIN product_versions v USING (version_id) JOIN recipes r USING (product)
+    LEFT JOIN of_changed i USING (version_id) LEFT JOIN of_people p USING (version_id)
+), first AS MATERIALIZED (
     SELECT version_id FROM own WHERE (NOT :only_people AND (code OR config OR inputs)) OR tables OR marks
+), edges AS MATERIALIZED (  -- to others; not computed if there is no first one
+    SELECT e.version_id, e.version AS newest
+    FROM (
+        SELECT v.version_id, v.product, jsonb_path_query(v.inputs, '$.*')::bigint AS version FROM product_versions v
+        WHERE {_CURRENT} AND NOT EXISTS (SELECT FROM first f WHERE f.version_id = v.version_id)
+    ) e JOIN current n ON n.version_id = e.version
+    WHERE e.product <> ALL(:growing) OR (e.product, n.product) NOT IN (SELECT product, list FROM apart)
+    UNION ALL SELECT version_id, newest FROM replaced
+), reached(version_id) AS (
+    SELECT version_id FROM first
     UNION
     SELECT e.version_id FROM reached r JOIN edges e ON e.newest = r.version_id
 )
-SELECT c.product, c.key, c.version_id, c.path, c.created_at, c.code_version, c.config_hash, o.changed_inputs,
+SELECT v.product, v.key, v.version_id, v.path, v.created_at, v.code_version, v.config_hash, o.changed_inputs,
     array_remove(ARRAY[CASE WHEN o.code THEN '{StaleReason.CODE}' END, CASE WHEN o.config THEN '{StaleReason.CONFIGURATION}' END,
         CASE WHEN o.tables THEN '{StaleReason.TABLES}' END, CASE WHEN o.marks THEN '{StaleReason.MARKS}' END,
-        CASE WHEN o.inputs OR NOT (o.code OR o.config OR o.tables OR o.marks) THEN '{StaleReason.INPUTS}' END], NULL) AS reasons
-FROM current c JOIN own o USING (version_id) JOIN reached USING (version_id)
-ORDER BY c.product, c.key
+        CASE WHEN o.inputs OR (o.code OR o.config OR o.tables OR o.marks) IS NOT TRUE THEN '{StaleReason.INPUTS}' END], NULL) AS reasons
+FROM reached JOIN product_versions v USING (version_id) LEFT JOIN own o USING (version_id)
+ORDER BY v.product, v.key
 """)  # noqa: S608 - constants of this module
 
 
