@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -161,6 +161,11 @@ class PipelineConfig(BaseSettings):
     )
     lease_s: float = Field(1800.0, gt=0, description="A run loses its observation when it has not renewed its lease for this long.")
     max_attempts: int = Field(3, ge=1, le=20, description="Number of attempts at an observation before it fails for good.")
+    raw_checksums: Literal["off", "correlator", "first-sight"] = Field(
+        "off",
+        description="Checksums of raw files, compared before use: `correlator` writes NAME.hdf5.sha256 beside each file, or the scan computes "
+        "them at `first-sight`.",
+    )
     partition_start: date = Field(date(2023, 1, 1), description="First night of the partitions. Earlier raw files are rejected.")
     hour_settle_s: float = Field(
         900.0, gt=0, description="Without a newer observation, an hour is complete when no file has arrived for this long."
@@ -320,6 +325,12 @@ class PipelineConfig(BaseSettings):
     injection_sources: int = Field(
         60, ge=10, le=1000, description="Number of artificial sources in each of these tiles.", json_schema_extra=_SCIENCE
     )
+
+    @field_validator("input_dir", "output_dir", "scratch_dir", "state_dir")
+    @classmethod
+    def _without_dots(cls, directory: Path) -> Path:
+        """Resolve ``..``: paths below a directory are registered under its name, which has to be found again."""
+        return real_path(directory) if ".." in directory.parts else directory
 
     def own_spelling(self, path: Path) -> Path:
         """A path as the platform registers it, if it lies in one of its directories under whatever spelling.

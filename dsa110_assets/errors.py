@@ -7,6 +7,9 @@ may be on shift at 3 a.m. An error that a second attempt may cure derives from `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class PipelineError(Exception):
     """Base class. ``subject``: file, observation or table. ``cause``: what is wrong. ``next_step``: what to do."""
@@ -32,6 +35,19 @@ class NonRetriableError(PipelineError):
 
 class InvalidRawFileError(NonRetriableError):
     """A file in the input directory is not a raw file of this telescope."""
+
+
+class ChecksumError(NonRetriableError):
+    """A raw file does not have the bytes of its checksum, or its checksum file is none.
+
+    ``reasons``: why, by path of the raw file. Empty in an error that crossed a process boundary.
+    """
+
+    reasons: Mapping[str, str] = MappingProxyType({})
+
+
+class MissingChecksumError(RetriableError):
+    """A raw file has no checksum file (yet), although the correlator should write one."""
 
 
 class IncompleteGroupError(NonRetriableError):

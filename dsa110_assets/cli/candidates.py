@@ -35,15 +35,11 @@ def show_list(
 
     Example: `dsa110 candidates list --unlabeled`
     """
-    from datetime import date
-
     from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.cli.times import night_of
     from dsa110_assets.registry.queries.events import candidates
 
-    try:
-        as_of = None if night is None else date.fromisoformat(night)
-    except ValueError as error:
-        raise typer.BadParameter(f"{night!r} is not a date such as 2026-03-01") from error
+    as_of = night_of(night)
     with _platform().database.session() as session:
         page = candidates(session, night=as_of, min_score=None, label=None, unlabeled=unlabeled, after=None, limit=limit)
     if page.next_key is not None:

@@ -189,8 +189,9 @@ def relocate(
 ) -> None:
     """Tell the registry that files were moved.
 
-    Move the files first and set the directory's PIPELINE_ variable; stop the platform meanwhile. All sizes are
-    compared, and the contents of the newest products. Nothing on disk changes. Either all paths change or none.
+    Stop the platform, move the files, set the directory's PIPELINE_ variable, then run this. All sizes are compared,
+    and the contents of the newest products. A directory of another setting inside OLD that did not move stays. Nothing
+    on disk changes. Either all paths change or none.
 
     Example: `dsa110 db relocate /stage/ms /disk2/ms --dry-run`
     """
@@ -199,11 +200,16 @@ def relocate(
     from dsa110_assets.stages.provenance.contents import agrees
 
     with _connect().session() as session:
-        found = move(session, old, _config().own_spelling(new), agrees=agrees, thorough=thorough, dry_run=dry_run)
+        config = _config()
+        found = move(session, old, config.own_spelling(new), config, agrees=agrees, thorough=thorough, dry_run=dry_run)
     if json:
-        emit_json({"dry_run": dry_run, "paths": found.rows, "products": found.n_products, "checksums": found.n_checksums})
+        emit_json(
+            {"dry_run": dry_run, "paths": found.rows, "products": found.n_products, "checksums": found.n_checksums, "kept": found.kept}
+        )
     else:
         emit_table(("column", "paths"), list(found.rows.items()), title="would change" if dry_run else "changed")
+        for directory in found.kept:
+            typer.echo(f"files in {directory} stay there, because a setting names it")
         typer.echo(f"{found.n_products} products found at their new places, contents of {found.n_checksums} compared")
 
 

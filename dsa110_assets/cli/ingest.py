@@ -23,7 +23,7 @@ def show_status(
     *,
     state: Annotated[str | None, typer.Option(help="Only this state: collecting, pending, in_progress, completed, failed.")] = None,
     refused: Annotated[bool, typer.Option("--refused", help="Only observations whose tile mosaics leave out.")] = False,
-    days: Annotated[float, typer.Option(min=0, help="With --refused: only observations completed in so many days.")] = 7,
+    days: Annotated[float, typer.Option(min=0, max=36500, help="With --refused: only observations completed in so many days.")] = 7,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 40,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -44,6 +44,9 @@ def show_status(
     from dsa110_assets.stages.products import gates
     from dsa110_assets.stages.queue.attempts import now
 
+    if state is not None and state not in list(GroupState):
+        message = f"{state!r} is not one of {', '.join(GroupState)}"
+        raise typer.BadParameter(message)
     platform = Platform.open()
     with platform.database.session() as session:
         if observation is not None:

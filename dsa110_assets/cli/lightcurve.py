@@ -83,6 +83,7 @@ def export(
     """
     from sqlalchemy import select
 
+    from dsa110_assets.cli.times import night_of
     from dsa110_assets.files import refuse_directory
     from dsa110_assets.photometry import write_table
     from dsa110_assets.registry.bulk import read_frame_bulk
@@ -94,13 +95,14 @@ def export(
         message = f"{what!r} is not one of points, variability, candidates"
         raise typer.BadParameter(message)
     refuse_directory(output)
+    chosen = night_of(night)
     with Platform.open().database.session() as session:
         if what == "points":
             names = ("source_id", "mosaic_name", "time_mjd", "flux_jy", "flux_err_jy", "normalisation", "normalisation_err", "is_limit")
             order = (LightCurvePoint.source_id, LightCurvePoint.time_mjd)
             table = read_frame_bulk(session, select(*[getattr(LightCurvePoint, one) for one in names]).order_by(*order))
         else:
-            table = (variability if what == "variability" else candidates)(session, night)
+            table = (variability if what == "variability" else candidates)(session, chosen)
     write_table(table, output)
     typer.echo(f"{len(table)} rows in {output}")
 
@@ -179,9 +181,11 @@ def recompute(
 
     Example: `dsa110 lightcurve recompute`
     """
+    from dsa110_assets.cli.times import night_of
     from dsa110_assets.stages.platform import Platform
 
-    _recompute(Platform.open(), night=night, from_start=from_start)
+    chosen = None if (when := night_of(night)) is None else when.isoformat()
+    _recompute(Platform.open(), night=chosen, from_start=from_start)
 
 
 def _cell(value: object) -> object:

@@ -6,11 +6,13 @@ what they need inside their functions, because every `dsa110` call pays for impo
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from dsa110_assets import __version__
 from dsa110_assets.cli import (
@@ -79,6 +81,32 @@ app.command("backfill")(backfill.backfill)
 app.command("clean")(clean.clean)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(shift.app, name="shift")
+
+
+class _Command(TyperCommand):
+    """A command whose numbers are finite: NaN passes every comparison with a limit, and infinity ends no loop."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as Typer does, then refuse NaN and infinity unless it is the option's default."""
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            value = ctx.params.get(str(parameter.name))
+            for one in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(one, float) and not math.isfinite(one) and one != parameter.default:
+                    message = f"{parameter.name}: {one} is no finite number."
+                    raise typer.BadParameter(message, ctx=ctx)
+        return rest
+
+
+def _with_finite_numbers(group: typer.Typer) -> None:
+    for command in group.registered_commands:
+        command.cls = _Command
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _with_finite_numbers(inner.typer_instance)
+
+
+_with_finite_numbers(app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -97,11 +97,13 @@ def create(
 
     Example: `dsa110 mosaic create --calibrator 0834+555 --calibrator 3C286 --timespan-minutes 50`
     """
+    from dsa110_assets.cli.times import night_of
     from dsa110_assets.stages.platform import Platform
     from dsa110_assets.stages.products.mosaics import build_mosaic, plan_around_calibrator
 
+    chosen = None if (when := night_of(night)) is None else when.isoformat()
     platform = Platform.open()
-    plans = [plan_around_calibrator(platform, one, timespan_minutes, night=night) for one in calibrator]
+    plans = [plan_around_calibrator(platform, one, timespan_minutes, night=chosen) for one in calibrator]
     if dry_run:
         for one in plans:
             _show_plan(one, json=json)

@@ -23,10 +23,12 @@ def emit_json(value: object) -> None:
 
 def emit_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print rows as CSV with a header. None becomes an empty cell, lists and dicts become JSON."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
+    plain = csv.writer(sys.stdout, lineterminator="\n")
+    quoted = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_ALL)  # the plain one leaves a carriage return bare
+    plain.writerow(columns)
     for row in rows:
-        writer.writerow([json.dumps(_json_value(cell), default=str) if isinstance(cell, (list, dict)) else cell for cell in row])
+        cells = [json.dumps(_json_value(cell), default=str) if isinstance(cell, (list, dict)) else cell for cell in row]
+        (quoted if any(isinstance(cell, str) and "\r" in cell for cell in cells) else plain).writerow(cells)
 
 
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, wrap: bool = False) -> None:

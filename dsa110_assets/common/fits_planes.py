@@ -41,6 +41,9 @@ _MASKS = ("MASK", "WGT", "CASATABLE")
 _LONGITUDES, _LATITUDES = ("RA-", "GLON", "ELON"), ("DEC", "GLAT", "ELAT")
 _FLUX_UNIT = re.compile(r"(?:[a-zµμ]{0,5}jy)[\s.*]*(?:/\s*beam|beam-1)|beam-1[\s.*]*(?:[a-zµμ]{0,5}jy)")
 _PREFIXES = {"": 1.0, "m": 1e-3, "milli": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "micro": 1e-6, "n": 1e-9, "k": 1e3, "M": 1e6}
+_TIME_SCALES = {"": "utc", "gmt": "utc", "ut": "utc", "iat": "tai", "et": "tt", "tdt": "tt", "utc": "utc", "tai": "tai", "tt": "tt"}
+"""Values of TIMESYS, and what astropy calls them."""
+_HZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 _BITPIX = {">f4": -32, ">i2": 16}
 
 
@@ -209,11 +212,13 @@ def number(header: fits.Header, key: str, default: float = np.nan) -> float:
 
 
 def frequency_hz(header: fits.Header) -> float:
-    """Frequency of an image: its FREQ axis, else RESTFRQ; NaN if the header has neither."""
-    for axis in range(1, int(number(header, "NAXIS", 0)) + 1):
-        if str(header.get(f"CTYPE{axis}", "")).strip() == "FREQ":
-            return number(header, f"CRVAL{axis}")
-    return number(header, "RESTFRQ")
+    """Frequency of an image: of its only pixel on the axis FREQ, else RESTFRQ; NaN if the header has neither."""
+    for axis in range(1, int(max(number(header, "NAXIS", 0), number(header, "WCSAXES", 0))) + 1):
+        if str(header.get(f"CTYPE{axis}", "")).strip().upper().startswith("FREQ"):
+            offset = (1.0 - number(header, f"CRPIX{axis}", 1.0)) * number(header, f"CDELT{axis}", 0.0)
+            unit = str(header.get(f"CUNIT{axis}", "Hz")).strip().lower() or "hz"
+            return (number(header, f"CRVAL{axis}") + offset) * _HZ.get(unit, np.nan)
+    return number(header, "RESTFRQ", number(header, "RESTFREQ"))
 
 
 def jy_per_beam(header: fits.Header) -> float:
@@ -225,6 +230,8 @@ def jy_per_beam(header: fits.Header) -> float:
         return np.nan
     written = re.sub(r"beam\s*-1|/\s*beam|[\s.*^]", "", unit.replace("^", "").replace("**", ""), flags=re.IGNORECASE)
     prefix = written[:-2]  # before Jy; its case tells milli from mega
+    if prefix == "M" and unit.isupper():
+        return np.nan  # of a program that writes capitals only: milli as likely as mega
     return _PREFIXES.get(prefix, _PREFIXES.get(prefix.lower(), np.nan))
 
 
@@ -245,14 +252,19 @@ def mid_time_mjd(header: fits.Header) -> float:
 
 
 def _time(header: fits.Header, kind: str) -> float:
-    mjd = number(header, f"MJD-{kind}")
-    if np.isfinite(mjd):
+    mjd, text = number(header, f"MJD-{kind}"), str(header.get(f"DATE-{kind}", "")).strip()
+    scale = str(header.get("TIMESYS", "UTC")).partition("(")[0].strip().lower()
+    scale = _TIME_SCALES.get(scale, scale)
+    if scale not in _TIME_SCALES.values():
+        return np.nan
+    if np.isfinite(mjd) and scale == "utc":
         return mjd
-    text = str(header.get(f"DATE-{kind}", "")).strip()
+    if not np.isfinite(mjd) and not text:
+        return np.nan
     try:
-        moment: Any = Time(text, format="fits", scale="utc") if text else None
-        return np.nan if moment is None else float(moment.mjd)
-    except ValueError:
+        moment: Any = Time(mjd, format="mjd", scale=scale) if np.isfinite(mjd) else Time(text, format="fits", scale=scale)
+        return float(moment.utc.mjd)
+    except (ValueError, LookupError, OverflowError):
         return np.nan
 
 

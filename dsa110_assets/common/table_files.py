@@ -31,6 +31,9 @@ _LONG_INTEGER = re.compile(r"[+-]?\d{16,}")
 """Long identifiers lose digits as floats, so they stay text."""
 _TEXT_COLUMNS = ("name", "alt_name", "mosaic_name", "epoch_name", "flags", "label", "comment", "reasons")
 """Columns that are text as written, whatever is in them."""
+_UNITS_BY_ENDING = (
+    ("_jy_per_beam", "Jy / beam"), ("_jy", "Jy"), ("_deg", "deg"), ("_arcsec", "arcsec"), ("_hz", "Hz"), ("_mjd", "d"), ("_pixel", "pixel"), ("_d", "d"),
+)  # fmt: skip
 _BOOLEAN = {"True": True, "False": False, "true": True, "false": False}
 _KINDS = {"b": "boolean", "i": "integer", "u": "integer", "f": "double"}
 
@@ -77,6 +80,11 @@ def kind_of(column: Any) -> str:
     if pd.api.types.is_integer_dtype(column.dtype):
         return "integer"
     return "double" if pd.api.types.is_float_dtype(column.dtype) else "string"
+
+
+def unit_of(column: str) -> str:
+    """Unit at the end of a column's name, in FITS notation; empty if there is none."""
+    return next((unit for ending, unit in _UNITS_BY_ENDING if column.endswith(ending)), "")
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------
@@ -148,6 +156,7 @@ def _read_astropy(path: Path, file_format: str) -> pd.DataFrame:
         if column.ndim > 1:
             message = f"column {name} has several values in a cell"
             raise ValueError(message)
+        _refuse_other_unit(name.strip(), column.unit)
         mask = np.broadcast_to(np.asarray(getattr(column, "mask", False)), column.shape)
         columns[name.strip()] = _unmasked(np.asarray(column), mask)
     return pd.DataFrame(columns)
@@ -164,6 +173,18 @@ def _unmasked(values: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> pd.Se
         return pd.Series(np.where(mask, np.nan, values))
     texts = [cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else str(cell) for cell in values.tolist()]
     return pd.Series([None if gone or not text else text for text, gone in zip(texts, mask.tolist(), strict=True)], dtype="str")
+
+
+def _refuse_other_unit(name: str, unit: Any) -> None:
+    """A column whose name says degrees and whose unit says hours is no number that can be used."""
+    if unit is None or not str(unit).strip() or not unit_of(name):
+        return
+    from astropy.units import Unit, UnrecognizedUnit
+
+    written = Unit(unit)
+    if not isinstance(written, UnrecognizedUnit) and written != Unit(unit_of(name)):
+        message = f"column {name} is in {written}, its name says {unit_of(name)}"
+        raise ValueError(message)
 
 
 def _first_table(path: Path) -> int:

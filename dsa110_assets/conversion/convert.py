@@ -30,7 +30,8 @@ class ConversionReport:
     throughout. ``phase_ra_deg``/``phase_dec_deg``: ICRS phase center. ``pointing_dec_deg``: apparent declination of the
     dishes. ``start_mjd``/``mid_mjd``/``end_mjd``: UTC of the beginning of the first integration, the middle, the end of
     the last. ``flags``: what was flagged and why. ``seconds``: wall-clock time per step. ``raw_bytes``/``ms_bytes``:
-    sizes. ``notes``: unusual but acceptable things in the raw files.
+    sizes. ``notes``: unusual but acceptable things in the raw files. ``n_verified``: raw files whose checksum was
+    compared.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class ConversionReport:
     ms_bytes: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    n_verified: int = 0
 
     def figures(self) -> Figures:
         """Named figures of the Measurement Set, units in the names."""
@@ -62,6 +64,7 @@ class ConversionReport:
             "declination_deg": self.pointing_dec_deg,
             "phase_ra_deg": self.phase_ra_deg,
             "phase_dec_deg": self.phase_dec_deg,
+            "checksums_verified": self.n_verified,
             "notes": "; ".join(self.notes) or "none",
         }
 
@@ -83,6 +86,7 @@ def convert_observation(
     telescope_name: str = "OVRO_MMA",
     history: Sequence[str] = (),
     threads: int = 0,
+    checksums: Mapping[int, str] | None = None,
 ) -> ConversionReport:
     """Convert the raw files of one observation to a Measurement Set with one ascending spectral window and one field.
 
@@ -95,8 +99,10 @@ def convert_observation(
         telescope_name: OBSERVATION::TELESCOPE_NAME, a name that CASA knows (pitfall 6).
         history: provenance lines for the HISTORY table.
         threads: processes of the flagger; 0 means one per core.
+        checksums: SHA-256 of the file of each subband whose bytes are to be compared.
 
     Raises:
+        ChecksumError: files do not have the bytes of their checksums.
         InvalidRawFileError: a file is damaged or belongs to another observation.
         IncompleteGroupError: no file, or a subband outside the band.
         StorageError: the disk is full, read-only or failing.
@@ -104,7 +110,7 @@ def convert_observation(
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
-        tile = read_tile(files, expected_subbands, allocate_shared)
+        tile = read_tile(files, expected_subbands, allocate_shared, checksums=checksums)
     header = tile.header
     with _timed(seconds, "flag"):
         flags = flag_visibilities(
@@ -149,6 +155,7 @@ def convert_observation(
         ms_bytes=ms_bytes,
         seconds=seconds,
         notes=tile.notes,
+        n_verified=len(checksums or {}),
     )
 
 

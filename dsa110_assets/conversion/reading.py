@@ -11,6 +11,7 @@ aligned. Both layouts of UVH5 (see `dsa110_assets.uvh5`) are read here; `rawfile
 from __future__ import annotations
 
 import errno
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.errors import InvalidRawFileError, StorageError
+from dsa110_assets.raw_checksums import sha256_of
 
 _ROWS_PER_CHUNK = 1024
 
@@ -42,12 +44,13 @@ class Chunks:
 class RawData:
     """Visibilities, numbers of samples, and the writer's own flags of one raw file.
 
-    ``flags``: shape (Nblts, Nfreqs, Npols); None when no flag is set.
+    ``flags``: shape (Nblts, Nfreqs, Npols); None when no flag is set. ``sha256``: of the whole file, if asked for.
     """
 
     visibilities: Chunks
     samples: Chunks
     flags: NDArray[np.bool_] | None
+    sha256: str | None = None
 
 
 class FileBuffer:
@@ -57,10 +60,10 @@ class FileBuffer:
         self._memory: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
 
     def load(self, path: Path) -> NDArray[np.uint8]:
-        """Return the bytes of a file, cut to a multiple of four; valid until the next call."""
-        size = path.stat().st_size // 4 * 4
+        """Return the bytes of a file; valid until the next call."""
+        size = path.stat().st_size
         if self._memory.size < size:
-            self._memory = np.empty(size, dtype=np.uint8)
+            self._memory = np.empty(-(-size // 4) * 4, dtype=np.uint8)
         view = memoryview(self._memory)
         done = 0
         with path.open("rb", buffering=0) as file:
@@ -72,12 +75,16 @@ class FileBuffer:
         return self._memory[:size]
 
 
-def read_raw_data(path: Path, buffer: FileBuffer) -> RawData:
+def read_raw_data(path: Path, buffer: FileBuffer, *, with_checksum: bool = False) -> RawData:
     """Read the data of a raw file that `rawfile.validate_raw_file` has accepted.
+
+    The checksum is that of the bytes in memory, so the file is read once. A file whose data are compressed or
+    contiguous is read a second time for it.
 
     Args:
         path: the file.
         buffer: holds its bytes; the result is valid until the buffer is used again.
+        with_checksum: also compute the checksum.
 
     Raises:
         InvalidRawFileError: the file is damaged.
@@ -88,10 +95,14 @@ def read_raw_data(path: Path, buffer: FileBuffer) -> RawData:
             vis, samples, flags = (file[f"Data/{name}"] for name in ("visdata", "nsamples", "flags"))
             plain = file.userblock_size == 0 and _is_plain(vis, np.complex64)
             contents = buffer.load(path) if plain else None
+            sha256 = None
+            if with_checksum:
+                sha256 = sha256_of(path) if contents is None else hashlib.sha256(contents).hexdigest()
             return RawData(
                 _chunks(vis, np.complex64, contents),
                 _chunks(samples, np.float32, contents if _is_plain(samples, np.float32) else None),
                 _flags(flags, contents),
+                sha256,
             )
     except (OSError, RuntimeError, KeyError) as error:
         if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE):
@@ -113,7 +124,12 @@ def _chunks(dataset: h5py.Dataset, dtype: type, contents: NDArray[np.uint8] | No
         offsets = table[:, 0]
         if np.all(offsets % 4 == 0):
             rows, *_, channels, pols = map(int, dataset.chunks or ())
-            return Chunks(contents.view(np.float32), offsets // 4, np.ascontiguousarray(table[:, 1:]), np.array([rows, channels, pols]))
+            return Chunks(
+                contents[: contents.size // 4 * 4].view(np.float32),
+                offsets // 4,
+                np.ascontiguousarray(table[:, 1:]),
+                np.array([rows, channels, pols]),
+            )
     values = np.empty(dataset.shape, dtype=dtype)
     dataset.read_direct(values)
     n_rows, *_, channels, pols = dataset.shape

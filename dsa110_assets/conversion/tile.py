@@ -9,17 +9,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets import raw_checksums
 from dsa110_assets.common.instrument import LARGEST_CREDIBLE_VALUE, SAMPLES_PER_INTEGRATION
 from dsa110_assets.conversion.phasing import TileGeometry, tile_geometry
 from dsa110_assets.conversion.reading import FileBuffer, RawData, read_raw_data
-from dsa110_assets.errors import IncompleteGroupError
+from dsa110_assets.errors import IncompleteGroupError, InvalidRawFileError, StorageError
 from dsa110_assets.flagging.reasons import FlagReason
 from dsa110_assets.flagging.threads import over_range
 from dsa110_assets.rawfile import POLARIZATIONS, RawHeader, subband_edges_hz, validate_raw_file
@@ -87,18 +88,29 @@ def order_baselines(header: RawHeader) -> BaselineOrder:
     return BaselineOrder(row_of, a < b, low[order].astype(np.int32), high[order].astype(np.int32))
 
 
-def read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Allocate) -> Tile:
+def read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Allocate, *, checksums: Mapping[int, str] | None = None) -> Tile:
     """Read, check, phase and stack the subbands of one observation.
 
     Args:
         files: raw file of each present subband.
         expected_subbands: subbands 0 .. n-1 make up the band; absent ones are flagged.
         allocate: makes zero-filled arrays of a shape and type (shared with child processes where flagging needs it).
+        checksums: SHA-256 of the file of each subband whose bytes are to be compared; see `raw_checksums`.
 
     Raises:
+        ChecksumError: files do not have the bytes of their checksums.
         InvalidRawFileError: a file is damaged or belongs to another observation.
         IncompleteGroupError: no file, or a subband outside the band.
     """
+    checksums = checksums or {}
+    try:
+        return _read_tile(files, expected_subbands, allocate, checksums)
+    except (InvalidRawFileError, StorageError):
+        raw_checksums.refuse_damaged({files[subband]: digest for subband, digest in checksums.items()})
+        raise
+
+
+def _read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Allocate, checksums: Mapping[int, str]) -> Tile:
     headers = _validated(files, expected_subbands)
     longest = max(headers.values(), key=lambda h: h.n_times)
     geometry, order = tile_geometry(longest), order_baselines(longest)
@@ -114,7 +126,9 @@ def read_tile(files: Mapping[int, Path], expected_subbands: int, allocate: Alloc
         if subband not in headers:
             reasons[:, :, band] = FlagReason.MISSING_SUBBAND
     complete: dict[int, float] = {}
-    for header, data in _read_ahead(list(headers.values())):
+    for header, data in _read_ahead(list(headers.values()), checksums):
+        if data.sha256 != checksums.get(header.subband):
+            raise StorageError(header.path, "gave other bytes than those of its checksum, but once only", "check disk and memory")
         band = _channels(header.subband, expected_subbands, n_freqs)
         freq_hz[band] = header.freq_hz[::-1]
         reasons[header.n_times :, :, band] = FlagReason.MISSING_INTEGRATION
@@ -161,15 +175,19 @@ def _channels(subband: int, expected_subbands: int, n_freqs: int) -> slice:
     return slice(first, first + n_freqs)
 
 
-def _read_ahead(headers: Sequence[RawHeader]) -> Iterator[tuple[RawHeader, RawData]]:
+def _read_ahead(headers: Sequence[RawHeader], checksums: Mapping[int, str]) -> Iterator[tuple[RawHeader, RawData]]:
     """Yield the data of each file, valid until the next one; read the next file while the caller works on this one."""
     buffers = (FileBuffer(), FileBuffer())
     with ThreadPoolExecutor(1, thread_name_prefix="raw-reader") as reader:
-        upcoming = reader.submit(read_raw_data, headers[0].path, buffers[0])
+
+        def read(n: int) -> Future[RawData]:
+            return reader.submit(read_raw_data, headers[n].path, buffers[n % 2], with_checksum=headers[n].subband in checksums)
+
+        upcoming = read(0)
         for n, header in enumerate(headers):
             data = upcoming.result()
             if n + 1 < len(headers):
-                upcoming = reader.submit(read_raw_data, headers[n + 1].path, buffers[(n + 1) % 2])
+                upcoming = read(n + 1)
             yield header, data
 
 

@@ -46,6 +46,7 @@ class FileFacts:
     ``path``: absolute. ``subband``: 0 is the highest. ``size_bytes``, ``mtime_ns``: at the time of the check.
     ``start_jd``: center of the first integration, UTC JD, exactly as in the header. ``end_jd``: center of the last one.
     ``n_times``: number of integrations. ``dec_deg``: pointing declination (apparent).
+    ``sha256``: of all bytes, if asked for.
     """
 
     path: str
@@ -56,9 +57,10 @@ class FileFacts:
     end_jd: float
     n_times: int
     dec_deg: float
+    sha256: str | None = None
 
     @classmethod
-    def of(cls, header: RawHeader, mtime_ns: int) -> FileFacts:
+    def of(cls, header: RawHeader, mtime_ns: int, sha256: str | None = None) -> FileFacts:
         """Facts of a validated header. ``mtime_ns``: time of modification before the file was read."""
         return cls(
             path=str(header.path),
@@ -69,6 +71,7 @@ class FileFacts:
             end_jd=float(header.times_jd[-1]),
             n_times=header.n_times,
             dec_deg=degrees(header.pointing_dec_rad),
+            sha256=sha256,
         )
 
     @property
@@ -167,7 +170,7 @@ def reject_files(session: Session, rejections: Sequence[Rejection], now: datetim
         row.reason = rejection.reason
         row.size_bytes = rejection.size_bytes
         row.mtime_ns = rejection.mtime_ns
-        row.start_mjd = row.n_times = None
+        row.start_mjd = row.n_times = row.sha256 = None
         row.judged_at = now
     session.flush()
     _settle_observations(session, observations, _files_of(session, observations), {}, now, set())
@@ -352,4 +355,5 @@ def _book(row: SubbandFile, facts: FileFacts, now: datetime) -> None:
     row.mtime_ns = facts.mtime_ns
     row.start_mjd = facts.start_mjd
     row.n_times = facts.n_times
+    row.sha256 = facts.sha256
     row.judged_at = now

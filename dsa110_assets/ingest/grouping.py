@@ -27,6 +27,7 @@ class Reason(StrEnum):
     FUTURE = "future"
     UNREADABLE = "unreadable"
     START = "start"
+    CHECKSUM = "checksum"
 
 
 @dataclass(frozen=True)

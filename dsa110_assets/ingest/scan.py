@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from dsa110_assets import raw_checksums
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, InvalidRawFileError
 from dsa110_assets.files import is_storable, printable
@@ -175,6 +176,7 @@ def _judge_content(file: Listed, config: PipelineConfig, now: datetime) -> FileF
     path = Path(file.path)
     try:
         header = validate_raw_file(path, now_jd=math.inf)  # the future is checked below, by the scan's clock
+        sha256 = _first_checksum(path) if config.raw_checksums == "first-sight" else None
     except InvalidRawFileError as error:
         cause = error.__cause__
         if isinstance(cause, FileNotFoundError) or abs(now.timestamp() - file.mtime_ns * 1e-9) < SETTLE_S or not _is_unchanged(path, file):
@@ -183,12 +185,19 @@ def _judge_content(file: Listed, config: PipelineConfig, now: datetime) -> FileF
         return _rejection(file, Reason.UNREADABLE if transient else Reason.CONTENT, error.cause)
     if not _is_unchanged(path, file):
         return None
-    facts = FileFacts.of(header, file.mtime_ns)
+    facts = FileFacts.of(header, file.mtime_ns, sha256)
     if facts.group_id[:10] < config.partition_start.isoformat():
         return _rejection(file, Reason.BEFORE_START, f"starts {facts.group_id}, before PIPELINE_PARTITION_START {config.partition_start}")
     if is_future_dated(header, datetime_to_mjd(now) + JD_MINUS_MJD):
         return _rejection(file, Reason.FUTURE, f"starts {facts.group_id}, now is {now:%Y-%m-%dT%H:%M:%S}: a clock is wrong")
     return facts
+
+
+def _first_checksum(path: Path) -> str:
+    try:
+        return raw_checksums.sha256_of(path)
+    except OSError as error:
+        raise InvalidRawFileError(path, f"cannot be read to its end ({error.strerror})", "look at the disk of the raw files") from error
 
 
 def _is_unchanged(path: Path, file: Listed) -> bool:

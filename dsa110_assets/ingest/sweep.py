@@ -18,6 +18,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
+from dsa110_assets import raw_checksums
 from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.files import printable, regular_facts
 from dsa110_assets.ingest.grouping import Reason
@@ -27,6 +28,8 @@ from dsa110_assets.registry.schema import FileState, SubbandFile
 
 BEING_WRITTEN = "_incomplete.hdf5"
 """End of the name of a file that its node is still writing. Such files are not listed."""
+
+_CHECKSUM_FILE = f".hdf5{raw_checksums.SUFFIX}"
 
 PART = 2_000
 """Number of names that one query compares with the ledger."""
@@ -191,8 +194,8 @@ class Sweep:
 
 
 def finished_names(names: Iterable[str]) -> list[str]:
-    """Names without those of files being written or copied, which get another name at the end."""
-    return [name for name in names if not name.startswith(".") and not name.endswith(BEING_WRITTEN)]
+    """Names without checksum files and files being written or copied, which get another name at the end."""
+    return [name for name in names if not name.startswith(".") and not name.endswith((BEING_WRITTEN, _CHECKSUM_FILE))]
 
 
 def names_of_hints(directory: Path, hints: Iterable[Path]) -> list[str]:

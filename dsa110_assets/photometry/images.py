@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from astropy.io import fits
+from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from dsa110_assets.common.fits_planes import (
@@ -311,6 +312,10 @@ def _measure_maps(
         raise PhotometryError("positions", f"columns {', '.join(missing)} are missing", "give a table with name, ra_deg and dec_deg")
     wcs = celestial_wcs(header)
     beam = RestoringBeam.from_header(header)
+    field_deg = max(image.shape) * float(np.max(proj_plane_pixel_scales(wcs)))
+    if beam.major_deg > field_deg:
+        cause = f"its beam of {beam.major_deg:g} deg (BMAJ) is larger than the whole image ({field_deg:.3g} deg)"
+        raise PhotometryError(path, cause, "correct BMAJ and BMIN, which are in degrees")
     chosen = options or PhotometryOptions()
     if measure_errors:
         factor = measured_error_factor(image, noise, wcs, beam, options=chosen)

@@ -6,6 +6,7 @@ Parquet keeps unit and UCD as metadata of the fields, VOTable in the standard's 
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -13,16 +14,13 @@ from typing import Any
 
 import pandas as pd
 
-from dsa110_assets.common.table_files import SUFFIXES, astropy_table, kind_of
+from dsa110_assets.common.table_files import SUFFIXES, astropy_table, kind_of, unit_of
 from dsa110_assets.errors import PhotometryError
 from dsa110_assets.files import printable
 from dsa110_assets.publication import flush_to_disk, move_into_place, publish
 
 _NOT_ASCII = re.compile(r"[^ -~]")
 _NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_UNITS_BY_ENDING = (
-    ("_jy_per_beam", "Jy / beam"), ("_jy", "Jy"), ("_deg", "deg"), ("_arcsec", "arcsec"), ("_hz", "Hz"), ("_mjd", "d"), ("_pixel", "pixel"), ("_d", "d"),
-)  # fmt: skip
 _FLUX = "phot.flux.density;em.radio"
 _UCDS = {
     "name": "meta.id;meta.main",
@@ -82,11 +80,6 @@ _UCDS = {
 }
 
 
-def unit_of(column: str) -> str:
-    """Unit at the end of a column's name, in FITS notation; empty if there is none."""
-    return next((unit for ending, unit in _UNITS_BY_ENDING if column.endswith(ending)), "")
-
-
 def ucd_of(column: str) -> str:
     """Unified Content Descriptor of a column; empty if it has none.
 
@@ -118,7 +111,8 @@ def save_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as `write_table` does, but directly into a directory that is published as a whole."""
     suffix = check_suffix(path)
     if suffix == ".csv":
-        table.to_csv(path, index=False)
+        # Python's writer leaves a carriage return bare, and readers take it for the end of a row
+        table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC if _has_carriage_returns(table) else csv.QUOTE_MINIMAL)
         path.with_name(f"{path.name}-metadata.json").write_text(json.dumps(_csv_metadata(table, path.name), indent=1) + "\n")
     elif suffix == ".parquet":
         _write_parquet(table, path)
@@ -170,7 +164,14 @@ def _write_astropy(table: pd.DataFrame, path: Path, file_format: str) -> None:
             written[name].unit = unit_of(name)
         if ucd_of(name):
             written[name].info.meta = {"ucd": ucd_of(name)}
-    written.write(path, format=file_format, overwrite=True)
+    # readers of XML take a carriage return for a line feed, unless it stands in binary cells
+    binary = {"tabledata_format": "binary2"} if file_format == "votable" and _has_carriage_returns(table) else {}
+    written.write(path, format=file_format, overwrite=True, **binary)
+
+
+def _has_carriage_returns(table: pd.DataFrame) -> bool:
+    texts = (table[name].dropna().astype(str) for name in table.columns if kind_of(table[name]) == "string")
+    return any(bool(column.str.contains("\r", regex=False).any()) for column in texts)
 
 
 def _refuse_unwritable_text(table: pd.DataFrame, path: Path, file_format: str) -> None:

@@ -29,7 +29,7 @@ _MAGIC = b"PGDMP"
 
 def history_of(path: Path) -> Path:
     """Path of Dagster's history beside a backup of the registry."""
-    return path.with_name(f"{path.name}.dagster")
+    return Path(f"{path}.dagster")
 
 
 def backup(url: str, path: Path) -> int:

@@ -125,7 +125,7 @@ class SubbandFile(Base):
     """A raw file that was seen in the input directory. It is never moved, renamed or written.
 
     ``state``: see `FileState`. ``reason``: of a rejection. ``size_bytes``, ``mtime_ns``: as of the last check, to
-    notice changes.
+    notice changes. ``sha256``: of all bytes at first sight, if ``PIPELINE_RAW_CHECKSUMS`` asked for it.
     """
 
     __tablename__ = "subband_files"
@@ -138,6 +138,7 @@ class SubbandFile(Base):
     mtime_ns: Mapped[int] = mapped_column(BigInteger)
     start_mjd: Mapped[float | None]
     n_times: Mapped[int | None] = mapped_column(SmallInteger)
+    sha256: Mapped[str | None]
     first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     judged_at: Mapped[datetime] = mapped_column(server_default=func.now())
     __table_args__ = (

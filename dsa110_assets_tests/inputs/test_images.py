@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from astropy.coordinates import FK4, FK5, SkyCoord
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from dsa110_assets.cli.main import run
-from dsa110_assets.common.fits_planes import jy_per_beam
+from dsa110_assets.common.fits_planes import frequency_hz, jy_per_beam
 from dsa110_assets.common.table_files import read_table
 from dsa110_assets.errors import PhotometryError, PositionsError
-from dsa110_assets.photometry import measure_file
+from dsa110_assets.photometry import PhotometryOptions, measure_file
 from dsa110_assets_tests.inputs import images
 from dsa110_assets_tests.reference_data import shared_case
 
@@ -113,6 +114,10 @@ def test_case_16_images_of_other_programs_are_measured(tmp_path):
         ({"MJD_BEG": None, "MJD_END": None, "MJD_OBS": 61111.5}, 61111.5),
         ({"MJD_BEG": None, "MJD_END": None}, np.nan),
         ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "yesterday"}, np.nan),
+        ({"MJD_BEG": None, "MJD_END": None, "MJD_OBS": 61111.5, "TIMESYS": "TAI"}, 61111.5 - 37 / 86400),
+        ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "2026-03-12T05:00:37", "TIMESYS": "IAT"}, 61111 + 5 / 24),
+        ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "2026-03-12T05:00:00", "TIMESYS": "UTC(NIST)"}, 61111 + 5 / 24),
+        ({"MJD_BEG": None, "MJD_END": None, "MJD_OBS": 61111.5, "TIMESYS": "LOCAL"}, np.nan),
     ],
 )
 def test_case_16_the_time_is_what_the_header_has_or_none(tmp_path, times, expected):
@@ -127,10 +132,74 @@ def test_case_16_every_spelling_of_the_unit_is_read(unit):
 
 @pytest.mark.parametrize(
     ("unit", "value"),
-    [("mJy/beam", 1e-3), ("uJy beam-1", 1e-6), ("Jy/pixel", np.nan), ("K", np.nan), ("", np.nan), ("Jy/beam.km/s", np.nan)],
+    [
+        ("mJy/beam", 1e-3),
+        ("uJy beam-1", 1e-6),
+        ("Jy/pixel", np.nan),
+        ("K", np.nan),
+        ("", np.nan),
+        ("Jy/beam.km/s", np.nan),
+        ("MJY/BEAM", np.nan),
+    ],
 )
 def test_other_units_are_converted_or_refused(unit, value):
     assert jy_per_beam(fits.Header([("BUNIT", unit)])) == pytest.approx(value, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("axis", "expected"),
+    [
+        ({"CTYPE3": "FREQ", "CRVAL3": 1.4e9}, 1.4e9),
+        ({"CTYPE3": "FREQ", "CRVAL3": 1.4, "CUNIT3": "GHz"}, 1.4e9),
+        ({"CTYPE3": "FREQ", "CRVAL3": 1400.0, "CUNIT3": "MHz"}, 1.4e9),
+        ({"CTYPE3": "FREQ-LSR", "CRVAL3": 1.4e9}, 1.4e9),
+        ({"CTYPE3": "FREQ", "CRVAL3": 1.3e9, "CRPIX3": 0.0, "CDELT3": 1e8, "CUNIT3": ""}, 1.4e9),
+        ({"CTYPE3": "FREQ", "CRVAL3": 1.4, "CUNIT3": "furlong"}, np.nan),
+        ({"RESTFREQ": 1.4e9}, 1.4e9),
+        ({"RESTFRQ": 1.4e9}, 1.4e9),
+    ],
+)
+def test_the_frequency_is_in_hz_however_it_is_written(axis, expected):
+    assert frequency_hz(fits.Header([("NAXIS", 4), *axis.items()])) == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_beam_that_is_larger_than_the_image_is_no_beam_in_degrees(tmp_path):
+    header = _edited(BMAJ=40.0, BMIN=30.0)
+    with pytest.raises(PhotometryError, match=r"beam of 40 deg .* is larger than the whole image"):
+        measure_file(images.write(tmp_path, "m", image=header), images.positions())
+
+
+FOREIGN = {
+    "ASKAP": {"CTYPE3": "STOKES", "CRVAL3": 1.0, "CTYPE4": "FREQ", "CRVAL4": 8.875e8, "CUNIT4": "Hz", "RADESYS": "FK5", "EQUINOX": 2000.0,
+              "BUNIT": "Jy/beam", "SPECSYS": "TOPOCENT", "TIMESYS": "UTC", "DATE-OBS": "2020-04-18T04:42:11.301310"},
+    "MeerKAT": {"CTYPE3": "FREQ", "CRVAL3": 1.28e9, "CTYPE4": "STOKES", "CRVAL4": 1.0, "BUNIT": "JY/BEAM", "EQUINOX": 2000.0, "RADESYS": "FK5",
+                "CROTA1": 0.0, "CROTA2": 0.0, "OBSERVER": "x", "DATE-OBS": "2021-05-06", "ORIGIN": "Obit"},
+    "LOFAR": {"CTYPE3": "FREQ", "CRVAL3": 1.436e8, "CTYPE4": "STOKES", "CRVAL4": 1.0, "BUNIT": "JY/BEAM", "EQUINOX": 2000.0, "RADESYS": None,
+              "WSCVERSI": "3.0", "WSCIMGWG": 1e5, "DATE-OBS": "2018-09-11T21:00:00.1"},
+    "VLASS": {"CTYPE3": "FREQ", "CRVAL3": 2.987741489322e9, "CTYPE4": "STOKES", "CRVAL4": 1.0, "BUNIT": "Jy/beam", "RADESYS": "FK5", "EQUINOX": 2000.0,
+              "LONPOLE": 180.0, "LATPOLE": 54.0, "PC1_1": 1.0, "PC2_2": 1.0, "OBSGEO-X": -1601185.4, "DATE-OBS": "2019-04-08T06:49:50.425000"},
+    "AIPS": {"EPOCH": 2000.0, "RADESYS": None, "EQUINOX": None, "BUNIT": "JY/BEAM", "OBJECT": "C1400P52", "DATE-OBS": "12/05/93", "BLANK": None},
+    "CASA": {"RADESYS": "FK5", "EQUINOX": 2000.0, "BTYPE": "Intensity", "BUNIT": "Jy/beam", "PV2_1": 0.0, "PV2_2": 0.0, "VELREF": 257,
+             "CASAMBM": False, "DATE-OBS": "2026-03-12T04:55:00.000000"},
+}  # fmt: skip
+"""Headers as other programs write them; the sky is the same (FK5 of 2000 and ICRS agree to 0.03 arcsec)."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("program", FOREIGN)
+def test_the_headers_of_other_surveys_give_the_same_fluxes(tmp_path, program):
+    header = images.header()
+    for key in ("MJD-BEG", "MJD-END"):
+        del header[key]
+    for key, value in FOREIGN[program].items():
+        if value is None:
+            header.remove(key, ignore_missing=True)
+        else:
+            header[key] = value
+    data = images.pixels()
+    fits.writeto(tmp_path / "m-image.fits", data[None, None] if "CTYPE3" in header else data, header)
+    fits.writeto(tmp_path / "m-noise.fits", np.full_like(data, images.NOISE_JY), images.header())
+    assert_right_fluxes(tmp_path / "m-image.fits")
 
 
 def test_case_17_a_noise_map_is_converted_or_refused_with_the_reason(tmp_path):
@@ -150,6 +219,32 @@ def test_case_17_a_noise_map_is_converted_or_refused_with_the_reason(tmp_path):
         fits.writeto(noise, np.full((shape, shape), value, np.float32), header, overwrite=True)
         with pytest.raises(PhotometryError, match=reason):
             measure_file(path, images.positions(), noise_path=noise)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "mirrored"),
+    [((1.0, 0.0, 0.0, 1.0), False), ((0.6, -0.8, 0.8, 0.6), False), ((1.0, 0.0, 0.0, 1.0), True), ((1.0, 0.0, 0.0, 0.85), False)],
+    ids=["plain", "turned", "mirrored", "pixels not square"],
+)
+@pytest.mark.parametrize("projection", ["SIN", "TAN", "ZEA", "ARC", "STG"])
+def test_the_beam_follows_the_sky_in_turned_and_mirrored_images_of_any_projection(tmp_path, projection, matrix, mirrored):
+    """Sources are drawn on the sky, not on pixels: offsets to the north and east of each."""
+    header = _edited(CDELT1=images.CELL_ARCSEC / 3600 * (1 if mirrored else -1))
+    header["CTYPE1"], header["CTYPE2"] = f"RA---{projection}", f"DEC--{projection}"
+    for key, value in zip(("PC1_1", "PC1_2", "PC2_1", "PC2_2"), matrix, strict=True):
+        header[key] = value
+    y, x = np.mgrid[: images.N, : images.N]
+    ra, dec = WCS(header, fix=False).wcs_pix2world(x, y, 0)
+    data = np.random.default_rng(1).normal(0, images.NOISE_JY, ra.shape)
+    sky, angle, (major, minor, _) = SkyCoord(ra, dec, unit="deg"), np.radians(images.BEAM_ARCSEC[2]), images.BEAM_ARCSEC
+    table = images.positions()
+    for one in table.itertuples():
+        east, north = (offset.arcsec for offset in SkyCoord(one.ra_deg, one.dec_deg, unit="deg").spherical_offsets_to(sky))
+        along, across = north * np.cos(angle) + east * np.sin(angle), east * np.cos(angle) - north * np.sin(angle)
+        data += one.true_jy * np.exp(-4 * np.log(2) * ((along / major) ** 2 + (across / minor) ** 2))
+    path = images.write(tmp_path, "m", image=header, noise=header, data=data.astype(np.float32))
+    found = measure_file(path, table, options=PhotometryOptions(beam_frame="sky"))
+    assert found["flux_jy"].to_numpy() == pytest.approx(found["true_jy"].to_numpy(), abs=0.01, rel=0.015)
 
 
 @pytest.mark.filterwarnings("ignore:File may have been truncated")

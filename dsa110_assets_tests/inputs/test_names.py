@@ -6,7 +6,12 @@ Text of people: names of sources, of files and of images, titles. FITS headers a
 from __future__ import annotations
 
 import ast
+import contextlib
+import csv
 import io
+import json
+import sqlite3
+from datetime import date
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,18 +25,33 @@ from dsa110_assets.cli.main import run
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.common.table_files import SUFFIXES, read_table
 from dsa110_assets.errors import PhotometryError, PositionsError
-from dsa110_assets.files import ascii_text
+from dsa110_assets.files import ascii_text, printable
 from dsa110_assets.imaging.fits_images import ImageMetadata, image_header
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.mosaicking.grid import MosaicGrid
 from dsa110_assets.mosaicking.writing import mosaic_header
 from dsa110_assets.photometry import write_table
+from dsa110_assets.registry.queries.shift import add_entry
+from dsa110_assets.registry.queries.sources import upsert_sources
 from dsa110_assets.stages.products.mosaics import is_name
 from dsa110_assets.variability import LightCurves, cutouts_png, light_curve_png
 from dsa110_assets_tests.inputs import images
 from dsa110_assets_tests.inputs.readers import commands
 
-TEXTS = ["tüle ★", "a" * 255, "line\nbreak\ttab", "'quotes' \"both\"", "$x_{", "é" * 127, "\x1b[31m", "r\udce9sum\udce9", "007", " "]
+TEXTS = [
+    "tüle ★",
+    "a" * 255,
+    "line\nbreak\ttab",
+    "'quotes' \"both\"",
+    "$x_{",
+    "é" * 127,
+    "\x1b[31m",
+    "r\udce9sum\udce9",
+    "007",
+    " ",
+    "a\rb",
+    "c\r\nd",
+]
 
 STORABLE = [text for text in TEXTS if "\udce9" not in text]
 """Bytes that are not UTF-8 occur in names of files only; tables and the registry never hold them."""
@@ -158,3 +178,52 @@ def test_no_command_shows_a_trace_for_a_path_that_no_file_system_takes(tmp_path,
         assert "Traceback" not in shown.err
         assert shown.err + shown.out
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".staging")]
+
+
+# --- from the registry ------------------------------------------------------------------------------------------------
+NAMES = [text for text in STORABLE if printable(text) == text and text.strip()]
+"""Names that a list of positions may have; see `test_positions`."""
+TEXT_COLUMNS = {"sources": "name", "shift_entries": "text"}
+COMMENTS = [text for text in STORABLE if text.strip()]
+"""Text that people write into forms, with the line ends of browsers."""
+
+
+@pytest.fixture
+def named(database, registry_config, monkeypatch):
+    """A registry with sources of odd names, and a shift's log with odd texts."""
+    for name in ("state_dir", "scratch_dir", "input_dir", "output_dir"):
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}", str(getattr(registry_config, name)))
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", database.url)
+    frame = pd.DataFrame({"name": NAMES, "ra_deg": np.arange(len(NAMES)) + 1.0, "dec_deg": 5.0})
+    with database.session() as session:
+        upsert_sources(session, frame, origin="monitored")
+        for text in COMMENTS:
+            add_entry(session, person="Ann", text=text, group_id=None, source_id=None, night=date(2026, 3, 12))
+    return database
+
+
+def run_and_read(line: list[str], capsys) -> str:
+    assert run(line) == 0
+    return capsys.readouterr().out
+
+
+def test_every_copy_of_the_registry_gives_all_text_back(named, tmp_path, capsys):
+    assert run(["db", "export", str(tmp_path / "copy.sqlite3")]) == 0
+    assert run(["db", "export", str(tmp_path / "copy")]) == 0
+    capsys.readouterr()
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy.sqlite3")) as copy:
+        sqlite = {name: [row[0] for row in copy.execute(f"SELECT {column} FROM {name}")] for name, column in TEXT_COLUMNS.items()}
+    parquet = {name: pd.read_parquet(tmp_path / "copy" / f"{name}.parquet")[column].tolist() for name, column in TEXT_COLUMNS.items()}
+    for found in (sqlite, parquet):
+        assert sorted(found["sources"]) == sorted(NAMES)
+        assert sorted(found["shift_entries"]) == sorted(COMMENTS)
+
+
+def test_every_answer_to_a_query_gives_all_text_back(named, capsys):
+    for table_name, column in TEXT_COLUMNS.items():
+        wanted = sorted(NAMES if table_name == "sources" else COMMENTS)
+        query = f"SELECT {column} AS found FROM {table_name}"
+        as_json = json.loads(run_and_read(["db", "query", query, "--json"], capsys))
+        assert sorted(row["found"] for row in as_json) == wanted
+        as_csv = list(csv.DictReader(io.StringIO(run_and_read(["db", "query", query, "--csv"], capsys), newline="")))
+        assert sorted(row["found"] for row in as_csv) == wanted

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.table import Table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -107,6 +108,20 @@ def test_a_row_that_is_no_position_is_named_with_its_reason(tmp_path, name, ra, 
 def test_positions_are_read_as_people_write_them(tmp_path, ra, dec, expected):
     (tmp_path / "p.csv").write_text(f"name,ra_deg,dec_deg\na,{ra},{dec}\n")
     assert read_positions(tmp_path / "p.csv")[["ra_deg", "dec_deg"]].to_numpy()[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".vot"])
+@pytest.mark.parametrize(("unit", "taken"), [("deg", True), (None, True), ("rad", False), ("h", False), ("arcsec", False)])
+def test_a_column_whose_unit_contradicts_its_name_is_refused(tmp_path, suffix, unit, taken):
+    path = tmp_path / f"p{suffix}"
+    table = Table({"name": ["a"], "ra_deg": [1.0], "dec_deg": [2.0]})
+    table["ra_deg"].unit = unit
+    table.write(path, format="fits" if suffix == ".fits" else "votable")
+    if taken:
+        assert read_positions(path)["ra_deg"].tolist() == [1.0]
+    else:
+        with pytest.raises(PositionsError, match=r"column ra_deg is in .*, its name says deg"):
+            read_positions(path)
 
 
 def test_an_empty_or_much_shorter_list_ends_nothing_without_being_asked(platform, tmp_path):

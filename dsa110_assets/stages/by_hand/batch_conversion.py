@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import select
 
-from dsa110_assets import products, publication, staging
+from dsa110_assets import products, publication, raw_checksums, staging
 from dsa110_assets.catalogs import calibrators
 from dsa110_assets.catalogs.calibrators import Calibrator
 from dsa110_assets.common.directions import angular_separation_rad
@@ -252,6 +252,7 @@ def convert(step: Step, config: PipelineConfig, *, threads: int = 0) -> dict[str
             field_name=step.calibrator,
             telescope_name=config.telescope_name,
             threads=threads,
+            checksums=raw_checksums.from_sidecars(step.observation.files) if config.raw_checksums == "correlator" else None,
             history=[
                 f"DSACODE = {release()} {recipe.code_version}",
                 f"DSACONF = {recipe.config_hash}",

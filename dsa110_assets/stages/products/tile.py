@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +12,8 @@ from dsa110_assets.calibration.caltable import CalTable
 from dsa110_assets.calibration.select import CalChoice
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.common.figures import Figures
-from dsa110_assets.errors import NoCalibrationError, NonRetriableError
-from dsa110_assets.ingest import ledger
+from dsa110_assets.errors import ChecksumError, NoCalibrationError, NonRetriableError, RetriableError
+from dsa110_assets.ingest import checksums, ledger
 from dsa110_assets.registry.queries.calibration import lock_caltables, record_calibration_applied
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
@@ -41,7 +43,13 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
         calibrator = transiting_calibrator(calibrators.load(calibrators_path(platform)), next(iter(files.values())))
         destination = platform.paths.measurement_set(group_id)
         history = provenance(platform, MEASUREMENT_SET.name, {}, observation=group_id)
-        with measured() as cost, publication.publish(destination) as staged:
+        with (
+            _leaving_out_damaged(platform, group_id),
+            measured() as cost,
+            publication.publish(destination) as staged,
+        ):
+            with platform.database.session() as session:
+                sums = checksums.expected(session, files, config)
             report = convert_observation(
                 files,
                 staged,
@@ -50,6 +58,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 field_name=calibrator,
                 telescope_name=config.telescope_name,
                 threads=platform.threads,
+                checksums=sums,
                 history=[f"{name} = {value}" for name, value in history.items()],
             )
             verify_ms(staged, report)
@@ -82,6 +91,21 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
             )
             end_stage(session, run, number, TileStage.MEASUREMENT_SET, calibrator=calibrator)
     return result
+
+
+@contextmanager
+def _leaving_out_damaged(platform: Platform, group_id: str) -> Iterator[None]:
+    """Reject raw files that do not have the bytes of their checksums; the next attempt works without them."""
+    try:
+        yield
+    except ChecksumError as error:
+        with platform.database.session() as session:
+            checksums.reject_damaged(session, error, now())
+        raise RetriableError(
+            group_id,
+            f"{len(error.reasons)} of its raw files were rejected ({error.subject}: {error.cause})",
+            f"{error.next_step}; without them it is converted if PIPELINE_MIN_SUBBANDS are left",
+        ) from error
 
 
 @dataclass
