@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,24 @@ def open_table(ms: Path, subtable: str = "", *, writable: bool = False) -> Any:
         if (trouble := _why_unreadable(ms / subtable)) is not None:
             raise StorageError(ms, f"{name} cannot be read ({trouble})", "look at the disk and its permissions, then retry") from error
         raise MeasurementSetError(ms, f"{name} cannot be opened ({error})", _MAKE_AGAIN) from error
+
+
+@contextmanager
+def naming_damage(ms: Path) -> Iterator[None]:
+    """Name the set where a reader stumbles over what it lacks or holds: casacore, pyuvdata, numpy raise any of these.
+
+    Raises:
+        MeasurementSetError: it is damaged or incomplete.
+        StorageError: the disk refuses to read it.
+    """
+    try:
+        yield
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        for directory in (ms, *(one for one in ms.iterdir() if one.is_dir())):
+            if (trouble := _why_unreadable(directory)) is not None:
+                raise StorageError(ms, f"cannot be read ({trouble})", "look at the disk and its permissions, then retry") from error
+        first = (str(error).splitlines() or [""])[-1][:200]
+        raise MeasurementSetError(ms, f"is damaged or incomplete ({type(error).__name__}: {first})", _MAKE_AGAIN) from error
 
 
 def _why_unreadable(directory: Path) -> str | None:

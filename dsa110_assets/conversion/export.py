@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from dsa110_assets.common.measurement_sets import SCALE_KEYWORD, open_table
+from dsa110_assets.common.measurement_sets import SCALE_KEYWORD, naming_damage, open_table
 from dsa110_assets.errors import MeasurementSetError, ProductVerificationError, StorageError
 
 FEED_ANGLE_RAD = (0.0, np.pi / 2)
@@ -99,9 +99,10 @@ def export_visibilities(
         warnings.simplefilter("ignore", UserWarning)  # remarks on units and unknown telescopes
         report_progress("reading", 0.0)
         uvd: Any = UVData()
-        uvd.read_ms(os.fspath(ms), ignore_single_chan=False, run_check=False, fix_autos=False)
-        _add_metadata(uvd, ms, vis_units, history)
-        uvd.check(check_autos=False)
+        with naming_damage(ms):
+            uvd.read_ms(os.fspath(ms), ignore_single_chan=False, run_check=False, fix_autos=False)
+            _add_metadata(uvd, ms, vis_units, history)
+            uvd.check(check_autos=False)
         report_progress("writing", 0.3)
         if file_format is ExportFormat.UVH5:
             uvd.write_uvh5(os.fspath(out), run_check=False)

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.common.measurement_sets import SECONDS_PER_DAY, TRACKING_KEYWORD, mark_calibrated, open_table, row_blocks
+from dsa110_assets.common.measurement_sets import (
+    SECONDS_PER_DAY,
+    TRACKING_KEYWORD,
+    mark_calibrated,
+    naming_damage,
+    open_table,
+    row_blocks,
+)
 from dsa110_assets.errors import ForeignDataError
 
 _HANDS = {"circular": (5, 8), "linear": (9, 12)}
@@ -67,7 +74,15 @@ def adopt(
 
     Raises:
         ForeignDataError: what is needed is missing or ambiguous; the next step names what to give.
+        MeasurementSetError: it is damaged or incomplete.
     """
+    with naming_damage(ms):
+        return _adopt(ms, out, field_name, window, column, pointing_deg)
+
+
+def _adopt(
+    ms: Path, out: Path, field_name: str | None, window: int | None, column: str, pointing_deg: tuple[float, float] | None
+) -> Adopted:
     notes: list[str] = []
     field_id, name, phase = _field(ms, field_name, notes)
     window_id, frequency_hz = _window(ms, window)

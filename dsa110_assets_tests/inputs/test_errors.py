@@ -95,6 +95,7 @@ MAY_PASS: dict[tuple[str, str], str] = {
     ("common/child_process.py", "__init__"): "no process or memory was left; a missing program is a ConfigurationError",
     ("common/child_process.py", "raise_if_failed"): "killed or out of memory: an exit code does not say whether the machine was at fault",
     ("common/child_process.py", "run_children"): "the machine was loaded",
+    ("common/measurement_sets.py", "naming_damage"): "the disk did not give the bytes; a damaged set is a MeasurementSetError",
     ("common/measurement_sets.py", "open_table"): "the disk did not give the bytes; a damaged table is a MeasurementSetError",
     ("conversion/measurement_set.py", "storage_errors"): "the disk was full, read-only or failing",
     ("conversion/measurement_set.py", "write_measurement_set"): "the disk was full",
