@@ -231,6 +231,8 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
     _refuse_repeated(names)
     table = table.set_axis(names, axis=1).reset_index(drop=True)
     for name in names:
+        if table[name].dtype == object and any(isinstance(cell, bytes) for cell in table[name]):
+            table[name] = [cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else cell for cell in table[name]]
         if table[name].dtype == object and all(isinstance(cell, str) or cell is None or cell is pd.NA for cell in table[name]):
             table[name] = table[name].astype("str")
     return table

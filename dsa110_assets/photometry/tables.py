@@ -170,8 +170,8 @@ def _write_astropy(table: pd.DataFrame, path: Path, file_format: str) -> None:
 
 
 def _has_carriage_returns(table: pd.DataFrame) -> bool:
-    texts = (table[name].dropna().astype(str) for name in table.columns if kind_of(table[name]) == "string")
-    return any(bool(column.str.contains("\r", regex=False).any()) for column in texts)
+    texts = (table[name].dropna().map(str) for name in table.columns if kind_of(table[name]) == "string")
+    return any("\r" in text for column in texts for text in column)
 
 
 def _refuse_unwritable_text(table: pd.DataFrame, path: Path, file_format: str) -> None:
@@ -181,7 +181,7 @@ def _refuse_unwritable_text(table: pd.DataFrame, path: Path, file_format: str) -
         PhotometryError: a name of a column, or a text, cannot be written.
     """
     is_odd = _NOT_ASCII.search if file_format == "fits" else _NOT_XML.search
-    texts = {str(name): table[name].dropna().astype(str) for name in table.columns if kind_of(table[name]) == "string"}
+    texts = {str(name): table[name].dropna().map(str) for name in table.columns if kind_of(table[name]) == "string"}
     odd = next((text for column in ([map(str, table.columns)], texts.values()) for one in column for text in one if is_odd(text)), None)
     if odd is not None:
         kind, others = ("FITS", ".vot, .parquet or .csv") if file_format == "fits" else ("VOTable", ".parquet or .csv")

@@ -12,6 +12,7 @@ import io
 import json
 import sqlite3
 from datetime import date
+from decimal import Decimal
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,7 @@ from astropy.wcs import WCS
 from PIL import Image
 
 from dsa110_assets.cli.main import run
+from dsa110_assets.common.position_lists import read_positions
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.common.table_files import SUFFIXES, read_table
 from dsa110_assets.errors import PhotometryError, PositionsError
@@ -108,6 +110,22 @@ def test_a_table_holds_any_name_or_says_why_not(tmp_path, suffix, text):
     write_table(table, path)
     back = read_table(path, PositionsError, next_step="")
     assert back["name"].fillna("").str.strip().tolist() == [text.strip(), "other"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_columns_of_any_type_in_a_list_of_positions_are_carried_through(tmp_path, suffix):
+    """Parquet holds types that other formats do not: they become text."""
+    pd.DataFrame(
+        {
+            "name": pd.Categorical(["a"]), "ra_deg": [137.0], "dec_deg": [54.0], "time": [pd.Timestamp("2026-01-01", tz="UTC")],
+            "list": [[1, 2]], "bytes": [b"\xffr"], "decimal": [Decimal("1.5")], "record": [{"a": 1}],
+        }
+    ).to_parquet(tmp_path / "p.parquet")  # fmt: skip
+    write_table(read_positions(tmp_path / "p.parquet"), tmp_path / f"t{suffix}")
+    back = read_table(tmp_path / f"t{suffix}", PositionsError, next_step="")
+    assert back["name"].tolist() == ["a"]
+    assert back["bytes"].tolist() == ["\\xffr"]
+    assert str(back["time"].iloc[0]).startswith("2026-01-01")
 
 
 def test_a_column_that_fits_cannot_name_is_refused(tmp_path):
