@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,16 @@ from dsa110_assets.ingest import status
 from dsa110_assets.orchestration import sensors
 from dsa110_assets.orchestration.partitions import tile_key
 from dsa110_assets.orchestration.resources import PlatformResource
-from dsa110_assets.registry.schema import GroupState, ImageRow, ProductVersion
+from dsa110_assets.registry.provenance import current_version
+from dsa110_assets.registry.schema import CaltableRow, GroupState, ImageRow, ProductVersion
 from dsa110_assets.simulation import faults
 from dsa110_assets.simulation.night import DemoPlan, demo_plan
-from dsa110_assets.stages.operations import alerts, backfill
+from dsa110_assets.stages.operations import alerts, backfill, retiring
 from dsa110_assets.stages.operations.staleness import stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.products import gates
+from dsa110_assets.stages.provenance import contents
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.stages.table import TABLE
 from dsa110_assets.times import tile_partition
@@ -182,6 +184,38 @@ def test_each_stage_has_read_exactly_the_settings_that_are_declared_for_its_prod
 def _newest_versions(platform: Platform) -> dict[tuple[str, str], int]:
     with platform.database.session() as session:
         return {(row.product, row.key): row.version_id for row in session.query(ProductVersion).order_by(ProductVersion.version_id)}
+
+
+def test_what_retention_removed_is_made_again_with_the_same_content_and_nothing_becomes_stale(night: Any) -> None:
+    """The sets and planes of a tile are retired by their rules; a backfill of the observation makes them again."""
+    one, platform, _, _, _ = night
+    assert stale_partitions(platform) == []
+    made = ("measurement_set", "calibrated_ms", "tile_image")
+    with platform.database.session() as session:
+        calibrators = set(session.scalars(select(CaltableRow.group_id)))
+        group_id = next(found for found in session.scalars(select(ImageRow.group_id)) if found not in calibrators)
+        before = {name: current_version(session, name, group_id) for name in made}
+    later = now() + timedelta(days=400)
+    parts = [part for part in retiring.due(platform, later) if part.key == group_id and part.product in made]
+    assert {part.product for part in parts} == set(made)
+    assert [why for part in parts if (why := retiring.retire(platform, part, later)) is not None] == []
+    assert not Path(str(before["measurement_set"].path)).exists()
+    assert stale_partitions(platform) == [], "what is gone for a reason is not stale"
+
+    chosen = backfill.plan(platform, None, observation=group_id)
+    names = [name for name in chosen.partitions if TABLE[name].level is Level.TILE]
+    assert set(made) <= set(names)
+    request = dg.RunRequest(
+        job_name="tile", partition_key=tile_key(*tile_partition(group_id)), asset_selection=[dg.AssetKey(name) for name in names]
+    )
+    Night(platform.config, one.instance)._execute(request)
+    with platform.database.session() as session:
+        for name, old in before.items():
+            new = current_version(session, name, group_id)
+            assert new.version_id > old.version_id, name
+            assert new.checksum == old.checksum, f"{name} came out differently"
+            assert contents.agrees(session, new), name
+    assert stale_partitions(platform) == [], "mosaics, photometry and light curves stay as they are"
 
 
 def test_after_a_change_of_an_imaging_setting_a_backfill_makes_only_images_and_their_products(night: Any) -> None:
