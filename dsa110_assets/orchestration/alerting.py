@@ -68,16 +68,22 @@ def not_fresh(instance: dg.DagsterInstance) -> list[Alert]:
 
 
 def failed_runs(instance: dg.DagsterInstance) -> list[Alert]:
-    """Alerts for runs that failed in the last day, without those of observations and those made again since."""
+    """Alerts for runs that failed in the last day, without those of observations and those made again since.
+
+    Of runs that did the same, the newest counts.
+    """
     from dsa110_assets.stages.queue.attempts import now
 
     filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now() - RUNS_REMEMBERED)
     found: list[Alert] = []
-    for record in instance.get_run_records(filters, limit=50):
+    known: set[tuple[str, str, frozenset[dg.AssetKey]]] = set()
+    for record in instance.get_run_records(filters, limit=50):  # the newest first
         run = record.dagster_run
-        if GROUP_TAG in run.tags or run.tags.get("dagster/did_retry") == "true" or _has_succeeded_since(instance, record):
-            continue
         partition = run.tags.get("dagster/partition", "")
+        work = (run.job_name, partition, frozenset(run.asset_selection or ()))
+        if work in known or GROUP_TAG in run.tags or run.tags.get("dagster/did_retry") == "true" or _has_succeeded_since(instance, record):
+            continue
+        known.add(work)
         what = f"{run.job_name} {partition}".strip() if not run.job_name.startswith("__") else f"backfill run {partition}".strip()
         title = f"{what} failed: {cause_of(instance, run.run_id)}"
         found.append(

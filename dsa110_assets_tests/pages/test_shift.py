@@ -123,7 +123,7 @@ def test_an_empty_night_has_a_report_and_the_default_is_the_last_night_that_is_o
     assert found["night"] == morning_report.last_night(datetime.now(UTC)).isoformat()
     assert (found["is_over"], found["observed"]["observations"]) == (True, 0)
     assert found["observed"]["gaps"][0]["minutes"] == 1440
-    assert "Nothing was lost." in served.get("/ui/shift/report").text
+    assert "Nothing was observed." in served.get("/ui/shift/report").text
     today = datetime.now(UTC).date().isoformat()
     assert served.get("/api/shift/report", night=today).json()["is_over"] is False
     for night in ("0001-01-01", "9999-12-31"):
