@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
 
 import uvicorn
 from fastapi import FastAPI
 
 from dsa110_assets.config import PipelineConfig
+
+SETTLED_AFTER_S = (20.0, 120.0, 900.0)
+"""When after the start modules count as loaded; the first requests load most of them."""
+
+
+def settle() -> None:
+    """Let the garbage collector leave alone what is loaded now.
+
+    A full collection looks at the 300 000 objects of all modules. It stopped every request for 0.2 s, and took a third
+    of the CPU time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class Server(uvicorn.Server):
@@ -16,6 +31,12 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port; settle later."""
+        await super().startup(sockets)
+        for delay_s in SETTLED_AFTER_S:
+            asyncio.get_running_loop().call_later(delay_s, settle)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, let other requests finish, then stop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from dsa110_assets.api import serving
 from dsa110_assets.api.access import Remembered
 from dsa110_assets.api.app import create_app
 from dsa110_assets.config import PipelineConfig
@@ -232,3 +234,20 @@ def test_an_error_while_the_new_value_is_found_leaves_the_old_one() -> None:
     assert value.get(fails) == 1
     with pytest.raises(RegistryError):
         Remembered[int](0.01).get(fails)
+
+
+def test_the_garbage_collector_leaves_loaded_modules_alone(registry_config: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "SETTLED_AFTER_S", (0.0,))
+    server = serving.server_of(create_app(registry_config), registry_config, port=0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    gc.unfreeze()
+    try:
+        thread.start()
+        deadline = time.monotonic() + 60
+        while gc.get_freeze_count() < 10_000:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        gc.unfreeze()
