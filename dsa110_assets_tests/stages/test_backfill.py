@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from sqlalchemy import func, update
 
-from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.errors import InvalidRequestError, NonRetriableError
 from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries.storage import record_parts
 from dsa110_assets.registry.schema import GroupState, StoredPart
@@ -122,6 +122,20 @@ def test_contradicting_options_are_an_error_with_a_next_step(platform, arguments
     with pytest.raises(NonRetriableError, match=word) as refused:
         backfill.plan(platform, *arguments, **options)
     assert refused.value.next_step
+
+
+def test_more_nights_than_one_backfill_may_have_are_an_error_with_the_limit(platform, night) -> None:
+    last = NIGHT + timedelta(days=backfill.MOST_NIGHTS - 1)
+    assert backfill.plan(platform, NIGHT, last).partitions == backfill.plan(platform, NIGHT).partitions
+    with pytest.raises(InvalidRequestError, match=f"{backfill.MOST_NIGHTS} at a time"):
+        backfill.plan(platform, NIGHT, last + timedelta(days=1))
+    assert backfill.plan(platform, date(2000, 1, 1), date(2100, 1, 1), only_failed=True).partitions
+
+
+def test_more_products_than_one_backfill_may_have_are_an_error(platform, night, monkeypatch) -> None:
+    monkeypatch.setattr(backfill, "MOST_PRODUCTS", 3)
+    with pytest.raises(InvalidRequestError, match="fewer nights"):
+        backfill.plan(platform, NIGHT)
 
 
 def test_ranges_cover_exactly_their_partitions() -> None:

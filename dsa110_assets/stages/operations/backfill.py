@@ -5,15 +5,15 @@ Empty slots are left out: a backfill that contains one never reaches the assets 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.errors import InvalidRequestError, NonRetriableError
 from dsa110_assets.registry.queries import observations
 from dsa110_assets.registry.queries.storage import retired
 from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion
@@ -24,6 +24,11 @@ from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.retention import MOSAIC_PLANES
 from dsa110_assets.stages.table import CALIBRATION_TABLES, TABLE
 from dsa110_assets.times import SLOT_MINUTES, tile_partition
+
+MOST_NIGHTS = 100
+"""Nights of one backfill that is chosen by nights."""
+MOST_PRODUCTS = 200_000
+"""Products of one backfill; a night has about 900 of tiles."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,10 @@ class _Chosen:
     def add(self, asset: str, partitions: Iterable[str]) -> None:
         self.partitions.setdefault(asset, set()).update(partitions)
 
+    @property
+    def size(self) -> int:
+        return sum(max(1, len(keys)) for keys in self.partitions.values())
+
     def ordered(self) -> Backfill:
         chosen = {asset: tuple(sorted(self.partitions[asset])) for asset in TABLE.made() if asset in self.partitions}
         return Backfill(chosen, tuple(self.left_out))
@@ -103,25 +112,15 @@ def plan(
 
     Raises:
         NonRetriableError: the options contradict one another.
+        InvalidRequestError: these are more nights, or more products, than one backfill may have.
         UnknownGroupError: there is no such observation.
     """
     order = TABLE.made()
     if start is not None and start not in order:
         raise NonRetriableError(start, "is not an asset that a backfill makes", f"choose one of {', '.join(order)}")
-    if only_failed and only_stale:
-        raise NonRetriableError("backfill", "--only-failed and --stale cannot be combined", "request one, then the other")
-    if only_marked and (only_failed or only_stale):
-        raise NonRetriableError(
-            "backfill", "marked products cannot be combined with --only-failed or --stale", "request one, then the other"
-        )
-    only_stale = only_stale or only_marked
-    if observation is not None and (first is not None or only_stale or only_failed):
-        raise NonRetriableError("backfill", "an observation was given together with nights or another choice", "give only one of them")
-    if first is None and observation is None and not (only_stale or only_failed):
-        raise NonRetriableError("backfill", "no night was given", "give the first night, such as 2025-12-01")
     last = last or first
-    if first is not None and last is not None and last < first:
-        raise NonRetriableError("backfill", f"the range {first} .. {last} ends before it begins", "swap the two nights")
+    _check(first, last, observation, only_failed=only_failed, only_stale=only_stale, only_marked=only_marked)
+    only_stale = only_stale or only_marked
     wanted = order[order.index(start) :] if start else order
     chosen = _Chosen()
     if only_stale:
@@ -134,36 +133,71 @@ def plan(
             _choose_from(session, platform.config, chosen, observation, wanted)
     else:
         with platform.database.session() as session:
-            _choose(session, chosen, first or date.min, last or date.max, wanted, only_failed=only_failed)
+            if only_failed:
+                _choose_failed(session, chosen, first, last, wanted)
+            elif first is not None and last is not None:
+                _choose(session, chosen, first, last, wanted)
+    if chosen.size > MOST_PRODUCTS:
+        raise InvalidRequestError("backfill", f"{chosen.size} products are too many for one", "give fewer nights at a time")
     with platform.database.session() as session:
         _add_newest_night(session, chosen)
         _leave_out_without_inputs(session, chosen)
     return chosen.ordered()
 
 
-def _choose(session: Session, chosen: _Chosen, first: date, last: date, wanted: tuple[str, ...], *, only_failed: bool) -> None:
+def _check(
+    first: date | None, last: date | None, observation: str | None, *, only_failed: bool, only_stale: bool, only_marked: bool
+) -> None:
+    """Refuse options that contradict one another, or ask for too much."""
+    if only_failed and only_stale:
+        raise NonRetriableError("backfill", "--only-failed and --stale cannot be combined", "request one, then the other")
+    if only_marked and (only_failed or only_stale):
+        raise NonRetriableError(
+            "backfill", "marked products cannot be combined with --only-failed or --stale", "request one, then the other"
+        )
+    by_reason = only_failed or only_stale or only_marked
+    if observation is not None and (first is not None or by_reason):
+        raise NonRetriableError("backfill", "an observation was given together with nights or another choice", "give only one of them")
+    if first is None and observation is None and not by_reason:
+        raise NonRetriableError("backfill", "no night was given", "give the first night, such as 2025-12-01")
+    if first is None or last is None:
+        return
+    if last < first:
+        raise NonRetriableError("backfill", f"the range {first} .. {last} ends before it begins", "swap the two nights")
+    if (last - first).days >= MOST_NIGHTS and not by_reason:
+        nights = (last - first).days + 1
+        raise InvalidRequestError("backfill", f"{nights} nights are too many for one", f"give {MOST_NIGHTS} at a time")
+
+
+def _choose_failed(session: Session, chosen: _Chosen, first: date | None, last: date | None, wanted: tuple[str, ...]) -> None:
+    query = select(IngestGroup).where(IngestGroup.state == GroupState.FAILED).order_by(IngestGroup.group_id).limit(MOST_PRODUCTS)
+    if first is not None and last is not None:
+        query = query.where(IngestGroup.night.between(first, last))
+    _add_tiles(chosen, session.scalars(query).all(), wanted)
+
+
+def _add_tiles(chosen: _Chosen, groups: Sequence[IngestGroup], wanted: tuple[str, ...]) -> None:
+    for asset in wanted:
+        if TABLE[asset].level is Level.TILE and groups:
+            chosen.add(asset, (f"{group.night.isoformat()}|{group.slot}" for group in groups))
+
+
+def _choose(session: Session, chosen: _Chosen, first: date, last: date, wanted: tuple[str, ...]) -> None:
     query = select(IngestGroup).where(IngestGroup.night.between(first, last)).order_by(IngestGroup.group_id)
     groups = session.scalars(query).all()
-    state = GroupState.FAILED if only_failed else GroupState.COMPLETED
-    taken = [group for group in groups if group.state == state]
+    taken = [group for group in groups if group.state == GroupState.COMPLETED]
     for other in GroupState:
         number = sum(group.state == other for group in groups)
-        if number and other != state:
+        if number and other != GroupState.COMPLETED:
             hint = "`--only-failed` takes them" if other == GroupState.FAILED else "they are being made, or will be"
             chosen.left_out.append(f"{number} observation{'s' if number > 1 else ''} in state {other.value}: {hint}")
-    for asset in wanted:
-        if TABLE[asset].level is Level.TILE and taken:
-            chosen.add(asset, (f"{group.night.isoformat()}|{group.slot}" for group in taken))
-    if only_failed:
-        return
+    _add_tiles(chosen, taken, wanted)
     calibrated = {group.night.isoformat() for group in taken if group.calibrator}
     if CALIBRATION_TABLES.name in wanted and calibrated:
         chosen.add(CALIBRATION_TABLES.name, calibrated)
     for asset in wanted:
-        if TABLE[asset].level is not Level.TILE and asset != CALIBRATION_TABLES.name:
-            inside = [part for part in _existing(session, asset) if first <= date.fromisoformat(part[:10]) <= last]
-            if inside:
-                chosen.add(asset, inside)
+        if TABLE[asset].level is not Level.TILE and asset != CALIBRATION_TABLES.name and (made := _existing(session, asset, first, last)):
+            chosen.add(asset, made)
 
 
 def _choose_from(session: Session, config: PipelineConfig, chosen: _Chosen, group_id: str, wanted: tuple[str, ...]) -> None:
@@ -178,15 +212,18 @@ def _choose_from(session: Session, config: PipelineConfig, chosen: _Chosen, grou
         level = TABLE[asset].level
         if level is Level.TILE or (asset == CALIBRATION_TABLES.name and group.calibrator):
             chosen.add(asset, own[level])
-        elif level in own and asset != CALIBRATION_TABLES.name and (partitions := _existing(session, asset) & own[level]):
-            chosen.add(asset, partitions)
+        elif level in own and asset != CALIBRATION_TABLES.name:
+            nights = [date.fromisoformat(partition[:10]) for partition in own[level]]
+            if partitions := _existing(session, asset, min(nights), max(nights)) & own[level]:
+                chosen.add(asset, partitions)
 
 
 def _add_newest_night(session: Session, chosen: _Chosen) -> None:
     """Add the newest night of cumulative products, which must be made last because it includes all epochs."""
     for asset in chosen.partitions:
-        if TABLE[asset].is_cumulative and (existing := _existing(session, asset)):
-            chosen.add(asset, [max(existing)])
+        newest = session.scalar(select(func.max(ProductVersion.key)).where(ProductVersion.product == asset))
+        if TABLE[asset].is_cumulative and newest is not None and (partition := partition_of(asset, newest)) is not None:
+            chosen.add(asset, [partition])
 
 
 def _leave_out_without_inputs(session: Session, chosen: _Chosen) -> None:
@@ -227,9 +264,10 @@ def _tiles_of(session: Session, asset: str, partitions: Iterable[str]) -> dict[s
     return found
 
 
-def _existing(session: Session, asset: str) -> set[str]:
-    """Partitions of an asset that exist."""
-    keys = session.scalars(select(ProductVersion.key).where(ProductVersion.product == asset).distinct())
+def _existing(session: Session, asset: str, first: date, last: date) -> set[str]:
+    """Partitions of an asset that exist, of nights from ``first`` to ``last``."""
+    inside = (ProductVersion.key >= first.isoformat(), ProductVersion.key < (last + timedelta(days=1)).isoformat())
+    keys = session.scalars(select(ProductVersion.key).where(ProductVersion.product == asset, *inside).distinct())
     return {partition for partition in (partition_of(asset, key) for key in keys) if partition is not None}
 
 
