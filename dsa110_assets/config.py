@@ -147,6 +147,9 @@ class PipelineConfig(BaseSettings):
     keep_actions_days: float = Field(
         1095.0, ge=0, description="Days for which it is kept what people changed through the API (`api_actions`); 0 means forever."
     )
+    keep_position_fluxes_days: float = Field(
+        365.0, ge=0, description="Days for which fluxes at positions that people asked for (`position_fluxes`) are kept; 0 means forever."
+    )
     keep_variability_days: float = Field(
         90.0, ge=0, description="Days for which a night's variability figures are kept; those of the newest night stay; 0 means forever."
     )

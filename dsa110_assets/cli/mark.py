@@ -1,4 +1,4 @@
-"""Marks of people: say that a tile or a calibration solution is bad, or good although it was refused."""
+"""Marks of people: a tile, an antenna or a calibration solution is bad, or a refused one is good."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ app = typer.Typer(no_args_is_help=True)
 Observation = Annotated[str, typer.Argument(metavar="ID", help="Observation, YYYY-MM-DDTHH:MM:SS.")]
 Bad = Annotated[bool, typer.Option("--bad/--good", help="Do not use it, or use it although it was refused.")]
 Reason = Annotated[str, typer.Option(help="Why.")]
+_MOST_SHOWN = 40
 By = Annotated[str, typer.Option(help="Your name.")]
 
 
 @app.callback()
 def _group() -> None:
-    """Mark tiles and solutions as bad, or as good. What it changes is stale.
+    """Mark tiles, antennas and solutions as bad, or as good. What it changes is stale.
 
     Example: `dsa110 mark tile 2025-12-01T05:10:27 --bad --reason "satellite" --by "J. Doe"`
     """
@@ -42,20 +43,54 @@ def solution(observation: Observation, *, bad: Bad, reason: Reason, by: By) -> N
     _mark("solution", observation, bad=bad, reason=reason, by=by)
 
 
+@app.command("antenna")
+def antenna(
+    name: Annotated[str, typer.Argument(metavar="ANTENNA", help="Name of the antenna.")],
+    *,
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help="From this time (UTC).")],
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="To this time; without it, for all later observations.")] = None,
+    reason: Reason,
+    by: By,
+) -> None:
+    """Mark an antenna as bad. It is flagged in all observations of the span.
+
+    The same antenna with the same --from again replaces the mark: so it gets an end once the antenna is repaired.
+
+    Example: `dsa110 mark antenna 24 --from 2025-12-01T05:00 --to 2025-12-03T18:30 --reason "warm" --by "J. Doe"`
+    """
+    from dsa110_assets.cli.times import mjd_of
+    from dsa110_assets.stages.operations.antenna_marks import mark_antenna
+    from dsa110_assets.stages.platform import Platform
+
+    to_mjd = None if until is None else mjd_of(until)
+    _show(mark_antenna(Platform.open(), name, from_mjd=mjd_of(since), to_mjd=to_mjd, reason=reason, person=by))
+
+
 @app.command("remove")
-def remove(kind: Annotated[str, typer.Argument(metavar="KIND", help="tile or solution.")], observation: Observation, *, by: By) -> None:
+def remove(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="tile, solution or antenna.")],
+    subject: Annotated[str, typer.Argument(metavar="ID", help="Observation; of an antenna the number of the mark.")],
+    *,
+    by: By,
+) -> None:
     """Take a mark away. The verdict of the checks counts again.
 
     Example: `dsa110 mark remove tile 2025-12-01T05:10:27 --by "J. Doe"`
     """
     from dsa110_assets.errors import InvalidRequestError
     from dsa110_assets.registry.schema import MarkKind
+    from dsa110_assets.stages.operations.antenna_marks import unmark_antenna
     from dsa110_assets.stages.operations.marks import unmark
     from dsa110_assets.stages.platform import Platform
 
+    if kind == "antenna":
+        if not subject.isdecimal() or len(subject) > 18:
+            raise InvalidRequestError(subject, "is not the number of a mark", "take it from `dsa110 mark antennas`")
+        _show(unmark_antenna(Platform.open(), int(subject), person=by))
+        return
     if kind not in set(MarkKind):
-        raise InvalidRequestError(kind, "cannot be marked", "give tile or solution")
-    _show(unmark(Platform.open(), MarkKind(kind), observation, person=by))
+        raise InvalidRequestError(kind, "cannot be marked", "give tile, solution or antenna")
+    _show(unmark(Platform.open(), MarkKind(kind), subject, person=by))
 
 
 @app.command("list")
@@ -65,7 +100,7 @@ def list_marks(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of marks, the newest.")] = 100,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List marks, the newest first.
+    """List marks on tiles and solutions, the newest first.
 
     Example: `dsa110 mark list --all`
     """
@@ -84,6 +119,42 @@ def list_marks(
         emit_table(columns, [tuple(str(one[name] or "") for name in columns) for one in found])
 
 
+@app.command("antennas")
+def list_antennas(
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Also marks that were removed.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of marks, the newest.")] = 100,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List marks on antennas with their numbers, the newest first.
+
+    Example: `dsa110 mark antennas --all`
+    """
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.registry.queries import antenna_marks
+    from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.times import mjd_to_datetime
+
+    with Platform.open().database.session() as session:
+        found = antenna_marks.newest(session, valid_only=not every, after=None, limit=limit).rows
+    if json:
+        emit_json(found)
+    elif not found:
+        typer.echo("no marks on antennas")
+    else:
+        times = [
+            [None if one[name] is None else f"{mjd_to_datetime(one[name]):%Y-%m-%dT%H:%M:%S}" for name in ("from_mjd", "to_mjd")]
+            for one in found
+        ]
+        emit_table(
+            ("number", "antenna", "from", "to", "reason", "marked_by", "removed_by"),
+            [
+                (one["mark_id"], one["antenna"], *span, one["reason"], one["marked_by"], one["removed_by"])
+                for one, span in zip(found, times, strict=True)
+            ],
+        )
+
+
 def _mark(kind: str, observation: str, *, bad: bool, reason: str, by: str) -> None:
     from dsa110_assets.registry.schema import MarkDecision, MarkKind
     from dsa110_assets.stages.operations.marks import mark
@@ -99,11 +170,18 @@ def _show(found: Consequences) -> None:
     from dsa110_assets.stages.operations.staleness import partition_of
 
     if found.products:
-        emit_table(
-            ("comes out differently", "partition"), [(product, partition_of(product, key) or key) for product, key in found.products]
-        )
+        rows = [(product, partition_of(product, key) or key) for product, key in found.products]
+        emit_table(("comes out differently", "partition"), rows[:_MOST_SHOWN])
+        if len(rows) > _MOST_SHOWN:
+            typer.echo(f"and {len(rows) - _MOST_SHOWN} more")
         typer.echo("`dsa110 backfill --marked` makes these again, and what is made from them; `--dry-run` lists all of it")
     else:
         typer.echo("nothing that was made comes out differently")
     for name in found.without_tiles:
         typer.echo(f"{name} loses its last good tile: `dsa110 lightcurve exclude {name} --reason TEXT --by NAME` takes it out")
+    if found.without_files:
+        nights = sorted({one[:10] for one in found.without_files})
+        typer.echo(
+            f"{len(found.without_files)} observations have no Measurement Set any more (retention) and stay as they are; where raw "
+            f"files exist, `dsa110 backfill {nights[0]} --to {nights[-1]} --from measurement_set` makes them again"
+        )

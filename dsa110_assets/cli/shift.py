@@ -106,6 +106,7 @@ def _lines(made: Report) -> list[str]:
         + (f": {quality.causes}" if quality.causes else ""),
         f"            medians: {medians}",
         *(f"            tables of {one['calibrator']}: {'accepted' if one['accepted'] else 'refused'}" for one in quality.tables),
+        *(f"            antenna {one['antenna']} is marked bad: {one['reason']} ({one['marked_by']})" for one in quality.bad_antennas),
         f"candidates  {len(made.candidates)} as of the night, "
         f"{sum(one['first_night'] == made.night for one in made.candidates)} new, {waiting.unlabeled_candidates} without a label",
         *(f"            {one['rank']}. {one['name']}: score {one['score']:.1f}" for one in made.candidates[:5]),

@@ -6,7 +6,7 @@ Runs the reading (`tile`), the flagging (`dsa110_assets.flagging`) and the writi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +82,7 @@ def convert_observation(
     *,
     expected_subbands: int = 16,
     flag_rfi: bool = True,
+    bad_antennas: Collection[str] = (),
     field_name: str | None = None,
     telescope_name: str = "OVRO_MMA",
     history: Sequence[str] = (),
@@ -95,6 +96,7 @@ def convert_observation(
         out: path of the Measurement Set, which must not exist (the staging path of a publication).
         expected_subbands: subbands of the full band; absent ones are written as flagged zeros.
         flag_rfi: run AOFlagger and the residual clip; the checks of values and dead receptors always run.
+        bad_antennas: names of antennas that are flagged throughout; others than the array's are left out.
         field_name: name of the calibrator that transits in the tile; None names the field ``meridian``.
         telescope_name: OBSERVATION::TELESCOPE_NAME, a name that CASA knows (pitfall 6).
         history: provenance lines for the HISTORY table.
@@ -123,6 +125,7 @@ def convert_observation(
             freq_hz=tile.freq_hz,
             integration_s=header.integration_s,
             weights=tile.weights,
+            bad_antennas=bad_antennas,
             rfi=flag_rfi,
             threads=threads,
         )

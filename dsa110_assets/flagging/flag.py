@@ -1,4 +1,4 @@
-"""Flagging of one tile and its report. In order: values, dead receptors, interference, outliers.
+"""Flagging of one tile and its report. In order: values, dead receptors, bad antennas, interference, outliers.
 
 Works on arrays in memory, before the Measurement Set is written.
 """
@@ -6,7 +6,7 @@ Works on arrays in memory, before the Measurement Set is written.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -67,6 +67,7 @@ def flag_visibilities(
     samples: NDArray | None = None,
     integration_s: float = INTEGRATION_S,
     weights: NDArray | None = None,
+    bad_antennas: Collection[str] = (),
     rfi: bool = True,
     threads: int = 0,
 ) -> FlagReport:
@@ -82,6 +83,7 @@ def flag_visibilities(
         samples: numbers of samples, same shape as ``vis``; those not positive and finite are flagged.
         integration_s: length of an integration.
         weights: fraction of an integration in each visibility, same shape as ``vis``; None when all are complete.
+        bad_antennas: names of antennas that are flagged throughout; others than the array's are left out.
         rfi: run AOFlagger, the residual clip and the search for baselines with pickup.
         threads: processes for AOFlagger; 0 means one per core.
 
@@ -111,6 +113,10 @@ def flag_visibilities(
         part = reasons[:, (ant_1 == antenna) | (ant_2 == antenna), :, pol]
         part[part == FlagReason.GOOD] = FlagReason.DEAD_RECEPTOR
         reasons[:, (ant_1 == antenna) | (ant_2 == antenna), :, pol] = part
+    bad = [number for number, name in enumerate(antenna_names) if name in bad_antennas]
+    for baseline in np.flatnonzero(np.isin(ant_1, bad) | np.isin(ant_2, bad)):
+        part = reasons[:, baseline]
+        part[part == FlagReason.GOOD] = FlagReason.BAD_ANTENNA
     crosses = np.flatnonzero(ant_1 != ant_2)
     if rfi and crosses.size:
         gain = receptor_gain(power)

@@ -23,3 +23,4 @@ class FlagReason(IntEnum):
     OUTLIER = 9
     PICKUP = 10
     NO_BASELINE = 11
+    BAD_ANTENNA = 12

@@ -25,7 +25,7 @@ class StaleReason(StrEnum):
     """Why a product would come out differently today.
 
     `TABLES`: nearer calibration tables exist now, or those applied were refused. `MARKS`: a person has marked one of
-    its tiles since. `INPUTS`: an input was made again and came out differently, or is stale itself.
+    its tiles or antennas since. `INPUTS`: an input was made again and came out differently, or is stale itself.
     """
 
     CODE = "code"

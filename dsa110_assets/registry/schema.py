@@ -204,7 +204,10 @@ class IngestGroup(Base):
 
 
 class MeasurementSetRow(Base):
-    """A Measurement Set on disk. ``kind``: ``raw`` (flagged, uncalibrated) or ``calibrated``."""
+    """A Measurement Set on disk. ``kind``: ``raw`` (flagged, uncalibrated) or ``calibrated``.
+
+    ``bad_antennas``: of a raw one, names that people had marked as bad for its time when it was made; sorted.
+    """
 
     __tablename__ = "ms_index"
     path: Mapped[str] = mapped_column(primary_key=True)
@@ -221,9 +224,11 @@ class MeasurementSetRow(Base):
     n_channels: Mapped[int]
     flagged_fraction: Mapped[float]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
+    bad_antennas: Mapped[list[str]] = mapped_column(server_default="{}")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     __table_args__ = (
         CheckConstraint(_one_of("kind", MeasurementSetKind), name="kind"),
+        Index("ix_ms_index_with_bad_antennas", "group_id", postgresql_where="bad_antennas <> '{}'"),
         Index(
             "ix_ms_index_of_calibrators",
             "created_at",
@@ -771,6 +776,29 @@ class Mark(Base):
     )
 
 
+class AntennaMark(Base):
+    """A person's word that an antenna is bad from a time on, or between two times. It is valid until ``removed_at``.
+
+    Without ``to_mjd`` it holds for all later observations. A new mark of the antenna from the same time removes the
+    earlier one.
+    """
+
+    __tablename__ = "antenna_marks"
+    mark_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    antenna: Mapped[str]
+    from_mjd: Mapped[float]
+    to_mjd: Mapped[float | None]
+    reason: Mapped[str]
+    marked_by: Mapped[str]
+    marked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    removed_by: Mapped[str | None]
+    removed_at: Mapped[datetime | None]
+    __table_args__ = (
+        CheckConstraint("to_mjd > from_mjd", name="span"),
+        Index("uq_antenna_marks_valid", "antenna", "from_mjd", unique=True, postgresql_where="removed_at IS NULL"),
+    )
+
+
 class RefreshableCatalog(Base):
     """A reference catalog on disk: its origin and time."""
 
@@ -893,7 +921,7 @@ class PositionFlux(Base):
     is_limit: Mapped[bool]
     flags: Mapped[str] = mapped_column(server_default="")
     run_id: Mapped[str]
-    measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    measured_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 
 class View(DeclarativeBase):

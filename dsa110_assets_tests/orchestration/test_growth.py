@@ -25,7 +25,7 @@ from dsa110_assets.definitions import build_defs
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries import antennas, timeline
 from dsa110_assets.registry.queries.control import transits_of_night
-from dsa110_assets.stages.operations import alerts, tile_quality
+from dsa110_assets.stages.operations import alerts, backfill, tile_quality
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.queue import intake, planning
 from dsa110_assets.stages.queue.attempts import now
@@ -77,7 +77,15 @@ def _timeline(platform: Platform) -> None:
         antennas.solutions(session, limit=60)
 
 
+def _backfills(platform: Platform) -> None:
+    backfill.plan(platform, LAST)
+    backfill.plan(platform, LAST, only_failed=True)
+    backfill.plan(platform, observation=OBSERVATION)
+    backfill.estimates(platform, backfill.plan(platform, LAST - timedelta(days=20), LAST))
+
+
 PAGES: dict[str, Callable[[Platform], object]] = {
+    "plans of backfills": _backfills,
     "timeline": _timeline,
     "tile_quality": lambda platform: tile_quality.quality_of_last_day(platform, now()),
     "transits of a night": _transits,
@@ -97,6 +105,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         *(["--state", state, "--limit", "10"] for state in ("completed", "failed", "pending")),
     ],
     "lightcurve epochs": [[]],
+    "mark antennas": [[], ["--all"]],
     "mark list": [[], ["--all"]],
     "shift": [[]],
     "shift report": [[]],
@@ -108,6 +117,7 @@ ADDRESSES: dict[str, str] = {
     "/api/actions": "",
     "/api/alerts": "",
     "/api/antennas": "",
+    "/api/antennas/marks": "",
     "/api/calibrations": "",
     "/api/calibrations/{group_id}": "/api/calibrations/CALIBRATOR",
     "/api/candidates": "",
@@ -169,7 +179,7 @@ NO_QUESTIONS = {
     "api", "api token", "api tokens", "apply", "backfill", "calibrate", "catalogs cone", "catalogs refresh", "catalogs strip", "catalogs transits", "convert groups", "convert ms",
     "db backup", "db export", "db relocate", "db migrate", "db query", "db restore", "db shell", "db start", "db stop", "demo", "docs search", "down", "export", "image",
     "ingest retry", "ingest scan", "lightcurve exclude", "lightcurve export", "lightcurve include", "lightcurve recompute",
-    "alerts acknowledge", "alerts take-back", "candidates label", "candidates undo", "mark remove", "mark solution", "mark tile", "photometry position",
+    "alerts acknowledge", "alerts take-back", "candidates label", "candidates undo", "mark antenna", "mark remove", "mark solution", "mark tile", "photometry position",
     "shift write", "targets add", "targets remove",
     "mosaic build", "mosaic create", "photometry adaptive", "photometry peak", "preflight", "stale accept", "simulate night", "simulate tile", "up",
 }  # fmt: skip

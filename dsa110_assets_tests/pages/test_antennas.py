@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import update
 
+from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.schema import CaltableRow
-from dsa110_assets_tests.api.conftest import CALIBRATOR, Served
+from dsa110_assets_tests.api.conftest import CALIBRATOR, GROUPS, Served
+from dsa110_assets_tests.pages.test_observations import csrf
 
 
 def store_figures(served: Served) -> None:
@@ -37,3 +39,54 @@ def test_lists_of_tables_leave_out_the_antennas(served: Served) -> None:
 def test_tables_of_an_earlier_release_are_named(served: Served) -> None:
     assert served.get("/api/antennas").json()["antennas"] == []
     assert "before the platform kept figures of antennas" in served.get("/ui/antennas").text
+
+
+def test_an_antenna_is_marked_bad_on_its_page_and_what_it_changes_is_shown_there_and_on_the_observation(served: Served) -> None:
+    store_figures(served)
+    with served.database.session() as session:
+        record_version(session, "measurement_set", GROUPS[1], path=f"/ms/{GROUPS[1]}.ms", recipe=Recipe("code", "settings"))
+    fields = {"antenna": "24", "since": "2026-03-01T05:04", "until": "2026-03-01T05:06", "reason": "<b>warm"}
+    assert served.client.post("/ui/antennas/marks", data=fields).status_code == 401
+    signed = {"csrf": csrf(served)}
+    assert "no recent solution" in served.client.post("/ui/antennas/marks", data={**fields, **signed, "antenna": "25"}).text
+    for wrong in ({"since": "yesterday"}, {"until": "2026-03-01T05:03"}, {"reason": ""}):
+        assert served.client.post("/ui/antennas/marks", data={**fields, **signed, **wrong}).status_code == 422
+    text = served.client.post("/ui/antennas/marks", data={**fields, **signed}).text
+    assert "2 observations to be made again" in text, "the first ends at 05:05:18"
+    assert "&lt;b&gt;warm" in text
+    assert "marked bad</span></a></th>" not in text, "the span is over"
+    shown = served.get(f"/ui/observations/{GROUPS[1]}").text
+    assert "24 marked bad" in shown
+    assert "Its data were flagged for none" in shown
+    assert "No antenna is marked for its time" in served.get(f"/ui/observations/{GROUPS[2]}").text
+    assert "&lt;b&gt;warm" in served.get("/ui/marks").text
+    assert "2026-03-01|05:05" in served.get("/ui/marks/again").text
+    assert "&lt;b&gt;warm" in served.get("/ui/shift/report?night=2026-03-01").text
+    (mark,) = served.get("/api/antennas/marks").json()["items"]
+    after = served.client.post(f"/ui/antennas/marks/{mark['mark_id']}/remove", data=signed).text
+    assert "Nothing that was made comes out differently" in after
+    assert "J. Doe" in served.get("/ui/marks?removed=true").text
+
+
+def test_marks_on_antennas_through_the_api(served: Served) -> None:
+    store_figures(served)
+    wanted = {"antenna": "24", "since": "2026-03-01T05:06:00Z", "reason": "dead since the storm"}
+    assert served.client.post("/api/antennas/marks", json=wanted).status_code == 401
+    answer = served.client.post("/api/antennas/marks", json=wanted, headers=served.headers)
+    assert answer.status_code == 201
+    changed = [(one["product"], one["key"]) for one in answer.json()["changes"]]
+    assert changed == [("measurement_set", one) for one in GROUPS[1:]]
+    assert {one["name"]: one["is_marked_bad"] for one in served.get("/api/antennas").json()["antennas"]} == {
+        "24": True, "103": False, "<b>7": False,
+    }  # fmt: skip
+    (mark,) = served.get("/api/antennas/marks", antenna="24").json()["items"]
+    assert (mark["to_mjd"], mark["marked_by"]) == (None, "J. Doe")
+    assert served.get("/api/antennas/marks", antenna="25").json()["items"] == []
+    (reported,) = served.get("/api/shift/report", night="2026-03-01").json()["quality"]["bad_antennas"]
+    assert reported["antenna"] == "24"
+    assert served.get("/api/shift/report", night="2026-02-28").json()["quality"]["bad_antennas"] == []
+    url = f"/api/antennas/marks/{mark['mark_id']}"
+    assert len(served.client.delete(url, headers=served.headers).json()["changes"]) == 0
+    assert served.client.delete(url, headers=served.headers).status_code == 404
+    for wrong in ({"antenna": ""}, {"antenna": "a\x00"}, {"since": "soon"}, {"until": "2026-03-01T05:00:00Z"}, {"reason": ""}):
+        assert served.client.post("/api/antennas/marks", json={**wanted, **wrong}, headers=served.headers).status_code == 422

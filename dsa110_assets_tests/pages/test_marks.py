@@ -31,7 +31,8 @@ def test_a_tile_is_marked_bad_on_its_page_and_the_mark_is_removed(served: Served
 def test_marks_through_the_api(served: Served) -> None:
     url = f"/api/data/observations/{GROUPS[1]}/marks/tile"
     answer = served.client.put(url, json={"decision": "bad", "reason": "satellite"}, headers=served.headers)
-    assert answer.json() == {"changes": [{"product": "hourly_mosaic", "key": HOUR.removeprefix("hourly_")}], "without_tiles": []}
+    changes = [{"product": "hourly_mosaic", "key": HOUR.removeprefix("hourly_")}]
+    assert answer.json() == {"changes": changes, "without_tiles": [], "without_files": []}
     solution = f"/api/data/observations/{CALIBRATOR}/marks/solution"
     assert served.client.put(solution, json={"decision": "bad", "reason": "wrong flux"}, headers=served.headers).status_code == 200
     listed = served.get("/api/marks").json()["items"]

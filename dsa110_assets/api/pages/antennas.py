@@ -1,14 +1,19 @@
-"""Antennas: which are dead, turned or drifting, and their solutions over the nights."""
+"""Antennas: which are dead, turned or drifting, their solutions over the nights, and marks of people on them."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
 
 from dsa110_assets.api.access import Opened
+from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.layout import page
-from dsa110_assets.api.routes import antennas
+from dsa110_assets.api.pages.visitor import Editor
+from dsa110_assets.api.routes import antenna_marks, antennas
+from dsa110_assets.api.routes.marks import MarkAnswer
 from dsa110_assets.calibration.antennas import DEAD, AntennaWord
 
 router = APIRouter()
@@ -20,14 +25,20 @@ LEVELS = {
     AntennaWord.GOOD: "good",
 }
 _MOSTLY_FLAGGED = 0.5
+_MOST_MARKS = 200
 
 
 @router.get("/ui/antennas")
 def list_antennas(
-    request: Request, opened: Opened, solutions: Annotated[int, Query(ge=1, le=antennas.MOST_SOLUTIONS)] = 14, state: str = ""
+    request: Request,
+    opened: Opened,
+    solutions: Annotated[int, Query(ge=1, le=antennas.MOST_SOLUTIONS)] = 14,
+    state: str = "",
+    again: Annotated[int | None, Query(ge=0, le=10**9, description="So many Measurement Sets are to be made again.")] = None,
 ) -> Response:
-    """Show all antennas, the worst first, or those in one state."""
+    """Show all antennas, the worst first, or those in one state; and the marks on them."""
     found = antennas.list_antennas(opened, solutions)
+    marks = antenna_marks.list_antenna_marks(opened, request, limit=_MOST_MARKS)["items"]
     counts = {word: sum(one.state == word for one in found.antennas) for word in AntennaWord}
     shown = [one for one in found.antennas if state in ("", one.state)]
     return page(
@@ -41,7 +52,33 @@ def list_antennas(
         state=state,
         asked=solutions,
         missing=sum(not one.has_antennas for one in found.solutions),
+        marks=marks,
+        again=again,
     )
+
+
+@router.post("/ui/antennas/marks")
+def put_mark(
+    opened: Opened,
+    person: Editor,
+    antenna: Annotated[str, Form(min_length=1, max_length=50)],
+    since: Annotated[datetime, Form()],
+    reason: Annotated[str, Form(min_length=1, max_length=1000)],
+    until: Annotated[fields.When, Form()] = None,
+) -> Response:
+    """Mark an antenna as bad."""
+    wanted = antenna_marks.WantedAntennaMark.model_validate({"antenna": antenna, "since": since, "until": until, "reason": reason})
+    return _said(antenna_marks.put_antenna_mark(opened, person, wanted))
+
+
+@router.post("/ui/antennas/marks/{mark_id}/remove")
+def remove_mark(opened: Opened, person: Editor, mark_id: antenna_marks.MarkId) -> Response:
+    """Take a mark away."""
+    return _said(antenna_marks.delete_antenna_mark(opened, person, mark_id))
+
+
+def _said(answer: MarkAnswer) -> Response:
+    return RedirectResponse(f"/ui/antennas?again={len(answer.changes)}#marks", 303)
 
 
 def _cell(part: antennas.AntennaInSolution) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Marks of people: set on the page of an observation, listed here, with what they make again."""
+"""Marks of people: set on the pages of an observation and of antennas, listed here, with what they make again."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, ObservationId
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.visitor import Editor
-from dsa110_assets.api.routes import marks, operations
+from dsa110_assets.api.routes import antenna_marks, marks, operations
 from dsa110_assets.registry.schema import MarkDecision, MarkKind
 
 router = APIRouter()
+_MOST_ON_ANTENNAS = 200
 Reason = Annotated[str, Form(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 @router.get("/ui/marks")
 def list_marks(request: Request, opened: Opened, removed: bool = False, cursor: Cursor = None) -> Response:
     """List marks, the newest first."""
-    return page(request, "marks.html", listed=marks.list_marks(opened, request, not removed, cursor, 100), removed=removed)
+    listed = marks.list_marks(opened, request, not removed, cursor, 100)
+    on_antennas = antenna_marks.list_antenna_marks(opened, request, valid=not removed, limit=_MOST_ON_ANTENNAS)["items"]
+    return page(request, "marks.html", listed=listed, on_antennas=on_antennas, removed=removed)
 
 
 @router.get("/ui/marks/again")

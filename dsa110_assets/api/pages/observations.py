@@ -18,7 +18,7 @@ from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes import operations, products, timeline
 from dsa110_assets.errors import InvalidRequestError, NotFoundError
 from dsa110_assets.registry.provenance import current_version
-from dsa110_assets.registry.queries import marks
+from dsa110_assets.registry.queries import antenna_marks, marks
 from dsa110_assets.registry.queries import pages as lists
 from dsa110_assets.registry.queries.timeline import mosaics_of, neighbors
 from dsa110_assets.registry.schema import GroupState, MarkKind
@@ -113,6 +113,8 @@ def observation(
         before, after = neighbors(session, group_id)
         mosaics = mosaics_of(session, group_id)
         marked = marks.history(session, [group_id])
+        bad_antennas = antenna_marks.of_observation(session, group_id)
+        flagged_for = antenna_marks.flagged_for(session, group_id)
         changes = {one["kind"]: consequences(session, opened.config, MarkKind(one["kind"]), group_id) for one in marked}
         made = [_product(session, one.name, group_id) for one in OWN_PRODUCTS]
     return page(
@@ -123,6 +125,8 @@ def observation(
         image=image,
         solution=solution,
         made=[one for one in made if one["versions"]],
+        bad_antennas=bad_antennas,
+        flagged_for=flagged_for,
         kinds=[kind for kind, there in ((MarkKind.TILE, image), (MarkKind.SOLUTION, solution)) if there is not None],
         valid={one["kind"]: one for one in marked if one["removed_at"] is None},
         changes=changes,

@@ -1,6 +1,7 @@
 """The addresses of the API, by subject. A route calls a query or a stage, and shapes the answer."""
 
 from dsa110_assets.api.routes import (
+    antenna_marks,
     antennas,
     attention,
     candidates,
@@ -25,6 +26,7 @@ ROUTERS = (
     timeline.router,
     marks.router,
     antennas.router,
+    antenna_marks.router,
     mosaics.router,
     positions.router,
     science.router,

@@ -9,7 +9,10 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from dsa110_assets.api.access import Opened
+from dsa110_assets.api.answers import utc_now
+from dsa110_assets.registry.queries import antenna_marks
 from dsa110_assets.registry.queries import antennas as queries
+from dsa110_assets.times import datetime_to_mjd
 
 router = APIRouter()
 MOST_SOLUTIONS = 60
@@ -41,12 +44,16 @@ class AntennaInSolution(BaseModel):
 
 
 class Antenna(BaseModel):
-    """An antenna: how it does, and its solutions in order of time. ``is_refant``: of the newest solution."""
+    """An antenna: how it does, and its solutions in order of time.
+
+    ``is_refant``: of the newest solution. ``is_marked_bad``: a person's mark holds now (`/api/antennas/marks`).
+    """
 
     name: str
     state: str
     reason: str
     is_refant: bool
+    is_marked_bad: bool
     solutions: list[AntennaInSolution]
 
 
@@ -66,6 +73,8 @@ def list_antennas(
 
     with opened.session() as session:
         rows = queries.solutions(session, limit=solutions)
+        now = datetime_to_mjd(utc_now())
+        marked = {one["antenna"] for one in antenna_marks.between(session, now, now)}
     known = [row for row in rows if row[queries.ANTENNAS]]
     names = sorted({name for row in known for name in row[queries.ANTENNAS]}, key=_by_number)
     nights = {name: [_night(row, name) for row in known if name in row[queries.ANTENNAS]] for name in names}
@@ -82,6 +91,7 @@ def list_antennas(
                 state=states[name].word,
                 reason=states[name].reason,
                 is_refant=name == refant,
+                is_marked_bad=name in marked,
                 solutions=[
                     AntennaInSolution(group_id=row["group_id"], **row[queries.ANTENNAS][name])
                     for row in known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
 from pydantic import BaseModel, Field
@@ -11,6 +11,9 @@ from dsa110_assets.api.access import Opened, Person
 from dsa110_assets.api.answers import Cursor, Limit, ObservationId, key_of, list_of, model_of, page_of, paged
 from dsa110_assets.registry.queries import marks, people
 from dsa110_assets.registry.schema import MarkDecision, MarkKind
+
+if TYPE_CHECKING:
+    from dsa110_assets.stages.operations.marks import Consequences
 
 router = APIRouter()
 MarkModel = model_of("Mark", marks.MARK)
@@ -34,11 +37,13 @@ class MarkAnswer(BaseModel):
     """What is to be made again because of a mark, without what is made from it.
 
     A backfill with ``only_marked`` makes all of it. ``without_tiles``: hourly mosaics that lose their last good tile;
-    exclude their epochs.
+    exclude their epochs. ``without_files``: observations whose Measurement Set retention has removed; a backfill from
+    ``measurement_set`` on makes them again where raw files exist.
     """
 
     changes: list[Change]
     without_tiles: list[str]
+    without_files: list[str]
 
 
 @router.get("/api/marks", tags=["marks"], response_model=page_of(MarkModel))
@@ -93,9 +98,7 @@ def put_mark(opened: Opened, person: str, kind: MarkKind, group_id: str, wanted:
     found = mark(opened.platform, kind, group_id, wanted.decision, reason=wanted.reason, person=person)
     with opened.session() as session:
         people.record_action(session, person, f"mark_{kind}", group_id, wanted.model_dump(mode="json"))
-    return MarkAnswer(
-        changes=[Change(product=product, key=key) for product, key in found.products], without_tiles=list(found.without_tiles)
-    )
+    return answer_of(found)
 
 
 def delete_mark(opened: Opened, person: str, kind: MarkKind, group_id: str) -> MarkAnswer:
@@ -105,6 +108,13 @@ def delete_mark(opened: Opened, person: str, kind: MarkKind, group_id: str) -> M
     found = unmark(opened.platform, kind, group_id, person=person)
     with opened.session() as session:
         people.record_action(session, person, f"unmark_{kind}", group_id, {})
+    return answer_of(found)
+
+
+def answer_of(found: Consequences) -> MarkAnswer:
+    """Shape the consequences of a mark."""
     return MarkAnswer(
-        changes=[Change(product=product, key=key) for product, key in found.products], without_tiles=list(found.without_tiles)
+        changes=[Change(product=product, key=key) for product, key in found.products],
+        without_tiles=list(found.without_tiles),
+        without_files=list(found.without_files),
     )

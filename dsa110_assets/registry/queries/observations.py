@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import UnknownGroupError
@@ -38,15 +40,20 @@ def upsert_measurement_set(
     flagged_fraction: float,
     size_bytes: int,
     calibrator: str | None = None,
+    bad_antennas: Sequence[str] = (),
 ) -> None:
-    """Register a Measurement Set. ``kind``: ``raw`` or ``calibrated``. ``ra_deg``, ``dec_deg``: ICRS phase center."""
+    """Register a Measurement Set.
+
+    ``kind``: ``raw`` or ``calibrated``. ``ra_deg``, ``dec_deg``: ICRS phase center. ``bad_antennas``: for which it was
+    flagged because people had marked them; sorted.
+    """
     upsert(
         session,
         MeasurementSetRow,
         {
             "path": str(path), "group_id": group_id, "kind": kind, "status": status, "start_mjd": start_mjd, "mid_mjd": mid_mjd,
             "end_mjd": end_mjd, "ra_deg": ra_deg, "dec_deg": dec_deg, "pointing_dec_deg": pointing_dec_deg, "calibrator": calibrator,
-            "n_channels": n_channels, "flagged_fraction": flagged_fraction, "size_bytes": size_bytes,
+            "n_channels": n_channels, "flagged_fraction": flagged_fraction, "size_bytes": size_bytes, "bad_antennas": list(bad_antennas),
         },
         refresh=["created_at"],
     )  # fmt: skip

@@ -19,17 +19,26 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import InvalidRequestError, NotFoundError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.registry.provenance import current_version, reference
-from dsa110_assets.registry.queries import marks
+from dsa110_assets.registry.queries import antenna_marks, marks
 from dsa110_assets.registry.queries.calibration import lock_caltables, observations_with_other_tables
 from dsa110_assets.registry.queries.images import image_of, mosaic_tiles
 from dsa110_assets.registry.queries.observations import observation
+from dsa110_assets.registry.queries.storage import retired
 from dsa110_assets.registry.queries.timeline import mosaics_of
 from dsa110_assets.registry.schema import CaltableRow, ImageRow, MarkDecision, MarkKind, MosaicKind, MosaicRow
 from dsa110_assets.stages.hours import hours_near
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.gates import good_tiles
 from dsa110_assets.stages.queue.attempts import now
-from dsa110_assets.stages.table import CALIBRATED_MS, CUSTOM_MOSAIC, FORCED_PHOTOMETRY, HOURLY_MOSAIC, INJECTION_RECOVERY, NIGHTLY_MOSAIC
+from dsa110_assets.stages.table import (
+    CALIBRATED_MS,
+    CUSTOM_MOSAIC,
+    FORCED_PHOTOMETRY,
+    HOURLY_MOSAIC,
+    INJECTION_RECOVERY,
+    MEASUREMENT_SET,
+    NIGHTLY_MOSAIC,
+)
 from dsa110_assets.strips import in_strip
 from dsa110_assets.times import mjd_to_datetime
 
@@ -43,10 +52,13 @@ class Consequences:
 
     ``products``: (product, key) that come out differently, without what is made from them. ``without_tiles``: hourly
     mosaics that lose their last good tile; they cannot be made again, so their epochs are to be excluded.
+    ``without_files``: observations whose Measurement Set retention has removed; they stay as they are unless they are
+    made again from their raw files.
     """
 
     products: tuple[tuple[str, str], ...]
     without_tiles: tuple[str, ...] = ()
+    without_files: tuple[str, ...] = ()
 
 
 def mark(platform: Platform, kind: MarkKind, group_id: str, decision: MarkDecision, *, reason: str, person: str) -> Consequences:
@@ -57,10 +69,7 @@ def mark(platform: Platform, kind: MarkKind, group_id: str, decision: MarkDecisi
         NotFoundError: the observation has no image, or no solution.
         UnknownGroupError: there is no such observation.
     """
-    reason, person = reason.strip(), person.strip()
-    for name, text in (("reason", reason), ("name", person)):
-        if not text or len(text) > _LONGEST_REASON or not text.isprintable():
-            raise InvalidRequestError(name, f"needs 1 to {_LONGEST_REASON} printable characters", f"give a {name}")
+    reason, person = checked("reason", reason), checked("name", person)
     with platform.database.session() as session:
         observation(session, group_id)
         tables = _subject(session, kind, group_id)
@@ -68,6 +77,18 @@ def mark(platform: Platform, kind: MarkKind, group_id: str, decision: MarkDecisi
         if tables is not None and decision is MarkDecision.GOOD:
             _release(session, platform.config, tables)
         return consequences(session, platform.config, kind, group_id)
+
+
+def checked(name: str, text: str, longest: int = _LONGEST_REASON) -> str:
+    """Text of a field, without spaces around it.
+
+    Raises:
+        InvalidRequestError: it is empty, too long, or not printable.
+    """
+    text = text.strip()
+    if not text or len(text) > longest or not text.isprintable():
+        raise InvalidRequestError(name, f"needs 1 to {longest} printable characters", f"give a {name}")
+    return text
 
 
 def unmark(platform: Platform, kind: MarkKind, group_id: str, *, person: str) -> Consequences:
@@ -96,8 +117,14 @@ def consequences(session: Session, config: PipelineConfig, kind: MarkKind, group
 
 
 def products_against_marks(session: Session, config: PipelineConfig) -> list[tuple[str, str]]:
-    """Products that were made before a mark on one of their tiles, and would come out differently today."""
-    found: dict[tuple[str, str], None] = {}
+    """Products that would come out differently today because of marks on tiles and antennas.
+
+    They were made before a mark on one of their tiles, or are Measurement Sets flagged for other antennas. Sets that
+    retention has removed are left out, with what was made from them: only the raw files could change them.
+    """
+    sets = [(MEASUREMENT_SET.name, one) for one in antenna_marks.flagged_otherwise(session)]
+    gone = retired(session, sets)
+    found = dict.fromkeys(one for one in sets if one not in gone)
     for group_id, changed_at in marks.changed(session, MarkKind.TILE).items():
         tile = image_of(session, group_id)
         if tile is not None:

@@ -14,7 +14,7 @@ from dsa110_assets.errors import InvalidRequestError
 from dsa110_assets.ingest import status
 from dsa110_assets.quality.gate import TileWord, count_bad_checks
 from dsa110_assets.registry.queries import alerts as alert_queries
-from dsa110_assets.registry.queries import events, pages, shift, today
+from dsa110_assets.registry.queries import antenna_marks, events, pages, shift, today
 from dsa110_assets.registry.queries.quality import qa_metrics_of
 from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.stages.operations.alerts import conditions
@@ -75,7 +75,10 @@ class Losses:
 
 @dataclass(frozen=True)
 class Quality:
-    """Verdicts on the tiles, why tiles were refused, and medians of their figures."""
+    """Verdicts on the tiles, why tiles were refused, and medians of their figures.
+
+    ``bad_antennas``: marks of people for a part of the night.
+    """
 
     good: int
     refused: int
@@ -84,6 +87,7 @@ class Quality:
     medians: dict[str, float | None]
     tables: list[dict[str, Any]]
     mosaics: list[dict[str, Any]]
+    bad_antennas: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,7 @@ def _quality(session: Session, night: date, observations: list[IngestGroup]) -> 
         medians={name: statistics.median(found) if found else None for name, found in values.items()},
         tables=[{name: one[name] for name in ("group_id", "calibrator", "accepted", "reasons")} for one in tables],
         mosaics=[{name: one[name] for name in ("name", "kind", "n_tiles", "noise_jy_per_beam")} for one in mosaics],
+        bad_antennas=antenna_marks.between(session, first_mjd, first_mjd + 1.0),
     )
 
 

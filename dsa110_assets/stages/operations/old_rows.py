@@ -103,6 +103,13 @@ RULES = (
         "SELECT a.ctid FROM api_actions a WHERE a.done_at < :before",
     ),
     RowRule(
+        "position_fluxes",
+        "fluxes at positions that people asked for; ask again, and they are measured again",
+        "keep_position_fluxes_days",
+        "position_fluxes",
+        "SELECT f.ctid FROM position_fluxes f WHERE f.measured_at < :before",
+    ),
+    RowRule(
         "variability",
         "variability figures of sources as of past nights",
         "keep_variability_days",

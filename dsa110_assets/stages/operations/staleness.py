@@ -70,7 +70,7 @@ def stale_partitions(platform: Platform, *, only_marked: bool = False) -> list[S
 def stale_products(session: Session, config: PipelineConfig, *, only_marked: bool = False) -> list[provenance.StaleProduct]:
     """All stale products, in an open transaction; includes observations with nearer tables than those applied.
 
-    ``only_marked``: only what people's marks on tiles and solutions make stale.
+    ``only_marked``: only what people's marks on tiles, antennas and solutions make stale.
 
     A product whose files retention has removed is left out. What was made from it is listed if it is stale.
     """
@@ -142,7 +142,7 @@ def _causes(session: Session, config: PipelineConfig, own: Sequence[provenance.S
         if provenance.StaleReason.TABLES in one.reasons:
             causes.update(["nearer calibration tables"])
         if provenance.StaleReason.MARKS in one.reasons:
-            causes.update(["marks on tiles"])
+            causes.update(["marks of people"])
         if one.reasons == (provenance.StaleReason.INPUTS,) and not one.changed_inputs:
             causes.update(["inputs that are stale themselves"])
     for cause, number in causes.most_common():

@@ -14,6 +14,7 @@ from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.common.figures import Figures
 from dsa110_assets.errors import ChecksumError, NoCalibrationError, NonRetriableError, RetriableError
 from dsa110_assets.ingest import checksums, ledger
+from dsa110_assets.registry.queries import antenna_marks
 from dsa110_assets.registry.queries.calibration import lock_caltables, record_calibration_applied
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
@@ -30,7 +31,7 @@ from dsa110_assets.stages.table import CALIBRATED_MS, CALIBRATION_TABLES, MEASUR
 
 
 def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
-    """Convert and flag the accepted raw files of an observation."""
+    """Convert and flag the accepted raw files of an observation. Antennas that people marked as bad are flagged."""
     from dsa110_assets.conversion import convert_observation, verify_ms
     from dsa110_assets.flagging.picture import plot_flags
 
@@ -38,11 +39,13 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
     with attempt(platform, run) as number:
         with platform.database.session() as session:
             files = ledger.raw_files(session, group_id)
+            bad_antennas = antenna_marks.bad_antennas(session, group_id)
         if not files:
             raise NonRetriableError(group_id, "none of its raw files is left", "put them back into the input directory, then retry")
         calibrator = transiting_calibrator(calibrators.load(calibrators_path(platform)), next(iter(files.values())))
         destination = platform.paths.measurement_set(group_id)
-        history = provenance(platform, MEASUREMENT_SET.name, {}, observation=group_id)
+        marked = {"bad_antennas": ", ".join(bad_antennas)} if bad_antennas else {}
+        history = provenance(platform, MEASUREMENT_SET.name, {}, observation=group_id, **marked)
         with (
             _leaving_out_damaged(platform, group_id),
             measured() as cost,
@@ -55,6 +58,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 staged,
                 expected_subbands=config.expected_subbands,
                 flag_rfi=config.flag_rfi,
+                bad_antennas=bad_antennas,
                 field_name=calibrator,
                 telescope_name=config.telescope_name,
                 threads=platform.threads,
@@ -66,7 +70,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
         result = StageResult(
             MEASUREMENT_SET.name,
             group_id,
-            figures={"calibrator": calibrator or "none", "subbands": len(files), **report.figures()},
+            figures={"calibrator": calibrator or "none", "subbands": len(files), **report.figures(), **marked},
             preview=destination / products.FLAG_PICTURE,
             tables=report.details(),
         )
@@ -88,6 +92,7 @@ def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
                 n_channels=report.n_channels,
                 flagged_fraction=report.flags.fraction,
                 size_bytes=publication.size_bytes(destination),
+                bad_antennas=bad_antennas,
             )
             end_stage(session, run, number, TileStage.MEASUREMENT_SET, calibrator=calibrator)
     return result
