@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
-from dsa110_assets.times import SLOT_MINUTES, mjd_to_datetime, tile_partition
+from dsa110_assets.times import SLOT_MINUTES, mjd_to_datetime, slot_window, tile_partition
 
 SHORTEST_GAP = timedelta(seconds=60)
 """Shorter pauses are between two observations, not gaps."""
@@ -89,6 +89,39 @@ def gaps_between(spans: Sequence[Span], begin: datetime, end: datetime) -> list[
     if covered < end:
         found.append(Interval(covered, end))
     return [gap for gap in found if gap.end - gap.start >= SHORTEST_GAP]
+
+
+MOST_SKIPPED = 24 * 60 // SLOT_MINUTES
+"""Slots of a longer pause that `skipped_slots` names: its last day."""
+
+
+@dataclass(frozen=True)
+class SkippedSlot:
+    """A slot of a night in which no observation begins, between two observations: `EMPTY` or `MISSING`."""
+
+    night: str
+    slot: str
+    state: SlotState
+    missing_s: float
+
+
+def skipped_slots(before: Span, after: Span) -> list[SkippedSlot]:
+    """Slots between those in which two consecutive observations begin, in order of time, at most `MOST_SKIPPED`."""
+    length = timedelta(minutes=SLOT_MINUTES)
+    first, last = (_slot_start(span) for span in (before, after))
+    gap_begin, gap_end = mjd_to_datetime(before.end_mjd), mjd_to_datetime(after.start_mjd)
+    low = max(first + length, last - MOST_SKIPPED * length)
+    found: list[SkippedSlot] = []
+    while low < last:
+        missing = max(min(gap_end, low + length) - max(gap_begin, low), timedelta())
+        state = SlotState.MISSING if missing >= SHORTEST_GAP else SlotState.EMPTY
+        found.append(SkippedSlot(f"{low:%Y-%m-%d}", f"{low:%H:%M}", state, missing / timedelta(seconds=1)))
+        low += length
+    return found
+
+
+def _slot_start(span: Span) -> datetime:
+    return slot_window(*tile_partition(span.group_id))[0]
 
 
 def day_of(night: date, spans: Sequence[Span], now: datetime, first_ever: date | None) -> Day:

@@ -24,6 +24,11 @@ def observation_page(config: PipelineConfig, group_id: str) -> str:
     return f"{config.pages_url.rstrip('/')}/observations/{quote(group_id)}"
 
 
+def day_page(config: PipelineConfig, night: str) -> str:
+    """Address of the page that shows a UTC date in slots: observed, empty or missing."""
+    return f"{config.pages_url.rstrip('/')}/observations?{urlencode({'day': night})}"
+
+
 def runs_of(config: PipelineConfig, group_id: str) -> str:
     """Address of Dagster's list of the runs of an observation."""
     return f"{config.ui_url.rstrip('/')}/runs?{urlencode({'q[0]': f'tag:dsa110/observation={group_id}'})}"

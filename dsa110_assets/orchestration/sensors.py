@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.ingest.timeline import SkippedSlot, SlotState
 from dsa110_assets.orchestration import jobs
 from dsa110_assets.orchestration.backfills import nights_in_backfills
-from dsa110_assets.orchestration.links import observation_page, runs_of
+from dsa110_assets.orchestration.links import day_page, observation_page, runs_of
 from dsa110_assets.orchestration.metadata import table
 from dsa110_assets.orchestration.partitions import hour_key, tile_key
 from dsa110_assets.orchestration.private import AssetJob
@@ -80,6 +81,20 @@ def _tile_request(work: TileWork) -> dg.RunRequest:
     )
 
 
+def _skipped(slot: SkippedSlot, config: PipelineConfig) -> dg.AssetObservation:
+    """Say on a slot without an observation whether one runs through it or time was lost; Dagster calls both missing."""
+    what = {
+        SlotState.EMPTY: "Empty: no observation begins in this slot; the one before runs through it. Nothing is missing.",
+        SlotState.MISSING: f"Missing: for {slot.missing_s:.0f} s of this slot nothing was observed.",
+    }[slot.state]
+    return dg.AssetObservation(
+        RAW_SUBBANDS.name,
+        partition=tile_key(slot.night, slot.slot),
+        description=what,
+        metadata={"slot": slot.state.value, "missing_s": slot.missing_s, "page": dg.MetadataValue.url(day_page(config, slot.night))},
+    )
+
+
 @dg.sensor(
     name="raw_files",
     job_name=jobs.TILE,
@@ -99,7 +114,10 @@ def raw_files(context: dg.SensorEvaluationContext, platform: PlatformResource) -
         return dg.SkipReason(report.summary)
     return dg.SensorResult(
         run_requests=[_tile_request(work) for work in report.works],
-        asset_events=[_raw_subbands(work, opened.config) for work in report.works if work.is_new],
+        asset_events=[
+            *(_raw_subbands(work, opened.config) for work in report.works if work.is_new),
+            *(_skipped(slot, opened.config) for work in report.works for slot in work.skipped),
+        ],
         cursor=context.cursor,
     )
 

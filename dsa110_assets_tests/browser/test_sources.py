@@ -70,6 +70,24 @@ def test_the_pages_of_sources_have_no_accessibility_violation(visit, site, pictu
     assert found.violations_count == 0, found.generate_report()
 
 
+def test_a_pointer_on_a_source_of_the_eta_v_plot_shows_its_light_curve(visit, site) -> None:
+    with site.database.session() as session:
+        session.execute(text("UPDATE epoch_factors SET factor = 1.02, factor_err = 0.003, n_reference = 40, usable = true, due = false"))
+    page = visit("/ui/sources")
+    ready(page, '[data-plot="eta-v"]')
+    bins = page.evaluate("async () => (await (await fetch('/api/sources/population')).json()).eta_v")
+    x = sorted(bins["step_x"] * (cell[0] + more) for cell in bins["cells"] for more in (0, 1))
+    y = sorted(bins["step_y"] * (cell[1] + more) for cell in bins["cells"] for more in (0, 1))
+    over = page.locator('[data-plot="eta-v"] .u-over').bounding_box()
+    right = (np.log10(9.0) - (x[0] - 0.1)) / (x[-1] - x[0] + 0.2)
+    up = (np.log10(0.5) - (y[0] - 0.1)) / (y[-1] - y[0] + 0.2)
+    page.mouse.move(over["x"] + over["width"] * right, over["y"] + over["height"] * (1 - up), steps=3)
+    expect(page.locator(".hover-curve svg")).to_be_visible()
+    expect(page.locator(".hover-curve")).to_contain_text("J0804+1600")
+    page.mouse.move(over["x"] - 40, over["y"] - 40)
+    expect(page.locator(".hover-curve")).to_be_hidden()
+
+
 def test_a_box_in_the_eta_v_plot_lists_the_sources_in_it(visit, site, picture) -> None:
     population(site)
     page = visit("/ui/sources")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
-from dsa110_assets.ingest.timeline import SlotState, Span, day_of
+from dsa110_assets.ingest.timeline import MOST_SKIPPED, SlotState, Span, day_of, skipped_slots
 from dsa110_assets.times import datetime_to_mjd
 
 NIGHT = date(2026, 3, 1)
@@ -39,6 +40,24 @@ def test_two_lost_observations_are_a_gap_of_their_length() -> None:
     assert [gap.seconds for gap in day.gaps] == [pytest.approx(618, abs=1e-3)]
     assert sum(slot.missing_s for slot in day.slots) == pytest.approx(618, abs=1e-3)
     assert 2 <= [slot.state for slot in day.slots].count(SlotState.MISSING) <= 3
+
+
+@pytest.mark.parametrize("without", [range(0), range(100, 102), range(180, 181)], ids=str)
+def test_the_slots_between_consecutive_observations_are_those_of_the_day(without: range) -> None:
+    spans = whole_day(without=without)
+    skipped = [one for before, after in pairwise(spans) for one in skipped_slots(before, after)]
+    assert {(one.slot, one.state, round(one.missing_s)) for one in skipped if one.night == NIGHT.isoformat()} == {
+        (slot.slot, slot.state, round(slot.missing_s))
+        for slot in day_of(NIGHT, spans, LONG_AFTER, date(2026, 1, 1)).slots
+        if not slot.group_ids
+    }
+
+
+def test_a_long_pause_names_the_slots_of_its_last_day() -> None:
+    skipped = skipped_slots(span(MIDNIGHT), span(MIDNIGHT + timedelta(days=9)))
+    assert len(skipped) == MOST_SKIPPED
+    assert {one.state for one in skipped} == {SlotState.MISSING}
+    assert skipped[-1].night == "2026-03-09"
 
 
 def test_what_has_not_come_yet_is_not_missing() -> None:

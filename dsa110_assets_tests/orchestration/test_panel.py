@@ -16,6 +16,7 @@ from dagster._core.execution.backfill import BulkActionStatus
 from dsa110_assets.definitions import build_defs
 from dsa110_assets.errors import CalibrationQualityError, MosaicError, NoCalibrationError, RegistryError
 from dsa110_assets.ingest import ledger
+from dsa110_assets.ingest.timeline import SkippedSlot, SlotState
 from dsa110_assets.orchestration import alerting, assets, backfills, running, sensors
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import Partitions, hour_key, tile_key
@@ -234,6 +235,15 @@ def test_raw_files_are_reported_with_their_names_their_runs_and_our_page(registr
     assert metadata["page"].value == f"http://127.0.0.1:8000/ui/observations/{GROUP.replace(':', '%3A')}"
     assert "tag%3Adsa110%2Fobservation%3D" in metadata["runs"].value
     assert {"missing_subbands", "declination_deg", "start_mjd"} <= set(metadata), "the names that other assets use"
+
+
+def test_a_slot_without_an_observation_says_whether_one_runs_through_it_or_time_was_lost(registry_config) -> None:
+    lost = sensors._skipped(SkippedSlot(NIGHT, SLOT, SlotState.MISSING, 120.0), registry_config)
+    empty = sensors._skipped(SkippedSlot(NIGHT, SLOT, SlotState.EMPTY, 0.0), registry_config)
+    assert (lost.partition, lost.asset_key) == (f"{NIGHT}|{SLOT}", dg.AssetKey("raw_subbands"))
+    assert "for 120 s" in str(lost.description)
+    assert "Nothing is missing" in str(empty.description)
+    assert empty.metadata["page"].value == f"http://127.0.0.1:8000/ui/observations?day={NIGHT}"
 
 
 def test_times_in_metadata_are_exact_to_a_second() -> None:

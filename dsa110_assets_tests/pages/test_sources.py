@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 import pytest
 from sqlalchemy import text
 
+from dsa110_assets.registry import queries
 from dsa110_assets.registry.queries import population
 from dsa110_assets_tests.api.conftest import CALIBRATOR, GROUPS, HOUR, NIGHT, STRANGE, Served
 
@@ -160,3 +162,34 @@ def test_an_empty_registry_says_what_to_do(served: Served, path: str) -> None:
     empty(served.database.url)
     assert 'class="empty"' in served.get(path).text
     served.get("/ui/sources/1", status=404)
+
+
+def test_the_film_strip_shows_the_kind_of_mosaics_that_was_asked_for(served: Served) -> None:
+    number = served.sources[0]
+    assert HOUR in served.get(f"/ui/sources/{number}").text
+    nightly = served.get(f"/ui/sources/{number}", kind="nightly").text
+    assert "not measured in a mosaic of the kind nightly yet" in nightly
+    fluxes = pd.DataFrame(
+        {
+            "source_id": [number], "flux_jy": [0.1], "flux_err_jy": 1e-3, "noise_jy_per_beam": 1e-3, "background_jy_per_beam": 0.0,
+            "snr": 100.0, "upper_limit_jy": np.nan, "is_limit": False,
+        }
+    )  # fmt: skip
+    with served.database.session() as session:
+        queries.replace_photometry(session, NIGHT, fluxes, time_mjd=61_100.21)
+    text = served.get(f"/ui/sources/{number}/strip", kind="nightly").text
+    assert NIGHT in text
+    assert HOUR not in text
+    served.get(f"/ui/sources/{number}/strip", 422, kind="weekly")
+
+
+def test_a_small_curve_of_a_source_is_drawn_for_the_plot_of_the_population(served: Served) -> None:
+    number = served.sources[1]
+    assert "No normalized flux" in served.get(f"/ui/sources/{number}/curve").text
+    with served.database.session() as session:
+        session.execute(text("UPDATE epoch_factors SET factor = 1.02, factor_err = 0.003, n_reference = 40, usable = true, due = false"))
+    drawn = served.get(f"/ui/sources/{number}/curve").text
+    assert "<circle" in drawn
+    assert "1 flux from" in drawn
+    assert "&lt;b&gt;" in served.get(f"/ui/sources/{served.sources[2]}/curve").text
+    assert "<b>" not in served.get(f"/ui/sources/{served.sources[2]}/curve").text

@@ -85,7 +85,9 @@ def look(request: Request, opened: Opened, event_id: EventId) -> Response:
     for one in epochs:
         one["image"] = cutout_address(number, one["mosaic_name"], int(one["created_at"].timestamp()), low, high)
         one["during"] = found["first_mjd"] <= one["time_mjd"] <= found["last_mjd"]
-    return page(request, "candidate_look.html", one=found, curve=small_curve(points, found["first_mjd"], found["last_mjd"]), epochs=epochs)
+    return page(
+        request, "candidate_look.html", one=found, curve=small_curve(points, (found["first_mjd"], found["last_mjd"])), epochs=epochs
+    )
 
 
 @router.post("/ui/candidates/{event_id}/label")

@@ -13,21 +13,24 @@ WIDTH, HEIGHT, MARGIN = 360, 90, 6
 
 @dataclass(frozen=True)
 class Curve:
-    """A light curve in pixels, y downward. ``points``: x, y, half a bar, whether a limit. ``event``: its x range."""
+    """A light curve in pixels, y downward.
+
+    ``points``: x, y, half a bar, whether a limit. ``event``: its left side and width; None without an event.
+    """
 
     points: list[tuple[float, float, float, bool]]
-    event: tuple[float, float]
+    event: tuple[float, float] | None
     summary: str
     width: int = WIDTH
     height: int = HEIGHT
 
 
-def small_curve(points: Sequence[Mapping[str, Any]], first_mjd: float, last_mjd: float) -> Curve | None:
-    """Place fluxes and the range of an event in a box; None without fluxes."""
+def small_curve(points: Sequence[Mapping[str, Any]], event_mjd: tuple[float, float] | None = None) -> Curve | None:
+    """Place fluxes, and the range of an event, in a box; None without fluxes."""
     if not points:
         return None
     times = [point["time_mjd"] for point in points]
-    start, end = min(*times, first_mjd), max(*times, last_mjd)
+    start, end = min(*times, *(event_mjd or times)), max(*times, *(event_mjd or times))
     low = min(point["flux_jy"] - point["flux_err_jy"] for point in points)
     high = max(point["flux_jy"] + point["flux_err_jy"] for point in points)
     per_day = (WIDTH - 2 * MARGIN) / max(end - start, 1e-3)
@@ -45,6 +48,6 @@ def small_curve(points: Sequence[Mapping[str, Any]], first_mjd: float, last_mjd:
         )
         for one in points
     ]
-    left, right = x(first_mjd) - 3, x(last_mjd) + 3
-    summary = f"{len(points)} fluxes from {flux(low)} to {flux(high)}, {utc(start)[:10]} to {utc(end)[:10]}"
-    return Curve(placed, (left, right - left), summary)
+    event = None if event_mjd is None else (x(event_mjd[0]) - 3, x(event_mjd[1]) - x(event_mjd[0]) + 6)
+    summary = f"{len(points)} flux{'es' if len(points) != 1 else ''} from {flux(low)} to {flux(high)}, {utc(start)[:10]} to {utc(end)[:10]}"
+    return Curve(placed, event, summary)

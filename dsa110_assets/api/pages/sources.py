@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime, time
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from dsa110_assets.api.access import Access, Opened
-from dsa110_assets.api.answers import NOT_BLANK, Cursor, SourceId
+from dsa110_assets.api.answers import NOT_BLANK, Cursor, SourceId, utc_now
+from dsa110_assets.api.pages.curves import small_curve
 from dsa110_assets.api.pages.filters import EMPTY_IS_NONE, FormDec, FormNumber, FormRa, FormText
 from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.visitor import Editor
@@ -18,10 +21,12 @@ from dsa110_assets.api.routes.science import list_sources, show_source
 from dsa110_assets.registry.queries import epochs, events
 from dsa110_assets.registry.schema import MosaicKind
 from dsa110_assets.stages.operations import epochs as operations
+from dsa110_assets.times import datetime_to_mjd
 
 router = APIRouter()
 NEIGHBORS_DEG = 0.5
 MOST_NEIGHBORS = 12
+DAYS_OF_CURVE = 365.0
 STRIP = 24
 """Cut-outs in one part of the film strip."""
 Sort = Literal["number", "eta", "v", "score", "flux"]
@@ -68,8 +73,8 @@ def sources(
 
 
 @router.get("/ui/sources/{source_id}")
-def source(request: Request, opened: Opened, source_id: SourceId, epoch: Epoch = None) -> Response:
-    """Show one source; ``epoch``: with the origin of this point."""
+def source(request: Request, opened: Opened, source_id: SourceId, epoch: Epoch = None, kind: MosaicKind = MosaicKind.HOURLY) -> Response:
+    """Show one source; ``epoch``: with the origin of this point; ``kind``: of the mosaics of the cut-outs."""
     found = show_source(opened, source_id)
     with opened.session() as session:
         known = events.events_of_source(session, source_id)
@@ -80,16 +85,29 @@ def source(request: Request, opened: Opened, source_id: SourceId, epoch: Epoch =
         source=found,
         threshold=opened.config.ese_threshold_sigma,
         neighbors=nearby(request, opened, found),
-        strip=_strip(request, opened, found, None),
+        strip=_strip(request, opened, found, kind, None),
+        kinds=list(MosaicKind),
         point=None if epoch is None else _point(opened, found, epoch),
     )
 
 
 @router.get("/ui/sources/{source_id}/strip")
-def strip(request: Request, opened: Opened, source_id: SourceId, cursor: Cursor = None) -> Response:
+def strip(request: Request, opened: Opened, source_id: SourceId, kind: MosaicKind = MosaicKind.HOURLY, cursor: Cursor = None) -> Response:
     """More cut-outs of a source, as a part of its page."""
     found = show_source(opened, source_id)
-    return page(request, "source_strip.html", source=found, strip=_strip(request, opened, found, cursor))
+    return page(request, "source_strip.html", source=found, strip=_strip(request, opened, found, kind, cursor))
+
+
+@router.get("/ui/sources/{source_id}/curve")
+def curve(request: Request, opened: Opened, source_id: SourceId) -> Response:
+    """Draw a small light curve of a source, of the year before its figures, as a part of another page."""
+    found = show_source(opened, source_id)
+    end = datetime_to_mjd(datetime.combine(found["night"] or utc_now().date(), time(), UTC)) + 1.0
+    with opened.session() as session:
+        points = events.curve_between(session, source_id, end - DAYS_OF_CURVE, end)
+    answer = page(request, "source_curve.html", source=found, curve=small_curve(points), days=DAYS_OF_CURVE)
+    answer.headers["Cache-Control"] = "private, max-age=300"
+    return answer
 
 
 @router.get("/ui/sources/{source_id}/point")
@@ -127,12 +145,13 @@ def shades(level_jy: float | None) -> tuple[float, float]:
     return -0.1 * high, high
 
 
-def _strip(request: Request, opened: Access, found: dict[str, Any], cursor: str | None) -> dict[str, Any]:
+def _strip(request: Request, opened: Access, found: dict[str, Any], kind: MosaicKind, cursor: str | None) -> dict[str, Any]:
     low, high = shades(found["mean_flux_jy"] or found["reference_flux_jy"])
     number = found["source_id"]
-    listed = list_epochs_of_source(opened, request, number, MosaicKind.HOURLY, low, high, cursor, STRIP)
-    following = (listed["next"] or "").partition("?")[2]
-    return listed | {"next": f"/ui/sources/{number}/strip?{following}" if following else None, "low": low, "high": high}
+    listed = list_epochs_of_source(opened, request, number, kind, low, high, cursor, STRIP)
+    following = dict(parse_qsl((listed["next"] or "").partition("?")[2])).get("cursor")
+    more = None if following is None else address(f"/ui/sources/{number}/strip", kind=kind.value, cursor=following)
+    return listed | {"next": more, "low": low, "high": high, "kind": kind}
 
 
 def _point(opened: Access, found: dict[str, Any], mosaic_name: str) -> dict[str, Any]:

@@ -15,6 +15,36 @@ function choose(values) {
   form.requestSubmit();
 }
 
+// A small light curve beside the pointer, once it has rested on a source.
+const box = document.createElement("div");
+box.className = "panel hover-curve";
+box.hidden = true;
+document.body.append(box);
+const curves = new Map();
+let looked = null;
+let rest = null;
+
+function look(one, left, top) {
+  const number = one ? one.source_id : null;
+  if (number === looked) return;
+  looked = number;
+  clearTimeout(rest);
+  box.hidden = true;
+  if (number === null) return;
+  rest = setTimeout(async () => {
+    if (!curves.has(number)) {
+      const answer = await fetch(`/ui/sources/${number}/curve`);
+      if (!answer.ok) return; // the hint below the plot still has the figures
+      curves.set(number, await answer.text());
+    }
+    if (looked !== number) return;
+    box.innerHTML = curves.get(number);
+    box.style.left = `${Math.max(4, Math.min(left + 14, document.documentElement.clientWidth - 380))}px`;
+    box.style.top = `${top + 14}px`;
+    box.hidden = false;
+  }, 200);
+}
+
 // One plot. what: x, y (of a source), edges(i, j) of a bin, scales, hint(bin), selected(box), chosen() -> box or null.
 function binned(place, what, bins, sources) {
   const color = colors();
@@ -63,9 +93,11 @@ function binned(place, what, bins, sources) {
     const { left, top } = u.cursor;
     if (left === undefined || left < 0) {
       hint.textContent = usual;
+      look(null);
       return;
     }
     const one = nearest(u, left, top);
+    look(one, u.over.getBoundingClientRect().left + left, u.over.getBoundingClientRect().top + top);
     u.over.style.cursor = one ? "pointer" : "crosshair";
     if (one) {
       hint.textContent =

@@ -105,6 +105,13 @@ def neighbors(session: Session, group_id: str) -> tuple[str | None, str | None]:
     return before, after
 
 
+def with_the_one_before(session: Session, group_id: str) -> list[tuple[str, float, float]]:
+    """Identifier, start and end (MJD) of the observation before one, if there is one, and of itself."""
+    key = IngestGroup.group_id
+    query = select(key, IngestGroup.start_mjd, IngestGroup.end_mjd).where(key <= group_id).order_by(key.desc()).limit(2)
+    return list(reversed(session.execute(query).tuples().all()))
+
+
 def mosaics_of(session: Session, group_id: str, *, limit: int = 50) -> list[str]:
     """Mosaics that contain the tile of an observation, the newest first."""
     statement = (

@@ -18,7 +18,9 @@ from dsa110_assets.errors import ChildFailedError, LeaseLostError, PipelineError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.scan import ScanReport, scan_directory
 from dsa110_assets.ingest.sweep import Confirmed, Sweep
+from dsa110_assets.ingest.timeline import SkippedSlot, Span, skipped_slots
 from dsa110_assets.ingest.watch import Watcher
+from dsa110_assets.registry.queries.timeline import with_the_one_before
 from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.stages.operations import disk
 from dsa110_assets.stages.platform import Platform
@@ -146,9 +148,14 @@ def tick(platform: Platform, *, most: int) -> TickReport:
 def _work(platform: Platform, lease: ledger.Lease) -> TileWork:
     made = 1 if lease.has_measurement_set else 0
     files: dict[int, Path] = {}
+    skipped: list[SkippedSlot] = []
     if not made:
         with platform.database.session() as session:
             files = ledger.raw_files(session, lease.group_id)
+            if lease.attempt == 1:
+                spans = [Span(*row) for row in with_the_one_before(session, lease.group_id)]
+                found = skipped_slots(*spans) if len(spans) == 2 else []
+                skipped = [one for one in found if one.night >= platform.config.partition_start.isoformat()]
     return TileWork(
         group_id=lease.group_id,
         attempt=lease.attempt,
@@ -164,6 +171,7 @@ def _work(platform: Platform, lease: ledger.Lease) -> TileWork:
         directory=str(platform.config.input_dir.absolute()),
         is_new=not made,
         files=tuple((subband, path.name) for subband, path in files.items()),
+        skipped=tuple(skipped),
     )
 
 

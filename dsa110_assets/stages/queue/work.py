@@ -1,6 +1,6 @@
 """Work to request runs for, as plain values.
 
-It imports only the standard library, because everything that Dagster loads imports it.
+It imports only what is light, because everything that Dagster loads imports it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+
+from dsa110_assets.ingest.timeline import SkippedSlot
 
 LONGEST_WAIT = timedelta(hours=12)
 """Unfinished observations hold their hour and their night no longer than this.
@@ -37,7 +39,8 @@ class TileRun:
 class TileWork:
     """An observation to process. ``stages``: assets to make. ``is_new``: its raw files are not reported yet.
 
-    ``files``: its accepted raw files by subband, if ``is_new``.
+    ``files``: its accepted raw files by subband, if ``is_new``. ``skipped``: slots since the observation before, at its
+    first attempt.
     """
 
     group_id: str
@@ -54,6 +57,7 @@ class TileWork:
     directory: str
     is_new: bool
     files: tuple[tuple[int, str], ...] = ()
+    skipped: tuple[SkippedSlot, ...] = ()
 
 
 @dataclass(frozen=True)
