@@ -45,6 +45,22 @@ Until = Annotated[datetime | None, Query(description="Before this time.")]
 RaDeg = Annotated[float | None, Query(ge=0, lt=360, allow_inf_nan=False, description="Right ascension, degrees, ICRS.")]
 DecDeg = Annotated[float | None, Query(ge=-90, le=90, allow_inf_nan=False, description="Declination, degrees, ICRS.")]
 RadiusDeg = Annotated[float, Query(gt=0, le=10, allow_inf_nan=False, description="Radius, degrees.")]
+ProductName = Annotated[str, InPath(max_length=100, pattern=r"^[a-z_]+$", description="Name of the asset.")]
+SizeArcmin = Annotated[float, Query(gt=0, le=600, allow_inf_nan=False, description="Width and height; at most 1024 pixels.")]
+CutoutRa = Annotated[float, Query(ge=0, lt=360, allow_inf_nan=False)]
+CutoutDec = Annotated[float, Query(ge=-90, le=90, allow_inf_nan=False)]
+BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/fits": {}, "image/png": {}, "application/octet-stream": {}}}}
+"""Answers that are files."""
+MOST_EDGES = 500
+"""Largest number of inputs, or of products made from one, in an answer."""
+
+
+class File(BaseModel):
+    """A file of a product and its address."""
+
+    name: str
+    size_bytes: int
+    url: str
 
 
 class TableFormat(StrEnum):

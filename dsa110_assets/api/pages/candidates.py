@@ -10,8 +10,8 @@ from fastapi.responses import RedirectResponse
 
 from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor
+from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.curves import small_curve
-from dsa110_assets.api.pages.filters import EMPTY_IS_NONE, FormNumber, FormText
 from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.sources import nearby, shades
 from dsa110_assets.api.pages.visitor import Editor, visitor
@@ -25,8 +25,8 @@ AROUND_D = 60.0
 """Days before and after an event in the small light curve."""
 EACH_SIDE = 4
 """Cut-outs before and after the middle of an event."""
-Night = Annotated[date | None, Query(), EMPTY_IS_NONE]
-Without = Annotated[Literal["me", "anybody"] | None, Query(), EMPTY_IS_NONE]
+Night = Annotated[date | None, Query(), fields.EMPTY_IS_NONE]
+Without = Annotated[Literal["me", "anybody"] | None, Query(), fields.EMPTY_IS_NONE]
 Word = Annotated[str, Form(max_length=60, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Note = Annotated[str, Form(max_length=2000, pattern=r"^[^\x00]*$")]
 
@@ -36,8 +36,8 @@ def candidates(
     request: Request,
     opened: Opened,
     night: Night = None,
-    min_score: FormNumber = None,
-    label: FormText = None,
+    min_score: fields.Number = None,
+    label: fields.Text = None,
     without: Without = None,
     cursor: Cursor = None,
 ) -> Response:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from dsa110_assets.api.pages.filters import EMPTY_IS_NONE
+from dsa110_assets.api import answers
 from dsa110_assets.common.position_lists import position_of
 from dsa110_assets.errors import InvalidRequestError
 
 T = TypeVar("T")
 
 
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+EMPTY_IS_NONE = BeforeValidator(_none_if_empty)
+"""Forms send the fields that a person left empty."""
 Optional = Annotated[T | None, EMPTY_IS_NONE]
 """A value, or an empty field. Limits belong to the value: ``Optional[Annotated[float, Field(gt=0)]]``."""
 When = Optional[datetime]
-Decimal = Optional[Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]]
 Size = Optional[Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)]]
-Words = Optional[Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]]
+Number = Annotated[answers.Number, EMPTY_IS_NONE]
+Text = Annotated[answers.Text, EMPTY_IS_NONE]
+Ra = Annotated[answers.RaDeg, EMPTY_IS_NONE]
+Dec = Annotated[answers.DecDeg, EMPTY_IS_NONE]
 
 
 def position(text: str | None) -> tuple[float, float] | tuple[None, None]:

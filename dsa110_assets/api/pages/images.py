@@ -12,7 +12,7 @@ from dsa110_assets.api.answers import Cursor, ObservationId
 from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.products import cutout_of, downloads, gauges, preview, provenance_of
-from dsa110_assets.api.routes.products import BEAM_RADIUS_DEG, list_images, show_image
+from dsa110_assets.api.routes.images import BEAM_RADIUS_DEG, list_images, show_image
 from dsa110_assets.quality.gate import TILE_CHECKS, TileWord
 from dsa110_assets.times import tile_partition
 
@@ -28,9 +28,9 @@ def images(
     request: Request,
     since: fields.When = None,
     until: fields.When = None,
-    position: fields.Words = None,
+    position: fields.Text = None,
     radius_deg: fields.Optional[Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]] = None,
-    noise_max_mjy: fields.Decimal = None,
+    noise_max_mjy: fields.Number = None,
     verdict: fields.Optional[TileWord] = None,
     sort: Literal["time", "noise"] = "time",
     cursor: Cursor = None,
@@ -48,7 +48,7 @@ def image(
     opened: Opened,
     request: Request,
     group_id: ObservationId,
-    position: fields.Words = None,
+    position: fields.Text = None,
     size_arcmin: fields.Size = None,
 ) -> Response:
     """Show one image of a tile."""

@@ -16,8 +16,8 @@ from dsa110_assets.api.pages.images import CARDS
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.products import cutout_of, downloads, gauges, partition_of, preview, provenance_of
 from dsa110_assets.api.pages.visitor import Editor
+from dsa110_assets.api.routes.images import BEAM_RADIUS_DEG
 from dsa110_assets.api.routes.mosaics import list_mosaics, show_mosaic
-from dsa110_assets.api.routes.products import BEAM_RADIUS_DEG
 from dsa110_assets.api.routes.tasks import MosaicRequest, TaskState, create_mosaic, mosaic_status, planned_mosaic
 from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.errors import InvalidRequestError, NotFoundError, PipelineError
@@ -35,8 +35,8 @@ def mosaics(
     since: fields.When = None,
     until: fields.When = None,
     kind: fields.Optional[MosaicKind] = None,
-    position: fields.Words = None,
-    noise_max_mjy: fields.Decimal = None,
+    position: fields.Text = None,
+    noise_max_mjy: fields.Number = None,
     cursor: Cursor = None,
 ) -> Response:
     """Show a gallery of mosaics."""
@@ -51,11 +51,11 @@ def mosaics(
 def new_mosaic(
     opened: Opened,
     request: Request,
-    name: fields.Words = None,
+    name: fields.Text = None,
     since: fields.When = None,
     until: fields.When = None,
-    calibrator: fields.Words = None,
-    timespan_minutes: fields.Decimal = None,
+    calibrator: fields.Text = None,
+    timespan_minutes: fields.Number = None,
     night: fields.Optional[date] = None,
 ) -> Response:
     """Ask for a mosaic of a time range or around a calibrator; show which tiles it would have."""
@@ -102,7 +102,7 @@ def mosaic(
     opened: Opened,
     request: Request,
     name: MosaicName,
-    position: fields.Words = None,
+    position: fields.Text = None,
     size_arcmin: fields.Size = None,
 ) -> Response:
     """Show one mosaic; its progress until it is made."""

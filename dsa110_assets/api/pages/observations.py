@@ -11,11 +11,12 @@ from fastapi.responses import RedirectResponse
 from dsa110_assets.api import files
 from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, ObservationId
-from dsa110_assets.api.pages.filters import FormText
+from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.observation_cells import EMPTY_AND_MISSING, LEGENDS, LEVELS, day_cell, slot_cell
 from dsa110_assets.api.pages.visitor import Editor
-from dsa110_assets.api.routes import operations, products, timeline
+from dsa110_assets.api.routes import images, operations, quality, timeline
+from dsa110_assets.api.routes import observations as routes
 from dsa110_assets.errors import InvalidRequestError, NotFoundError
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.queries import antenna_marks, marks
@@ -46,7 +47,7 @@ def observations(
     since: str = "",
     until: str = "",
     state: str = "",
-    calibrator: FormText = None,
+    calibrator: fields.Text = None,
     cursor: Cursor = None,
 ) -> Response:
     """Show the timeline of three months, the slots of a day, and the list."""
@@ -58,7 +59,7 @@ def observations(
     first = _months_before(end, 2)
     months = timeline.show_timeline(opened, end, (end - first).days + 1, noise=by == "quality")
     night = chosen or min(end, months.last_ever or end)
-    listed = products.list_observations(
+    listed = routes.list_observations(
         opened,
         request,
         _time("since", since),
@@ -103,10 +104,10 @@ def observation(
     backfill: Annotated[str, Query(max_length=40, pattern=r"^[A-Za-z0-9-]*$")] = "",
 ) -> Response:
     """Show one observation: its raw files, products, verdicts, tables, runs and errors."""
-    found = products.show_observation(opened, group_id)
-    image = products.show_image(opened, group_id) if found["image"] is not None else None
+    found = routes.show_observation(opened, group_id)
+    image = images.show_image(opened, group_id) if found["image"] is not None else None
     try:
-        solution = products.show_calibration(opened, group_id)
+        solution = quality.show_calibration(opened, group_id)
     except NotFoundError:
         solution = None
     with opened.session() as session:

@@ -10,7 +10,7 @@ from dsa110_assets.api import files
 from dsa110_assets.api.access import Access
 from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.layout import address, asset_url
-from dsa110_assets.api.routes.products import show_version
+from dsa110_assets.api.routes.provenance import show_version
 from dsa110_assets.quality.gate import Check
 from dsa110_assets.stages.table import (
     ADDED_PHOTOMETRY,

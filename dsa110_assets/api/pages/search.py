@@ -41,7 +41,7 @@ _DEC = Annotated[float, Form(ge=-90, le=90, allow_inf_nan=False)]
 
 
 @router.get("/ui/search")
-def search(opened: Opened, request: Request, q: fields.Words = None, cursor: Cursor = None) -> Response:
+def search(opened: Opened, request: Request, q: fields.Text = None, cursor: Cursor = None) -> Response:
     """Show what a text finds."""
     words = (q or "").strip()
     found: dict[str, Any] = {"observation": None, "mosaic": None, "sources": [], "docs": [], "position": None, "calibrator": None}

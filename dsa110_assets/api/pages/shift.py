@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, utc_now
-from dsa110_assets.api.pages.filters import FormText
+from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes import shift as routes
@@ -59,7 +59,7 @@ def write(
 
 
 @router.get("/ui/shift/actions")
-def actions(request: Request, opened: Opened, person: FormText = None, cursor: Cursor = None) -> Response:
+def actions(request: Request, opened: Opened, person: fields.Text = None, cursor: Cursor = None) -> Response:
     """Show what people changed, all or one person."""
     found = list_actions(opened, request, person or None, None, cursor, 100)
     return page(request, "shift_actions.html", actions=found["items"], next=found["next"], of=person)

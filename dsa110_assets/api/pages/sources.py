@@ -12,8 +12,8 @@ from fastapi.responses import RedirectResponse
 
 from dsa110_assets.api.access import Access, Opened
 from dsa110_assets.api.answers import NOT_BLANK, Cursor, SourceId, utc_now
+from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.curves import small_curve
-from dsa110_assets.api.pages.filters import EMPTY_IS_NONE, FormDec, FormNumber, FormRa, FormText
 from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes.epochs import EpochName, cutout_address, list_epochs_of_source, show_epoch
@@ -30,26 +30,26 @@ DAYS_OF_CURVE = 365.0
 STRIP = 24
 """Cut-outs in one part of the film strip."""
 Sort = Literal["number", "eta", "v", "score", "flux"]
-Origin = Annotated[Literal["nvss", "calibrator", "monitored", "blind"] | None, EMPTY_IS_NONE]
-Radius = Annotated[float | None, Query(gt=0, le=10, allow_inf_nan=False), EMPTY_IS_NONE]
-Epoch = Annotated[str | None, Query(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:+-]*$"), EMPTY_IS_NONE]
+Origin = Annotated[Literal["nvss", "calibrator", "monitored", "blind"] | None, fields.EMPTY_IS_NONE]
+Radius = Annotated[float | None, Query(gt=0, le=10, allow_inf_nan=False), fields.EMPTY_IS_NONE]
+Epoch = Annotated[str | None, Query(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:+-]*$"), fields.EMPTY_IS_NONE]
 
 
 @router.get("/ui/sources")
 def sources(
     request: Request,
     opened: Opened,
-    name: FormText = None,
+    name: fields.Text = None,
     origin: Origin = None,
-    ra_deg: FormRa = None,
-    dec_deg: FormDec = None,
+    ra_deg: fields.Ra = None,
+    dec_deg: fields.Dec = None,
     radius_deg: Radius = None,
-    min_eta: FormNumber = None,
-    max_eta: FormNumber = None,
-    min_v: FormNumber = None,
-    max_v: FormNumber = None,
-    min_score: FormNumber = None,
-    min_flux_jy: FormNumber = None,
+    min_eta: fields.Number = None,
+    max_eta: fields.Number = None,
+    min_v: fields.Number = None,
+    max_v: fields.Number = None,
+    min_score: fields.Number = None,
+    min_flux_jy: fields.Number = None,
     sort: Sort = "score",
     cursor: Cursor = None,
 ) -> Response:

@@ -11,9 +11,9 @@ from dsa110_assets.api.access import Access, Opened
 from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.layout import VIEWER_POLICY, address, page
 from dsa110_assets.api.pages.products import CUTOUT_ARCMIN
+from dsa110_assets.api.routes.images import list_images, show_image
 from dsa110_assets.api.routes.mosaics import show_mosaic
 from dsa110_assets.api.routes.positions import EpochGroup, EpochMosaic, list_covering
-from dsa110_assets.api.routes.products import list_images, show_image
 from dsa110_assets.products import image_path
 
 router = APIRouter()
@@ -29,11 +29,11 @@ def viewer(
     request: Request,
     image: EpochGroup = None,
     mosaic: EpochMosaic = None,
-    position: fields.Words = None,
-    ra_deg: fields.Decimal = None,
-    dec_deg: fields.Decimal = None,
+    position: fields.Text = None,
+    ra_deg: fields.Number = None,
+    dec_deg: fields.Number = None,
     size_arcmin: fields.Size = None,
-    epoch: fields.Words = None,
+    epoch: fields.Text = None,
     how: Literal["blink", "subtract"] = "blink",
     colors: Literal["inferno", "grayscale", "viridis", "magma"] = "inferno",
     stretch: Literal["asinh", "linear", "sqrt", "log"] = "asinh",

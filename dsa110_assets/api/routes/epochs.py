@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from dsa110_assets.api import files
 from dsa110_assets.api.access import Opened, Person
 from dsa110_assets.api.answers import NOT_BLANK, Cursor, Limit, Number, SourceId, key_of, paged, records
-from dsa110_assets.api.routes.products import TileVerdict
+from dsa110_assets.api.routes.images import TileVerdict
 from dsa110_assets.errors import NotFoundError
 from dsa110_assets.registry.queries import epochs
 from dsa110_assets.registry.queries.measurements import excluded_epochs

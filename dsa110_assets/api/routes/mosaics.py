@@ -11,14 +11,19 @@ from sqlalchemy import select
 from dsa110_assets.api import files
 from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import (
+    BINARY,
     Cursor,
+    CutoutDec,
+    CutoutRa,
     DecDeg,
+    File,
     Limit,
     MosaicName,
     Number,
     RaDeg,
     RadiusDeg,
     Since,
+    SizeArcmin,
     TableFormat,
     Until,
     key_of,
@@ -31,7 +36,7 @@ from dsa110_assets.api.answers import (
     records,
     table,
 )
-from dsa110_assets.api.routes.products import BINARY, CutoutDec, CutoutRa, File, Quality, SizeArcmin, Spread, quality_row
+from dsa110_assets.api.routes.quality import Quality, Spread, quality_row
 from dsa110_assets.errors import NotFoundError
 from dsa110_assets.products import image_path
 from dsa110_assets.registry.provenance import current_version

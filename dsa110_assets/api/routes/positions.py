@@ -12,8 +12,8 @@ from pydantic import BaseModel, create_model
 
 from dsa110_assets.api import files
 from dsa110_assets.api.access import Access, Opened
-from dsa110_assets.api.answers import Cursor, key_of, page_of, paged
-from dsa110_assets.api.routes.products import BEAM_RADIUS_DEG, BINARY, CutoutDec, CutoutRa, Image, SizeArcmin, with_verdicts
+from dsa110_assets.api.answers import BINARY, Cursor, CutoutDec, CutoutRa, SizeArcmin, key_of, page_of, paged
+from dsa110_assets.api.routes.images import BEAM_RADIUS_DEG, Image, with_verdicts
 from dsa110_assets.errors import InvalidRequestError, NotFoundError
 from dsa110_assets.products import image_path
 from dsa110_assets.registry.queries.coverage import Extent, covering_images

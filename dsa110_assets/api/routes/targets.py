@@ -10,7 +10,7 @@ from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 
 from dsa110_assets.api.access import Access, Opened, Person
-from dsa110_assets.api.routes.products import CutoutDec, CutoutRa
+from dsa110_assets.api.answers import CutoutDec, CutoutRa
 from dsa110_assets.api.routes.tasks import DEFAULT_QUEUE, MEASURE_POSITION, Task, TaskRequest, spawn
 from dsa110_assets.registry.queries import people, positions
 
