@@ -182,6 +182,6 @@ def _show(found: Consequences) -> None:
     if found.without_files:
         nights = sorted({one[:10] for one in found.without_files})
         typer.echo(
-            f"{len(found.without_files)} observations have no Measurement Set any more (retention) and stay as they are; where raw "
-            f"files exist, `dsa110 backfill {nights[0]} --to {nights[-1]} --from measurement_set` makes them again"
+            f"{len(found.without_files)} observations of {nights[0]} to {nights[-1]} have no Measurement Set any more (retention) and "
+            "stay as they are; where raw files exist, `dsa110 backfill NIGHT --from measurement_set` makes them again"
         )

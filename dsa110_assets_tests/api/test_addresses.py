@@ -37,7 +37,7 @@ PROMISED = {  # the earlier pipeline's guide, sections 5.1 and 6.2, and its metr
 EXAMPLES = {
     "group_id": GROUPS[0], "event_id": 1, "mosaic_name": HOUR, "task_id": "00000000-0000-0000-0000-000000000000",
     "switch_name": "raw_files", "backfill_id": "abcdefgh", "service": "api", "trial": f"{GROUPS[0]}_01234567",
-    "name": "mine",
+    "name": "mine", "mark_id": 1,
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ HOSTILE_TEXT = ("'; DROP TABLE sources; --", '"><img src=x onerror=alert(1)>', "
 PARTS = {
     "group_id": GROUPS[1], "name": HOUR, "mosaic_name": HOUR, "event_id": 1, "version_id": 1, "source_id": 1, "product": "tile_image",
     "task_id": "00000000-0000-0000-0000-000000000000", "service": "api", "trial": "2026-03-01T05:05:18_0000abcd",
-    "night": "2026-03-01", "key": "behind/live", "mosaic": HOUR, "switch_name": "raw_files", "position": "on", "backfill_id": "abcdefgh",
+    "night": "2026-03-01", "key": "behind/live", "mosaic": HOUR, "switch_name": "raw_files", "position": "on", "backfill_id": "abcdefgh", "mark_id": 1,
 }  # fmt: skip
 """Values of the parts of addresses."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from dsa110_assets.api.access import Access, Opened
+from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, ObservationId
 from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.layout import page
-from dsa110_assets.api.pages.products import cutout_of, downloads, gauges, preview, provenance_of
+from dsa110_assets.api.pages.products import parts_of, preview
 from dsa110_assets.api.routes.images import BEAM_RADIUS_DEG, list_images, show_image
 from dsa110_assets.quality.gate import TILE_CHECKS, TileWord
 from dsa110_assets.times import tile_partition
@@ -53,25 +53,15 @@ def image(
 ) -> Response:
     """Show one image of a tile."""
     found = show_image(opened, group_id)
-    night, slot = tile_partition(group_id)
-    return page(
-        request,
-        "image.html",
-        image=found,
-        picture=_largest_preview(found),
-        gauges=gauges(found, TILE_CHECKS),
-        downloads=downloads(found["files"]),
-        cutout=_cutout(opened, found, position, size_arcmin),
-        provenance=provenance_of(opened, found["version_id"]),
-        partition=f"{night}|{slot}",
+    parts = parts_of(
+        opened,
+        found,
+        group_id,
+        f"/api/data/images/{group_id}",
+        checks=TILE_CHECKS,
+        previews=(_LARGE, _SMALL),
+        position=position,
+        size_arcmin=size_arcmin,
+        reach_deg=(BEAM_RADIUS_DEG, BEAM_RADIUS_DEG),
     )
-
-
-def _largest_preview(found: dict[str, Any]) -> str | None:
-    there = {one["name"]: one["url"] for one in found["files"]}
-    return there.get(f"{found['group_id']}{_LARGE}") or there.get(f"{found['group_id']}{_SMALL}")
-
-
-def _cutout(opened: Access, found: dict[str, Any], position: str | None, size_arcmin: float | None) -> dict[str, Any]:
-    base = f"/api/data/images/{found['group_id']}/cutout"
-    return cutout_of(opened, base, position, size_arcmin, (found["ra_deg"], found["dec_deg"]), (BEAM_RADIUS_DEG, BEAM_RADIUS_DEG))
+    return page(request, "image.html", image=found, partition="|".join(tile_partition(group_id)), **parts)

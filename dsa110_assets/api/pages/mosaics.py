@@ -9,12 +9,12 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
-from dsa110_assets.api.access import Access, Opened
+from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, MosaicName
 from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.images import CARDS
 from dsa110_assets.api.pages.layout import page
-from dsa110_assets.api.pages.products import cutout_of, downloads, gauges, partition_of, preview, provenance_of
+from dsa110_assets.api.pages.products import partition_of, parts_of, preview
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes.images import BEAM_RADIUS_DEG
 from dsa110_assets.api.routes.mosaics import list_mosaics, show_mosaic
@@ -112,26 +112,22 @@ def mosaic(
         status = mosaic_status(opened, name)
         waits = status.state in (TaskState.PENDING, TaskState.RUNNING)
         return page(request, "mosaic_waits.html", status_now=status, waits=waits, name=name)
-    there = {one["name"]: one["url"] for one in found["files"]}
     kind = MosaicKind(found["kind"])
-    return page(
-        request,
-        "mosaic.html",
-        mosaic=found,
-        picture=there.get(f"{name}{_LARGE}") or there.get(f"{name}{_SMALL}"),
-        gauges=gauges(found, {}),
-        downloads=downloads(found["files"]),
-        cutout=_cutout(opened, found, position, size_arcmin),
-        provenance=provenance_of(opened, found["version_id"]),
-        asset=None if kind is MosaicKind.CUSTOM else f"{kind}_mosaic",
-        partition=None if kind is MosaicKind.CUSTOM else partition_of(name.partition("_")[2]),
+    drifted_deg = (found["end_mjd"] - found["start_mjd"]) * 180.0 / SIDEREAL_DAY_DAYS
+    parts = parts_of(
+        opened,
+        found,
+        name,
+        f"/api/data/mosaics/{name}",
+        checks={},
+        previews=(_LARGE, _SMALL),
+        position=position,
+        size_arcmin=size_arcmin,
+        reach_deg=(drifted_deg + BEAM_RADIUS_DEG, BEAM_RADIUS_DEG + 1.0),
     )
-
-
-def _cutout(opened: Access, found: dict[str, Any], position: str | None, size_arcmin: float | None) -> dict[str, Any]:
-    drifted = (found["end_mjd"] - found["start_mjd"]) * 180.0 / SIDEREAL_DAY_DAYS
-    reach = drifted + BEAM_RADIUS_DEG, BEAM_RADIUS_DEG + 1.0
-    return cutout_of(opened, f"/api/data/mosaics/{found['name']}/cutout", position, size_arcmin, (found["ra_deg"], found["dec_deg"]), reach)
+    asset = None if kind is MosaicKind.CUSTOM else f"{kind}_mosaic"
+    partition = None if kind is MosaicKind.CUSTOM else partition_of(name.partition("_")[2])
+    return page(request, "mosaic.html", mosaic=found, asset=asset, partition=partition, **parts)
 
 
 def _wanted(given: dict[str, Any]) -> MosaicRequest:

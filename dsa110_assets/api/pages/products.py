@@ -121,6 +121,40 @@ def cutout_of(
     }
 
 
+def parts_of(
+    opened: Access,
+    found: dict[str, Any],
+    name: str,
+    base: str,
+    *,
+    checks: Mapping[str, Check],
+    previews: Sequence[str],
+    position: str | None,
+    size_arcmin: float | None,
+    reach_deg: tuple[float, float],
+) -> dict[str, Any]:
+    """What the pages of one image and of one mosaic have in common.
+
+    Args:
+        opened: the platform.
+        found: the API's answer.
+        name: of the product.
+        base: address of the product in the API.
+        checks: what the quality figures mean.
+        previews: endings of preview files, the preferred one first.
+        position, size_arcmin: of a cut-out; see `cutout_of`.
+        reach_deg: half the width and half the height that it covers.
+    """
+    there = {str(one["name"]): one["url"] for one in found["files"]}
+    return {
+        "picture": next((there[f"{name}{ending}"] for ending in previews if f"{name}{ending}" in there), None),
+        "gauges": gauges(found, checks),
+        "downloads": downloads(found["files"]),
+        "cutout": cutout_of(opened, f"{base}/cutout", position, size_arcmin, (found["ra_deg"], found["dec_deg"]), reach_deg),
+        "provenance": provenance_of(opened, found["version_id"]),
+    }
+
+
 def provenance_of(opened: Access, version_id: int | None) -> dict[str, Any] | None:
     """What a version was made from and what was made from it, each with the address of its page."""
     if version_id is None:
