@@ -16,7 +16,7 @@ from sqlalchemy import text
 from dsa110_assets.api.dagster import Dagster
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.schema import GroupState, IngestGroup
-from dsa110_assets.stages.operations import services, trial_images
+from dsa110_assets.stages.operations import services, staleness, trial_images
 from dsa110_assets_tests.api.conftest import CALIBRATOR, FAILED, GROUPS, Served
 
 PANEL = "/ui/control-panel"
@@ -173,6 +173,16 @@ def test_a_backfill_is_listed_with_its_time_before_it_starts(served: Served, pos
     assert "by J. Doe" in part
     assert "is being canceled" in post("/backfills/abcdefgh/cancel")
     assert ("cancel_backfill", {"id": "abcdefgh"}) in asked
+
+
+def test_plans_of_stale_products_compare_all_products_once_in_five_minutes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[object] = []
+    real = staleness.stale_partitions
+    monkeypatch.setattr(staleness, "stale_partitions", lambda platform, **options: looked.append(options) or real(platform, **options))
+    assert "tile_image" in served.get(f"{PANEL}/backfill", only="stale").text
+    assert "tile_image" in served.get(f"{PANEL}/backfill", only="stale", first_night="2026-03-01", last_night="2099-01-01").text
+    served.get(f"{PANEL}/stale")
+    assert looked == [{}]
 
 
 def test_a_backfill_without_a_night_says_what_to_give(served: Served) -> None:

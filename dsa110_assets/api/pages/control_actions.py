@@ -72,7 +72,8 @@ def plan_backfill(
 ) -> Response:
     """List what a backfill would make, and how long it takes; start nothing."""
     wanted = _backfill(first_night, last_night, start_from, only, dry_run=True)
-    answer = operations.backfill(opened, "", wanted)
+    known_stale = operations.stale_now(opened, request) if wanted.only_stale else None
+    answer = operations.answer_backfill(opened, "", wanted, known_stale)
     known = [one.total_s for one in answer.expected if one.total_s is not None]
     fields = {"first_night": first_night, "last_night": last_night, "start_from": start_from, "only": only}
     total = sum(known) if known else None

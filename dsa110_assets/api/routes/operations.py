@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,6 +18,9 @@ from dsa110_assets.registry.migrations import HEAD_REVISION
 from dsa110_assets.registry.provenance import release
 from dsa110_assets.registry.queries import people
 from dsa110_assets.registry.schema import GroupState
+
+if TYPE_CHECKING:
+    from dsa110_assets.stages.operations.staleness import StalePartition
 
 router = APIRouter()
 
@@ -195,10 +199,7 @@ def stale(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> StaleList:
     """Products that would come out differently today. A list older than five minutes is found anew meanwhile."""
-    from dsa110_assets.stages.operations.staleness import stale_partitions
-
-    opened.ping()
-    found = [one for one in request.app.state.stale.get(lambda: stale_partitions(opened.platform)) if asset in (None, one.asset)]
+    found = [one for one in stale_now(opened, request) if asset in (None, one.asset)]
     items = [
         Stale(asset=one.asset, partition=one.partition, key=one.key, reasons=[str(reason) for reason in one.reasons], made_at=one.made_at)
         for one in found[:limit]
@@ -206,9 +207,24 @@ def stale(
     return StaleList(total=len(found), items=items)
 
 
+def stale_now(opened: Access, request: Request) -> Sequence[StalePartition]:
+    """All stale products. A list older than five minutes is found anew meanwhile: it compares each product with its inputs."""
+    from dsa110_assets.stages.operations.staleness import stale_partitions
+
+    opened.ping()
+    return request.app.state.stale.get(lambda: stale_partitions(opened.platform))
+
+
 @router.post("/api/backfills", tags=["runs"], status_code=202)
 def backfill(opened: Opened, person: Person, wanted: Annotated[BackfillRequest, Body()]) -> BackfillAnswer:
     """Make products of a night or of a range of nights again, or only list them (the default)."""
+    return answer_backfill(opened, person, wanted)
+
+
+def answer_backfill(
+    opened: Access, person: str, wanted: BackfillRequest, known_stale: Sequence[StalePartition] | None = None
+) -> BackfillAnswer:
+    """Plan a backfill, and start it unless the request is a dry run; ``known_stale``: see `plan`."""
     from dsa110_assets.stages.operations.backfill import estimates, plan
 
     chosen = plan(
@@ -220,6 +236,7 @@ def backfill(opened: Opened, person: Person, wanted: Annotated[BackfillRequest, 
         only_stale=wanted.only_stale,
         only_marked=wanted.only_marked,
         observation=wanted.observation,
+        known_stale=known_stale,
     )
     started = None
     if chosen.partitions and not wanted.dry_run:

@@ -18,7 +18,7 @@ from dsa110_assets.registry.queries import observations
 from dsa110_assets.registry.queries.storage import retired
 from dsa110_assets.registry.schema import GroupState, IngestGroup, ProductVersion
 from dsa110_assets.stages.hours import hours_near
-from dsa110_assets.stages.operations.staleness import median_duration, partition_of, stale_partitions
+from dsa110_assets.stages.operations.staleness import StalePartition, median_duration, partition_of, stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.retention import MOSAIC_PLANES
@@ -98,6 +98,7 @@ def plan(
     only_stale: bool = False,
     only_marked: bool = False,
     observation: str | None = None,
+    known_stale: Sequence[StalePartition] | None = None,
 ) -> Backfill:
     """Choose what a backfill makes.
 
@@ -109,6 +110,7 @@ def plan(
         only_stale: only stale products, and all of them.
         only_marked: only what people's marks have made stale.
         observation: only what is made from this observation; without nights and other choices.
+        known_stale: with ``only_stale``, what was stale some minutes ago; None looks again, at all products.
 
     Raises:
         NonRetriableError: the options contradict one another.
@@ -124,7 +126,7 @@ def plan(
     wanted = order[order.index(start) :] if start else order
     chosen = _Chosen()
     if only_stale:
-        for one in stale_partitions(platform, only_marked=only_marked):
+        for one in stale_partitions(platform, only_marked=only_marked) if known_stale is None else known_stale:
             inside = one.night is None or first is None or last is None or first <= date.fromisoformat(one.night) <= last
             if one.asset in wanted and inside:
                 chosen.add(one.asset, [one.partition] if one.partition else [])
