@@ -208,7 +208,7 @@ def stale(
 
 
 def stale_now(opened: Access, request: Request) -> Sequence[StalePartition]:
-    """All stale products. A list older than five minutes is found anew meanwhile: it compares each product with its inputs."""
+    """All stale products; a list older than five minutes is found anew meanwhile."""
     from dsa110_assets.stages.operations.staleness import stale_partitions
 
     opened.ping()
