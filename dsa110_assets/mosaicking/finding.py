@@ -1,8 +1,8 @@
 """Blind source finding in a mosaic, and matching detections with a catalog.
 
 AegeanTools (Hancock et al. 2012, 2018) searches with the mosaic's own noise map, in a child process with a wall-clock
-limit. This module judges its results: it drops detections at the rim, and rejects fits that disagree with the pixels
-(pitfall 23).
+limit. This module judges its results: it drops detections at the rim, shoulders of other sources and repeats, and
+rejects fits that disagree with the pixels (pitfall 23).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 from astropy.coordinates import Angle
 from astropy.wcs import WCS
+from numpy.typing import ArrayLike, NDArray
 
 from dsa110_assets.common.child_process import Child, run_child
-from dsa110_assets.common.cross_match import nearest
+from dsa110_assets.common.cross_match import linked_pairs, nearest
 from dsa110_assets.common.fits_planes import celestial_wcs, mapped_plane
 from dsa110_assets.common.restoring_beam import FWHM_PER_SIGMA, RestoringBeam
 from dsa110_assets.mosaicking._aegean import north_in_pixels
@@ -38,12 +39,17 @@ SOURCE_COLUMNS = (
     "major_arcsec",
     "minor_arcsec",
     "pa_deg",
-    "fit_ok",
+    "reliable",
 )
 _WINDOW_PX = 2048
 _PIXEL_AGREEMENT = 0.25
 """Largest relative difference between a fitted peak and the mosaic's own pixels there."""
 MATCH_RADIUS_ARCSEC = 10.0
+GLARE_RANGE, GLARE_BEAMS = 1000.0, 10.0
+"""Within this many beams of a source nothing fainter than its peak over this range is believed.
+
+What calibration leaves around a source is in proportion to it; tiles reach a dynamic range of some thousands.
+"""
 
 
 def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, timeout_s: float = 900.0) -> pd.DataFrame:
@@ -60,9 +66,10 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
         and its errors in degrees on the sky (``ra_err_deg`` is of RA cos(dec)); fitted peak and integrated flux density
         with errors; noise and ``snr`` = peak / noise; fitted FWHM and position angle (north through east) *not*
         deconvolved from the beam. The errors are Condon's for the mosaic's own noise. Aegean's fit hardly moves
-        position angles from the beam's; do not derive orientations from them. ``fit_ok`` is False if the fit disagreed
-        with the pixels: position, peak and flux are then those of the brightest pixel. Detections within one beam of
-        the mosaic's rim are left out.
+        position angles from the beam's; do not derive orientations from them. Each row is a local maximum of the
+        mosaic and stands once: of two rows within half a beam, the brighter good fit stays. ``reliable`` is False if
+        the fit disagreed with the pixels (position, peak and flux are then those of the local maximum), and in the
+        glare of a source (`GLARE_RANGE`). Detections within one beam of the mosaic's rim are left out.
 
     Raises:
         ChildFailedError: the search died or did not end in time.
@@ -96,8 +103,85 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
             raw = json.loads(result.read_text())
             with mapped_plane(noise_path) as (noise, _):
                 rows = [row for row in (_judge(source, image, noise, wcs, beam, sigma) for source in raw) if row is not None]
-    table = pd.DataFrame(rows, columns=list(SOURCE_COLUMNS))
+    table = _without_repeats(pd.DataFrame(rows, columns=list(SOURCE_COLUMNS)), beam.major_deg / 2.0)
+    glare = _in_glare(table["ra_deg"], table["dec_deg"], table["peak_jy_per_beam"], table, beam.major_deg)
+    table["reliable"] = table["reliable"].astype(bool) & ~glare
     return table.sort_values("peak_jy_per_beam", ascending=False, ignore_index=True)
+
+
+def count_negative(image_path: Path, noise_path: Path, found: pd.DataFrame, *, sigma: float = 7.0) -> int:
+    """Number of places where the mosaic is below ``-sigma`` times its noise map, in groups of touching pixels.
+
+    The sky has no negative sources. So this is the number of false detections to expect above ``sigma``: noise and
+    artifacts of either sign are about as frequent. Places within one beam of the mosaic's rim, and in the glare of a
+    detection, are left out, as such detections are not reliable.
+
+    Args:
+        image_path, noise_path: as for `find_sources`.
+        found: its result.
+        sigma: its threshold.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    with mapped_plane(image_path) as (image, header), mapped_plane(noise_path) as (noise, _):
+        wcs = celestial_wcs(header)
+        beam_deg = RestoringBeam.from_header(header).major_deg
+        reach = max(1, int(np.ceil(beam_deg * north_in_pixels(wcs, *_middle(wcs, image.shape))[0])))
+        places: list[tuple[int, int]] = []
+        for first in range(0, image.shape[0], _WINDOW_PX):
+            with np.errstate(invalid="ignore"):
+                rows, columns = np.nonzero(image[first : first + _WINDOW_PX] < -sigma * noise[first : first + _WINDOW_PX])
+            places += [(row, column) for row, column in zip(rows + first, columns, strict=True) if _is_inside(image, row, column, reach)]
+        if not places:
+            return 0
+        rows, columns = np.array(places).T
+        ra, dec = wcs.wcs_pix2world(columns, rows, 0)
+        glare = _in_glare(ra, dec, -np.array([image[place] for place in places]), found, beam_deg)
+    places = [place for place, hidden in zip(places, glare, strict=True) if not hidden]
+    if not places:
+        return 0
+    pairs = cKDTree(places).query_pairs(1.5, output_type="ndarray")  # also diagonal neighbors
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(places), len(places)))
+    return int(connected_components(links, directed=False)[0])
+
+
+def _in_glare(ra_deg: ArrayLike, dec_deg: ArrayLike, strength: ArrayLike, found: pd.DataFrame, beam_deg: float) -> NDArray[np.bool_]:
+    """Whether places of some strength (absolute, Jy/beam) lie in the glare of a detection; see `GLARE_RANGE`."""
+    ra, dec, here = (np.asarray(one, dtype=np.float64) for one in (ra_deg, dec_deg, strength))
+    hidden = np.zeros(len(here), dtype=bool)
+    bright = found[found["peak_jy_per_beam"] > GLARE_RANGE * here.min(initial=np.inf)]
+    if bright.empty:
+        return hidden
+    everywhere = np.concatenate([ra, bright["ra_deg"]]), np.concatenate([dec, bright["dec_deg"]])
+    peaks = bright["peak_jy_per_beam"].to_numpy(dtype=np.float64)
+    first, second = np.sort(linked_pairs(*everywhere, GLARE_BEAMS * beam_deg), axis=1).T
+    across = (first < len(here)) & (second >= len(here))
+    first, second = first[across], second[across] - len(here)
+    hidden[first[peaks[second] > GLARE_RANGE * here[first]]] = True
+    return hidden
+
+
+def _is_inside(image: np.ndarray, row: int, column: int, reach: int) -> bool:
+    """Whether all pixels within ``reach`` of a pixel, along rows and columns, exist and are finite."""
+    if not (reach <= column < image.shape[1] - reach and reach <= row < image.shape[0] - reach):
+        return False
+    return bool(np.isfinite(image[row - reach : row + reach + 1, column - reach : column + reach + 1]).all())
+
+
+def _without_repeats(table: pd.DataFrame, radius_deg: float) -> pd.DataFrame:
+    """Of rows within a radius of one another, keep good fits before bad ones, and bright ones before faint ones."""
+    ordered = table.sort_values(["reliable", "peak_jy_per_beam"], ascending=False, ignore_index=True)
+    if len(ordered) < 2:
+        return ordered
+    repeats: set[int] = set()
+    for first, second in sorted(
+        (min(pair), max(pair)) for pair in linked_pairs(ordered["ra_deg"], ordered["dec_deg"], radius_deg).tolist()
+    ):
+        if first not in repeats:
+            repeats.add(second)
+    return ordered.drop(index=list(repeats))
 
 
 def _middle(wcs: WCS, shape: tuple[int, ...]) -> tuple[float, float]:
@@ -108,7 +192,11 @@ def _middle(wcs: WCS, shape: tuple[int, ...]) -> tuple[float, float]:
 def _judge(
     source: dict[str, float], image: np.ndarray, noise: np.ndarray, wcs: WCS, beam: RestoringBeam, sigma: float
 ) -> dict[str, object] | None:
-    """Catalog row for one of Aegean's components; None at the rim, or if the noise map does not support it."""
+    """Catalog row for one of Aegean's components.
+
+    None at the rim, on the shoulder of another source (no local maximum within half a beam), or if the noise map does
+    not support it.
+    """
     ra, dec, peak, flux = source["ra"], source["dec"], source["peak_flux"], source["int_flux"]
     if not np.isfinite([ra, dec, peak]).all():
         return None
@@ -116,20 +204,18 @@ def _judge(
     x, y = (float(value) for value in wcs.wcs_world2pix(ra, dec, 0))
     reach = max(1, int(np.ceil(beam.major_deg * px_per_deg)))
     column, row = round(x), round(y)
-    if not (reach <= column < image.shape[1] - reach and reach <= row < image.shape[0] - reach):
+    if not _is_inside(image, row, column, reach):
         return None
     around = np.asarray(image[row - reach : row + reach + 1, column - reach : column + reach + 1], dtype=np.float64)
-    if not np.isfinite(around).all():
-        return None
     rms = float(noise[row, column])
-    half = max(1, reach // 2)
-    core = around[reach - half : reach + half + 1, reach - half : reach + half + 1]
-    brightest = float(core.max())
-    fit_ok = abs(peak - brightest) <= _PIXEL_AGREEMENT * brightest + 2.0 * rms and flux > 0
+    top = _local_maximum(around, max(1, reach // 2))
+    if top is None:
+        return None
+    brightest = float(around[top])
+    fits = abs(peak - brightest) <= _PIXEL_AGREEMENT * brightest + 2.0 * rms and flux > 0
     major, minor, pa = source["a"] / 3600.0, source["b"] / 3600.0, source["pa"]
-    if not fit_ok:
-        at_y, at_x = np.unravel_index(int(core.argmax()), core.shape)
-        ra, dec = (float(value) for value in wcs.wcs_pix2world(column - half + at_x, row - half + at_y, 0))
+    if not fits:
+        ra, dec = (float(value) for value in wcs.wcs_pix2world(column - reach + top[1], row - reach + top[0], 0))
         peak = flux = brightest
         major, minor, pa = beam.major_deg, beam.minor_deg, beam.pa_deg
     snr = peak / rms
@@ -151,8 +237,19 @@ def _judge(
         "major_arcsec": major * 3600.0,
         "minor_arcsec": minor * 3600.0,
         "pa_deg": float(np.mod(pa + 90.0, 180.0) - 90.0),
-        "fit_ok": bool(fit_ok),
+        "reliable": bool(fits),
     }
+
+
+def _local_maximum(around: np.ndarray, half: int) -> tuple[int, int] | None:
+    """The brightest pixel within ``half`` of the middle that is no less than its eight neighbors; None if none is."""
+    from scipy.ndimage import maximum_filter
+
+    middle = around.shape[0] // 2
+    core = np.s_[middle - half : middle + half + 1]
+    tops = np.where(around == maximum_filter(around, size=3, mode="nearest"), around, -np.inf)[core, core]
+    row, column = (int(index) for index in np.unravel_index(int(tops.argmax()), tops.shape))
+    return None if np.isneginf(tops[row, column]) else (middle - half + row, middle - half + column)
 
 
 def condon_errors(

@@ -16,7 +16,7 @@ from dsa110_assets.quality.verdict import Verdict
 
 @dataclass(frozen=True)
 class Check:
-    """One check of a tile image.
+    """One check of a tile image or of a blind source catalog.
 
     ``meaning``: what it measures. ``subject``: its short name in counts of bad tiles. ``figure``: a phrase with the
     value. ``next_step``: what a person does if it is bad. ``every_image_has_it``: an image in which it cannot be
@@ -86,6 +86,22 @@ TILE_CHECKS = {
     ),
 }
 """All checks of a tile image. The first bad one gives the tile's next step."""
+
+CATALOG_CHECKS = {
+    "false_share": Check(
+        "Places below minus the detection threshold over detections above it: the share of false detections",
+        "false detections",
+        "false share of the detections {value}",
+        "look at the verdicts of its tiles: artifacts around bright sources, or bright sources outside the images",
+    ),
+    "matched_share": Check(
+        "Share of the detections bright enough for the reference catalog that it has",
+        "unknown detections",
+        "share of the detections that the catalog has {value}",
+        "as for `false_share`; if that is good, look at the reference catalog: `dsa110 catalogs list`",
+    ),
+}
+"""Checks of an hour's blind source catalog. They keep nothing out; a bad one says: do not trust its rows."""
 
 ALWAYS_MEASURABLE = frozenset(name for name, check in TILE_CHECKS.items() if check.every_image_has_it)
 _NOT_MEASURED_STEP = "look at the image, and at `flagged_fraction` of `measurement_set`: most of its data may be flagged"

@@ -363,7 +363,11 @@ class PositionAddition(Base):
 
 
 class Detection(Base):
-    """A detection of the blind source finder in a mosaic, with the nearest catalog entry if there is one."""
+    """A detection of the blind source finder in a mosaic, with the nearest catalog entry if there is one.
+
+    ``reliable``: False if the fit disagreed with the pixels, or beside a source a thousand times brighter. No figure
+    counts such rows.
+    """
 
     __tablename__ = "detections"
     mosaic_name: Mapped[str] = mapped_column(ForeignKey("mosaics.name", ondelete="CASCADE"), primary_key=True)
@@ -376,6 +380,7 @@ class Detection(Base):
     flux_jy: Mapped[float]
     flux_err_jy: Mapped[float]
     snr: Mapped[float]
+    reliable: Mapped[bool] = mapped_column(server_default=true())
     matched_name: Mapped[str | None]
     separation_arcsec: Mapped[float | None]
 

@@ -43,7 +43,7 @@ def test_a_quiet_night_passes_the_pace_test() -> None:
 WHOLE_SKY = soak.Telescope(turns=2, hours=24.0, every=3)
 DONE = {
     "written": 188, "observations": {"completed": 188}, "failures": {}, "sources with light curves": 500, "most epochs of a source": 2,
-    "event is a candidate": True,
+    "event is a candidate": True, "refused tiles": 0,
 }  # fmt: skip
 
 
@@ -67,6 +67,7 @@ def test_a_soak_with_flat_memory_light_curves_and_the_event_passes() -> None:
         (rests(), {"observations": {"completed": 187, "failed": 1}}, "not completed: {'failed': 1}"),
         (rests(), {"observations": {"completed": 187}}, "187 are in the queue"),
         (rests(), {"failures": {"night: no epoch has 3 reference sources": 2}}, "2 runs failed"),
+        (rests(), {"refused tiles": 46}, "46 of 188 tiles are refused"),
         (rests(), {"sources with light curves": 0}, "no light curves"),
         (rests(), {"most epochs of a source": 1}, "no source has an epoch in each"),
         (rests(), {"event is a candidate": False}, "the scattering event is not among"),

@@ -86,9 +86,14 @@ def test_a_section_explains_exactly_what_exists(title: str, names: Iterable[str]
     assert sorted(rows(title)) == sorted(str(name) for name in names)
 
 
-def test_checks_of_a_tile_have_the_same_words_on_the_page_and_in_a_verdict() -> None:
-    for name, cells in rows("Checks of tile images").items():
-        check = gate.TILE_CHECKS[name]
+@pytest.mark.parametrize(
+    ("title", "checks"), [("Checks of tile images", gate.TILE_CHECKS), ("Checks of blind source catalogs", gate.CATALOG_CHECKS)]
+)
+def test_checks_have_the_same_words_on_the_page_and_in_a_verdict(title, checks) -> None:
+    table = rows(title)
+    assert set(table) == set(checks)
+    for name, cells in table.items():
+        check = checks[name]
         assert [cell.casefold() for cell in cells] == [f"{check.meaning}.".casefold(), f"{check.next_step}.".casefold()], name
 
 

@@ -188,7 +188,7 @@ def test_detections_of_a_mosaic_are_replaced(database):
     frame = pd.DataFrame(
         {
             "ra_deg": [1.0, 2.0], "dec_deg": 16.0, "ra_err_arcsec": 0.1, "dec_err_arcsec": 0.1, "peak_jy_per_beam": [3.0, 2.0], "flux_jy": 1.0,
-            "flux_err_jy": 0.1, "snr": 9.0, "matched_name": ["NVSS J1", None], "separation_arcsec": [0.3, np.nan],
+            "flux_err_jy": 0.1, "snr": 9.0, "reliable": [True, False], "matched_name": ["NVSS J1", None], "separation_arcsec": [0.3, np.nan],
         }
     )  # fmt: skip
     with database.session() as session:
@@ -196,7 +196,10 @@ def test_detections_of_a_mosaic_are_replaced(database):
         assert queries.replace_detections(session, "m1", frame.iloc[[1, 0, 1]]) == 3
         assert queries.replace_detections(session, "m1", frame) == 2
         found = session.scalars(select(Detection).where(Detection.mosaic_name == "m1").order_by(Detection.number)).all()
-    assert [(row.number, row.peak_jy_per_beam, row.matched_name) for row in found] == [(1, 3.0, "NVSS J1"), (2, 2.0, None)]
+    assert [(row.number, row.peak_jy_per_beam, row.reliable, row.matched_name) for row in found] == [
+        (1, 3.0, True, "NVSS J1"),
+        (2, 2.0, False, None),
+    ]
 
 
 # --- measurements

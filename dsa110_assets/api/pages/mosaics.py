@@ -21,6 +21,7 @@ from dsa110_assets.api.routes.mosaics import list_mosaics, show_mosaic
 from dsa110_assets.api.routes.tasks import MosaicRequest, TaskState, create_mosaic, mosaic_status, planned_mosaic
 from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.errors import InvalidRequestError, NotFoundError, PipelineError
+from dsa110_assets.quality.gate import CATALOG_CHECKS
 from dsa110_assets.registry.schema import MosaicKind
 
 router = APIRouter()
@@ -119,7 +120,7 @@ def mosaic(
         found,
         name,
         f"/api/data/mosaics/{name}",
-        checks={},
+        checks=CATALOG_CHECKS,
         previews=(_LARGE, _SMALL),
         position=position,
         size_arcmin=size_arcmin,

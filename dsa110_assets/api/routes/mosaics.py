@@ -47,7 +47,7 @@ from dsa110_assets.registry.queries.quality import qa_metrics, spread_of
 from dsa110_assets.registry.queries.sources import detections
 from dsa110_assets.registry.schema import MosaicKind, MosaicRow, ProductVersion
 from dsa110_assets.stages.provenance.versions import versions_of
-from dsa110_assets.stages.table import CUSTOM_MOSAIC, HOURLY_MOSAIC, NIGHTLY_MOSAIC
+from dsa110_assets.stages.table import CUSTOM_MOSAIC, HOURLY_MOSAIC, NIGHTLY_MOSAIC, SOURCE_CATALOG
 
 router = APIRouter()
 Mosaic = model_of("Mosaic", pages.MOSAIC, version_id=(int | None, ...))
@@ -110,12 +110,13 @@ def show_mosaic(opened: Opened, name: MosaicName) -> dict[str, Any]:
     with opened.session() as session:
         row = _mosaic_row(session, name)
         kind = MosaicKind(row.kind)
-        product, month = _MOSAIC_PRODUCT[kind], mosaics_of_month(session, kind, row.mid_mjd)
+        judged = [_MOSAIC_PRODUCT[kind], *([SOURCE_CATALOG.name] if kind is MosaicKind.HOURLY else [])]
+        month = [_mosaic_key(kind, one) for one in mosaics_of_month(session, kind, row.mid_mjd)]
         found = {str(column.key): getattr(row, str(column.key)) for column in pages.MOSAIC} | {
             "tiles": [one.group_id for one in mosaic_tiles(session, name)],
             **sources_in_mosaic(session, name),
-            "quality": [quality_row(one) for one in qa_metrics(session, product, _mosaic_key(kind, name)).values()],
-            "month": spread_of(session, product, [_mosaic_key(kind, one) for one in month]),
+            "quality": [quality_row(one) for product in judged for one in qa_metrics(session, product, _mosaic_key(kind, name)).values()],
+            "month": {metric: spread for product in judged for metric, spread in spread_of(session, product, month).items()},
         }
         version = _version_of_mosaic(session, row)
     return found | {"version_id": version.version_id if version else None, "files": files.listed(version)}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _DETECTION_COLUMNS = (
     "mosaic_name", "number", "ra_deg", "dec_deg", "ra_err_arcsec", "dec_err_arcsec", "peak_jy_per_beam", "flux_jy", "flux_err_jy", "snr",
-    "matched_name", "separation_arcsec",
+    "reliable", "matched_name", "separation_arcsec",
 )  # fmt: skip
 
 SAME_POSITION_ARCSEC = 5.0

@@ -48,9 +48,9 @@ def make_mosaic(platform: Platform, night: str, hour: str, run_id: str) -> Stage
 
 
 def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> StageResult | None:
-    """Search the hour's mosaic blindly and match the detections with the reference sky; None without a mosaic."""
+    """Search the hour's mosaic blindly, match detections with the reference sky, judge them; None without a mosaic."""
     from dsa110_assets.mosaicking.detections import Detections
-    from dsa110_assets.mosaicking.finding import find_sources
+    from dsa110_assets.mosaicking.finding import count_negative, find_sources
 
     name, key = products.hourly_mosaic_name(night, hour), f"{night}T{hour}"
     with platform.database.session() as session:
@@ -59,10 +59,11 @@ def find_sources(platform: Platform, night: str, hour: str, run_id: str) -> Stag
     if mosaic is None:
         return None
     image, noise = (products.image_path(Path(mosaic.directory), name, suffix) for suffix in ("image", "noise"))
-    reference = sky.load_reference(reference_path(platform))
+    reference, sigma = sky.load_reference(reference_path(platform)), platform.config.source_find_sigma
     with measured() as cost:
-        found = Detections.matched(find_sources(image, noise, sigma=platform.config.source_find_sigma), reference)
-    result = StageResult(SOURCE_CATALOG.name, key, figures=found.figures(), tables=found.details())
+        rows = find_sources(image, noise, sigma=sigma)
+        found = Detections.matched(rows, reference, count_negative(image, noise, rows, sigma=sigma))
+    result = StageResult(SOURCE_CATALOG.name, key, figures=found.figures(), tables=found.details(), verdicts=found.verdicts())
     with platform.database.session() as session:
         replace_detections(session, name, found.table)
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
