@@ -133,7 +133,8 @@ def count_negative(image_path: Path, noise_path: Path, found: pd.DataFrame, *, s
         for first in range(0, image.shape[0], _WINDOW_PX):
             with np.errstate(invalid="ignore"):
                 rows, columns = np.nonzero(image[first : first + _WINDOW_PX] < -sigma * noise[first : first + _WINDOW_PX])
-            places += [(row, column) for row, column in zip(rows + first, columns, strict=True) if _is_inside(image, row, column, reach)]
+            pixels = zip((rows + first).tolist(), columns.tolist(), strict=True)
+            places += [(row, column) for row, column in pixels if _is_inside(image, row, column, reach)]
         if not places:
             return 0
         rows, columns = np.array(places).T
