@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import math
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Path as InPath
 from fastapi import Query, Request, Response
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, BeforeValidator, create_model
 from sqlalchemy import ColumnElement
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
@@ -30,6 +31,7 @@ _TEXT = r"^[^\x00-\x1f\x7f]+$"
 """No control characters: PostgreSQL refuses NUL, and logs stay readable."""
 NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
 """What a person writes, on one or more lines: not only blanks, and no NUL."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _LARGEST = 2**62
 Text = Annotated[str | None, Query(min_length=1, max_length=200, pattern=_TEXT)]
 Number = Annotated[float | None, Query(ge=-1e12, le=1e12, allow_inf_nan=False)]
@@ -40,8 +42,20 @@ SourceId = Annotated[int, InPath(ge=0, le=_LARGEST, description="Number of the s
 VersionId = Annotated[int, InPath(ge=0, le=_LARGEST, description="Number of the product's version.")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows of a page.")]
 Cursor = Annotated[str | None, Query(max_length=600, description="Position in the list, from `next` of the page before.")]
-Since = Annotated[datetime | None, Query(description="From this time, UTC unless it names an offset.")]
-Until = Annotated[datetime | None, Query(description="Before this time.")]
+
+
+def _written(value: Any) -> Any:
+    """Refuse a number where a date or time belongs: seconds or milliseconds since 1970, by its size, is a guess."""
+    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
+        message = "a date or time is written as 2026-03-01 or 2026-03-01T05:10:00"
+        raise ValueError(message)
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_written)]
+Moment = Annotated[datetime, BeforeValidator(_written)]
+Since = Annotated[Moment | None, Query(description="From this time, UTC unless it names an offset.")]
+Until = Annotated[Moment | None, Query(description="Before this time.")]
 RaDeg = Annotated[float | None, Query(ge=0, lt=360, allow_inf_nan=False, description="Right ascension, degrees, ICRS.")]
 DecDeg = Annotated[float | None, Query(ge=-90, le=90, allow_inf_nan=False, description="Declination, degrees, ICRS.")]
 RadiusDeg = Annotated[float, Query(gt=0, le=10, allow_inf_nan=False, description="Radius, degrees.")]

@@ -161,6 +161,16 @@ def test_a_reason_without_a_word_or_with_nul_is_refused(served: Served, words: s
         assert is_problem(served.client.request(method, url, json=body, headers=served.headers)), url
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["/api/data/timeline?last=0", "/api/data/timeline/20260301", "/api/data/mosaics?since=-3.6e-206", "/api/calibrations?until=1e3",
+     "/api/candidates?night=0.5", "/api/shift?night=1772323200"],
+)  # fmt: skip
+def test_a_number_is_no_date(served: Served, url: str) -> None:
+    assert is_problem(served.client.get(url))
+    assert served.client.get(url).status_code == 422
+
+
 CHECKS = (
     "not_a_server_error", "response_schema_conformance", "content_type_conformance", "response_headers_conformance",
     "status_code_conformance", "negative_data_rejection", "unsupported_method", "missing_required_header", "ignored_auth",

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Query, Request
 from pydantic import BaseModel, Field
 
 from dsa110_assets.api.access import Access, Opened, Person
-from dsa110_assets.api.answers import NOT_BLANK, Cursor, Limit, Text, key_of, model_of, page_of, paged, utc, utc_now
+from dsa110_assets.api.answers import NOT_BLANK, Cursor, Limit, Moment, Text, key_of, model_of, page_of, paged, utc, utc_now
 from dsa110_assets.ingest.grouping import Reason
 from dsa110_assets.registry.queries import people, today
 from dsa110_assets.stages.operations import attention
@@ -26,7 +26,7 @@ class Acknowledgement(BaseModel):
 
     key: AlertKey
     reason: str = Field(min_length=1, max_length=1000, pattern=NOT_BLANK)
-    until: datetime | None = None
+    until: Moment | None = None
 
 
 class TakenBack(BaseModel):

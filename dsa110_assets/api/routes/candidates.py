@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from dsa110_assets.api.access import Opened, Person
-from dsa110_assets.api.answers import Cursor, Limit, Number, TableFormat, Text, key_of, model_of, page_of, paged, table
+from dsa110_assets.api.answers import Cursor, Day, Limit, Number, TableFormat, Text, key_of, model_of, page_of, paged, table
 from dsa110_assets.errors import NotFoundError
 from dsa110_assets.registry.queries import events, labels
 from dsa110_assets.registry.queries.pages import MOST_ROWS
@@ -86,7 +86,7 @@ class Event(OtherEvent):
 def list_candidates(
     opened: Opened,
     request: Request,
-    night: Annotated[date | None, Query(description="As of this night; default: the newest.")] = None,
+    night: Annotated[Day | None, Query(description="As of this night; default: the newest.")] = None,
     min_score: Number = None,
     label: Text = None,
     unlabeled: bool = False,

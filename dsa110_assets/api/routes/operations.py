@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from dsa110_assets.api.access import Access, Opened, Person
-from dsa110_assets.api.answers import OBSERVATION_ID, ObservationId
+from dsa110_assets.api.answers import OBSERVATION_ID, Day, ObservationId
 from dsa110_assets.errors import DagsterUnreachableError, RegistryError
 from dsa110_assets.ingest import ledger, status
 from dsa110_assets.registry.migrations import HEAD_REVISION
@@ -85,8 +85,8 @@ class StaleList(BaseModel):
 class BackfillRequest(BaseModel):
     """Which products to make again; see `dsa110 backfill`."""
 
-    first_night: date | None = Field(None, description="First night (UTC); optional with only_failed or only_stale.")
-    last_night: date | None = Field(None, description="Last night; default: the first.")
+    first_night: Day | None = Field(None, description="First night (UTC); optional with only_failed or only_stale.")
+    last_night: Day | None = Field(None, description="Last night; default: the first.")
     start_from: str | None = Field(None, max_length=100, pattern=r"^[a-z_]+$", description="First asset to make again.")
     only_failed: bool = Field(False, description="Only failed observations.")
     only_stale: bool = Field(False, description="Only stale products.")

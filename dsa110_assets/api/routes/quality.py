@@ -13,6 +13,7 @@ from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import (
     MOST_EDGES,
     Cursor,
+    Day,
     File,
     Limit,
     ObservationId,
@@ -60,8 +61,8 @@ CalibrationDetails = create_model(
 def list_calibrations(
     opened: Opened,
     request: Request,
-    since: Annotated[date | None, Query(description="First night.")] = None,
-    until: Annotated[date | None, Query(description="Last night.")] = None,
+    since: Annotated[Day | None, Query(description="First night.")] = None,
+    until: Annotated[Day | None, Query(description="Last night.")] = None,
     accepted: bool | None = None,
     cursor: Cursor = None,
     limit: Limit = 100,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
 from pydantic import BaseModel, Field
 
 from dsa110_assets.api.access import Access, Opened, Person
-from dsa110_assets.api.answers import NOT_BLANK, Cursor, Limit, key_of, model_of, page_of, paged, utc_now
+from dsa110_assets.api.answers import NOT_BLANK, Cursor, Day, Limit, key_of, model_of, page_of, paged, utc_now
 from dsa110_assets.registry.queries import people
 from dsa110_assets.registry.queries import shift as queries
 from dsa110_assets.registry.schema import Source
@@ -29,7 +28,7 @@ class NewEntry(BaseModel):
     text: str = Field(min_length=1, max_length=shift.LONGEST_TEXT, pattern=NOT_BLANK)
     group_id: str | None = Field(None, pattern=_OBSERVATION)
     source_id: int | None = Field(None, ge=0, le=2**62)
-    night: date | None = None
+    night: Day | None = None
 
 
 class Written(BaseModel):
@@ -42,7 +41,7 @@ class Written(BaseModel):
 def list_entries(
     opened: Opened,
     request: Request,
-    night: Annotated[date | None, Query(description="Only entries about this night.")] = None,
+    night: Annotated[Day | None, Query(description="Only entries about this night.")] = None,
     group_id: AboutObservation = None,
     source_id: AboutSource = None,
     cursor: Cursor = None,
@@ -61,7 +60,7 @@ def write_entry(opened: Opened, person: Person, wanted: Annotated[NewEntry, Body
 
 
 @router.get("/api/shift/report", tags=["operation"])
-def show_report(opened: Opened, night: Annotated[date | None, Query(description="Default: the last night that is over.")] = None) -> Report:
+def show_report(opened: Opened, night: Annotated[Day | None, Query(description="Default: the last night that is over.")] = None) -> Report:
     """One night in figures: observed, lost, quality, candidates, alerts, entries, and what waits now."""
     return morning_report.report(opened.platform, night or morning_report.last_night(utc_now()), utc_now())
 

@@ -15,7 +15,7 @@ from fastapi import Path as InPath
 from pydantic import BaseModel, Field, model_validator
 
 from dsa110_assets.api.access import Access, Opened, Person
-from dsa110_assets.api.answers import MosaicName, model_of, utc
+from dsa110_assets.api.answers import Day, Moment, MosaicName, model_of, utc
 from dsa110_assets.errors import DagsterUnreachableError, InvalidRequestError, NonRetriableError, NotFoundError
 from dsa110_assets.registry.queries import people
 from dsa110_assets.registry.queries.pages import MOSAIC
@@ -121,11 +121,11 @@ class MosaicRequest(BaseModel):
     """A mosaic of a time range, or around the transit of a calibrator."""
 
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}$", description="Needed with a time range.")
-    since: datetime | None = Field(None, description="Start, UTC unless it names an offset. Also `start_time`.")
-    until: datetime | None = Field(None, description="End, exclusive. Also `end_time`.")
+    since: Moment | None = Field(None, description="Start, UTC unless it names an offset. Also `start_time`.")
+    until: Moment | None = Field(None, description="End, exclusive. Also `end_time`.")
     calibrator: str | None = Field(None, max_length=80, pattern=r"^[A-Za-z0-9+._ -]+$")
     timespan_minutes: float = Field(50.0, gt=0, le=1440, allow_inf_nan=False)
-    night: date | None = Field(None, description="UTC date of the transit; default: the newest.")
+    night: Day | None = Field(None, description="UTC date of the transit; default: the newest.")
     declination_deg: float | None = Field(
         None, ge=-90, le=90, allow_inf_nan=False, description="The strip; default: the one with most tiles."
     )

@@ -10,6 +10,7 @@ from fastapi import Path as InPath
 from pydantic import BaseModel
 
 from dsa110_assets.api.access import Opened
+from dsa110_assets.api.answers import Day
 from dsa110_assets.errors import InvalidRequestError
 from dsa110_assets.ingest import timeline as days
 from dsa110_assets.quality.gate import TileWord
@@ -87,7 +88,7 @@ class NightInSlots(BaseModel):
 @router.get("/api/data/timeline", tags=["observations"])
 def show_timeline(
     opened: Opened,
-    last: Annotated[date | None, Query(description="Last day (UTC). Default: the newest with an observation.")] = None,
+    last: Annotated[Day | None, Query(description="Last day (UTC). Default: the newest with an observation.")] = None,
     nights: Annotated[int, Query(ge=1, le=MOST_NIGHTS, description="Number of days.")] = 31,
     noise: Annotated[bool, Query(description="With the median noise over thermal noise.")] = False,
 ) -> Timeline:
@@ -123,7 +124,7 @@ def show_timeline(
 
 
 @router.get("/api/data/timeline/{night}", tags=["observations"])
-def show_night(opened: Opened, night: Annotated[date, InPath(description="UTC day.")]) -> NightInSlots:
+def show_night(opened: Opened, night: Annotated[Day, InPath(description="UTC day.")]) -> NightInSlots:
     """A UTC day in slots of five minutes, and its gaps. An empty slot is one through which an observation runs."""
     from dsa110_assets.stages.products.gates import verdicts
 
