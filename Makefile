@@ -72,7 +72,7 @@ fuzz: $(VENV)/.installed ## Ingest 10 000 damaged raw files; ARGS="--mutations 5
 	$(BIN)/python -m dsa110_assets_tests.chaos.fuzz $(ARGS)
 
 properties: $(VENV)/.installed ## Give every reader 10 000 odd inputs; CASES=500 for fewer
-	DSA110_PROPERTY_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest -n 2 --timeout 0 -k "property or there_and_back or every_column_keeps" dsa110_assets_tests/inputs $(ARGS)
+	DSA110_PROPERTY_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest -n 2 --timeout 0 -k "property or there_and_back or every_column_keeps or every_parameter_takes" dsa110_assets_tests/inputs $(ARGS)
 
 attack: $(VENV)/.installed ## Send 10 000 requests made from the OpenAPI text, and 5 000 forms to the pages; CASES=500 for fewer
 	DSA110_ATTACK_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest -n 2 -s --timeout 0 -k "test_no_request or test_no_form" dsa110_assets_tests/api/test_attacks.py $(ARGS)
