@@ -6,23 +6,28 @@ test's temporary one. `add_observation` puts an observation into `ingest_queue`,
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import Table, text
 from sqlalchemy.orm import Session
 
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.registry import photometry_partitions
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import Base, GroupState, IngestGroup, TileStage
 from dsa110_assets.registry.server import EmbeddedServer
 from dsa110_assets.times import datetime_to_mjd, group_time, tile_partition
 
-__all__ = ["TEST_SETTINGS", "add_observation", "database", "empty", "registry_config", "registry_url", "server_directory"]
+__all__ = ["TEST_SETTINGS", "Contents", "add_observation", "database", "empty", "registry_config", "registry_url", "server_directory"]
 
 TEST_SETTINGS = {
     "fsync": "off",
@@ -105,6 +110,56 @@ def empty(url: str) -> None:
             session.execute(text(f"DELETE FROM {name}"))
         session.execute(text("SELECT setval(oid, 1, false) FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace"))
     fresh.dispose()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All rows of a registry, for an empty one. ``tables``: as text, by name. ``sequences``: their values."""
+
+    tables: dict[str, str]
+    sequences: dict[str, int]
+
+    @classmethod
+    def of(cls, database: Database) -> Contents:
+        """Read all tables."""
+        tables: dict[str, str] = {}
+        with _cursor(database) as cursor:
+            for table in Base.metadata.sorted_tables:
+                text_of = io.StringIO()
+                cursor.copy_expert(f"COPY (SELECT {_columns(table)} FROM {table.name}) TO STDOUT", text_of)
+                if text_of.getvalue():
+                    tables[table.name] = text_of.getvalue()
+            cursor.execute("SELECT schemaname || '.' || sequencename, last_value FROM pg_sequences WHERE last_value IS NOT NULL")
+            return cls(tables, dict(cursor.fetchall()))
+
+    def moved(self, old: str, new: str) -> Contents:
+        """The same, with another directory in all paths."""
+        return Contents({name: rows.replace(old, new) for name, rows in self.tables.items()}, self.sequences)
+
+    def put(self, database: Database, *, photometry_mjd: float) -> None:
+        """Write all rows; photometry is of one month."""
+        with database.session() as session:
+            photometry_partitions.ensure(session, photometry_mjd, photometry_mjd)
+        with _cursor(database) as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")  # the order of the tables does not matter
+            for name, rows in self.tables.items():
+                cursor.copy_expert(f"COPY {name} ({_columns(Base.metadata.tables[name])}) FROM STDIN", io.StringIO(rows))
+            for name, value in self.sequences.items():
+                cursor.execute("SELECT setval(%s::regclass, %s)", (name, value))
+
+
+def _columns(table: Table) -> str:
+    return ", ".join(column.name for column in table.columns if column.computed is None)
+
+
+@contextmanager
+def _cursor(database: Database) -> Iterator[Any]:
+    connection = database.engine.raw_connection()
+    try:
+        yield connection.cursor()
+        connection.commit()
+    finally:
+        connection.close()
 
 
 def add_observation(

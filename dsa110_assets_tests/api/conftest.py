@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -33,7 +36,7 @@ from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries import people
 from dsa110_assets.registry.queries.variability import save_events
 from dsa110_assets.registry.schema import GroupState, SubbandFile
-from dsa110_assets_tests.registry_fixture import add_observation
+from dsa110_assets_tests.registry_fixture import Contents, add_observation
 
 ROOT = Path(__file__).parents[2]
 GROUPS = ("2026-03-01T05:00:09", "2026-03-01T05:05:18", "2026-03-01T05:10:27")
@@ -75,8 +78,40 @@ def write_image(path: Path, size: int = 200) -> np.ndarray:
     return pixels
 
 
+@dataclass(frozen=True)
+class _Small:
+    """The small registry that this process has made. ``home``: of its directories; ``kept``: copy of its products."""
+
+    home: Path
+    kept: Path
+    contents: Contents
+    sources: list[int]
+    versions: dict[str, int]
+
+
+_made: list[_Small] = []
+
+
 def fill(database: Database, config: PipelineConfig) -> tuple[list[int], dict[str, int]]:
-    """Fill the registry, and write the image of the second observation and the hour's mosaic."""
+    """Fill the registry, and write the image of the second observation and the hour's mosaic.
+
+    The first call in a process does the work; later ones copy what it has made.
+    """
+    home = config.scratch_dir.parent
+    if not _made:
+        sources, versions = _fill(database, config)
+        kept = Path(tempfile.mkdtemp(prefix="dsa110-small-"))
+        atexit.register(shutil.rmtree, kept, ignore_errors=True)
+        shutil.copytree(config.scratch_dir, kept, dirs_exist_ok=True)
+        _made.append(_Small(home, kept, Contents.of(database), sources, versions))
+        return list(sources), dict(versions)
+    small = _made[0]
+    shutil.copytree(small.kept, config.scratch_dir, dirs_exist_ok=True)
+    small.contents.moved(str(small.home), str(home)).put(database, photometry_mjd=61_100.21)
+    return list(small.sources), dict(small.versions)
+
+
+def _fill(database: Database, config: PipelineConfig) -> tuple[list[int], dict[str, int]]:
     paths = ProductPaths.of(config)
     versions: dict[str, int] = {}
     recipe = Recipe("code", "settings")
