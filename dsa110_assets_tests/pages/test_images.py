@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 
+import pandas as pd
 import pytest
 
 from dsa110_assets.registry import queries
@@ -114,9 +115,31 @@ def test_mosaics_are_filtered_by_kind_and_position(served: Served) -> None:
     assert shown(served.get("/ui/mosaics?noise_max_mjy=0.4").text) == []
 
 
+def test_a_mosaic_counts_reliable_detections_and_shows_the_checks_of_its_source_catalog(served: Served) -> None:
+    found = pd.DataFrame(
+        {
+            "ra_deg": [RA, RA + 0.1], "dec_deg": DEC, "ra_err_arcsec": 0.1, "dec_err_arcsec": 0.1, "peak_jy_per_beam": [0.3, 0.2],
+            "flux_jy": [0.3, 0.2], "flux_err_jy": 0.001, "snr": [300.0, 200.0], "reliable": [True, False],
+        }
+    )  # fmt: skip
+    with served.database.session() as session:
+        queries.replace_detections(session, HOUR, found)
+        queries.upsert_qa_metric(
+            session, "source_catalog", "2026-03-01T05", "false_share", 0.5, limit_high=0.01, passed=False, reason="1 of 2"
+        )
+    answer = served.get(f"/api/data/mosaics/{HOUR}").json()
+    assert answer["detections"] == 1
+    assert [(one["metric"], one["passed"]) for one in answer["quality"]] == [("false_share", False)]
+    text = served.get(f"/ui/mosaics/{HOUR}").text
+    assert "1 reliable detection of" in text
+    assert "the share of false detections" in text
+    listed = served.get(f"/api/data/mosaics/{HOUR}/detections").json()
+    assert [one["reliable"] for one in listed] == [True, False]
+
+
 def test_one_mosaic_has_its_tiles_numbers_of_sources_and_catalogs(served: Served) -> None:
     text = served.get(f"/ui/mosaics/{HOUR}").text
-    assert "3 positions measured, 0 detections" in text
+    assert "3 positions measured, 0 reliable detections" in text
     for group_id in GROUPS:
         assert f'href="/ui/images/{group_id}"' in text
     rows = served.get(f"/api/data/mosaics/{HOUR}/sources").json()

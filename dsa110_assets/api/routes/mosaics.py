@@ -105,7 +105,8 @@ def list_mosaics(
 def show_mosaic(opened: Opened, name: MosaicName) -> dict[str, Any]:
     """One mosaic: its tiles, numbers of sources, quality figures and their spread over 30 days, and files.
 
-    ``detections``: by the blind source finder. ``measured``: positions with a flux or limit; null if never measured.
+    ``detections``: reliable ones of the blind source finder. ``measured``: positions with a flux or limit; null if
+    never measured. The quality of an hour's mosaic includes that of its blind source catalog.
     """
     with opened.session() as session:
         row = _mosaic_row(session, name)

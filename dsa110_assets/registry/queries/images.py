@@ -106,9 +106,10 @@ def mosaics_with(session: Session, group_ids: Sequence[str]) -> dict[str, list[d
 
 
 def sources_in_mosaic(session: Session, name: str) -> dict[str, int | None]:
-    """Numbers of ``detections`` of the blind finder, and of ``measured`` positions; None if nothing was measured."""
+    """Numbers of reliable ``detections`` of the blind finder, and of ``measured`` positions; None if never measured."""
+    reliable = select(func.count()).select_from(Detection).where(Detection.mosaic_name == name, Detection.reliable)
     return {
-        "detections": session.scalar(select(func.count()).select_from(Detection).where(Detection.mosaic_name == name)) or 0,
+        "detections": session.scalar(reliable) or 0,
         "measured": session.scalar(select(EpochFactor.n_measured).where(EpochFactor.mosaic_name == name)),
     }
 

@@ -118,7 +118,7 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
     found = find_sources(
         *(products.image_path(scratch / "mosaic", "injected", kind) for kind in ("image", "noise")), sigma=config.source_find_sigma
     )
-    pairs = crossmatch(found, injected, match_radius_arcsec(original.beam.major_deg))
+    pairs = crossmatch(found[found["reliable"]], injected, match_radius_arcsec(original.beam.major_deg))
     fluxes = measure_mosaic(scratch / "mosaic", "injected", injected[["name", "ra_deg", "dec_deg"]])
     shutil.rmtree(scratch)
     return recovery_table(injected, fluxes, pairs).assign(observation=group_id)
