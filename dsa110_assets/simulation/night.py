@@ -62,6 +62,7 @@ def simulate_night(
     restart_tiles: Collection[int] = (),
     last_integrations: int = INTEGRATIONS_PER_TILE,
     ending: Sequence[int] = (),
+    service_declination_deg: float | None = None,
     noise: bool = True,
     in_order: bool = False,
     dwell_s: float = 0.0,
@@ -99,6 +100,7 @@ def simulate_night(
             dwell_s=dwell_s,
             jitter=NameJitter(restart=number in restart_tiles),
             ending=ending if number == n_tiles - 1 else (),
+            service_declination_deg=service_declination_deg,
             on_file=on_file,
         )
         files.append(tuple(written))
@@ -109,11 +111,15 @@ def simulate_night(
 
 @dataclass(frozen=True)
 class DemoNight:
-    """One night of the demo: ``date`` (UTC, YYYY-MM-DD), center of its first integration, its receivers."""
+    """One night of the demo: ``date`` (UTC, YYYY-MM-DD), center of its first integration, its receivers.
+
+    ``service_declination_deg``: what the correlator's service read when it started.
+    """
 
     date: str
     start_mjd: float
     receivers: Receivers
+    service_declination_deg: float
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ class DemoPlan:
     """Plan of the demo: the same strip of sky at the same sidereal time on two nights.
 
     ``calibrator``, ``event_source``: names in ``sky``. ``calibrator_tile``: number of the tile in which the calibrator
-    transits.
+    transits. ``ending``: numbers of samples of each night's last integrations: the correlator's run ends there.
     """
 
     nights: tuple[DemoNight, ...]
@@ -134,6 +140,7 @@ class DemoPlan:
     seed: int
     array: ArrayLayout = field(default_factory=demo_array)
     band: BandPlan = field(default_factory=demo_band)
+    ending: tuple[int, ...] = (40, 0)
 
     def simulate(
         self,
@@ -159,6 +166,8 @@ class DemoPlan:
             receivers=one.receivers,
             tiles=tiles,
             restart_tiles=(0,),
+            ending=self.ending,
+            service_declination_deg=one.service_declination_deg,
             dwell_s=dwell_s,
             on_file=on_file,
             on_tile=on_tile,
@@ -192,7 +201,9 @@ DEMO_CALIBRATOR_TILE = 1
 def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12) -> DemoPlan:
     """Make the plan of the demo: two nights of ``n_tiles`` tiles, one sidereal day apart.
 
-    Between the nights one source drops by half (an extreme scattering event), and some vary by about 10 %.
+    Between the nights one source drops by half (an extreme scattering event), and some vary by about 10 %. In the first
+    night the correlator's service still has the declination of the strip before (+16.3). Each night's last file has a
+    partial and an empty integration.
     """
     start: Any = Time(DEMO_FIRST_START, format="isot", scale="utc").mjd
     calibrator_tile = min(DEMO_CALIBRATOR_TILE, n_tiles - 1)
@@ -203,6 +214,7 @@ def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12) -> De
             str(Time(start, format="mjd", scale="utc").isot)[:10],
             start,
             Receivers(seed=seed + i, drift_amplitude=0.003, drift_phase_deg=0.3),
+            service_declination_deg=16.3 if i == 0 else DEMO_DECLINATION_DEG,
         )
         for i, start in enumerate(starts)
     )

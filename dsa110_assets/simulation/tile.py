@@ -82,12 +82,17 @@ class NameJitter:
     """Delays with which the sixteen nodes open their files, in seconds after the observation's first sample.
 
     Usually within ``usual_s``; after a restart of the correlator half of the nodes are later by one delay from
-    ``restart_s``.
+    ``restart_s``. On bad days (`bad_day`) that delay is 58 to 60 s in every observation.
     """
 
     usual_s: tuple[float, float] = (0.0, 2.0)
     restart_s: tuple[float, float] = (13.0, 21.0)
     restart: bool = False
+
+    @classmethod
+    def bad_day(cls) -> NameJitter:
+        """The names of a day on which half of the nodes are a minute late."""
+        return cls(restart_s=(58.0, 60.0), restart=True)
 
     def delays_s(self, seed: Sequence[int]) -> NDArray[np.float64]:
         """Draw one delay for each subband, shape (16,)."""
@@ -246,7 +251,7 @@ def simulate_tile(
             noise_sigma_jy(sefd_jy, band.channel_width_hz, HEADER_INTEGRATION_S) * noisier,
             sefd_jy if noise else 0.0,
         )
-        visibilities[samples == 0] = np.nan
+        visibilities[samples == 0] = complex(np.nan, np.nan)  # the mean of no samples
         header = SubbandHeader(
             array=array,
             time_mjd=time_mjd,

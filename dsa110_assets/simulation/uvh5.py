@@ -140,7 +140,7 @@ def _write_header(header: h5py.Group, facts: SubbandHeader, n_times: int, n_bls:
     extra = header.create_group("extra_keywords")
     extra["phase_center_dec"] = np.radians(facts.service_declination_deg)
     extra["ha_phase_center"] = 0.0
-    extra["phase_center_epoch"] = np.bytes_("HADEC")
+    extra["phase_center_epoch"] = "HADEC"  # of variable length, unlike the other texts
     extra["fs_table"] = np.bytes_("fringestopping_table.npz")
     extra["applied_delays_ns"] = np.bytes_(" ".join(str(d) for d in _applied_delays_ns(array)))
 

@@ -14,7 +14,7 @@ from dsa110_assets.conversion import convert_observation, verify_ms
 from dsa110_assets.conversion.export import ExportFormat, export_visibilities
 from dsa110_assets.errors import InvalidRawFileError
 from dsa110_assets.imaging import ImagingOptions, image_tile
-from dsa110_assets.quality.image import compare_with_catalog, read_tile
+from dsa110_assets.quality.image import compare_with_catalog, judge_tile, read_tile
 from dsa110_assets.rawfile import validate_raw_file
 from dsa110_assets.simulation.array import demo_array
 from dsa110_assets.simulation.band import demo_band
@@ -156,10 +156,13 @@ def short_tile(tmp_path_factory: pytest.TempPathFactory) -> RawTile:
     return make_raw_tile(tmp_path_factory.mktemp("short"), array=demo_array(), band=demo_band(), n_integrations=10, ending=(24, 0))
 
 
-def test_pitfall_38_the_last_file_of_a_run_is_imaged_with_thermal_noise(short_tile: RawTile, tmp_path: Path) -> None:
+def test_pitfall_38_the_last_file_of_a_run_passes_from_raw_files_to_fluxes_with_thermal_noise(short_tile: RawTile, tmp_path: Path) -> None:
     from dsa110_assets.calibration.apply import apply_calibration
     from dsa110_assets.calibration.solve import solve
+    from dsa110_assets.photometry.images import measure_tile
 
+    for path in short_tile.files:
+        validate_raw_file(path)
     sky = short_tile.sky
     catalog = pd.DataFrame(
         {"name": sky.names, "ra_deg": sky.ra_deg, "dec_deg": sky.dec_deg, "flux_jy": sky.flux_jy, "spectral_index": sky.spectral_index}
@@ -177,6 +180,12 @@ def test_pitfall_38_the_last_file_of_a_run_is_imaged_with_thermal_noise(short_ti
     options = ImagingOptions(image_size=1024, cell_arcsec=6.0, correct_smearing=False)
     image = image_tile(tmp_path / "tile.cal.ms", tmp_path, "tile", options, mask_sky=catalog, provenance={})
     assert image.noise_jy_per_beam == pytest.approx(image.thermal_jy_per_beam, rel=0.15)
+    verdicts = judge_tile(read_tile(tmp_path, "tile"), catalog)
+    assert [verdict.name for verdict in verdicts if verdict.passed is False] == []
+    measured = measure_tile(tmp_path, "tile", catalog)
+    assert len(measured) == 2
+    pull = (measured["flux_jy"] - measured["name"].map(dict(zip(sky.names, sky.flux_jy, strict=True)))) / measured["flux_err_jy"]
+    assert pull.abs().max() < 5
     found = compare_with_catalog(read_tile(tmp_path, "tile"), catalog, image.noise_jy_per_beam)
     assert found.flux_ratio == pytest.approx(np.ones(2), abs=0.015)
     assert np.hypot(found.east_arcsec, found.north_arcsec).max() < max(0.3, 0.02 * image.beam.major_arcsec)

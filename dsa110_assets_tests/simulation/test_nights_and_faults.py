@@ -1,5 +1,7 @@
 """Nights repeat the sky at the same sidereal time; faults do what their names say."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -96,6 +98,20 @@ def test_the_demo_event_is_strong_and_inside_the_strip(plan):
     assert plan.sky.flux_jy.min() * 0.2 > 20 * noise_jy
     per_square_degree = len(plan.sky) / (26.7 * np.degrees(np.sin(np.radians(57.8)) - np.sin(np.radians(51.4))))
     assert 1.0 < per_square_degree < 2.5
+
+
+def test_a_demo_night_ends_inside_an_integration_and_its_service_can_be_stale(tmp_path):
+    plan = replace(demo_plan(n_tiles=2, min_jy=2.0), array=tiny_array(), band=BandPlan(1))
+    for number, stale in enumerate((True, False)):
+        truth = plan.simulate(tmp_path / str(number), number)
+        for tile, last in enumerate(((96, 96), (40, 0))):
+            with h5py.File(truth.files[tile][3]) as file:
+                samples = file["Data/nsamples"][:, 0, 0, 0].reshape(24, -1)
+                assert (samples[:22] == 96).all()
+                assert tuple(samples[22:, 0]) == last
+                assert file["Header/phase_center_app_dec"][()] == pytest.approx(np.radians(54.6))
+                service = file["Header/extra_keywords/phase_center_dec"][()]
+                assert (abs(service - np.radians(54.6)) > 0.5) == stale
 
 
 def test_some_demo_sources_vary_mildly_between_the_nights(plan):
