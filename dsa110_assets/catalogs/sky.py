@@ -184,3 +184,35 @@ def with_calibrators(sky: pd.DataFrame, calibrators: Sequence[Calibrator], *, ra
     if not rows:
         return sky.reset_index(drop=True)
     return pd.concat([pd.DataFrame(rows, columns=list(COLUMNS)), sky.loc[keep]], ignore_index=True)
+
+
+def of_calibrators(calibrators: Sequence[Calibrator]) -> pd.DataFrame:
+    """The calibrators as rows of a sky, without those that have no flux at 20 cm.
+
+    For a variable the flux is the manual's: a first guess that an image's fit corrects. It never sets a flux scale.
+    """
+    rows = [
+        (c.name, c.ra_deg, c.dec_deg, c.flux_at_jy() if c.sets_flux_scale else c.flux_jy, c.index)
+        for c in calibrators
+        if c.flux_jy is not None
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(COLUMNS[1:], "float64"))
+
+
+def completed(sky: pd.DataFrame, more: pd.DataFrame, *, radius_arcsec: float = NVSS_BEAM_ARCSEC) -> pd.DataFrame:
+    """The sky with the rows of ``more`` that it lacks, so that no source counts twice.
+
+    A row is there already if the sky's sources within ``radius_arcsec`` have half of its flux together. Otherwise it
+    takes their place.
+    """
+    keep, lacking = np.ones(len(sky), dtype=bool), np.zeros(len(more), dtype=bool)
+    flux = sky["flux_jy"].to_numpy(dtype=float)
+    columns = (more[name].to_numpy(dtype=float).tolist() for name in ("ra_deg", "dec_deg", "flux_jy"))
+    for number, (ra_deg, dec_deg, flux_jy) in enumerate(zip(*columns, strict=True)):
+        close = separation_deg(sky, ra_deg, dec_deg) <= radius_arcsec / 3600.0
+        if flux[close].sum() < 0.5 * flux_jy:
+            lacking[number] = True
+            keep &= ~close
+    if not lacking.any():
+        return sky
+    return pd.concat([more.loc[lacking, list(COLUMNS)], sky.loc[keep]], ignore_index=True)

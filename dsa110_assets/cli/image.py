@@ -155,6 +155,22 @@ def _reference_sky(config: PipelineConfig, catalog: Path | None) -> pd.DataFrame
     return sky.load_reference(catalog or own)
 
 
+def _imaging_sky(ms: Path, sky: pd.DataFrame | None, config: PipelineConfig) -> pd.DataFrame | None:
+    """The catalog around the tile, completed with the platform's calibrators; None without a catalog."""
+    from dsa110_assets.catalogs import calibrators
+    from dsa110_assets.catalogs.sky import completed, cone, of_calibrators
+    from dsa110_assets.common.instrument import SKY_RADIUS_DEG
+    from dsa110_assets.common.measurement_sets import read_tile_pointing
+    from dsa110_assets.products import CALIBRATORS_FILE, ProductPaths
+
+    if sky is None:
+        return None
+    pointing, list_file = read_tile_pointing(ms), ProductPaths.of(config).catalogs_dir / CALIBRATORS_FILE
+    center = (pointing.phase_ra_deg, pointing.phase_dec_deg, SKY_RADIUS_DEG)
+    near = cone(sky, *center)
+    return completed(near, cone(of_calibrators(calibrators.load(list_file)), *center)) if list_file.is_file() else near
+
+
 def _make(
     ms: Path, prefix: Path, options: object, sky: pd.DataFrame | None, mask: Path | None, config: PipelineConfig
 ) -> tuple[ImageReport, list[Verdict]]:
@@ -175,7 +191,7 @@ def _make(
     provenance = {"DSACODE": f"{release()} {recipe.code_version}", "inputs": str(ms), "options": str(options)}
     with tempfile.TemporaryDirectory(prefix=".image-", dir=prefix.parent) as scratch:
         staged = Path(scratch)
-        report = image_tile(ms, staged, prefix.name, options, mask_sky=sky, user_mask=mask, provenance=provenance)
+        report = image_tile(ms, staged, prefix.name, options, mask_sky=_imaging_sky(ms, sky, config), user_mask=mask, provenance=provenance)
         verdicts = judge_tile(read_tile(staged, prefix.name), sky, ImageLimits.from_config(config))
 
         def place(path: Path) -> Path:

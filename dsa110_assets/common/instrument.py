@@ -34,6 +34,11 @@ LARGEST_CREDIBLE_VALUE = 1e15
 BEAM_CUTOFF = 0.2
 """Level of the drift-averaged power beam below which images and mosaics are blank."""
 
+SKY_RADIUS_DEG = 6.0
+"""Sources this close to a tile's center can be seen in it: the main lobe and the first side lobe of the beam.
+
+The second null is at 5.9 deg at 1.4 GHz."""
+
 
 def airy_power_beam(separation_rad: ArrayLike, frequency_hz: ArrayLike, dish_diameter_m: float | None = None) -> NDArray[np.float64]:
     """Power beam of a uniformly illuminated dish: ``(2 J1(x) / x)**2`` with ``x = pi D sin(theta) / lambda``.

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dsa110_assets.common.directions import angular_separation_rad
+from dsa110_assets.common.instrument import SKY_RADIUS_DEG
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.imaging.clean import Cleaner
@@ -231,8 +233,8 @@ def subtract_bright_sources(
     def dirty_at(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
         return dirty_values(vis, rest, weights, grid, options, y, x)
 
-    near_y, near_x, near_flux = _apparent_sky(sky, grid, beam_at)
-    far = ~on_image(near_y, near_x, grid.size) & (near_flux > 0.5 * limit_jy)
+    near_y, near_x, near_flux = _apparent_sky(sky, grid, 0.5 * limit_jy, beam_at)
+    far = ~on_image(near_y, near_x, grid.size)
     finder = BrightSourceFinder(
         grid, psf, beam, options.cell_arcsec, limit_jy, psf_curvature(vis, weights, grid.cell_rad), (near_y[far], near_x[far])
     )
@@ -272,18 +274,16 @@ def subtract_bright_sources(
 
 
 def _apparent_sky(
-    sky: pd.DataFrame | None, grid: ImageGrid, beam_at: PixelFunction
+    sky: pd.DataFrame | None, grid: ImageGrid, least_jy: float, beam_at: PixelFunction
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pixel positions (y, x) and apparent fluxes (Jy) of catalog sources where the beam is known.
-
-    They extend to one image width beyond the edges of the image.
-    """
+    """Pixel positions (y, x) and apparent fluxes (Jy) of catalog sources above a flux, where the beam is known."""
     if sky is None or not len(sky):
         return np.empty(0), np.empty(0), np.empty(0)
-    y, x = grid.pixel_of(np.radians(sky["ra_deg"].to_numpy(dtype=float)), np.radians(sky["dec_deg"].to_numpy(dtype=float)))
-    with np.errstate(invalid="ignore"):
-        near = (np.abs(y - grid.size / 2) < 1.5 * grid.size) & (np.abs(x - grid.size / 2) < 1.5 * grid.size)
-    y, x, flux = y[near], x[near], sky["flux_jy"].to_numpy(dtype=float)[near]
+    ra, dec = np.radians(sky["ra_deg"].to_numpy(dtype=float)), np.radians(sky["dec_deg"].to_numpy(dtype=float))
+    flux = sky["flux_jy"].to_numpy(dtype=float)
+    near = (angular_separation_rad(ra, dec, grid.ra_rad, grid.dec_rad) < np.radians(SKY_RADIUS_DEG)) & (flux > least_jy)
+    y, x = grid.pixel_of(ra[near], dec[near])
     response = beam_at(y, x)
-    known = response > LOWEST_BEAM
-    return y[known], x[known], (flux * response)[known]
+    apparent = flux[near] * response
+    use = (response > LOWEST_BEAM) & (apparent > least_jy)
+    return y[use], x[use], apparent[use]

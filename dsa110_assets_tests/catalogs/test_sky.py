@@ -97,3 +97,27 @@ def test_the_real_nvss_becomes_the_reference_catalog(tmp_path):
     brightest = sky.cone(reference, 128.7288, 55.5725, 0.02)
     assert brightest.flux_jy[0] == pytest.approx(8.62, abs=0.01)
     assert reference.name.str.fullmatch(r"NVSS J\d{6}[+-]\d{6}").all()
+
+
+def test_a_calibrator_completes_the_sky_where_the_catalog_lacks_it_and_no_source_stands_twice():
+    stars = {name: calibrators.find(calibrators.parse_manual(MANUAL), name) for name in ("0834+555", "3C286", "1911+161")}
+    cataloged, absent = stars["0834+555"], stars["3C286"]
+    catalog = pd.DataFrame(
+        {
+            "name": ["core", "lobe", "beside 3C286"],
+            "ra_deg": [cataloged.ra_deg, cataloged.ra_deg, absent.ra_deg],
+            "dec_deg": [cataloged.dec_deg + 2 / 3600, cataloged.dec_deg - 30 / 3600, absent.dec_deg + 20 / 3600],
+            "flux_jy": [4.4, 3.9, 0.1],
+            "spectral_index": np.nan,
+        }
+    )
+    known = sky.of_calibrators(list(stars.values()))
+    assert list(known.name) == ["0834+555", "1331+305"]  # 1911+161 has no flux at 20 cm
+    complete = sky.completed(catalog, known)
+    assert list(complete.name) == ["1331+305", "core", "lobe"]  # a tenth of a jansky beside it is not 3C286
+    assert sky.completed(complete, known) is complete
+
+
+def test_a_variable_calibrator_is_a_first_guess_for_images():
+    star = next(c for c in calibrators.parse_manual(MANUAL) if c.is_variable and c.flux_jy is not None)
+    assert sky.of_calibrators([star]).flux_jy.to_list() == [star.flux_jy]

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from casacore.tables import table
 
+from dsa110_assets.catalogs.calibrators import read_manual, write_calibrator_db
 from dsa110_assets.errors import MeasurementSetError
 from dsa110_assets.imaging import ImagingOptions, image_tile
 from dsa110_assets.imaging.injection import INJECTED_KEYWORD, inject_sources
@@ -13,7 +14,8 @@ from dsa110_assets.quality.recovery import bin_by_snr, draw_injections, recovery
 from dsa110_assets.registry.queries import qa_metrics, upsert_image, upsert_qa_metric
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import injection
-from dsa110_assets.stages.products.references import reference_path
+from dsa110_assets.stages.products.references import calibrators_path, reference_path
+from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.imaging.synthetic_ms import offset_position, write_tile
 from dsa110_assets_tests.registry_fixture import add_observation
 
@@ -96,6 +98,7 @@ def test_a_night_is_checked_with_sources_injected_into_its_own_visibilities(obse
     platform.paths.calibrated_ms(group).symlink_to(tile.ms)
     reference_path(platform).parent.mkdir(parents=True, exist_ok=True)
     catalog.to_parquet(reference_path(platform))
+    write_calibrator_db(read_manual(MANUAL), calibrators_path(platform))
     before, _ = data_of(tile.ms)
     with database.session() as session:
         add_observation(session, group, dec_deg=54.6)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dsa110_assets.catalogs.calibrators import read_manual, write_calibrator_db
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.quality import gate
 from dsa110_assets.registry.database import Database
@@ -21,10 +22,11 @@ from dsa110_assets.registry.queries import (
 from dsa110_assets.registry.schema import GroupState
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import hour, tile
-from dsa110_assets.stages.products.references import reference_path
+from dsa110_assets.stages.products.references import calibrators_path, reference_path
 from dsa110_assets.stages.provenance import recipes
 from dsa110_assets.stages.queue.work import TileRun
 from dsa110_assets.times import datetime_to_mjd, group_time
+from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.imaging.synthetic_ms import offset_position
 from dsa110_assets_tests.imaging.synthetic_ms import write_tile as write_ms
 from dsa110_assets_tests.mosaicking.tile_files import DRIFT_DEG, TileTruth, write_tile
@@ -115,6 +117,7 @@ def test_the_metadata_of_a_tile_show_its_channels_and_the_spectra_of_the_brighte
     platform.paths.catalogs_dir.mkdir(parents=True, exist_ok=True)
     sky = pd.DataFrame({"name": ["s"], "ra_deg": position[0], "dec_deg": position[1], "flux_jy": 1.0, "spectral_index": -0.7})
     sky.to_parquet(reference_path(platform))
+    write_calibrator_db(read_manual(MANUAL), calibrators_path(platform))
     with database.session() as session:
         row = add_observation(session, GROUP, state=GroupState.PENDING)
         upsert_measurement_set(

@@ -7,6 +7,7 @@ import pytest
 from astropy.io import fits
 from sqlalchemy import text
 
+from dsa110_assets.catalogs.calibrators import read_manual, write_calibrator_db
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import InvalidRequestError, NonRetriableError
 from dsa110_assets.registry.audit import audit
@@ -14,7 +15,8 @@ from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries import upsert_measurement_set
 from dsa110_assets.stages.operations import trial_images
 from dsa110_assets.stages.platform import Platform
-from dsa110_assets.stages.products.references import reference_path
+from dsa110_assets.stages.products.references import calibrators_path, reference_path
+from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.imaging.synthetic_ms import offset_position, write_tile
 from dsa110_assets_tests.registry_fixture import add_observation
 
@@ -33,6 +35,7 @@ def platform(registry_config: PipelineConfig, database: Database) -> Platform:
     platform.paths.catalogs_dir.mkdir(parents=True, exist_ok=True)
     sky = pd.DataFrame({"name": ["s"], "ra_deg": position[0], "dec_deg": position[1], "flux_jy": 1.0, "spectral_index": -0.7})
     sky.to_parquet(reference_path(platform))
+    write_calibrator_db(read_manual(MANUAL), calibrators_path(platform))
     with database.session() as session:
         row = add_observation(session, GROUP)
         upsert_measurement_set(

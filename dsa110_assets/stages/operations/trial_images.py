@@ -89,7 +89,7 @@ def image_on_trial(platform: Platform, group_id: str, settings: Mapping[str, Any
     from dsa110_assets.imaging import ImagingOptions, image_tile
     from dsa110_assets.quality import gate
     from dsa110_assets.quality.image import ImageLimits, judge_tile, read_tile
-    from dsa110_assets.stages.products.references import reference_path
+    from dsa110_assets.stages.products.references import imaging_sky, reference_path
 
     changed = checked(settings)
     source = platform.paths.calibrated_ms(group_id)
@@ -104,7 +104,7 @@ def image_on_trial(platform: Platform, group_id: str, settings: Mapping[str, Any
     with publication.publish(folder) as staged:
         staged.mkdir()
         headers = {"DSAGROUP": group_id, "DSATRIAL": json.dumps(changed)}
-        report = image_tile(source, staged, group_id, options, mask_sky=near, provenance=headers)
+        report = image_tile(source, staged, group_id, options, mask_sky=imaging_sky(platform, ra_deg, dec_deg), provenance=headers)
         verdicts = judge_tile(read_tile(staged, group_id), near, ImageLimits.from_config(platform.config))
         verdict = gate.verdict_on(verdicts)
         figures: Figures = {**report.figures(), **{one.name: one.value for one in verdicts if one.name != "dynamic_range"}}

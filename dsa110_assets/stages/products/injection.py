@@ -25,7 +25,7 @@ from dsa110_assets.registry.queries.images import tiles_in_window
 from dsa110_assets.registry.schema import ImageRow, QaMetric
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.gates import refused_tiles
-from dsa110_assets.stages.products.references import reference_path
+from dsa110_assets.stages.products.references import imaging_sky, reference_path
 from dsa110_assets.stages.provenance.recording import StageResult, measured
 from dsa110_assets.stages.provenance.versions import register, versions_of
 from dsa110_assets.stages.table import CALIBRATED_MS, INJECTION_RECOVERY
@@ -111,7 +111,7 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
         scratch,
         group_id,
         options,
-        mask_sky=reference if options.use_mask else None,
+        mask_sky=imaging_sky(platform, tile.ra_deg, tile.dec_deg) if options.use_mask else None,
         provenance={"DSAGROUP": group_id, "DSAINJ": str(len(injected))},
     )
     make_mosaic([TileImage.of(scratch, group_id)], scratch / "mosaic", "injected", provenance={}, threads=platform.threads)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from dsa110_assets.catalogs import calibrators, observers, sky, surveys
 from dsa110_assets.catalogs.survey_list import SURVEYS
 from dsa110_assets.common.figures import Figures
+from dsa110_assets.common.instrument import SKY_RADIUS_DEG
 from dsa110_assets.common.position_lists import read_positions
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, PositionsError
@@ -36,6 +37,13 @@ def calibrators_path(platform: Platform) -> Path:
 def reference_path(platform: Platform) -> Path:
     """Path of the reference sky."""
     return platform.paths.catalogs_dir / REFERENCE_FILE
+
+
+def imaging_sky(platform: Platform, ra_deg: float, dec_deg: float) -> pd.DataFrame:
+    """What the platform knows of the sky around a tile, as far as its beam reaches: reference sky and calibrators."""
+    near = sky.cone(sky.load_reference(reference_path(platform)), ra_deg, dec_deg, SKY_RADIUS_DEG)
+    known = sky.of_calibrators(calibrators.load(calibrators_path(platform)))
+    return sky.completed(near, sky.cone(known, ra_deg, dec_deg, SKY_RADIUS_DEG))
 
 
 def transiting_calibrator(catalog: Sequence[calibrators.Calibrator], raw_file: Path) -> str | None:

@@ -22,12 +22,12 @@ from dsa110_assets.registry.schema import GroupState, IngestGroup, MeasurementSe
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates
 from dsa110_assets.stages.products.nearest import nearest_tables, read_registered, recalibrate_outdated
-from dsa110_assets.stages.products.references import calibrators_path, reference_path, transiting_calibrator
+from dsa110_assets.stages.products.references import calibrators_path, imaging_sky, reference_path, transiting_calibrator
 from dsa110_assets.stages.provenance.recording import StageResult, measured
 from dsa110_assets.stages.provenance.versions import provenance, register, versions_of
 from dsa110_assets.stages.queue.attempts import attempt, end_stage, now
 from dsa110_assets.stages.queue.work import TileRun
-from dsa110_assets.stages.table import CALIBRATED_MS, CALIBRATION_TABLES, MEASUREMENT_SET, NVSS_CATALOG, TILE_IMAGE
+from dsa110_assets.stages.table import CALIBRATED_MS, CALIBRATION_TABLES, CALIBRATOR_CATALOG, MEASUREMENT_SET, NVSS_CATALOG, TILE_IMAGE
 
 
 def make_measurement_set(platform: Platform, run: TileRun) -> StageResult:
@@ -233,12 +233,14 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
             if row is None:
                 raise NonRetriableError(group_id, "it has no calibrated Measurement Set", "make `calibrated_ms` first")
             inputs = versions_of(session, CALIBRATED_MS.name, [group_id]) | versions_of(session, NVSS_CATALOG.name, ["all"])
+            inputs |= versions_of(session, CALIBRATOR_CATALOG.name, ["all"])
         options = ImagingOptions.from_config(platform.config)
         near = sky.cone(reference, row.ra_deg, row.dec_deg, options.field_radius_deg)
+        known = imaging_sky(platform, row.ra_deg, row.dec_deg)
         headers = provenance(platform, TILE_IMAGE.name, inputs, DSAGROUP=group_id)
         with measured() as cost, publication.publish(destination) as staged:
             staged.mkdir()
-            report = image_tile(source, staged, group_id, options, mask_sky=near, provenance=headers)
+            report = image_tile(source, staged, group_id, options, mask_sky=known, provenance=headers)
             verdicts = judge_tile(read_tile(staged, group_id), near, ImageLimits.from_config(platform.config))
         # the report always has a dynamic range; its check may have none
         measurements = {verdict.name: verdict.value for verdict in verdicts if verdict.name != "dynamic_range"}
