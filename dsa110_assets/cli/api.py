@@ -33,7 +33,7 @@ def serve(context: typer.Context) -> None:
         raise ConfigurationError("PIPELINE_API_PORT", f"port {config.api_port} is in use", "choose another one")
     Database.connect(config).dispose()  # starts the embedded database, and brings the schema up to date
     documentation.builder.start()
-    server_of(create_app(config), config).run()
+    server_of(create_app(config), config, prepare=True).run()
 
 
 @app.command("token")

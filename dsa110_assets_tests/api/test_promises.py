@@ -251,3 +251,24 @@ def test_the_garbage_collector_leaves_loaded_modules_alone(registry_config: Pipe
         server.should_exit = True
         thread.join(20)
         gc.unfreeze()
+
+
+def test_the_first_answers_are_prepared_when_the_api_starts(served: Served) -> None:
+    """What pages need is loaded, and long lists are remembered, before anybody asks."""
+    server = serving.server_of(create_app(served.config), served.config, port=0, prepare=True)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 60
+        while server._asking is None or not server._asking.done():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert server._asking.exception() is None
+        app = server._app
+        assert app.state.stale.get(lambda: pytest.fail("was not remembered")) is not None
+        asked = {one.labels["route"] for metric in app.state.registry.collect() if metric.name == "http_requests" for one in metric.samples}
+        assert {"/ui/images/{group_id}", "/ui/sources/{source_id}", "/ui/mosaics/{name}", "/api/sources/{source_id}/lightcurve"} <= asked
+    finally:
+        server.should_exit = True
+        thread.join(20)
+    assert not thread.is_alive()

@@ -214,11 +214,21 @@ def test_galleries_of_an_empty_registry_say_what_will_come(database, registry_co
 
 
 def test_a_month_is_sampled_evenly_and_never_more_than_fits(database) -> None:
-    from dsa110_assets.registry.queries import images
+    from sqlalchemy import text
 
-    names = [str(number) for number in range(8400)]
-    found = images._evenly(names)
-    assert len(found) == images.MOST_SAMPLED
-    steps = {int(second) - int(first) for first, second in itertools.pairwise(found)}
-    assert steps == {21}
-    assert images._evenly(names[:5]) == names[:5]
+    from dsa110_assets.registry.queries import images
+    from dsa110_assets.registry.schema import MosaicKind
+
+    columns = "name, kind, directory, start_mjd, mid_mjd, end_mjd, ra_deg, dec_deg, n_tiles, noise_jy_per_beam"
+    with database.session() as session:
+        session.execute(
+            text(
+                f"INSERT INTO mosaics ({columns}) SELECT n, 'hourly', '', 60000 + t, 60000 + t, 60000 + t, 0, 16, 1, 1e-3 "
+                "FROM (SELECT n, 0.0035 * (n + 1) AS t FROM generate_series(0, 8399) n) days"
+            )
+        )
+        found = images.mosaics_of_month(session, MosaicKind.HOURLY, 60029.9)
+        assert len(found) == images.MOST_SAMPLED
+        assert {int(second) - int(first) for first, second in itertools.pairwise(found)} == {21}
+        assert found[0] == "0"
+        assert images.mosaics_of_month(session, MosaicKind.HOURLY, 60000.0176) == ["0", "1", "2", "3", "4"]

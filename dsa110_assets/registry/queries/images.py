@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Select, delete, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from dsa110_assets.registry.bulk import upsert
@@ -66,29 +66,23 @@ _MOST_OF_A_MONTH = 20_000
 
 def images_of_month(session: Session, until_mjd: float) -> list[str]:
     """Observations with an image in the 30 days up to a time, in order of time: all, or evenly chosen ones."""
-    statement = (
-        select(ImageRow.group_id)
-        .where(ImageRow.mid_mjd > until_mjd - MONTH_DAYS, ImageRow.mid_mjd <= until_mjd)
-        .order_by(ImageRow.mid_mjd)
-        .limit(_MOST_OF_A_MONTH)
-    )
-    return _evenly(session.scalars(statement).all())
+    month = ImageRow.mid_mjd > until_mjd - MONTH_DAYS, ImageRow.mid_mjd <= until_mjd
+    return _evenly(session, select(ImageRow.group_id.label("name"), ImageRow.mid_mjd).where(*month))
 
 
 def mosaics_of_month(session: Session, kind: MosaicKind, until_mjd: float) -> list[str]:
     """Names of mosaics of a kind in the 30 days up to a time, in order of time: all, or evenly chosen ones."""
-    statement = (
-        select(MosaicRow.name)
-        .where(MosaicRow.kind == kind, MosaicRow.mid_mjd > until_mjd - MONTH_DAYS, MosaicRow.mid_mjd <= until_mjd)
-        .order_by(MosaicRow.mid_mjd)
-        .limit(_MOST_OF_A_MONTH)
-    )
-    return _evenly(session.scalars(statement).all())
+    month = MosaicRow.kind == kind, MosaicRow.mid_mjd > until_mjd - MONTH_DAYS, MosaicRow.mid_mjd <= until_mjd
+    return _evenly(session, select(MosaicRow.name.label("name"), MosaicRow.mid_mjd).where(*month))
 
 
-def _evenly(names: Sequence[str]) -> list[str]:
-    step = max(1.0, len(names) / MOST_SAMPLED)
-    return [names[int(at * step)] for at in range(min(len(names), MOST_SAMPLED))]
+def _evenly(session: Session, month: Select[tuple[str, float]]) -> list[str]:
+    """At most `MOST_SAMPLED` of the rows (name, mid_mjd), each as far from the next in their order of time."""
+    rows = month.order_by(text("mid_mjd")).limit(_MOST_OF_A_MONTH).subquery()
+    place = (func.row_number().over(order_by=rows.c.mid_mjd) - 1).label("place")
+    counted = select(rows.c.name, place, func.count().over().label("total")).subquery()
+    chosen = counted.c.place * MOST_SAMPLED % counted.c.total < MOST_SAMPLED
+    return list(session.scalars(select(counted.c.name).where(chosen).order_by(counted.c.place)))
 
 
 def mosaics_with(session: Session, group_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

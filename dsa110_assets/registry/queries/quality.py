@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -49,11 +50,24 @@ def qa_metrics(session: Session, product: str, key: str) -> dict[str, QaMetric]:
     return {row.metric: row for row in rows}
 
 
-def qa_metrics_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, list[QaMetric]]:
+class Figure(NamedTuple):
+    """A quality figure of a product, its limits and its verdict. A tuple, since lists hold thousands."""
+
+    metric: str
+    passed: bool | None
+    value: float | None
+    limit_low: float | None
+    limit_high: float | None
+    reason: str
+
+
+def qa_metrics_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, list[Figure]]:
     """Quality figures of several products by key; an empty list for one without any."""
-    found: dict[str, list[QaMetric]] = {key: [] for key in keys}
-    for row in session.scalars(select(QaMetric).where(QaMetric.product == product, QaMetric.key.in_(list(found)))):
-        found[row.key].append(row)
+    found: dict[str, list[Figure]] = {key: [] for key in keys}
+    columns = (QaMetric.metric, QaMetric.passed, QaMetric.value, QaMetric.limit_low, QaMetric.limit_high, QaMetric.reason)
+    statement = select(QaMetric.key, *columns).where(QaMetric.product == product, QaMetric.key.in_(list(found)))
+    for key, metric, passed, value, low, high, reason in session.execute(statement).tuples():
+        found[key].append(Figure(metric, passed, value, low, high, reason))
     return found
 
 

@@ -64,10 +64,7 @@ def verdict_on(session: Session, group_id: str, checks: Sequence[Verdict]) -> ga
 
 def checks_of(session: Session, group_ids: Iterable[str]) -> dict[str, list[Verdict]]:
     """The checks of each tile, recorded when its image was made or last judged."""
-    return {
-        group_id: [Verdict(row.metric, row.passed, row.value, row.limit_low, row.limit_high, row.reason) for row in rows]
-        for group_id, rows in qa_metrics_of(session, PRODUCT, group_ids).items()
-    }
+    return {group_id: [Verdict(*row) for row in rows] for group_id, rows in qa_metrics_of(session, PRODUCT, group_ids).items()}
 
 
 def is_provisional(session: Session, group_id: str) -> bool:

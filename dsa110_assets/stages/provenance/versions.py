@@ -99,12 +99,12 @@ def amend_content(session: Session, product: str, key: str) -> None:
 def versions_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, int]:
     """Current versions of products, as ``inputs`` of another product; missing products are left out."""
     query = (
-        select(ProductVersion)
+        select(ProductVersion.key, ProductVersion.path, ProductVersion.version_id)
         .distinct(ProductVersion.key)
         .where(ProductVersion.product == product, ProductVersion.key.in_(list(keys)))
         .order_by(ProductVersion.key, ProductVersion.version_id.desc())
     )
-    return {reference(product, row.key, row.path): row.version_id for row in session.scalars(query)}
+    return {reference(product, key, path): version_id for key, path, version_id in session.execute(query).tuples()}
 
 
 def provenance(platform: Platform, product: str, inputs: Mapping[str, int], **more: str) -> dict[str, str]:
