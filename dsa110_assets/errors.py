@@ -98,6 +98,10 @@ class FluxScaleError(NonRetriableError):
     """A calibrator has no usable flux density. The platform never assumes one."""
 
 
+class NoModelError(NonRetriableError):
+    """The catalog has no source in a tile that is bright enough for a model."""
+
+
 class ImagingError(NonRetriableError):
     """The visibilities cannot give an image: all flagged, uncalibrated, or no usable channel."""
 

@@ -30,7 +30,7 @@ from dsa110_assets.common.measurement_sets import (
     row_blocks,
 )
 from dsa110_assets.common.smearing import Averaging
-from dsa110_assets.errors import FluxScaleError, NonRetriableError
+from dsa110_assets.errors import FluxScaleError, NoModelError, NonRetriableError
 
 REFERENCE_FREQUENCY_HZ = 1.4e9
 DEFAULT_SPECTRAL_INDEX = -0.7
@@ -140,7 +140,8 @@ def build_model(
 
     Raises:
         FluxScaleError: a source in the field has no finite flux (pitfall 10).
-        NonRetriableError: no source is left, or the channels are not evenly spaced.
+        NoModelError: no source is left.
+        NonRetriableError: the channels are not evenly spaced.
     """
     frequency = np.asarray(frequency_hz, dtype=np.float64)
     if frequency.size > 2 and np.ptp(np.diff(frequency)) > 1e-6 * abs(frequency[1] - frequency[0]) + 1.0:
@@ -165,7 +166,7 @@ def build_model(
         apparent = pd.Series(apparent).groupby(rows[PART_OF].to_numpy()).transform("sum").to_numpy(np.float64)
     chosen = np.flatnonzero(apparent >= min_apparent_jy)
     if chosen.size == 0:
-        raise NonRetriableError(
+        raise NoModelError(
             "sky model",
             f"no source above {min_apparent_jy} Jy (apparent) within {radius_deg} deg of the tile",
             "refresh the reference catalog or lower PIPELINE_CAL_MODEL_MIN_JY",

@@ -1,14 +1,14 @@
 """Choice of the calibration tables for an observation: a pure function of candidates and observation time (pitfall 14).
 
 The ladder: same night, then neighboring nights up to a limit, then an error. The tables nearest in observation time
-win, earlier or later; they must be of the observation's declination strip. The same night means the same UTC date or 12
-hours to either side, so that the nearest tables never fall to a lower rung just because midnight lies between. This
-module reads no clock and opens no file.
+win, earlier or later, unless the data say otherwise (`comparison`); they must be of the observation's declination
+strip. The same night means the same UTC date or 12 hours to either side, so that the nearest tables never fall to a
+lower rung just because midnight lies between. This module reads no clock and opens no file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -56,7 +56,18 @@ class CalChoice:
         return {"tables": str(self.candidate.path), "tables_from": self.rung.value, "hours_away": self.hours_away}
 
 
-def select_tables(
+def to_compare(choices: Sequence[CalChoice], applied: str | None = None) -> list[CalChoice]:
+    """The tables that may fit an observation best, nearest first: the nearest on either side in time, and ``applied``.
+
+    Args:
+        choices: `valid_tables` of the observation.
+        applied: directory of the tables that it has now.
+    """
+    sides = {later: next((one for one in choices if (one.hours_away > 0) is later), None) for later in (False, True)}
+    return [one for one in choices if one in sides.values() or str(one.candidate.path) == applied]
+
+
+def valid_tables(
     candidates: Iterable[CalCandidate],
     *,
     mid_mjd: float,
@@ -64,8 +75,8 @@ def select_tables(
     night: str,
     borrow_days: int = 3,
     declination_tolerance_deg: float = TOLERANCE_DEG,
-) -> CalChoice:
-    """Choose the tables for an observation.
+) -> list[CalChoice]:
+    """All tables that are valid for an observation, nearest in time first; at least one.
 
     Args:
         candidates: all registered sets; those not accepted are skipped.
@@ -104,5 +115,7 @@ def select_tables(
     def same_night(c: CalCandidate) -> bool:
         return nights_away(c) == 0 or abs(c.mid_mjd - mid_mjd) <= SAME_NIGHT_DAYS
 
-    best = min(near, key=lambda c: (abs(c.mid_mjd - mid_mjd), c.mid_mjd, str(c.path)))
-    return CalChoice(best, Rung.SAME_NIGHT if same_night(best) else Rung.BORROWED, nights_away(best), (best.mid_mjd - mid_mjd) * 24.0)
+    return [
+        CalChoice(c, Rung.SAME_NIGHT if same_night(c) else Rung.BORROWED, nights_away(c), (c.mid_mjd - mid_mjd) * 24.0)
+        for c in sorted(near, key=lambda c: (abs(c.mid_mjd - mid_mjd), c.mid_mjd, str(c.path)))
+    ]

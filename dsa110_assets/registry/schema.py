@@ -257,13 +257,17 @@ class CaltableRow(Base):
 
 
 class CalibrationApplied(Base):
-    """The calibration tables applied to an observation, and how far away they were borrowed from (``rung``)."""
+    """The calibration tables applied to an observation, and how far away they were borrowed from (``rung``).
+
+    ``considered``: other tables, by their calibrator's observation, that were nearer or compared, and were not taken.
+    """
 
     __tablename__ = "calibration_applied"
     group_id: Mapped[str] = mapped_column(ForeignKey("ingest_queue.group_id"), primary_key=True)
     caltable_directory: Mapped[str] = mapped_column(ForeignKey("caltables.directory"))
     rung: Mapped[str]
     hours_away: Mapped[float]
+    considered: Mapped[list[str]] = mapped_column(server_default="{}")
     applied_at: Mapped[datetime] = mapped_column(server_default=func.now())
     __table_args__ = (Index("ix_calibration_applied_caltable_directory", "caltable_directory", "group_id"),)
 

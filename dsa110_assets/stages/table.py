@@ -122,7 +122,14 @@ CALIBRATED_MS = TABLE.add(
         f"{_STAGES}.tile:calibrate",
         inputs=(MEASUREMENT_SET, CALIBRATION_TABLES),
         recipe=Recipe(
-            ("calibration.apply", "calibration.select", "calibration.tile_phase", "calibration.verification", "catalogs.sky"),
+            (
+                "calibration.apply",
+                "calibration.comparison",
+                "calibration.select",
+                "calibration.tile_phase",
+                "calibration.verification",
+                "catalogs.sky",
+            ),
             ("sefd_jy", "max_smearing", "tile_phase_solution", *_MODEL, *_SELECTION),
         ),
         job="tile",

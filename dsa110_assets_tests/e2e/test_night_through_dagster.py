@@ -177,8 +177,7 @@ def test_a_second_round_requests_nothing(night: Any) -> None:
 def test_each_stage_has_read_exactly_the_settings_that_are_declared_for_its_product(night: Any) -> None:
     scientific = {name for row in TABLE.with_recipe() for name in row.recipe.settings}
     read = {product: names & scientific for product, names in READ.items()}
-    of_an_option = {"calibrated_ms": {"cal_model_min_jy", "cal_model_radius_deg", "correct_smearing"}}  # read by tile_phase_solution only
-    assert read == {product: set(TABLE[product].recipe.settings) - of_an_option.get(product, set()) for product in READ}
+    assert read == {product: set(TABLE[product].recipe.settings) for product in READ}
 
 
 def _newest_versions(platform: Platform) -> dict[tuple[str, str], int]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsa110_assets.calibration import select
-from dsa110_assets.calibration.select import CalCandidate, select_tables
+from dsa110_assets.calibration.select import CalCandidate, to_compare, valid_tables
 from dsa110_assets.errors import NoCalibrationError
 from dsa110_assets.times import mjd_to_datetime
 
@@ -20,10 +20,14 @@ def tables(mid_mjd, declination_deg=54.6, *, accepted=True):
     )
 
 
-def choose(candidates, mid_mjd, declination_deg=54.6, **options):
-    return select_tables(
+def ranked(candidates, mid_mjd, declination_deg=54.6, **options):
+    return valid_tables(
         candidates, mid_mjd=mid_mjd, declination_deg=declination_deg, night=f"{mjd_to_datetime(mid_mjd):%Y-%m-%d}", **options
     )
+
+
+def choose(*arguments, **options):
+    return ranked(*arguments, **options)[0]
 
 
 def test_pitfall_14_nearest_in_time_not_newest_and_two_sided():
@@ -31,6 +35,16 @@ def test_pitfall_14_nearest_in_time_not_newest_and_two_sided():
     assert choose([before, after, newest], 61_100.25).candidate == before
     assert choose([before, after, newest], 61_100.40).candidate == after  # solved after the observation, but nearest
     assert choose([after, newest, before], 61_100.25).hours_away == pytest.approx(-1.2)
+
+
+def test_pitfall_14_the_data_decide_between_the_nearest_of_both_sides_and_those_applied():
+    early, before, after, late = (tables(61_100.0 + day) for day in (0.05, 0.20, 0.45, 0.90))
+    choices = ranked([late, before, early, after], 61_100.40)
+    assert [one.candidate for one in choices] == [after, before, early, late]
+    assert [one.candidate for one in to_compare(choices)] == [after, before]
+    assert [one.candidate for one in to_compare(choices, str(late.path))] == [after, before, late]
+    assert [one.candidate for one in to_compare(ranked([late, after], 61_100.40))] == [after]  # nothing lies before
+    assert [one.candidate for one in to_compare(ranked([after], 61_100.40), "/cal/refused since")] == [after]
 
 
 def test_pitfall_14_another_strip_is_never_used():

@@ -22,7 +22,7 @@ from dsa110_assets.registry.queries.calibration import (
 )
 from dsa110_assets.registry.schema import CalibrationApplied, CaltableRow, GroupState, IngestGroup, TileStage
 from dsa110_assets.stages.operations.staleness import stale_products
-from dsa110_assets.stages.products.nearest import nearest_tables, read_registered
+from dsa110_assets.stages.products.nearest import read_registered, usable_tables
 from dsa110_assets.stages.provenance.recipes import recipe_of
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets_tests.registry_fixture import add_observation
@@ -71,7 +71,7 @@ def test_tables_registered_while_an_observation_starts_to_wait_release_it(databa
     with database.session() as session:
         group = session.get_one(IngestGroup, TILE)
         with pytest.raises(NoCalibrationError):
-            nearest_tables(session, CONFIG, group)
+            usable_tables(session, CONFIG, group)
         thread.start()
         started.wait(5)
         time.sleep(0.3)
@@ -88,7 +88,7 @@ def test_an_observation_that_chooses_tables_during_a_registration_gets_the_new_o
 
     def choose() -> None:
         with database.session() as session:
-            chosen.append(str(nearest_tables(session, CONFIG, session.get_one(IngestGroup, TILE)).candidate.path))
+            chosen.append(str(usable_tables(session, CONFIG, session.get_one(IngestGroup, TILE))[0].candidate.path))
 
     thread = threading.Thread(target=choose)
     with database.session() as session:
@@ -106,7 +106,7 @@ def test_several_observations_choose_at_the_same_time(database, waiting):
         register_tables(session, CALIBRATOR)
     with database.session() as one, database.session() as two:
         for session in (one, two):
-            assert nearest_tables(session, CONFIG, session.get_one(IngestGroup, TILE)).rung == "same-night"
+            assert usable_tables(session, CONFIG, session.get_one(IngestGroup, TILE))[0].rung == "same-night"
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_an_observation_whose_tables_were_refused_later_has_other_tables_now(dat
 
 
 def test_the_query_for_outdated_tables_agrees_with_the_choice_of_tables(database):
-    """Compared with `select_tables` for random tables of two strips and several nights."""
+    """Compared with `valid_tables` for random tables of two strips and several nights."""
     rng = np.random.default_rng(7)
     names = [f"2026-03-{day:02d}T{hour:02d}:00:00" for day in range(9, 17) for hour in (3, 9, 21)]
     with database.session() as session:
@@ -161,7 +161,7 @@ def test_the_query_for_outdated_tables_agrees_with_the_choice_of_tables(database
             group = add_observation(session, name)
             used = str(rng.choice(names))
             record_calibration_applied(session, group_id=name, caltable_directory=f"/cal/{used}", rung="borrowed", hours_away=0.0)
-            if nearest_tables(session, CONFIG, group).candidate.path != Path(f"/cal/{used}"):
+            if usable_tables(session, CONFIG, group)[0].candidate.path != Path(f"/cal/{used}"):
                 expected.append(name)
         listed = observations_with_other_tables(session, borrow_days=CONFIG.cal_borrow_days, tolerance_deg=0.5)
     assert set(listed) <= set(expected)
@@ -169,7 +169,7 @@ def test_the_query_for_outdated_tables_agrees_with_the_choice_of_tables(database
     with database.session() as session:  # only observations whose applied tables are nearer but no longer allowed (strip, nights)
         for name in missed:
             group = session.get_one(IngestGroup, name)
-            choice = nearest_tables(session, CONFIG, group)
+            choice = usable_tables(session, CONFIG, group)[0]
             used = session.get_one(CaltableRow, session.get_one(CalibrationApplied, name).caltable_directory)
             assert abs(used.mid_mjd - group.mid_mjd) <= abs(choice.candidate.mid_mjd - group.mid_mjd)
 

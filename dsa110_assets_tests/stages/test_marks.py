@@ -21,7 +21,7 @@ from dsa110_assets.stages.operations.marks import mark, unmark
 from dsa110_assets.stages.operations.staleness import stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates
-from dsa110_assets.stages.products.nearest import nearest_tables
+from dsa110_assets.stages.products.nearest import usable_tables
 from dsa110_assets.stages.provenance.recipes import recipe_of
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets_tests.registry_fixture import add_observation
@@ -167,7 +167,7 @@ def solve(platform: Platform, group_id: str, *, accepted: bool) -> None:
 
 def chosen(platform: Platform, group_id: str) -> str:
     with platform.database.session() as session:
-        return str(nearest_tables(session, platform.config, session.get_one(IngestGroup, group_id)).candidate.path)
+        return str(usable_tables(session, platform.config, session.get_one(IngestGroup, group_id))[0].candidate.path)
 
 
 def test_a_solution_marked_bad_is_not_applied_and_its_tiles_are_made_again(completed: Platform) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, not_, select
+from sqlalchemy import ColumnElement, all_, any_, exists, func, literal, not_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from dsa110_assets.registry.bulk import upsert
@@ -67,8 +67,9 @@ def upsert_caltables(
 def observations_with_other_tables(
     session: Session, *, borrow_days: int, tolerance_deg: float, near: tuple[float, float] | None = None
 ) -> list[str]:
-    """Observations that would get other tables today: nearer ones exist now, or those applied were refused since.
+    """Observations that may get other tables today: nearer ones have come, or those applied were refused since.
 
+    Nearer tables that were considered when the applied ones were chosen fitted worse (`calibration.comparison`).
     ``near``: only observations whose middle is between these times (UTC MJD).
     """
     used, nearer = aliased(CaltableRow), aliased(CaltableRow)
@@ -77,6 +78,7 @@ def observations_with_other_tables(
         in_strip(nearer.pointing_dec_deg, IngestGroup.dec_deg, tolerance_deg),
         nearer.night.between(IngestGroup.night - borrow_days, IngestGroup.night + borrow_days),  # so the index on `night` serves
         func.abs(nearer.mid_mjd - IngestGroup.mid_mjd) < func.abs(used.mid_mjd - IngestGroup.mid_mjd),
+        nearer.group_id != all_(CalibrationApplied.considered),
     )
     statement = (
         select(CalibrationApplied.group_id)
@@ -90,14 +92,28 @@ def observations_with_other_tables(
     return list(session.scalars(statement))
 
 
-def record_calibration_applied(session: Session, *, group_id: str, caltable_directory: str, rung: str, hours_away: float) -> None:
+def record_calibration_applied(
+    session: Session, *, group_id: str, caltable_directory: str, rung: str, hours_away: float, considered: Sequence[str] = ()
+) -> None:
     """Record the tables applied to an observation.
 
-    ``rung``: of the borrowing ladder. ``hours_away``: time of the tables minus time of the data.
+    ``rung``: of the borrowing ladder. ``hours_away``: time of the tables minus time of the data. ``considered``: see
+    the schema.
     """
     upsert(
         session,
         CalibrationApplied,
-        {"group_id": group_id, "caltable_directory": str(caltable_directory), "rung": rung, "hours_away": hours_away},
+        {
+            "group_id": group_id, "caltable_directory": str(caltable_directory), "rung": rung, "hours_away": hours_away,
+            "considered": list(considered),
+        },
         refresh=["applied_at"],
+    )  # fmt: skip
+
+
+def forget_considered(session: Session, group_id: str) -> None:
+    """Let the tables of a calibrator's observation be considered again: they were solved again."""
+    others = CalibrationApplied.considered
+    session.execute(
+        update(CalibrationApplied).where(literal(group_id) == any_(others)).values(considered=func.array_remove(others, group_id))
     )

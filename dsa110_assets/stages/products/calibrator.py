@@ -20,7 +20,7 @@ from dsa110_assets.errors import CalibrationQualityError, ConfigurationError, No
 from dsa110_assets.ingest import ledger
 from dsa110_assets.products import CALIBRATORS_FILE, REFERENCE_FILE, ProductPaths
 from dsa110_assets.registry.queries.antennas import ANTENNAS
-from dsa110_assets.registry.queries.calibration import lock_caltables, may_be_used, upsert_caltables
+from dsa110_assets.registry.queries.calibration import forget_considered, lock_caltables, may_be_used, upsert_caltables
 from dsa110_assets.registry.schema import CaltableRow, IngestGroup, MeasurementSetKind, MeasurementSetRow
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.nearest import observations_near, recalibrate_outdated
@@ -132,6 +132,7 @@ def solve_transit(
             reasons=report.reasons,
             quality={**report.quality_figures(), ANTENNAS: antennas},
         )
+        forget_considered(session, group_id)
         if session.scalar(select(may_be_used(CaltableRow)).where(CaltableRow.directory == str(destination))):
             released = ledger.release_awaiting(
                 session,

@@ -9,19 +9,27 @@ from pathlib import Path
 
 from dsa110_assets import products, publication
 from dsa110_assets.calibration.caltable import CalTable
-from dsa110_assets.calibration.select import CalChoice
+from dsa110_assets.calibration.select import CalChoice, to_compare
 from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.common.figures import Figures
-from dsa110_assets.errors import ChecksumError, NoCalibrationError, NonRetriableError, RetriableError
+from dsa110_assets.errors import ChecksumError, NoCalibrationError, NoModelError, NonRetriableError, RetriableError
 from dsa110_assets.ingest import checksums, ledger
 from dsa110_assets.registry.queries import antenna_marks
 from dsa110_assets.registry.queries.calibration import lock_caltables, record_calibration_applied
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
-from dsa110_assets.registry.schema import GroupState, IngestGroup, MeasurementSetKind, MeasurementSetRow, MeasurementSetStatus, TileStage
+from dsa110_assets.registry.schema import (
+    CalibrationApplied,
+    GroupState,
+    IngestGroup,
+    MeasurementSetKind,
+    MeasurementSetRow,
+    MeasurementSetStatus,
+    TileStage,
+)
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates
-from dsa110_assets.stages.products.nearest import nearest_tables, read_registered, recalibrate_outdated
+from dsa110_assets.stages.products.nearest import read_registered, recalibrate_outdated, usable_tables
 from dsa110_assets.stages.products.references import calibrators_path, imaging_sky, reference_path, transiting_calibrator
 from dsa110_assets.stages.provenance.recording import StageResult, measured
 from dsa110_assets.stages.provenance.versions import provenance, register, versions_of
@@ -114,28 +122,54 @@ def _leaving_out_damaged(platform: Platform, group_id: str) -> Iterator[None]:
 
 
 @dataclass
-class _Chosen:
-    """Inputs of a calibration: the raw Measurement Set, the nearest tables, and the versions of both."""
+class _Choice:
+    """Tables that may be applied: where they come from, and their content as it was registered."""
 
-    raw: MeasurementSetRow
     choice: CalChoice
     tables: list[CalTable]
     inputs: dict[str, int]
 
 
+@dataclass
+class _Choices:
+    """Inputs of a calibration: the raw Measurement Set, and the tables to compare, nearest first.
+
+    ``valid``: all valid tables, nearest first. ``inputs``: versions of what every choice uses.
+    """
+
+    raw: MeasurementSetRow
+    compared: list[_Choice]
+    valid: list[CalChoice]
+    inputs: dict[str, int]
+
+    def considered(self, used: CalChoice) -> list[str]:
+        """Observations of the calibrators whose tables are nearer than those used, or were compared with them."""
+        compared = [one.choice for one in self.compared]
+        return [
+            one.candidate.path.name
+            for one in self.valid
+            if one is not used and (one in compared or abs(one.hours_away) < abs(used.hours_away))
+        ]
+
+
 def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
-    """Apply the nearest valid tables. Without any, return None and leave the observation waiting for them."""
+    """Apply the nearest valid tables, or others that fit the data better.
+
+    Without any, return None and leave the observation waiting for them.
+    """
     from dsa110_assets.calibration.apply import apply_calibration
     from dsa110_assets.calibration.verification import verify_calibrated
 
     group_id, config = run.group_id, platform.config
     with attempt(platform, run) as number:
         source, destination = platform.paths.measurement_set(group_id), platform.paths.calibrated_ms(group_id)
-        chosen = _choose_tables(platform, group_id, number)
-        if chosen is None:
+        choices = _choices(platform, group_id, number)
+        if choices is None:
             return None
-        raw, choice, inputs = chosen.raw, chosen.choice, chosen.inputs
+        raw = choices.raw
         with measured() as cost, publication.publish(destination) as staged:
+            chosen, comparison = _best(platform, source, raw, choices.compared)
+            choice, inputs = chosen.choice, {**choices.inputs, **chosen.inputs}
             phases = _add_tile_phases(platform, source, chosen.tables) if config.tile_phase_solution else {}
             history = {name: str(value) for name, value in phases.items()}
             report = apply_calibration(
@@ -148,7 +182,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
                 provenance=provenance(platform, CALIBRATED_MS.name, inputs, observation=group_id, **history),
             )
             verify_calibrated(staged, report)
-        result = StageResult(CALIBRATED_MS.name, group_id, figures={**choice.figures(), **report.figures(), **phases})
+        result = StageResult(CALIBRATED_MS.name, group_id, figures={**choice.figures(), **comparison, **report.figures(), **phases})
         with platform.database.session() as session:
             lock_caltables(session)
             register(session, platform, result, path=destination, inputs=inputs, cost=cost, run_id=run.run_id)
@@ -171,7 +205,12 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
             )
             directory = str(choice.candidate.path)
             record_calibration_applied(
-                session, group_id=group_id, caltable_directory=directory, rung=choice.rung, hours_away=choice.hours_away
+                session,
+                group_id=group_id,
+                caltable_directory=directory,
+                rung=choice.rung,
+                hours_away=choice.hours_away,
+                considered=choices.considered(choice),
             )
             end_stage(session, run, number, TileStage.CALIBRATED)
             if run.final:
@@ -179,25 +218,55 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
     return result
 
 
-def _choose_tables(platform: Platform, group_id: str, number: int) -> _Chosen | None:
-    """Choose and read the nearest tables. Without any, return None and leave the observation waiting."""
+def _choices(platform: Platform, group_id: str, number: int) -> _Choices | None:
+    """Find and read the tables that may be applied. Without any, return None and leave the observation waiting."""
     with platform.database.session() as session:
         group = session.get_one(IngestGroup, group_id)
         raw = session.get(MeasurementSetRow, str(platform.paths.measurement_set(group_id)))
         if raw is None:
             raise NonRetriableError(group_id, "it has no Measurement Set", "make `measurement_set` first, from its raw files")
         try:
-            choice = nearest_tables(session, platform.config, group)
+            valid = usable_tables(session, platform.config, group)
         except NoCalibrationError:
             if group.state == GroupState.IN_PROGRESS:
                 ledger.await_calibration(session, group_id, number, now())
             return None
-        directory = choice.candidate.path
-        inputs = versions_of(session, MEASUREMENT_SET.name, [group_id]) | versions_of(session, CALIBRATION_TABLES.name, [directory.name])
-        if platform.config.tile_phase_solution:
+        inputs = versions_of(session, MEASUREMENT_SET.name, [group_id])
+        applied = session.get(CalibrationApplied, group_id)
+        candidates = to_compare(valid, None if applied is None else applied.caltable_directory)
+        if platform.config.tile_phase_solution or len(candidates) > 1:
             inputs |= versions_of(session, NVSS_CATALOG.name, ["all"])
-        # read inside the transaction that chose them, so that they cannot be replaced meanwhile
-        return _Chosen(raw, choice, read_registered(session, directory), inputs)
+        if len(candidates) > 1:
+            inputs |= versions_of(session, CALIBRATOR_CATALOG.name, ["all"])
+        # read inside the transaction that found them, so that they cannot be replaced meanwhile
+        compared = [
+            _Choice(
+                one, read_registered(session, one.candidate.path), versions_of(session, CALIBRATION_TABLES.name, [one.candidate.path.name])
+            )
+            for one in candidates
+        ]
+        return _Choices(raw, compared, valid, inputs)
+
+
+def _best(platform: Platform, source: Path, raw: MeasurementSetRow, choices: list[_Choice]) -> tuple[_Choice, Figures]:
+    """The tables that fit the tile best (`calibration.comparison`), and the figures of the comparison."""
+    from dsa110_assets.calibration.comparison import compare_tables
+
+    if len(choices) == 1:
+        return choices[0], {}
+    config = platform.config
+    try:
+        found = compare_tables(
+            source,
+            [one.tables for one in choices],
+            imaging_sky(platform, raw.ra_deg, raw.dec_deg),
+            min_apparent_jy=config.cal_model_min_jy,
+            radius_deg=config.cal_model_radius_deg,
+            smearing=config.correct_smearing,
+        )
+    except NoModelError:  # nothing to compare with: time decides
+        return choices[0], {"tables_compared": 1}
+    return choices[found.best], {"tables_compared": len(choices), "other_tables_better_sigma": found.significance}
 
 
 def _add_tile_phases(platform: Platform, source: Path, tables: list[CalTable]) -> Figures:
