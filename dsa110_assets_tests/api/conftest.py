@@ -249,7 +249,7 @@ def dagster_ui(running: PipelineConfig, tmp_path: Path) -> Iterator[None]:
     with (tmp_path / "webserver.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT)
         try:
-            deadline = time.monotonic() + 240
+            deadline = time.monotonic() + 600
             while True:
                 try:
                     httpx2.get(f"http://127.0.0.1:{running.dagster_port}/server_info", trust_env=False)
