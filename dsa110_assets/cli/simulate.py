@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from dsa110_assets.simulation.imperfections import Imperfections
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -17,6 +20,26 @@ class Size(StrEnum):
     TINY = "tiny"
     DEMO = "demo"
     FULL = "full"
+
+
+class Truth(StrEnum):
+    """How far telescope and catalog are from what the pipeline assumes."""
+
+    PERFECT = "perfect"
+    WRONG_CATALOG = "wrong-catalog"
+    REAL = "real"
+
+
+_TRUTH_HELP = (
+    "perfect: a perfect telescope under a known sky; wrong-catalog: a catalog with errors of 10 % that lacks a fifth, and a "
+    "tenth of variables; real: that, and all imperfections of the telescope."
+)
+
+
+def _imperfections(truth: Truth) -> Imperfections:
+    from dsa110_assets.simulation.imperfections import NONE, REAL, WRONG_CATALOG
+
+    return {Truth.PERFECT: NONE, Truth.WRONG_CATALOG: WRONG_CATALOG, Truth.REAL: REAL}[truth]
 
 
 @app.callback()
@@ -36,6 +59,7 @@ def tile(
     declination: Annotated[float, typer.Option(help="Pointing declination, degrees.")] = 54.6,
     min_jy: Annotated[float, typer.Option(help="Flux density of the faintest source, Jy.")] = 0.12,
     seed: Annotated[int, typer.Option(help="Random seed of noise and gains.")] = 110,
+    truth: Annotated[Truth, typer.Option(help=_TRUTH_HELP)] = Truth.PERFECT,
     reference: Annotated[Path | None, typer.Option(help="Directory for the reference catalogs and the true sky.")] = None,
 ) -> None:
     """Write the raw files of one observation of the demonstration's sky.
@@ -50,7 +74,7 @@ def tile(
     from dsa110_assets.simulation.tile import simulate_tile
     from dsa110_assets.times import datetime_to_mjd
 
-    plan = demo_plan(min_jy=min_jy)
+    plan = demo_plan(min_jy=min_jy, imperfections=_imperfections(truth))
     layout = {Size.TINY: array.tiny_array, Size.DEMO: array.demo_array, Size.FULL: array.full_array}[size]()
     files = simulate_tile(
         output,
@@ -61,6 +85,7 @@ def tile(
         band=band.full_band() if size is Size.FULL else band.demo_band(),
         seed=seed,
         receivers=Receivers(seed=seed),
+        imperfections=plan.imperfections,
     )
     if reference is not None:
         reference.mkdir(parents=True, exist_ok=True)
@@ -76,6 +101,7 @@ def night(
     which: Annotated[int, typer.Option(min=1, max=2, help="First or second night of the demonstration.")] = 1,
     tiles: Annotated[int, typer.Option(min=2, max=24, help="Number of observations.")] = 12,
     min_jy: Annotated[float, typer.Option(help="Flux density of the faintest source, Jy.")] = 0.12,
+    truth: Annotated[Truth, typer.Option(help=_TRUTH_HELP)] = Truth.PERFECT,
     dwell: Annotated[float, typer.Option(help="Seconds to wait after each file.")] = 0.0,
     reference: Annotated[Path | None, typer.Option(help="Directory for the reference catalogs and the true sky.")] = None,
 ) -> None:
@@ -87,10 +113,10 @@ def night(
     """
     from dsa110_assets.simulation.night import demo_plan
 
-    plan = demo_plan(n_tiles=tiles, min_jy=min_jy)
+    plan = demo_plan(n_tiles=tiles, min_jy=min_jy, imperfections=_imperfections(truth))
     if reference is not None:
         reference.mkdir(parents=True, exist_ok=True)
         plan.write_references(reference)
         plan.write_truth(reference)
-    truth = plan.simulate(output, which - 1, dwell_s=dwell, on_tile=lambda i, files: typer.echo(f"tile {i + 1}: {files[0].name} ..."))
-    typer.echo(f"{sum(len(files) for files in truth.files)} files in {output}")
+    written = plan.simulate(output, which - 1, dwell_s=dwell, on_tile=lambda i, files: typer.echo(f"tile {i + 1}: {files[0].name} ..."))
+    typer.echo(f"{sum(len(files) for files in written.files)} files in {output}")

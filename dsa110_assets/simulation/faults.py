@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.simulation.tile import Emission, TileContext
+from dsa110_assets.simulation.emission import Emission, TileContext
+from dsa110_assets.simulation.uvh5 import INTEGRATION_S
 
 
 def _horizontal(azimuth_deg: NDArray[np.float64], altitude_deg: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -49,6 +50,44 @@ class SatelliteBurst:
 
     def add_to(self, model: NDArray[np.complex64], context: TileContext) -> None:
         """Add nothing: the plane wave is all."""
+
+
+@dataclass(frozen=True)
+class FaintSatellites:
+    """Passes of satellites near the noise of a visibility, of which a flagger finds a part.
+
+    ``flux_jy``: median apparent flux; the logarithm scatters by 0.7. ``per_hour``: mean rate. Each lasts for one to
+    three integrations and is 5 to 40 MHz wide, at a random frequency and direction. ``seed``: with the observation's
+    start, of all of them.
+    """
+
+    flux_jy: float
+    per_hour: float
+    seed: int
+
+    def bursts(self, context: TileContext) -> list[SatelliteBurst]:
+        """The passes of an observation, the same in each subband."""
+        n_times = len(context.time_mjd)
+        rng = np.random.default_rng([self.seed, round(float(context.time_mjd[0]) * 86_400)])
+        return [
+            SatelliteBurst(
+                flux_jy=self.flux_jy * float(np.exp(0.7 * rng.standard_normal())),
+                first=int(rng.integers(0, n_times)),
+                n_integrations=int(rng.integers(1, 4)),
+                center_hz=float(rng.uniform(1.32e9, 1.49e9)),
+                width_hz=float(rng.uniform(5e6, 4e7)),
+                azimuth_deg=float(rng.uniform(0, 360)),
+                altitude_deg=float(rng.uniform(20, 80)),
+            )
+            for _ in range(rng.poisson(self.per_hour * n_times * INTEGRATION_S / 3600))
+        ]
+
+    def emissions(self, context: TileContext) -> list[Emission]:
+        """One moving plane wave for each pass."""
+        return [emission for burst in self.bursts(context) for emission in burst.emissions(context)]
+
+    def add_to(self, model: NDArray[np.complex64], context: TileContext) -> None:
+        """Add nothing: the plane waves are all."""
 
 
 @dataclass(frozen=True)

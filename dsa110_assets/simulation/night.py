@@ -13,10 +13,13 @@ from astropy.time import Time
 from dsa110_assets.simulation.array import ArrayLayout, demo_array
 from dsa110_assets.simulation.band import BandPlan, demo_band
 from dsa110_assets.simulation.directions import local_sidereal_time_deg
+from dsa110_assets.simulation.emission import Interference
+from dsa110_assets.simulation.imperfect_sky import cataloged, true_sky
+from dsa110_assets.simulation.imperfections import NONE, Imperfections
 from dsa110_assets.simulation.receivers import Receivers
 from dsa110_assets.simulation.reference import ReferenceFiles, write_reference_catalogs, write_truth
 from dsa110_assets.simulation.sky import CALIBRATOR_NAME, Sky, demo_sky
-from dsa110_assets.simulation.tile import INTEGRATIONS_PER_TILE, SECONDS_PER_DAY, TILE_S, Interference, NameJitter, simulate_tile
+from dsa110_assets.simulation.tile import INTEGRATIONS_PER_TILE, SECONDS_PER_DAY, TILE_S, NameJitter, simulate_tile
 from dsa110_assets.simulation.uvh5 import INTEGRATION_S
 
 SIDEREAL_DAY_S = 86_164.0905
@@ -63,6 +66,7 @@ def simulate_night(
     last_integrations: int = INTEGRATIONS_PER_TILE,
     ending: Sequence[int] = (),
     service_declination_deg: float | None = None,
+    imperfections: Imperfections = NONE,
     noise: bool = True,
     in_order: bool = False,
     dwell_s: float = 0.0,
@@ -101,6 +105,7 @@ def simulate_night(
             jitter=NameJitter(restart=number in restart_tiles),
             ending=ending if number == n_tiles - 1 else (),
             service_declination_deg=service_declination_deg,
+            imperfections=imperfections,
             on_file=on_file,
         )
         files.append(tuple(written))
@@ -126,14 +131,16 @@ class DemoNight:
 class DemoPlan:
     """Plan of the demo: the same strip of sky at the same sidereal time on two nights.
 
-    ``calibrator``, ``event_source``: names in ``sky``. ``calibrator_tile``: number of the tile in which the calibrator
-    transits. ``ending``: numbers of samples of each night's last integrations: the correlator's run ends there.
+    ``sky``: the true one. ``catalog``: what an observer knows of it. ``calibrator``, ``event_source``: names in both.
+    ``calibrator_tile``: number of the tile in which the calibrator transits. ``ending``: numbers of samples of each
+    night's last integrations: the correlator's run ends there. ``imperfections``: of telescope and catalog.
     """
 
     nights: tuple[DemoNight, ...]
     n_tiles: int
     declination_deg: float
     sky: Sky
+    catalog: Sky
     calibrator: str
     calibrator_tile: int
     event_source: str
@@ -141,6 +148,7 @@ class DemoPlan:
     array: ArrayLayout = field(default_factory=demo_array)
     band: BandPlan = field(default_factory=demo_band)
     ending: tuple[int, ...] = (40, 0)
+    imperfections: Imperfections = NONE
 
     def simulate(
         self,
@@ -168,6 +176,7 @@ class DemoPlan:
             restart_tiles=(0,),
             ending=self.ending,
             service_declination_deg=one.service_declination_deg,
+            imperfections=self.imperfections,
             dwell_s=dwell_s,
             on_file=on_file,
             on_tile=on_tile,
@@ -175,7 +184,7 @@ class DemoPlan:
 
     def write_references(self, directory: Path) -> ReferenceFiles:
         """Write the catalogs that the pipeline may read."""
-        return write_reference_catalogs(self.sky, directory, calibrators=(self.calibrator,))
+        return write_reference_catalogs(self.catalog, directory, calibrators=(self.calibrator,))
 
     def write_truth(self, directory: Path) -> tuple[Path, Path]:
         """Write ``truth.parquet`` and ``truth.json``; the columns ``flux_jy_<date>`` hold the fluxes of each night."""
@@ -198,12 +207,13 @@ DEMO_CALIBRATOR_TILE = 1
 """With this start 0834+555 transits in the second tile; the second night starts at 05:00:34."""
 
 
-def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12) -> DemoPlan:
+def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12, imperfections: Imperfections = NONE) -> DemoPlan:
     """Make the plan of the demo: two nights of ``n_tiles`` tiles, one sidereal day apart.
 
     Between the nights one source drops by half (an extreme scattering event), and some vary by about 10 %. In the first
     night the correlator's service still has the declination of the strip before (+16.3). Each night's last file has a
-    partial and an empty integration.
+    partial and an empty integration. With ``imperfections`` the sky has other spectra and more variables than the
+    catalog says, which always knows the calibrator and the source of the event.
     """
     start: Any = Time(DEMO_FIRST_START, format="isot", scale="utc").mjd
     calibrator_tile = min(DEMO_CALIBRATOR_TILE, n_tiles - 1)
@@ -231,11 +241,14 @@ def demo_plan(*, n_tiles: int = 12, seed: int = 110, min_jy: float = 0.12) -> De
         event_position_deg=(west_deg + 0.62 * (east_deg - west_deg), DEMO_DECLINATION_DEG - 0.35),
         epoch_mjd=first_mjd,
     )
+    known = (CALIBRATOR_NAME, sky.names[1])
     return DemoPlan(
         nights=nights,
         n_tiles=n_tiles,
         declination_deg=DEMO_DECLINATION_DEG,
-        sky=sky,
+        sky=true_sky(sky, imperfections, untouched=known),
+        catalog=cataloged(sky, imperfections, untouched=known),
+        imperfections=imperfections,
         calibrator=CALIBRATOR_NAME,
         calibrator_tile=calibrator_tile,
         event_source=sky.names[1],
