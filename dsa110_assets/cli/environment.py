@@ -1,8 +1,8 @@
 """The environment of the `dsa110` program: settings for other programs do not change what it does.
 
 Variables of Python that change its meaning (warnings as errors, no assertions, another encoding) make the program start
-itself again without them. Variables of PostgreSQL's library that change a session are dropped; those that say where the
-server is are dropped unless PIPELINE_DATABASE_URL names a server. PYTHONPATH stays: it replaces code on purpose.
+itself again without them. Variables of PostgreSQL's library (`registry.environment`) are dropped. PYTHONPATH stays:
+it replaces code on purpose.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from __future__ import annotations
 import locale
 import os
 import sys
-from collections.abc import Mapping
 from io import TextIOWrapper
 
+from dsa110_assets.registry.environment import hostile
+
 _OF_PYTHON = ("PYTHONWARNINGS", "PYTHONOPTIMIZE", "PYTHONIOENCODING", "PYTHONDEVMODE", "PYTHONINSPECT", "PYTHONLEGACYWINDOWSSTDIO")
-_OF_A_SESSION = ("PGOPTIONS", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO", "PGTARGETSESSIONATTRS", "PGAPPNAME", "PGSERVICE")
-_OF_AN_ADDRESS = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGCHANNELBINDING", "PGREQUIREAUTH")
 
 
 def make_harmless() -> None:
     """Drop hostile variables; start the program again if the interpreter has already obeyed one of them."""
-    for name in hostile_to_sessions(os.environ):
+    for name in hostile(os.environ):
         del os.environ[name]
     obeyed = [name for name in _OF_PYTHON if name in os.environ]
     if (obeyed or not _is_utf8()) and not sys.flags.ignore_environment:
@@ -31,12 +30,6 @@ def make_harmless() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files that are not UTF-8
-
-
-def hostile_to_sessions(environment: Mapping[str, str]) -> list[str]:
-    """Variables of PostgreSQL's library that must not reach a connection."""
-    unwanted = _OF_A_SESSION if "PIPELINE_DATABASE_URL" in environment else (*_OF_A_SESSION, *_OF_AN_ADDRESS)
-    return [name for name in unwanted if name in environment]
 
 
 def _is_utf8() -> bool:

@@ -15,14 +15,13 @@ from sqlalchemy.engine import make_url
 from dsa110_assets import publication
 from dsa110_assets.errors import NonRetriableError, PipelineError, RegistryError
 from dsa110_assets.files import refuse_directory, refuse_replacing, why_not_openable
+from dsa110_assets.registry.environment import OF_A_SESSION
 from dsa110_assets.registry.server import bin_dir
 
 _MAY_PASS = re.compile(
     r"connection to server|connection .*(closed|terminated|refused)|terminating|the database system is|No space left", re.I
 )
 """What the programs say when the server does not answer or the disk is full."""
-_OF_THE_SESSION = ("PGOPTIONS", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO", "PGTARGETSESSIONATTRS", "PGSERVICE")
-"""Variables that would change what the programs write and read."""
 _MAGIC = b"PGDMP"
 """First bytes of PostgreSQL's custom format."""
 
@@ -97,7 +96,7 @@ def _why_not_archive(path: Path) -> str | None:
 
 
 def _run(url: str, program: str, *arguments: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_THE_SESSION}
+    environment = {name: value for name, value in os.environ.items() if name not in OF_A_SESSION}
     if password := make_url(url).password:  # not on the command line, which all users can read
         environment["PGPASSWORD"] = str(password)
     target = () if program == "pg_restore" else ("--dbname", _address(url))

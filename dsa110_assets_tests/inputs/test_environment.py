@@ -8,10 +8,16 @@ import sys
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
 
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry.backup import check_archive
+from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.environment import hostile
 from dsa110_assets_tests.inputs import images
+from dsa110_assets_tests.inputs.effort import examples
 
 HOSTILE = {
     "PGCLIENTENCODING": "LATIN1",
@@ -131,6 +137,50 @@ def test_hostile_settings_of_the_environment_change_no_name_time_or_limit(databa
         from dsa110_assets.registry.queries.sources import source_table
 
         assert source_table(session)["name"].tolist() == ["★α Lyré"]
+
+
+OF_THE_LIBRARY = [
+    "PGHOST", "PGSSLNEGOTIATION", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGPASSFILE", "PGREQUIREAUTH",
+    "PGCHANNELBINDING", "PGSERVICE", "PGSERVICEFILE", "PGOPTIONS", "PGAPPNAME", "PGSSLMODE", "PGREQUIRESSL", "PGSSLCOMPRESSION",
+    "PGSSLCERT", "PGSSLKEY", "PGSSLCERTMODE", "PGSSLROOTCERT", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLSNI", "PGREQUIREPEER",
+    "PGSSLMINPROTOCOLVERSION", "PGSSLMAXPROTOCOLVERSION", "PGGSSENCMODE", "PGKRBSRVNAME", "PGGSSLIB", "PGGSSDELEGATION",
+    "PGCONNECT_TIMEOUT", "PGCLIENTENCODING", "PGTARGETSESSIONATTRS", "PGLOADBALANCEHOSTS", "PGMINPROTOCOLVERSION",
+    "PGMAXPROTOCOLVERSION", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGSYSCONFDIR", "PGLOCALEDIR",
+]  # fmt: skip
+"""All variables of libpq: chapter "Environment Variables" of PostgreSQL's manual."""
+OF_A_REMOTE_SERVER = [
+    name for name in OF_THE_LIBRARY
+    if name.startswith(("PGSSL", "PGGSS", "PGKRB", "PGREQUIRE", "PGPASS", "PGMIN", "PGMAX"))
+    or name in ("PGCHANNELBINDING", "PGCONNECT_TIMEOUT", "PGSYSCONFDIR", "PGLOCALEDIR", "PGSERVICEFILE")
+]  # fmt: skip
+"""Those that a server of one's own may need; they stay if PIPELINE_DATABASE_URL names one, and then count."""
+VALUES = st.one_of(
+    st.sampled_from(["", "0", "1", "none", "LATIN1", "SQL_ASCII", "-c search_path=pg_catalog", "-c timezone=Asia/Kathmandu", "read-only"]),
+    st.sampled_from(["prefer-standby", "/no/such/place", "192.0.2.1", "standby", "SQL, DMY", "Pacific/Kiritimati", "require", "disable"]),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20),
+)
+
+
+@settings(max_examples=examples(), deadline=None, suppress_health_check=list(HealthCheck))
+@given(variables=st.dictionaries(st.sampled_from(OF_THE_LIBRARY), VALUES, min_size=1, max_size=12), own=st.booleans())
+def test_property_no_variable_of_the_environment_changes_a_connection(database, variables, own):
+    """``own``: the address of the server is set too, as for one that is not the embedded one."""
+    set_there = {name: value for name, value in variables.items() if not (own and name in OF_A_REMOTE_SERVER)}
+    environment = set_there | ({"PIPELINE_DATABASE_URL": database.url} if own else {})
+    left = {name: value for name, value in environment.items() if name not in hostile(environment)}
+    name, registry = "★α İ\\'", Database(database.url)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in left.items():
+            patch.setenv(variable, value)
+        try:
+            with registry.session() as session:
+                shown = [session.scalar(text(f"SHOW {what}")) for what in ("timezone", "datestyle", "client_encoding", "search_path")]
+                found = session.execute(text("SELECT :name, current_setting('port'), length(:name)"), {"name": name}).one()
+        finally:
+            registry.engine.dispose()
+    assert shown == ["UTC", "ISO, MDY", "UTF8", "public"]
+    assert (found[0], found[2]) == (name, len(name))
+    assert own or not left
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PGDM"])
