@@ -4,6 +4,10 @@ Meant for the finished demonstration (`make demo`), whose address is the default
 under /ui/, up to ``--each`` addresses of one form, opens what folds, presses each button that sends nothing, and asks
 for each file, picture and address of the API that a page names. Errors on the console, failed requests, requests that
 leave the machine, and links to nothing end in exit code 1. With ``--pictures DIRECTORY`` it keeps pictures.
+
+With ``--press`` (and a token) it then fills in and sends the forms of these pages, each kind once: it marks, labels,
+excludes, writes, switches, retries, backfills, restarts. Use it only where nothing matters. What is refused is printed;
+a fault of the server is an error.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ class Crawl:
     found: list[str] = field(default_factory=list)
     visited: list[str] = field(default_factory=list)
     files: int = 0
+    answers: list[str] = field(default_factory=list)
 
     def run(self, context: BrowserContext) -> None:
         """Visit pages until no new form of address is known."""
@@ -73,6 +78,42 @@ class Crawl:
                     answer = context.request.get(address, timeout=LONGEST_MS)
                     if answer.status not in (200, 206):
                         self._note(place[0], f"names {address}: {answer.status} {answer.text()[:120]}")
+
+    def press(self, context: BrowserContext) -> None:
+        """Fill in and send each kind of form of the visited pages; what ends the service or the visit comes last."""
+        page = context.new_page()
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.on("pageerror", lambda error: self._note(page.url, f"script: {error}"))
+        kinds: dict[str, tuple[str, str, str]] = {}
+        for place in self.visited:
+            page.goto(place, wait_until="load", timeout=LONGEST_MS)
+            page.wait_for_timeout(1000)
+            for form in page.locator("form[method=post]").all():
+                action = urljoin(page.url, form.get_attribute("action") or "")
+                words = " ".join((form.locator("button").first.text_content() or "").split())
+                kinds.setdefault(f"{form_of(action)} {words}", (place, form.get_attribute("action") or "", words))
+        for kind in sorted(kinds, key=lambda one: ("sign-out" in one, "restart" in one.lower(), one)):
+            place, action, words = kinds[kind]
+            page.goto(place, wait_until="load", timeout=LONGEST_MS)
+            page.wait_for_timeout(1000)
+            selector = f'form[method=post][action="{action}"]' if action else "form[method=post]:not([action])"
+            forms = [one for one in page.locator(selector).all() if words in " ".join((one.text_content() or "").split())]
+            if not forms:
+                self.answers.append(f"{kind}: is gone after what was sent before")
+                continue
+            page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+            for box in forms[0].locator("textarea, input:not([type=hidden]):not([type=checkbox]):not([type=radio])").all():
+                if box.is_visible() and not box.input_value() and box.get_attribute("type") in (None, "text", "search"):
+                    box.fill("tried by the crawl")
+            with page.expect_response(lambda answer: answer.request.method == "POST", timeout=LONGEST_MS) as caught:
+                forms[0].locator("button").first.click(timeout=LONGEST_MS)
+            page.wait_for_load_state("load", timeout=LONGEST_MS)
+            page.wait_for_timeout(500)
+            status = caught.value.status
+            told = "" if status < 400 else " ".join(page.locator("main").inner_text().split())[:200]
+            self.answers.append(f"{kind}: {status} {told}")
+            if status >= 500:
+                self._note(place, f"{kind}: {status} {told}")
 
     def _look(self, page: Page) -> None:
         if page.locator("h1").count() != 1:
@@ -113,6 +154,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=2, help="addresses of one form")
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--width", type=int, default=1400)
+    parser.add_argument("--press", action="store_true", help="send each kind of form, too: this changes things")
     arguments = parser.parse_args()
     if arguments.pictures is not None:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
@@ -124,8 +166,11 @@ def main() -> None:
             site = urljoin(arguments.start, "/ui")
             context.add_cookies([{"name": "dsa110_token", "value": arguments.token, "url": site, "httpOnly": True, "sameSite": "Strict"}])
         crawl.run(context)
+        if arguments.press:
+            crawl.press(context)
         browser.close()
-    print(f"{len(crawl.visited)} pages, {crawl.files} other addresses")
+    print(f"{len(crawl.visited)} pages, {crawl.files} other addresses, {len(crawl.answers)} forms")
+    print("\n".join(crawl.answers))
     print("\n".join(sorted(set(crawl.found))) or "nothing is wrong")
     sys.exit(bool(crawl.found))
 
