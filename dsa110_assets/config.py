@@ -68,10 +68,21 @@ class PipelineConfig(BaseSettings):
     alert_webhook_url: SecretStr | None = Field(
         None, description='Webhook that receives alerts as JSON {"text": ...}, as Slack does. Unset: alerts go to the log only.'
     )
+    alert_delivery: Literal["webhook", "prometheus"] = Field(
+        "webhook",
+        description="Who sends alerts that the platform finds: the platform to alert_webhook_url, or Prometheus and its Alertmanager, which "
+        "read them from /metrics.",
+    )
     alert_disk_days: float = Field(
         14.0, ge=0, description="Alert when a disk will be full within so many days at the present rate of products."
     )
     alert_backlog_s: float = Field(3600.0, gt=0, description="Alert when a live observation has waited for a worker this long.")
+    alert_flux_scale: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Alert when the median flux over catalog flux of the last day's tiles differs from 1 by more than this.",
+    )
     ui_url: str = Field(
         default_factory=_on_this_machine("dagster_port"),
         description="Address of the Dagster UI as people reach it, for links of pages and alerts. Default: its port on this machine.",

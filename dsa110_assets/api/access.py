@@ -19,7 +19,7 @@ from dsa110_assets.errors import AccessError, PipelineError, RegistryError
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries import people
-from dsa110_assets.registry.server import running_url
+from dsa110_assets.registry.server import running_dagster_url, running_url
 from dsa110_assets.stages.platform import Platform
 
 STATEMENT_LIMIT_S = 20
@@ -37,6 +37,7 @@ class Access:
         self.paths = ProductPaths.of(config)
         self.dagster = Dagster(config)
         self._database: Database | None = None
+        self._history: Database | None = None
         self._lock = threading.Lock()
 
     @property
@@ -69,6 +70,28 @@ class Access:
             self.close()  # its address may be another one after a restart
             raise
 
+    @contextmanager
+    def history(self) -> Generator[Session]:
+        """Yield a session on Dagster's own tables, for `registry.queries.monitoring`.
+
+        Raises:
+            RegistryError: the database does not answer.
+            ConfigurationError: there is none, because Dagster has never run.
+        """
+        with self._lock:
+            if self._history is None:
+                url = running_dagster_url(self.config)
+                if url is None:
+                    raise RegistryError("Dagster's database", "does not run", "start it with `dsa110 up`; check `dsa110 db status`")
+                self._history = Database(url, statement_limit_s=STATEMENT_LIMIT_S)
+            history = self._history
+        try:
+            with history.session() as session:
+                yield session
+        except RegistryError:
+            self.close()
+            raise
+
     def ping(self) -> None:
         """Raise `RegistryError` unless the database answers, before a remembered value is given."""
         with self.session() as session:
@@ -77,9 +100,10 @@ class Access:
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
         with self._lock:
-            if self._database is not None:
-                self._database.dispose()
-                self._database = None
+            for one in (self._database, self._history):
+                if one is not None:
+                    one.dispose()
+            self._database = self._history = None
 
 
 class Remembered(Generic[T]):

@@ -1,8 +1,8 @@
-"""The FastAPI application: routes, errors, middleware, documentation, metrics of the queue."""
+"""The FastAPI application: routes, errors, middleware, documentation."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio.to_thread
@@ -10,16 +10,13 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 import dsa110_assets
-from dsa110_assets.api import documentation, http, pages, problems
+from dsa110_assets.api import documentation, http, metrics, pages, problems
 from dsa110_assets.api.access import Access, Remembered
 from dsa110_assets.api.events import Events
 from dsa110_assets.api.routes import ROUTERS
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import PipelineError
 from dsa110_assets.registry.queries import changes
 
 THREADS = 20
@@ -62,7 +59,7 @@ def create_app(config: PipelineConfig) -> FastAPI:
     app.state.registry = CollectorRegistry()
     ProcessCollector(registry=app.state.registry)
     PlatformCollector(registry=app.state.registry)
-    app.state.registry.register(_QueueMetrics(app))
+    app.state.registry.register(metrics.PlatformMetrics(app))
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
@@ -83,36 +80,3 @@ def _marks(app: FastAPI) -> dict[str, str]:
     opened: Access = app.state.access
     with opened.session(limit_s=5) as session:
         return changes.marks(session)
-
-
-class _QueueMetrics(Collector):
-    """The platform's own metrics; without the registry only `dsa110_registry_up` 0."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
-
-    def describe(self) -> Iterable[Metric]:
-        """Tell the names without asking the registry."""
-        return [GaugeMetricFamily("dsa110_registry_up", "Whether the registry answers.")]
-
-    def collect(self) -> Iterable[Metric]:
-        """Read the queue."""
-        from dsa110_assets.api.routes.operations import queue_of
-
-        up = GaugeMetricFamily("dsa110_registry_up", "Whether the registry answers.")
-        try:
-            queue = queue_of(self._app)
-        except PipelineError:
-            up.add_metric([], 0)
-            return [up]
-        up.add_metric([], 1)
-        observations = GaugeMetricFamily(
-            "dsa110_observations", "Observations by state; completed: those of the last day.", labels=["state"]
-        )
-        for state, number in queue.counts.items():
-            observations.add_metric([state.value], number)
-        waiting = GaugeMetricFamily("dsa110_oldest_pending_seconds", "Longest wait of a live observation.")
-        waiting.add_metric([], queue.oldest_pending_s or 0.0)
-        rejected = GaugeMetricFamily("dsa110_rejected_files", "Rejected raw files.")
-        rejected.add_metric([], queue.n_rejected)
-        return [up, observations, waiting, rejected]

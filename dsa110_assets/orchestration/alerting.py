@@ -15,8 +15,9 @@ from dsa110_assets.orchestration.panel import assets_with_freshness
 from dsa110_assets.orchestration.private import FreshnessState, freshness_states
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
-from dsa110_assets.stages.operations.alerts import Alert
+from dsa110_assets.stages.operations.alert_table import NOT_FRESH, RUN_FAILED, Alert
 from dsa110_assets.stages.pages import page_of
+from dsa110_assets.stages.table import RAW_SUBBANDS
 
 RUNS_REMEMBERED = timedelta(days=1)
 
@@ -49,20 +50,17 @@ def alerts(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
 
 
 def not_fresh(instance: dg.DagsterInstance) -> list[Alert]:
-    """Alerts for assets that are older than their freshness policy allows, according to the freshness daemon."""
+    """Alerts for assets that are older than their freshness policy allows, according to the freshness daemon.
+
+    Raw files are left out: `no-data` is about them.
+    """
     found: list[Alert] = []
-    for name, state in freshness_states(instance, assets_with_freshness()).items():
+    names = [name for name in assets_with_freshness() if name != RAW_SUBBANDS.name]
+    for name, state in freshness_states(instance, names).items():
         if state in (FreshnessState.FAIL, FreshnessState.WARN):
             level = "error" if state == FreshnessState.FAIL else "warning"
-            title = f"{name} has not been made for longer than its freshness policy allows ({state.value.lower()})"
             found.append(
-                Alert(
-                    f"not-fresh/{name}/{level}",
-                    level,
-                    title,
-                    f"look at the asset {name} and what is upstream of it",
-                    page=f"/ui/{page_of(name)}",
-                )
+                NOT_FRESH.alert(f"{name}/{level}", level=level, page=f"/ui/{page_of(name)}", asset=name, state=state.value.lower())
             )
     return found
 
@@ -85,14 +83,13 @@ def failed_runs(instance: dg.DagsterInstance) -> list[Alert]:
             continue
         known.add(work)
         what = f"{run.job_name} {partition}".strip() if not run.job_name.startswith("__") else f"backfill run {partition}".strip()
-        title = f"{what} failed: {cause_of(instance, run.run_id)}"
         found.append(
-            Alert(
-                f"run-failed/{run.run_id}",
-                "error",
-                title,
-                f"open run {run.run_id[:8]} in the UI; re-execute it when the cause is gone",
+            RUN_FAILED.alert(
+                run.run_id,
                 page=f"/ui/control-panel/runs/{run.run_id}/log",
+                what=what,
+                cause=cause_of(instance, run.run_id),
+                run=run.run_id[:8],
             )
         )
     return found

@@ -386,6 +386,18 @@ def dagster_url(config: PipelineConfig, *, until_unused: bool = False) -> str:
     return _database_url(config, DAGSTER_DATABASE, until_unused=until_unused)
 
 
+def running_dagster_url(config: PipelineConfig) -> str | None:
+    """URL of the database of Dagster's own storage if the server runs; else None. It starts and makes nothing.
+
+    Raises:
+        ConfigurationError: PIPELINE_DATABASE_URL is wrong.
+    """
+    from sqlalchemy.engine import make_url
+
+    registry = running_url(config)
+    return None if registry is None else make_url(registry).set(database=DAGSTER_DATABASE).render_as_string(hide_password=False)
+
+
 def stop_server(config: PipelineConfig) -> bool:
     """Stop the embedded server. Return False when none was running. An external server is left alone."""
     return config.database_url is None and embedded_server(config).stop()

@@ -20,7 +20,8 @@ from dsa110_assets.ingest.grouping import Reason
 from dsa110_assets.quality import gate
 from dsa110_assets.registry.provenance import StaleReason
 from dsa110_assets.registry.schema import GroupState, TileStage
-from dsa110_assets.stages.operations import alerts, housekeeping
+from dsa110_assets.stages.operations import alert_table, housekeeping
+from dsa110_assets.stages.operations.alert_table import KINDS
 from dsa110_assets_tests.docs.named_commands import PACKAGE, ROOT
 
 PAGE = (ROOT / "docs/operators/playbook.md").read_text()
@@ -71,7 +72,7 @@ def test_all_errors_of_the_package_are_in_one_module() -> None:
 @pytest.mark.parametrize(
     ("title", "names"),
     [
-        ("Alerts", alerts.KINDS),
+        ("Alerts", KINDS),
         ("States of an observation", [*GroupState]),
         ("Rejected files", [*Reason]),
         ("Checks of tile images", gate.TILE_CHECKS),
@@ -97,11 +98,18 @@ def test_checks_have_the_same_words_on_the_page_and_in_a_verdict(title, checks) 
         assert [cell.casefold() for cell in cells] == [f"{check.meaning}.".casefold(), f"{check.next_step}.".casefold()], name
 
 
-def test_each_alert_that_the_code_raises_is_of_a_known_kind() -> None:
-    raised = {
-        template(call.args[0]).split("/")[0] for path in PACKAGE.rglob("*.py") for call in calls(ast.parse(path.read_text()), "Alert")
-    }
-    assert raised == set(alerts.KINDS)
+def test_an_alert_has_the_same_words_on_the_page_as_in_the_table_of_alerts() -> None:
+    table = rows("Alerts")
+    assert table == {kind.name: [kind.severity.value, kind.meaning, kind.what_to_do] for kind in KINDS.values()}
+
+
+def test_each_alert_that_the_platform_finds_is_raised_by_the_code_and_no_other() -> None:
+    constants = {id(kind): name for name, kind in vars(alert_table).items() if isinstance(kind, alert_table.AlertKind)}
+    found = {constants[id(KINDS[name])] for name in alert_table.platform_kinds()}
+    trees = {path: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    raised = [call.func.value for tree in trees.values() for call in calls(tree, "alert") if isinstance(call.func, ast.Attribute)]
+    assert {ast.unparse(one).split(".")[-1] for one in raised} == found
+    assert [path.name for path, tree in trees.items() if any(calls(tree, "Alert"))] == ["alert_table.py"]
 
 
 def test_the_stage_that_waits_for_calibration_is_explained() -> None:

@@ -17,6 +17,7 @@ from dsa110_assets.quality import gate
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.schema import CalibrationApplied, GroupState, IngestGroup, TileStage
 from dsa110_assets.stages.operations import alerts, disk
+from dsa110_assets.stages.operations.alert_table import KINDS, Alert
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates
 from dsa110_assets.stages.queue import intake
@@ -83,7 +84,7 @@ def test_each_condition_is_reported_with_cause_and_next_step(platform) -> None:
         late.pending_at = NOW - timedelta(hours=3)
     found = {alert.key.partition("/")[0]: alert for alert in alerts.conditions(_with(platform, min_free_gib=1e9), NOW)}
     assert set(found) == {"disk-low", "observation-failed", "waiting-for-calibration", "behind"}
-    assert set(found) <= set(alerts.KINDS)
+    assert set(found) <= set(KINDS)
     assert "all data are flagged" in found["observation-failed"].title
     assert all(alert.next_step for alert in found.values())
 
@@ -98,6 +99,37 @@ def test_an_input_directory_that_cannot_be_listed_is_an_alert(platform, tmp_path
 def test_the_end_of_the_earth_rotation_table_is_announced_two_months_before(platform, days: int, level: str | None) -> None:
     found = alerts.conditions(platform, earth_rotation.table_end() - timedelta(days=days))
     assert [(one.key, one.level) for one in found] == ([] if level is None else [("earth-rotation/table", level)])
+
+
+@pytest.mark.parametrize(("hours", "found"), [(1.9, []), (2.1, ["no-data/input"]), (48, ["no-data/input"])])
+def test_an_input_that_falls_silent_is_an_alert(platform, hours: float, found: list[str]) -> None:
+    with platform.database.session() as session:
+        add_observation(session, GROUP).last_file_at = NOW - timedelta(hours=hours)
+    assert [one.key for one in alerts.conditions(platform, NOW)] == found
+
+
+@pytest.mark.parametrize(
+    ("ratios", "percent"),
+    [
+        ([0.94] * 12, "-6.0 %"),
+        ([1.06] * 20, "+6.0 %"),
+        ([0.96] * 12, None),
+        ([0.94] * 11, None),
+        ([0.99] * 8 + [0.5] * 7, None),
+    ],
+    ids=["five percent low", "high", "within", "too few tiles", "some bad tiles"],
+)
+def test_a_flux_scale_that_drifts_is_an_alert_though_each_tile_is_good(
+    platform, tmp_path, ratios: list[float], percent: str | None
+) -> None:
+    for number, ratio in enumerate(ratios):
+        group_id = f"2026-03-12T{number // 12:02d}:{number % 12 * 5:02d}:00"
+        _refused(platform, tmp_path, group_id)
+        with platform.database.session() as session:
+            upsert_qa_metric(session, "tile_image", group_id, "flux_ratio_to_catalog", ratio, passed=True)
+    found = [one.title for one in alerts.conditions(platform, NOW) if one.key == "flux-scale/tiles"]
+    assert (percent is None) == (found == [])
+    assert percent is None or percent in found[0]
 
 
 def _refused(platform: Platform, directory: Path, group_id: str, *bad: str, borrowed: bool = False) -> None:
@@ -135,7 +167,7 @@ def test_a_provisional_refusal_is_no_alert(platform, tmp_path) -> None:
 
 def test_an_alert_is_sent_once_and_its_end_once(platform, webhook) -> None:
     config = platform.config.model_copy(update={"alert_webhook_url": SecretStr(webhook.url)})
-    one = alerts.Alert("behind/live", "warning", "3 observations wait", "look at the runs")
+    one = Alert("behind/live", "warning", "3 observations wait", "look at the runs")
     new, passed = alerts.changes({}, [one])
     alerts.deliver(config, new, passed)
     assert webhook.received == [{"text": "DSA-110 pipeline\nwarning: 3 observations wait -> look at the runs"}]
@@ -147,9 +179,19 @@ def test_an_alert_is_sent_once_and_its_end_once(platform, webhook) -> None:
     assert len(webhook.received) == 2
 
 
+def test_only_one_of_webhook_and_prometheus_delivers(platform, webhook, caplog) -> None:
+    """With Prometheus the log still has the alert, and the webhook gets nothing. /metrics says who delivers."""
+    config = platform.config.model_copy(update={"alert_webhook_url": SecretStr(webhook.url), "alert_delivery": "prometheus"})
+    alerts.deliver(config, [Alert("behind/live", "error", "3 observations wait", "look at the runs")], [])
+    assert webhook.received == []
+    assert "3 observations wait" in caplog.text
+    assert 'delivered_by="prometheus"' in KINDS["behind"].rule.expression
+    assert config.alert_delivery == "prometheus" != platform.config.alert_delivery
+
+
 def test_a_flood_is_one_message_of_bounded_length(platform, webhook) -> None:
     config = platform.config.model_copy(update={"alert_webhook_url": SecretStr(webhook.url)})
-    alerts.deliver(config, [alerts.Alert(f"run-failed/{n}", "error", f"run {n} failed", "look") for n in range(200)], [])
+    alerts.deliver(config, [Alert(f"run-failed/{n}", "error", f"run {n} failed", "look") for n in range(200)], [])
     (message,) = webhook.received
     assert len(message["text"].splitlines()) == 2 + alerts.MOST_LINES
     assert message["text"].endswith("and 190 more")
@@ -159,7 +201,7 @@ def test_the_error_of_a_webhook_contains_no_secret(platform, webhook) -> None:
     webhook.answer = 500
     config = platform.config.model_copy(update={"alert_webhook_url": SecretStr(webhook.url)})
     with pytest.raises(AlertNotDeliveredError) as refused:
-        alerts.deliver(config, [alerts.Alert("behind/live", "warning", "x", "y")], [])
+        alerts.deliver(config, [Alert("behind/live", "warning", "x", "y")], [])
     assert "500" in str(refused.value)
     assert "secret-token" not in str(refused.value)
 

@@ -16,7 +16,7 @@ from dsa110_assets.orchestration import alerting
 from dsa110_assets.registry.queries import people
 from dsa110_assets.registry.schema import AlertAcknowledgement, AlertRecord, ApiAction, GroupState, IngestGroup
 from dsa110_assets.stages.operations import alerts, attention, housekeeping
-from dsa110_assets.stages.operations.alerts import Alert
+from dsa110_assets.stages.operations.alert_table import Alert
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets_tests.registry_fixture import add_observation
 from dsa110_assets_tests.stages.test_alerts import Webhook, webhook

@@ -259,7 +259,7 @@ def answer_backfill(
 
 @router.get("/metrics", tags=["operation"], response_class=Response)
 def metrics(request: Request) -> Response:
-    """Metrics for Prometheus: requests, and the queue."""
+    """Metrics for Prometheus: requests, queue, products, quality of images, alerts, disks, runs, Dagster's daemon."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import func, select
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets.registry.bulk import upsert
-from dsa110_assets.registry.schema import QaMetric, RefreshableCatalog
+from dsa110_assets.registry.schema import GroupState, IngestGroup, QaMetric, RefreshableCatalog
 
 
 def upsert_qa_metric(
@@ -87,6 +88,21 @@ def spread_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, 
     return {
         metric: {"n": number, **dict(zip(names, values, strict=True))} for metric, number, values in session.execute(statement).tuples()
     }
+
+
+def median_of_completed(session: Session, product: str, metric: str, since: datetime) -> tuple[float | None, int]:
+    """Median of a quality figure over the observations completed since a time, and number of values."""
+    recent = (  # materialized: else the figures of all observations may be read
+        select(IngestGroup.group_id)
+        .where(IngestGroup.state == GroupState.COMPLETED, IngestGroup.completed_at > since)
+        .cte("recent")
+        .prefix_with("MATERIALIZED")
+    )
+    median, number = func.percentile_cont(0.5).within_group(QaMetric.value), func.count(QaMetric.value)
+    row = session.execute(
+        select(median, number).join(recent, recent.c.group_id == QaMetric.key).where(QaMetric.product == product, QaMetric.metric == metric)
+    ).one()
+    return row[0], row[1]
 
 
 def upsert_reference_catalog(session: Session, *, name: str, path: str, origin: str, n_rows: int) -> None:

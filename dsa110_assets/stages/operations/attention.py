@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 from dsa110_assets.errors import InvalidRequestError, NotFoundError
 from dsa110_assets.registry.queries import alerts as queries
 from dsa110_assets.registry.schema import AlertAcknowledgement
-from dsa110_assets.stages.operations.alerts import Alert, conditions, line_of
+from dsa110_assets.stages.operations.alert_table import KINDS, Alert, FoundBy, line_of
+from dsa110_assets.stages.operations.alerts import conditions
 from dsa110_assets.stages.platform import Platform
 
-OF_DAGSTER = ("not-fresh", "run-failed")
+OF_DAGSTER = tuple(kind.name for kind in KINDS.values() if kind.found_by is FoundBy.DAGSTER)
 """Kinds that only the sensor `alerts` can find; others read its records."""
 SENSOR_LOOKED = timedelta(minutes=10)
 """Older records of the sensor are not shown: it may be switched off."""

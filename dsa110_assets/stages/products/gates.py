@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy import ColumnElement, exists, func, not_, or_, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.calibration.select import Rung
@@ -23,8 +23,11 @@ from dsa110_assets.registry.schema import CalibrationApplied, GroupState, ImageR
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.stages.table import TILE_IMAGE
+from dsa110_assets.times import mjd_to_datetime
 
 PRODUCT = TILE_IMAGE.name
+NEWEST_TILES = 300
+"""About a day of images, among which `newest_good` looks."""
 MARKED_BAD = "a person's mark"
 """Stands among the bad checks of a tile that a person has marked."""
 OWN_TABLES_WITHIN = timedelta(days=1)
@@ -109,6 +112,20 @@ def not_good(session: Session, *, completed_after: datetime, limit: int) -> dict
         .limit(limit)
     )
     return verdicts(session, session.scalars(query).all())
+
+
+def newest_good(session: Session) -> datetime | None:
+    """Middle of the newest observation whose tile is good; None if none of the newest `NEWEST_TILES` is."""
+    newest = select(ImageRow.group_id, ImageRow.mid_mjd).order_by(ImageRow.mid_mjd.desc()).limit(NEWEST_TILES).cte("newest")
+    query = (
+        select(newest.c.mid_mjd)
+        .join(ImageRow, ImageRow.group_id == newest.c.group_id)
+        .where(not_(_is_not_good()))
+        .order_by(newest.c.mid_mjd.desc())
+        .limit(1)
+    )
+    found = session.scalar(query)
+    return None if found is None else mjd_to_datetime(found)
 
 
 def _is_not_good() -> ColumnElement[bool]:
