@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select, text
+from sqlalchemy import Numeric, Select, delete, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from dsa110_assets.registry.bulk import upsert
@@ -56,6 +56,21 @@ def tiles_in_window(
     if pointing_dec_deg is not None:
         statement = statement.where(in_strip(ImageRow.pointing_dec_deg, pointing_dec_deg, tolerance_deg))
     return list(session.scalars(statement.order_by(ImageRow.mid_mjd)))
+
+
+def newest_tile_on_meridian(
+    session: Session, ra_deg: float, dec_deg: float, *, half_width_deg: float, dec_distance_deg: float, start_mjd: float, end_mjd: float
+) -> ImageRow | None:
+    """The newest tile in [start, end) UTC MJD whose meridian point lies near a position, degrees; None without any."""
+    east = func.mod((ImageRow.ra_deg - ra_deg + 540.0).cast(Numeric), 360) - 180
+    statement = (
+        select(ImageRow)
+        .where(ImageRow.mid_mjd >= start_mjd, ImageRow.mid_mjd < end_mjd)
+        .where(func.abs(east) <= half_width_deg, func.abs(ImageRow.pointing_dec_deg - dec_deg) <= dec_distance_deg)
+        .order_by(ImageRow.mid_mjd.desc())
+        .limit(1)
+    )
+    return session.scalars(statement).first()
 
 
 MONTH_DAYS = 30.0

@@ -18,7 +18,7 @@ from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.errors import MosaicError, NoCalibratorError
 from dsa110_assets.files import refuse_overwriting, refuse_replacing
 from dsa110_assets.products import image_path
-from dsa110_assets.registry.queries.images import tiles_in_window
+from dsa110_assets.registry.queries.images import newest_tile_on_meridian, tiles_in_window
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products.combining import MosaicRequest, combine
 from dsa110_assets.stages.products.gates import refused_tiles
@@ -178,21 +178,23 @@ def plan_around_calibrator(
     star = calibrators.find(calibrators.load(calibrators_path(platform)), calibrator)
     low = datetime_to_mjd(datetime.fromisoformat(f"{night}T00:00:00+00:00")) if night else -1e9
     with platform.database.session() as session:
-        tiles = tiles_in_window(session, low, low + 1.0 if night else 1e9)
-    east_deg = {tile.group_id: (star.ra_deg - tile.ra_deg + 180.0) % 360.0 - 180.0 for tile in tiles}
-    seen = [
-        tile
-        for tile in tiles
-        if abs(east_deg[tile.group_id]) <= _HALF_TILE_DEG and abs(star.dec_deg - tile.pointing_dec_deg) <= _MAX_DECLINATION_DISTANCE_DEG
-    ]
-    if not seen:
+        tile = newest_tile_on_meridian(
+            session,
+            star.ra_deg,
+            star.dec_deg,
+            half_width_deg=_HALF_TILE_DEG,
+            dec_distance_deg=_MAX_DECLINATION_DISTANCE_DEG,
+            start_mjd=low,
+            end_mjd=low + 1.0 if night else 1e9,
+        )
+    if tile is None:
         raise NoCalibratorError(
             star.name,
             f"no imaged tile observed it near the meridian{f' on {night}' if night else ''}",
             "choose another calibrator or night; `dsa110 ingest status` lists the calibrators of observations",
         )
-    tile = seen[-1]
-    transit = mjd_to_datetime(tile.mid_mjd + east_deg[tile.group_id] * SIDEREAL_DAY_DAYS / 360.0)
+    east_deg = (star.ra_deg - tile.ra_deg + 180.0) % 360.0 - 180.0
+    transit = mjd_to_datetime(tile.mid_mjd + east_deg * SIDEREAL_DAY_DAYS / 360.0)
     half = timedelta(minutes=timespan_minutes / 2)
     return plan_mosaic(
         platform,
