@@ -143,6 +143,7 @@ def too_many(name: str, few: Reading, many: Reading) -> Iterator[str]:
             yield f"{name}: {table}: {few.rows[table]} -> {rows} rows"
 
 
+@pytest.mark.timeout(900)  # 40 s on a quiet machine
 def test_the_stages_of_an_hour_and_of_a_night_read_what_is_new(database: Database, registry_config: PipelineConfig) -> None:
     few = dict(readings(database, registry_config, FEW))
     many = dict(readings(database, registry_config, MANY))
