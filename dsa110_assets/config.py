@@ -6,6 +6,7 @@ wherever it is shown.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -19,6 +20,8 @@ from dsa110_assets import strips
 from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.files import real_path
 
+PROCESS_MARK = "DSA110_SERVICES_OF"
+"""Variable in the environment of every process that `dsa110 up` starts, directly or not: the state directory."""
 _SCIENCE: JsonDict = {"science": True}
 """Marks a setting that changes the content of a product. The recipe of each product that reads it declares it."""
 
@@ -376,7 +379,7 @@ class PipelineConfig(BaseSettings):
                 "correct it; `dsa110 config show` explains every setting",
             ) from None
         if validate_paths:
-            if not config.input_dir.is_dir():
+            if not os.path.isdir(config.input_dir):  # noqa: PTH112 - `Path.is_dir` raises where the way to it is closed
                 raise ConfigurationError(
                     "PIPELINE_INPUT_DIR", f"{config.input_dir} is not a directory", "set it to the directory of the raw files"
                 )

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import ClassVar
 
 
 class PipelineError(Exception):
     """Base class. ``subject``: file, observation or table. ``cause``: what is wrong. ``next_step``: what to do."""
+
+    is_failure: ClassVar[bool] = True
+    """Whether an attempt that ends with it counts as a failure of its observation. If not, the observation waits."""
 
     def __init__(self, subject: object, cause: str, next_step: str) -> None:
         self.subject = str(subject)
@@ -124,6 +128,28 @@ class LightCurveError(NonRetriableError):
 
 class StorageError(RetriableError):
     """The disk was full, read-only or failing while something was written or read."""
+
+
+class DiskFullError(StorageError):
+    """The disk was full while something was written. Observations wait for space."""
+
+    is_failure = False
+
+
+class InputUnreadableError(RetriableError):
+    """The directory of the raw files cannot be read. Observations wait for it."""
+
+    is_failure = False
+
+
+class StoppedError(RetriableError):
+    """The platform was stopped while it worked on an observation, which is made after the next start."""
+
+    is_failure = False
+
+
+class RunDeletedError(RetriableError):
+    """A person deleted a run in Dagster before its observation was made. Another run makes it."""
 
 
 class PublishError(RetriableError):

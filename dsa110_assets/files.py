@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dsa110_assets.errors import ConfigurationError, OutputIsInputError, PipelineError, RetriableError, StorageError
+from dsa110_assets.errors import ConfigurationError, DiskFullError, OutputIsInputError, PipelineError, RetriableError, StorageError
 
 NEVER_PASSES = frozenset(
     {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.EINVAL}
 )
 """Answers of the file system about a path that stay the same until a person changes the path or its permissions."""
-_OF_THE_DISK = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EBUSY, errno.ETXTBSY}
+_OF_THE_DISK = frozenset({errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EBUSY, errno.ETXTBSY})
+_FULL = re.compile(
+    r"no space left on device|disk quota exceeded|not enough space on disk|(?:database or )?disk (?:is )?full|^\d+ requested and \d+ written$"
+    r"|FiledesIO::write - write error in .*: No such file or directory",
+    re.IGNORECASE,
 )
+"""What the system (quoted by HDF5, PostgreSQL, programs), astropy, SQLite and numpy's `tofile` say of a full disk.
+
+casacore loses the cause: writing to an open file never fails because there is no such file.
+"""
 LONGEST_NAME_BYTES = 255
 """Longest name of a file on Linux."""
 _KINDS = (
@@ -50,10 +58,11 @@ def why_not_openable(path: Path | str) -> str | None:
 
 
 def why_not_listable(directory: Path) -> str | None:
-    """Why the entries of a directory cannot be listed; None if they can."""
+    """Why the entries of a directory cannot be listed and opened; None if they can."""
     try:
         with os.scandir(directory) as entries:
             next(entries, None)
+        (directory / ".").stat()  # needs the right to search the directory, as opening its files does
     except FileNotFoundError:
         return "does not exist"
     except OSError as error:
@@ -125,9 +134,29 @@ def is_same_file(one: Path, other: Path) -> bool:
         return real_path(one) == real_path(other)
 
 
+def says_disk_is_full(text: str) -> bool:
+    """Whether a line of a program or a library says that a disk is full."""
+    return _FULL.search(text) is not None
+
+
+def tells_of_full_disk(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, says that a disk is full, by its number or in the words of a library."""
+    told: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in told:
+        told.add(id(one))
+        code = one.errno if isinstance(one, OSError) else None
+        if code in (errno.ENOSPC, errno.EDQUOT) or (code is None and says_disk_is_full(str(one))):
+            return True
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+    return False
+
+
 def typed_error(error: OSError) -> PipelineError:
     """The typed error of what the system answered: for good, or until the disk or the network works again."""
     subject, cause = printable(error.filename or "the system"), error.strerror or str(error)
+    if tells_of_full_disk(error):
+        return DiskFullError(subject, cause, "free space on the disk, then try again")
     if error.errno in NEVER_PASSES | {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}:
         return ConfigurationError(subject, cause, "give another path, or change its permissions")
     if error.errno in _OF_THE_DISK:

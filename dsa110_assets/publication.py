@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dsa110_assets.errors import ConfigurationError, PipelineError, ProductVerificationError, PublishError, StorageError
-from dsa110_assets.files import NEVER_PASSES
+from dsa110_assets.errors import ConfigurationError, DiskFullError, PipelineError, ProductVerificationError, PublishError, StorageError
+from dsa110_assets.files import NEVER_PASSES, tells_of_full_disk
 from dsa110_assets.staging import is_staging, new_place, registered, remove_staged
 
 SPARE_BYTES = 1 << 20
@@ -106,7 +106,10 @@ def raise_storage_trouble(path: Path, error: BaseException) -> None:
     Raises:
         StorageError: see `storage_trouble`.
     """
-    trouble = None if isinstance(error, PipelineError) else storage_trouble(path, error)
+    if isinstance(error, PipelineError):  # a child may have met the full disk
+        trouble = None if isinstance(error, StorageError) or not tells_of_full_disk(error) else storage_trouble(path, error)
+    else:
+        trouble = storage_trouble(path, error)
     if trouble is not None:
         raise trouble from error
 
@@ -114,13 +117,13 @@ def raise_storage_trouble(path: Path, error: BaseException) -> None:
 def storage_trouble(path: Path, error: BaseException) -> StorageError | None:
     """Return the trouble with the disk of ``path`` that explains an error, or None.
 
-    Engines report a full disk in many ways. The free space is more reliable than their messages.
+    Engines report a full disk in many ways (`files.tells_of_full_disk`), or only fail: then the free space tells.
     """
     free = free_bytes(path)
     code = error.errno if isinstance(error, OSError) else None
-    if code in (errno.ENOSPC, errno.EDQUOT) or free < SPARE_BYTES:
-        cause = "the disk is full"
-    elif code == errno.EROFS:
+    if tells_of_full_disk(error) or free < SPARE_BYTES:
+        return DiskFullError(path, f"the disk is full ({error}; {free / 1e9:.2f} GB free)", "free space; the work then goes on by itself")
+    if code == errno.EROFS:
         cause = "the disk is read-only"
     elif code == errno.EIO:
         cause = "the disk is failing"

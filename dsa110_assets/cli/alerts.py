@@ -42,7 +42,7 @@ def alerts(
         messages.send(config.alert_webhook_url.get_secret_value(), "DSA-110 pipeline: this is a test")
         typer.echo("test message sent")
         return
-    platform = Platform.open()
+    platform = Platform.open(PipelineConfig.from_env(validate_paths=False))
     present = messages.conditions(platform, now())
     with platform.database.session() as session:
         found = attention.open_alerts(session, present, now())

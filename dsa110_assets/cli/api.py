@@ -23,14 +23,14 @@ def serve(context: typer.Context) -> None:
     from dsa110_assets.api import documentation
     from dsa110_assets.api.app import create_app
     from dsa110_assets.api.serving import server_of
-    from dsa110_assets.cli.services import port_is_open
+    from dsa110_assets.cli.services import why_not_bindable
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import ConfigurationError
     from dsa110_assets.registry.database import Database
 
     config = PipelineConfig.from_env()
-    if port_is_open(config.api_port):
-        raise ConfigurationError("PIPELINE_API_PORT", f"port {config.api_port} is in use", "choose another one")
+    if (why := why_not_bindable(config.api_host, config.api_port)) is not None:
+        raise ConfigurationError("PIPELINE_API_PORT", f"port {config.api_port} {why}", "choose another one")
     Database.connect(config).dispose()  # starts the embedded database, and brings the schema up to date
     documentation.builder.start()
     server_of(create_app(config), config, prepare=True).run()

@@ -37,7 +37,9 @@ def show_status(
     from datetime import timedelta
 
     from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.config import PipelineConfig
     from dsa110_assets.errors import UnknownGroupError
+    from dsa110_assets.files import why_not_listable
     from dsa110_assets.ingest import status
     from dsa110_assets.registry.schema import GroupState
     from dsa110_assets.stages.platform import Platform
@@ -47,7 +49,8 @@ def show_status(
     if state is not None and state not in list(GroupState):
         message = f"{state!r} is not one of {', '.join(GroupState)}"
         raise typer.BadParameter(message)
-    platform = Platform.open()
+    platform = Platform.open(PipelineConfig.from_env(validate_paths=False))
+    trouble = why_not_listable(platform.config.input_dir)
     with platform.database.session() as session:
         if observation is not None:
             details = status.observation_details(session, observation, expected_subbands=platform.config.expected_subbands)
@@ -68,8 +71,12 @@ def show_status(
         rejected = status.rejected_files(session, limit=limit)
     if json:
         observations = [{**asdict(g), "verdict": asdict(verdicts[g.group_id]) if g.group_id in verdicts else None} for g in groups]
-        emit_json({"backlog": asdict(summary), "observations": observations, "rejected": [asdict(f) for f in rejected]})
+        emit_json(
+            {"input_trouble": trouble, "backlog": asdict(summary), "observations": observations, "rejected": [asdict(f) for f in rejected]}
+        )
         return
+    if trouble is not None:
+        typer.secho(f"the input directory {platform.config.input_dir} {trouble}: no new file is found", fg=typer.colors.RED, err=True)
     emit_table(
         ("state", "observations"),
         [("completed in the last day" if name is GroupState.COMPLETED else name.value, number) for name, number in summary.counts.items()],

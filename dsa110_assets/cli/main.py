@@ -37,6 +37,7 @@ from dsa110_assets.cli import (
     mosaic,
     photometry,
     preflight,
+    prepare,
     shift,
     simulate,
     stale,
@@ -70,6 +71,7 @@ app.add_typer(api.app, name="api")
 app.add_typer(docs.app, name="docs")
 app.command("image")(image.image)
 app.command("preflight")(preflight.preflight)
+app.command("prepare")(prepare.prepare)
 app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("demo")(demo.demo)

@@ -153,20 +153,15 @@ def check_earth_rotation() -> Finding:
 
 def check_port(subject: str, variable: str, host: str, port: int) -> Finding:
     """Check that a port is free, or that the platform itself uses it."""
-    import socket
-
     import psutil
 
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except PermissionError:
-            return Finding(subject, "failed", f"port {port} needs privileges", f"set {variable} to one above 1023")
-        except OSError:
-            pass
-        else:
-            return Finding(subject, "ok", f"port {port} is free")
+    from dsa110_assets.cli.services import why_not_bindable
+
+    why = why_not_bindable(host, port)
+    if why is None:
+        return Finding(subject, "ok", f"port {port} is free")
+    if why == "needs privileges":
+        return Finding(subject, "failed", f"port {port} {why}", f"set {variable} to one above 1023")
     owner = next(
         (c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port), None
     )

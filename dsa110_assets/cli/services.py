@@ -1,18 +1,21 @@
 """Supervisor of a platform on one machine: it starts, watches, restarts and stops its services.
 
-The registry starts the embedded database, which outlives the supervisor. Everything else ends with it.
+Everything ends with the supervisor. If the supervisor is killed, the next start or `dsa110 down` finds what it left by
+a variable in the environment of each process (`PROCESS_MARK`), which children inherit.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +24,7 @@ import yaml
 
 from dsa110_assets.cli.logs import rotate
 from dsa110_assets.common.child_process import Child, run_child
-from dsa110_assets.config import PipelineConfig
+from dsa110_assets.config import PROCESS_MARK, PipelineConfig
 from dsa110_assets.errors import ChildFailedError, ConfigurationError
 from dsa110_assets.publication import publish
 from dsa110_assets.stages.operations.services import ServiceName
@@ -64,20 +67,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def code_server_port(config: PipelineConfig) -> int:
-    """Port of the code server: that of the last start if it is free, else a free one.
-
-    Dagster identifies sensors and schedules by it too, so with another port it shows none of their earlier ticks.
-    """
-    path = config.dagster_home / "workspace.yaml"
+def code_server_port(config: PipelineConfig) -> int | None:
+    """Port of the code server in the workspace file; None if there is none yet, or if the file is damaged."""
     try:
-        port = int(yaml.safe_load(path.read_text())["load_from"][0]["grpc_server"]["port"])
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last start may linger
-            probe.bind(("127.0.0.1", port))
-    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):  # never started, damaged, or in use
-        return free_port()
-    return port
+        return int(yaml.safe_load(_workspace_file(config).read_text())["load_from"][0]["grpc_server"]["port"])
+    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
+        return None
+
+
+def why_not_bindable(host: str, port: int) -> str | None:
+    """Why a server cannot take the port, also if another one has it and does not listen yet; None if it can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last start may linger
+        try:
+            probe.bind((host, port))
+        except PermissionError:
+            return "needs privileges"
+        except OSError as error:
+            return "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+    return None
 
 
 def port_is_open(port: int, host: str = "127.0.0.1") -> bool:
@@ -108,35 +116,71 @@ def dagster_home(config: PipelineConfig) -> Path:
     return home
 
 
-def workspace(config: PipelineConfig, code_port: int) -> Path:
-    """Write the workspace file of web server and daemon, which makes both use the code server at ``code_port``.
+def workspace(config: PipelineConfig) -> int:
+    """Write the workspace file of web server and daemon, which makes both use one code server; return its port.
 
-    Without it each would start its own code server, and each of these would watch the input directory.
+    Without it each would start its own code server, and each of these would watch the input directory. The port stays
+    that of the last start unless another program has it: Dagster identifies sensors and schedules by it too, so with
+    another port it shows none of their earlier ticks.
     """
-    server = {"host": "127.0.0.1", "port": code_port, "location_name": LOCATION}
-    path = config.dagster_home / "workspace.yaml"
-    with publish(path) as staged:
+    port = code_server_port(config)
+    if port is not None and (_has_code_server(port) or why_not_bindable("127.0.0.1", port) is None):
+        return port
+    port = free_port()
+    server = {"host": "127.0.0.1", "port": port, "location_name": LOCATION}
+    with publish(_workspace_file(config)) as staged:
         staged.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}, sort_keys=False))
-    return path
+    return port
+
+
+def _has_code_server(port: int) -> bool:
+    """Whether a code server of the platform already has the port."""
+    words = {"api", "grpc", str(port)}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if words <= set(process.cmdline()):
+                return True
+    return False
+
+
+def _workspace_file(config: PipelineConfig) -> Path:
+    return config.dagster_home / "workspace.yaml"
+
+
+@contextmanager
+def alone_in_home(config: PipelineConfig) -> Iterator[None]:
+    """Let one process at a time change Dagster's home."""
+    config.dagster_home.mkdir(parents=True, exist_ok=True)
+    with (config.dagster_home / "prepare.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def environment(config: PipelineConfig) -> dict[str, str]:
-    """Environment of the services: the configuration's directories, absolute, and Dagster's home."""
+    """Environment of the services: the configuration's directories, absolute, Dagster's home, and their mark."""
     return {
         **os.environ,
         "PIPELINE_INPUT_DIR": str(config.input_dir.absolute()),
         "PIPELINE_OUTPUT_DIR": str(config.output_dir.absolute()),
         "PIPELINE_SCRATCH_DIR": str(config.scratch_dir.absolute()),
         "PIPELINE_STATE_DIR": str(config.state_dir.absolute()),
-        "DAGSTER_HOME": str(dagster_home(config)),
+        "DAGSTER_HOME": str(config.dagster_home),
         "PYTHONUNBUFFERED": "1",
+        PROCESS_MARK: str(config.state_dir.absolute()),
     }
 
 
-def services(config: PipelineConfig, code_port: int) -> list[Service]:
-    """Code server, webserver, daemon and API, in the order in which they must start."""
+def services(config: PipelineConfig) -> list[Service]:
+    """Code server, webserver, daemon and API, in the order in which they must start.
+
+    Raises:
+        ConfigurationError: `prepare.make_ready` has not been called for this state directory.
+    """
     bin_dir = Path(sys.executable).parent
-    targets = ["-w", str(workspace(config, code_port))]
+    targets = ["-w", str(_workspace_file(config))]
+    code_port = code_server_port(config)
+    if code_port is None:
+        raise ConfigurationError(_workspace_file(config), "names no code server", "run `dsa110 prepare`")
     return [
         Service(
             ServiceName.CODE_SERVER,
@@ -154,7 +198,7 @@ def services(config: PipelineConfig, code_port: int) -> list[Service]:
     ]
 
 
-def set_pool_limits(config: PipelineConfig, env: Mapping[str, str]) -> None:
+def set_pool_limits(config: PipelineConfig) -> None:
     """Set the limit of each pool before the first runs need it.
 
     Dagster creates missing limits at first use; if two runs do that at the same moment, one of them fails.
@@ -162,6 +206,7 @@ def set_pool_limits(config: PipelineConfig, env: Mapping[str, str]) -> None:
     Raises:
         ChildFailedError: Dagster's command failed; its message is quoted.
     """
+    env = environment(config)
     for pool in POOLS:
         command = [str(Path(sys.executable).parent / "dagster"), "instance", "concurrency", "set", pool, str(worker_count(config))]
         setting = Child("`dagster instance concurrency set`", command, environment=env)
@@ -179,15 +224,17 @@ class Supervisor:
         self._log_dir = log_dir
         log_dir.mkdir(parents=True, exist_ok=True)
 
-    def start(self) -> None:
-        """Start all services, each one after the one before it listens.
+    def start(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Start all services, each one after the one before it listens, until ``stop`` returns True.
 
         Raises:
             ChildFailedError: a service ended or did not listen in time; names its log.
         """
         for member in self.members:
+            if stop():
+                return
             self._launch(member)
-            self._wait_until_ready(member)
+            self._wait_until_ready(member, stop)
 
     def watch(
         self,
@@ -196,21 +243,26 @@ class Supervisor:
         *,
         revive_database: Callable[[], None] = lambda: None,
         restarts: Callable[[], Iterable[str]] = tuple,
+        tell: Callable[[str, str], None] = lambda _name, _why: None,
     ) -> None:
         """Restart services that die, until ``stop`` returns True; the database first, because all services need it.
 
-        ``restarts``: names of services that a person wants to restart now.
+        ``restarts``: names of services that a person wants to restart now. ``tell``: called with the name of each
+        service that ended by itself, and how.
         """
         while not stop():
             revive_database()
             wanted = set(restarts())
             for member in self.members:
-                if member.name in wanted and member.process is not None:
-                    _end_alone(member)
                 rotate(self.log_of(member), self._log_limit_bytes)
                 if member.process is not None and member.process.poll() is not None:
-                    time.sleep(RESTART_PAUSE_S)
-                    self._launch(member)
+                    tell(member.name, how_ended(member.process.returncode))
+                elif member.name in wanted and member.process is not None:
+                    _end_alone(member)
+                else:
+                    continue
+                time.sleep(RESTART_PAUSE_S)
+                self._launch(member)
             time.sleep(poll_s)
 
     def stop(self) -> None:
@@ -229,9 +281,9 @@ class Supervisor:
                 member.command, env=self._env, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
             )
 
-    def _wait_until_ready(self, member: Service) -> None:
+    def _wait_until_ready(self, member: Service, stop: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while member.port is not None and not port_is_open(member.port):
+        while member.port is not None and not port_is_open(member.port) and not stop():
             ended = member.process is None or member.process.poll() is not None
             if ended or time.monotonic() > deadline:
                 cause = "ended while starting" if ended else f"did not listen on port {member.port} within {START_TIMEOUT_S:.0f} s"
@@ -253,6 +305,36 @@ def _end_alone(member: Service) -> None:
     member.process.wait()
 
 
+def how_ended(code: int) -> str:
+    """How a process ended, from its return code."""
+    return f"ended with code {code}" if code >= 0 else f"was killed by signal {-code}"
+
+
+def left_behind(config: PipelineConfig) -> list[psutil.Process]:
+    """Processes that a supervisor of this state directory started, directly or not, and that are still there."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # ended meanwhile, or another user's
+            if process.pid != os.getpid() and process.environ().get(PROCESS_MARK) == str(config.state_dir.absolute()):
+                found.append(process)
+    return found
+
+
+def end_left_behind(config: PipelineConfig) -> int:
+    """End what a supervisor that was killed has left, services first; return the number of processes."""
+    family = left_behind(config)
+    inner = {child for process in family for child in _children_of(process)}
+    _end([process for process in family if process.pid not in inner], family, STOP_TIMEOUT_S)
+    return len(family)
+
+
+def _children_of(process: psutil.Process) -> set[int]:
+    try:
+        return {child.pid for child in process.children()}
+    except psutil.NoSuchProcess:
+        return set()
+
+
 def stop_tree(pid: int, timeout_s: float) -> None:
     """Send SIGTERM to a process, then to its descendants, and SIGKILL to those left after ``timeout_s``."""
     try:
@@ -260,7 +342,11 @@ def stop_tree(pid: int, timeout_s: float) -> None:
         family = [*root.children(recursive=True), root]
     except psutil.NoSuchProcess:
         return
-    _signal_all([root], signal.SIGTERM)
+    _end([root], family, timeout_s)
+
+
+def _end(roots: list[psutil.Process], family: list[psutil.Process], timeout_s: float) -> None:
+    _signal_all(roots, signal.SIGTERM)
     _, alive = psutil.wait_procs(family, timeout=timeout_s / 2)
     _signal_all(alive, signal.SIGTERM)
     _, alive = psutil.wait_procs(alive, timeout=timeout_s / 2)

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from dsa110_assets.errors import ChildFailedError, ConfigurationError
+from dsa110_assets.errors import ChildFailedError, ConfigurationError, DiskFullError
+from dsa110_assets.files import says_disk_is_full
 
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.005, 0.1
 _LAST_LINES = 3
@@ -78,9 +79,13 @@ class ChildEnd:
             result: file that the child writes last.
 
         Raises:
+            DiskFullError: it failed and said that a disk is full.
             ChildFailedError: it failed; the cause contains its last lines.
         """
         if self.code != 0 or (result is not None and not result.exists()):
+            about_disk = next((line for line in (self.stdout + self.stderr).splitlines() if says_disk_is_full(line)), None)
+            if about_disk is not None:
+                raise DiskFullError(subject, f"{self.reason}: {about_disk.strip()}", "free space; the work then goes on by itself")
             without = f" without {result.name}" if result is not None and self.code == 0 else ""
             raise ChildFailedError(subject, ": ".join([self.reason + without, " | ".join(self.last_lines)]), next_step)
 

@@ -8,7 +8,6 @@ else. Measured by ``benchmarks/tile_shapes.py``.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +20,8 @@ from dsa110_assets.common.directions import apparent_scale
 from dsa110_assets.common.measurement_sets import SCALE_KEYWORD
 from dsa110_assets.conversion import subtables
 from dsa110_assets.conversion.tile import Tile
-from dsa110_assets.errors import StorageError
-from dsa110_assets.files import NEVER_PASSES, typed_error
+from dsa110_assets.errors import DiskFullError, StorageError
+from dsa110_assets.files import NEVER_PASSES, tells_of_full_disk, typed_error
 from dsa110_assets.publication import free_bytes
 from dsa110_assets.times import JD_MINUS_MJD
 
@@ -51,9 +50,10 @@ def storage_errors(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in NEVER_PASSES:
             raise typed_error(error) from error
         free = free_bytes(path)
-        full = (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}) or free < _SPARE_BYTES
-        cause = "the disk is full" if full else "writing failed"
-        raise StorageError(path, f"{cause} ({error}; {free / 1e9:.2f} GB free)", "free space or repair the disk, then retry") from error
+        told = f"({error}; {free / 1e9:.2f} GB free)"
+        if tells_of_full_disk(error) or free < _SPARE_BYTES:
+            raise DiskFullError(path, f"the disk is full {told}", "free space; the work then goes on by itself") from error
+        raise StorageError(path, f"writing failed {told}", "repair the disk, then retry") from error
 
 
 def write_measurement_set(
@@ -67,7 +67,7 @@ def write_measurement_set(
     needed = tile.vis.nbytes + tile.vis.nbytes // 2 + tile.vis.nbytes // 64 + _SPARE_BYTES
     free = free_bytes(out)
     if free < needed:
-        raise StorageError(out, f"the disk is full: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free", "free space, then retry")
+        raise DiskFullError(out, f"the disk is full: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free", "free space, then retry")
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         _write_main(tile, out)

@@ -26,7 +26,9 @@ from dsa110_assets.errors import (
     GroupBusyError,
     IncompleteGroupError,
     LeaseLostError,
+    PipelineError,
     RetriableError,
+    StoppedError,
     UnknownGroupError,
 )
 from dsa110_assets.ingest.transitions import accepted_subbands, release, reopen, set_failed, set_pending
@@ -255,6 +257,9 @@ def fail(
     delay_s: float = FIRST_RETRY_DELAY_S,
 ) -> GroupState:
     """End a failed attempt. A second call does no harm.
+
+    An error that is no failure of the observation (`PipelineError.is_failure`) is not counted, and the observation
+    waits.
 
     Args:
         session: database session; the caller commits.
@@ -508,11 +513,15 @@ def _end_failed(
 ) -> None:
     has_measurement_set = observation.stage != TileStage.RAW
     release(observation, now)
-    observation.failures += 1
+    is_failure = not isinstance(error, PipelineError) or error.is_failure
+    observation.failures += int(is_failure)
     observation.stage = TileStage.RAW.value
     set_failed(observation, now, error)
     n_accepted = len(accepted_subbands(session, [observation.group_id]).get(observation.group_id, ()))
-    again = again and observation.failures < max_attempts
+    if not is_failure:
+        again, delay_s = True, 0.0 if isinstance(error, StoppedError) else MOST_RETRY_DELAY_S
+    else:
+        again = again and observation.failures < max_attempts
     raw_files_lost = n_accepted < observation.n_subbands
     if observation.reopen:
         reopen(observation, n_accepted)
@@ -520,7 +529,7 @@ def _end_failed(
         observation.state = GroupState.COLLECTING.value
         observation.n_subbands = n_accepted
     elif again:
-        set_pending(observation, now + timedelta(seconds=min(delay_s * 2 ** (observation.failures - 1), MOST_RETRY_DELAY_S)))
+        set_pending(observation, now + timedelta(seconds=min(delay_s * 2 ** max(observation.failures - 1, 0), MOST_RETRY_DELAY_S)))
         if raw_files_lost:
             observation.stage = TileStage.MEASUREMENT_SET.value
 

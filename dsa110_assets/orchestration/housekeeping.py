@@ -6,6 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from dsa110_assets.orchestration.metadata import table
+from dsa110_assets.orchestration.private import deleted_runs
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import explained_failures
 
@@ -49,6 +50,7 @@ def clean(context: dg.OpExecutionContext, config: CleanRequest, platform: Platfo
 def forget_runs(context: dg.OpExecutionContext, config: CleanRequest, platform: PlatformResource) -> None:
     """Delete what the retention of Dagster's history allows, and count it."""
     from dsa110_assets.orchestration import history
+    from dsa110_assets.stages.queue import intake
     from dsa110_assets.stages.queue.attempts import now
 
     with explained_failures():
@@ -58,6 +60,8 @@ def forget_runs(context: dg.OpExecutionContext, config: CleanRequest, platform: 
             metadata["runs"] = history.count_old_runs(opened.config, when)
         else:
             gone = history.forget(opened.config, when)
+            with opened.database.session() as session:
+                intake.forget_runs(session, deleted_runs(context.instance, intake.runs_named(session)))
             metadata |= {"runs": gone.runs, "events": gone.events, "finished": gone.finished}
     context.add_output_metadata(metadata)
 

@@ -19,7 +19,7 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.tags import GRPC_INFO_TAG
-from dagster._core.utils import make_new_backfill_id
+from dagster._core.utils import is_valid_run_id, make_new_backfill_id
 from dagster._serdes import ConfigurableClassData
 
 __all__ = [
@@ -31,13 +31,17 @@ __all__ = [
     "LocalComputeLogManager",
     "WorkerStatus",
     "add_backfill",
+    "deleted_runs",
+    "free_slots_without_run",
     "freshness_states",
     "instance_of",
+    "is_run_of_dagster",
     "partitions_in_backfills",
 ]
 
 AssetJob = UnresolvedAssetJobDefinition
 """Type of the result of `dagster.define_asset_job`."""
+_RUNS_AT_ONCE = 1000
 _ACTIVE = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
 
 
@@ -86,6 +90,31 @@ def freshness_states(instance: dg.DagsterInstance, assets: Iterable[str]) -> dic
     records = instance.get_freshness_state_records([dg.AssetKey(name) for name in assets])
     found = {key.to_user_string(): record.freshness_state for key, record in records.items()}
     return dict(sorted(found.items()))
+
+
+def is_run_of_dagster(run_id: str) -> bool:
+    """Whether an identifier is one of Dagster's runs: those of commands have other forms."""
+    return is_valid_run_id(run_id)
+
+
+def deleted_runs(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> list[str]:
+    """Runs of Dagster among these that it does not have any more."""
+    asked = [one for one in run_ids if is_run_of_dagster(one)]
+    found: set[str] = set()
+    for first in range(0, len(asked), _RUNS_AT_ONCE):
+        found.update(instance.get_run_ids(dg.RunsFilter(run_ids=asked[first : first + _RUNS_AT_ONCE])))
+    return sorted(set(asked) - found)
+
+
+def free_slots_without_run(instance: dg.DagsterInstance) -> list[str]:
+    """Free the pool slots of deleted runs; return these runs. Dagster frees only those of runs that it has."""
+    storage = instance.event_log_storage
+    if not storage.supports_global_concurrency_limits:
+        return []
+    deleted = deleted_runs(instance, storage.get_concurrency_run_ids())
+    for run_id in deleted:
+        storage.free_concurrency_slots_for_run(run_id)
+    return deleted
 
 
 def instance_of(launcher: dg.DefaultRunLauncher) -> dg.DagsterInstance:

@@ -17,7 +17,7 @@ from dsa110_assets.orchestration.backfills import nights_in_backfills
 from dsa110_assets.orchestration.links import day_page, observation_page, runs_of
 from dsa110_assets.orchestration.metadata import table
 from dsa110_assets.orchestration.partitions import hour_key, tile_key
-from dsa110_assets.orchestration.private import AssetJob
+from dsa110_assets.orchestration.private import AssetJob, deleted_runs, free_slots_without_run, is_run_of_dagster
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import ATTEMPT_TAG, GROUP_TAG, IS_RETRIABLE, WORK_TAG
 from dsa110_assets.stages.queue.work import FollowUp, TileWork
@@ -25,6 +25,7 @@ from dsa110_assets.stages.table import RAW_SUBBANDS
 
 if TYPE_CHECKING:
     from dsa110_assets.stages.platform import Platform
+    from dsa110_assets.stages.queue.intake import LeasedObservation
 
 LAUNCH_LIMIT_S = 30.0
 """A requested run is in Dagster's queue well before this, unless the daemon or the code server died."""
@@ -108,7 +109,7 @@ def raw_files(context: dg.SensorEvaluationContext, platform: PlatformResource) -
 
     if (why := platform.unconfigured()) is not None:
         return dg.SkipReason(why)
-    opened = platform.open()
+    opened = platform.open(validate_paths=False)
     report = intake.tick(opened, most=MOST_REQUESTS_PER_TICK)
     if not report.works:
         return dg.SkipReason(report.summary)
@@ -152,7 +153,7 @@ def follow_up(context: dg.SensorEvaluationContext, platform: PlatformResource) -
     if (why := platform.unconfigured()) is not None:
         yield dg.SkipReason(why)
         return
-    opened = platform.open()
+    opened = platform.open(validate_paths=False)
     if (why := disk.shortage(opened.config)) is not None:
         yield dg.SkipReason(why)
         return
@@ -224,7 +225,7 @@ def _failed_permanently(instance: dg.DagsterInstance, run_id: str) -> bool:
     job_name=jobs.TILE,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Returns an observation to the queue if its run died without an error (killed, out of memory) or was never launched. An observation whose run was canceled becomes failed.",
+    description="Returns an observation to the queue if its run died without an error (killed, out of memory), was deleted or was never launched. An observation whose run was canceled becomes failed. Frees pool slots of deleted runs.",
 )
 def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SkipReason:
     """Compare the observations in progress with Dagster's runs.
@@ -236,30 +237,44 @@ def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -
 
     if (why := platform.unconfigured()) is not None:
         return dg.SkipReason(why)
-    opened = platform.open()
+    opened = platform.open(validate_paths=False)
     ended: list[str] = []
     observations = intake.in_progress(opened)
     for one in observations:
         run = _run_of(context.instance, one.run_id, one.run_key)
-        if run is None:
-            if one.run_id is None and one.leased_s > LAUNCH_LIMIT_S and intake.return_unlaunched(opened, one):
-                ended.append(one.group_id)
-        elif run.is_finished:
-            cancelled = run.status == dg.DagsterRunStatus.CANCELED
-            if intake.return_after_death(opened, one, f"run {run.run_id} died", cancelled_by_person=cancelled):
-                ended.append(one.group_id)
-        else:
+        if run is not None and not run.is_finished:
             intake.renew_lease(opened, one)
+        elif _return_to_queue(opened, one, run):
+            ended.append(one.group_id)
     ended += _repeat_unreported(context.instance, opened)
+    if freed := free_slots_without_run(context.instance):
+        context.log.info("freed the pool slots of deleted runs: %s", ", ".join(freed))
     return dg.SkipReason(f"{len(observations)} observations in progress; without a run: {', '.join(ended) or 'none'}")
 
 
+def _return_to_queue(opened: "Platform", one: "LeasedObservation", run: dg.DagsterRun | None) -> bool:
+    """Return an observation whose run has ended or is not there; whether it was done."""
+    from dsa110_assets.stages.queue import intake
+
+    if run is not None:
+        end = intake.RunEnd.CANCELED if run.status == dg.DagsterRunStatus.CANCELED else intake.RunEnd.DIED
+        return intake.return_after_death(opened, one, run.run_id, end)
+    if one.run_id is None:
+        return one.leased_s > LAUNCH_LIMIT_S and intake.return_unlaunched(opened, one)
+    return is_run_of_dagster(one.run_id) and intake.return_after_death(opened, one, one.run_id, intake.RunEnd.DELETED)
+
+
 def _repeat_unreported(instance: dg.DagsterInstance, opened: "Platform") -> list[str]:
-    """Make observations again that were completed by runs whose end Dagster did not record; return them."""
+    """Make observations again that were completed by runs whose end Dagster did not record; return them.
+
+    Observations whose run was deleted after it completed them do not name it any more.
+    """
     from dsa110_assets.stages.queue import intake
 
     with opened.database.session() as session:
         completed = intake.completed_recently(session)
+        if deleted := deleted_runs(instance, completed):
+            intake.forget_runs(session, deleted)
     if not completed:
         return []
     failed = instance.get_runs(dg.RunsFilter(run_ids=list(completed), statuses=[dg.DagsterRunStatus.FAILURE]))

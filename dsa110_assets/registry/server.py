@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from dsa110_assets.config import PipelineConfig
+from dsa110_assets.config import PROCESS_MARK, PipelineConfig
 from dsa110_assets.errors import ConfigurationError, RegistryError
 from dsa110_assets.publication import free_bytes
 from dsa110_assets.registry import server_use
@@ -306,7 +306,8 @@ class EmbeddedServer:
     def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a program of the wheel as the server's account. Output goes to a file: the server inherits the stream."""
         account = server_account(self.data_dir)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PG") and name != PROCESS_MARK}
+        environment = kept | {"LC_ALL": "C"}  # a server that a service restarted is no part of the services
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
                 [str(bin_dir() / program), *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd="/", check=False,
@@ -374,6 +375,19 @@ def ensure_alive(config: PipelineConfig) -> bool:
     return True
 
 
+def own_server(config: PipelineConfig) -> None:
+    """Start the embedded server if needed. From now on its last user stops it with `stop_unused_server`.
+
+    Raises:
+        ConfigurationError: the server cannot be set up here.
+        RegistryError: the server does not start.
+    """
+    if config.database_url is None:
+        server = embedded_server(config)
+        server.ensure(until_unused=True)
+        server_use.set_until_unused(server.data_dir, True)
+
+
 def dagster_url(config: PipelineConfig, *, until_unused: bool = False) -> str:
     """URL of the database of Dagster's own storage, on the same server; made if missing.
 
@@ -404,7 +418,7 @@ def stop_server(config: PipelineConfig) -> bool:
 
 
 def stop_unused_server(config: PipelineConfig) -> bool:
-    """Stop the embedded server if a Dagster command started it and no other process uses it. True: it was stopped."""
+    """Stop the embedded server if its last user is to stop it and no other process uses it. True: it was stopped."""
     return config.database_url is None and embedded_server(config).stop_if_unused()
 
 

@@ -7,18 +7,23 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
 
-from dsa110_assets.errors import RegistryError, StorageError
+from dsa110_assets.common.child_process import Child, run_child
+from dsa110_assets.errors import DiskFullError, RegistryError, StorageError
+from dsa110_assets.files import tells_of_full_disk
 from dsa110_assets.ingest import ledger
 from dsa110_assets.orchestration import sensors
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
+from dsa110_assets.publication import storage_trouble
 from dsa110_assets.registry.audit import audit
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
@@ -34,6 +39,8 @@ from dsa110_assets_tests.registry_fixture import TEST_SETTINGS
 
 pytestmark = pytest.mark.fresh_interpreter
 LEASE_S = 4.0
+FILLS = 1 << 20
+"""Numbers that do not fit on the disk."""
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +110,7 @@ def test_pitfall_32_a_bad_disk_is_reported_leaves_nothing_half_written_and_the_n
         tile.make_measurement_set(bad, TileRun(group_id, "run-1"))
     assert "free space" in caught.value.next_step
     assert not bad.paths.measurement_set(group_id).exists()
-    assert state(bad, group_id) == (GroupState.PENDING, TileStage.RAW, "StorageError")
+    assert state(bad, group_id) == (GroupState.PENDING, TileStage.RAW, "DiskFullError" if "full" in message else "StorageError")
     directory = disk(good_options)
     tile.make_measurement_set(bad, TileRun(group_id, "run-2"))
     assert state(bad, group_id)[:2] == (GroupState.COMPLETED, TileStage.MEASUREMENT_SET)
@@ -125,6 +132,76 @@ def test_pitfall_32_a_full_disk_is_reported_whatever_error_the_engine_raised(dis
     with pytest.raises(StorageError, match="the disk is full"):
         make()
     assert [path for path in directory.rglob("*") if path.is_file()] == []
+
+
+def write_fits(path: Path) -> None:
+    from astropy.io import fits
+
+    fits.PrimaryHDU(np.zeros(FILLS, dtype=np.float32)).writeto(path)
+
+
+def write_casacore(path: Path) -> None:
+    from casacore import tables
+
+    description = tables.maketabdesc([tables.makearrcoldesc("DATA", 0.0, shape=[FILLS // 4], options=5)])
+    with tables.table(str(path), description, nrow=4, ack=False) as table:
+        table.putcol("DATA", np.zeros((4, FILLS // 4)))
+
+
+def write_hdf5(path: Path) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file["data"] = np.zeros(FILLS)
+
+
+def write_sqlite(path: Path) -> None:
+    import sqlite3
+
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (b BLOB)")
+        connection.execute("INSERT INTO t VALUES (zeroblob(?))", (4 * FILLS,))
+        connection.commit()
+
+
+def write_parquet(path: Path) -> None:
+    import pandas as pd
+
+    pd.DataFrame({"x": np.random.default_rng(1).random(FILLS)}).to_parquet(path)
+
+
+def write_numpy(path: Path) -> None:
+    np.zeros(FILLS).tofile(path)
+
+
+def write_picture(path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (1500, 1500), dtype=np.uint8)).save(path, format="png")
+
+
+def write_in_child(path: Path) -> None:
+    child = Child("dd", ["dd", "if=/dev/zero", f"of={path}", "bs=1M", "count=4"])
+    run_child(child, subject=path, timeout_s=60, timeout_advice="-").raise_if_failed(path, "-")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [write_fits, write_casacore, write_hdf5, write_sqlite, write_parquet, write_numpy, write_picture, write_in_child],
+    ids=lambda one: one.__name__,
+)
+def test_pitfall_32_every_library_that_meets_a_full_disk_is_understood_from_its_own_words(
+    disk: Callable[[str], Path], tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    """What a library leaves is removed before it is judged, so the free space says nothing."""
+    directory = disk("size=1m,rw")
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the library's own, whatever it is
+        write(directory / "file")
+    subprocess.run(["find", str(directory), "-mindepth", "1", "-delete"], check=True)
+    assert tells_of_full_disk(caught.value), repr(caught.value)
+    trouble = storage_trouble(tmp_path / "elsewhere", caught.value)
+    assert isinstance(trouble, DiskFullError)
+    assert not trouble.is_failure
 
 
 def test_a_live_run_keeps_its_observation_when_a_slow_disk_takes_longer_than_the_lease(

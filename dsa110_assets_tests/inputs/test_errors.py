@@ -58,6 +58,10 @@ RIGHT: dict[str, tuple[int, int, str]] = {
     "PhotometryError": (FAILED, 422, "the maps stay the same"),
     "LightCurveError": (FAILED, 422, "the measured epochs stay the same"),
     "StorageError": (RETRY, 503, "space is freed, a disk is mounted again"),
+    "DiskFullError": (RETRY, 503, "space is freed"),
+    "InputUnreadableError": (RETRY, 503, "the directory is mounted again, or its permissions are mended"),
+    "StoppedError": (RETRY, 503, "the platform is started again"),
+    "RunDeletedError": (RETRY, 503, "another run is requested"),
     "PublishError": (RETRY, 503, "two publishers of one place meet once; what never passes is a ConfigurationError"),
     "ProductVerificationError": (FAILED, 422, "the same code writes the same product"),
     "ChildFailedError": (RETRY, 503, "memory and load of the machine; the number of attempts is bounded"),
@@ -95,7 +99,10 @@ MAY_PASS: dict[tuple[str, str], str] = {
     ("cli/demo.py", "_wait_for_port"): "a loaded machine starts services late",
     ("cli/services.py", "_wait_until_ready"): "a loaded machine starts services late; a port becomes free",
     ("common/child_process.py", "__init__"): "no process or memory was left; a missing program is a ConfigurationError",
-    ("common/child_process.py", "raise_if_failed"): "killed or out of memory: an exit code does not say whether the machine was at fault",
+    (
+        "common/child_process.py",
+        "raise_if_failed",
+    ): "killed, or out of memory or disk: an exit code does not say whether the machine was at fault",
     ("common/child_process.py", "run_children"): "the machine was loaded",
     ("common/measurement_sets.py", "naming_damage"): "the disk did not give the bytes; a damaged set is a MeasurementSetError",
     ("common/measurement_sets.py", "open_table"): "the disk did not give the bytes; a damaged table is a MeasurementSetError",
@@ -119,7 +126,9 @@ MAY_PASS: dict[tuple[str, str], str] = {
     ("registry/server.py", "ensure"): "the server was starting or recovering",
     ("registry/server.py", "stop"): "sessions end",
     ("stages/operations/alerts.py", "send"): "the webhook answers later; an address that is none is a ConfigurationError",
-    ("stages/queue/intake.py", "return_after_death"): "the machine or the run was killed; the number of attempts is bounded",
+    ("stages/queue/attempts.py", "_reason"): "space is freed; the directory of the raw files is mounted again",
+    ("stages/queue/attempts.py", "stopped"): "the platform is started again",
+    ("stages/queue/intake.py", "return_after_death"): "the run was killed, and attempts are bounded; or it was deleted by a person",
     ("stages/queue/intake.py", "return_unlaunched"): "Dagster did not launch it in time",
 }
 """Each function that makes a retriable error, and why it may pass."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -14,6 +17,7 @@ from dagster._core.events import EngineEventData
 from dagster._core.launcher.base import WorkerStatus
 from sqlalchemy.exc import OperationalError
 
+from dsa110_assets.cli.services import project_file
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.arrivals import accept_files
@@ -24,6 +28,7 @@ from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
+from dsa110_assets.stages.operations import alerts, services
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.queue.attempts import attempt, now
 from dsa110_assets.stages.queue.work import TileRun
@@ -169,7 +174,7 @@ def test_pitfall_30_an_observation_is_made_again_if_its_run_died_after_the_regis
 @pytest.mark.parametrize(
     ("cancelled", "state", "error"),
     [
-        (False, GroupState.PENDING, "interrupted (KeyboardInterrupt)"),
+        (False, GroupState.PENDING, f"{GROUP}: its run ended because the platform was stopped (KeyboardInterrupt)"),
         (True, GroupState.FAILED, f"{GROUP}: its run was canceled by a person"),
     ],
 )
@@ -180,13 +185,111 @@ def test_pitfall_30_a_run_stopped_with_the_platform_returns_its_observation_and_
         accept_files(session, observation(), now())
         close_ready_observations(session, now(), settings())
 
-    def stopped() -> None:
-        with attempt(Platform.open(registry_config), TileRun(GROUP, "run-1", is_cancelled=lambda: cancelled)):
+    def stopped(run_id: str) -> None:
+        with attempt(Platform.open(registry_config), TileRun(GROUP, run_id, is_cancelled=lambda: cancelled)):
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        stopped()
+    for stop in range(1 if cancelled else 5):  # more stops than failures are allowed
+        with pytest.raises(KeyboardInterrupt):
+            stopped(f"run-{stop}")
+        with database.session() as session:
+            group = session.get_one(IngestGroup, GROUP)
+            assert group.state == state
+            assert str(group.error).startswith(error)
+            assert group.failures == int(cancelled)
+
+
+def leased_by(database: Database, run_id: str, since: datetime) -> str:
+    """Lease the observation for a run; return the run key."""
+    with database.session() as session:
+        accept_files(session, observation(), since)
+        close_ready_observations(session, since, settings())
+        (lease,) = ledger.lease_pending(session, "sensor", 1, since, lease_s=6000)
+        ledger.attach_run(session, GROUP, lease.attempt, run_id, since, lease_s=6000)
+    return lease.run_key
+
+
+def look_for_dead_runs(instance: dg.DagsterInstance, config: PipelineConfig) -> None:
+    resource = PlatformResource.with_config(config)
+    sensors.dead_runs(dg.build_sensor_context(instance=instance, resources={"platform": resource}))
+
+
+@pytest.mark.parametrize(("stopped_after_s", "error_type", "failures"), [(30, "StoppedError", 0), (-30, "ChildFailedError", 1)])
+def test_pitfall_30_a_run_that_was_killed_by_an_orderly_stop_counts_as_no_failure_and_an_earlier_stop_excuses_nothing(
+    database: Database, registry_config: PipelineConfig, instance: dg.DagsterInstance, stopped_after_s: int, error_type: str, failures: int
+) -> None:
+    run, since = create_run(instance, dg.DagsterRunStatus.FAILURE), now() - timedelta(seconds=60)
+    leased_by(database, run.run_id, since)
+    services.record_stop(registry_config)
+    stopped_at = (since + timedelta(seconds=stopped_after_s)).timestamp()
+    os.utime(registry_config.state_dir / "stopped", (stopped_at, stopped_at))
+    look_for_dead_runs(instance, registry_config)
     with database.session() as session:
         group = session.get_one(IngestGroup, GROUP)
-        assert group.state == state
-        assert str(group.error).startswith(error)
+        assert (group.state, group.error_type, group.failures) == (GroupState.PENDING, error_type, failures)
+
+
+def test_pitfall_30_a_deleted_run_is_a_dead_run_with_an_alert_until_its_observation_is_made(
+    database: Database, registry_config: PipelineConfig, instance: dg.DagsterInstance
+) -> None:
+    run = create_run(instance, dg.DagsterRunStatus.STARTED)
+    leased_by(database, run.run_id, now())
+    instance.delete_run(run.run_id)
+    look_for_dead_runs(instance, registry_config)
+    platform = Platform.open(registry_config.model_copy(update={"min_free_gib": 0.0}))
+    with database.session() as session:
+        group = session.get_one(IngestGroup, GROUP)
+        assert (group.state, group.error_type, group.run_id) == (GroupState.PENDING, "RunDeletedError", None)
+        assert f"run {run.run_id} was deleted" in str(group.error)
+    assert [one.key for one in alerts.conditions(platform, now())] == [f"run-deleted/{GROUP}/1"]
+    with database.session() as session:
+        (lease,) = ledger.lease_pending(session, "sensor", 1, now() + timedelta(seconds=60), lease_s=60)
+        ledger.complete(session, GROUP, lease.attempt, now())
+    assert alerts.conditions(platform, now()) == []
+
+
+def test_pitfall_30_a_command_that_works_on_an_observation_is_no_deleted_run(
+    database: Database, registry_config: PipelineConfig, instance: dg.DagsterInstance
+) -> None:
+    leased_by(database, "by-hand-0123456789ab", now())
+    look_for_dead_runs(instance, registry_config)
+    with database.session() as session:
+        assert session.get_one(IngestGroup, GROUP).state == GroupState.IN_PROGRESS
+
+
+def test_pitfall_30_the_slots_of_a_deleted_run_become_free_and_those_of_a_living_one_stay(
+    database: Database, registry_config: PipelineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the platform's own storage, as others have no pools."""
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", database.url)
+    monkeypatch.setenv("PIPELINE_STATE_DIR", str(registry_config.state_dir))
+    shutil.copy(project_file("dagster.yaml"), tmp_path / "dagster.yaml")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        storage = instance.event_log_storage
+        storage.set_concurrency_slots("cpu", 2)
+        deleted, alive, next_run = (create_run(instance, dg.DagsterRunStatus.STARTED).run_id for _ in range(3))
+        instance.delete_run(deleted)
+        for run_id in (deleted, alive):  # the worker of the deleted run lives, and begins its next step
+            assert storage.claim_concurrency_slot("cpu", run_id, "step").is_claimed
+        assert not storage.claim_concurrency_slot("cpu", next_run, "step").is_claimed
+        look_for_dead_runs(instance, registry_config)
+        assert storage.claim_concurrency_slot("cpu", next_run, "step").is_claimed
+        assert storage.check_concurrency_claim("cpu", alive, "step").is_claimed
+        assert storage.get_concurrency_run_ids() == {alive, next_run}
+
+
+def test_pitfall_30_a_completed_observation_does_not_name_a_run_that_was_deleted(
+    database: Database, registry_config: PipelineConfig, instance: dg.DagsterInstance
+) -> None:
+    run = create_run(instance, dg.DagsterRunStatus.SUCCESS)
+    leased_by(database, run.run_id, now())
+    with database.session() as session:
+        ledger.complete(session, GROUP, 1, now())
+    look_for_dead_runs(instance, registry_config)
+    with database.session() as session:
+        assert session.get_one(IngestGroup, GROUP).run_id == run.run_id
+    instance.delete_run(run.run_id)
+    look_for_dead_runs(instance, registry_config)
+    with database.session() as session:
+        group = session.get_one(IngestGroup, GROUP)
+        assert (group.state, group.run_id) == (GroupState.COMPLETED, None)

@@ -16,7 +16,7 @@ from dsa110_assets.errors import AlertNotDeliveredError
 from dsa110_assets.quality import gate
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.schema import CalibrationApplied, GroupState, IngestGroup, TileStage
-from dsa110_assets.stages.operations import alerts, disk
+from dsa110_assets.stages.operations import alerts, disk, services
 from dsa110_assets.stages.operations.alert_table import KINDS, Alert
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates
@@ -130,6 +130,28 @@ def test_a_flux_scale_that_drifts_is_an_alert_though_each_tile_is_good(
     found = [one.title for one in alerts.conditions(platform, NOW) if one.key == "flux-scale/tiles"]
     assert (percent is None) == (found == [])
     assert percent is None or percent in found[0]
+
+
+@pytest.mark.parametrize(
+    ("times", "key", "level"), [(1, "service-restarted/daemon/once", "warning"), (3, "service-restarted/daemon/often", "error")]
+)
+def test_a_service_that_ended_by_itself_is_an_alert_for_an_hour(platform, times: int, key: str, level: str) -> None:
+    for number in range(times):
+        services.record_restart(platform.config, services.Restart("daemon", NOW + timedelta(minutes=number), "was killed by signal 9"))
+    (found,) = alerts.conditions(platform, NOW + timedelta(minutes=10))
+    assert (found.key, found.level) == (key, level)
+    assert "was killed by signal 9" in found.title
+    assert alerts.conditions(platform, NOW + timedelta(minutes=70)) == []
+
+
+def test_observations_that_wait_for_the_machine_are_one_alert_for_each_cause(platform) -> None:
+    with platform.database.session() as session:
+        for group_id, error_type in ((GROUP, "DiskFullError"), ("2026-03-12T05:08:30", "DiskFullError"), ("2026-03-12T05:13:39", "X")):
+            group = add_observation(session, group_id, state=GroupState.PENDING, stage=TileStage.RAW)
+            group.error_type, group.error, group.pending_at = error_type, "the disk is full (42 bytes free)", NOW
+    (found,) = alerts.conditions(platform, NOW)
+    assert (found.key, found.level) == ("held-up/DiskFullError", "error")
+    assert found.title == "2 observations wait: the disk is full (42 bytes free)"
 
 
 def _refused(platform: Platform, directory: Path, group_id: str, *bad: str, borrowed: bool = False) -> None:

@@ -203,6 +203,41 @@ INPUT_UNREADABLE = _add(
         "Mount it, or mend its permissions. The watcher finds a directory that was replaced or mounted again by itself.",
     )
 )
+HELD_UP = _add(
+    AlertKind(
+        "held-up",
+        Severity.PAGE,
+        "error",
+        "{number} observations wait: {error}",
+        "make room, or mend the directory; they then go on by themselves",
+        "Observations wait because a disk is full or the raw files cannot be read, as the alert says. They do not fail, and go on by "
+        "themselves.",
+        "Make room, or mend the directory.",
+    )
+)
+RUN_DELETED = _add(
+    AlertKind(
+        "run-deleted",
+        Severity.NOTICE,
+        "warning",
+        "the run of observation {group_id} was deleted while it was in progress; another run makes it",
+        "nothing; to stop a run, terminate it and do not delete it",
+        "The run of an observation was deleted in Dagster before the observation was made. Its slots are freed, and another run makes it.",
+        "Nothing. To stop a run, terminate it and do not delete it.",
+    )
+)
+SERVICE_RESTARTED = _add(
+    AlertKind(
+        "service-restarted",
+        Severity.NOTICE,
+        "warning",
+        "within an hour {service} ended by itself and was restarted, {number} times; the last time at {last} UTC ({why})",
+        "read the end of its log; look at memory and disk",
+        "A service or the database ended by itself within the last hour, and was started again. With `often` in its key: three times or "
+        "more.",
+        "The end of its log (`/ui/control-panel`, `<state>/logs/`); memory (`dmesg`), disk.",
+    )
+)
 FLUX_SCALE = _add(
     AlertKind(
         "flux-scale",

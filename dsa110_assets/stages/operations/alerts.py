@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets.common import earth_rotation
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import AlertNotDeliveredError, ConfigurationError
+from dsa110_assets.errors import AlertNotDeliveredError, ConfigurationError, DiskFullError, InputUnreadableError, RunDeletedError
 from dsa110_assets.files import why_not_listable
 from dsa110_assets.ingest import status
 from dsa110_assets.quality.gate import TileVerdict, count_bad_checks
@@ -28,7 +28,7 @@ from dsa110_assets.registry.queries.labels import is_labeled
 from dsa110_assets.registry.queries.quality import median_of_completed
 from dsa110_assets.registry.schema import CandidateEvent, GroupState, IngestGroup, Source, TileStage
 from dsa110_assets.stages.operations import alert_table as kinds
-from dsa110_assets.stages.operations import disk
+from dsa110_assets.stages.operations import disk, services
 from dsa110_assets.stages.operations.alert_table import Alert
 from dsa110_assets.stages.pages import page_of
 from dsa110_assets.stages.platform import Platform
@@ -45,6 +45,9 @@ FEWEST_TILES = 12
 MOST_LINES = 10
 MOST_REFUSED = 1000
 MOST_EVENTS = 50
+RESTARTS_COUNT = timedelta(hours=1)
+OFTEN = 3
+"""A service that ends by itself so often within an hour has a lasting fault."""
 _log = logging.getLogger("dsa110.alerts")
 
 
@@ -60,6 +63,7 @@ def conditions(platform: Platform, now: datetime) -> list[Alert]:
         found += _failed(session, now)
         found += _waiting(session, now)
         found += _stuck(session, now)
+        found += _held_up(session)
         found += _refused_tiles(session, now)
         found += _new_candidates(session, now, platform.config)
         found += _flux_scale(session, now, platform.config)
@@ -82,10 +86,49 @@ def _outside(config: PipelineConfig, now: datetime) -> list[Alert]:
     found: list[Alert] = []
     if (why := why_not_listable(config.input_dir)) is not None:
         found.append(kinds.INPUT_UNREADABLE.alert("input", directory=config.input_dir, why=why))
+    found += _restarted(config, now)
     if (why := earth_rotation.why_not_known(now)) is not None:
         level = "error" if now > earth_rotation.table_end() else "warning"
         found.append(kinds.EARTH_ROTATION.alert("table", level=level, why=why, refresh=earth_rotation.REFRESH))
     return found
+
+
+def _restarted(config: PipelineConfig, now: datetime) -> list[Alert]:
+    """One alert for each service that has ended by itself in the last hour."""
+    ended: dict[str, list[services.Restart]] = {}
+    for one in services.restarts_since(config, now - RESTARTS_COUNT):
+        ended.setdefault(one.name, []).append(one)
+    return [
+        kinds.SERVICE_RESTARTED.alert(
+            f"{name}/often" if len(times) >= OFTEN else f"{name}/once",
+            level="error" if len(times) >= OFTEN else "warning",
+            page="/ui/control-panel",
+            service=name,
+            number=len(times),
+            last=f"{times[-1].at:%H:%M}",
+            why=times[-1].why,
+        )
+        for name, times in sorted(ended.items())
+    ]
+
+
+def _held_up(session: Session) -> list[Alert]:
+    """One alert for each cause of the machine's that observations wait for, and one for each deleted run."""
+    waits = select(IngestGroup).where(
+        IngestGroup.state.in_((GroupState.PENDING, GroupState.IN_PROGRESS)),
+        IngestGroup.error_type.in_([DiskFullError.__name__, InputUnreadableError.__name__, RunDeletedError.__name__]),
+    )
+    held: dict[str, list[IngestGroup]] = {}
+    for group in session.scalars(waits.order_by(IngestGroup.updated_at).limit(MOST_REFUSED)):
+        held.setdefault(str(group.error_type), []).append(group)
+    found = [
+        kinds.RUN_DELETED.alert(f"{group.group_id}/{group.attempt}", page=f"/ui/observations/{group.group_id}", group_id=group.group_id)
+        for group in held.pop(RunDeletedError.__name__, [])
+    ]
+    return found + [
+        kinds.HELD_UP.alert(kind, number=len(groups), error=" ".join((groups[-1].error or "").split())[:300])
+        for kind, groups in sorted(held.items())
+    ]
 
 
 def _failed(session: Session, now: datetime) -> list[Alert]:

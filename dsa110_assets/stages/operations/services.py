@@ -6,19 +6,26 @@ asks needs no privilege, nothing listens on the network for it, and a request ca
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import re
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-
-import psutil
+from typing import IO
 
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.errors import InvalidRequestError, NotFoundError
+from dsa110_assets.errors import ConfigurationError, InvalidRequestError, NotFoundError
 
 TAIL_BYTES = 64 * 1024
 """Most bytes of a log that are read."""
+RESTARTS_KEPT = 200
+_LOCK_LIMIT_S = 2.0
 _PASSWORD = re.compile(r"(?<=://)([^\s:/@]+):[^\s@/]+@")
 
 
@@ -49,19 +56,104 @@ class Service:
     waiting: bool
 
 
+@dataclass(frozen=True)
+class Restart:
+    """A service that had ended by itself and was started again. ``name``: of `ServiceName`, or ``database``."""
+
+    name: str
+    at: datetime
+    why: str
+
+
 def pid_file(config: PipelineConfig) -> Path:
-    """File that holds the supervisor's process ID while a platform runs."""
+    """File that the supervisor locks while it runs, and that holds its process ID."""
     return config.state_dir.absolute() / "up.pid"
+
+
+@contextmanager
+def supervising(config: PipelineConfig) -> Iterator[None]:
+    """Be the only supervisor of the state directory during the block. The lock ends with the process, however it ends.
+
+    Raises:
+        ConfigurationError: another one runs.
+    """
+    path = pid_file(config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        deadline = time.monotonic() + _LOCK_LIMIT_S
+        while not _locks(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                pid = path.read_text().strip() or "starting"
+                raise ConfigurationError(
+                    config.state_dir, f"a platform is already running there (process {pid})", "stop it with `dsa110 down`"
+                )
+            time.sleep(0.1)  # `running_pid` of another process holds the lock for a moment
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 def running_pid(config: PipelineConfig) -> int | None:
     """Process ID of this state directory's supervisor, or None if none is running."""
     try:
-        pid = int(pid_file(config).read_text())
-        alive = "up" in psutil.Process(pid).cmdline()
-    except (OSError, ValueError, psutil.NoSuchProcess):
+        with pid_file(config).open() as file:
+            return None if _locks(file, fcntl.LOCK_SH) else int(file.read())
+    except (OSError, ValueError):
         return None
-    return pid if alive else None
+
+
+def _locks(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def record_stop(config: PipelineConfig) -> None:
+    """Record that the platform was stopped in order just now: runs that began before ended with it."""
+    _stop_file(config).touch()
+
+
+def last_stop(config: PipelineConfig) -> datetime | None:
+    """Time of the platform's last orderly stop."""
+    try:
+        return datetime.fromtimestamp(_stop_file(config).stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
+
+
+def _stop_file(config: PipelineConfig) -> Path:
+    return config.state_dir.absolute() / "stopped"
+
+
+def record_restart(config: PipelineConfig, restart: Restart) -> None:
+    """Add to the record of services that were started again; it keeps the last `RESTARTS_KEPT`."""
+    lines = [*_restart_lines(config)[1 - RESTARTS_KEPT :], json.dumps([restart.name, restart.at.isoformat(), restart.why])]
+    _restarts_file(config).write_text("\n".join(lines) + "\n")
+
+
+def restarts_since(config: PipelineConfig, since: datetime) -> list[Restart]:
+    """Services that have ended by themselves and were started again since a time, oldest first."""
+    found: list[Restart] = []
+    for line in _restart_lines(config):
+        with suppress(ValueError):  # a line that was not written to its end
+            name, at, why = json.loads(line)
+            found.append(Restart(name, datetime.fromisoformat(at), why))
+    return [one for one in found if one.at >= since]
+
+
+def _restart_lines(config: PipelineConfig) -> list[str]:
+    path = _restarts_file(config)
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def _restarts_file(config: PipelineConfig) -> Path:
+    return config.state_dir.absolute() / "restarts.jsonl"
 
 
 def log_file(config: PipelineConfig, name: ServiceName) -> Path:

@@ -6,15 +6,18 @@ The sensor `raw_files` calls `tick` every few seconds.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from dsa110_assets.errors import ChildFailedError, LeaseLostError, PipelineError
+from dsa110_assets.errors import ChildFailedError, LeaseLostError, PipelineError, RunDeletedError
+from dsa110_assets.files import why_not_listable
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.scan import ScanReport, scan_directory
 from dsa110_assets.ingest.sweep import Confirmed, Sweep
@@ -22,11 +25,11 @@ from dsa110_assets.ingest.timeline import SkippedSlot, Span, skipped_slots
 from dsa110_assets.ingest.watch import Watcher
 from dsa110_assets.registry.queries.timeline import with_the_one_before
 from dsa110_assets.registry.schema import GroupState, IngestGroup
-from dsa110_assets.stages.operations import disk
+from dsa110_assets.stages.operations import disk, services
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.queue import planning, transits
-from dsa110_assets.stages.queue.attempts import cancelled, now
+from dsa110_assets.stages.queue.attempts import cancelled, now, stopped
 from dsa110_assets.stages.queue.work import TileWork
 from dsa110_assets.stages.table import TABLE
 
@@ -122,6 +125,10 @@ def tick(platform: Platform, *, most: int) -> TickReport:
         platform: the platform.
         most: largest number of observations to lease.
     """
+    if (why := why_not_listable(platform.config.input_dir)) is not None:
+        with platform.database.session() as session:
+            ledger.release_expired(session, now(), max_attempts=platform.config.max_attempts)
+        return TickReport((), f"paused: the input directory {platform.config.input_dir} {why}; work resumes automatically")
     report = scan_input(platform)
     first_night, today = platform.config.partition_start, now().date()
     with platform.database.session() as session:
@@ -210,29 +217,42 @@ def return_unlaunched(platform: Platform, observation: LeasedObservation) -> boo
         if group is None:
             return False
         error = ChildFailedError(
-            group.group_id, "its run was never launched", "it is requested again automatically; look at the ticks of the sensor `raw_files`"
+            group.group_id,
+            "its run was never launched, or was deleted before it began",
+            "it is requested again automatically; look at the ticks of the sensor `raw_files`",
         )
         ledger.give_back(session, group.group_id, group.attempt, error, now(), delay_s=NOT_LAUNCHED_DELAY_S)
         return True
 
 
-def return_after_death(platform: Platform, observation: LeasedObservation, what: str, *, cancelled_by_person: bool = False) -> bool:
+class RunEnd(StrEnum):
+    """How a run ended without recording it."""
+
+    DIED = "died"
+    CANCELED = "canceled"
+    DELETED = "deleted"
+
+
+def return_after_death(platform: Platform, observation: LeasedObservation, run: str, end: RunEnd) -> bool:
     """Return an observation to the queue whose run ended without recording it; whether it was done.
 
-    If a person canceled the run, the observation fails instead. Nothing changes if the run recorded its end, or if
-    another attempt has taken over.
+    If a person canceled the run, the observation fails instead. A run that died with the platform's last orderly stop
+    counts as no failure. Nothing changes if the run recorded its end, or if another attempt has taken over.
     """
+    stopped_at = services.last_stop(platform.config)
     with platform.database.session() as session:
         group = _still_leased(session, observation)
         if group is None:
             return False
-        error: PipelineError = ChildFailedError(
-            group.group_id,
-            f"{what} in stage {group.stage}",
-            "it is tried again automatically; look at the run's log if it fails again",
-        )
-        if cancelled_by_person:
+        again = "it is tried again automatically; look at the run's log if it fails again"
+        error: PipelineError = ChildFailedError(group.group_id, f"run {run} died in stage {group.stage}", again)
+        if end is RunEnd.CANCELED:
             error = cancelled(group.group_id)
+        elif end is RunEnd.DELETED:
+            error = RunDeletedError(group.group_id, f"run {run} was deleted in stage {group.stage}", "another run makes it")
+            group.run_id = None
+        elif stopped_at is not None and group.started_at is not None and group.started_at < stopped_at:
+            error = stopped(group.group_id, f"run {run} was killed")
         ledger.fail(session, group.group_id, group.attempt, error, now(), max_attempts=platform.config.max_attempts, delay_s=DIED_DELAY_S)
         return True
 
@@ -260,6 +280,17 @@ def repeat_unreported(platform: Platform, group_id: str, run_id: str) -> bool:
         if group is None or group.run_id != run_id:
             return False
         return bool(ledger.recalibrate(session, [group_id], now()))
+
+
+def forget_runs(session: Session, deleted: Collection[str]) -> None:
+    """Let no observation that has ended name a run that Dagster does not have any more."""
+    ended = IngestGroup.state.not_in((GroupState.PENDING, GroupState.IN_PROGRESS))
+    session.execute(update(IngestGroup).where(IngestGroup.run_id.in_(list(deleted)), ended).values(run_id=None))
+
+
+def runs_named(session: Session) -> list[str]:
+    """Runs that observations name."""
+    return [str(one) for one in session.scalars(select(IngestGroup.run_id).where(IngestGroup.run_id.is_not(None)))]
 
 
 def labels_of(platform: Platform, group_id: str) -> dict[str, str]:
