@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year browser extras attack load
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year browser extras attack load rules
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -29,8 +29,9 @@ demo: $(VENV)/.installed ## Run two simulated nights from raw files to light cur
 test: $(VENV)/.installed ## Run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-extras: ## Install the Debian packages that some targets need (as root): Chromium
-	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+extras: ## Install the Debian packages that some targets need (as root): Chromium; Prometheus, its Alertmanager and node exporter
+	@for one in chromium prometheus prometheus-alertmanager prometheus-node-exporter; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
+		test -z "$$missing" || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
 
 browser: $(VENV)/.installed ## Try the pages in Debian's Chromium; DSA110_PICTURES=DIRECTORY keeps screenshots
 	$(BIN)/python -m pytest dsa110_assets_tests/browser $(ARGS)
@@ -99,6 +100,9 @@ load: $(VENV)/.installed ## Measure pages and API on the registry of a year unde
 docs: $(VENV)/.installed ## Build the documentation in build/docs, with references of commands, settings, products and tables
 	$(BIN)/mkdocs build --quiet --strict
 	@echo "build/docs/index.html; serve it at http://127.0.0.1:8001 with: $(BIN)/mkdocs serve -a 127.0.0.1:8001"
+
+rules: $(VENV)/.installed ## Write Prometheus' alert rules from the table of alerts, deploy/prometheus/alerts.yml
+	$(BIN)/python -m dsa110_assets.stages.operations.alert_rules deploy/prometheus/alerts.yml
 
 snapshot: $(VENV)/.installed ## Accept the present asset graph as reviewed
 	$(BIN)/python -W ignore -m dsa110_assets_tests.orchestration.graph_snapshot --write

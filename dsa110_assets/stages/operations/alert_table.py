@@ -142,7 +142,7 @@ DISK_FULL_SOON = _add(
         FoundBy.PROMETHEUS,
         Rule(
             "predict_linear(dsa110_disk_free_bytes[1d], 3 * 86400) - on (job, instance) group_left () dsa110_disk_reserve_bytes",
-            "< 0",
+            "< 0 and dsa110_disk_free_bytes offset 12h",  # half a day of figures at least, else a burst of files is a trend
             "1h",
         ),
     )
