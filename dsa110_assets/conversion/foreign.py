@@ -131,7 +131,9 @@ def _field(ms: Path, wanted: str | None, notes: list[str]) -> tuple[int, str, ND
         frame = _frame(table, "PHASE_DIR")
     if frame not in _EQUATORIAL:
         raise ForeignDataError(
-            ms, f"has a phase center in the frame {frame}", "shift it to J2000 first, for example with CASA's `phaseshift` or `fixvis`"
+            ms,
+            f"has a phase center in the frame {frame}",
+            "shift it to J2000 first: CASA's `fixvis` with phasecenter='J2000 ...' (`phaseshift` keeps the frame)",
         )
     if not np.isfinite(phase).all():
         raise ForeignDataError(ms, f"has no phase center for field {names[number]!r}", "export it again")

@@ -10,6 +10,9 @@ import casadata
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
 from casacore.tables import makearrcoldesc, maketabdesc, table
 
 from dsa110_assets.calibration.apply import apply_calibration
@@ -18,10 +21,16 @@ from dsa110_assets.calibration.solve import solve
 from dsa110_assets.common.measurement_sets import is_calibrated, is_tracking, read_summary, read_tile_pointing
 from dsa110_assets.conversion.foreign import adopt
 from dsa110_assets.errors import ForeignDataError, MeasurementSetError
+from dsa110_assets.imaging.options import ImagingOptions
+from dsa110_assets.imaging.tile import image_tile
+from dsa110_assets.products import image_path
 from dsa110_assets_tests.calibration.small_ms import write_small_ms
 
 NGC5921 = Path(casadata.__path__[0]) / "__data__" / "demo" / "NGC5921.fits"
 """VLA, D array, 1995: RR and LL of 3C286, 1445+099 and the galaxy; comes with the package `casadata`."""
+QUASAR = Path(casadata.__path__[0]) / "__data__" / "demo" / "3C273XC1.fits"
+"""VLA, C array, 8.085 GHz, 27 June 1989: 3C273, calibrated, in B1950; comes with the same package."""
+CORE = SkyCoord("12h29m06.69973s", "+02d03m08.598s")
 SKY = pd.DataFrame({"name": ["a"], "ra_deg": [128.7], "dec_deg": [55.4], "flux_jy": [5.0], "spectral_index": [-0.7]})
 
 
@@ -232,6 +241,64 @@ def test_real_vla_data_give_the_published_flux_of_a_second_calibrator(vla: Path,
     apply_calibration(target, solved.tables, tmp_path / "phase.cal.ms")
     flag, data = (column(tmp_path / "phase.cal.ms", name) for name in ("FLAG", "DATA"))
     assert float(np.median(np.abs(data[~flag]))) == pytest.approx(2.486, rel=0.025)
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+def test_real_vla_data_of_a_quasar_give_its_jet_and_the_fluxes_of_casas_imager(tmp_path: Path) -> None:
+    """3C273, from a set in B1950: the advice of the refusal works; core and jet as `tclean` has them.
+
+    The jet points to 222 deg and ends 23 arcsec from the core (Perley & Meisenheimer 2017, A&A 601, A35).
+    The core is variable, so its flux of that day is known from these data alone.
+    """
+    imported, shifted = str(tmp_path / "b1950.ms"), str(tmp_path / "j2000.ms")
+    run_tasks([("importuvfits", {"fitsfile": str(QUASAR), "vis": imported})], work_dir=tmp_path, timeout_s=200)
+    with pytest.raises(ForeignDataError, match="B1950_VLA") as refused:
+        adopt(Path(imported), tmp_path / "refused.ms")
+    assert "fixvis" in refused.value.next_step
+    image = {"imsize": 512, "cell": "0.5arcsec", "specmode": "mfs", "weighting": "briggs", "robust": 0.0, "niter": 2000}
+    run_tasks(
+        [
+            ("fixvis", {"vis": imported, "outputvis": shifted, "phasecenter": "J2000 12h29m06.69973s +02d03m08.598s"}),
+            ("clearcal", {"vis": shifted}),
+            ("tclean", {"vis": shifted, "imagename": str(tmp_path / "casa"), "threshold": "30mJy", "datacolumn": "corrected", **image}),
+            ("exportfits", {"imagename": str(tmp_path / "casa.image"), "fitsimage": str(tmp_path / "casa.fits")}),
+        ],
+        work_dir=tmp_path,
+        timeout_s=280,
+    )
+    made = adopt(Path(shifted), tmp_path / "3c273.ms", column="CORRECTED_DATA")
+    options = ImagingOptions(image_size=512, cell_arcsec=0.5, briggs_robust=0.0)
+    (tmp_path / "out").mkdir()
+    image_tile(made.out, tmp_path / "out", "3c273", options, mask_sky=None, provenance={})
+    ours = _core_and_jet(image_path(tmp_path / "out", "3c273", "image"))
+    casas = _core_and_jet(tmp_path / "casa.fits")
+    assert ours["core_jy"] == pytest.approx(casas["core_jy"], rel=5e-4)
+    assert ours["core_arcsec"] < 0.05
+    assert (ours["jet_arcsec"], ours["jet_deg"]) == pytest.approx((casas["jet_arcsec"], casas["jet_deg"]), abs=0.5)
+    assert ours["jet_deg"] == pytest.approx(222, abs=1)
+    assert ours["jet_jy"] == pytest.approx(casas["jet_jy"], rel=0.05)  # two cleanings of one extended source
+    assert ours["noise_jy"] < casas["noise_jy"]
+
+
+def _core_and_jet(path: Path) -> dict[str, float]:
+    """Peak and place of the core, flux of the jet (Jy) and place of its brightest pixel, noise beyond 1 arcmin."""
+    with fits.open(path) as opened:
+        header, pixels = opened[0].header, np.squeeze(opened[0].data)
+    wcs = WCS(header).celestial
+    rows, columns = np.indices(pixels.shape)
+    places = wcs.pixel_to_world(columns, rows)
+    away, angle = CORE.separation(places).arcsec, CORE.position_angle(places).deg
+    jet = (away > 10) & (away < 28) & (np.abs(angle - 222) < 22)
+    beam = np.pi * header["BMAJ"] * header["BMIN"] / (4 * np.log(2)) / abs(header["CDELT1"] * header["CDELT2"])
+    brightest = np.unravel_index(np.argmax(np.where(jet, pixels, -1)), pixels.shape)
+    return {
+        "core_jy": float(pixels.max()),
+        "core_arcsec": float(away[np.unravel_index(pixels.argmax(), pixels.shape)]),
+        "jet_jy": float(pixels[jet].sum() / beam),
+        "jet_arcsec": float(away[brightest]),
+        "jet_deg": float(angle[brightest]),
+        "noise_jy": float(1.4826 * np.median(np.abs(pixels[away > 60]))),
+    }
 
 
 def test_corrected_data_are_taken_as_calibrated_with_a_word(small: Path, tmp_path: Path) -> None:
