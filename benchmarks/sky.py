@@ -4,11 +4,12 @@
         [--table FILE] [--tile-phases] [--selfcal ROUNDS]
 
 For each effect of `simulation.imperfections` alone ("none" and "all" are names, too): a calibrator's tile and two tiles
-45 and 90 minutes later, with a calibrator of 8.8 Jy, twelve sources of 50 to 400 mJy 12, 24 and 48 arcmin from it,
-sources above 25 mJy within 2.6 deg and above 0.3 Jy within 8 deg of each tile, 24 antennas (``--full``: 96), smeared. Each goes through conversion, flagging, calibration, imaging,
-photometry and source finding with the platform's defaults; only the image's pixels are larger (6 arcsec). The pipeline
-sees the raw files and the catalog; the true sky is only compared. Prints one JSON line for each effect, appended to
-``--results``, and the table of all results so far. ``--table`` prints the table of a file of results and ends.
+45 and 90 minutes later. The sky has a calibrator of 8.8 Jy, twelve sources of 50 to 400 mJy 12, 24 and 48 arcmin from
+it, and sources above 25 mJy within 2.6 deg and above 0.3 Jy within 8 deg of each tile. 24 antennas (``--full``: 96),
+smeared. Each tile goes through conversion, flagging, calibration, imaging, photometry and source finding with the
+platform's defaults; only the image's pixels are larger (6 arcsec). The pipeline sees the raw files and the catalog; the
+true sky is only compared. Prints one JSON line for each effect, appended to ``--results``, and the table of all
+results. ``--table`` prints the table of a file of results and ends.
 
 ``--tile-phases`` and ``--selfcal`` switch on what the platform offers against gains that change.
 """
