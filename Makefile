@@ -29,9 +29,10 @@ demo: $(VENV)/.installed ## Run two simulated nights from raw files to light cur
 test: $(VENV)/.installed ## Run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-extras: ## Install the Debian packages that some targets need (as root): Chromium; Prometheus, its Alertmanager and node exporter
-	@for one in chromium prometheus prometheus-alertmanager prometheus-node-exporter; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
-		test -z "$$missing" || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+extras: ## Install the Debian packages that some targets and tests need (as root): Chromium; Prometheus, its Alertmanager and node exporter; nginx; systemd's tools
+	@for one in chromium prometheus prometheus-alertmanager prometheus-node-exporter nginx openssl; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
+		command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
+		test -z "$$missing" || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${missing/nginx/nginx-light} >/dev/null; }
 
 browser: $(VENV)/.installed ## Try the pages in Debian's Chromium; DSA110_PICTURES=DIRECTORY keeps screenshots
 	$(BIN)/python -m pytest dsa110_assets_tests/browser $(ARGS)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.config import JsonDict
@@ -88,7 +89,7 @@ class PipelineConfig(BaseSettings):
     )
     ui_url: str = Field(
         default_factory=_on_this_machine("dagster_port"),
-        description="Address of the Dagster UI as people reach it, for links of pages and alerts. Default: its port on this machine.",
+        description="Address of the Dagster UI as people reach it, for links of pages and alerts. It answers below the path of this address, such as /dagster. Default: its port on this machine.",
     )
     pages_url: str = Field(
         default_factory=_on_this_machine("api_port", "/ui"),
@@ -392,6 +393,11 @@ class PipelineConfig(BaseSettings):
                         f"PIPELINE_{name.upper()}", f"{path} cannot be created ({error.strerror})", "set it to a writable directory"
                     ) from error
         return config
+
+    @property
+    def dagster_prefix(self) -> str:
+        """Path below which the Dagster UI answers, such as ``/dagster`` behind a front door: that of ``ui_url``."""
+        return urlsplit(self.ui_url).path.rstrip("/")
 
     @property
     def dagster_home(self) -> Path:

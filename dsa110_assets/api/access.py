@@ -148,7 +148,11 @@ Opened = Annotated[Access, Depends(_access)]
 _bearer = HTTPBearer(auto_error=False, description="Your token; `dsa110 api token NAME` makes one.")
 
 
-def _person(opened: Opened, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+"""The token that a request was sent with, valid or not."""
+
+
+def _person(opened: Opened, given: Bearer) -> str:
     if given is None:
         raise AccessError(
             "token", "this changes something and needs a token", "send `Authorization: Bearer TOKEN`; `dsa110 api token NAME` makes one"

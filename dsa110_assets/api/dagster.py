@@ -110,7 +110,7 @@ class Dagster:
 
     def __init__(self, config: PipelineConfig) -> None:
         host = "127.0.0.1" if config.api_host in ("0.0.0.0", "::") else config.api_host  # noqa: S104 - an address to avoid
-        self.url = f"http://{host}:{config.dagster_port}"
+        self.url = f"http://{host}:{config.dagster_port}{config.dagster_prefix}"
 
     def launch_backfill(self, chosen: Backfill, title: str, *, tags: Mapping[str, str] | None = None) -> str:
         """Start a backfill; return its identifier.

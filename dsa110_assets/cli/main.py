@@ -38,6 +38,7 @@ from dsa110_assets.cli import (
     photometry,
     preflight,
     prepare,
+    service,
     shift,
     simulate,
     stale,
@@ -72,6 +73,7 @@ app.add_typer(docs.app, name="docs")
 app.command("image")(image.image)
 app.command("preflight")(preflight.preflight)
 app.command("prepare")(prepare.prepare)
+app.command("service")(service.service)
 app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("demo")(demo.demo)

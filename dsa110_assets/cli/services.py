@@ -36,8 +36,6 @@ RUN_MEMORY_BYTES = 7 << 30
 """Most memory that a full-size tile needs (`docs/developers/performance.md`)."""
 LOCATION = "dsa110_assets"
 """Name of the code location. ``pyproject.toml`` and ``workspace.yaml`` use the same one for Dagster's own commands."""
-POOLS = ("disk", "cpu", "casa")
-"""Pools of the assets (`orchestration.assets`). A run takes a slot in the pool of the asset that it makes."""
 
 
 @dataclass
@@ -190,7 +188,10 @@ def services(config: PipelineConfig) -> list[Service]:
         ),
         Service(
             ServiceName.WEBSERVER,
-            [str(bin_dir / "dagster-webserver"), *targets, "-h", config.api_host, "-p", str(config.dagster_port)],
+            [
+                *(str(bin_dir / "dagster-webserver"), *targets, "-h", config.api_host, "-p", str(config.dagster_port)),
+                *(["--path-prefix", config.dagster_prefix] if config.dagster_prefix else []),
+            ],
             config.dagster_port,
         ),
         Service(ServiceName.DAEMON, [str(bin_dir / "dagster-daemon"), "run", *targets]),
@@ -199,19 +200,16 @@ def services(config: PipelineConfig) -> list[Service]:
 
 
 def set_pool_limits(config: PipelineConfig) -> None:
-    """Set the limit of each pool before the first runs need it.
-
-    Dagster creates missing limits at first use; if two runs do that at the same moment, one of them fails.
+    """Set the limit of each pool before the first runs need it (`orchestration.pools`).
 
     Raises:
-        ChildFailedError: Dagster's command failed; its message is quoted.
+        ChildFailedError: the program failed; its message is quoted.
     """
-    env = environment(config)
-    for pool in POOLS:
-        command = [str(Path(sys.executable).parent / "dagster"), "instance", "concurrency", "set", pool, str(worker_count(config))]
-        setting = Child("`dagster instance concurrency set`", command, environment=env)
-        ended = run_child(setting, subject=f"pool {pool}", timeout_s=START_TIMEOUT_S, timeout_advice="check `dsa110 db status`")
-        ended.raise_if_failed(f"pool {pool}", "check `dsa110 db status`")
+    command = [sys.executable, "-m", "dsa110_assets.orchestration.pools", str(worker_count(config))]
+    advice = "check `dsa110 db status`"
+    setting = Child("the setting of pool limits", command, environment=environment(config))
+    ended = run_child(setting, subject="pools", timeout_s=START_TIMEOUT_S, timeout_advice=advice)
+    ended.raise_if_failed("pools", advice)
 
 
 class Supervisor:

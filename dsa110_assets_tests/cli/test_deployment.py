@@ -1,21 +1,141 @@
-"""The files under deploy/ name settings and commands that exist."""
+"""The files under deploy/: settings and commands exist, systemd accepts the units and finds them hardened."""
 
+from __future__ import annotations
+
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
-from dsa110_assets.cli.main import app
+import pytest
+
+from dsa110_assets.cli import service
+from dsa110_assets.cli.main import app, run
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.stages.operations.services import ServiceName, last_stop, restarts_since
+from dsa110_assets.times import mjd_to_datetime
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+UNITS = sorted(DEPLOY.glob("systemd/*.service"))
+COMMANDS = {one.name for one in app.registered_commands} | {one.name for one in app.registered_groups}
+LARGEST_EXPOSURE = 3.0
+GUIDE_UNITS = {"contimg-api", "contimg-stream", "contimg-docs", "contimg-absurd-worker", "dsa110-contimg-dashboard"}
+"""Units that the earlier pipeline's guide names."""
 
 
-def test_every_setting_of_the_example_exists():
+def value(unit: Path, name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", unit.read_text(), flags=re.MULTILINE)
+
+
+def test_every_setting_of_the_example_exists() -> None:
     names = re.findall(r"^#? ?PIPELINE_(\w+)=", (DEPLOY / "systemd/platform.env.example").read_text(), flags=re.MULTILINE)
     assert names
     assert {name.lower() for name in names} <= set(PipelineConfig.model_fields)
 
 
-def test_the_service_starts_a_command_that_exists():
-    command = re.search(r"^ExecStart=\S+/dsa110 (\w+)$", (DEPLOY / "systemd/dsa110.service").read_text(), flags=re.MULTILINE)
-    assert command is not None
-    assert command[1] in {one.name for one in app.registered_commands}
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_each_unit_starts_commands_that_exist(unit: Path) -> None:
+    commands = re.findall(r"/dsa110 ([a-z-]+)(?: ([a-z-]+))?", "\n".join(value(unit, r"Exec\w+")))
+    assert commands
+    for command, argument in commands:
+        assert command in COMMANDS
+        if command == "service":
+            assert argument in list(service.Runnable)
+            assert unit.stem == f"dsa110-{argument}"
+
+
+def test_there_is_a_unit_for_each_service_and_all_but_the_database_are_prepared_and_wait_for_it() -> None:
+    assert list(service.Runnable) == ["database", *ServiceName]
+    started = {unit.stem: unit for unit in UNITS if any("/dsa110 service " in one for one in value(unit, "ExecStart"))}
+    assert set(started) == {f"dsa110-{name}" for name in service.Runnable}
+    wanted = " ".join(value(DEPLOY / "systemd/dsa110.target", "Wants")).split()
+    assert {name.removesuffix(".service") for name in wanted if name.endswith(".service")} == set(started)
+    for name, unit in started.items():
+        if name != "dsa110-database":
+            assert [one.partition(" ")[2] for one in value(unit, "ExecStartPre")] == ["prepare"]
+            assert value(unit, "Requires") == ["dsa110-database.service"]
+            assert "dsa110-database.service" in value(unit, "After")[0]
+
+
+def test_the_names_of_the_earlier_units_are_aliases() -> None:
+    aliases = {name.removesuffix(".service") for unit in UNITS for line in value(unit, "Alias") for name in line.split()}
+    assert aliases == GUIDE_UNITS
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root directory with the units installed as deploy/README.md says, and systemd's own."""
+    if shutil.which("systemd-analyze") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("systemd is missing: `make extras` installs it")
+        pytest.skip("systemd is not installed: `make extras` installs it")
+    root = tmp_path_factory.mktemp("root")
+    own = root / "etc/systemd/system"
+    shutil.copytree(DEPLOY / "systemd", own)
+    shutil.copytree("/lib/systemd/system", root / "lib/systemd/system", symlinks=True, ignore_dangling_symlinks=True)
+    for program in ("opt/dsa110/.venv/bin/dsa110", "bin/sh", "usr/bin/find"):
+        (root / program).parent.mkdir(parents=True, exist_ok=True)
+        (root / program).write_text("#!/bin/sh\n")
+        (root / program).chmod(0o755)
+    (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\ndsa110:x:990:990::/opt/dsa110:/bin/sh\n")
+    return root
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_finds_each_unit_hardened(installed: Path, unit: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", f"--root={installed}", unit.name]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    exposure = re.search(r"exposure level for \S+ ([\d.]+)", shown.stdout)
+    assert exposure is not None, shown.stderr
+    assert float(exposure[1]) < LARGEST_EXPOSURE, shown.stdout
+
+
+def test_systemd_accepts_the_units(installed: Path) -> None:
+    names = [path.name for path in DEPLOY.glob("systemd/dsa110*") if path.is_file()]
+    assert len(names) == len(UNITS) + 2
+    shown = subprocess.run(["systemd-analyze", "verify", f"--root={installed}", *names], capture_output=True, text=True, check=False)
+    ours = [line for line in (shown.stdout + shown.stderr).splitlines() if "dsa110" in line]
+    assert (shown.returncode, ours) == (0, [])
+    (installed / "etc/systemd/system/dsa110-api.service").write_text("[Service]\nExecStart=relative\n")
+    command = ["systemd-analyze", "verify", f"--root={installed}", "dsa110-api.service"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode != 0, "it accepts everything"
+    shutil.copy(DEPLOY / "systemd/dsa110-api.service", installed / "etc/systemd/system")
+
+
+@pytest.mark.parametrize(("name", "result", "stops", "restarts"), [
+    ("code-server", "success", True, []), ("daemon", "success", False, []), ("daemon", "signal", False, [("daemon", "killed KILL")]),
+])  # fmt: skip
+def test_a_unit_records_how_its_service_ended(
+    registry_config: PipelineConfig, monkeypatch: pytest.MonkeyPatch, name: str, result: str, stops: bool, restarts: list[tuple[str, str]]
+) -> None:
+    registry_config.state_dir.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setenv("PIPELINE_STATE_DIR", str(registry_config.state_dir))
+    for variable, given in {"SERVICE_RESULT": result, "EXIT_CODE": "killed", "EXIT_STATUS": "KILL"}.items():
+        monkeypatch.setenv(variable, given)
+    assert run(["service", name, "--ended"]) == 0
+    assert (last_stop(registry_config) is not None) == stops
+    assert [(one.name, one.why) for one in restarts_since(registry_config, mjd_to_datetime(0))] == restarts
+
+
+def test_the_backup_unit_keeps_new_backups_and_removes_those_older_than_a_month(tmp_path: Path) -> None:
+    """Its two commands as they are, by the shell, with a program in place of the installed one."""
+    unit = DEPLOY / "systemd/dsa110-backup.service"
+    program = tmp_path / "dsa110"
+    program.write_text('#!/bin/sh\necho "$@" > "$3"\n')
+    program.chmod(0o755)
+    old, other = tmp_path / "registry-2026-01-01T160000.dump", tmp_path / "notes"
+    for path in (old, other):
+        path.touch()
+        os.utime(path, (0, 0))
+    for line in (*value(unit, "ExecStart"), *value(unit, "ExecStartPost")):
+        command = (
+            line.replace("%%", "%").replace("/opt/dsa110/.venv/bin/dsa110", str(program)).replace("${DSA110_BACKUP_DIR}", str(tmp_path))
+        )
+        if not command.startswith("/bin/sh"):
+            command = command.replace("registry-*", "'registry-*'")  # systemd expands no patterns
+        subprocess.run(command, shell=True, check=True, env=os.environ | {"DSA110_BACKUP_DIR": str(tmp_path)})
+    (made,) = tmp_path.glob("registry-*.dump")
+    assert made != old
+    assert made.read_text() == f"db backup {made}\n"
+    assert other.exists()

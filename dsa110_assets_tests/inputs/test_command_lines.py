@@ -19,6 +19,7 @@ from dsa110_assets_tests.inputs.readers import commands
 
 LEFT_OUT = {
     "up": "runs until it is stopped",
+    "service": "replaces the process",
     "down": "ends the services of a platform",
     "demo": "runs for minutes",
     "db shell": "replaces the process",

@@ -8,13 +8,15 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from dsa110_assets.api.access import Opened
+from dsa110_assets.api.access import Bearer, Opened
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.visitor import COOKIE, SignedIn
 from dsa110_assets.errors import AccessError
 from dsa110_assets.registry.queries import people
 
 _ONE_MONTH_S = 30 * 86400
+_OURS = ("/ui/", "/docs/", "/dagster/", "/api/docs")
+"""What the cookie opens at a front door."""
 router = APIRouter()
 
 
@@ -37,19 +39,28 @@ def sign_in(
         return page(request, "sign_in.html", status=401, to=_own(to), wrong="This token is unknown or was revoked.")
     answer = RedirectResponse(_own(to), 303)
     secure = request.headers.get("X-Forwarded-Proto", request.url.scheme) == "https"
-    answer.set_cookie(COOKIE, token.strip(), max_age=_ONE_MONTH_S, httponly=True, samesite="strict", secure=secure, path="/ui")
+    answer.set_cookie(COOKIE, token.strip(), max_age=_ONE_MONTH_S, httponly=True, samesite="strict", secure=secure, path="/")
     return answer
+
+
+@router.get("/ui/session")
+def session(request: Request, opened: Opened, given: Bearer) -> Response:
+    """Tell a front door whether a request is that of a person: by the cookie, or by a token as for the API."""
+    token = given.credentials if given is not None else request.cookies.get(COOKIE, "")
+    with opened.session() as session:
+        person = people.person_of(session, token) if token else None
+    return Response(status_code=401 if person is None else 204)
 
 
 @router.post("/ui/sign-out")
 def sign_out(_: SignedIn) -> Response:
     """Forget the token in this browser. It stays valid elsewhere."""
     answer = RedirectResponse("/ui/sign-in", 303)
-    answer.delete_cookie(COOKIE, path="/ui")
+    answer.delete_cookie(COOKIE, path="/")
     return answer
 
 
 def _own(to: str) -> str:
-    """An address of a page of ours; the dashboard for any other."""
+    """An address of this server; the dashboard for any other."""
     parts = urlsplit(to)
-    return to if not parts.scheme and not parts.netloc and to.startswith("/ui/") and to.isprintable() else "/ui/dashboard"
+    return to if not parts.scheme and not parts.netloc and to.startswith(_OURS) and to.isprintable() else "/ui/dashboard"

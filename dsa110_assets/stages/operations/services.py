@@ -26,6 +26,8 @@ TAIL_BYTES = 64 * 1024
 """Most bytes of a log that are read."""
 RESTARTS_KEPT = 200
 _LOCK_LIMIT_S = 2.0
+_shares: list[IO[str]] = []
+"""Files whose lock this process shares until it ends."""
 _PASSWORD = re.compile(r"(?<=://)([^\s:/@]+):[^\s@/]+@")
 
 
@@ -83,9 +85,10 @@ def supervising(config: PipelineConfig) -> Iterator[None]:
         deadline = time.monotonic() + _LOCK_LIMIT_S
         while not _locks(file, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                pid = path.read_text().strip() or "starting"
+                pid = path.read_text().strip()
+                who = f"process {pid}" if pid else "services of a service manager"
                 raise ConfigurationError(
-                    config.state_dir, f"a platform is already running there (process {pid})", "stop it with `dsa110 down`"
+                    config.state_dir, f"a platform is already running there ({who})", "stop it: `dsa110 down`, or systemctl"
                 )
             time.sleep(0.1)  # `running_pid` of another process holds the lock for a moment
         file.truncate(0)
@@ -95,6 +98,24 @@ def supervising(config: PipelineConfig) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def share_state(config: PipelineConfig) -> None:
+    """Keep `dsa110 up` off the state directory as long as this process lives, whatever program it becomes.
+
+    Raises:
+        ConfigurationError: `dsa110 up` runs there.
+    """
+    path = pid_file(config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    deadline = time.monotonic() + _LOCK_LIMIT_S
+    while not _locks(file, fcntl.LOCK_SH):
+        if time.monotonic() > deadline:
+            raise ConfigurationError(config.state_dir, f"`dsa110 up` runs there (process {path.read_text()})", "stop it with `dsa110 down`")
+        time.sleep(0.1)
+    os.set_inheritable(file.fileno(), True)
+    _shares.append(file)
 
 
 def running_pid(config: PipelineConfig) -> int | None:
