@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year browser extras attack load rules
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year browser extras attack load rules paging
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -101,6 +101,9 @@ load: $(VENV)/.installed ## Measure pages and API on the registry of a year unde
 docs: $(VENV)/.installed ## Build the documentation in build/docs, with references of commands, settings, products and tables
 	$(BIN)/mkdocs build --quiet --strict
 	@echo "build/docs/index.html; serve it at http://127.0.0.1:8001 with: $(BIN)/mkdocs serve -a 127.0.0.1:8001"
+
+paging: $(VENV)/.installed ## See somebody paged by the real Prometheus and Alertmanager, at the real pace (20 minutes)
+	$(BIN)/python -m pytest -s --timeout 0 dsa110_assets_tests/deploy/paging.py $(ARGS)
 
 rules: $(VENV)/.installed ## Write Prometheus' alert rules from the table of alerts, deploy/prometheus/alerts.yml
 	$(BIN)/python -m dsa110_assets.stages.operations.alert_rules deploy/prometheus/alerts.yml

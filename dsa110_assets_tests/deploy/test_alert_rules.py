@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from dsa110_assets.registry.schema import (
     TileStage,
 )
 from dsa110_assets.stages.operations import attention, disk, services
-from dsa110_assets.stages.operations.alert_rules import annotations, rules_file
+from dsa110_assets.stages.operations.alert_rules import rules_file, words_of
 from dsa110_assets.stages.operations.alert_table import KINDS, NOT_FRESH, RUN_FAILED, Alert, AlertKind, FoundBy, platform_kinds
 from dsa110_assets_tests.docs.named_commands import ROOT
 from dsa110_assets_tests.registry_fixture import add_observation, empty
@@ -65,10 +66,11 @@ class Place:
     config: PipelineConfig
     home: Path
     patch: pytest.MonkeyPatch
-    app: Any = field(init=False)
+    group_id: str = GROUP
 
-    def __post_init__(self) -> None:
-        self.app = create_app(self.config)
+    @cached_property
+    def app(self) -> Any:
+        return create_app(self.config)
 
     def scrape(self, settings: dict[str, object], *, alerts_only: bool = False) -> dict[str, float]:
         """Samples as Prometheus keeps them, by series. Nothing is remembered from earlier."""
@@ -92,12 +94,12 @@ class Place:
         """Change the observation."""
         with self.database.session() as session:
             for name, value in values.items():
-                setattr(session.get_one(IngestGroup, GROUP), name, value)
+                setattr(session.get_one(IngestGroup, self.group_id), name, value)
 
     def add(self, state: GroupState = GroupState.COMPLETED, stage: TileStage = TileStage.IMAGED, **values: object) -> None:
         """Add the observation."""
         with self.database.session() as session:
-            add_observation(session, GROUP, state=state, stage=stage)
+            add_observation(session, self.group_id, state=state, stage=stage)
         self.change(**values)
 
 
@@ -269,7 +271,7 @@ def registry_dead(_: Place) -> Provoked:
     yield {}
 
 
-def _heartbeats(place: Place, late: dict[str, float]) -> None:
+def heartbeats(place: Place, late: dict[str, float]) -> None:
     with dg.DagsterInstance.from_config(str(place.home / "dagster-home")) as instance:
         instance.wipe_daemon_heartbeats()
         for name in monitoring.DAEMONS:
@@ -277,16 +279,16 @@ def _heartbeats(place: Place, late: dict[str, float]) -> None:
 
 
 def daemon_dead(place: Place) -> Provoked:
-    _heartbeats(place, dict.fromkeys(monitoring.DAEMONS, 301.0))
+    heartbeats(place, dict.fromkeys(monitoring.DAEMONS, 301.0))
     yield {}
-    _heartbeats(place, {})
+    heartbeats(place, {})
     yield {}
 
 
 def daemon_hangs(place: Place) -> Provoked:
-    _heartbeats(place, {"SENSOR": 301.0})
+    heartbeats(place, {"SENSOR": 301.0})
     yield {}
-    _heartbeats(place, {})
+    heartbeats(place, {})
     yield {}
 
 
@@ -337,7 +339,7 @@ def place(database: Database, registry_config: PipelineConfig, tmp_path: Path, m
     (home / "dagster.yaml").write_text(project_file("dagster.yaml").read_text())
     settings = {"alert_delivery": "prometheus", "min_free_gib": 1.0, "alert_disk_days": 14.0}
     one = Place(database, registry_config.model_copy(update=settings), tmp_path, monkeypatch)
-    _heartbeats(one, {})
+    heartbeats(one, {})
     return one
 
 
@@ -380,7 +382,7 @@ def _test(kind: AlertKind, values: dict[str, str], interval: str, bad: set[str],
             "exp_labels": {**one, "severity": kind.severity.value},
             "exp_annotations": {
                 name: re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found, one=one: one.get(found[1], ""), text)
-                for name, text in annotations(kind).items()
+                for name, text in words_of(kind).items()
             },
         }
         for one in labels

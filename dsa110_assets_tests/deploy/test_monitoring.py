@@ -27,15 +27,14 @@ from dsa110_assets.registry import queries
 from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries import monitoring
 from dsa110_assets.registry.schema import EpochFactor, GroupState, MeasurementSetRow, StoredPart, TileStage
-from dsa110_assets.stages.operations.alert_rules import annotations
+from dsa110_assets.stages.operations.alert_rules import words_of
 from dsa110_assets.stages.operations.alert_table import KINDS, FoundBy, Severity
 from dsa110_assets_tests.api.conftest import GROUPS, HOUR, fill, serving
-from dsa110_assets_tests.deploy.conftest import service
+from dsa110_assets_tests.deploy.conftest import DEPLOY, running_alertmanager, running_exporter, running_prometheus
 from dsa110_assets_tests.docs.named_commands import ROOT
 from dsa110_assets_tests.registry_fixture import add_observation
 from dsa110_assets_tests.stages.test_alerts import Webhook
 
-DEPLOY = ROOT / "deploy"
 BOARDS = sorted((DEPLOY / "grafana/dashboards").glob("*.json"))
 OPEN_ONLY = {kind.rule.value for kind in KINDS.values() if kind.found_by is not FoundBy.PROMETHEUS}
 """Expressions that have a series only while an alert is open; `test_alert_rules` opens each of them."""
@@ -88,29 +87,9 @@ def platform(database, registry_config, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def prometheus(platform: int, programs: Callable[..., str], tmp_path: Path) -> Iterator[str]:
-    """The address of a Prometheus with the files of deploy/, which scrapes each second, and has no Alertmanager."""
+    """The address of a Prometheus that scrapes the API and a node exporter each second."""
     del programs
-    config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
-    own, node = free_port(), free_port()
-    ports = {"dsa110": platform, "node": node, "prometheus": own}
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(DEPLOY / "prometheus" / name) for name in config["rule_files"]]
-    del config["alerting"]
-    for job in config["scrape_configs"]:
-        job.pop("scrape_timeout", None)
-        job["static_configs"] = [{"targets": [f"127.0.0.1:{ports.pop(job['job_name'])}"]}]
-    assert not ports
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    exporter: list[str | Path] = ["prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{node}"]
-    command: list[str | Path] = [
-        "prometheus", f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{own}",
-    ]  # fmt: skip
-    url = f"http://127.0.0.1:{own}"
-    with (
-        service(exporter, f"http://127.0.0.1:{node}/metrics", tmp_path / "exporter.log"),
-        service(command, f"{url}/-/ready", tmp_path / "prometheus.log"),
-    ):
+    with running_exporter(tmp_path) as node, running_prometheus(tmp_path, {"dsa110": platform, "node": node}, every="1s") as url:
         yield url
 
 
@@ -159,30 +138,16 @@ def test_each_alert_has_somebody_who_is_told(programs: Callable[..., str]) -> No
 
 
 def test_alertmanager_sends_what_happened_and_the_next_step_and_that_it_passed(programs: Callable[..., str], tmp_path: Path) -> None:
-    config = yaml.safe_load((DEPLOY / "alertmanager/alertmanager.yml").read_text())
+    del programs
     page, chat = Webhook(), Webhook()
-    for name, webhook in (("page", page), ("chat", chat)):
-        (tmp_path / name).write_text(webhook.url)
-    for receiver in config["receivers"]:
-        for slack in receiver["slack_configs"]:
-            slack["api_url_file"] = str(tmp_path / re.search(r"dsa110-(\w+)-url", slack["api_url_file"])[1])
-    config["templates"] = [str(DEPLOY / "alertmanager" / name) for name in config["templates"]]
-    config["route"] |= {"group_wait": "0s", "group_interval": "1s"}  # the only change: nobody waits for a test
-    (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump(config))
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command: list[str | Path] = [
-        "prometheus-alertmanager", f"--config.file={tmp_path / 'alertmanager.yml'}", f"--storage.path={tmp_path / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
-    ]  # fmt: skip
     kind = KINDS["disk-full-soon"]
-    words = {name: text.replace("{{ $labels.directory }}", "output") for name, text in annotations(kind).items()}
+    words = {name: text.replace("{{ $labels.directory }}", "output") for name, text in words_of(kind).items()}
     alert = {"labels": {"alertname": kind.name, "severity": "page", "instance": "x"}, "annotations": words}
-    with service(command, f"{url}/-/ready", tmp_path / "alertmanager.log"):
+    with running_alertmanager(tmp_path, page.url, chat.url, group_wait="0s", group_interval="1s") as port:  # nobody waits for a test
         for ends in (datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC)):
             before = len(page.received)
             body = [{**alert, "endsAt": ends.isoformat()}]
-            assert httpx2.post(f"{url}/api/v2/alerts", json=body, trust_env=False).status_code == 200
+            assert httpx2.post(f"http://127.0.0.1:{port}/api/v2/alerts", json=body, trust_env=False).status_code == 200
             deadline = time.monotonic() + 30
             while len(page.received) == before:
                 assert time.monotonic() < deadline, (tmp_path / "alertmanager.log").read_text()

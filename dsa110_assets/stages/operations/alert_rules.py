@@ -23,7 +23,7 @@ def rules_file() -> str:
     return _HEAD + yaml.safe_dump(rules, sort_keys=False, width=140, allow_unicode=True)
 
 
-def annotations(kind: AlertKind) -> dict[str, str]:
+def words_of(kind: AlertKind) -> dict[str, str]:
     """What is said about an alert, in Prometheus' template language."""
     found = {"summary": kind.summary, "next_step": kind.what_to_do, "playbook": f"{PLAYBOOK}: {kind.name}"}
     if kind.found_by is not FoundBy.PROMETHEUS:
@@ -38,7 +38,7 @@ def _rule(kind: AlertKind) -> dict[str, Any]:
         "expr": rule.expression,
         "for": rule.lasts,
         "labels": {"severity": kind.severity.value},
-        "annotations": annotations(kind),
+        "annotations": words_of(kind),
     }
 
 

@@ -360,7 +360,8 @@ API_DEAD = _add(
         "the API at {instance} does not answer",
         "",
         "Prometheus gets no figures from the API: it is down, or the machine is. Nothing else is known meanwhile.",
-        "Is the machine up? `dsa110 up` restarts the API; its log is `<state>/logs/api.log`. `dsa110 preflight` says what is missing.",
+        "Is the machine up? `dsa110 up` and systemd restart the API; its log is `<state>/logs/api.log`, under systemd `journalctl -u "
+        "dsa110-api`. `dsa110 preflight` says what is missing.",
         FoundBy.PROMETHEUS,
         Rule('up{job="dsa110"}', "== 0", "3m"),
     )
@@ -387,8 +388,8 @@ DAEMON_DEAD = _add(
         "Dagster's daemon of {instance} gives no heartbeat",
         "",
         "No thread of Dagster's daemon has given a heartbeat for five minutes. Nothing new begins, and the platform sends no alert itself.",
-        "Is `dsa110 up` running? Its log is `<state>/logs/daemon.log`. Restart the daemon on the control panel, or the platform. Files that "
-        "arrive meanwhile are taken afterwards.",
+        "Is `dsa110 up` running? Its log is `<state>/logs/daemon.log`, under systemd `journalctl -u dsa110-daemon`. Restart the daemon on "
+        "the control panel, or the platform. Files that arrive meanwhile are taken afterwards.",
         FoundBy.PROMETHEUS,
         Rule("max by (job, instance) (dagster_daemon_healthy)", "== 0", "2m"),
     )
