@@ -287,6 +287,34 @@ def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compile
     return total
 
 
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def sums_of_rows(uvw, f_over_c, lmn, weight, vis, out):  # pragma: no cover (compiled)
+    """Parts of `sum_at_points` from each row and from each half of the band, to ``out`` (nsrc, nrow, 2)."""
+    n_chan = f_over_c.size
+    n_block = (n_chan + LANES - 1) // LANES
+    step = (f_over_c[n_chan - 1] - f_over_c[0]) / max(n_chan - 1, 1)
+    real, imaginary = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
+    for row in range(uvw.shape[0]):
+        u, v, w = uvw[row]
+        for source in range(lmn.shape[1]):
+            path = u * lmn[0, source] + v * lmn[1, source] + w * lmn[2, source]
+            turn_real, turn_imaginary = _start_phasors(path, f_over_c[0], step, real, imaginary)
+            low, high = np.float32(0), np.float32(0)
+            for block in range(n_block):
+                first = block * LANES
+                for k in range(min(LANES, n_chan - first)):
+                    channel = first + k
+                    r, i = real[k], imaginary[k]
+                    part = weight[row, channel] * (vis[row, channel].real * r + vis[row, channel].imag * i)
+                    if 2 * channel < n_chan:
+                        low += part
+                    else:
+                        high += part
+                    real[k] = r * turn_real - i * turn_imaginary
+                    imaginary[k] = r * turn_imaginary + i * turn_real
+            out[source, row, 0], out[source, row, 1] = low, high
+
+
 @numba.njit(cache=True, nogil=True)
 def clean_pixels(rows, columns, values, psf, threshold, gain, most, components):  # pragma: no cover (compiled)
     """Run Hogbom CLEAN on a few pixels; return the number of iterations, or -1 if it diverges.

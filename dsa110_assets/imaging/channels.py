@@ -21,9 +21,11 @@ from scipy import ndimage
 
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ImagingError
+from dsa110_assets.imaging.bright_sources import subtract_bright_sources
 from dsa110_assets.imaging.clean import DEEP_GAIN, Cleaner
 from dsa110_assets.imaging.engine import ChannelImages, EngineImages
 from dsa110_assets.imaging.grid import ImageGrid
+from dsa110_assets.imaging.gridder import Gridder
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources, add_to_image, add_to_model, dirty_values, subtract_point_sources
 from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam, smearing_loss
@@ -31,7 +33,6 @@ from dsa110_assets.imaging.restoring import convolve_with_beam, fit_beam
 from dsa110_assets.imaging.spectral_index import LARGEST_ERROR, fit_power_law
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
-from dsa110_assets.imaging.wgridder import Gridder, subtract_bright_sources
 
 if TYPE_CHECKING:
     from radler import Radler, Settings
@@ -136,7 +137,8 @@ def run(
     beam = fit_beam(psf, options.cell_arcsec)
     band = Gridder(vis, weights, grid, options)
     dirty = band.dirty()
-    start, bright, rounds = subtract_bright_sources(vis, weights, grid, options, gridder=band, psf=psf, beam=beam, dirty=dirty, sky=sky)
+    found = subtract_bright_sources(vis, weights, grid, options, gridder=band, psf=psf, beam=beam, dirty=dirty, sky=sky)
+    bright, rounds = found.sources, found.rounds
     remaining_jy = [np.ascontiguousarray(band.visibilities[:, part.members]) for part in parts]
     channel_flux_jy = np.zeros((len(parts), 0))
     if len(bright):
@@ -153,8 +155,10 @@ def run(
         rounds += more
     for gridder, vis_jy in zip(gridders, remaining_jy, strict=True):
         gridder.replace_visibilities(vis_jy)
-    peak_jy = _PEAK_IN_CHANNEL * float(np.abs(start).max())
-    cleaner = JoinedCleaner(psfs, parts, beam, options, mask, strict=strict_mask)
+    peak_jy = _PEAK_IN_CHANNEL * float(np.abs(found.image).max())
+    cleaner = JoinedCleaner(
+        psfs, parts, beam, options, mask, strict=strict_mask, artifact_jy=0.0 if options.selfcal_rounds else found.artifact_jy
+    )
     result = cleaner.clean(
         np.stack([gridder.dirty(peak_jy) for gridder in gridders]),
         lambda model: np.stack([gridder.residual(one) for gridder, one in zip(gridders, model, strict=True)]),
@@ -180,6 +184,8 @@ def run(
             for k, part in enumerate(parts)
         ),
         bright=bright,
+        artifacts=found.artifacts,
+        antennas=found.antennas,
     )
 
 
@@ -195,8 +201,9 @@ class JoinedCleaner(Cleaner):
         mask: NDArray[np.bool_] | None,
         *,
         strict: bool = False,
+        artifact_jy: float = 0.0,
     ) -> None:
-        super().__init__(psfs, beam, options, mask, strict=strict)
+        super().__init__(psfs, beam, options, mask, strict=strict, artifact_jy=artifact_jy)
         self._share = np.array([part.share for part in parts], dtype=np.float32)
         self._edges_hz = np.array([[part.start_hz, part.end_hz] for part in parts])
         self._terms = min(options.spectral_terms, len(parts))

@@ -102,9 +102,16 @@ class Cleaner:
         mask: NDArray[np.bool_] | None,
         *,
         strict: bool = False,
+        artifact_jy: float = 0.0,
     ) -> None:
-        """``strict``: clean nothing outside the mask; otherwise add unexpected peaks to it."""
+        """Set up the deconvolution.
+
+        ``strict``: clean nothing outside the mask; otherwise add unexpected peaks to it. ``artifact_jy``: brightest
+        known artifact of a bad calibration. What is not brighter is left in the residual: as components, artifacts
+        would take flux from the source that makes them.
+        """
         self._strict = strict
+        self._artifact_jy = artifact_jy
         self._psf = np.ascontiguousarray(psf)
         self._beam_px = max(beam.major_arcsec / options.cell_arcsec, 1.0)
         self._beam_rad = float(np.radians(beam.major_deg))
@@ -125,7 +132,7 @@ class Cleaner:
         while not converged and cycles < options.max_major and self._iterations_left > 0:
             mean = self._band_mean(residual)
             sigma = robust_sigma(mean[::2, ::2])
-            search_limit = options.auto_mask_sigma * sigma
+            search_limit = max(options.auto_mask_sigma * sigma, self._artifact_jy)
             before = _State(model.copy(), residual.copy(), self._peak(mean, None), sigma)
             search_mask = self._add_unexpected_peaks(mean, search_mask, max(search_limit, _UNEXPECTED_FRACTION * before.peak))
             significant = self._significant(mean, model)

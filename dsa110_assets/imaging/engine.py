@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.common.restoring_beam import RestoringBeam
+from dsa110_assets.imaging.antenna_errors import AntennaErrors
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources, add_to_image
 from dsa110_assets.imaging.restoring import convolve_with_beam
@@ -48,7 +49,8 @@ class EngineImages:
     exact subtractions. ``minor_iterations``: number of CLEAN components (0 if the engine does not report it).
     ``converged``: cleaning ended at its threshold, not at a limit. ``channels``: channels of a joined deconvolution,
     ascending in frequency; the other images are then their weighted means. ``bright``: the bright sources; in ``model``
-    each is in the nearest pixel.
+    each is in the nearest pixel. ``artifacts``: what looked like bright sources and is not in all parts of the data.
+    ``antennas``: errors of the antennas' gains; None without bright sources.
     """
 
     dirty: NDArray[np.float32]
@@ -63,3 +65,5 @@ class EngineImages:
     converged: bool
     channels: tuple[ChannelImages, ...] = ()
     bright: PointSources = field(default_factory=PointSources.none)
+    artifacts: PointSources = field(default_factory=PointSources.none)
+    antennas: AntennaErrors | None = None

@@ -79,6 +79,7 @@ class ImagingOptions:
     spectral_index: float = -0.7
     correct_smearing: bool = True
     bright_sigma: float = 10.0
+    search_outside: bool = True
     seed_from_catalog: bool = True
     channels: int = 1
     spectral_terms: int = 2

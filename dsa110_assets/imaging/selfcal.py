@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,11 @@ from scipy import ndimage
 
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.robust import robust_sigma
-from dsa110_assets.imaging.engine import EngineImages
 from dsa110_assets.imaging.visibilities import AntennaGains, Visibilities, blocks_of_rows
 from dsa110_assets.imaging.weighting import ImagingWeights
+
+if TYPE_CHECKING:
+    from dsa110_assets.imaging.engine import EngineImages
 
 Kind = Literal["phase", "amplitude"]
 

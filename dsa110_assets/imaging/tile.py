@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets import products
+from dsa110_assets.common.antenna_keywords import LEFT_OUT, WRONG_ANTENNAS
 from dsa110_assets.common.figures import Details, Figures
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.measurement_sets import read_summary
@@ -23,6 +24,7 @@ from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.errors import ImagingError
 from dsa110_assets.imaging import channels, selfcal, tclean, wgridder, wsclean
+from dsa110_assets.imaging.bright_finder import on_image
 from dsa110_assets.imaging.channel_files import ChannelReport, SourceSpectrum, write_channels
 from dsa110_assets.imaging.channels import BandChannel, split_band
 from dsa110_assets.imaging.engine import EngineImages
@@ -30,12 +32,19 @@ from dsa110_assets.imaging.fits_images import ImageMetadata, read_mask, write_im
 from dsa110_assets.imaging.grid import ImageGrid, circle_mask
 from dsa110_assets.imaging.noise import local_rms_map
 from dsa110_assets.imaging.options import ImagingOptions
-from dsa110_assets.imaging.point_sources import on_image
+from dsa110_assets.imaging.outside import OutsideSource, outside_sources
 from dsa110_assets.imaging.preview import write_previews
 from dsa110_assets.imaging.primary_beam import primary_beam_image
 from dsa110_assets.imaging.selfcal import FluxReference, SelfcalImage, SelfcalReport
-from dsa110_assets.imaging.visibilities import AntennaGains, Visibilities, read_visibilities
+from dsa110_assets.imaging.visibilities import AntennaGains, Visibilities, read_visibilities, without_antennas
 from dsa110_assets.imaging.weighting import ImagingWeights, imaging_weights
+
+_MOST_WRONG = 0.1
+"""Largest share of antennas that are left out because their gains are wrong. If more are, the calibration is."""
+_MUCH_NOISE = 1.2
+"""Noise over thermal from which antennas with wrong gains are left out, ..."""
+_LESS_NOISE = 0.7
+"""... if it falls at least by this factor."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +57,10 @@ class ImageReport:
     model. ``effective_frequency_hz``: weighted mean frequency. ``used_fraction``: fraction of samples used.
     ``visibilities``: number of Stokes I visibilities imaged. ``beyond_cell``: number of visibilities dropped because
     the pixels are too coarse. ``mask_sources``: number of catalog sources in the mask. ``pb_centre``: effective beam at
-    the phase center. ``channels``: channels that were imaged separately; none by default. ``spectra``: spectra of the
-    brightest sources, from these channels. ``selfcal``: result of self-calibration, None if it was not requested.
-    ``seconds``: duration of each step.
+    the phase center. ``outside``: bright sources outside the image that were subtracted. ``antennas_left_out``: names
+    of those with wrong gains. ``channels``: channels that were imaged separately; none by default. ``spectra``: spectra
+    of the brightest sources, from these channels. ``selfcal``: result of self-calibration, None if it was not
+    requested. ``seconds``: duration of each step.
     """
 
     images: dict[str, Path]
@@ -77,6 +87,8 @@ class ImageReport:
     ra_deg: float
     dec_deg: float
     seconds: dict[str, float]
+    outside: tuple[OutsideSource, ...] = ()
+    antennas_left_out: tuple[str, ...] = ()
     channels: tuple[ChannelReport, ...] = ()
     spectra: tuple[SourceSpectrum, ...] = ()
     selfcal: SelfcalReport | None = None
@@ -98,6 +110,8 @@ class ImageReport:
             "beam_angle_deg": self.beam.pa_deg,
             "major_cycles": self.major_cycles,
             "used_fraction": self.used_fraction,
+            **({"antennas_left_out": ", ".join(self.antennas_left_out)} if self.antennas_left_out else {}),
+            "sources_outside": len(self.outside),
             "channel_images": len(self.channels),
             **({"self_calibration": self.selfcal.summary} if self.selfcal else {}),
         }
@@ -164,6 +178,20 @@ def image_tile(
     parts = split_band(vis, weights, first_options.channels) if first_options.channels > 1 else ()
     images = _run_engine(ms, vis, weights, grid, first_options, parts=parts, mask=mask, sky=mask_sky, strict_mask=strict)
     clock.lap("engine")
+    names = read_summary(ms).antenna_names
+    antennas_left_out: tuple[str, ...] = ()
+    wrong, n_antenna = _wrong_antennas(weights, pb, images), np.union1d(vis.antenna1, vis.antenna2).size
+    if not options.selfcal_rounds and 0 < wrong.size <= _MOST_WRONG * n_antenna:
+        # what an antenna with a wrong gain makes is no sky: without it, the image is better
+        others = without_antennas(vis, wrong)
+        other_weights = imaging_weights(others, options)
+        other_pb = primary_beam_image(others, other_weights, grid, options)
+        other_parts = split_band(others, other_weights, options.channels) if options.channels > 1 else ()
+        better = _run_engine(ms, others, other_weights, grid, options, parts=other_parts, mask=mask, sky=mask_sky, strict_mask=strict)
+        if _noise_over_thermal(other_weights, other_pb, better) < _LESS_NOISE * _noise_over_thermal(weights, pb, images):
+            antennas_left_out = tuple(names[int(antenna)] for antenna in wrong)
+            vis, weights, pb, parts, images = others, other_weights, other_pb, other_parts, better
+        clock.lap("engine_without_wrong_antennas")
     selfcal_report: SelfcalReport | None = None
     if options.selfcal_rounds:
         first = SelfcalImage(vis, weights, pb, images)
@@ -195,6 +223,9 @@ def image_tile(
         "noise": np.where(covered, rms / np.where(covered, pb, np.float32(1)), np.float32(np.nan)),
     }
     clock.lap("measure")
+    if images.antennas is not None and images.antennas.are_measured:
+        still = ", ".join(names[int(antenna)] for antenna in _wrong_antennas(weights, pb, images))
+        provenance = {**provenance, WRONG_ANTENNAS: still, LEFT_OUT: ", ".join(antennas_left_out)}
     meta = _metadata(ms, vis, weights, grid, options, images=images, noise=noise, name=name, provenance=provenance)
     paths = {suffix: products.image_path(out_dir, name, suffix) for suffix in products.IMAGE_SUFFIXES}
     for suffix, path in paths.items():
@@ -235,6 +266,8 @@ def image_tile(
         ra_deg=vis.pointing.phase_ra_deg,
         dec_deg=vis.pointing.phase_dec_deg,
         seconds=clock.laps,
+        outside=outside_sources(vis, weights, grid, options, images.bright),
+        antennas_left_out=antennas_left_out,
         channels=channel_reports,
         spectra=spectra,
         selfcal=selfcal_report,
@@ -260,6 +293,17 @@ def _run_engine(
     if options.engine == "wproject":
         return tclean.run(ms, options, mask)
     return wsclean.run(ms, options, mask)
+
+
+def _noise_over_thermal(weights: ImagingWeights, pb: NDArray[np.float32], images: EngineImages) -> float:
+    return robust_sigma(images.residual[pb >= BEAM_CUTOFF]) / weights.thermal_jy_per_beam
+
+
+def _wrong_antennas(weights: ImagingWeights, pb: NDArray[np.float32], images: EngineImages) -> NDArray[np.int64]:
+    """Antennas that the image shows to be wrong; none if it has little more than thermal noise."""
+    if images.antennas is None or _noise_over_thermal(weights, pb, images) < _MUCH_NOISE:
+        return np.empty(0, dtype=np.int64)
+    return images.antennas.wrong
 
 
 def _sources_in_image(sky: pd.DataFrame, grid: ImageGrid) -> pd.DataFrame:

@@ -7,7 +7,7 @@ cosines (l, m) has ``V = S exp(+2 pi i f/c (u l + v m + w (n - 1)))``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,14 @@ class Visibilities:
     def end_mjd(self) -> float:
         """UTC MJD of the end of the last integration."""
         return float(self.pointing.time_mjd.max()) + 0.5 * self.integration_s / SECONDS_PER_DAY
+
+
+def without_antennas(vis: Visibilities, antennas: NDArray[np.int64]) -> Visibilities:
+    """The visibilities of the other antennas."""
+    keep = ~(np.isin(vis.antenna1, antennas) | np.isin(vis.antenna2, antennas))
+    rows = ("uvw_m", "vis_jy", "weight", "time_index", "ms_row", "antenna1", "antenna2")
+    left = float((vis.weight[keep] > 0).sum()) / max(float((vis.weight > 0).sum()), 1.0)
+    return replace(vis, used_fraction=vis.used_fraction * left, **{name: getattr(vis, name)[keep] for name in rows})
 
 
 def blocks_of_rows(ms: Path, n_chan: int) -> Iterator[tuple[int, NDArray[np.complex64], NDArray[np.bool_], NDArray[np.float32]]]:

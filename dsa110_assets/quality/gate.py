@@ -32,6 +32,13 @@ class Check:
 
 _RESIDUAL = "look at the residual image: something was not cleaned, or bright sources have artifacts"
 TILE_CHECKS = {
+    "wrong_antennas": Check(
+        "Number of antennas in the image whose gains are certainly wrong by the tile's own bright sources",
+        "calibration",
+        "{value} antennas with wrong gains",
+        "the calibration: look at the plots of `calibration_tables` of its night; mark an antenna that stays wrong with "
+        '`dsa110 mark antenna ANTENNA --from TIME --reason "wrong gain" --by NAME`',
+    ),
     "noise_over_thermal": Check(
         "Noise of the residual inside the beam over the prediction from the weights of the visibilities",
         "noise",

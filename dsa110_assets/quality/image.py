@@ -15,6 +15,7 @@ from scipy import optimize
 
 from dsa110_assets import products
 from dsa110_assets.common import earth_rotation
+from dsa110_assets.common.antenna_keywords import LEFT_OUT, WRONG_ANTENNAS
 from dsa110_assets.common.fits_planes import celestial_wcs, number, pixel_positions, read_plane
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.restoring_beam import RestoringBeam, quadratic_form
@@ -138,6 +139,7 @@ def judge_tile(planes: TilePlanes, sky: pd.DataFrame | None, limits: ImageLimits
     usable = rest.size > 0 and noise > 0
     no_noise = "" if usable else "no pixel inside the primary beam has noise"
     verdicts = [
+        _judge_antennas(planes.header),
         Verdict.judge(
             "noise_over_thermal",
             noise / thermal if usable and thermal > 0 else None,
@@ -179,6 +181,16 @@ def judge_tile(planes: TilePlanes, sky: pd.DataFrame | None, limits: ImageLimits
         )
     )
     return verdicts + _judge_against_catalog(planes, sky, noise, beam.major_arcsec if beam else float("nan"), limits)
+
+
+def _judge_antennas(header: fits.Header) -> Verdict:
+    """Antennas whose gains are wrong. Those that were left out of the image do not count, but are named."""
+    if WRONG_ANTENNAS not in header:
+        return Verdict.judge("wrong_antennas", None, None, 0.0, "no source is bright enough to measure the gains of the antennas")
+    wrong = [name for name in str(header[WRONG_ANTENNAS]).split(", ") if name]
+    left_out = str(header.get(LEFT_OUT, ""))
+    reason = f"wrong: {', '.join(wrong)}" if wrong else "the bright sources agree with the gains of all antennas in the image"
+    return Verdict.judge("wrong_antennas", float(len(wrong)), None, 0.0, f"{reason}; left out: {left_out}" if left_out else reason)
 
 
 def _judge_dynamic_range(planes: TilePlanes, sky: pd.DataFrame | None, peak: float, noise: float, limits: ImageLimits) -> Verdict:

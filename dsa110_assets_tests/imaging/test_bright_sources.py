@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dsa110_assets.imaging.bright_sources import subtract_bright_sources
 from dsa110_assets.imaging.grid import ImageGrid
+from dsa110_assets.imaging.gridder import Gridder
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources, psf_curvature
 from dsa110_assets.imaging.restoring import fit_beam
 from dsa110_assets.imaging.visibilities import read_visibilities
 from dsa110_assets.imaging.weighting import imaging_weights
-from dsa110_assets.imaging.wgridder import Gridder, subtract_bright_sources
 from dsa110_assets_tests.imaging.synthetic_ms import offset_position, write_tile
 
 SOURCES = [(0.03, -0.2, 3.0), (0.3, 0.25, 1.2), (-0.35, 0.1, 0.7), (-0.1, -0.38, 0.5), (0.25, -0.3, 0.4)]
@@ -34,11 +35,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory):
     psf = gridder.psf()
     sky = pd.DataFrame(wrong, columns=["ra_deg", "dec_deg", "flux_jy"])
     beam = fit_beam(psf, options.cell_arcsec)
-    image, sources, rounds = subtract_bright_sources(
-        vis, weights, grid, options, gridder=gridder, psf=psf, beam=beam, dirty=gridder.dirty(), sky=sky
-    )
+    found = subtract_bright_sources(vis, weights, grid, options, gridder=gridder, psf=psf, beam=beam, dirty=gridder.dirty(), sky=sky)
     truth = grid.pixel_of(*np.radians(np.array([row[:2] for row in rows])).T)
-    return vis, weights, grid, psf, image, sources, rounds, truth
+    return vis, weights, grid, psf, found.image, found.sources, found.rounds, truth
 
 
 def test_the_curvature_of_the_psf_agrees_with_its_image(fitted):
@@ -81,9 +80,9 @@ def test_a_side_lobe_in_the_catalog_is_not_kept(fitted, tmp_path: Path):
         for y, x, f in ((350.0, 300.0, 2.0), (260.0, 330.0, 0.9))
     ]
     false = pd.DataFrame(sky_rows, columns=["ra_deg", "dec_deg", "flux_jy"])
-    image, found, _ = subtract_bright_sources(
+    result = subtract_bright_sources(
         vis, weights, grid, options, gridder=gridder, psf=psf, beam=fit_beam(psf, 8.0), dirty=gridder.dirty(), sky=false
     )
-    assert isinstance(found, PointSources)
-    assert len(found) == len(sources)
-    assert np.abs(image).max() < 5.5 * weights.thermal_jy_per_beam
+    assert isinstance(result.sources, PointSources)
+    assert len(result.sources) == len(sources)
+    assert np.abs(result.image).max() < 5.5 * weights.thermal_jy_per_beam

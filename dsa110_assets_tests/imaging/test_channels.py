@@ -17,10 +17,10 @@ from dsa110_assets.errors import ConfigurationError, ImagingError
 from dsa110_assets.imaging import ImageReport, ImagingOptions, image_tile
 from dsa110_assets.imaging.channels import split_band
 from dsa110_assets.imaging.grid import ImageGrid
+from dsa110_assets.imaging.gridder import Gridder
 from dsa110_assets.imaging.spectral_index import LARGEST_ERROR, fit_power_law
 from dsa110_assets.imaging.visibilities import read_visibilities
 from dsa110_assets.imaging.weighting import imaging_weights
-from dsa110_assets.imaging.wgridder import Gridder
 from dsa110_assets.photometry import measure_tile
 from dsa110_assets_tests.imaging.synthetic_ms import Tile, offset_position, write_tile
 

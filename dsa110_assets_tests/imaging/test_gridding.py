@@ -7,11 +7,11 @@ import pytest
 
 from dsa110_assets.imaging import primary_beam
 from dsa110_assets.imaging.grid import ImageGrid, circle_mask
+from dsa110_assets.imaging.gridder import Gridder
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources, subtract_point_sources
 from dsa110_assets.imaging.visibilities import Visibilities, read_visibilities
 from dsa110_assets.imaging.weighting import imaging_weights
-from dsa110_assets.imaging.wgridder import Gridder
 from dsa110_assets_tests.imaging.synthetic_ms import Tile, airy, offset_position, write_tile
 
 C = 299_792_458.0
