@@ -54,8 +54,19 @@ def test_there_is_a_unit_for_each_service_and_all_but_the_database_are_prepared_
     for name, unit in started.items():
         if name != "dsa110-database":
             assert [one.partition(" ")[2] for one in value(unit, "ExecStartPre")] == ["prepare"]
-            assert value(unit, "Requires") == ["dsa110-database.service"]
+            also = ["dsa110-code-server.service"] if name == "dsa110-daemon" else []  # it launches runs there
+            assert value(unit, "Requires")[0].split() == ["dsa110-database.service", *also]
             assert "dsa110-database.service" in value(unit, "After")[0]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_what_all_units_share_overrides_nothing_of_a_unit(unit: Path) -> None:
+    def keys(path: Path) -> set[str]:
+        return set(re.findall(r"^(\w+)=", path.read_text(), flags=re.MULTILINE))
+
+    shared = keys(DEPLOY / "systemd/dsa110-.service.d/common.conf")
+    assert {"User", "CacheDirectory", "Environment", "ReadWritePaths"} <= shared
+    assert shared & keys(unit) == set()
 
 
 def test_the_names_of_the_earlier_units_are_aliases() -> None:
@@ -122,10 +133,11 @@ def test_the_backup_unit_keeps_new_backups_and_removes_those_older_than_a_month(
     """Its two commands as they are, by the shell, with a program in place of the installed one."""
     unit = DEPLOY / "systemd/dsa110-backup.service"
     program = tmp_path / "dsa110"
-    program.write_text('#!/bin/sh\necho "$@" > "$3"\n')
+    program.write_text('#!/bin/sh\necho "$@" > "$3"\ntouch "$3.dagster"\n')
     program.chmod(0o755)
-    old, other = tmp_path / "registry-2026-01-01T160000.dump", tmp_path / "notes"
-    for path in (old, other):
+    old, of_dagster = (tmp_path / f"registry-2026-01-01T160000.dump{end}" for end in ("", ".dagster"))
+    other = tmp_path / "notes"
+    for path in (old, of_dagster, other):
         path.touch()
         os.utime(path, (0, 0))
     for line in (*value(unit, "ExecStart"), *value(unit, "ExecStartPost")):
@@ -135,7 +147,7 @@ def test_the_backup_unit_keeps_new_backups_and_removes_those_older_than_a_month(
         if not command.startswith("/bin/sh"):
             command = command.replace("registry-*", "'registry-*'")  # systemd expands no patterns
         subprocess.run(command, shell=True, check=True, env=os.environ | {"DSA110_BACKUP_DIR": str(tmp_path)})
-    (made,) = tmp_path.glob("registry-*.dump")
-    assert made != old
+    made, made_of_dagster = sorted(tmp_path.glob("registry-*"))
+    assert not {old, of_dagster} & {made, made_of_dagster}
     assert made.read_text() == f"db backup {made}\n"
     assert other.exists()
