@@ -97,6 +97,7 @@ MAY_PASS: dict[tuple[str, str], str] = {
     ("catalogs/surveys.py", "_query"): "the service answers later",
     ("cli/calibrate.py", "apply"): "the next transit brings tables",
     ("cli/demo.py", "_wait_for_port"): "a loaded machine starts services late",
+    ("cli/service.py", "database_url"): "the database's own unit starts it",
     ("cli/services.py", "_wait_until_ready"): "a loaded machine starts services late; a port becomes free",
     ("common/child_process.py", "__init__"): "no process or memory was left; a missing program is a ConfigurationError",
     (
