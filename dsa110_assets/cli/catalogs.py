@@ -152,6 +152,25 @@ def _figures(result: StageResult | None) -> dict[str, object]:
     return {} if result is None else {**result.figures, **{name: str(path) for name, path in result.paths.items()}}
 
 
+@app.command("own")
+def show_own(*, limit: Annotated[int, typer.Option(min=1, max=10000, help="Most rows.")] = 100, json: JsonOption = False) -> None:
+    """List the bright sources that images found and no catalog has. Later images start from them.
+
+    Example: `dsa110 catalogs own`
+    """
+    from dsa110_assets.cli.output import emit_json, emit_table
+    from dsa110_assets.registry.queries import sky_model
+    from dsa110_assets.stages.platform import Platform
+
+    with Platform.open().database.session() as session:
+        rows = sky_model.newest(session, limit)
+    if json:
+        emit_json(rows)
+        return
+    columns = ("source_id", "ra_deg", "dec_deg", "flux_jy", "flux_err_jy", "primary_beam", "origin", "group_id", "first_mjd", "last_mjd")
+    emit_table(columns, [[row[name] for name in columns] for row in rows])
+
+
 @app.command("list")
 def show_list(*, json: JsonOption = False) -> None:
     """List local catalogs: contents, size, and age.

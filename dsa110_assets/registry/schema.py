@@ -808,6 +808,27 @@ class AntennaMark(Base):
     )
 
 
+class SkyModelSource(Base):
+    """A bright source that images found outside their frames and that no catalog has.
+
+    ``flux_jy`` (1.4 GHz), its thermal error and the position are from the observation ``group_id``, which saw it best;
+    ``primary_beam`` is the beam there. ``origin``: how it was found.
+    """
+
+    __tablename__ = "sky_model"
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    ra_deg: Mapped[float]
+    dec_deg: Mapped[float]
+    flux_jy: Mapped[float]
+    flux_err_jy: Mapped[float]
+    primary_beam: Mapped[float]
+    origin: Mapped[str]
+    group_id: Mapped[str]
+    first_mjd: Mapped[float]
+    last_mjd: Mapped[float]
+    __table_args__ = (Index("ix_sky_model_dec_deg", "dec_deg"),)
+
+
 class RefreshableCatalog(Base):
     """A reference catalog on disk: its origin and time."""
 

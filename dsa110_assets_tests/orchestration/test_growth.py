@@ -97,6 +97,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "candidates history": [["1"]],
     "candidates list": [[]],
     "catalogs list": [[]],
+    "catalogs own": [[]],
     "config show": [[]],
     "db status": [[]],
     "ingest status": [

@@ -18,10 +18,11 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, PositionsError
 from dsa110_assets.products import CALIBRATORS_FILE, REFERENCE_FILE
 from dsa110_assets.rawfile import pointing_of, read_raw_header
+from dsa110_assets.registry.queries import sky_model
 from dsa110_assets.registry.queries.positions import target_positions
 from dsa110_assets.registry.queries.quality import upsert_reference_catalog
 from dsa110_assets.registry.queries.sources import record_addition, retire_sources, upsert_sources
-from dsa110_assets.registry.schema import Source
+from dsa110_assets.registry.schema import MeasurementSetRow, Source
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Product
 from dsa110_assets.stages.provenance.recording import Measured, StageResult, measured
@@ -39,11 +40,32 @@ def reference_path(platform: Platform) -> Path:
     return platform.paths.catalogs_dir / REFERENCE_FILE
 
 
-def imaging_sky(platform: Platform, ra_deg: float, dec_deg: float) -> pd.DataFrame:
-    """What the platform knows of the sky around a tile, as far as its beam reaches: reference sky and calibrators."""
+def cataloged_sky(platform: Platform, ra_deg: float, dec_deg: float) -> pd.DataFrame:
+    """What catalogs have around a tile, as far as its beam reaches: reference sky and calibrators."""
     near = sky.cone(sky.load_reference(reference_path(platform)), ra_deg, dec_deg, SKY_RADIUS_DEG)
     known = sky.of_calibrators(calibrators.load(calibrators_path(platform)))
     return sky.completed(near, sky.cone(known, ra_deg, dec_deg, SKY_RADIUS_DEG))
+
+
+def imaging_sky(platform: Platform, ra_deg: float, dec_deg: float) -> pd.DataFrame:
+    """`cataloged_sky`, and what earlier images found beside it (`sky_model`)."""
+    with platform.database.session() as session:
+        own = sky_model.around(session, dec_deg, SKY_RADIUS_DEG)
+    return sky.completed(cataloged_sky(platform, ra_deg, dec_deg), sky.cone(own, ra_deg, dec_deg, SKY_RADIUS_DEG))
+
+
+def record_found(platform: Platform, session: Session, row: MeasurementSetRow, found: Sequence[sky_model.Found]) -> int:
+    """Put what an image found outside its frame and no catalog has into the own sky model; return how many are new."""
+    if not found:
+        return 0
+    table = pd.DataFrame(
+        {"name": [str(k) for k in range(len(found))], "ra_deg": [one.ra_deg for one in found], "dec_deg": [one.dec_deg for one in found],
+         "flux_jy": [one.flux_jy for one in found], "spectral_index": float("nan")}
+    )  # fmt: skip
+    cataloged = cataloged_sky(platform, row.ra_deg, row.dec_deg)
+    complete = sky.completed(cataloged, table)
+    lacking = set(complete["name"]) & set(table["name"])
+    return sky_model.record(session, row.group_id, row.mid_mjd, [one for k, one in enumerate(found) if str(k) in lacking])
 
 
 def transiting_calibrator(catalog: Sequence[calibrators.Calibrator], raw_file: Path) -> str | None:

@@ -18,6 +18,7 @@ from dsa110_assets.registry.queries import antenna_marks
 from dsa110_assets.registry.queries.calibration import lock_caltables, record_calibration_applied
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
+from dsa110_assets.registry.queries.sky_model import Found
 from dsa110_assets.registry.schema import (
     CalibrationApplied,
     GroupState,
@@ -30,7 +31,7 @@ from dsa110_assets.registry.schema import (
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.products import gates
 from dsa110_assets.stages.products.nearest import read_registered, recalibrate_outdated, usable_tables
-from dsa110_assets.stages.products.references import calibrators_path, imaging_sky, reference_path, transiting_calibrator
+from dsa110_assets.stages.products.references import calibrators_path, imaging_sky, record_found, reference_path, transiting_calibrator
 from dsa110_assets.stages.provenance.recording import StageResult, measured
 from dsa110_assets.stages.provenance.versions import provenance, register, versions_of
 from dsa110_assets.stages.queue.attempts import attempt, end_stage, now
@@ -340,6 +341,8 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 bmin_arcsec=report.beam.minor_arcsec,
                 bpa_deg=report.beam.pa_deg,
             )
+            found = [Found(one.ra_deg, one.dec_deg, one.flux_jy, one.flux_error_jy, one.beam) for one in report.outside]
+            record_found(platform, session, row, found)
             end_stage(session, run, number, TileStage.IMAGED)
             recalibrate_outdated(session, platform.config, [group_id])
     return result
