@@ -90,14 +90,14 @@ class TileModel:
             np.ascontiguousarray(delay),
             index,
             self.amplitude_jy,
-            self._response(uvw_m, index),
+            self.response(uvw_m, index),
             float(self.frequency_hz[0]),
             float(step),
             out,
         )
         return out
 
-    def _response(self, uvw_m: NDArray[np.float64], time_index: NDArray[np.int64]) -> NDArray[np.float64]:
+    def response(self, uvw_m: NDArray[np.float64], time_index: NDArray[np.int64]) -> NDArray[np.float64]:
         """Fraction that averaging leaves, (Nrows, Nsources, 3): coefficients of a parabola over the band (-1 to 1).
 
         Smearing of 20 % differs from the parabola by less than 1e-5.

@@ -22,10 +22,12 @@ import pandas as pd
 from dsa110_assets.calibration.averaged import AveragedTile, average_for_solving
 from dsa110_assets.calibration.caltable import read_caltable
 from dsa110_assets.calibration.casa_child import run_tasks
+from dsa110_assets.calibration.field import FieldReport, fit_field
 from dsa110_assets.calibration.model import ModelReport
 from dsa110_assets.calibration.quality import CaltableQuality, assess
+from dsa110_assets.calibration.solved_data import read_solved
 from dsa110_assets.common.figures import Details, Figures
-from dsa110_assets.common.measurement_sets import read_summary
+from dsa110_assets.common.measurement_sets import read_summary, read_tile_pointing
 from dsa110_assets.errors import CalibrationQualityError, ConfigurationError, NonRetriableError
 from dsa110_assets.quality.verdict import Verdict
 
@@ -40,7 +42,10 @@ Progress = Callable[[str, float], None]
 REFANT_ORDER = tuple(str(n) for n in (*range(104, 109), *range(109, 114), *range(114, 117), 103))
 """Alternative reference antennas, by name, in the observatory's order: outriggers, then 103."""
 MAX_REFANT_FLAGGED = 0.5
-_FRACTION_AVERAGING, _FRACTION_CASA = 0.35, 0.6
+_FRACTION_AVERAGING, _FRACTION_CASA = 0.35, 0.5
+_MOST_ROUNDS = 4
+_SETTLED_SIGMA = 1.0
+"""Gains are solved again until no flux of the field changes by more than this, in units of its error."""
 _INF_BINS = 2
 """Time bins of the solver's copy when solutions span the tile; the first phases follow the ionosphere on this scale."""
 
@@ -52,7 +57,7 @@ class SolveReport:
     ``delay``, ``bandpass``, ``gain``: tables, None where skipped. ``refant``: name. ``refant_fallback``: whether the
     requested one could not be used. ``mid_mjd``: middle of the observation. ``model``: the calibrator's sky; None if
     MODEL_DATA was used. ``quality``: by table name. ``accepted``: every table passed. ``solved_bins`` and
-    ``n_channels``: of the averaged copy. ``plots``: plots by title.
+    ``n_channels``: of the averaged copy. ``plots``: plots by title. ``field``: None where the sky was believed.
     """
 
     delay: Path | None
@@ -68,6 +73,7 @@ class SolveReport:
     quality: dict[str, CaltableQuality]
     accepted: bool
     plots: dict[str, Path]
+    field: FieldReport | None = None
 
     @property
     def tables(self) -> list[Path]:
@@ -77,11 +83,13 @@ class SolveReport:
     @property
     def reasons(self) -> list[str]:
         """Why tables are refused, each reason with the name of its table."""
-        return [f"{name}: {reason}" for name, quality in self.quality.items() for reason in quality.reasons]
+        tables = [f"{name}: {reason}" for name, quality in self.quality.items() for reason in quality.reasons]
+        return tables + ([] if self.field is None else [f"field: {reason}" for reason in self.field.reasons()])
 
     def quality_figures(self) -> dict[str, float | int]:
-        """The named figures of all tables."""
-        return {f"{name}_{figure}": value for name, quality in self.quality.items() for figure, value in quality.figures().items()}
+        """The named figures of all tables, and of the field."""
+        tables = {f"{name}_{figure}": value for name, quality in self.quality.items() for figure, value in quality.figures().items()}
+        return tables | ({} if self.field is None else self.field.figures())
 
     def figures(self) -> Figures:
         """Named figures of the solution."""
@@ -106,7 +114,8 @@ class SolveReport:
                     "receptors": quality.dead_receptors,
                 }
                 for name, quality in self.quality.items()
-            ]
+            ],
+            **({} if self.field is None else {"sources of the field": self.field.rows()}),
         }
 
     def moved(self, directory: Path) -> SolveReport:
@@ -123,6 +132,7 @@ def solve(
     refant: str = "103",
     must_have_refant: bool = False,
     sky: pd.DataFrame | None = None,
+    calibrator: str | None = None,
     bp_minsnr: float = 3.0,
     gain_minsnr: float = 3.0,
     gain_solint: str = "inf",
@@ -149,6 +159,8 @@ def solve(
         `refant_order` is used.
         must_have_refant: refuse an array without this antenna, because a person named it.
         sky: catalog sky, calibrator's flux included (`catalogs.sky.with_calibrators`). None: ``ms`` has MODEL_DATA.
+        calibrator: its name in ``sky``. The fluxes of all other sources are fitted together with the gains (`field`);
+        None: they are believed.
         bp_minsnr, gain_minsnr: solutions with a lower S/N are flagged.
         gain_solint: interval of the gains in CASA's syntax: ``inf`` (the tile), ``int``, or seconds or minutes such as
         ``60s``.
@@ -176,45 +188,65 @@ def solve(
     out_dir.mkdir(parents=True, exist_ok=True)
     out_dir = out_dir.absolute()
     with tempfile.TemporaryDirectory(prefix="solve-", dir=scratch_dir or out_dir) as directory:
-        scratch = Path(directory).absolute()
-        tile = average_for_solving(
-            ms,
-            scratch / "calibrator.ms",
-            sky=sky,
-            integrations=_integrations(ms, gain_solint),
-            min_apparent_jy=min_apparent_jy,
-            radius_deg=radius_deg,
-            smearing=smearing,
-            progress=lambda fraction: report_progress("averaging data and model", _FRACTION_AVERAGING * fraction),
-        )
-        if must_have_refant and refant not in tile.antenna_names:
-            names = list(tile.antenna_names)
-            some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-            raise ConfigurationError("--refant", f"the array has no antenna {refant!r}", f"take one of {some}")
-        order = refant_order(tile, refant)
-        steps = _steps(
-            tile,
-            scratch,
-            refants=",".join(order),
-            bp_minsnr=bp_minsnr,
-            gain_minsnr=gain_minsnr,
-            gain_solint=gain_solint,
-            do_delay=do_delay,
-            skip_bandpass=skip_bandpass,
-            skip_gain=skip_gain,
-            bandpass_table=bandpass_table,
-            uvrange=uvrange,
-        )
-        names = [*(str(Path(str(arguments["term"]["table"])).stem) for _, arguments in steps), "quality"]
-        report_progress(f"solving: {names[0]}", _FRACTION_AVERAGING)
-        run_tasks(
-            steps,
-            work_dir=scratch,
-            timeout_s=timeout_s,
-            threads=threads,
-            subject=ms,
-            on_done=lambda n: report_progress(f"solving: {names[n]}", _FRACTION_AVERAGING + (_FRACTION_CASA * n) / len(steps)),
-        )
+        used, found, rounds = sky, None, 0
+        while True:
+            scratch = Path(directory).absolute() / f"round{rounds}"
+            scratch.mkdir()
+            rounds += 1
+            tile = average_for_solving(
+                ms,
+                scratch / "calibrator.ms",
+                sky=used,
+                integrations=_integrations(ms, gain_solint),
+                min_apparent_jy=min_apparent_jy if found is None else -np.inf,
+                radius_deg=radius_deg,
+                smearing=smearing,
+                progress=lambda fraction: report_progress("averaging data and model", _FRACTION_AVERAGING * fraction),
+            )
+            if must_have_refant and refant not in tile.antenna_names:
+                names = list(tile.antenna_names)
+                some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+                raise ConfigurationError("--refant", f"the array has no antenna {refant!r}", f"take one of {some}")
+            order = refant_order(tile, refant)
+            steps = _steps(
+                tile,
+                scratch,
+                refants=",".join(order),
+                bp_minsnr=bp_minsnr,
+                gain_minsnr=gain_minsnr,
+                gain_solint=gain_solint,
+                do_delay=do_delay,
+                skip_bandpass=skip_bandpass,
+                skip_gain=skip_gain,
+                bandpass_table=bandpass_table,
+                uvrange=uvrange,
+            )
+            names = [*(str(Path(str(arguments["term"]["table"])).stem) for _, arguments in steps), "quality"]
+            report_progress(f"solving: {names[0]}", _FRACTION_AVERAGING)
+            run_tasks(
+                steps,
+                work_dir=scratch,
+                timeout_s=timeout_s,
+                threads=threads,
+                subject=ms,
+                on_done=_reporting(report_progress, names, len(steps)),
+            )
+            tables = [read_caltable(scratch / name) for name in TABLES if (scratch / name).is_dir()]
+            if sky is None or calibrator is None or skip_bandpass or skip_gain or len(tables) < 2:
+                break
+            report_progress("fitting the field", _FRACTION_AVERAGING + _FRACTION_CASA)
+            found = fit_field(
+                read_solved(ms, tables, smearing=smearing),
+                sky,
+                calibrator,
+                read_tile_pointing(ms),
+                used=None if found is None else used,
+                min_apparent_jy=min_apparent_jy,
+                radius_deg=radius_deg,
+            )
+            if rounds == _MOST_ROUNDS or (rounds > 1 and found.largest_change < _SETTLED_SIGMA):
+                break
+            used = found.sky
         report_progress("quality and plots", _FRACTION_AVERAGING + _FRACTION_CASA)
         expected = [name for name, wanted in zip(TABLES, (do_delay, not skip_bandpass, not skip_gain), strict=True) if wanted]
         if missing := [name for name in expected if not (scratch / name).is_dir()]:
@@ -228,6 +260,7 @@ def solve(
     in_data = [name for name, f in zip(tile.antenna_names, tile.flagged_fraction, strict=True) if np.isfinite(f)]
     quality = {name: replace(assess(out_dir / name, in_data=in_data), path=name) for name in expected}
     delay, bandpass, gain = (out_dir / name if name in expected else None for name in TABLES)
+    field = None if found is None else FieldReport.of(found, rounds)
     report = SolveReport(
         delay=delay,
         bandpass=bandpass,
@@ -240,8 +273,9 @@ def solve(
         solved_bins=tile.n_times,
         model=tile.model,
         quality=quality,
-        accepted=all(q.accepted for q in quality.values()),
+        accepted=all(q.accepted for q in quality.values()) and not (field and field.reasons()),
         plots=_plot([out_dir / name for name in expected], out_dir, in_data),
+        field=field,
     )
     _write_report(report, out_dir / QUALITY_FILE)
     report_progress("done", 1.0)
@@ -251,6 +285,10 @@ def solve(
 def tables_in(directory: Path) -> list[Path]:
     """Tables that `solve` wrote into a directory, in the order of application; may be empty."""
     return [path for path in (directory / name for name in TABLES) if path.is_dir()]
+
+
+def _reporting(progress: Progress, names: Sequence[str], n_steps: int) -> Callable[[int], None]:
+    return lambda n: progress(f"solving: {names[n]}", _FRACTION_AVERAGING + (_FRACTION_CASA * n) / n_steps)
 
 
 def _ignore_progress(step: str, fraction: float) -> None:

@@ -243,6 +243,7 @@ def _solve(
         refant=wanted.refant,
         must_have_refant=wanted.must_have_refant,
         sky=calibrator_sky(sky.load_reference(paths.catalogs_dir / REFERENCE_FILE), star),
+        calibrator=star.name,
         bp_minsnr=wanted.bp_minsnr,
         gain_solint=wanted.gain_solint,
         do_delay=wanted.do_delay,
