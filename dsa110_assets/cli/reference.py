@@ -29,6 +29,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     links = {
         "](docs/decisions/)": "](decisions/0001-stages-between-domain-and-orchestration.md)",
         "](docs/": "](",
+        "](../docs/": "](",
         **{f"]({source})": f"]({page})" for page, source in sources.items()},
     }
     pages: dict[str, str] = {}
