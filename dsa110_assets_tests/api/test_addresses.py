@@ -145,7 +145,7 @@ def test_images_by_time_noise_and_position_with_verdicts(served: Served) -> None
 
 def test_an_image_has_all_quality_figures_and_files(served: Served) -> None:
     one = served.get(f"/api/data/images/{GROUPS[1]}").json()
-    assert len(one["quality"]) == 8
+    assert len(one["quality"]) == 9
     assert [file["name"] for file in one["files"]] == [f"{GROUPS[1]}-image-pb.fits", f"{GROUPS[1]}-preview.png"]
 
 

@@ -153,7 +153,7 @@ def visit(platform: Platform, stage: Stage, point: str) -> list[str]:
     if point in ("renamed", "registered") and after[0] != before[0]:
         wrong.append(f"{name}: a version is registered although the transaction was not committed")
     for one in intake.in_progress(platform):
-        intake.return_after_death(platform, one, "killed on purpose")
+        intake.return_after_death(platform, one, "killed on purpose", intake.RunEnd.DIED)
     status = make_in_child(stage, platform.config, None)
     if status != 0:
         return [*wrong, f"{name}: making it again ended with status {status}"]

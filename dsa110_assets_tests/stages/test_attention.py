@@ -64,7 +64,7 @@ class Sensor:
             def unconfigured(self) -> None:
                 return None
 
-            def open(self) -> Platform:
+            def open(self, *, validate_paths: bool = True) -> Platform:
                 return opened
 
         self.resource = Resource()

@@ -148,6 +148,7 @@ NOT_IN_A_PRODUCT = {
     "MEASURED_AT_ONCE": "size of a batch",
     "SEEN_AT_ONCE": "size of a batch",
     "OWN_TABLES_WITHIN": "words of a verdict, and when it alerts",
+    "NEWEST_TILES": "how far back a figure of an alert is looked for",
     "_HALF_TILE_DEG": "planning by hand",
     "_MAX_DECLINATION_DISTANCE_DEG": "planning by hand",
 }
