@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 
 from dsa110_assets.registry.database import Database
@@ -25,3 +27,21 @@ def test_a_source_is_kept_once_with_the_values_of_the_image_that_saw_it_best(dat
         around = sky_model.around(session, 54.0, 6.0)
         assert list(around["flux_jy"]) == pytest.approx([1.2, 0.8])
         assert sky_model.around(session, 20.0, 6.0).empty
+
+
+def test_two_images_that_find_the_same_new_source_at_once_add_it_once(database: Database) -> None:
+    second = Thread(target=_record, args=(database, "b", 1.3))
+    with database.session() as session:
+        sky_model.record(session, "a", 61_000.0, [Found(10.0, 54.0, 1.2, 0.01, 0.05)])
+        second.start()
+        second.join(0.5)
+        assert second.is_alive(), "it waits for the first to be committed"
+    second.join(20)
+    with database.session() as session:
+        (row,) = sky_model.newest(session, 10)
+    assert (row["group_id"], row["flux_jy"]) == ("b", 1.3)
+
+
+def _record(database: Database, group_id: str, flux_jy: float) -> None:
+    with database.session() as session:
+        sky_model.record(session, group_id, 61_001.0, [Found(10.001, 54.001, flux_jy, 0.005, 0.05)])

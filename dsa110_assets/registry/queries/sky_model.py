@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.registry.schema import SkyModelSource
 
 SAME_SOURCE_DEG = 20.0 / 3600
 OUTSIDE = "outside an image"
+PREFIX = "own "
+"""Of the names that these sources have in a sky."""
 _COLUMNS = (
     SkyModelSource.source_id, SkyModelSource.ra_deg, SkyModelSource.dec_deg, SkyModelSource.flux_jy, SkyModelSource.flux_err_jy,
     SkyModelSource.primary_beam, SkyModelSource.origin, SkyModelSource.group_id, SkyModelSource.first_mjd, SkyModelSource.last_mjd,
@@ -39,15 +41,17 @@ def around(session: Session, dec_deg: float, radius_deg: float) -> pd.DataFrame:
         .order_by(SkyModelSource.source_id)
     ).all()
     columns = ["name", "ra_deg", "dec_deg", "flux_jy"]
-    made = pd.DataFrame([(f"own {row[0]}", *row[1:]) for row in rows], columns=columns)
+    made = pd.DataFrame([(f"{PREFIX}{row[0]}", *row[1:]) for row in rows], columns=columns)
     return made.astype(dict.fromkeys(columns[1:], "float64")).assign(spectral_index=np.nan)
 
 
 def record(session: Session, group_id: str, mid_mjd: float, found: Sequence[Found]) -> int:
     """Add what an image found, or bring known sources up to date; return the number of new ones.
 
-    The values are those of the observation that saw a source with the smallest error.
+    The values are those of the observation that saw a source with the smallest error. One image records at a time: two
+    that find the same new source at once would each add it.
     """
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(SkyModelSource.__tablename__, 0))))
     new = 0
     for one in found:
         there = _same(session, one)
@@ -68,12 +72,11 @@ def record(session: Session, group_id: str, mid_mjd: float, found: Sequence[Foun
 
 
 def _same(session: Session, one: Found) -> SkyModelSource | None:
-    """The known source at a position, locked against other images."""
+    """The known source at a position."""
     near = session.scalars(
         select(SkyModelSource)
         .where(SkyModelSource.dec_deg.between(one.dec_deg - SAME_SOURCE_DEG, one.dec_deg + SAME_SOURCE_DEG))
         .order_by(SkyModelSource.source_id)
-        .with_for_update()
     ).all()
 
     def distance(row: SkyModelSource) -> float:

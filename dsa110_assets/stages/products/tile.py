@@ -14,11 +14,10 @@ from dsa110_assets.catalogs import calibrators, sky
 from dsa110_assets.common.figures import Figures
 from dsa110_assets.errors import ChecksumError, NoCalibrationError, NoModelError, NonRetriableError, RetriableError
 from dsa110_assets.ingest import checksums, ledger
-from dsa110_assets.registry.queries import antenna_marks
+from dsa110_assets.registry.queries import antenna_marks, sky_model
 from dsa110_assets.registry.queries.calibration import lock_caltables, record_calibration_applied
 from dsa110_assets.registry.queries.images import upsert_image
 from dsa110_assets.registry.queries.observations import upsert_measurement_set
-from dsa110_assets.registry.queries.sky_model import Found
 from dsa110_assets.registry.schema import (
     CalibrationApplied,
     GroupState,
@@ -307,7 +306,8 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
         options = ImagingOptions.from_config(platform.config)
         near = sky.cone(reference, row.ra_deg, row.dec_deg, options.field_radius_deg)
         known = imaging_sky(platform, row.ra_deg, row.dec_deg)
-        headers = provenance(platform, TILE_IMAGE.name, inputs, DSAGROUP=group_id)
+        own = [str(name) for name in known["name"] if str(name).startswith(sky_model.PREFIX)]
+        headers = provenance(platform, TILE_IMAGE.name, inputs, DSAGROUP=group_id, own_sky_model=", ".join(own) or "nothing")
         with measured() as cost, publication.publish(destination) as staged:
             staged.mkdir()
             report = image_tile(source, staged, group_id, options, mask_sky=known, provenance=headers)
@@ -317,7 +317,7 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
         result = StageResult(
             TILE_IMAGE.name,
             group_id,
-            figures={**report.figures(), **measurements},
+            figures={**report.figures(), **measurements, "own_sources": len(own)},
             verdicts=verdicts,
             preview=destination / report.preview.name,
             tables={"quality": [verdict.row() for verdict in verdicts], **report.details()},
@@ -341,8 +341,9 @@ def make_image(platform: Platform, run: TileRun) -> StageResult:
                 bmin_arcsec=report.beam.minor_arcsec,
                 bpa_deg=report.beam.pa_deg,
             )
-            found = [Found(one.ra_deg, one.dec_deg, one.flux_jy, one.flux_error_jy, one.beam) for one in report.outside]
-            record_found(platform, session, row, found)
+            if result.verdict.is_good:  # artifacts of a bad calibration must not serve other images
+                found = [sky_model.Found(one.ra_deg, one.dec_deg, one.flux_jy, one.flux_error_jy, one.beam) for one in report.outside]
+                record_found(platform, session, row, found)
             end_stage(session, run, number, TileStage.IMAGED)
             recalibrate_outdated(session, platform.config, [group_id])
     return result
