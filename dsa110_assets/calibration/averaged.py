@@ -16,14 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dsa110_assets.calibration.model import ModelReport, TileModel, build_model
+from dsa110_assets.calibration.model import ModelReport, TileModel, model_of_tile
 from dsa110_assets.common.measurement_sets import (
     integrations,
     open_table,
     read_apparent_scale,
-    read_averaging,
     read_summary,
-    read_tile_pointing,
 )
 from dsa110_assets.errors import CalibrationQualityError, NonRetriableError
 
@@ -75,18 +73,7 @@ def average_for_solving(
     """
     about = read_summary(ms)
     names, frequency = about.antenna_names, about.frequency_hz
-    model = (
-        None
-        if sky is None
-        else build_model(
-            sky,
-            read_tile_pointing(ms),
-            frequency,
-            min_apparent_jy=min_apparent_jy,
-            radius_deg=radius_deg,
-            averaging=read_averaging(ms) if smearing else None,
-        )
-    )
+    model = None if sky is None else model_of_tile(ms, sky, min_apparent_jy=min_apparent_jy, radius_deg=radius_deg, smearing=smearing)
     with open_table(ms) as main:
         if model is None and "MODEL_DATA" not in main.colnames():
             raise NonRetriableError(ms, "has no MODEL_DATA", "give the catalog sky, or predict the model first")

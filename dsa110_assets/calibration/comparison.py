@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from dsa110_assets.calibration.apply import combine_solutions, fit_to_data
 from dsa110_assets.calibration.caltable import CalTable
-from dsa110_assets.calibration.model import TileModel, build_model
+from dsa110_assets.calibration.model import TileModel, model_of_tile
 from dsa110_assets.common.measurement_sets import (
     integrations,
     open_table,
     read_apparent_scale,
     read_averaging,
     read_summary,
-    read_tile_pointing,
 )
 
 MIN_SIGNIFICANCE = 5.0
@@ -81,14 +80,7 @@ def compare_tables(
     about = read_summary(ms)
     names, frequency = about.antenna_names, about.frequency_hz
     averaging = read_averaging(ms)
-    model = build_model(
-        sky,
-        read_tile_pointing(ms),
-        frequency,
-        min_apparent_jy=min_apparent_jy,
-        radius_deg=radius_deg,
-        averaging=averaging if smearing else None,
-    )
+    model = model_of_tile(ms, sky, min_apparent_jy=min_apparent_jy, radius_deg=radius_deg, smearing=smearing)
     width = np.full(frequency.size, averaging.channel_hz * averaging.channels)
     with open_table(ms) as main:
         sums = _sums(main, model)

@@ -188,6 +188,18 @@ def build_model(
     )
 
 
+def model_of_tile(ms: Path, sky: pd.DataFrame, *, min_apparent_jy: float, radius_deg: float, smearing: bool) -> TileModel:
+    """`build_model` for a Measurement Set: its pointing, its channels, and with ``smearing`` its averaging."""
+    return build_model(
+        sky,
+        read_tile_pointing(ms),
+        read_channels(ms)[0],
+        min_apparent_jy=min_apparent_jy,
+        radius_deg=radius_deg,
+        averaging=read_averaging(ms) if smearing else None,
+    )
+
+
 def predict_model(
     ms: Path, sky: pd.DataFrame, *, min_apparent_jy: float = 0.05, radius_deg: float = 3.0, smearing: bool = True
 ) -> ModelReport:
@@ -204,14 +216,7 @@ def predict_model(
         FluxScaleError: a source in the field has no flux.
         NonRetriableError: no source is bright enough; MODEL_DATA must not be zero (pitfall 11).
     """
-    model = build_model(
-        sky,
-        read_tile_pointing(ms),
-        read_channels(ms)[0],
-        min_apparent_jy=min_apparent_jy,
-        radius_deg=radius_deg,
-        averaging=read_averaging(ms) if smearing else None,
-    )
+    model = model_of_tile(ms, sky, min_apparent_jy=min_apparent_jy, radius_deg=radius_deg, smearing=smearing)
     with open_table(ms, writable=True) as main:
         _add_model_column(main)
         n_pol = main.getcell("DATA", 0).shape[1]

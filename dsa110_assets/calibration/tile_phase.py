@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dsa110_assets.calibration.apply import SolutionsOnData, combine_solutions, fit_to_data
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
-from dsa110_assets.calibration.model import build_model
+from dsa110_assets.calibration.model import model_of_tile
 from dsa110_assets.common.figures import Figures
 from dsa110_assets.common.measurement_sets import (
     integrations,
@@ -27,7 +27,6 @@ from dsa110_assets.common.measurement_sets import (
     read_apparent_scale,
     read_averaging,
     read_summary,
-    read_tile_pointing,
     row_blocks,
 )
 
@@ -88,14 +87,7 @@ def solve_tile_phases(
     about = read_summary(ms)
     names, frequency = about.antenna_names, about.frequency_hz
     averaging = read_averaging(ms)
-    model = build_model(
-        sky,
-        read_tile_pointing(ms),
-        frequency,
-        min_apparent_jy=min_apparent_jy,
-        radius_deg=radius_deg,
-        averaging=averaging if smearing else None,
-    )
+    model = model_of_tile(ms, sky, min_apparent_jy=min_apparent_jy, radius_deg=radius_deg, smearing=smearing)
     width = np.full(frequency.size, averaging.channel_hz * averaging.channels)
     solutions = [fit_to_data(one if isinstance(one, CalTable) else read_caltable(one), names, frequency, width) for one in tables]
     with open_table(ms) as main:

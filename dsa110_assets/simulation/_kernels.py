@@ -9,6 +9,28 @@ from numpy.typing import NDArray
 _C_M_PER_S = 299_792_458.0
 
 
+@njit(fastmath=True, cache=True)
+def _delay_and_loss(
+    baseline_m: NDArray[np.float64], offset: NDArray[np.float64], offset_rate: NDArray[np.float64], band_hz: float, turns: float
+) -> tuple[float, float]:
+    """Delay (s) of a source on a baseline, and what averaging leaves; ``turns``: frequency times integration."""
+    delay = 0.0
+    rate = 0.0
+    for k in range(3):
+        delay += baseline_m[k] * offset[k]
+        rate += baseline_m[k] * offset_rate[k]
+    delay /= _C_M_PER_S
+    rate /= _C_M_PER_S
+    loss = 1.0
+    x = np.pi * delay * band_hz
+    if abs(x) > 1e-9:
+        loss *= np.sin(x) / x
+    x = np.pi * rate * turns
+    if abs(x) > 1e-9:
+        loss *= np.sin(x) / x
+    return delay, loss
+
+
 @njit(parallel=True, fastmath=True, cache=True)
 def point_source_visibilities(
     flux_jy: NDArray[np.float64],
@@ -45,20 +67,7 @@ def point_source_visibilities(
         sin_step = np.empty(n_sources)
         for t in range(n_times):
             for s in range(n_sources):
-                delay = 0.0
-                rate = 0.0
-                for k in range(3):
-                    delay += baseline_m[b, k] * offset[t, s, k]
-                    rate += baseline_m[b, k] * offset_rate[t, s, k]
-                delay /= _C_M_PER_S
-                rate /= _C_M_PER_S
-                loss = 1.0
-                x = np.pi * delay * smear_band_hz
-                if abs(x) > 1e-9:
-                    loss *= np.sin(x) / x
-                x = np.pi * rate * center_hz * smear_time_s[t]
-                if abs(x) > 1e-9:
-                    loss *= np.sin(x) / x
+                delay, loss = _delay_and_loss(baseline_m[b], offset[t, s], offset_rate[t, s], smear_band_hz, center_hz * smear_time_s[t])
                 re[s] = loss * np.cos(two_pi * top_hz * delay)
                 im[s] = loss * np.sin(two_pi * top_hz * delay)
                 cos_step[s] = np.cos(two_pi * step_hz * delay)
@@ -129,20 +138,7 @@ def imperfect_visibilities(
         beam = np.empty((n_pols, 3, n_sources))
         for t in range(n_times):
             for s in range(n_sources):
-                delay = 0.0
-                rate = 0.0
-                for k in range(3):
-                    delay += baseline_m[b, k] * offset[t, s, k]
-                    rate += baseline_m[b, k] * offset_rate[t, s, k]
-                delay /= _C_M_PER_S
-                rate /= _C_M_PER_S
-                loss = 1.0
-                x = np.pi * delay * smear_band_hz
-                if abs(x) > 1e-9:
-                    loss *= np.sin(x) / x
-                x = np.pi * rate * center_hz * smear_time_s[t]
-                if abs(x) > 1e-9:
-                    loss *= np.sin(x) / x
+                delay, loss = _delay_and_loss(baseline_m[b], offset[t, s], offset_rate[t, s], smear_band_hz, center_hz * smear_time_s[t])
                 path = phase[t, one, s] - phase[t, two, s]
                 start = two_pi * top_hz * delay + path * (1.0 + half * step_hz / center_hz)
                 turn = two_pi * step_hz * delay - path * step_hz / center_hz
