@@ -184,7 +184,7 @@ def observe(effect: str, setup: Setup) -> dict[str, Any]:
             raw = raw_tile(here, number, sky, effects, setup, clock)
             if number == 0:
                 with timed(clock, "solve"):
-                    report = solve(raw, Path(scratch) / "tables", sky=catalog)
+                    report = solve(raw, Path(scratch) / "tables", sky=catalog, calibrator=CALIBRATOR_NAME)
                 tables, about = report.tables, {"accepted": bool(report.accepted), "reasons": report.reasons}
             results.append(measure(raw, here, number, (sky, catalog), effects, tables, setup, clock))
             shutil.rmtree(here)
