@@ -16,17 +16,21 @@ import argparse
 import re
 import shutil
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, urldefrag, urljoin, urlsplit
 
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Error, Locator, Page, TimeoutError, sync_playwright  # noqa: A004
 
 from dsa110_assets_tests.browser.conftest import GRAPHICS
 
 _IDENTIFIERS = re.compile(r"\d{4}-\d{2}-\d{2}T[\d:]+|(hourly|nightly)_[^/?]+|\d{4}-\d{2}-\d{2}|[0-9a-f]{8}-[0-9a-f-]{27}|(?<=/)\d+")
 LONGEST_MS = 120_000
+SENT_WITHIN_MS = 60_000
+BACK_WITHIN_S = 90.0
+_TYPED = {"number": "1", "date": "2026-03-12", "datetime-local": "2026-03-12T05:00", "password": "none"}
 
 
 def form_of(address: str) -> str:
@@ -86,7 +90,7 @@ class Crawl:
         page.on("pageerror", lambda error: self._note(page.url, f"script: {error}"))
         kinds: dict[str, tuple[str, str, str]] = {}
         for place in self.visited:
-            page.goto(place, wait_until="load", timeout=LONGEST_MS)
+            self._open(page, place)
             page.wait_for_timeout(1000)
             for form in page.locator("form[method=post]").all():
                 action = urljoin(page.url, form.get_attribute("action") or "")
@@ -94,7 +98,7 @@ class Crawl:
                 kinds.setdefault(f"{form_of(action)} {words}", (place, form.get_attribute("action") or "", words))
         for kind in sorted(kinds, key=lambda one: ("sign-out" in one, "restart" in one.lower(), one)):
             place, action, words = kinds[kind]
-            page.goto(place, wait_until="load", timeout=LONGEST_MS)
+            self._open(page, place)
             page.wait_for_timeout(1000)
             selector = f'form[method=post][action="{action}"]' if action else "form[method=post]:not([action])"
             forms = [one for one in page.locator(selector).all() if words in " ".join((one.text_content() or "").split())]
@@ -102,18 +106,51 @@ class Crawl:
                 self.answers.append(f"{kind}: is gone after what was sent before")
                 continue
             page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-            for box in forms[0].locator("textarea, input:not([type=hidden]):not([type=checkbox]):not([type=radio])").all():
-                if box.is_visible() and not box.input_value() and box.get_attribute("type") in (None, "text", "search"):
-                    box.fill("tried by the crawl")
-            with page.expect_response(lambda answer: answer.request.method == "POST", timeout=LONGEST_MS) as caught:
-                forms[0].locator("button").first.click(timeout=LONGEST_MS)
-            page.wait_for_load_state("load", timeout=LONGEST_MS)
-            page.wait_for_timeout(500)
-            status = caught.value.status
-            told = "" if status < 400 else " ".join(page.locator("main").inner_text().split())[:200]
-            self.answers.append(f"{kind}: {status} {told}")
-            if status >= 500:
+            status, told = self._send(page, forms[0], words)
+            if status == 0 and "restart" in kind.lower():  # the API itself may be restarting
+                time.sleep(BACK_WITHIN_S / 3)
+                self._open(page, place)
+                status, told = self._send(page, page.locator(selector).first, words)
+            self.answers.append(f"{kind}: {status or 'was not sent:'} {told}")
+            print(self.answers[-1], flush=True)
+            if status == 0 or status >= 500:
                 self._note(place, f"{kind}: {status} {told}")
+
+    def _open(self, page: Page, place: str) -> None:
+        """Open a page; a service that was restarted may take a minute to come back."""
+        until = time.monotonic() + BACK_WITHIN_S
+        while True:
+            try:
+                page.goto(place, wait_until="load", timeout=LONGEST_MS)
+            except Error:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(2)
+            else:
+                return
+
+    def _send(self, page: Page, form: Locator, words: str) -> tuple[int, str]:
+        """Fill in a form and press its button; the status of the answer, 0 for none, and what was said."""
+        for box in form.locator("textarea, input:not([type=hidden]):not([type=checkbox]):not([type=radio])").all():
+            if box.is_visible() and box.is_editable() and not box.input_value():
+                example = box.get_attribute("placeholder") or box.get_attribute("min") or ""
+                box.fill(example if example[:1].isdigit() else _TYPED.get(box.get_attribute("type") or "text", "tried by the crawl"))
+        for box in form.locator("select").all():
+            if box.is_visible() and not box.input_value():
+                box.select_option(index=1)
+        wrong = form.evaluate("form => [...form.elements].filter(one => !one.checkValidity()).map(one => one.name)")
+        if wrong:
+            return 0, f"the browser does not accept {', '.join(wrong)}"
+        button = form.get_by_role("button", name=words, exact=True).first
+        try:
+            with page.expect_response(lambda answer: answer.request.method == "POST", timeout=SENT_WITHIN_MS) as caught:
+                button.click(timeout=SENT_WITHIN_MS)
+        except TimeoutError as error:
+            return 0, str(error).splitlines()[0]
+        page.wait_for_load_state("load", timeout=LONGEST_MS)
+        page.wait_for_timeout(500)
+        status = caught.value.status
+        return status, "" if status < 400 else " ".join(page.locator("main").inner_text().split())[:200]
 
     def _look(self, page: Page) -> None:
         if page.locator("h1").count() != 1:
@@ -166,11 +203,11 @@ def main() -> None:
             site = urljoin(arguments.start, "/ui")
             context.add_cookies([{"name": "dsa110_token", "value": arguments.token, "url": site, "httpOnly": True, "sameSite": "Strict"}])
         crawl.run(context)
+        print(f"{len(crawl.visited)} pages, {crawl.files} other addresses", flush=True)
         if arguments.press:
             crawl.press(context)
         browser.close()
     print(f"{len(crawl.visited)} pages, {crawl.files} other addresses, {len(crawl.answers)} forms")
-    print("\n".join(crawl.answers))
     print("\n".join(sorted(set(crawl.found))) or "nothing is wrong")
     sys.exit(bool(crawl.found))
 
