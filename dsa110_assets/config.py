@@ -68,7 +68,9 @@ class PipelineConfig(BaseSettings):
     threads_per_worker: int = Field(0, ge=0, le=128, description="Threads of the numerical libraries in one stage; 0 means all cores.")
 
     # --- operation
-    min_free_gib: float = Field(10.0, ge=0, description="No new work starts with less free space than this on a file system of products.")
+    min_free_gib: float = Field(
+        10.0, ge=0, le=1e6, description="No new work starts with less free space than this on a file system of products."
+    )
     alert_webhook_url: SecretStr | None = Field(
         None, description='Webhook that receives alerts as JSON {"text": ...}, as Slack does. Unset: alerts go to the log only.'
     )
@@ -78,9 +80,11 @@ class PipelineConfig(BaseSettings):
         "read them from /metrics.",
     )
     alert_disk_days: float = Field(
-        14.0, ge=0, description="Alert when a disk will be full within so many days at the present rate of products."
+        14.0, ge=0, le=36500, description="Alert when a disk will be full within so many days at the present rate of products."
     )
-    alert_backlog_s: float = Field(3600.0, gt=0, description="Alert when a live observation has waited for a worker this long.")
+    alert_backlog_s: float = Field(
+        3600.0, gt=0, le=31_557_600, description="Alert when a live observation has waited for a worker this long."
+    )
     alert_flux_scale: float = Field(
         0.05,
         gt=0,
@@ -100,84 +104,115 @@ class PipelineConfig(BaseSettings):
         description="Address of the documentation. The Dagster UI links to it; the API serves it. Default: its port on this machine.",
     )
     keep_staging_hours: float = Field(
-        24.0, ge=1, description="`dsa110 clean --thorough` removes staging folders that no journal names after this long."
+        24.0, ge=1, le=876_000, description="`dsa110 clean --thorough` removes staging folders that no journal names after this long."
     )
     keep_measurement_sets_days: float = Field(
-        7.0, ge=0, description="Days for which `dsa110 clean` keeps Measurement Sets of finished observations; 0 means forever."
+        7.0, ge=0, le=36500, description="Days for which `dsa110 clean` keeps Measurement Sets of finished observations; 0 means forever."
     )
     keep_calibrated_sets_days: float = Field(
-        7.0, ge=0, description="Days for which `dsa110 clean` keeps calibrated Measurement Sets of finished observations; 0 means forever."
+        7.0,
+        ge=0,
+        le=36500,
+        description="Days for which `dsa110 clean` keeps calibrated Measurement Sets of finished observations; 0 means forever.",
     )
     keep_working_planes_days: float = Field(
-        7.0, ge=0, description="Days for which `dsa110 clean` keeps dirty image, PSF, model and residual of a tile; 0 means forever."
+        7.0,
+        ge=0,
+        le=36500,
+        description="Days for which `dsa110 clean` keeps dirty image, PSF, model and residual of a tile; 0 means forever.",
     )
     keep_mosaic_planes_days: float = Field(
-        30.0, ge=0, description="Days for which `dsa110 clean` keeps the planes of a tile from which mosaics are made; 0 means forever."
+        30.0,
+        ge=0,
+        le=36500,
+        description="Days for which `dsa110 clean` keeps the planes of a tile from which mosaics are made; 0 means forever.",
     )
     keep_tile_maps_days: float = Field(
         90.0,
         ge=0,
+        le=36500,
         description="Days for which `dsa110 clean` keeps beam-corrected image, noise and spectral index of a tile; 0 means forever.",
     )
     keep_mosaic_maps_days: float = Field(
         30.0,
         ge=0,
+        le=36500,
         description="Days for which `dsa110 clean` keeps noise, weight, coverage and channels of hourly and nightly mosaics; 0 means forever.",
     )
     keep_hourly_images_days: float = Field(
         365.0,
         ge=0,
+        le=36500,
         description="Days for which `dsa110 clean` keeps images of hourly mosaics; cut-outs of their sources stay; 0 means forever.",
     )
     keep_nightly_images_days: float = Field(
-        60.0, ge=0, description="Days for which `dsa110 clean` keeps images of nightly mosaics; 0 means forever."
+        60.0, ge=0, le=36500, description="Days for which `dsa110 clean` keeps images of nightly mosaics; 0 means forever."
     )
     keep_custom_mosaics_days: float = Field(
-        0.0, ge=0, description="Days for which `dsa110 clean` keeps mosaics on demand; 0 means forever."
+        0.0, ge=0, le=36500, description="Days for which `dsa110 clean` keeps mosaics on demand; 0 means forever."
     )
     keep_night_reports_days: float = Field(
         0.0,
         ge=0,
+        le=36500,
         description="Days for which `dsa110 clean` keeps pictures and tables of a night's metrics, candidates and injections; 0 means forever.",
     )
-    keep_run_logs_days: float = Field(90.0, gt=0, description="`dsa110 clean` removes the captured output of runs after this long.")
+    keep_run_logs_days: float = Field(
+        90.0, gt=0, le=36500, description="`dsa110 clean` removes the captured output of runs after this long."
+    )
     keep_runs_days: float = Field(
         30.0,
         ge=1,
+        le=36500,
         description="Housekeeping deletes successful runs of Dagster, with their events, after this long. The last materialization of each partition stays.",
     )
     keep_failed_runs_days: float = Field(
-        90.0, ge=1, description="Housekeeping deletes failed and canceled runs of Dagster, with their events, after this long."
+        90.0, ge=1, le=36500, description="Housekeeping deletes failed and canceled runs of Dagster, with their events, after this long."
     )
     keep_versions_days: float = Field(
-        365.0, gt=0, description="`dsa110 clean` deletes the records of superseded product versions after this long."
+        365.0, gt=0, le=36500, description="`dsa110 clean` deletes the records of superseded product versions after this long."
     )
     keep_gone_files_days: float = Field(
-        30.0, ge=0, description="Days for which raw files that were deleted stay in the registry; 0 means forever."
+        30.0, ge=0, le=36500, description="Days for which raw files that were deleted stay in the registry; 0 means forever."
     )
-    keep_quality_days: float = Field(1095.0, ge=0, description="Days for which quality figures of products are kept; 0 means forever.")
+    keep_quality_days: float = Field(
+        1095.0, ge=0, le=36500, description="Days for which quality figures of products are kept; 0 means forever."
+    )
     keep_alerts_days: float = Field(
-        365.0, ge=0, description="Days for which alerts that have passed, and answers to them, are kept; 0 means forever."
+        365.0, ge=0, le=36500, description="Days for which alerts that have passed, and answers to them, are kept; 0 means forever."
     )
     keep_actions_days: float = Field(
-        1095.0, ge=0, description="Days for which it is kept what people changed through the API (`api_actions`); 0 means forever."
+        1095.0,
+        ge=0,
+        le=36500,
+        description="Days for which it is kept what people changed through the API (`api_actions`); 0 means forever.",
     )
     keep_position_fluxes_days: float = Field(
-        365.0, ge=0, description="Days for which fluxes at positions that people asked for (`position_fluxes`) are kept; 0 means forever."
+        365.0,
+        ge=0,
+        le=36500,
+        description="Days for which fluxes at positions that people asked for (`position_fluxes`) are kept; 0 means forever.",
     )
     keep_variability_days: float = Field(
-        90.0, ge=0, description="Days for which a night's variability figures are kept; those of the newest night stay; 0 means forever."
+        90.0,
+        ge=0,
+        le=36500,
+        description="Days for which a night's variability figures are kept; those of the newest night stay; 0 means forever.",
     )
-    log_limit_mb: float = Field(50.0, gt=0, description="A service's log file is rotated at this size. Five old ones are kept.")
+    log_limit_mb: float = Field(50.0, gt=0, le=1e6, description="A service's log file is rotated at this size. Five old ones are kept.")
 
     # --- ingest
     expected_subbands: int = Field(16, ge=1, le=32, description="Subbands of a complete observation.")
     min_subbands: int = Field(12, ge=1, le=32, description="Minimum number of subbands for processing an observation after its deadline.")
-    group_deadline_s: float = Field(600.0, gt=0, description="How long to wait for missing subbands after an observation's first file.")
-    scan_interval_s: float = Field(
-        60.0, gt=0, description="Interval between full scans of the input directory. The watcher only speeds things up."
+    group_deadline_s: float = Field(
+        600.0, gt=0, le=31_557_600, description="How long to wait for missing subbands after an observation's first file."
     )
-    lease_s: float = Field(1800.0, gt=0, description="A run loses its observation when it has not renewed its lease for this long.")
+    scan_interval_s: float = Field(
+        60.0, gt=0, le=86_400, description="Interval between full scans of the input directory. The watcher only speeds things up."
+    )
+    lease_s: float = Field(
+        1800.0, gt=0, le=31_557_600, description="A run loses its observation when it has not renewed its lease for this long."
+    )
     max_attempts: int = Field(3, ge=1, le=20, description="Number of attempts at an observation before it fails for good.")
     raw_checksums: Literal["off", "correlator", "first-sight"] = Field(
         "off",
@@ -186,7 +221,7 @@ class PipelineConfig(BaseSettings):
     )
     partition_start: date = Field(date(2023, 1, 1), description="First night of the partitions. Earlier raw files are rejected.")
     hour_settle_s: float = Field(
-        900.0, gt=0, description="Without a newer observation, an hour is complete when no file has arrived for this long."
+        900.0, gt=0, le=31_557_600, description="Without a newer observation, an hour is complete when no file has arrived for this long."
     )
 
     # --- conversion and flagging
@@ -197,7 +232,7 @@ class PipelineConfig(BaseSettings):
     flag_rfi: bool = Field(True, description="Run AOFlagger and the residual MAD clip during conversion.", json_schema_extra=_SCIENCE)
 
     # --- calibration
-    cal_bp_minsnr: float = Field(3.0, gt=0, description="Minimum S/N of a bandpass solution.", json_schema_extra=_SCIENCE)
+    cal_bp_minsnr: float = Field(3.0, gt=0, le=1000, description="Minimum S/N of a bandpass solution.", json_schema_extra=_SCIENCE)
     cal_gain_solint: str = Field("inf", description="Solution interval of the gains (CASA syntax).", json_schema_extra=_SCIENCE)
     cal_borrow_days: int = Field(
         3, ge=0, le=60, description="Calibration tables may be borrowed from up to this many nights away.", json_schema_extra=_SCIENCE
@@ -205,14 +240,15 @@ class PipelineConfig(BaseSettings):
     cal_declination_tolerance_deg: float = Field(
         strips.TOLERANCE_DEG,
         gt=0,
+        le=180,
         description="Tables are valid for pointings within this distance in declination.",
         json_schema_extra=_SCIENCE,
     )
     cal_model_radius_deg: float = Field(
-        3.0, gt=0, description="Catalog sources within this radius enter the calibrator's sky model.", json_schema_extra=_SCIENCE
+        3.0, gt=0, le=90, description="Catalog sources within this radius enter the calibrator's sky model.", json_schema_extra=_SCIENCE
     )
     cal_model_min_jy: float = Field(
-        0.05, gt=0, description="Minimum apparent flux of a source in the calibrator's sky model.", json_schema_extra=_SCIENCE
+        0.05, gt=0, le=1e6, description="Minimum apparent flux of a source in the calibrator's sky model.", json_schema_extra=_SCIENCE
     )
     tile_phase_solution: bool = Field(
         False,
@@ -225,6 +261,7 @@ class PipelineConfig(BaseSettings):
     sefd_jy: float = Field(
         6500.0,
         gt=0,
+        le=1e9,
         description="System equivalent flux density of one antenna and polarization. It sets the weights and the predicted thermal noise.",
         json_schema_extra=_SCIENCE,
     )
@@ -248,14 +285,14 @@ class PipelineConfig(BaseSettings):
         "wgridder", description="Imaging engine: ducc0 + radler, CASA tclean, or WSClean when it is on PATH.", json_schema_extra=_SCIENCE
     )
     image_size: int = Field(4096, ge=64, le=32768, description="Width and height of a tile image in pixels.", json_schema_extra=_SCIENCE)
-    cell_arcsec: float = Field(3.0, gt=0, description="Pixel size.", json_schema_extra=_SCIENCE)
+    cell_arcsec: float = Field(3.0, gt=0, le=3600, description="Pixel size.", json_schema_extra=_SCIENCE)
     briggs_robust: float = Field(0.5, ge=-2, le=2, description="Briggs robustness of the imaging weights.", json_schema_extra=_SCIENCE)
-    clean_niter: int = Field(50_000, ge=0, description="Maximum number of minor iterations.", json_schema_extra=_SCIENCE)
+    clean_niter: int = Field(50_000, ge=0, le=2**31 - 1, description="Maximum number of minor iterations.", json_schema_extra=_SCIENCE)
     auto_mask_sigma: float = Field(
-        5.0, gt=0, description="CLEAN searches for components down to this many times the noise.", json_schema_extra=_SCIENCE
+        5.0, gt=0, le=1e6, description="CLEAN searches for components down to this many times the noise.", json_schema_extra=_SCIENCE
     )
     auto_threshold_sigma: float = Field(
-        1.0, gt=0, description="Inside the mask, CLEAN goes down to this many times the noise.", json_schema_extra=_SCIENCE
+        1.0, gt=0, le=1e6, description="Inside the mask, CLEAN goes down to this many times the noise.", json_schema_extra=_SCIENCE
     )
     local_rms: bool = Field(
         False,
@@ -278,7 +315,9 @@ class PipelineConfig(BaseSettings):
         json_schema_extra=_SCIENCE,
     )
     use_nvss_mask: bool = Field(True, description="Clean around catalog positions from the first iteration.", json_schema_extra=_SCIENCE)
-    mask_radius_arcsec: float = Field(60.0, gt=0, description="Radius of the circles of the catalog mask.", json_schema_extra=_SCIENCE)
+    mask_radius_arcsec: float = Field(
+        60.0, gt=0, le=36_000, description="Radius of the circles of the catalog mask.", json_schema_extra=_SCIENCE
+    )
     correct_smearing: bool = Field(
         True,
         description="Include the smearing by channels and integrations in tile beams and calibrator models. Off for simulations without smearing.",
@@ -294,43 +333,54 @@ class PipelineConfig(BaseSettings):
     )
 
     # --- verdicts on tile images; mosaics leave bad tiles out
-    qa_noise_over_thermal_min: float = Field(0.8, ge=0, description="Minimum ratio of a good tile's noise to the predicted thermal noise.")
-    qa_noise_over_thermal_max: float = Field(2.0, gt=0, description="Maximum ratio of a good tile's noise to the predicted thermal noise.")
+    qa_noise_over_thermal_min: float = Field(
+        0.8, ge=0, le=1e6, description="Minimum ratio of a good tile's noise to the predicted thermal noise."
+    )
+    qa_noise_over_thermal_max: float = Field(
+        2.0, gt=0, le=1e6, description="Maximum ratio of a good tile's noise to the predicted thermal noise."
+    )
     qa_dynamic_range_min: float = Field(
-        10.0, gt=0, description="Minimum peak over noise where the catalog predicts at least twice as much."
+        10.0, gt=0, le=1e9, description="Minimum peak over noise where the catalog predicts at least twice as much."
     )
-    qa_residual_peak_sigma_max: float = Field(10.0, gt=0, description="Maximum deviation in a good residual, in units of its noise.")
+    qa_residual_peak_sigma_max: float = Field(
+        10.0, gt=0, le=1e6, description="Maximum deviation in a good residual, in units of its noise."
+    )
     qa_residual_std_over_mad_max: float = Field(
-        1.2, gt=1, description="Maximum ratio of a good residual's standard deviation to its robust noise."
+        1.2, gt=1, le=1e6, description="Maximum ratio of a good residual's standard deviation to its robust noise."
     )
-    qa_beam_axis_ratio_max: float = Field(6.0, gt=1, description="Maximum axis ratio of the restoring beam.")
+    qa_beam_axis_ratio_max: float = Field(6.0, gt=1, le=1e6, description="Maximum axis ratio of the restoring beam.")
     qa_flux_ratio_tolerance: float = Field(
         0.1, gt=0, lt=1, description="Maximum deviation from 1 of the median ratio of flux to catalog flux."
     )
     qa_position_beams: float = Field(
-        0.05, gt=0, description="Maximum median position offset in beams, or qa_position_arcsec if that is larger."
+        0.05, gt=0, le=1e6, description="Maximum median position offset in beams, or qa_position_arcsec if that is larger."
     )
-    qa_position_arcsec: float = Field(1.0, gt=0, description="Maximum median position offset, or qa_position_beams if that is larger.")
+    qa_position_arcsec: float = Field(
+        1.0, gt=0, le=36_000, description="Maximum median position offset, or qa_position_beams if that is larger."
+    )
     qa_completeness_min: float = Field(
         0.9, ge=0, le=1, description="Minimum fraction of the catalog's sources above 10 sigma that the image shows."
     )
 
     # --- mosaics and photometry
     mosaic_overlap_minutes: float = Field(
-        10.0, ge=0, description="An hourly mosaic also includes tiles this close to its hour.", json_schema_extra=_SCIENCE
+        10.0, ge=0, le=720, description="An hourly mosaic also includes tiles this close to its hour.", json_schema_extra=_SCIENCE
     )
     mosaic_declination_tolerance_deg: float = Field(
         strips.TOLERANCE_DEG,
         gt=0,
+        le=180,
         description="Tiles of one mosaic lie within this distance of its strip's declination.",
         json_schema_extra=_SCIENCE,
     )
     photometry_min_catalog_jy: float = Field(
-        0.01, gt=0, description="Catalog sources brighter than this are measured in every mosaic.", json_schema_extra=_SCIENCE
+        0.01, gt=0, le=1e6, description="Catalog sources brighter than this are measured in every mosaic.", json_schema_extra=_SCIENCE
     )
-    source_find_sigma: float = Field(7.0, gt=3, description="Detection threshold of the blind source finder.", json_schema_extra=_SCIENCE)
+    source_find_sigma: float = Field(
+        7.0, gt=3, le=1000, description="Detection threshold of the blind source finder.", json_schema_extra=_SCIENCE
+    )
     ese_threshold_sigma: float = Field(
-        5.0, gt=0, description="Score above which a light curve becomes an ESE candidate.", json_schema_extra=_SCIENCE
+        5.0, gt=0, le=1e6, description="Score above which a light curve becomes an ESE candidate.", json_schema_extra=_SCIENCE
     )
 
     injection_tiles: int = Field(

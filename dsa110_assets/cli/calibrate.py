@@ -96,7 +96,7 @@ def apply(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Calibrated Measurement Set. Default: NAME.corrected.ms beside NAME.ms.")] = None,
     chan_avg: Annotated[
-        int | None, typer.Option(min=1, help="Channels to average. Default: as many as PIPELINE_MAX_SMEARING allows.")
+        int | None, typer.Option(min=1, max=100_000, help="Channels to average. Default: as many as PIPELINE_MAX_SMEARING allows.")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -43,7 +43,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print all rows as CSV.")]
 CatalogOption = Annotated[Searchable, typer.Option(help="Catalog to search.")]
 FaintestOption = Annotated[float, typer.Option(help="Minimum flux density, mJy.")]
-LimitOption = Annotated[int, typer.Option(min=1, help="Maximum number of rows in the table.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows in the table.")]
 
 
 @app.callback()

@@ -21,7 +21,9 @@ def convert_ms(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="New Measurement Set.")],
     *,
     field: Annotated[str | None, typer.Option(help="Name or number of the field; needed if there are several.")] = None,
-    window: Annotated[int | None, typer.Option(min=0, help="Number of the spectral window; needed if there are several.")] = None,
+    window: Annotated[
+        int | None, typer.Option(min=0, max=10_000, help="Number of the spectral window; needed if there are several.")
+    ] = None,
     column: Annotated[Column, typer.Option(help="CORRECTED_DATA is taken as calibrated, in Jy.")] = Column.DATA,
     pointing: Annotated[
         str | None,

@@ -45,7 +45,7 @@ def query(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header; any number of rows.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows in the table.")] = 200,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows in the table.")] = 200,
 ) -> None:
     """Query the registry. A query cannot change anything.
 

@@ -46,7 +46,7 @@ def demo(
     stop: Annotated[bool, typer.Option("--stop", help="Only stop a demonstration that is still running.")] = False,
     directory: Annotated[Path, typer.Option(help="Directory for everything; removed first.")] = Path("demo"),
     tiles: Annotated[int, typer.Option(min=2, max=24, help="Observations per night.")] = N_TILES,
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI; 0 for any free one.")] = 3000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Dagster UI; 0 for any free one.")] = 3000,
 ) -> None:
     """Run two simulated nights through the whole platform.
 

@@ -48,7 +48,7 @@ def image(
     ] = None,
     no_catalog: Annotated[bool, typer.Option("--no-catalog", help="Use no catalog; fluxes and positions are not checked.")] = False,
     engine: Annotated[Engine | None, typer.Option(help="Imaging engine.")] = None,
-    size: Annotated[int | None, typer.Option(min=64, help="Pixels on a side; even.")] = None,
+    size: Annotated[int | None, typer.Option(min=64, max=32768, help="Pixels on a side; even.")] = None,
     cell_arcsec: Annotated[float | None, typer.Option(min=0.01, help="Pixel size.")] = None,
     weighting: Annotated[Weights, typer.Option(help="Imaging weights.")] = Weights.BRIGGS,
     robust: Annotated[float | None, typer.Option(min=-2, max=2, help="Briggs robustness.")] = None,
@@ -56,7 +56,9 @@ def image(
     uv_min: Annotated[float, typer.Option(min=0, help="Shortest baseline, wavelengths.")] = 0.0,
     uv_max: Annotated[float, typer.Option(min=0, help="Longest baseline, wavelengths; 0 for no limit.")] = 0.0,
     multiscale: Annotated[bool | None, typer.Option(help="Multi-scale CLEAN, for extended emission.")] = None,
-    niter: Annotated[int | None, typer.Option(min=0, help="Maximum number of minor iterations; 0 gives the dirty image.")] = None,
+    niter: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="Maximum number of minor iterations; 0 gives the dirty image.")
+    ] = None,
     auto_mask: Annotated[float | None, typer.Option(min=1, help="Find components down to this many times the noise.")] = None,
     auto_threshold: Annotated[float | None, typer.Option(min=0.1, help="Clean components down to this many times the noise.")] = None,
     local_rms: Annotated[
@@ -71,9 +73,9 @@ def image(
         typer.Option(min=0, max=10, help="Maximum rounds of self-calibration: phases, then amplitudes, as long as the image improves."),
     ] = None,
     selfcal_integrations: Annotated[
-        int, typer.Option(min=0, help="Integrations that share the gains of self-calibration; 0 for the whole tile.")
+        int, typer.Option(min=0, max=1000, help="Integrations that share the gains of self-calibration; 0 for the whole tile.")
     ] = 0,
-    threads: Annotated[int | None, typer.Option(min=0, help="Threads to use; 0 for all cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, max=128, help="Threads to use; 0 for all cores.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Image a tile, correct it for the primary beam, and check it.

@@ -24,7 +24,7 @@ def show_status(
     state: Annotated[str | None, typer.Option(help="Only this state: collecting, pending, in_progress, completed, failed.")] = None,
     refused: Annotated[bool, typer.Option("--refused", help="Only observations whose tile mosaics leave out.")] = False,
     days: Annotated[float, typer.Option(min=0, max=36500, help="With --refused: only observations completed in so many days.")] = 7,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 40,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")] = 40,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List observations, their verdicts, and rejected files.

@@ -109,7 +109,7 @@ def export(
 
 @app.command("epochs")
 def epochs(
-    *, limit: Annotated[int, typer.Option(min=1, help="Maximum number of epochs, the newest ones.")] = 240, json: Json = False
+    *, limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of epochs, the newest ones.")] = 240, json: Json = False
 ) -> None:
     """List epochs, their normalization, and which are excluded.
 

@@ -54,7 +54,7 @@ def write(
     by: Annotated[str, typer.Option(help="Your name.")],
     night: Night = None,
     observation: Annotated[str | None, typer.Option(help="Observation that it is about, YYYY-MM-DDTHH:MM:SS.")] = None,
-    source: Annotated[int | None, typer.Option(min=0, help="Number of the source that it is about.")] = None,
+    source: Annotated[int | None, typer.Option(min=0, max=2**62, help="Number of the source that it is about.")] = None,
 ) -> None:
     """Add an entry to the shift's log. Entries are never changed; correct one with another.
 

@@ -58,7 +58,7 @@ def tile(
     start: Annotated[str, typer.Option(help="Center of the first integration, UTC.")] = "2026-03-12T05:09:39.2",
     declination: Annotated[float, typer.Option(help="Pointing declination, degrees.")] = 54.6,
     min_jy: Annotated[float, typer.Option(help="Flux density of the faintest source, Jy.")] = 0.12,
-    seed: Annotated[int, typer.Option(help="Random seed of noise and gains.")] = 110,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Random seed of noise and gains.")] = 110,
     truth: Annotated[Truth, typer.Option(help=_TRUTH_HELP)] = Truth.PERFECT,
     reference: Annotated[Path | None, typer.Option(help="Directory for the reference catalogs and the true sky.")] = None,
 ) -> None:

@@ -68,7 +68,7 @@ def accept(
     *,
     reason: Annotated[str, typer.Option(help="Why it should come out the same.")],
     by: Annotated[str, typer.Option(help="Your name.")],
-    sample: Annotated[int, typer.Option(min=1, help="Number of products of each earlier recipe to make again.")] = 5,
+    sample: Annotated[int, typer.Option(min=1, max=100_000, help="Number of products of each earlier recipe to make again.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Accept a new recipe if a random sample comes out equal.

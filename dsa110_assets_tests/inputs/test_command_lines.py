@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dsa110_assets.cli.main import run
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets_tests.inputs.effort import examples, limit_s
-from dsa110_assets_tests.inputs.readers import commands
+from dsa110_assets_tests.inputs.readers import commands, whole_numbers
 
 LEFT_OUT = {
     "up": "runs until it is stopped",
@@ -101,6 +101,13 @@ def test_every_command_that_is_left_out_exists():
 def test_every_parameter_that_a_command_needs_has_a_plain_value():
     needed = {one.name for some in PARAMETERS.values() for one in some if one.required and not getattr(one, "is_flag", False)}
     assert needed <= set(PLAIN), needed - set(PLAIN)
+
+
+def test_every_whole_number_on_the_command_line_has_bounds():
+    """A number without a limit goes on until the database or numpy cannot hold it: 2**63 rows were asked for."""
+    numbers = list(whole_numbers())
+    assert len(numbers) > 20
+    assert [one for one in numbers if one[2].min is None or one[2].max is None] == []
 
 
 def fault_of(capsys: typing.Any, line: list[str]) -> str | None:

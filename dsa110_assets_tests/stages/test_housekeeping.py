@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from annotated_types import Le
 from astropy.io import fits
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -119,6 +120,18 @@ def test_a_thorough_cleaning_finds_old_staging_of_releases_without_a_journal(pla
     housekeeping.carry_out(platform, planned, datetime.now(UTC))
     assert not old.exists()
     assert (young / "y.fits").exists()
+
+
+def test_the_longest_times_that_settings_allow_keep_everything(platform) -> None:
+    longest = {
+        name: next(bound.le for bound in one.metadata if isinstance(bound, Le))
+        for name, one in PipelineConfig.model_fields.items()
+        if name.startswith("keep_") and one.annotation is float
+    }
+    assert len(longest) > 15
+    _tile_image(platform)
+    patient = Platform(platform.config.model_copy(update=longest), platform.paths, platform.database)
+    assert housekeeping.plan(patient, LATER, thorough=True) == []
 
 
 def test_a_thorough_cleaning_leaves_what_a_stage_is_writing(platform) -> None:
