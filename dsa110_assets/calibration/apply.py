@@ -25,6 +25,7 @@ from dsa110_assets.common.measurement_sets import (
     is_tracking,
     mark_calibrated,
     open_table,
+    read_antenna_pairs,
     read_apparent_scale,
     read_summary,
     row_blocks,
@@ -117,7 +118,8 @@ def apply_calibration(
     solutions = [fit_to_data(one, names, frequency, width) for one in read]
     with open_table(ms) as main:
         factor, loss = _factor(main, frequency, width, max_smearing, chan_avg)
-        rows = np.flatnonzero(main.getcol("ANTENNA1") != main.getcol("ANTENNA2"))
+        antenna1, antenna2 = read_antenna_pairs(main)
+        rows = np.flatnonzero(antenna1 != antenna2)
         if rows.size == 0:
             raise CalibrationQualityError(ms, "has no cross-correlations", "convert the observation again")
         create_like(main, out, n_rows=rows.size, n_channels=frequency.size // factor)
@@ -167,7 +169,7 @@ def _factor(
     main: Any, frequency: NDArray[np.float64], width: NDArray[np.float64], max_smearing: float, chan_avg: int | None
 ) -> tuple[int, float]:
     """Return the channels to average and their smearing loss, from a sample of the rows."""
-    a1, a2 = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
+    a1, a2 = read_antenna_pairs(main)
     cross = np.flatnonzero(a1 != a2)
     sample = cross[:: max(1, cross.size // 20_000)]
     uvw = np.asarray(main.getcol("UVW"), dtype=np.float64)[sample]

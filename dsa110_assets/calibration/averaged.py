@@ -20,6 +20,7 @@ from dsa110_assets.calibration.model import ModelReport, TileModel, model_of_til
 from dsa110_assets.common.measurement_sets import (
     integrations,
     open_table,
+    read_antenna_pairs,
     read_apparent_scale,
     read_summary,
 )
@@ -116,7 +117,7 @@ class _Sums:
     @classmethod
     def empty(cls, main: Any, n_chan: int, integrations: int) -> _Sums:
         times = np.unique(main.getcol("TIME"))
-        a1, a2 = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
+        a1, a2 = read_antenna_pairs(main)
         pairs = np.unique(np.stack([a1, a2], axis=1)[a1 != a2], axis=0)
         n_bins = max(1, int(np.ceil(times.size / integrations)))
         bins = {float(t): int(i * n_bins // times.size) for i, t in enumerate(times)}
@@ -160,7 +161,7 @@ def _fill(main: Any, model: TileModel | None, sums: _Sums, progress: Callable[[f
         count = end - start
         if progress is not None:
             progress(number / len(runs))
-        a1, a2 = main.getcol("ANTENNA1", start, count), main.getcol("ANTENNA2", start, count)
+        a1, a2 = read_antenna_pairs(main, start, count)
         bin_ = sums.bin_of_time[float(time_column[start])]
         slot = np.array([-1 if i == j else bin_ * n_bl + key[(int(i), int(j))] for i, j in zip(a1, a2, strict=True)], dtype=np.int64)
         uvw = np.asarray(main.getcol("UVW", start, count), dtype=np.float64)

@@ -81,6 +81,9 @@ def read_caltable(path: Path) -> CalTable:
         used = [int(w) for w in np.unique(column["SPECTRAL_WINDOW_ID"])]
         frequency = {w: np.atleast_1d(np.asarray(windows.getcell("CHAN_FREQ", w), dtype=np.float64)) for w in used}
         width = {w: np.abs(np.atleast_1d(np.asarray(windows.getcell("CHAN_WIDTH", w), dtype=np.float64))) for w in used}
+    numbers = column["ANTENNA1"]
+    if numbers.min() < 0 or numbers.max() >= len(names):
+        raise NonRetriableError(path, f"has gains of antennas that are not among its {len(names)}", "solve the calibration again")
     declination_deg = _declination_deg(path)
     times, time_index = _times(column["TIME"])
     if parameter == "FPARAM":

@@ -25,6 +25,7 @@ from dsa110_assets.calibration.model import TileModel, model_of_tile
 from dsa110_assets.common.measurement_sets import (
     integrations,
     open_table,
+    read_antenna_pairs,
     read_apparent_scale,
     read_averaging,
     read_summary,
@@ -142,7 +143,7 @@ def _sums(main: Any, model: TileModel) -> _Sums:
     """Sum a few integrations; each baseline's noise comes from the differences of neighboring channels."""
     runs = integrations(np.asarray(main.getcol("TIME")))
     chosen = [runs[i] for i in np.unique(np.linspace(0, len(runs) - 1, min(_INTEGRATIONS, len(runs))).round().astype(int))]
-    a1, a2 = np.asarray(main.getcol("ANTENNA1"), dtype=np.int64), np.asarray(main.getcol("ANTENNA2"), dtype=np.int64)
+    a1, a2 = (one.astype(np.int64) for one in read_antenna_pairs(main))
     size = int(max(a1.max(), a2.max())) + 1
     pairs = np.unique((a1 * size + a2)[a1 != a2])
     n_chan = model.frequency_hz.size

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from dsa110_assets.calibration.apply import combine_solutions, fit_to_data
 from dsa110_assets.calibration.caltable import CalTable
-from dsa110_assets.common.measurement_sets import integrations, open_table, read_apparent_scale, read_averaging, read_summary
+from dsa110_assets.common.measurement_sets import (
+    integrations,
+    open_table,
+    read_antenna_pairs,
+    read_apparent_scale,
+    read_averaging,
+    read_summary,
+)
 from dsa110_assets.common.smearing import Averaging
 
 GROUP_HZ = 2e6
@@ -63,7 +70,7 @@ def read_solved(ms: Path, tables: Sequence[CalTable], *, smearing: bool = True) 
     solutions = [fit_to_data(one, about.antenna_names, about.frequency_hz, np.full(n_chan, width_hz)) for one in tables]
     with open_table(ms) as main:
         time_column = np.asarray(main.getcol("TIME"))
-        a1, a2 = np.asarray(main.getcol("ANTENNA1"), dtype=np.int64), np.asarray(main.getcol("ANTENNA2"), dtype=np.int64)
+        a1, a2 = (one.astype(np.int64) for one in read_antenna_pairs(main))
         present = np.unique(np.stack([a1, a2])[:, a1 != a2])
         size = int(present.max()) + 1
         pairs = np.unique((a1 * size + a2)[a1 != a2])

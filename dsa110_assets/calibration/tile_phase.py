@@ -24,6 +24,7 @@ from dsa110_assets.common.figures import Figures
 from dsa110_assets.common.measurement_sets import (
     integrations,
     open_table,
+    read_antenna_pairs,
     read_apparent_scale,
     read_averaging,
     read_summary,
@@ -143,7 +144,7 @@ def _correlate(
         gain, gain_flag = combine_solutions(solutions, float(time_column[first]), "linear", n_chan)
         for offset, count in row_blocks(last - first, n_chan):
             start = first + offset
-            a1, a2 = main.getcol("ANTENNA1", start, count), main.getcol("ANTENNA2", start, count)
+            a1, a2 = read_antenna_pairs(main, start, count)
             uvw = np.asarray(main.getcol("UVW", start, count), dtype=np.float64) * scale
             flag = main.getcol("FLAG", start, count) | main.getcol("FLAG_ROW", start, count)[:, None, None] | (a1 == a2)[:, None, None]
             one_r, one_q = np.empty((count, 2, 2), dtype=np.complex128), np.empty((count, 2, 2))

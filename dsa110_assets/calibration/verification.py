@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dsa110_assets.calibration.apply import ApplyReport
-from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD, calibration_of, open_table, row_blocks
+from dsa110_assets.common.measurement_sets import CALIBRATED_KEYWORD, calibration_of, open_table, read_antenna_pairs, row_blocks
 from dsa110_assets.errors import MeasurementSetError, ProductVerificationError, StorageError
 
 _SUBTABLES = ("ANTENNA", "DATA_DESCRIPTION", "FEED", "FIELD", "HISTORY", "OBSERVATION", "POLARIZATION", "SPECTRAL_WINDOW")
@@ -62,7 +62,7 @@ def _verify(path: Path, report: ApplyReport) -> None:
             raise _verification_error(path, f"has {ms.nrows()} rows, expected {report.n_rows}")
         if not np.all(np.isfinite(ms.getcol("UVW"))):
             raise _verification_error(path, "UVW holds values that are not finite")
-        if np.any(np.asarray(ms.getcol("ANTENNA1")) == np.asarray(ms.getcol("ANTENNA2"))):
+        if np.any(np.equal(*read_antenna_pairs(ms))):
             raise _verification_error(path, "has autocorrelations")
         unflagged = _check_visibilities(path, ms, report.n_channels)
     expected = round((1 - report.flagged_fraction) * report.n_rows * report.n_channels * 2)

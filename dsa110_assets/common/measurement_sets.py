@@ -159,6 +159,23 @@ def read_summary(ms: Path) -> Summary:
     )
 
 
+def read_antenna_pairs(main: Any, start: int = 0, count: int = -1) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Read ANTENNA1 and ANTENNA2 of rows, (nrow,) each. Compiled code uses them as indices and does not look.
+
+    Raises:
+        MeasurementSetError: an antenna is not in the table ANTENNA.
+    """
+    ms = Path(str(main.name()))
+    antenna1, antenna2 = (np.asarray(main.getcol(name, start, count), dtype=np.int32) for name in ("ANTENNA1", "ANTENNA2"))
+    with open_table(ms, "ANTENNA") as antennas:
+        known = int(antennas.nrows())
+    for one in (antenna1, antenna2):
+        if one.size and not 0 <= one.min() <= one.max() < known:
+            wrong = int(one.min() if one.min() < 0 else one.max())
+            raise MeasurementSetError(ms, f"has rows of antenna {wrong}; its table ANTENNA has {known}, from 0", _MAKE_AGAIN)
+    return antenna1, antenna2
+
+
 def read_channels(ms: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Read the centers and widths (positive) of the channels, Hz, (Nchan,) each.
 

@@ -22,6 +22,7 @@ from dsa110_assets.common.measurement_sets import (
     mark_calibrated,
     naming_damage,
     open_table,
+    read_antenna_pairs,
     row_blocks,
 )
 from dsa110_assets.errors import ForeignDataError
@@ -94,6 +95,7 @@ def _adopt(
             raise ForeignDataError(ms, f"has no column {column} (it has: {found})", "give another --column")
         if main.nrows() == 0:
             raise ForeignDataError(ms, "has no rows", "export it again")
+        read_antenna_pairs(main)  # are there all antennas that rows name?
         wanted = f"FIELD_ID == {field_id} && DATA_DESC_ID IN [{', '.join(map(str, descriptions))}]"
         try:
             chosen = main.query(wanted, sortlist="TIME, ANTENNA1, ANTENNA2")

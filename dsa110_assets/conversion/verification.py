@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.common.measurement_sets import open_table
+from dsa110_assets.common.measurement_sets import open_table, read_antenna_pairs
 from dsa110_assets.conversion.convert import ConversionReport
 from dsa110_assets.errors import MeasurementSetError, ProductVerificationError, StorageError
 
@@ -76,7 +76,7 @@ def _verify(path: Path, report: ConversionReport | None) -> None:
     with open_table(path) as ms:
         n_rows = ms.nrows()
         times = np.asarray(ms.getcol("TIME"))
-        baselines = np.stack([ms.getcol("ANTENNA1"), ms.getcol("ANTENNA2")], axis=1)
+        baselines = np.stack(read_antenna_pairs(ms), axis=1)
         uvw_ok = bool(np.all(np.isfinite(ms.getcol("UVW"))))
         shapes = {name: tuple(ms.getcell(name, row).shape) for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM") for row in (0, n_rows - 1)}
         ends = np.concatenate([ms.getcol("DATA", 0, 1), ms.getcol("DATA", n_rows - 1, 1)])

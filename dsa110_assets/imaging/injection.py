@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from dsa110_assets.common.directions import TilePointing, angular_separation_rad
 from dsa110_assets.common.instrument import airy_power_beam
 from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate, direction_cosines
-from dsa110_assets.common.measurement_sets import SECONDS_PER_DAY, open_table, read_tile_pointing, require_calibrated, row_blocks
+from dsa110_assets.common.measurement_sets import (
+    SECONDS_PER_DAY,
+    open_table,
+    read_antenna_pairs,
+    read_tile_pointing,
+    require_calibrated,
+    row_blocks,
+)
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.visibilities import read_spectral_setup
 
@@ -58,7 +65,8 @@ def inject_sources(source: Path, destination: Path, sources: pd.DataFrame, optio
                 channel_width_hz=float(np.median(channel_width_hz)),
                 integration_s=integration_s,
             )
-            cross = (main.getcol("ANTENNA1", start, count) != main.getcol("ANTENNA2", start, count))[:, None, None]
+            antenna1, antenna2 = read_antenna_pairs(main, start, count)
+            cross = (antenna1 != antenna2)[:, None, None]
             main.putcol("DATA", main.getcol("DATA", start, count) + signal[:, :, None] * cross, start, count)
         main.putkeyword(INJECTED_KEYWORD, len(sources))
 

@@ -17,6 +17,7 @@ from dsa110_assets.common.directions import TilePointing
 from dsa110_assets.common.measurement_sets import (
     SECONDS_PER_DAY,
     open_table,
+    read_antenna_pairs,
     read_channels,
     read_tile_pointing,
     require_calibrated,
@@ -118,7 +119,7 @@ def read_visibilities(ms: Path, gains: AntennaGains | None = None) -> Visibiliti
             raise ImagingError(ms, "no column WEIGHT_SPECTRUM, so the noise is unknown", "make the calibrated_ms asset again")
         frequency_hz, channel_width_hz = read_spectral_setup(ms)
         pointing = read_tile_pointing(ms)
-        antenna1, antenna2 = (np.asarray(main.getcol(name), dtype=np.int32) for name in ("ANTENNA1", "ANTENNA2"))
+        antenna1, antenna2 = read_antenna_pairs(main)
         time_mjd = np.asarray(main.getcol("TIME"), dtype=np.float64) / SECONDS_PER_DAY
         flag_row = np.asarray(main.getcol("FLAG_ROW"), dtype=bool)
         integration_s = float(np.median(main.getcol("EXPOSURE"))) if main.nrows() else 0.0

@@ -13,7 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dsa110_assets.cli.main import run
+from dsa110_assets.common import measurement_sets
+from dsa110_assets.common.measurement_sets import open_table, read_antenna_pairs
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import MeasurementSetError
 from dsa110_assets_tests.calibration.small_ms import write_small_ms
 from dsa110_assets_tests.inputs.effort import examples, limit_s
 
@@ -110,3 +113,32 @@ def test_property_a_measurement_set_is_used_or_what_is_wrong_is_named(whole, tmp
     assert "Traceback" not in shown.err
     assert code != 2 or shown.err.strip()
     shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("wrong", [-1, 117, 2**30])
+def test_rows_of_an_antenna_that_does_not_exist_are_refused_by_its_number(whole, tmp_path, monkeypatch, capfd, wrong):
+    """Compiled code takes them as indices: one beyond the end writes into other memory, and -1 is the last antenna."""
+    shutil.copytree(whole, tmp_path / "odd.ms")
+    with table(str(tmp_path / "odd.ms"), readonly=False, ack=False) as main:
+        main.putcell("ANTENNA2", 3, wrong)
+    with open_table(tmp_path / "odd.ms") as main:
+        read_antenna_pairs(main, 0, 3)
+        with pytest.raises(MeasurementSetError, match=f"rows of antenna {wrong}; its table ANTENNA has 117"):
+            read_antenna_pairs(main)
+    monkeypatch.chdir(tmp_path)
+    assert run(COMMANDS["convert ms"]) == 2
+    assert f"rows of antenna {wrong}" in capfd.readouterr().err
+
+
+def test_antenna_numbers_are_read_in_one_place_which_checks_them():
+    """The others copy or compare them; the reader of calibration tables has its own check."""
+    package = Path(measurement_sets.__file__).parents[1]
+    readers = {
+        one.relative_to(package).as_posix()
+        for one in package.rglob("*.py")
+        if '"ANTENNA1"' in (text := one.read_text()) and "getcol(" in text
+    }
+    assert readers == {
+        "common/measurement_sets.py", "conversion/export.py", "calibration/caltable.py", "calibration/apply.py",
+        "calibration/averaged.py",
+    }  # fmt: skip
