@@ -58,6 +58,14 @@ def whole(tmp_path_factory) -> Path:
     return write_small_ms(tmp_path_factory.mktemp("whole") / "small.ms", SKY, n_time=2).path
 
 
+def _filled(present: object, value: object) -> object:
+    """A column with one value in all cells, in the form that casacore gave: at another one it crashes."""
+    if isinstance(present, dict):  # arrays of text
+        return {**present, "array": [str(value)] * len(present["array"])}
+    column = np.asarray(present)
+    return [str(value)] * len(column) if column.dtype.kind == "U" else np.full(column.shape, value).astype(column.dtype)
+
+
 def change(ms: Path, part: str, what: str, which: int, value: object) -> None:
     """Change a set as programs, disks and people do; what casacore does not let happen stays as it was."""
     directory = ms / part
@@ -82,11 +90,7 @@ def change(ms: Path, part: str, what: str, which: int, value: object) -> None:
             elif what == "remove column":
                 opened.removecols(column)
             elif what == "set column":
-                present = np.asarray(opened.getcol(column))
-                opened.putcol(
-                    column,
-                    np.full(present.shape, value).astype(present.dtype) if present.dtype.kind != "U" else [str(value)] * len(present),
-                )
+                opened.putcol(column, _filled(opened.getcol(column), value))
     except (RuntimeError, TypeError, ValueError, OverflowError):
         return
 
