@@ -27,7 +27,9 @@ def calibrate(
     skip_bp: Annotated[bool, typer.Option("--skip-bp", help="Do not solve for the bandpass; --bandpass gives one for the gains.")] = False,
     skip_g: Annotated[bool, typer.Option("--skip-g", help="Do not solve for gains; the bandpass then carries the flux scale.")] = False,
     bandpass: Annotated[Path | None, typer.Option(help="Existing bandpass table; needs --skip-bp.")] = None,
-    bp_minsnr: Annotated[float | None, typer.Option(min=0, help="Minimum S/N of a bandpass solution. [PIPELINE_CAL_BP_MINSNR]")] = None,
+    bp_minsnr: Annotated[
+        float | None, typer.Option(min=0, max=1000, help="Minimum S/N of a bandpass solution. [PIPELINE_CAL_BP_MINSNR]")
+    ] = None,
     gain_solint: Annotated[
         str | None, typer.Option(help="Solution interval of the gains: inf, int, 60s, 2min. [PIPELINE_CAL_GAIN_SOLINT]")
     ] = None,

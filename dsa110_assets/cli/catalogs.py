@@ -42,7 +42,7 @@ class Searchable(StrEnum):
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print all rows as CSV.")]
 CatalogOption = Annotated[Searchable, typer.Option(help="Catalog to search.")]
-FaintestOption = Annotated[float, typer.Option(help="Minimum flux density, mJy.")]
+FaintestOption = Annotated[float, typer.Option(min=0, max=1e9, help="Minimum flux density, mJy.")]
 LimitOption = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows in the table.")]
 
 
@@ -62,10 +62,11 @@ def refresh(
         Path | None, typer.Option(help="Source file: text of the VLA manual (calibrators), Parquet (nvss), table of positions (monitored).")
     ] = None,
     dec: Annotated[
-        list[float] | None, typer.Option(help="For a survey from VizieR: center of a strip of declination, degrees; may be repeated.")
+        list[float] | None,
+        typer.Option(min=-90, max=90, help="For a survey from VizieR: center of a strip of declination, degrees; may be repeated."),
     ] = None,
     half_height: Annotated[float, typer.Option(min=0.01, max=90, help="Half the height of the strips, degrees.")] = 4.0,
-    min_mjy: Annotated[float, typer.Option(min=0, help="For a survey from VizieR: minimum flux density, mJy.")] = 1.0,
+    min_mjy: Annotated[float, typer.Option(min=0, max=1e9, help="For a survey from VizieR: minimum flux density, mJy.")] = 1.0,
     yes: Annotated[bool, typer.Option("--yes", help="For monitored: accept an empty list, or one that drops over a quarter.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -224,9 +225,9 @@ def _contents(found: Coverage | None, reference: str) -> str:
 
 @app.command("cone")
 def cone(
-    ra: Annotated[float, typer.Argument(help="Right ascension, ICRS, degrees.")],
-    dec: Annotated[float, typer.Argument(help="Declination, ICRS, degrees (after `--` if negative).")],
-    radius: Annotated[float, typer.Argument(help="Radius of the cone, degrees.")],
+    ra: Annotated[float, typer.Argument(min=0, max=360, help="Right ascension, ICRS, degrees.")],
+    dec: Annotated[float, typer.Argument(min=-90, max=90, help="Declination, ICRS, degrees (after `--` if negative).")],
+    radius: Annotated[float, typer.Argument(min=0, max=180, help="Radius of the cone, degrees.")],
     *,
     catalog: CatalogOption = Searchable.NVSS,
     min_mjy: FaintestOption = 0.0,
@@ -247,12 +248,15 @@ def cone(
 
 @app.command("strip")
 def strip(
-    dec: Annotated[float, typer.Argument(help="Center of the strip, degrees (after `--` if negative).")],
-    half_height: Annotated[float, typer.Argument(help="Half the height of the strip, degrees.")] = 1.35,
+    dec: Annotated[float, typer.Argument(min=-90, max=90, help="Center of the strip, degrees (after `--` if negative).")],
+    half_height: Annotated[float, typer.Argument(min=0, max=90, help="Half the height of the strip, degrees.")] = 1.35,
     *,
-    ra_from: Annotated[float, typer.Option(help="Right ascension where the strip begins, degrees.")] = 0.0,
+    ra_from: Annotated[float, typer.Option(min=-360, max=720, help="Right ascension where the strip begins, degrees.")] = 0.0,
     ra_to: Annotated[
-        float, typer.Option(help="Right ascension where it ends, to the east; may lie beyond 0h. Equal to --ra-from: the whole circle.")
+        float,
+        typer.Option(
+            min=-360, max=720, help="Right ascension where it ends, to the east; may lie beyond 0h. Equal to --ra-from: the whole circle."
+        ),
     ] = 0.0,
     catalog: CatalogOption = Searchable.NVSS,
     min_mjy: FaintestOption = 0.0,
@@ -302,11 +306,12 @@ def transits(
     name: Annotated[str | None, typer.Argument(help="Calibrator, such as 0834+555 or 3C286. Default: all that the pointing sees.")] = None,
     *,
     start: Annotated[str | None, typer.Option(help="Start, UTC, YYYY-MM-DD[THH:MM:SS]. Default: now.")] = None,
-    days: Annotated[float, typer.Option(min=0.01, help="Days from the start.")] = 1.0,
+    days: Annotated[float, typer.Option(min=0.01, max=3660, help="Days from the start.")] = 1.0,
     dec: Annotated[
-        float | None, typer.Option(help="Pointing declination (apparent, degrees). Gives the beam; required without a name.")
+        float | None,
+        typer.Option(min=-90, max=90, help="Pointing declination (apparent, degrees). Gives the beam; required without a name."),
     ] = None,
-    min_jy: Annotated[float, typer.Option(help="Without a name: minimum flux density, Jy.")] = 1.0,
+    min_jy: Annotated[float, typer.Option(min=0, max=1e6, help="Without a name: minimum flux density, Jy.")] = 1.0,
     raw: Annotated[
         Path | None, typer.Option(help="Raw file, or directory of raw files, whose header has the site. Default: PIPELINE_INPUT_DIR.")
     ] = None,

@@ -45,7 +45,7 @@ def groups(
     *,
     calibrator: Annotated[str | None, typer.Option(help="Only around transits of this calibrator, such as 0834+555 or 3C286.")] = None,
     window_minutes: Annotated[
-        float, typer.Option(min=0, help="Minutes around a transit; 0 for only the observation that contains it.")
+        float, typer.Option(min=0, max=1440, help="Minutes around a transit; 0 for only the observation that contains it.")
     ] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done; write nothing.")] = False,
     find_only: Annotated[bool, typer.Option("--find-only", help="Only list observations and transits; do not look into OUT.")] = False,

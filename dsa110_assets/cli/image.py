@@ -38,7 +38,9 @@ def image(
     *,
     ms: Annotated[Path, typer.Option("--ms", help="Calibrated Measurement Set to image.")],
     imagename: Annotated[Path, typer.Option("--imagename", help="Prefix of the products: DIR/NAME gives DIR/NAME-image.fits and so on.")],
-    mask_radius_arcsec: Annotated[float | None, typer.Option(min=0.1, help="Radius of the mask's circles around catalog sources.")] = None,
+    mask_radius_arcsec: Annotated[
+        float | None, typer.Option(min=0.1, max=36_000, help="Radius of the mask's circles around catalog sources.")
+    ] = None,
     no_nvss_mask: Annotated[
         bool, typer.Option("--no-nvss-mask", help="Search the whole image, instead of around catalog sources first.")
     ] = False,
@@ -49,18 +51,20 @@ def image(
     no_catalog: Annotated[bool, typer.Option("--no-catalog", help="Use no catalog; fluxes and positions are not checked.")] = False,
     engine: Annotated[Engine | None, typer.Option(help="Imaging engine.")] = None,
     size: Annotated[int | None, typer.Option(min=64, max=32768, help="Pixels on a side; even.")] = None,
-    cell_arcsec: Annotated[float | None, typer.Option(min=0.01, help="Pixel size.")] = None,
+    cell_arcsec: Annotated[float | None, typer.Option(min=0.01, max=3600, help="Pixel size.")] = None,
     weighting: Annotated[Weights, typer.Option(help="Imaging weights.")] = Weights.BRIGGS,
     robust: Annotated[float | None, typer.Option(min=-2, max=2, help="Briggs robustness.")] = None,
-    taper_arcsec: Annotated[float, typer.Option(min=0, help="FWHM of a Gaussian taper that widens the PSF.")] = 0.0,
-    uv_min: Annotated[float, typer.Option(min=0, help="Shortest baseline, wavelengths.")] = 0.0,
-    uv_max: Annotated[float, typer.Option(min=0, help="Longest baseline, wavelengths; 0 for no limit.")] = 0.0,
+    taper_arcsec: Annotated[float, typer.Option(min=0, max=36_000, help="FWHM of a Gaussian taper that widens the PSF.")] = 0.0,
+    uv_min: Annotated[float, typer.Option(min=0, max=1e9, help="Shortest baseline, wavelengths.")] = 0.0,
+    uv_max: Annotated[float, typer.Option(min=0, max=1e9, help="Longest baseline, wavelengths; 0 for no limit.")] = 0.0,
     multiscale: Annotated[bool | None, typer.Option(help="Multi-scale CLEAN, for extended emission.")] = None,
     niter: Annotated[
         int | None, typer.Option(min=0, max=2**31 - 1, help="Maximum number of minor iterations; 0 gives the dirty image.")
     ] = None,
-    auto_mask: Annotated[float | None, typer.Option(min=1, help="Find components down to this many times the noise.")] = None,
-    auto_threshold: Annotated[float | None, typer.Option(min=0.1, help="Clean components down to this many times the noise.")] = None,
+    auto_mask: Annotated[float | None, typer.Option(min=1, max=1e6, help="Find components down to this many times the noise.")] = None,
+    auto_threshold: Annotated[
+        float | None, typer.Option(min=0.1, max=1e6, help="Clean components down to this many times the noise.")
+    ] = None,
     local_rms: Annotated[
         bool | None, typer.Option("--local-rms/--global-rms", help="Also require that components exceed the local noise.")
     ] = None,

@@ -39,7 +39,7 @@ def plan(
     until: Until,
     *,
     declination: Annotated[
-        float | None, typer.Option(help="Declination of the strip, degrees. Default: the strip with the most tiles.")
+        float | None, typer.Option(min=-90, max=90, help="Declination of the strip, degrees. Default: the strip with the most tiles.")
     ] = None,
     products_db: ProductsDb = None,
     json: Json = False,
@@ -88,7 +88,7 @@ def build(
 def create(
     calibrator: Annotated[list[str], typer.Option(help="Calibrator in the middle; repeat it for one mosaic each.")],
     *,
-    timespan_minutes: Annotated[float, typer.Option(min=1.0, help="Time range, centered on the transit.")] = 50.0,
+    timespan_minutes: Annotated[float, typer.Option(min=1.0, max=1440, help="Time range, centered on the transit.")] = 50.0,
     night: Annotated[str | None, typer.Option(help="UTC date of the transit. Default: the newest imaged one.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; make nothing.")] = False,
     json: Json = False,

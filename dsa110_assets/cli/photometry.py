@@ -37,8 +37,8 @@ def peak(
     *,
     positions: Positions = None,
     noise: Noise = None,
-    blend_beams: Annotated[float, typer.Option(min=0.0, help="Positions closer than this many beams are fitted together.")] = 1.5,
-    calibration_error: Annotated[float, typer.Option(min=0.0, help="Error of the flux scale, as a fraction of the flux.")] = 0.0,
+    blend_beams: Annotated[float, typer.Option(min=0.0, max=100, help="Positions closer than this many beams are fitted together.")] = 1.5,
+    calibration_error: Annotated[float, typer.Option(min=0.0, max=1, help="Error of the flux scale, as a fraction of the flux.")] = 0.0,
 ) -> None:
     """Measure the flux density of a point source at each position.
 
@@ -75,7 +75,9 @@ def adaptive(
     *,
     positions: Positions = None,
     noise: Noise = None,
-    target_snr: Annotated[float, typer.Option(min=1.0, help="Combine adjacent channels until the expected S/N reaches this.")] = 5.0,
+    target_snr: Annotated[
+        float, typer.Option(min=1.0, max=1e6, help="Combine adjacent channels until the expected S/N reaches this.")
+    ] = 5.0,
 ) -> None:
     """Measure flux densities in frequency bins.
 

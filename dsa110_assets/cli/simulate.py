@@ -56,8 +56,8 @@ def tile(
     *,
     size: Annotated[Size, typer.Option(help="tiny: 8 antennas; demo: 24 antennas, 30 MB; full: 96 antennas, 2.3 GB.")] = Size.DEMO,
     start: Annotated[str, typer.Option(help="Center of the first integration, UTC.")] = "2026-03-12T05:09:39.2",
-    declination: Annotated[float, typer.Option(help="Pointing declination, degrees.")] = 54.6,
-    min_jy: Annotated[float, typer.Option(help="Flux density of the faintest source, Jy.")] = 0.12,
+    declination: Annotated[float, typer.Option(min=-90, max=90, help="Pointing declination, degrees.")] = 54.6,
+    min_jy: Annotated[float, typer.Option(min=0, max=1e6, help="Flux density of the faintest source, Jy.")] = 0.12,
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="Random seed of noise and gains.")] = 110,
     truth: Annotated[Truth, typer.Option(help=_TRUTH_HELP)] = Truth.PERFECT,
     reference: Annotated[Path | None, typer.Option(help="Directory for the reference catalogs and the true sky.")] = None,
@@ -100,9 +100,9 @@ def night(
     *,
     which: Annotated[int, typer.Option(min=1, max=2, help="First or second night of the demonstration.")] = 1,
     tiles: Annotated[int, typer.Option(min=2, max=24, help="Number of observations.")] = 12,
-    min_jy: Annotated[float, typer.Option(help="Flux density of the faintest source, Jy.")] = 0.12,
+    min_jy: Annotated[float, typer.Option(min=0, max=1e6, help="Flux density of the faintest source, Jy.")] = 0.12,
     truth: Annotated[Truth, typer.Option(help=_TRUTH_HELP)] = Truth.PERFECT,
-    dwell: Annotated[float, typer.Option(help="Seconds to wait after each file.")] = 0.0,
+    dwell: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds to wait after each file.")] = 0.0,
     reference: Annotated[Path | None, typer.Option(help="Directory for the reference catalogs and the true sky.")] = None,
 ) -> None:
     """Write the raw files of one night of the demonstration.

@@ -34,7 +34,7 @@ def up(
     scratch_dir: Annotated[Path | None, typer.Option(help="Directory of all other products. [PIPELINE_SCRATCH_DIR]")] = None,
     omp_threads: Annotated[int | None, typer.Option(min=0, max=128, help="Threads of a stage. [PIPELINE_THREADS_PER_WORKER]")] = None,
     chunk_duration: Annotated[
-        float | None, typer.Option(help="Accepted for compatibility: an observation ends where its files do.")
+        float | None, typer.Option(min=0, max=1e6, help="Accepted for compatibility: an observation ends where its files do.")
     ] = None,
 ) -> None:
     """Start the platform and keep it running.

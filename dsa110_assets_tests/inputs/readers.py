@@ -85,15 +85,21 @@ def _takes_path(hint: Any) -> bool:
     return hint is Path or any(map(_takes_path, typing.get_args(hint)))
 
 
-def whole_numbers() -> Iterator[tuple[str, str, Any]]:
-    """Command, parameter, and the option or argument with ``min`` and ``max``, of each integer parameter."""
+def numbers() -> Iterator[tuple[str, str, Any]]:
+    """Command, parameter, and the option or argument with ``min`` and ``max``, of each parameter that is a number."""
     for words, command in commands():
         if command.callback is None:
             continue
         for parameter, hint in typing.get_type_hints(inspect.unwrap(command.callback), include_extras=True).items():
             described = getattr(hint, "__metadata__", ())
-            if described and int in (typing.get_args(hint)[0], *typing.get_args(typing.get_args(hint)[0])):
+            if described and {int, float} & set(_kinds(typing.get_args(hint)[0])):
                 yield words, parameter, described[0]
+
+
+def _kinds(hint: Any) -> Iterator[Any]:
+    yield hint
+    for one in typing.get_args(hint):
+        yield from _kinds(one)
 
 
 def file_settings() -> set[str]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dsa110_assets.cli.main import run
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets_tests.inputs.effort import examples, limit_s
-from dsa110_assets_tests.inputs.readers import commands, whole_numbers
+from dsa110_assets_tests.inputs.readers import commands, numbers
 
 LEFT_OUT = {
     "up": "runs until it is stopped",
@@ -103,11 +103,11 @@ def test_every_parameter_that_a_command_needs_has_a_plain_value():
     assert needed <= set(PLAIN), needed - set(PLAIN)
 
 
-def test_every_whole_number_on_the_command_line_has_bounds():
+def test_every_number_on_the_command_line_has_bounds():
     """A number without a limit goes on until the database or numpy cannot hold it: 2**63 rows were asked for."""
-    numbers = list(whole_numbers())
-    assert len(numbers) > 20
-    assert [one for one in numbers if one[2].min is None or one[2].max is None] == []
+    found = list(numbers())
+    assert len(found) > 50
+    assert [one for one in found if one[2].min is None or one[2].max is None] == []
 
 
 def fault_of(capsys: typing.Any, line: list[str]) -> str | None:
