@@ -412,10 +412,11 @@ class PipelineConfig(BaseSettings):
         return real
 
     @classmethod
-    def from_env(cls, *, validate_paths: bool = True) -> Self:
+    def from_env(cls, *, validate_paths: bool = True, raw_files: bool = True) -> Self:
         """Read the environment and ``.env``. With ``validate_paths``, check the input directory and create the others.
 
-        The input directory is never created: with a wrong path the telescope would only seem to send nothing.
+        The input directory is never created: with a wrong path the telescope would only seem to send nothing. What
+        reads no raw files works without it (``raw_files=False``): the disk of the raw files may not be mounted yet.
 
         Raises:
             ConfigurationError: a value is not valid, or a directory cannot be used. It names the variable.
@@ -430,7 +431,7 @@ class PipelineConfig(BaseSettings):
                 "correct it; `dsa110 config show` explains every setting",
             ) from None
         if validate_paths:
-            if not os.path.isdir(config.input_dir):  # noqa: PTH112 - `Path.is_dir` raises where the way to it is closed
+            if raw_files and not os.path.isdir(config.input_dir):  # noqa: PTH112 - `Path.is_dir` raises where the way to it is closed
                 raise ConfigurationError(
                     "PIPELINE_INPUT_DIR", f"{config.input_dir} is not a directory", "set it to the directory of the raw files"
                 )

@@ -28,7 +28,7 @@ def serve(context: typer.Context) -> None:
     from dsa110_assets.errors import ConfigurationError
     from dsa110_assets.registry.database import Database
 
-    config = PipelineConfig.from_env()
+    config = PipelineConfig.from_env(raw_files=False)
     if (why := why_not_bindable(config.api_host, config.api_port)) is not None:
         raise ConfigurationError("PIPELINE_API_PORT", f"port {config.api_port} {why}", "choose another one")
     Database.connect(config).dispose()  # starts the embedded database, and brings the schema up to date

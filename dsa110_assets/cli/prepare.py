@@ -22,7 +22,7 @@ def prepare() -> None:
     """
     from dsa110_assets.config import PipelineConfig
 
-    make_ready(PipelineConfig.from_env(), typer.echo)
+    make_ready(PipelineConfig.from_env(raw_files=False), typer.echo)
     typer.echo("ready")
 
 

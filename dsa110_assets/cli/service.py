@@ -45,7 +45,7 @@ def service(
     """
     from dsa110_assets.config import PipelineConfig
 
-    config = PipelineConfig.from_env(validate_paths=not ended)
+    config = PipelineConfig.from_env(validate_paths=not ended, raw_files=False)
     if ended:
         record_end(config, name)
     elif name is Runnable.DATABASE:

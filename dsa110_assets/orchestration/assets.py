@@ -50,7 +50,7 @@ def _asset(row: Product, partitions: Partitions) -> dg.AssetsDefinition:
     )
     def asset(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[dg.MaterializeResult]:
         with failures_on_the_asset(context), explained_failures():
-            opened = platform.open(validate_paths=row.level is not Level.WHOLE)  # reference catalogs need no raw data
+            opened = platform.open(raw_files=RAW_SUBBANDS in row.inputs)
         if row.level is Level.TILE:
             yield from run_tile_stage(context, opened, row.function())
         else:

@@ -38,8 +38,10 @@ class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             return None
         return "PIPELINE_INPUT_DIR is not set: set it to the directory of the raw files, in the environment or in .env"
 
-    def open(self, *, validate_paths: bool = True) -> Platform:
+    def open(self, *, validate_paths: bool = True, raw_files: bool = False) -> Platform:
         """Return the platform of the process. Without ``validate_paths``, its directories need not exist.
+
+        Only with ``raw_files`` the input directory must be there.
 
         Raises:
             ConfigurationError: a setting is wrong.
@@ -47,7 +49,7 @@ class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         from dsa110_assets.stages.platform import Platform
 
-        config = PipelineConfig.from_env(validate_paths=validate_paths) if self.source == ENVIRONMENT else _bound[self.source]
+        config = _bound.get(self.source) or PipelineConfig.from_env(validate_paths=validate_paths, raw_files=raw_files)
         if config not in _open_platforms:
             _open_platforms[config] = Platform.open(config)
         return _open_platforms[config]

@@ -26,7 +26,7 @@ class Platform:
 
         From now on this process registers its staging places in the platform's journal.
         """
-        config = PipelineConfig.from_env() if config is None else config
+        config = PipelineConfig.from_env(raw_files=False) if config is None else config
         paths = ProductPaths.of(config)
         staging.keep_journal_in(paths.staging_journal)
         return cls(config, paths, Database.connect(config))

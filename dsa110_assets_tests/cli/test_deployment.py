@@ -13,6 +13,7 @@ import pytest
 from dsa110_assets.cli import service
 from dsa110_assets.cli.main import app, run
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.registry.database import Database
 from dsa110_assets.stages.operations.services import ServiceName, last_stop, restarts_since
 from dsa110_assets.times import mjd_to_datetime
 
@@ -28,10 +29,48 @@ def value(unit: Path, name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", unit.read_text(), flags=re.MULTILINE)
 
 
-def test_every_setting_of_the_example_exists() -> None:
-    names = re.findall(r"^#? ?PIPELINE_(\w+)=", (DEPLOY / "systemd/platform.env.example").read_text(), flags=re.MULTILINE)
-    assert names
-    assert {name.lower() for name in names} <= set(PipelineConfig.model_fields)
+CLIENTS = {"api_token"}
+"""Settings of a person who asks the API, not of the installation."""
+
+
+def of_an_installation() -> set[str]:
+    """Settings of places, addresses and the machine: not what products contain, nor how long they stay.
+
+    In the model they are those before the first ``keep_``, and all paths, secrets and servers.
+    """
+    fields = PipelineConfig.model_fields
+    before = list(fields)[: next(number for number, name in enumerate(fields) if name.startswith("keep_"))]
+    places = {name for name, field in fields.items() if re.search(r"\b(Path|SecretStr)\b", str(field.annotation)) or "server" in name}
+    return (set(before) | places) - CLIENTS
+
+
+def test_the_example_of_settings_names_every_setting_of_an_installation_with_its_default() -> None:
+    lines = re.findall(r"^(#? ?)PIPELINE_(\w+)=(.*)$", (DEPLOY / "systemd/platform.env.example").read_text(), flags=re.MULTILINE)
+    assert {name.lower() for _, name, _ in lines} == of_an_installation()
+    assert {"database_url", "alert_delivery", "carta_folder"} <= of_an_installation()
+    plain = PipelineConfig(_env_file=None)  # pyright: ignore[reportCallIssue]
+    for comment, name, given in lines:
+        default = PipelineConfig.model_fields[name.lower()].get_default()
+        if comment and isinstance(default, (int, float, str)) and default != "":
+            assert type(default)(given) == default, name
+        assert PipelineConfig.model_validate(plain.model_dump() | {name.lower(): given}), name
+
+
+@pytest.mark.parametrize("command", ["prepare", "service database --ended", "service daemon"])
+def test_services_start_before_the_disk_of_the_raw_files_is_mounted(
+    database: Database, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Pages and alerts then say what is missing. A unit that only restarts says it in the journal alone."""
+    became: list[str] = []
+    monkeypatch.setattr(os, "execve", lambda program, command, environment: became.append(program))
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", database.url)
+    for name in ("output", "scratch", "state"):
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}_DIR", str(tmp_path / name))
+    monkeypatch.setenv("PIPELINE_INPUT_DIR", str(tmp_path / "not-mounted"))
+    assert run(["prepare"]) == 0
+    assert run(command.split()) == 0
+    assert len(became) == (command == "service daemon")
+    assert not (tmp_path / "not-mounted").exists()
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
