@@ -251,8 +251,8 @@ class PipelineConfig(BaseSettings):
         0.05, gt=0, le=1e6, description="Minimum apparent flux of a source in the calibrator's sky model.", json_schema_extra=_SCIENCE
     )
     tile_phase_solution: bool = Field(
-        False,
-        description="Also solve for each tile's phases against the catalog sky. Keep them only if data left out of the solution improve.",
+        True,
+        description="Also solve for each tile's phases against the known sky. Keep them only if data left out of the solution improve.",
         json_schema_extra=_SCIENCE,
     )
     default_refant: str = Field(

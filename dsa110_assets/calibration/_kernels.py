@@ -184,7 +184,7 @@ def correlate(
     correlation: NDArray[np.complex128],
     power: NDArray[np.float64],
 ) -> None:
-    """Compute ``sum w V conj(M)`` and ``sum w |M|**2`` of each row, separately for even and odd channels.
+    """Compute ``sum w V conj(M)`` and ``sum w |M|**2`` of each row, separately for both halves of the band.
 
     ``V = data / (g1 conj(g2))`` are calibrated data. ``data`` (Nrows, Nchan, 2); ``flag``, ``weight``: same shape.
     ``model`` (Nrows, Nchan). ``gain`` (Nants, Nchan, 2) with ``gain_flag``. ``correlation`` and ``power`` (Nrows, 2
@@ -196,7 +196,7 @@ def correlate(
         for half in range(2):
             for p in range(n_pol):
                 r, q = 0.0 + 0.0j, 0.0
-                for c in range(half, n_chan, 2):
+                for c in range(half * (n_chan // 2), n_chan if half else n_chan // 2):
                     w = weight[row, c, p]
                     v = complex(data[row, c, p])
                     if flag[row, c, p] or gain_flag[a, c, p] or gain_flag[b, c, p] or not w > 0.0:

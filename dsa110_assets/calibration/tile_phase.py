@@ -1,9 +1,10 @@
-"""Phases of one tile against the catalog sky, solved on top of the tables; kept only if they improve other channels.
+"""Phases of one tile against the known sky, solved on top of the tables; kept only if they improve other channels.
 
 One phase for each receptor and tile. With ``V = g_i conj(g_j) M``, ``|g| = 1``, the sum of squares depends on the gains
-only through ``R_ij = sum w V conj(M)``, so one pass over the data suffices. We solve on half of the channels and test
-on the other half, and vice versa: fitted noise makes the other half worse. The catalog fixes positions, so a solution
-cannot move the sky.
+only through ``R_ij = sum w V conj(M)``, so one pass over the data suffices. We solve on one half of the band and test
+on the other, and vice versa. Fitted noise makes the other half worse. So does what the model lacks: its fringes differ
+between the halves, while a receptor's phase is the same in both. The model fixes positions, so a solution cannot move
+the sky.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dsa110_assets.common.measurement_sets import (
     read_summary,
     row_blocks,
 )
+from dsa110_assets.errors import NoModelError
 
 MIN_SIGNIFICANCE = 5.0
 MAX_PHASE_ERROR_DEG = 10.0
@@ -41,22 +43,41 @@ _ITERATIONS = 200
 class TilePhases:
     """Result of a phase solution.
 
-    ``kept``: whether the phases improve the channels on which they were not solved. ``solutions``: a table for `apply`
-    if they are kept, else None. ``significance``: of the improvement, in standard deviations of its noise (negative:
-    worse). ``chi2_gain``: decrease of chi-squared on those channels. ``rms_deg``: of the phases. ``n_sources``: in the
-    model.
+    ``solutions``: a table for `apply`, None if the tables' phases stay. ``significance``: by how much the phases
+    improve the channels on which they were not solved, in standard deviations of the noise (negative: worse).
+    ``chi2_gain``: decrease of chi-squared on those channels. ``rms_deg``: of the phases. ``n_receptors``: whose phase
+    is known. ``n_sources``: in the model.
     """
 
-    kept: bool
     solutions: CalTable | None
     significance: float
     chi2_gain: float
     rms_deg: float
+    n_receptors: int
     n_sources: int
+
+    @property
+    def kept(self) -> bool:
+        """Whether the phases are to be applied."""
+        return self.solutions is not None
+
+    @property
+    def outcome(self) -> str:
+        """What became of the phases, in words."""
+        if self.kept:
+            return "kept"
+        if not self.n_sources:
+            return "not solved: no known source is bright enough"
+        if not self.n_receptors:
+            return f"not solved: too faint, no phase would be known within {MAX_PHASE_ERROR_DEG:.0f} degrees"
+        return "not kept: they do not improve the other half of the band"
 
     def figures(self) -> Figures:
         """Named figures of the phases."""
-        return {"tile_phases_kept": self.kept, "tile_phases_significance": self.significance, "tile_phases_rms_deg": self.rms_deg}
+        about: Figures = {"tile_phases": self.outcome}
+        if not self.n_receptors:
+            return about
+        return {**about, "tile_phases_significance": self.significance, "tile_phases_rms_deg": self.rms_deg}
 
 
 def solve_tile_phases(
@@ -72,6 +93,8 @@ def solve_tile_phases(
 ) -> TilePhases:
     """Solve for the phases that remain in a tile after ``tables`` are applied.
 
+    Where the known sky is too faint, or empty, the tables' phases stay.
+
     Args:
         ms: uncalibrated Measurement Set; only read.
         tables: tables to apply first.
@@ -82,13 +105,15 @@ def solve_tile_phases(
         progress: called with the fraction done.
 
     Raises:
-        NonRetriableError: no catalog source is in the tile.
         CalibrationMismatchError: a table does not fit the data.
     """
+    try:
+        model = model_of_tile(ms, sky, min_apparent_jy=min_apparent_jy, radius_deg=radius_deg, smearing=smearing)
+    except NoModelError:
+        return TilePhases(None, significance=0.0, chi2_gain=0.0, rms_deg=0.0, n_receptors=0, n_sources=0)
     about = read_summary(ms)
     names, frequency = about.antenna_names, about.frequency_hz
     averaging = read_averaging(ms)
-    model = model_of_tile(ms, sky, min_apparent_jy=min_apparent_jy, radius_deg=radius_deg, smearing=smearing)
     width = np.full(frequency.size, averaging.channel_hz * averaging.channels)
     solutions = [fit_to_data(one if isinstance(one, CalTable) else read_caltable(one), names, frequency, width) for one in tables]
     with open_table(ms) as main:
@@ -110,11 +135,11 @@ def solve_tile_phases(
     kept = significance > MIN_SIGNIFICANCE
     phases = np.degrees(np.angle(both[certain])) if certain.any() else np.zeros(1)
     return TilePhases(
-        kept=kept,
         solutions=_as_table(both, names, frequency, float(width[0]), time_s) if kept else None,
         significance=float(significance),
         chi2_gain=chi2_gain,
         rms_deg=float(np.sqrt(np.mean(phases**2))),
+        n_receptors=int(certain.sum()),
         n_sources=len(model.names),
     )
 

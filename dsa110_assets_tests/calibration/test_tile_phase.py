@@ -1,4 +1,4 @@
-"""A tile with drifted phases improves; a good one does not change."""
+"""A tile with drifted phases improves; a good one does not change, nor one too faint or under an unknown sky."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ SKY = [("a", 128.4, 55.7, 1.5, -0.7), ("b", 129.9, 55.1, 1.2, np.nan), ("c", 128
 SEFD_JY = 6500.0
 
 
-def tile_with(tmp_path, phases_deg, *, seed=1):
+def tile_with(tmp_path, phases_deg, *, seed=1, sources=SKY):
     """A tile with thermal noise whose phases have drifted since its tables were solved, and those tables."""
-    sky = source_frame(SKY)
+    sky = source_frame(sources)
     sigma = SEFD_JY / np.sqrt(2 * 4 * 244140.625 * 12.884901888)
     tile = write_small_ms(tmp_path / "tile.ms", sky, n_ant=12, n_chan=32, n_time=6, noise=sigma, seed=seed)
     with table(str(tile.path), readonly=False, ack=False) as ms:
@@ -61,3 +61,35 @@ def test_a_good_tile_does_not_change(tmp_path, seed):
     assert phases.solutions is None
     assert phases.significance < 2.0
     assert 0 < phases.rms_deg < 10.0  # the fitted noise does not improve the other half
+    assert phases.outcome == "not kept: they do not improve the other half of the band"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_bright_source_that_the_catalog_lacks_turns_no_phases(tmp_path, seed):
+    """Its fringes turn phases, differently in the halves of the band. Neighboring channels agree: 17 to 40 sigma."""
+    tile, tables, sky = tile_with(tmp_path, np.zeros(12), seed=seed, sources=[*SKY, ("transient", 129.5, 55.5, 3.0, -0.7)])
+    known = sky[sky["name"] != "transient"]
+    phases = solve_tile_phases(tile.path, [tables], known, smearing=False)
+    assert not phases.kept
+    assert phases.outcome == "not kept: they do not improve the other half of the band"
+
+
+def test_a_source_twice_as_bright_as_cataloged_keeps_its_flux_in_a_drifted_tile(tmp_path):
+    drift = np.random.default_rng(4).normal(0, 25, 12)
+    tile, tables, sky = tile_with(tmp_path, drift)
+    wrong = sky.assign(flux_jy=sky["flux_jy"] * np.where(sky["name"] == "c", 0.5, 1.0))
+    found = []
+    for known in (sky, wrong):
+        phases = solve_tile_phases(tile.path, [tables], known, smearing=False)
+        assert phases.kept
+        found.append(np.degrees(np.angle(phases.solutions.gain[0, 100:112, 0])))
+    assert np.std(found[1] - found[0]) < 3.0  # the thermal error of a phase
+
+
+def test_a_faint_tile_keeps_the_phases_of_its_tables_and_says_so(tmp_path):
+    tile, tables, sky = tile_with(tmp_path, np.random.default_rng(2).normal(0, 25, 12), sources=[("a", 128.4, 55.7, 0.1, -0.7)])
+    phases = solve_tile_phases(tile.path, [tables], sky, smearing=False)
+    assert not phases.kept
+    assert phases.figures() == {"tile_phases": "not solved: too faint, no phase would be known within 10 degrees"}
+    nothing = solve_tile_phases(tile.path, [tables], sky.assign(flux_jy=0.001), smearing=False)
+    assert nothing.figures() == {"tile_phases": "not solved: no known source is bright enough"}

@@ -90,6 +90,15 @@ def calibrate(platform: Platform) -> tuple[str, list[str]]:
         return Path(applied.caltable_directory).name, applied.considered
 
 
+def tile_phases(platform: Platform) -> str:
+    """Calibrate the tile again; return what became of its own phases."""
+    with platform.database.session() as session:
+        session.get_one(IngestGroup, TILE).state = GroupState.COMPLETED.value
+    result = tile.calibrate(platform, TileRun(TILE, "run"))
+    assert result is not None
+    return str(result.figures["tile_phases"])
+
+
 def judge(platform: Platform, *, good: bool) -> None:
     """Give the tile an image with a verdict."""
     with platform.database.session() as session:
@@ -150,3 +159,14 @@ def test_tables_that_were_solved_again_are_considered_again(platform: Platform, 
     with platform.database.session() as session:
         forget_considered(session, BEFORE)
     assert outdated(platform) == [TILE]
+
+
+def test_phases_of_the_tile_replace_those_of_tables_from_the_wrong_side(platform: Platform, made: dict[str, Path]):
+    register(platform, made, BEFORE)
+    assert tile_phases(platform) == "kept"
+
+
+def test_a_tile_without_known_sources_is_calibrated_with_its_tables_and_says_so(platform: Platform, made: dict[str, Path]):
+    SKY.assign(flux_jy=0.001).to_parquet(reference_path(platform))
+    register(platform, made, AFTER)
+    assert tile_phases(platform) == "not solved: no known source is bright enough"

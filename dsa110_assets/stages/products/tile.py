@@ -170,7 +170,7 @@ def calibrate(platform: Platform, run: TileRun) -> StageResult | None:
         with measured() as cost, publication.publish(destination) as staged:
             chosen, comparison = _best(platform, source, raw, choices.compared)
             choice, inputs = chosen.choice, {**choices.inputs, **chosen.inputs}
-            phases = _add_tile_phases(platform, source, chosen.tables) if config.tile_phase_solution else {}
+            phases = _add_tile_phases(platform, source, raw, chosen.tables) if config.tile_phase_solution else {}
             history = {name: str(value) for name, value in phases.items()}
             report = apply_calibration(
                 source,
@@ -235,9 +235,7 @@ def _choices(platform: Platform, group_id: str, number: int) -> _Choices | None:
         applied = session.get(CalibrationApplied, group_id)
         candidates = to_compare(valid, None if applied is None else applied.caltable_directory)
         if platform.config.tile_phase_solution or len(candidates) > 1:
-            inputs |= versions_of(session, NVSS_CATALOG.name, ["all"])
-        if len(candidates) > 1:
-            inputs |= versions_of(session, CALIBRATOR_CATALOG.name, ["all"])
+            inputs |= versions_of(session, NVSS_CATALOG.name, ["all"]) | versions_of(session, CALIBRATOR_CATALOG.name, ["all"])
         # read inside the transaction that found them, so that they cannot be replaced meanwhile
         compared = [
             _Choice(
@@ -269,7 +267,7 @@ def _best(platform: Platform, source: Path, raw: MeasurementSetRow, choices: lis
     return choices[found.best], {"tables_compared": len(choices), "other_tables_better_sigma": found.significance}
 
 
-def _add_tile_phases(platform: Platform, source: Path, tables: list[CalTable]) -> Figures:
+def _add_tile_phases(platform: Platform, source: Path, raw: MeasurementSetRow, tables: list[CalTable]) -> Figures:
     """Solve for the tile's own phases and add them to the tables if they improve the data; return their figures."""
     from dsa110_assets.calibration.tile_phase import solve_tile_phases
 
@@ -277,7 +275,7 @@ def _add_tile_phases(platform: Platform, source: Path, tables: list[CalTable]) -
     phases = solve_tile_phases(
         source,
         tables,
-        sky.load_reference(reference_path(platform)),
+        imaging_sky(platform, raw.ra_deg, raw.dec_deg),
         sefd_jy=config.sefd_jy,
         min_apparent_jy=config.cal_model_min_jy,
         radius_deg=config.cal_model_radius_deg,
