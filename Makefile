@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year browser extras attack load rules paging
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year browser extras attack load rules paging cluster
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -29,10 +29,10 @@ demo: $(VENV)/.installed ## Run two simulated nights from raw files to light cur
 test: $(VENV)/.installed ## Run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-extras: ## Install the Debian packages that some targets and tests need (as root): Chromium; Prometheus, its Alertmanager and node exporter; nginx; systemd's tools
-	@for one in chromium prometheus prometheus-alertmanager prometheus-node-exporter nginx openssl; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
+extras: ## Install the Debian packages that some targets and tests need (as root): Chromium; Prometheus, its Alertmanager and node exporter; nginx; Redis; systemd's tools
+	@for one in chromium prometheus prometheus-alertmanager prometheus-node-exporter nginx openssl redis-server ip; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
 		command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
-		test -z "$$missing" || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${missing/nginx/nginx-light} >/dev/null; }
+		test -z "$$missing" || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$(echo "$$missing " | sed 's/ nginx / nginx-light /; s/ ip / iproute2 /') >/dev/null; }
 
 browser: $(VENV)/.installed ## Try the pages in Debian's Chromium; DSA110_PICTURES=DIRECTORY keeps screenshots
 	$(BIN)/python -m pytest dsa110_assets_tests/browser $(ARGS)
@@ -83,6 +83,9 @@ chaos: $(VENV)/.installed ## Kill each stage at each commit point, then services
 	$(BIN)/python -m dsa110_assets_tests.chaos.kill_matrix
 	$(BIN)/python -m dsa110_assets_tests.chaos.kills $(ARGS)
 
+cluster: $(VENV)/.installed ## Run three worker hosts that die, freeze, are cut off and come back (as root, needs make extras); ARGS="--seed 2"
+	$(BIN)/python -m dsa110_assets_tests.chaos.cluster $(ARGS)
+
 pace: $(VENV)/.installed ## Run the telescope at four times its pace; measure memory and lag; ARGS="--minutes 20"
 	$(BIN)/python -m dsa110_assets_tests.chaos.pace $(ARGS)
 
@@ -113,7 +116,7 @@ snapshot: $(VENV)/.installed ## Accept the present asset graph as reviewed
 
 lock: $(VENV)/.installed ## Update requirements.lock from pyproject.toml (wheels only, hashes, no index addresses)
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --only-binary :all: --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-annotate --no-header --group dev pyproject.toml -o requirements.lock
+		--no-annotate --no-header --group dev --extra distributed pyproject.toml -o requirements.lock
 
 clean: ## Remove what the demo and the tests made
 	@if [ -x $(BIN)/dsa110 ]; then $(BIN)/dsa110 demo --stop >/dev/null 2>&1 || true; fi

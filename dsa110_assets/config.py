@@ -23,6 +23,8 @@ from dsa110_assets.files import real_path
 
 PROCESS_MARK = "DSA110_SERVICES_OF"
 """Variable in the environment of every process that `dsa110 up` starts, directly or not: the state directory."""
+RUN_MARK = "DSA110_RUN"
+"""Variable in the environment of every process of a run on a worker: the run."""
 _SCIENCE: JsonDict = {"science": True}
 """Marks a setting that changes the content of a product. The recipe of each product that reads it declares it."""
 
@@ -66,6 +68,29 @@ class PipelineConfig(BaseSettings):
         description="Maximum number of simultaneous runs. `dsa110 up` also limits them to the number of cores plus one, and to the memory.",
     )
     threads_per_worker: int = Field(0, ge=0, le=128, description="Threads of the numerical libraries in one stage; 0 means all cores.")
+
+    # --- several machines
+    profile: Literal["single", "distributed"] = Field(
+        "single",
+        description="Where runs work: `single`, on this machine; `distributed`, on the hosts that run `dsa110 worker`. Then this machine "
+        "works only if it runs a worker too.",
+    )
+    broker_url: SecretStr | None = Field(
+        None,
+        description="Redis or Valkey (redis://host:6379/0), through which runs are announced to the workers. Nothing is lost if it dies.",
+    )
+    worker_queue: str = Field(
+        "dsa110-pipeline", pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="Name of the queue in which runs wait for workers."
+    )
+    cluster_runs: int = Field(
+        8, ge=1, le=1024, description="Maximum number of simultaneous runs on all workers together, in the profile `distributed`."
+    )
+    worker_lost_s: float = Field(
+        60.0,
+        ge=15,
+        le=86_400,
+        description="A worker without a beat for this long is lost, and its runs are given to others. Beats come every 5 s.",
+    )
 
     # --- operation
     min_free_gib: float = Field(
@@ -444,6 +469,11 @@ class PipelineConfig(BaseSettings):
                         f"PIPELINE_{name.upper()}", f"{path} cannot be created ({error.strerror})", "set it to a writable directory"
                     ) from error
         return config
+
+    @property
+    def runs_at_once(self) -> int:
+        """Maximum number of simultaneous runs: on this machine, or on all workers."""
+        return self.cluster_runs if self.profile == "distributed" else self.max_workers
 
     @property
     def dagster_prefix(self) -> str:

@@ -10,8 +10,8 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dsa110_assets.errors import ConfigurationError, DiskFullError, PipelineError, ProductVerificationError, PublishError, StorageError
@@ -23,6 +23,20 @@ SPARE_BYTES = 1 << 20
 _MKDIR_ATTEMPTS = 100
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_guards: list[Callable[[], AbstractContextManager[object]]] = []
+
+
+@contextmanager
+def guarded(hold: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
+    """Let this process move products into place only inside ``hold()``, which raises if it may not, during the block.
+
+    So a process that was believed dead, and whose work another one does, replaces nothing (`stages.queue.fence`).
+    """
+    _guards.append(hold)
+    try:
+        yield
+    finally:
+        _guards.remove(hold)
 
 
 @contextmanager
@@ -62,7 +76,10 @@ def _move_finished(staged: Path, destination: Path) -> None:
         raise ProductVerificationError(destination, "the stage ended without writing its product", "read the run's log; report this")
     flush_to_disk(staged)
     try:
-        move_into_place(staged, destination)
+        with ExitStack() as held:
+            for hold in _guards:
+                held.enter_context(hold())
+            move_into_place(staged, destination)
     except OSError as error:
         kind = ConfigurationError if error.errno in NEVER_PASSES else PublishError
         raise kind(destination, f"cannot be moved into place ({error.strerror})", "check space and permissions of its directory") from error

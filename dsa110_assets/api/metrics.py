@@ -23,7 +23,7 @@ from dsa110_assets.api.routes.operations import queue_of
 from dsa110_assets.errors import PipelineError
 from dsa110_assets.quality.gate import TILE_CHECKS, TileWord
 from dsa110_assets.registry.provenance import release
-from dsa110_assets.registry.queries import monitoring, today
+from dsa110_assets.registry.queries import monitoring, today, workers
 from dsa110_assets.registry.queries.quality import spread_of
 from dsa110_assets.stages.operations import attention, disk
 from dsa110_assets.stages.operations.alert_table import platform_kinds
@@ -78,6 +78,7 @@ class PlatformMetrics(Collector):
             _Part("products", self._products, Remembered(10.0)),
             _Part("quality", self._quality, Remembered(60.0)),
             _Part("dagster", self._dagster, Remembered(10.0)),
+            _Part("workers", self._workers, Remembered(5.0)),
             _Part("disks", self._disks, Remembered(10.0), needs_registry=False),
             _Part("disk forecast", self._forecast, Remembered(60.0)),
         )
@@ -247,6 +248,26 @@ class PlatformMetrics(Collector):
             _gauge(
                 "dagster_daemon_last_heartbeat_timestamp_seconds", "Last heartbeat of a thread of Dagster's daemon.", ("daemon_type",),
                 [((name,), _seconds(beats.get(name))) for name in monitoring.DAEMONS],
+            ),
+        ]  # fmt: skip
+
+    def _workers(self) -> list[Metric]:
+        config = self._opened.config
+        with self._opened.session() as session:
+            found = workers.states(session)
+            waiting = workers.waiting(session, config.worker_queue)
+        silent = [one for one in found if one.silent_s > config.worker_lost_s]
+        alive = [one for one in found if one not in silent]
+        states = {"alive": len(alive), "silent": len(silent), "refuses": sum(one.refusal is not None for one in alive)}
+        return [
+            _gauge("dsa110_workers", "Workers on all hosts, by state.", ("state",), [((name,), number) for name, number in states.items()]),
+            _one("dsa110_worker_slots", "Runs that the living workers may make at a time.", sum(one.slots for one in alive)),
+            _one("dsa110_worker_runs", "Runs that workers make now.", sum(one.n_runs for one in found)),
+            _one("dsa110_runs_waiting_for_worker", "Runs that wait for a worker.", waiting.number),
+            _one("dsa110_longest_wait_for_worker_seconds", "Longest wait of a run for a worker.", waiting.oldest_s),
+            _gauge(
+                "dsa110_worker_beat_age_seconds", "Time since the last beat of a worker.", ("worker", "host"),
+                [((one.worker, one.host), one.silent_s) for one in found],
             ),
         ]  # fmt: skip
 

@@ -92,13 +92,13 @@ def shell(context: typer.Context) -> None:
     """
     from sqlalchemy.engine import make_url
 
-    from dsa110_assets.registry.server import bin_dir
+    from dsa110_assets.registry.server import address_text, bin_dir
 
     url = make_url(_connect().url)
     environment = dict(os.environ)
     if url.password is not None:  # not on the command line, where every user can read it
         environment["PGPASSWORD"] = str(url.password)
-    address = url.set(drivername="postgresql").set(password=None).render_as_string(hide_password=False)
+    address = address_text(url.set(drivername="postgresql", password=None))
     program = str(bin_dir() / "psql")
     os.execve(program, [program, address, *context.args], environment)  # noqa: S606
 

@@ -44,6 +44,7 @@ from dsa110_assets.cli import (
     stale,
     targets,
     up,
+    worker,
 )
 from dsa110_assets.cli.exit_codes import exit_code_of
 from dsa110_assets.errors import PipelineError
@@ -75,6 +76,7 @@ app.command("preflight")(preflight.preflight)
 app.command("prepare")(prepare.prepare)
 app.command("service")(service.service)
 app.command("up")(up.up)
+app.command("worker")(worker.worker)
 app.command("down")(up.down)
 app.command("demo")(demo.demo)
 app.command("calibrate")(calibrate.calibrate)

@@ -32,6 +32,7 @@ from dsa110_assets.stages.operations.services import ServiceName
 RESTART_PAUSE_S = 2.0
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+LONGEST_WAIT_FOR_WORKER_S = 7 * 86400
 RUN_MEMORY_BYTES = 7 << 30
 """Most memory that a full-size tile needs (`docs/developers/performance.md`)."""
 LOCATION = "dsa110_assets"
@@ -49,7 +50,9 @@ class Service:
 
 
 def worker_count(config: PipelineConfig) -> int:
-    """Number of runs at a time that cores and memory allow, at least one."""
+    """Number of runs at a time: those of all workers, or what cores and memory of this machine allow, at least one."""
+    if config.profile == "distributed":
+        return config.cluster_runs
     return max(1, min(workers_for_cores(config), int(psutil.virtual_memory().total // RUN_MEMORY_BYTES)))
 
 
@@ -109,6 +112,10 @@ def dagster_home(config: PipelineConfig) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     instance = yaml.safe_load(project_file("dagster.yaml").read_text())
     instance["concurrency"]["runs"]["max_concurrent_runs"] = worker_count(config)
+    if config.profile == "distributed":
+        instance["run_launcher"] = {"module": "dsa110_assets.orchestration.cluster.launcher", "class": "ClusterRunLauncher"}
+        # a run may wait for a worker; the sensor `dead_runs` finds workers that died before their run began
+        instance["run_monitoring"]["start_timeout_seconds"] = LONGEST_WAIT_FOR_WORKER_S
     with publish(home / "dagster.yaml") as staged:
         staged.write_text(yaml.safe_dump(instance, sort_keys=False))
     return home

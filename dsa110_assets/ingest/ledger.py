@@ -189,6 +189,16 @@ def renew_lease(session: Session, group_id: str, attempt: int, now: datetime, *,
     return expires_at
 
 
+def check_attempt(session: Session, group_id: str, attempt: int) -> None:
+    """Keep an observation for its attempt until the transaction ends.
+
+    Raises:
+        UnknownGroupError: no such observation.
+        LeaseLostError: it belongs to another attempt now; publish nothing.
+    """
+    _leased(session, group_id, attempt)
+
+
 def attach_run(session: Session, group_id: str, attempt: int, run_id: str, now: datetime, *, lease_s: float) -> None:
     """Record the run that works on an attempt, and give it a full lease. A retry of the run attaches itself again.
 

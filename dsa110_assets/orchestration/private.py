@@ -16,22 +16,26 @@ from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.utils import is_valid_run_id, make_new_backfill_id
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClass, ConfigurableClassData, serialize_value
 
 __all__ = [
     "GRPC_INFO_TAG",
     "AssetJob",
     "CheckRunHealthResult",
+    "ConfigurableClass",
     "ConfigurableClassData",
     "FreshnessState",
+    "LaunchRunContext",
     "LocalComputeLogManager",
+    "RunLauncher",
     "WorkerStatus",
     "add_backfill",
     "deleted_runs",
+    "execute_run",
     "free_slots_without_run",
     "freshness_states",
     "instance_of",
@@ -117,6 +121,23 @@ def free_slots_without_run(instance: dg.DagsterInstance) -> list[str]:
     return deleted
 
 
-def instance_of(launcher: dg.DefaultRunLauncher) -> dg.DagsterInstance:
+def instance_of(launcher: RunLauncher[Any]) -> dg.DagsterInstance:
     """The instance of a run launcher."""
     return launcher._instance  # pyright: ignore[reportPrivateUsage]
+
+
+def execute_run(run_id: str) -> None:
+    """Execute a run in this process, as the code server's child does.
+
+    Raises:
+        dg.DagsterInvariantViolationError: Dagster does not have the run, or it names no code.
+    """
+    from dagster._cli.api import execute_run_command
+    from dagster._grpc.types import ExecuteRunArgs
+
+    with dg.DagsterInstance.get() as instance:
+        run = instance.get_run_by_id(run_id)
+    if run is None or run.job_code_origin is None:
+        raise dg.DagsterInvariantViolationError(f"run {run_id} is unknown to Dagster, or names no code")
+    arguments = serialize_value(ExecuteRunArgs(run.job_code_origin, run_id, None))
+    execute_run_command([arguments], standalone_mode=False)

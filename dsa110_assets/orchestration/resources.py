@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
 
-from dsa110_assets.config import PipelineConfig
+from dsa110_assets.config import RUN_MARK, PipelineConfig
 
 if TYPE_CHECKING:
     from dsa110_assets.stages.platform import Platform
 
 ENVIRONMENT = "environment"
 _bound: dict[str, PipelineConfig] = {}
+_until_the_end = ExitStack()
 _open_platforms: dict[PipelineConfig, Platform] = {}
 """One for each configuration and process, so that all assets of a run share the registry's connection pool."""
 
@@ -48,8 +51,11 @@ class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             RegistryError: the registry cannot be reached.
         """
         from dsa110_assets.stages.platform import Platform
+        from dsa110_assets.stages.queue import fence
 
         config = _bound.get(self.source) or PipelineConfig.from_env(validate_paths=validate_paths, raw_files=raw_files)
         if config not in _open_platforms:
             _open_platforms[config] = Platform.open(config)
+            if (run_id := os.environ.get(RUN_MARK)) is not None:  # on a worker, where a run may be given up while it works
+                _until_the_end.enter_context(fence.run_counts(_open_platforms[config], run_id))
         return _open_platforms[config]

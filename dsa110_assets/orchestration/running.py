@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dsa110_assets.errors import PipelineError, RetriableError
+from dsa110_assets.errors import LeaseLostError, PipelineError, RetriableError
 from dsa110_assets.orchestration.links import observation_page
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import dimensions_of
@@ -49,7 +49,7 @@ def explained_failures() -> Iterator[None]:
                 "cause": error.cause,
                 "next step": error.next_step,
                 "type": type(error).__name__,
-                IS_RETRIABLE: isinstance(error, RetriableError),
+                IS_RETRIABLE: isinstance(error, (RetriableError, LeaseLostError)),  # another run has taken over, and may fail
             },
             allow_retries=isinstance(error, RetriableError),
         ) from error

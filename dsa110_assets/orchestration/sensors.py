@@ -14,6 +14,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.ingest.timeline import SkippedSlot, SlotState
 from dsa110_assets.orchestration import jobs
 from dsa110_assets.orchestration.backfills import nights_in_backfills
+from dsa110_assets.orchestration.cluster import lost_runs
 from dsa110_assets.orchestration.links import day_page, observation_page, runs_of
 from dsa110_assets.orchestration.metadata import table
 from dsa110_assets.orchestration.partitions import hour_key, tile_key
@@ -238,6 +239,8 @@ def dead_runs(context: dg.SensorEvaluationContext, platform: PlatformResource) -
     if (why := platform.unconfigured()) is not None:
         return dg.SkipReason(why)
     opened = platform.open(validate_paths=False)
+    if opened.config.profile == "distributed":
+        lost_runs.end_lost(context.instance, opened)
     ended: list[str] = []
     observations = intake.in_progress(opened)
     for one in observations:

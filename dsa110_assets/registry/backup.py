@@ -16,7 +16,7 @@ from dsa110_assets import publication
 from dsa110_assets.errors import NonRetriableError, PipelineError, RegistryError
 from dsa110_assets.files import refuse_directory, refuse_replacing, why_not_openable
 from dsa110_assets.registry.environment import OF_A_SESSION
-from dsa110_assets.registry.server import bin_dir
+from dsa110_assets.registry.server import address_text, bin_dir
 
 _MAY_PASS = re.compile(
     r"connection to server|connection .*(closed|terminated|refused)|terminating|the database system is|No space left", re.I
@@ -122,4 +122,4 @@ def _failure(program: str, said: str, code: int) -> PipelineError:
 
 
 def _address(url: str) -> str:
-    return make_url(url).set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    return address_text(make_url(url).set(drivername="postgresql", password=None))

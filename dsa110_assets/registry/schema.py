@@ -954,6 +954,57 @@ class PositionFlux(Base):
     measured_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 
+class WorkerRow(Base):
+    """A worker (`dsa110 worker`) of the profile `distributed`. ``refusal``: why it takes no run, such as other code.
+
+    ``version``: digests of its code and settings. ``beat_at``: its last sign of life. ``stopped_at``: its orderly end.
+    """
+
+    __tablename__ = "workers"
+    worker: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    boot_id: Mapped[str]
+    pid: Mapped[int]
+    queue: Mapped[str]
+    slots: Mapped[int]
+    version: Mapped[str]
+    refusal: Mapped[str | None]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    beat_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    stopped_at: Mapped[datetime | None]
+
+
+class RunWorker(Base):
+    """A run of Dagster that a worker makes, or that waits for one (``claimed_at`` is empty).
+
+    ``version``: code and settings that may make it. ``preferred_host``: host that made the Measurement Set.
+    ``lost_at``: the run was given up, and publishes nothing any more. ``ended_at``: its process has ended.
+    """
+
+    __tablename__ = "run_workers"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    queue: Mapped[str]
+    version: Mapped[str]
+    priority: Mapped[int]
+    preferred_host: Mapped[str | None]
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    worker: Mapped[str | None]
+    host: Mapped[str | None]
+    boot_id: Mapped[str | None]
+    pid: Mapped[int | None]
+    claimed_at: Mapped[datetime | None]
+    beat_at: Mapped[datetime | None]
+    cancel_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    exit_code: Mapped[int | None]
+    lost_at: Mapped[datetime | None]
+    lost_why: Mapped[str | None]
+    __table_args__ = (
+        Index("ix_run_workers_open", "queue", "requested_at", postgresql_where="ended_at IS NULL AND lost_at IS NULL"),
+        Index("ix_run_workers_requested_at", "requested_at"),
+    )
+
+
 class View(DeclarativeBase):
     """Declarative base of views. Migrations hold their statements; alembic does not compare them."""
 

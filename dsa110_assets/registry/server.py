@@ -22,6 +22,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from dsa110_assets.config import PROCESS_MARK, PipelineConfig
@@ -29,6 +30,9 @@ from dsa110_assets.errors import ConfigurationError, RegistryError
 from dsa110_assets.publication import free_bytes
 from dsa110_assets.registry import server_use
 from dsa110_assets.registry.access import open_path, server_account
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 DATABASE = "dsa110"
 DAGSTER_DATABASE = "dagster"
@@ -62,6 +66,8 @@ _SETTINGS = {
     "log_rotation_age": "1d",
     "log_rotation_size": "0",
 }
+_KEEPALIVES = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "4", "tcp_user_timeout": "30000"}
+"""Of connections over a network, on both sides: without them, a host that is cut off holds its locks for two hours."""
 _log = logging.getLogger(__name__)
 
 
@@ -409,7 +415,7 @@ def running_dagster_url(config: PipelineConfig) -> str | None:
     from sqlalchemy.engine import make_url
 
     registry = running_url(config)
-    return None if registry is None else make_url(registry).set(database=DAGSTER_DATABASE).render_as_string(hide_password=False)
+    return None if registry is None else address_text(make_url(registry).set(database=DAGSTER_DATABASE))
 
 
 def stop_server(config: PipelineConfig) -> bool:
@@ -448,13 +454,29 @@ def _database_url(config: PipelineConfig, database: str | None, *, until_unused:
         raise ConfigurationError("PIPELINE_DATABASE_URL", "is not a URL", "set it like postgresql://user:password@host/database") from error
     if given.get_backend_name() not in ("postgresql", "postgres"):
         raise ConfigurationError("PIPELINE_DATABASE_URL", f"names {given.get_backend_name()}", "the registry needs PostgreSQL")
-    url = given.set(drivername="postgresql+psycopg2", database=database or given.database or DATABASE)
+    url = _ending_dead_connections(given.set(drivername="postgresql+psycopg2", database=database or given.database or DATABASE))
     _create_database(
-        url.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False),
+        address_text(url.set(drivername="postgresql", database="postgres")),
         str(url.database),
-        existing=url.set(drivername="postgresql").render_as_string(hide_password=False),
+        existing=address_text(url.set(drivername="postgresql")),
     )
-    return url.render_as_string(hide_password=False)
+    return address_text(url)
+
+
+def address_text(url: URL) -> str:
+    """The URL with its password. SQLAlchemy writes a space as ``+``, which PostgreSQL's library does not understand."""
+    address, question, query = url.render_as_string(hide_password=False).partition("?")
+    return address + question + query.replace("+", "%20")
+
+
+def _ending_dead_connections(url: URL) -> URL:
+    """Add the settings by which client and server soon find that the other one is gone. Those in the URL win."""
+    if not url.host:
+        return url  # a socket of this machine
+    of_server = " ".join(f"-c tcp_{name.removeprefix('tcp_')}={value}" for name, value in _KEEPALIVES.items())
+    given = url.query.get("options", "")
+    options = " ".join((of_server, *([given] if isinstance(given, str) else given))).strip()
+    return url.set(query={**_KEEPALIVES, **url.query, "options": options})
 
 
 def _create_database(administration_url: str, database: str, *, existing: str | None = None) -> None:

@@ -154,7 +154,7 @@ def test_a_part_that_cannot_be_found_does_not_hide_the_others(served: Served, in
             session.execute(text("ALTER TABLE gone RENAME TO daemon_heartbeats"))
     parts = {dict(labels)["part"]: value for (name, labels), value in found.items() if name == "dsa110_part_found"}
     assert [part for part, value in parts.items() if not value] == ["dagster"]
-    assert len(parts) == 7
+    assert len(parts) == 8
 
 
 def test_what_is_asked_of_dagster_does_not_grow_with_its_history(served: Served, instance: dg.DagsterInstance) -> None:

@@ -32,7 +32,7 @@ from dsa110_assets.cli.services import free_port, project_file
 from dsa110_assets.common import earth_rotation
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.queries import monitoring
+from dsa110_assets.registry.queries import monitoring, workers
 from dsa110_assets.registry.queries.labels import label_event
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.schema import (
@@ -44,6 +44,7 @@ from dsa110_assets.registry.schema import (
     StoredPart,
     SubbandFile,
     TileStage,
+    WorkerRow,
 )
 from dsa110_assets.stages.operations import attention, disk, services
 from dsa110_assets.stages.operations.alert_rules import rules_file, words_of
@@ -266,6 +267,29 @@ def new_candidate(place: Place) -> Provoked:
     yield {}
 
 
+def add_worker(place: Place, **values: object) -> None:
+    row = {"worker": "host7:4711", "host": "host7", "boot_id": "x", "pid": 4711, "queue": "dsa110-pipeline", "slots": 4, "version": "a-b"}
+    with place.database.session() as session:
+        session.add(WorkerRow(**row, **values))
+
+
+def worker_silent(place: Place) -> Provoked:
+    """A host is switched off; then its worker begins again."""
+    add_worker(place, beat_at=datetime.now(UTC) - timedelta(seconds=61))
+    yield {}
+    with place.database.session() as session:
+        workers.beat(session, "host7:4711", [], None)
+    yield {}
+
+
+def worker_refuses(place: Place) -> Provoked:
+    add_worker(place, refusal="its code is 0123, the platform's is 4567")
+    yield {}
+    with place.database.session() as session:
+        workers.beat(session, "host7:4711", [], None)
+    yield {}
+
+
 def registry_dead(_: Place) -> Provoked:
     yield {"database_url": SecretStr(f"postgresql://nobody@127.0.0.1:{free_port()}/none")}
     yield {}
@@ -319,6 +343,8 @@ PROVOKED: dict[str, Callable[[Place], Provoked]] = {
     "not-fresh": not_fresh,
     "run-failed": run_failed,
     "new-candidate": new_candidate,
+    "worker-silent": worker_silent,
+    "worker-refuses": worker_refuses,
     "registry-dead": registry_dead,
     "daemon-dead": daemon_dead,
     "daemon-hangs": daemon_hangs,

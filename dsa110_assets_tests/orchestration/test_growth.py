@@ -184,7 +184,7 @@ NO_QUESTIONS = {
     "ingest retry", "ingest scan", "lightcurve exclude", "lightcurve export", "lightcurve include", "lightcurve recompute",
     "alerts acknowledge", "alerts take-back", "candidates label", "candidates undo", "mark antenna", "mark remove", "mark solution", "mark tile", "photometry position",
     "shift write", "targets add", "targets remove",
-    "mosaic build", "mosaic create", "photometry adaptive", "photometry peak", "preflight", "prepare", "service", "stale accept", "simulate night", "simulate tile", "up",
+    "mosaic build", "mosaic create", "photometry adaptive", "photometry peak", "preflight", "prepare", "service", "stale accept", "simulate night", "simulate tile", "up", "worker",
 }  # fmt: skip
 """Commands that make, change, copy or remove something, ask only files, or run a person's own statement."""
 

@@ -21,6 +21,7 @@ from dsa110_assets.api.routes.operations import stale
 from dsa110_assets.api.routes.tasks import TaskId, TaskState, list_tasks, partition_tags
 from dsa110_assets.errors import InvalidRequestError, PipelineError
 from dsa110_assets.ingest import status
+from dsa110_assets.registry.queries import workers
 from dsa110_assets.registry.schema import GroupState
 from dsa110_assets.stages.operations import services, trial_images
 from dsa110_assets.stages.operations.services import ServiceName
@@ -57,12 +58,14 @@ def control_panel(request: Request, opened: Opened, observation: Text = None, ni
     """Show the panel. ``observation``, ``night``: what the forms begin with. ``done``: what was just started."""
     with opened.session() as session:
         failed = status.observations(session, state=GroupState.FAILED, limit=MOST_FAILED + 1)
+        on_hosts = workers.states(session)
     return page(
         request,
         "control_panel.html",
         failed=failed[:MOST_FAILED],
         more_failed=len(failed) > MOST_FAILED,
         services=control.list_services(opened),
+        workers=on_hosts,
         trials=control.trials(opened),
         most_trials=trial_images.MOST,
         settings=trial_images.SETTINGS,

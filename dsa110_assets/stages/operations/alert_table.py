@@ -352,6 +352,31 @@ NEW_CANDIDATE = _add(
         "candidates.",
     )
 )
+WORKER_SILENT = _add(
+    AlertKind(
+        "worker-silent",
+        Severity.PAGE,
+        "error",
+        "worker {worker} has given no sign of life for {minutes:.0f} min",
+        "look at host {host}: is it up, and does it reach the database? Start `dsa110 worker --concurrency {slots}` there again",
+        "A worker (`dsa110 worker`) on some host has given no beat for longer than `PIPELINE_WORKER_LOST_S`. Its runs were given up and are "
+        "made elsewhere; what it may still do is not published.",
+        "Is the host up, and does it reach PostgreSQL? Its log says why it gives no beat. Start the worker again: that closes the alert. If "
+        "the host is gone for good, the worker is forgotten after 7 days; acknowledge the alert until then.",
+    )
+)
+WORKER_REFUSES = _add(
+    AlertKind(
+        "worker-refuses",
+        Severity.NOTICE,
+        "warning",
+        "worker {worker} takes no run: {why}",
+        "bring code and settings of host {host} up to date, and restart its worker",
+        "A worker has other code, other packages or other settings than the platform, so it takes no run.",
+        "Install the same release on its host, with the same `PIPELINE_` settings and directories (`dsa110 config show` on both), and restart "
+        "the worker. If the files of the platform's own host were changed, restart the platform.",
+    )
+)
 API_DEAD = _add(
     AlertKind(
         "api-dead",

@@ -24,6 +24,7 @@ from dsa110_assets.errors import AlertNotDeliveredError, ConfigurationError, Dis
 from dsa110_assets.files import why_not_listable
 from dsa110_assets.ingest import status
 from dsa110_assets.quality.gate import TileVerdict, count_bad_checks
+from dsa110_assets.registry.queries import workers
 from dsa110_assets.registry.queries.labels import is_labeled
 from dsa110_assets.registry.queries.quality import median_of_completed
 from dsa110_assets.registry.schema import CandidateEvent, GroupState, IngestGroup, Source, TileStage
@@ -67,6 +68,7 @@ def conditions(platform: Platform, now: datetime) -> list[Alert]:
         found += _refused_tiles(session, now)
         found += _new_candidates(session, now, platform.config)
         found += _flux_scale(session, now, platform.config)
+        found += _workers(session, platform.config)
         backlog = status.backlog(session, now)
         rejected = status.rejected_by_kind(session)
     if (waited := backlog.oldest_pending_s or 0.0) > platform.config.alert_backlog_s:
@@ -110,6 +112,21 @@ def _restarted(config: PipelineConfig, now: datetime) -> list[Alert]:
         )
         for name, times in sorted(ended.items())
     ]
+
+
+def _workers(session: Session, config: PipelineConfig) -> list[Alert]:
+    """One alert for each worker that gives no sign of life, or that takes no run."""
+    found: list[Alert] = []
+    for one in workers.states(session):
+        page, minutes = "/ui/control-panel#workers", one.silent_s / 60
+        if one.silent_s > config.worker_lost_s:
+            alert = kinds.WORKER_SILENT.alert(one.worker, page=page, worker=one.worker, host=one.host, minutes=minutes, slots=one.slots)
+        elif one.refusal is not None:
+            alert = kinds.WORKER_REFUSES.alert(one.worker, page=page, worker=one.worker, host=one.host, why=one.refusal)
+        else:
+            continue
+        found.append(alert)
+    return found
 
 
 def _held_up(session: Session) -> list[Alert]:

@@ -110,6 +110,13 @@ RULES = (
         "SELECT f.ctid FROM position_fluxes f WHERE f.measured_at < :before",
     ),
     RowRule(
+        "run_workers",
+        "records of which worker made which run",
+        "keep_runs_days",
+        "run_workers",
+        "SELECT w.ctid FROM run_workers w WHERE w.requested_at < :before AND (w.ended_at IS NOT NULL OR w.lost_at IS NOT NULL)",
+    ),
+    RowRule(
         "variability",
         "variability figures of sources as of past nights",
         "keep_variability_days",

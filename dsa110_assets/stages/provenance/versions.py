@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_assets import content, publication
 from dsa110_assets.registry.provenance import current_version, record_version, reference, release
+from dsa110_assets.registry.queries import workers
 from dsa110_assets.registry.queries.quality import upsert_qa_metric
 from dsa110_assets.registry.queries.storage import record_parts
 from dsa110_assets.registry.schema import ProductVersion
@@ -35,7 +36,11 @@ def register(
 
     The checksum is of the content: of the files at ``path``, and of the rows that this transaction and others before it
     have written (`contents.parts_of`). So write rows before.
+
+    Raises:
+        LeaseLostError: the run was given up, and another one makes the product.
     """
+    workers.hold(session, run_id)
     size = publication.size_bytes(path) if path is not None else None
     recipe = recipe_of(result.product, platform.config)
     record_recipe(session, result.product, platform.config)

@@ -24,6 +24,7 @@ from dsa110_assets.files import tells_of_full_disk, why_not_listable
 from dsa110_assets.ingest import ledger
 from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.queue import fence
 from dsa110_assets.stages.queue.work import TileRun
 
 _OF_THE_INPUT = (InvalidRawFileError, IncompleteGroupError, StorageError)
@@ -53,7 +54,8 @@ def attempt(platform: Platform, run: TileRun) -> Iterator[int]:
     with platform.database.session() as session:
         number = _take(session, platform, run)
     try:
-        yield number
+        with fence.attempt_counts(platform, run.group_id, number):
+            yield number
     except LeaseLostError:
         raise
     except BaseException as error:

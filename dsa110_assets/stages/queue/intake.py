@@ -141,7 +141,7 @@ def tick(platform: Platform, *, most: int) -> TickReport:
         return TickReport((), why)
     transits.name_calibrators(platform, _scanners[platform.config.input_dir].examined)
     with platform.database.session() as session:
-        room = WAITING_RUNS_PER_WORKER * platform.config.max_workers - ledger.n_in_progress(session)
+        room = WAITING_RUNS_PER_WORKER * platform.config.runs_at_once - ledger.n_in_progress(session)
         leases = ledger.lease_pending(
             session, "sensor raw_files", max(0, min(most, room)), now(), lease_s=REQUEST_LEASE_S, nights=(first_night, today)
         )
