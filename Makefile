@@ -23,11 +23,14 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+WORKERS ?= 3
+# Many tests wait for services: one process more than cores.
+
 demo: $(VENV)/.installed ## Run two simulated nights from raw files to light curves through the platform; ARGS=--no-ui stops it at the end
 	$(BIN)/dsa110 demo $(ARGS)
 
-test: $(VENV)/.installed ## Run the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(VENV)/.installed ## Run the test suite; WORKERS=2 for fewer processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 extras: ## Install the Debian packages that some targets and tests need (as root): Chromium; Prometheus, its Alertmanager and node exporter; nginx; Redis; systemd's tools
 	@for one in chromium prometheus prometheus-alertmanager prometheus-node-exporter nginx openssl redis-server ip; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \

@@ -21,6 +21,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = (
+    "e2e/test_night_through_dagster.py", "stages/test_content_of_products.py", "e2e/test_front_door.py", "cli/test_up.py",
+    "imaging/test_outside_frame.py", "variability/test_recent.py", "orchestration/test_growth_of_nights.py", "imaging/test_artifacts.py",
+    "pitfalls/test_pitfall_39_the_calibrators_sky.py", "orchestration/test_first_commands.py", "orchestration/test_growth.py",
+)  # fmt: skip
+"""Files of half a minute and more. They run first: at the end, the other processes would wait for them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
+
+
 @dataclass(frozen=True)
 class RawTile:
     """A simulated observation and its parameters. ``files``: in order of subband; tests do not change them."""
