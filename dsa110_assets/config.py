@@ -254,7 +254,9 @@ class PipelineConfig(BaseSettings):
     telescope_name: str = Field(
         "OVRO_MMA", description="Telescope name in the Measurement Set's OBSERVATION table. CASA must know it.", json_schema_extra=_SCIENCE
     )
-    flag_rfi: bool = Field(True, description="Run AOFlagger and the residual MAD clip during conversion.", json_schema_extra=_SCIENCE)
+    flag_rfi: bool = Field(
+        True, description="Search for interference (SumThreshold and a clip of the residual) during conversion.", json_schema_extra=_SCIENCE
+    )
 
     # --- calibration
     cal_bp_minsnr: float = Field(3.0, gt=0, le=1000, description="Minimum S/N of a bandpass solution.", json_schema_extra=_SCIENCE)

@@ -1,6 +1,6 @@
 """Run a program as a child process, with a time limit, and kill everything it started when it ends.
 
-CASA, AOFlagger, WSClean and Aegean may crash, hang or leak. None of that may reach the process that needs the work
+CASA, WSClean and Aegean may crash, hang or leak. None of that may reach the process that needs the work
 (pitfall 32). Each child leads its own process group, so its children end with it. Its output goes to files, not pipes,
 so a child that prints a lot cannot block.
 """

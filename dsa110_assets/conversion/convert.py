@@ -18,7 +18,7 @@ from dsa110_assets.common.figures import Details, Figures
 from dsa110_assets.common.instrument import DISH_DIAMETER_M
 from dsa110_assets.conversion.measurement_set import write_measurement_set
 from dsa110_assets.conversion.tile import read_tile
-from dsa110_assets.flagging import FlagReport, allocate_shared, flag_visibilities
+from dsa110_assets.flagging import FlagReport, flag_visibilities
 from dsa110_assets.times import JD_MINUS_MJD
 
 
@@ -95,12 +95,12 @@ def convert_observation(
         files: raw file of each present subband; only ever read.
         out: path of the Measurement Set, which must not exist (the staging path of a publication).
         expected_subbands: subbands of the full band; absent ones are written as flagged zeros.
-        flag_rfi: run AOFlagger and the residual clip; the checks of values and dead receptors always run.
+        flag_rfi: search for interference and outliers; the checks of values and dead receptors always run.
         bad_antennas: names of antennas that are flagged throughout; others than the array's are left out.
         field_name: name of the calibrator that transits in the tile; None names the field ``meridian``.
         telescope_name: OBSERVATION::TELESCOPE_NAME, a name that CASA knows (pitfall 6).
         history: provenance lines for the HISTORY table.
-        threads: processes of the flagger; 0 means one per core.
+        threads: of the flagger; 0 means one per core.
         checksums: SHA-256 of the file of each subband whose bytes are to be compared.
 
     Raises:
@@ -108,11 +108,10 @@ def convert_observation(
         InvalidRawFileError: a file is damaged or belongs to another observation.
         IncompleteGroupError: no file, or a subband outside the band.
         StorageError: the disk is full, read-only or failing.
-        ChildFailedError: the flagger died or hung.
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
-        tile = read_tile(files, expected_subbands, allocate_shared, checksums=checksums)
+        tile = read_tile(files, expected_subbands, np.zeros, checksums=checksums)
     header = tile.header
     with _timed(seconds, "flag"):
         flags = flag_visibilities(

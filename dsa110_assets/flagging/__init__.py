@@ -5,6 +5,5 @@
 
 from dsa110_assets.flagging.flag import FlagReport, flag_visibilities
 from dsa110_assets.flagging.reasons import FlagReason
-from dsa110_assets.flagging.shared import allocate_shared
 
-__all__ = ["FlagReason", "FlagReport", "allocate_shared", "flag_visibilities"]
+__all__ = ["FlagReason", "FlagReport", "flag_visibilities"]

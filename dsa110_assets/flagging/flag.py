@@ -84,11 +84,8 @@ def flag_visibilities(
         integration_s: length of an integration.
         weights: fraction of an integration in each visibility, same shape as ``vis``; None when all are complete.
         bad_antennas: names of antennas that are flagged throughout; others than the array's are left out.
-        rfi: run AOFlagger, the residual clip and the search for baselines with pickup.
-        threads: processes for AOFlagger; 0 means one per core.
-
-    Raises:
-        ChildFailedError: AOFlagger died or hung.
+        rfi: search for interference, outliers and baselines with pickup.
+        threads: 0 means one per core.
     """
     from dsa110_assets.flagging import _kernels
 
@@ -132,7 +129,7 @@ def flag_visibilities(
             gain=gain,
             weights=weights,
             clip_sigma=CLIP_SIGMA,
-            processes=threads,
+            threads=threads,
         )
         for baseline, pol in zip(*np.nonzero(loud_baselines(levels, power, ant_1, ant_2)), strict=True):
             part = reasons[:, baseline, :, pol]

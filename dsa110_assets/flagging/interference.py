@@ -1,34 +1,31 @@
-"""Interference: AOFlagger and a residual clip on all cross-correlations, in child processes on shared memory.
+"""Interference: SumThreshold and a clip of the residual on all cross-correlations, in compiled loops on all cores.
 
-The strategy is ``dsa110.lua`` beside this file. It never flags autocorrelations. First we divide out each receptor's
-bandpass, taken from its autocorrelation, and subtract the sky (`sky_filter`), so that neither looks like interference
-(pitfall 21). We do not use AOFlagger's own ``normalize_subbands``, which harms these data.
+Autocorrelations are never flagged. First we divide out each receptor's bandpass, taken from its autocorrelation, and
+subtract the sky (`sky_filter`), so that neither looks like interference (pitfall 21).
 """
-
-# the type of the flagger's shared arrays is known only at run time:
-# pyright: reportReturnType=false
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.common.child_process import Child, run_children
+from dsa110_assets.common.robust import MAD_TO_SIGMA_ROUNDED
 from dsa110_assets.flagging.reasons import FlagReason
-from dsa110_assets.flagging.shared import allocate_shared, descriptor_of
+from dsa110_assets.flagging.sky_filter import sky_basis
 
-STRATEGY = Path(__file__).with_name("dsa110.lua")
+RAYLEIGH_MAD = 0.4484771
+"""Median absolute deviation of |z| from its median, for a complex Gaussian z whose parts have unit rms."""
+_TOGETHER = 32
+"""Baselines of one thread's task: few enough that cores end together."""
 
 
 def flag_interference(
-    vis: NDArray,
-    reasons: NDArray,
+    vis: NDArray[np.complex64],
+    reasons: NDArray[np.uint8],
     *,
     crosses: NDArray[np.int64],
     ant_1: NDArray[np.int32],
@@ -39,83 +36,70 @@ def flag_interference(
     gain: NDArray[np.float32],
     clip_sigma: float,
     weights: NDArray | None = None,
-    processes: int = 0,
-    timeout_s: float = 900.0,
+    threads: int = 0,
 ) -> NDArray[np.float64]:
-    """Mark in ``reasons`` what AOFlagger and the clip find.
+    """Mark interference and outliers in ``reasons``.
 
     Args:
-        vis, reasons: (Ntimes, Nbls, Nchan, 2); the children map them without a copy when `allocate_shared` made them.
+        vis, reasons: (Ntimes, Nbls, Nchan, Npols), contiguous.
         crosses: baselines to search.
         ant_1, ant_2: antenna rows of all baselines.
         baseline_length_m: of all baselines.
         freq_hz: channel centers, ascending.
         integration_s: length of an integration.
-        gain: relative amplitude of each receptor, (Nants, Nchan, 2).
+        gain: relative amplitude of each receptor, (Nants, Nchan, Npols).
         weights: fraction of an integration in each visibility, or None; noise grows with its inverse root.
         clip_sigma: residual amplitudes this many (robust) standard deviations above their median are outliers.
-        processes: children; 0 means one per core.
-        timeout_s: wall-clock limit for all of them.
+        threads: 0 means one per core.
 
     Returns:
-        (Nbls, 2, 2): median amplitude and rms of the real part, after ``gain``, of each baseline and polarization; NaN
-        for baselines that were not searched.
-
-    Raises:
-        ChildFailedError: a child died or ran out of time.
+        (Nbls, Npols, 2): median amplitude and rms of the real part, after ``gain``, of each baseline and polarization;
+        NaN for baselines that were not searched.
     """
-    shared_vis, shared_reasons, shared_gain = _shared(vis), _shared(reasons), _shared(gain)
-    levels = allocate_shared((vis.shape[1], vis.shape[3], 2), np.float64)
-    levels[...] = np.nan
-    n_times, n_chan = vis.shape[0], vis.shape[2]
-    arrays = {"vis": shared_vis, "reasons": shared_reasons, "gain": shared_gain, "levels": levels}
-    if weights is not None:
-        arrays["weights"] = _shared(weights)
-    descriptors = {name: descriptor_of(array) for name, array in arrays.items()}
-    task = {
-        **descriptors,
-        "shape": vis.shape,
-        "gain_shape": gain.shape,
-        "strategy": os.fspath(STRATEGY),
-        "band": {
-            "bandwidth_hz": float(freq_hz[-1] - freq_hz[0]) * n_chan / max(n_chan - 1, 1),
-            "duration_s": integration_s * n_times,
-            "top_hz": float(freq_hz[-1]),
-        },
-        "clip_sigma": clip_sigma,
-        "rfi_code": int(FlagReason.RFI),
-        "clip_code": int(FlagReason.OUTLIER),
-    }
-    by_length = crosses[np.argsort(baseline_length_m[crosses], kind="stable")]
-    baselines = [[int(b), int(ant_1[b]), int(ant_2[b]), float(baseline_length_m[b])] for b in by_length]
-    count = max(1, min(processes or os.cpu_count() or 1, -(-len(baselines) // 50)))
-    # the work grows with the baseline's length: every child takes each count-th baseline
-    tasks = [json.dumps({**task, "baselines": baselines[n::count]}) for n in range(count)]
-    _run(tasks, list(descriptors.values()), timeout_s)
-    if shared_reasons is not reasons:
-        reasons[...] = shared_reasons
-    return np.array(levels)
+    from threadpoolctl import threadpool_limits
 
+    from dsa110_assets.flagging import _interference_kernels as kernels
 
-def _shared(array: NDArray) -> NDArray:
-    if descriptor_of(array) is not None:
-        return array
-    copy = allocate_shared(array.shape, array.dtype.type)
-    copy[...] = array
-    return copy
-
-
-def _run(tasks: Sequence[str], descriptors: Sequence[int | None], timeout_s: float) -> None:
-    children = [
-        Child(
-            "AOFlagger",
-            [sys.executable, "-m", "dsa110_assets.flagging.aoflagger_child"],
-            environment={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            stdin=task + "\n",
-            pass_fds=[d for d in descriptors if d is not None],
+    n_times, n_bls, n_chan, n_pol = vis.shape
+    levels = np.full((n_bls, n_pol, 2), np.nan)
+    bandwidth_hz = float(freq_hz[-1] - freq_hz[0]) * n_chan / max(n_chan - 1, 1)
+    bases: dict[tuple[int, int], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+    members: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for b in crosses:
+        basis = sky_basis(
+            float(baseline_length_m[b]),
+            n_times,
+            n_chan,
+            bandwidth_hz=bandwidth_hz,
+            duration_s=integration_s * n_times,
+            top_hz=float(freq_hz[-1]),
         )
-        for task in tasks
-    ]
-    ends = run_children(children, subject="interference", timeout_s=timeout_s, timeout_advice="retry; check the load of the machine")
-    for end in ends:
-        end.raise_if_failed("interference", "retry; if it fails again, report the tile")
+        key = basis[0].shape[1], basis[1].shape[1]
+        bases[key] = basis
+        members[key].append(int(b))
+    parts = [(key, mine[n : n + _TOGETHER]) for key, mine in members.items() for n in range(0, len(mine), _TOGETHER)]
+    values = vis.view(np.float32)
+    clip = kernels.RAYLEIGH_MEDIAN + clip_sigma * MAD_TO_SIGMA_ROUNDED * RAYLEIGH_MAD
+    all_complete = np.empty((0, n_times, n_chan), np.float32)
+
+    def search(part: tuple[tuple[int, int], list[int]]) -> None:
+        key, mine = part
+        planes, size = np.empty((2 * n_pol, n_times, n_chan), np.float32), np.empty((n_pol, n_times, n_chan), np.float32)
+        bad, missing = np.empty(size.shape, np.uint8), np.empty(size.shape[1:], np.uint8)
+        for b in mine:
+            kernels.load(b, gain[ant_1[b]], gain[ant_2[b]], values, reasons, planes, bad, missing, levels[b, :, 0])
+            if missing.all():
+                continue
+            root_weight = all_complete
+            if weights is not None:
+                root_weight = np.ascontiguousarray(np.sqrt(weights[:, b].astype(np.float32)).transpose(2, 0, 1))
+            sigma = np.empty(n_pol)
+            kernels.subtract_sky(planes, bad, *bases[key], root_weight, size, sigma)
+            levels[b, :, 1] = sigma
+            kernels.mark(b, size, sigma, bad, missing, clip, int(FlagReason.OUTLIER), int(FlagReason.RFI), reasons)
+
+    # each thread multiplies its own small matrices: more threads below would only wait for one another
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        # long baselines have the largest bases and come first, so that the cores end together
+        list(pool.map(search, sorted(parts, key=lambda part: part[0][1], reverse=True)))
+    return levels

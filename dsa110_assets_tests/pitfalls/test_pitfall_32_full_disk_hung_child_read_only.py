@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dsa110_assets.common.child_process import Child, run_children
 from dsa110_assets.conversion import convert_observation
 from dsa110_assets.errors import ChildFailedError, RetriableError, StorageError
-from dsa110_assets.flagging import interference
 from dsa110_assets_tests.conversion.test_convert import raw_files
-from dsa110_assets_tests.flagging.test_parts import flag_ones
 
 _FULL_DISK = """
 import resource, signal, sys
@@ -54,11 +53,9 @@ def test_pitfall_32_the_error_names_a_directory_that_cannot_be_created(tmp_path:
     assert isinstance(raised.value, RetriableError)  # the queue tries again when there is space
 
 
-def test_pitfall_32_a_hung_child_is_stopped_at_its_time_limit_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    strategy = tmp_path / "endless.lua"
-    strategy.write_text("function execute(input)\n while true do end\nend\n")
-    monkeypatch.setattr(interference, "STRATEGY", strategy)
+def test_pitfall_32_a_hung_child_is_stopped_at_its_time_limit_and_named() -> None:
+    endless = Child("the imager", [sys.executable, "-c", "while True: pass"])
     began = time.monotonic()
-    with pytest.raises(ChildFailedError, match="AOFlagger did not end within 3 s"):
-        flag_ones(timeout_s=3.0)
+    with pytest.raises(ChildFailedError, match="the imager did not end within 3 s"):
+        run_children([endless], subject="tile", timeout_s=3.0, timeout_advice="retry")
     assert time.monotonic() - began < 60  # without the limit the child would never end

@@ -38,7 +38,7 @@ def _modules():
         parts = [*path.relative_to(PACKAGE.parent).with_suffix("").parts]
         if parts[-1] == "__init__":
             parts.pop()
-        if path.name in ("_kernels.py", "casasiteconfig.py"):  # numba's cache; executed by casatools
+        if path.name.endswith("_kernels.py") or path.name == "casasiteconfig.py":  # numba's cache; executed by casatools
             continue
         names.append(".".join(parts))
     return names

@@ -118,7 +118,7 @@ def _engine(module: str) -> tuple[str, str]:
 
 
 def _data_of(module: str) -> bytes:
-    """Content of the other files of a package, such as flagging strategies."""
+    """Content of the other files of a package, such as tables."""
     source = _modules()[module]
     if source.name != "__init__.py":
         return b""

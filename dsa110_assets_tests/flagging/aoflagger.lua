@@ -1,9 +1,7 @@
 --[[
- AOFlagger strategy of the DSA-110: 24 integrations of 12.9 s, 128 to 768 channels, XX and YY.
+ AOFlagger strategy that is the referee of our SumThreshold.
 
- The input is a cross-correlation after division by its receptors' bandpasses and subtraction of the sky: noise and
- interference. The real part holds its amplitude minus the median amplitude of noise; the imaginary part is zero; outliers
- of a 7 sigma clip are masked. So we need no high-pass filter, and no normalize_subbands, which harms these data.
+ The input is what `sum_threshold` gets: the real part holds amplitudes minus their median, the imaginary part is zero.
 ]]
 
 aoflagger.require_min_version("3.0")
