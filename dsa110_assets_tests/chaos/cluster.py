@@ -223,14 +223,22 @@ def _ended_at(host: Host, run_ids: Sequence[str]) -> bool:
 
 
 def the_broker_restarts(cluster: Cluster) -> str:
-    """The broker dies with all its messages, and comes back empty after a while; runs begin again."""
+    """The broker dies with all its messages; runs begin without it, and with it when it has come back empty."""
     cluster.busy_host()
     cluster.broker.kill()
+    killed_at, died = now(), time.monotonic()
     cluster.arrive()
-    time.sleep(8.0)
+
+    def has_begun_since() -> bool:
+        with cluster.target.platform.database.session() as session:
+            query = select(RunWorker.run_id).where(RunWorker.requested_at > killed_at, RunWorker.claimed_at.is_not(None))
+            return session.scalar(query.limit(1)) is not None
+
+    cluster.wait("a run has begun without the broker", has_begun_since)
+    away_s = time.monotonic() - died
     cluster.broker.start()
     cluster.busy_host()
-    return "broker killed for 8 s with its messages"
+    return f"broker killed with its messages; a run began without it, and it came back after {away_s:.0f} s"
 
 
 def the_head_restarts(cluster: Cluster) -> str:
@@ -433,12 +441,15 @@ def attack(cluster: Cluster, cases: Sequence[str]) -> dict[str, object]:
     began = time.monotonic()
     cluster.arrive(FIRST_TILES)
     cluster.wait("the reference catalogs are there", lambda: _n_in_progress(cluster) > 0)
+    cpu_before = _cpu_s(cluster)
     for name in cases:
         print(f"{time.monotonic() - began:6.0f} s  {name}", file=sys.stderr, flush=True)
         cluster.happened.append(CASES[name](cluster))
         print(f"          {cluster.happened[-1]}", file=sys.stderr, flush=True)
     attacked_s = time.monotonic() - began
     quiet_s = _wait_until_quiet(cluster)
+    cpu_s = {role: spent - cpu_before[role, pid] for (role, pid), spent in _cpu_s(cluster).items() if (role, pid) in cpu_before}
+    worked_s = time.monotonic() - began
     group_ids = frozenset(group_id_of(cluster.night.start_mjd(tile) + JD_MINUS_MJD) for tile in range(cluster.tiles))
     raw: Digests = cluster.raw
     expected = Night(group_ids, raw, cluster.target.config.input_dir)
@@ -448,21 +459,42 @@ def attack(cluster: Cluster, cases: Sequence[str]) -> dict[str, object]:
         rows = list(session.scalars(select(RunWorker)))
         attempts = sum(session.scalars(select(IngestGroup.attempt)))
         found += [f"still open: run {row.run_id} on {row.host}" for row in rows if row.ended_at is None and row.lost_at is None]
-    did_work = Counter(str(row.host) for row in rows if row.claimed_at is not None)
+    did_runs = [row for row in rows if row.claimed_at is not None]
+    did_work = Counter(str(row.host) for row in did_runs)
     found += [f"idle: {host.name} has made no run" for host in cluster.hosts if not did_work[host.name]]
-    pids = Counter((row.pid) for row in rows if row.pid is not None)
+    used_by: dict[int, set[str]] = {}
+    for row in did_runs:
+        if row.pid is not None:
+            used_by.setdefault(row.pid, set()).add(str(row.host))
     planted = planted_faults(platform, instance, expected) if not found else {}
     waits = [(row.claimed_at - row.requested_at).total_seconds() for row in rows if row.claimed_at is not None]
     given_up = [row for row in rows if row.lost_at is not None and row.beat_at is not None]
     return {
         "cases": cluster.happened, "observations": cluster.tiles, "attempts": attempts,
         "runs": dict(Counter(run.status.value for run in instance.get_runs())), "runs by host": dict(sorted(did_work.items())),
-        "runs given up": len(given_up), "process numbers used by two hosts": sum(n > 1 for n in pids.values()),
+        "runs given up": len(given_up), "process numbers used by two hosts": sum(len(one) > 1 for one in used_by.values()),
         "from request to a worker (s), median and longest": [round(float(f(waits)), 2) for f in (np.median, max)] if waits else None,
+        "CPU for each run of those that nobody killed (s)": {role: round(spent / max(1, len(did_runs)), 2) for role, spent in cpu_s.items()},
+        "cores while runs worked": {role: round(spent / worked_s, 3) for role, spent in cpu_s.items()},
         "under attack (s)": round(attacked_s), "then quiet after (s)": None if quiet_s is None else round(quiet_s),
         "disagreements": found, "planted faults found": f"{sum(planted.values())} of {len(planted)}",
         "good": quiet_s is not None and not found and bool(planted) and all(planted.values()),
     }  # fmt: skip
+
+
+def _cpu_s(cluster: Cluster) -> dict[tuple[str, int], float]:
+    """CPU of the head's services and of the database, with its sessions, by role and process."""
+    postmaster = int((Path(cluster.settings["DSA110_TEST_SERVER"]) / "postmaster.pid").read_text().splitlines()[0])
+    roots = [(role, found) for role in ("daemon", "code server") for found in cluster.target.processes()[role]]
+    spent: dict[tuple[str, int], float] = {}
+    for role, process in [*roots, ("database", psutil.Process(postmaster))]:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            spent[role, process.pid] = times.user + times.system
+            if role == "database":
+                spent[role, process.pid] += times.children_user + times.children_system
+                spent[role, process.pid] += sum(sum(child.cpu_times()[:2]) for child in process.children())
+    return spent
 
 
 def _n_in_progress(cluster: Cluster) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +188,34 @@ def test_a_run_without_code_is_made_by_a_process_of_its_own_whose_failure_is_rep
     assert row.exit_code == 1
     assert row.pid is not None
     assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob(f"dsa110-run-{os.getpid()}-*"))
+
+
+def test_a_worker_finds_a_run_without_the_broker_and_makes_no_more_than_its_slots(
+    launcher: ClusterRunLauncher, instance: dg.DagsterInstance, config: PipelineConfig, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [launched(launcher, instance) for _ in range(5)]
+    at_once: list[int] = []
+    one = Worker(config, queue="dsa110-pipeline", slots=2)
+
+    def make(job: worker._Job) -> None:
+        at_once.append(len(one._jobs))
+        time.sleep(0.2)
+        one._record(lambda session: workers.record_end(session, job.run_id, 0))
+
+    monkeypatch.setattr(one, "_make", make)
+    monkeypatch.setattr(worker, "BEAT_S", 0.05)
+    threading.Thread(target=one.keep_beating, daemon=True).start()
+    for _ in range(8):  # as if many messages came too
+        threading.Thread(target=one.work_on, daemon=True).start()
+    limit = time.monotonic() + 30.0
+    while len(at_once) < len(runs) or one._jobs:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    one.leave()
+    assert len(at_once) == len(runs), "each is made once"
+    assert max(at_once) <= 2
+    with database.session() as session:
+        assert workers.open_runs(session) == []
 
 
 # --- one machine ------------------------------------------------------------------------------------------------------

@@ -73,8 +73,10 @@ class Worker:
         self.refusal: str | None = None
         self._changed: str | None = None
         self.is_stopping = threading.Event()
+        self.has_left = threading.Event()
         self._jobs: dict[str, _Job] = {}
         self._lock = threading.Lock()
+        self._free = threading.BoundedSemaphore(slots)
         self._database = Database.connect(config, migrate=False)
         self._said = ""
 
@@ -84,7 +86,15 @@ class Worker:
 
     # --- one run ---------------------------------------------------------------------------------------------
     def work(self) -> str | None:
-        """Take a run that waits and make it; return it. Called in a thread of a slot for each message."""
+        """Take a run that waits and make it; return it, or None if none waits or no slot is free."""
+        if not self._free.acquire(blocking=False):
+            return None
+        try:
+            return self._work()
+        finally:
+            self._free.release()
+
+    def _work(self) -> str | None:
         try:
             run_id = self._claim()
         except (PipelineError, SQLAlchemyError) as error:  # the beat looks again
@@ -106,9 +116,6 @@ class Worker:
         self._look_at_files()
         if self.is_stopping.is_set() or self.refusal is not None:
             return None
-        with self._lock:
-            if len(self._jobs) >= self.slots:
-                return None
         with self._database.session() as session:
             return workers.claim(session, worker=self.name, host=self.host, queue=self.queue, version=str(self.version))
 
@@ -229,18 +236,28 @@ class Worker:
         job.kill = order.lost_why is not None
         job.stop = f"the run was given up: {order.lost_why}" if order.lost_why is not None else "a person canceled it"
 
-    def keep_beating(self, wake: Callable[[int], object]) -> None:
-        """Give beats until the worker ends; wake slots for runs that no message told of."""
-        while True:
+    def work_on(self) -> None:
+        """Make runs until none waits."""
+        while self.work() is not None:
+            pass
+
+    def keep_beating(self) -> None:
+        """Give beats until the worker has left; begin runs that no message told of, as when the broker is dead."""
+        while not self.has_left.is_set():
             try:
-                if number := self.beat():
-                    wake(number)
+                for _ in range(self.beat()):
+                    threading.Thread(target=self.work_on, daemon=True).start()
             except (PipelineError, SQLAlchemyError) as error:
                 self._say(f"no beat, the registry does not answer: {' '.join(str(error).split())}")
-            time.sleep(BEAT_S)
+            self.has_left.wait(BEAT_S)
 
     def leave(self) -> None:
-        """Record the orderly end."""
+        """Wait until the runs have ended, and record the orderly end."""
+        self.is_stopping.set()
+        limit = time.monotonic() + 2 * ORDERLY_END_S
+        while self._jobs and time.monotonic() < limit:
+            time.sleep(POLL_S)
+        self.has_left.set()
         self._record(lambda session: workers.leave(session, self.name))
 
     def _say(self, what: str) -> None:
@@ -285,17 +302,13 @@ def serve(config: PipelineConfig, *, queue: str, slots: int) -> None:
     app = broker.celery_app(config)
     mine = broker.queue_of(queue, str(worker.version))
 
-    def work() -> None:
-        while worker.work() is not None:
-            pass
-
-    app.task(name=broker.WAKE, ignore_result=True)(work)
+    app.task(name=broker.WAKE, ignore_result=True)(worker.work_on)
 
     def stop(**_: object) -> None:
         worker.is_stopping.set()
 
     worker_shutting_down.connect(stop, weak=False)
-    threading.Thread(target=worker.keep_beating, args=(broker.Bell(app, mine).ring,), daemon=True).start()
+    threading.Thread(target=worker.keep_beating, daemon=True).start()
     _log.info("worker %s, queue %s, %d slots, version %s", worker.name, queue, slots, worker.version)
     try:
         app.Worker(
