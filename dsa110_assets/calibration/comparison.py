@@ -30,6 +30,7 @@ from dsa110_assets.common.measurement_sets import (
     read_averaging,
     read_summary,
 )
+from dsa110_assets.common.robust import error_of_sum
 
 MIN_SIGNIFICANCE = 5.0
 """Other tables replace the nearest ones only if they are better by this many standard deviations."""
@@ -37,8 +38,6 @@ SCALE_LIMITS = (0.8, 1.25)
 """Fluxes in units of the catalog's: beyond them tables lose, within them the scale is free."""
 _INTEGRATIONS = 6
 """So many integrations of a tile are read, evenly spaced."""
-_GROUPS = 32
-_SEED = 110
 
 
 @dataclass(frozen=True)
@@ -133,9 +132,7 @@ def _significance(sums: _Sums, use: NDArray[np.bool_], one: _Fit, nearest: _Fit)
     difference = one.explained - nearest.explained
     expected = np.where(use, np.abs(one.gain - nearest.gain) ** 2 * sums.power, 0.0).sum(axis=(1, 2))
     scatter = difference - np.sign(difference.sum()) * expected
-    order = np.random.default_rng(_SEED).permutation(difference.size)
-    groups = np.array([part.sum() for part in np.array_split(scatter[order], min(_GROUPS, difference.size))])
-    error = float(np.sqrt(np.mean(groups**2) * groups.size))  # around 0: a common offset is an error, too
+    error = error_of_sum(scatter)
     return float(difference.sum() / error) if error > 0 else 0.0
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 N_TILES = 12
 MIN_JY = 0.25
 """Flux density of the faintest simulated source, Jy. At the beam's 20 % level its S/N is still about 100, so the
-demonstration's limits of 3 % and 0.5 arcsec are three times what noise alone causes, and a failure means a fault."""
+demonstration's limit of 0.5 arcsec is three times what noise alone causes, and a failure means a fault."""
 TIME_LIMIT_S = 1800.0
 POLL_S = 2.0
 

@@ -1,4 +1,4 @@
-"""Robust scatter: the standard deviation of the noise in spite of sources and outliers.
+"""Scatter measured from the data: the noise in spite of sources and outliers, and the error of a sum.
 
 `robust_sigma` is the median absolute deviation about the median, times the factor that makes it the standard deviation
 of a normal distribution. Compiled kernels have their own loops and take the factor from here.
@@ -15,6 +15,18 @@ MAD_TO_SIGMA_ROUNDED = 1.4826
 """The same to four decimals, for limits and errors defined with it: more digits would change their results."""
 MEDIAN_ERROR = 1.2533
 """Standard error of a median over that of a mean, for a normal distribution: sqrt(pi / 2)."""
+
+_GROUPS, _SEED = 32, 110
+
+
+def error_of_sum(deviations: NDArray[np.float64]) -> float:
+    """Standard deviation of the sum of deviations from what is expected, by the scatter of random groups of them.
+
+    Around 0, not around their mean: a common offset is an error, too.
+    """
+    order = np.random.default_rng(_SEED).permutation(deviations.size)
+    groups = np.array([part.sum() for part in np.array_split(deviations[order], min(_GROUPS, deviations.size))])
+    return float(np.sqrt(np.mean(groups**2) * groups.size))
 
 
 def robust_sigma(values: NDArray[np.floating]) -> float:

@@ -111,7 +111,7 @@ CALIBRATION_TABLES = TABLE.add(
         folder=Folder.CALIBRATION,
         kinds=frozenset({"casa"}),
         freshness=Within(30, 54),  # one transit a day; one may be missing
-        runtime_s=60,
+        runtime_s=140,
     )
 )
 CALIBRATED_MS = TABLE.add(
@@ -138,7 +138,7 @@ CALIBRATED_MS = TABLE.add(
         parts=(retention.CALIBRATED_SETS,),
         kinds=frozenset({"casacore", "numba"}),
         freshness=Within(4, 26),
-        runtime_s=12,
+        runtime_s=20,
         retried=False,
     )
 )
