@@ -13,6 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from dsa110_assets.api import memory
 from dsa110_assets.api.dagster import Dagster
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import AccessError, PipelineError, RegistryError
@@ -135,6 +136,7 @@ class Remembered(Generic[T]):
     def _renew(self, find: Callable[[], T]) -> None:
         with suppress(PipelineError):  # the next request tries again
             self._keep(find())
+            memory.give_back()
 
     def _keep(self, value: T) -> None:
         self._value, self._found_at = value, time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import socket
 from functools import partial
@@ -13,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from dsa110_assets.api import warming
+from dsa110_assets.api import memory, warming
 from dsa110_assets.config import PipelineConfig
 
 SETTLED_AFTER_S = (20.0, 120.0, 900.0)
@@ -22,21 +21,6 @@ SETTLED_AFTER_S = (20.0, 120.0, 900.0)
 REQUEST_LIMIT_S = 10.0
 """Time for a request to arrive whole, headers and body. A connection that sends none is closed after as long."""
 MOST_HEADER_BYTES = 32 * 1024
-
-
-_M_ARENA_MAX = -8
-"""Parameter of glibc's `mallopt`: the most arenas, areas from which threads take memory."""
-
-
-def bound_arenas() -> None:
-    """Let all threads take memory from two arenas, before there are any.
-
-    With glibc's eight per core, each keeps the largest answers that its threads ever made: the process grew by a tenth
-    in an hour of 35 000 answers. Other C libraries have no such parameter.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 2)
 
 
 def settle() -> None:
@@ -134,7 +118,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port when modules are loaded; prepare the first answers, and settle, later."""
         if self._prepare:
-            bound_arenas()
+            memory.bound_arenas()
             warming.load_modules()
         await super().startup(sockets)
         if self._prepare:

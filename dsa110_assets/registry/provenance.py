@@ -117,7 +117,7 @@ class Recipe:
     config_hash: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StaleProduct:
     """A product that would come out differently today.
 

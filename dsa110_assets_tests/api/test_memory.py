@@ -10,7 +10,7 @@ import pytest
 
 MANY_THREADS = """
 import ctypes, threading
-from dsa110_assets.api.serving import bound_arenas
+from dsa110_assets.api.memory import bound_arenas
 {call}
 together = threading.Barrier(20)
 def work():
@@ -38,3 +38,25 @@ def arenas(call: str) -> int:
 def test_all_threads_of_the_api_take_memory_from_two_arenas():
     assert arenas("bound_arenas()") <= 2
     assert arenas("") > 2, "otherwise this shows nothing"
+
+
+REPLACED = """
+import psutil
+from dsa110_assets.api.memory import give_back
+def held(): return psutil.Process().memory_info().rss / 2**20
+begin = held()
+old = [str(number) * 20 for number in range(500_000)]
+between = [str(number) * 20 for number in range(100)]
+full = held()
+del old
+give_back()
+print(begin, full, held())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library cannot return memory")
+def test_the_memory_of_a_replaced_value_goes_back_to_the_system():
+    answer = subprocess.run([sys.executable, "-c", REPLACED], capture_output=True, text=True, check=True, timeout=200)
+    begin, full, left = map(float, answer.stdout.split())
+    assert full - begin > 50
+    assert left - begin < 0.3 * (full - begin)

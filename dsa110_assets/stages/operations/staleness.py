@@ -26,7 +26,7 @@ _MEASURED_VERSIONS = 200
 """So many of the last versions of a product tell how long it takes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StalePartition:
     """A stale product.
 
