@@ -406,7 +406,7 @@ def cluster_of(root: Path, *, number: int, n_tiles: int, slots: int) -> Iterator
     """Run a head and hosts with workers during the block."""
     night, port = SmallNight.of(n_tiles), free_port()
     _, settings = prepare(root, night, port)
-    with network(number) as net, _database(net.address) as data:
+    with network(number, root) as net, _database(net.address) as data:
         broker = Broker(net.address, root)
         broker.start()
         settings |= {

@@ -7,9 +7,11 @@ kill that process is to pull the plug. Directories other than /tmp are shared, a
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -38,18 +40,30 @@ def _run(*command: str) -> None:
 
 @dataclass
 class Host:
-    """A host. ``address``: on the bridge. ``holder``: the process that holds its namespaces."""
+    """A host. ``address``: on the bridge. ``shared``: directories of all hosts. ``holder``: process of its namespaces."""
 
     name: str
     namespace: str
     link: str
     address: str
+    shared: tuple[Path, ...]
     holder: subprocess.Popen[bytes] | None = None
     programs: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def boot(self) -> None:
-        """Start the host."""
-        script = f"hostname {self.name}; mount -t tmpfs tmpfs /tmp; echo up; exec sleep infinity"
+        """Start the host, with an empty /tmp in which only the shared directories are."""
+        kept = [one for one in map(str, self.shared) if one.startswith("/tmp/")]
+        script = " && ".join(
+            [
+                f"hostname {self.name}",
+                "mount -t tmpfs tmpfs /mnt",
+                *(f"mkdir /mnt/{n} && mount --bind {shlex.quote(one)} /mnt/{n}" for n, one in enumerate(kept)),
+                "mount -t tmpfs tmpfs /tmp",
+                *(f"mkdir -p {shlex.quote(one)} && mount --bind /mnt/{n} {shlex.quote(one)}" for n, one in enumerate(kept)),
+                "echo up",
+                "exec sleep infinity",
+            ]
+        )
         inner = ["unshare", "--uts", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script]
         self.holder = subprocess.Popen(["ip", "netns", "exec", self.namespace, *inner], stdout=subprocess.PIPE, start_new_session=True)
         assert self.holder.stdout is not None
@@ -129,11 +143,12 @@ class Network:
 
 
 @contextmanager
-def network(number: int) -> Iterator[Network]:
-    """Make a bridge and hosts, which run during the block."""
+def network(number: int, data: Path) -> Iterator[Network]:
+    """Make a bridge and hosts, which run during the block, and share ``data``, the checkout and Python."""
+    shared = tuple(one.resolve() for one in (data, Path(__file__).parents[2], Path(sys.prefix), Path(sys.base_prefix)))
     mark = os.getpid() % 10000
     bridge, subnet = f"dsabr{mark}", f"10.{100 + mark % 100}.{mark // 100}"
-    hosts = [Host(f"host{n}", f"dsa{mark}n{n}", f"dsa{mark}v{n}", f"{subnet}.{10 + n}") for n in range(1, number + 1)]
+    hosts = [Host(f"host{n}", f"dsa{mark}n{n}", f"dsa{mark}v{n}", f"{subnet}.{10 + n}", shared) for n in range(1, number + 1)]
     try:
         _run("ip", "link", "add", bridge, "type", "bridge")
         _run("ip", "addr", "add", f"{subnet}.1/24", "dev", bridge)
