@@ -40,7 +40,7 @@ def _run(*command: str) -> None:
 
 @dataclass
 class Host:
-    """A host. ``address``: on the bridge. ``shared``: directories of all hosts. ``holder``: process of its namespaces."""
+    """A host. ``address``: on the bridge. ``shared``: all hosts see these. ``holder``: process of its namespaces."""
 
     name: str
     namespace: str
