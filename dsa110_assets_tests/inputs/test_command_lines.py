@@ -20,6 +20,7 @@ from dsa110_assets_tests.inputs.readers import commands, numbers
 LEFT_OUT = {
     "up": "runs until it is stopped",
     "service": "replaces the process",
+    "worker": "replaces the process",
     "down": "ends the services of a platform",
     "demo": "runs for minutes",
     "db shell": "replaces the process",

@@ -358,7 +358,7 @@ WORKER_SILENT = _add(
         Severity.PAGE,
         "error",
         "worker {worker} has given no sign of life for {minutes:.0f} min",
-        "look at host {host}: is it up, and does it reach the database? Start `dsa110 worker --concurrency {slots}` there again",
+        "look at host {host}: is it up, and does it reach the database? Start `dsa110 worker` there again, with {slots} slots",
         "A worker (`dsa110 worker`) on some host has given no beat for longer than `PIPELINE_WORKER_LOST_S`. Its runs were given up and are "
         "made elsewhere; what it may still do is not published.",
         "Is the host up, and does it reach PostgreSQL? Its log says why it gives no beat. Start the worker again: that closes the alert. If "
