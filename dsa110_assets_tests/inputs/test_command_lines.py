@@ -125,7 +125,7 @@ def fault_of(capsys: typing.Any, line: list[str]) -> str | None:
 
 
 @pytest.mark.timeout(limit_s(400))
-@settings(max_examples=4 * examples(), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=max(examples(), min(4 * examples(), 2000)), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(EVERY), TEXT | NUMBERS)
 def test_property_a_value_on_the_command_line_is_taken_or_refused(empty_platform, capsys, parameter, value):
     assert fault_of(capsys, line_with(*parameter, value)) is None
