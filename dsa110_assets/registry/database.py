@@ -137,7 +137,9 @@ class Database:
             known = {script.revision for script in ScriptDirectory.from_config(configuration).walk_revisions()}
             if found is not None and found not in known:
                 raise ConfigurationError(
-                    "registry", f"its schema ({found}) is newer than this release ({HEAD_REVISION})", "install the newer release"
+                    "registry",
+                    f"its schema ({found}) is newer than this release ({HEAD_REVISION})",
+                    "install the newer release, or restore the backup that was made before the upgrade: `dsa110 db restore FILE --replace`",
                 )
             command.upgrade(configuration, "head")
         connection.commit()

@@ -201,7 +201,7 @@ def request_restart(config: PipelineConfig, name: ServiceName) -> None:
         raise InvalidRequestError(
             f"service {name}",
             "no `dsa110 up` runs on this state directory",
-            "start the platform with `dsa110 up`",
+            "start the platform with `dsa110 up`; services of systemd are restarted with `systemctl restart dsa110-SERVICE`",
         )
     request = _request(config, name)
     request.parent.mkdir(mode=0o700, exist_ok=True)
@@ -231,7 +231,11 @@ def log_tail(config: PipelineConfig, name: ServiceName, *, most: int = TAIL_BYTE
     """
     log = log_file(config, name)
     if not log.is_file():
-        raise NotFoundError(f"log of {name}", "there is none in this state directory", "start the platform with `dsa110 up`")
+        raise NotFoundError(
+            f"log of {name}",
+            "there is none in this state directory",
+            "start the platform with `dsa110 up`; services of systemd: `journalctl -u dsa110-SERVICE`",
+        )
     return tail(log, most)
 
 
