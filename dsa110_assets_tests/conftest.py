@@ -31,6 +31,7 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    assert [str(place) for place in places if not place.is_file()] == [], "a file in LONGEST has another name now"
     items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
 
 
