@@ -126,6 +126,7 @@ def addresses(known: Known, rng: random.Random) -> dict[str, tuple[str, str]]:
         "actions": "/ui/shift/actions",
         "refused files": "/ui/refused-files",
         "marks": "/ui/marks",
+        "marks, again": "/ui/marks/again",
         "control panel": "/ui/control-panel",
     }
     lists = {

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import TextClause, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 import dsa110_assets
@@ -41,6 +41,13 @@ _CURRENT = """
 """
 """Condition. Housekeeping may have removed the version that superseded one."""
 _FITS = "(v.product, v.code_version, v.config_hash) IN (SELECT product, code, config FROM same)"
+_OF_PEOPLE = f"""
+    SELECT v.version_id, bool_or(a.other_tables) AS tables, bool_or(NOT a.other_tables) AS marks
+    FROM (
+        SELECT 'calibrated_ms' AS product, unnest(CAST(:other_tables AS text[])) AS key, true AS other_tables
+        UNION ALL SELECT *, false FROM unnest(CAST(:marked_products AS text[]), CAST(:marked_keys AS text[]))
+    ) a JOIN product_versions v USING (product, key) WHERE {_CURRENT} GROUP BY v.version_id
+"""  # noqa: S608 - constants of this module
 _STALE = text(f"""
 WITH RECURSIVE recipes AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:products AS text[]), CAST(:codes AS text[]), CAST(:configs AS text[])) AS r(product, code, config)
@@ -72,12 +79,7 @@ WITH RECURSIVE recipes AS MATERIALIZED (
     WHERE (e.product, n.product) NOT IN (SELECT product, list FROM apart)
 ), of_changed AS MATERIALIZED (
     SELECT version_id, array_agg(DISTINCT input) AS inputs FROM replaced WHERE changed GROUP BY version_id
-), of_people AS MATERIALIZED (
-    SELECT v.version_id, bool_or(a.other_tables) AS tables, bool_or(NOT a.other_tables) AS marks
-    FROM (
-        SELECT 'calibrated_ms' AS product, unnest(CAST(:other_tables AS text[])) AS key, true AS other_tables
-        UNION ALL SELECT *, false FROM unnest(CAST(:marked_products AS text[]), CAST(:marked_keys AS text[]))
-    ) a JOIN product_versions v USING (product, key) JOIN current USING (version_id) GROUP BY v.version_id
+), of_people AS MATERIALIZED ({_OF_PEOPLE}
 ), own AS MATERIALIZED (
     SELECT v.version_id, NOT {_FITS} AND v.code_version <> r.code AS code, NOT {_FITS} AND v.config_hash <> r.config AS config,
         i.version_id IS NOT NULL AS inputs, i.inputs AS changed_inputs, coalesce(p.tables, false) AS tables, coalesce(p.marks, false) AS marks
@@ -86,7 +88,7 @@ WITH RECURSIVE recipes AS MATERIALIZED (
     ) o JOIN product_versions v USING (version_id) JOIN recipes r USING (product)
     LEFT JOIN of_changed i USING (version_id) LEFT JOIN of_people p USING (version_id)
 ), first AS MATERIALIZED (
-    SELECT version_id FROM own WHERE (NOT :only_people AND (code OR config OR inputs)) OR tables OR marks
+    SELECT version_id FROM own WHERE code OR config OR inputs OR tables OR marks
 ), edges AS MATERIALIZED (  -- to others; not computed if there is no first one
     SELECT e.version_id, e.version AS newest
     FROM (
@@ -107,6 +109,30 @@ SELECT v.product, v.key, v.version_id, v.path, v.created_at, v.code_version, v.c
 FROM reached JOIN product_versions v USING (version_id) LEFT JOIN own o USING (version_id)
 ORDER BY v.product, v.key
 """)  # noqa: S608 - constants of this module
+
+_STALE_BY_PEOPLE = text(f"""
+WITH RECURSIVE apart AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(:growing AS text[]), CAST(:lists AS text[])) AS g(product, list)
+), of_people AS MATERIALIZED ({_OF_PEOPLE}
+), reached(version_id, product, key) AS (
+    SELECT version_id, product, key FROM of_people JOIN product_versions USING (version_id)
+    UNION
+    SELECT c.version_id, c.product, c.key
+    FROM reached r JOIN product_versions i USING (product, key) CROSS JOIN LATERAL (  -- each version may have been read
+        SELECT v.version_id, v.product, v.key FROM product_versions v
+        WHERE v.inputs @> jsonb_build_object(coalesce(i.path, i.product || '/' || i.key), i.version_id) AND {_CURRENT}
+        AND (v.product, i.product) NOT IN (SELECT product, list FROM apart)
+        OFFSET 0
+    ) c
+)
+SELECT v.product, v.key, v.version_id, v.path, v.created_at, v.code_version, v.config_hash, CAST(NULL AS text[]) AS changed_inputs,
+    array_remove(ARRAY[CASE WHEN p.tables THEN '{StaleReason.TABLES}' END, CASE WHEN p.marks THEN '{StaleReason.MARKS}' END,
+        CASE WHEN p.version_id IS NULL THEN '{StaleReason.INPUTS}' END], NULL) AS reasons
+FROM reached JOIN LATERAL (SELECT * FROM product_versions WHERE version_id = reached.version_id OFFSET 0) v ON true
+LEFT JOIN of_people p ON p.version_id = v.version_id
+ORDER BY v.product, v.key
+""")  # noqa: S608 - constants of this module
+"""Reads what the marks reach, not the history: OFFSET 0 keeps the planner from a join of whole tables."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +259,6 @@ def stale(
     *,
     other_tables: Collection[str] = (),
     marked: Collection[tuple[str, str]] = (),
-    only_people: bool = False,
     growing: Collection[tuple[str, str]] = (),
 ) -> list[StaleProduct]:
     """Products whose current version was made by another recipe than today's, or from inputs that are not current.
@@ -243,25 +268,53 @@ def stale(
     Products without a recipe in ``today`` are left out. ``other_tables``: observations that would get other calibration
     tables today (`queries.calibration.observations_with_other_tables`). ``growing``: pairs of a product and an input
     whose changes do not make it stale, because another stage adds what is new. ``marked``: (product, key) that come out
-    differently because of people's marks. ``only_people``: only these, ``other_tables``, and what is made from both.
+    differently because of people's marks.
     """
-    rows = session.execute(
-        _STALE,
-        {
-            "products": list(today),
-            "codes": [recipe.code_version for recipe in today.values()],
-            "configs": [recipe.config_hash for recipe in today.values()],
-            "other_tables": list(other_tables),
-            "marked_products": [product for product, _ in marked],
-            "marked_keys": [key for _, key in marked],
-            "only_people": only_people,
-            "growing": [product for product, _ in growing],
-            "lists": [name for _, name in growing],
-        },
-    )
+    recipes = {
+        "codes": [recipe.code_version for recipe in today.values()],
+        "configs": [recipe.config_hash for recipe in today.values()],
+    }
+    return _found(session, _STALE, recipes | _asked(today, other_tables, marked, growing))
+
+
+def stale_by_people(
+    session: Session,
+    products: Collection[str],
+    *,
+    other_tables: Collection[str] = (),
+    marked: Collection[tuple[str, str]] = (),
+    growing: Collection[tuple[str, str]] = (),
+) -> list[StaleProduct]:
+    """Of ``products``: ``marked``, calibrated sets of ``other_tables``, and what was made from both; as in `stale`.
+
+    The cost does not grow with history. Reasons: these two, and ``inputs`` for what was made from such products.
+    """
+    return _found(session, _STALE_BY_PEOPLE, _asked(products, other_tables, marked, growing))
+
+
+def _asked(
+    products: Collection[str],
+    other_tables: Collection[str],
+    marked: Collection[tuple[str, str]],
+    growing: Collection[tuple[str, str]],
+) -> dict[str, list[str]]:
+    """Parameters of both statements."""
+    return {
+        "products": list(products),
+        "other_tables": list(other_tables),
+        "marked_products": [product for product, _ in marked],
+        "marked_keys": [key for _, key in marked],
+        "growing": [product for product, _ in growing],
+        "lists": [name for _, name in growing],
+    }
+
+
+def _found(session: Session, statement: TextClause, asked: Mapping[str, list[str]]) -> list[StaleProduct]:
+    """Rows of a statement; equal words and recipes are one object."""
     words: dict[tuple[str, ...], tuple[StaleReason, ...]] = {}
     made_by: dict[tuple[str, str], Recipe] = {}
     found: list[StaleProduct] = []
+    rows = session.execute(statement, asked)
     for product, key, version_id, path, made_at, code, config, changed, reasons in rows.tuples():  # 300 000 after an upgrade
         why, recipe = tuple(reasons), (code, config)
         if why not in words:

@@ -96,6 +96,70 @@ def test_stale_is_what_the_plain_rule_says_on_any_history(
         assert {one.version_id: set(one.reasons) for one in found} == stale_by_the_rule(versions, TODAY, other_tables)
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories(), other_tables=st.sets(st.sampled_from(("a", "b"))), marked=st.sets(st.sampled_from(("a", "b"))))
+def test_what_people_made_stale_is_what_the_whole_list_says_when_all_else_is_as_today(
+    database: Database, history: list[Making], other_tables: set[str], marked: set[str]
+) -> None:
+    """Each product is made once, at one path, by today's recipe: only people make something stale then."""
+    with database.session() as session:
+        session.query(ProductVersion).delete()
+        made: dict[tuple[str, str], tuple[int, str]] = {}
+        order: list[tuple[str, str]] = []
+        for product, key, path, checksum, _, _, read in history:
+            known = {made[order[number]][1]: made[order[number]][0] for number in read if order[number] != (product, key)}
+            order.append((product, key))
+            if (product, key) not in made:
+                version = provenance.record_version(
+                    session, product, key, path=path, inputs=known, recipe=TODAY[PRODUCTS[0]], checksum=checksum
+                )
+                made[product, key] = version, provenance.reference(product, key, path)
+        session.flush()
+        of_people = {"other_tables": other_tables, "marked": {("tile_image", key) for key in marked}}
+        assert provenance.stale_by_people(session, TODAY, **of_people) == provenance.stale(session, TODAY, **of_people)
+
+
+def test_what_people_made_stale_includes_what_was_made_from_an_earlier_version(database: Database) -> None:
+    """The image was made from the first calibrated set; the second is marked. A product without a recipe is left out."""
+    with database.session() as session:
+
+        def made(product: str, *read: tuple[str, int]) -> int:
+            inputs = {provenance.reference(name, "a"): version for name, version in read}
+            return provenance.record_version(session, product, "a", inputs=inputs, recipe=TODAY[PRODUCTS[0]])
+
+        first = made("calibrated_ms")
+        image = made("tile_image", ("calibrated_ms", first))
+        second = made("calibrated_ms")
+        mosaic = made("hourly_mosaic", ("tile_image", image))
+        made(UNKNOWN, ("hourly_mosaic", mosaic))
+        session.flush()
+
+        found = provenance.stale_by_people(session, TODAY, marked=[("calibrated_ms", "a")])
+        assert {one.version_id: one.reasons for one in found} == {
+            second: (StaleReason.MARKS,),
+            image: (StaleReason.INPUTS,),
+            mosaic: (StaleReason.INPUTS,),
+        }
+        growing = [("hourly_mosaic", "tile_image")]
+        found = provenance.stale_by_people(session, TODAY, marked=[("calibrated_ms", "a")], growing=growing)
+        assert {one.version_id for one in found} == {second, image}
+
+
+def test_what_people_made_stale_costs_the_same_after_more_nights(database: Database, registry_config: PipelineConfig) -> None:
+    today = recipes(registry_config)
+
+    def asked(nights: int) -> Work:
+        filled = _filled(database, registry_config, nights)
+        with filled.session() as session:
+            key = session.query(ProductVersion.key).filter_by(product="calibrated_ms").order_by(ProductVersion.key).limit(1).scalar()
+        return work_of(filled, lambda session: provenance.stale_by_people(session, today, other_tables=[key]))
+
+    few, many = asked(10), asked(30)
+    assert few.rows > 1, "something was made from it"
+    assert many.rows < 1.2 * few.rows + 50, (few, many)
+    assert many.buffers < 1.2 * few.buffers + 50, (few, many)
+
+
 def _filled(database: Database, config: PipelineConfig, nights: int, tiles_per_night: int = 48) -> Database:
     empty(database.url)
     fill(database, nights, config, tiles_per_night=tiles_per_night, light_curve_nights=1)

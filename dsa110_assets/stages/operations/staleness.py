@@ -76,19 +76,15 @@ def stale_products(session: Session, config: PipelineConfig, *, only_marked: boo
     """
     from dsa110_assets.stages.operations.marks import products_against_marks, recalibrated_by_marks  # heavy: knows the domain
 
-    other_tables = (
-        recalibrated_by_marks(session, config)
-        if only_marked
-        else observations_with_other_tables(session, borrow_days=config.cal_borrow_days, tolerance_deg=config.cal_declination_tolerance_deg)
-    )
-    found = provenance.stale(
-        session,
-        recipes(config),
-        other_tables=other_tables,
-        marked=products_against_marks(session, config),
-        only_people=only_marked,
-        growing=TABLE.growing(),
-    )
+    marked, growing = products_against_marks(session, config), TABLE.growing()
+    if only_marked:
+        tables = recalibrated_by_marks(session, config)
+        found = provenance.stale_by_people(session, recipes(config), other_tables=tables, marked=marked, growing=growing)
+    else:
+        tables = observations_with_other_tables(
+            session, borrow_days=config.cal_borrow_days, tolerance_deg=config.cal_declination_tolerance_deg
+        )
+        found = provenance.stale(session, recipes(config), other_tables=tables, marked=marked, growing=growing)
     removed = retired(session, [(one.product, one.key) for one in found])
     return [one for one in found if (one.product, one.key) not in removed]
 
