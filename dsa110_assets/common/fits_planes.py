@@ -8,15 +8,19 @@ here, and only here.
 
 from __future__ import annotations
 
+import lzma
 import re
+import zlib
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import Cutout2D
@@ -35,14 +39,35 @@ BEAM2_PER_JY2 = "Jy-2 beam2"
 """Inverse variance. These values of BUNIT follow the FITS standard, and astropy reads them."""
 _FITS_BLOCK = 2880
 _NEXT_STEP = "give a FITS file with one image of the sky, or make it again"
-_DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, fits.VerifyError)
-"""What astropy raises for damaged files."""
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ImportError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    zlib.error,
+    lzma.LZMAError,
+    fits.VerifyError,
+)
+"""What astropy and the unpackers raise for damaged files, and for a kind of compression that is not installed."""
 _MASKS = ("MASK", "WGT", "CASATABLE")
 _LONGITUDES, _LATITUDES = ("RA-", "GLON", "ELON"), ("DEC", "GLAT", "ELAT")
 _FLUX_UNIT = re.compile(r"(?:[a-zµμ]{0,5}jy)[\s.*]*(?:/\s*beam|beam-1)|beam-1[\s.*]*(?:[a-zµμ]{0,5}jy)")
 _PREFIXES = {"": 1.0, "m": 1e-3, "milli": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "micro": 1e-6, "n": 1e-9, "k": 1e3, "M": 1e6}
 _TIME_SCALES = {"": "utc", "gmt": "utc", "ut": "utc", "iat": "tai", "et": "tt", "tdt": "tt", "utc": "utc", "tai": "tai", "tt": "tt"}
 """Values of TIMESYS, and what astropy calls them."""
+_CREDIBLE_MJD = (15_000.0, 110_000.0)
+"""The years 1900 to 2160. CASA writes 1858 for no time, and others a JD or seconds where an MJD belongs."""
+_JD_MINUS_MJD = 2_400_000.5
+_DAY_FIRST = re.compile(r"(\d{2})-(\d{2})-(\d{2}|\d{4})")
+_ZONE = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")
+_CREDIBLE_EQUINOX = (1800.0, 2200.0)
+_PIXEL_ACCURACY = 1e-7
+"""Pixels to which the distortion of an image is inverted."""
 _HZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 _BITPIX = {">f4": -32, ">i2": 16}
 
@@ -208,7 +233,7 @@ def cutout(path: Path, ra_deg: float, dec_deg: float, size_arcsec: float) -> NDA
 def number(header: fits.Header, key: str, default: float = np.nan) -> float:
     """Numerical value of a header keyword; ``default`` if it is absent or not a number."""
     value = header.get(key)
-    return float(value) if isinstance(value, int | float) else default
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
 
 
 def frequency_hz(header: fits.Header) -> float:
@@ -227,12 +252,20 @@ def jy_per_beam(header: fits.Header) -> float:
     lower = unit.lower().replace("beam^-1", "beam-1").replace("beam**-1", "beam-1").replace("/ ", "/").replace(" /", "/")
     match = _FLUX_UNIT.fullmatch(lower)
     if match is None:
-        return np.nan
+        return _as_astropy_reads(unit)
     written = re.sub(r"beam\s*-1|/\s*beam|[\s.*^]", "", unit.replace("^", "").replace("**", ""), flags=re.IGNORECASE)
     prefix = written[:-2]  # before Jy; its case tells milli from mega
     if prefix == "M" and unit.isupper():
         return np.nan  # of a program that writes capitals only: milli as likely as mega
     return _PREFIXES.get(prefix, _PREFIXES.get(prefix.lower(), np.nan))
+
+
+def _as_astropy_reads(unit: str) -> float:
+    """Value of a unit in Jy/beam, such as ``Jansky/(beam)`` or ``10**-3 Jy/beam``; NaN if it is another one."""
+    try:
+        return float(units.Unit(re.sub(r"[${}]", "", unit)).to(units.Jy / units.beam))
+    except (ValueError, TypeError):  # UnitConversionError is both
+        return np.nan
 
 
 def is_jy_per_beam(header: fits.Header) -> bool:
@@ -243,29 +276,51 @@ def is_jy_per_beam(header: fits.Header) -> bool:
 def mid_time_mjd(header: fits.Header) -> float:
     """Middle of the observation, UTC MJD, from what the header has; NaN without any time.
 
-    MJD-BEG and MJD-END, or DATE-BEG and DATE-END, give the middle; then MJD-AVG, DATE-AVG, MJD-OBS, DATE-OBS as it is.
+    MJD-BEG and MJD-END, or DATE-BEG and DATE-END, give the middle; then MJD-AVG, DATE-AVG, MJD-OBS, DATE-OBS as it is;
+    at last JD, JD-OBS, MJD. What is no time of radio astronomy (`_CREDIBLE_MJD`) is none.
     """
     begin, end = _time(header, "BEG"), _time(header, "END")
-    if np.isfinite(begin) and np.isfinite(end):
+    if begin <= end:
         return 0.5 * (begin + end)
-    return next((time for time in (_time(header, kind) for kind in ("AVG", "OBS", "BEG", "END")) if np.isfinite(time)), np.nan)
+    single = (number(header, "JD") - _JD_MINUS_MJD, number(header, "JD-OBS") - _JD_MINUS_MJD, number(header, "MJD"))
+    kinds = ("AVG", "OBS") if begin > end else ("AVG", "OBS", "BEG", "END")
+    times = (*(_time(header, kind) for kind in kinds), *(_in_utc(mjd, "mjd", header) for mjd in single))
+    return next((time for time in times if np.isfinite(time)), np.nan)
 
 
 def _time(header: fits.Header, kind: str) -> float:
     mjd, text = number(header, f"MJD-{kind}"), str(header.get(f"DATE-{kind}", "")).strip()
+    if np.isfinite(mjd):
+        return _in_utc(mjd, "mjd", header)
+    if kind == "OBS" and text and ":" not in text:
+        text = f"{text}T{str(header.get('TIME-OBS', '')).strip()}".rstrip("T")
+    return _in_utc(_standard_date(text), "fits", header) if text else np.nan
+
+
+def _standard_date(text: str) -> str:
+    """A date as the standard writes it, of ``2026/03/12 05:00``, ``12/05/93`` (before 2000) or one with a time zone."""
+    day, _, clock = text.replace("/", "-").replace(" ", "T").partition("T")
+    if (old := _DAY_FIRST.fullmatch(day)) is not None:
+        day = f"19{old[3]}-{old[2]}-{old[1]}" if len(old[3]) == 2 else f"{old[3]}-{old[2]}-{old[1]}"
+    if not _ZONE.search(clock):
+        return f"{day}T{clock}" if clock else day
+    try:
+        return datetime.fromisoformat(f"{day}T{clock}").astimezone(UTC).replace(tzinfo=None).isoformat()
+    except ValueError:
+        return ""
+
+
+def _in_utc(value: float | str, form: str, header: fits.Header) -> float:
     scale = str(header.get("TIMESYS", "UTC")).partition("(")[0].strip().lower()
     scale = _TIME_SCALES.get(scale, scale)
     if scale not in _TIME_SCALES.values():
         return np.nan
-    if np.isfinite(mjd) and scale == "utc":
-        return mjd
-    if not np.isfinite(mjd) and not text:
-        return np.nan
     try:
-        moment: Any = Time(mjd, format="mjd", scale=scale) if np.isfinite(mjd) else Time(text, format="fits", scale=scale)
-        return float(moment.utc.mjd)
+        moment: Any = Time(value, format=form, scale=scale)
+        mjd = float(value) if scale == "utc" and isinstance(value, int | float) else float(moment.utc.mjd)
     except (ValueError, LookupError, OverflowError):
         return np.nan
+    return mjd if _CREDIBLE_MJD[0] < mjd < _CREDIBLE_MJD[1] else np.nan
 
 
 def celestial_wcs(header: fits.Header) -> WCS:
@@ -291,14 +346,20 @@ def pixel_positions(wcs: WCS, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[ND
         ProductVerificationError: the frame of the image is unknown.
     """
     longitude, latitude = _in_frame_of(wcs, np.asarray(ra_deg, dtype=np.float64), np.asarray(dec_deg, dtype=np.float64))
+    celestial = wcs.celestial
     with np.errstate(invalid="ignore"):
-        x, y = wcs.celestial.wcs_world2pix(longitude, latitude, 0)
+        if celestial.has_distortion:
+            x, y = celestial.all_world2pix(longitude, latitude, 0, tolerance=_PIXEL_ACCURACY, quiet=True)
+        else:
+            x, y = celestial.wcs_world2pix(longitude, latitude, 0)
     return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
 
 
 def sky_positions(wcs: WCS, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """ICRS positions, degrees, of zero-based pixels in an image of any frame; inverse of `pixel_positions`."""
-    longitude, latitude = wcs.celestial.wcs_pix2world(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), 0)
+    celestial = wcs.celestial
+    to_sky = celestial.all_pix2world if celestial.has_distortion else celestial.wcs_pix2world
+    longitude, latitude = to_sky(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), 0)
     if is_icrs(wcs):
         return np.asarray(longitude), np.asarray(latitude)
     sky: Any = SkyCoord(longitude, latitude, unit="deg", frame=frame_of(wcs)).icrs
@@ -318,6 +379,9 @@ def frame_of(wcs: WCS) -> Any:
         ProductVerificationError: it is unknown.
     """
     try:
+        if wcs.wcs.radesys.strip().upper().startswith("FK") and not _CREDIBLE_EQUINOX[0] < wcs.wcs.equinox < _CREDIBLE_EQUINOX[1]:
+            message = "impossible equinox"
+            raise ValueError(message)
         return wcs_to_celestial_frame(wcs)
     except ValueError as error:
         found = f"{wcs.wcs.radesys or 'no RADESYS'}, axes {', '.join(wcs.wcs.ctype)}, equinox {wcs.wcs.equinox}"

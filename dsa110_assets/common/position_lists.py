@@ -65,7 +65,7 @@ def checked_positions(table: pd.DataFrame, subject: object) -> pd.DataFrame:
             reason for reason in (_why_no_name(name), _why_not(ra, "ra_deg", 0.0, 360.0), _why_not(dec, "dec_deg", -90.0, 90.0)) if reason
         ]
         if reasons:
-            wrong.append(f"row {row} ({printable(name)}): {'; '.join(reasons)}")
+            wrong.append(f"row {row} ({printable(name)[:LONGEST_NAME]}): {'; '.join(reasons)}")
         else:
             names.append(_text(name))
             places.append((_degrees(ra, is_ra=True) % 360.0, _degrees(dec, is_ra=False)))

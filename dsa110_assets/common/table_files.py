@@ -34,6 +34,9 @@ _TEXT_COLUMNS = ("name", "alt_name", "mosaic_name", "epoch_name", "flags", "labe
 _UNITS_BY_ENDING = (
     ("_jy_per_beam", "Jy / beam"), ("_jy", "Jy"), ("_deg", "deg"), ("_arcsec", "arcsec"), ("_hz", "Hz"), ("_mjd", "d"), ("_pixel", "pixel"), ("_d", "d"),
 )  # fmt: skip
+_SAME_UNIT = {"degree": "deg", "degrees": "deg", "degs": "deg", "jansky": "Jy", "jy/beam": "Jy / beam", "day": "d", "days": "d",
+              "pixels": "pixel", "pix": "pixel", "hertz": "Hz", "arcseconds": "arcsec", "asec": "arcsec"}  # fmt: skip
+"""How people spell units, in small letters."""
 _BOOLEAN = {"True": True, "False": False, "true": True, "false": False}
 _KINDS = {"b": "boolean", "i": "integer", "u": "integer", "f": "double"}
 
@@ -49,15 +52,18 @@ def read_table(path: Path, error: type[PipelineError], *, next_step: str) -> pd.
         raise error(path, f"tables are not read from {suffix or 'a file without suffix'}", f"use one of {', '.join(SUFFIXES)}")
     if (why := why_not_openable(path)) is not None:
         raise error(path, why, next_step)
+    from astropy.io.fits import VerifyError
+
     try:
         if suffix == ".csv":
             return _read_csv(path)
         if suffix == ".parquet":
-            return _plain(pd.read_parquet(path))
-        return _read_astropy(path, "fits" if suffix == ".fits" else "votable")
+            return _read_parquet(path)
+        return _read_fits(path) if suffix == ".fits" else _read_votable(path)
     except PipelineError:
         raise
     except (
+        VerifyError,
         OSError,
         csv.Error,
         ValueError,
@@ -141,14 +147,74 @@ def _typed(cells: list[str], kind: str | None) -> pd.Series:
 
 
 # --- FITS and VOTable -----------------------------------------------------------------------------------------------
-def _read_astropy(path: Path, file_format: str) -> pd.DataFrame:
+def _read_fits(path: Path) -> pd.DataFrame:
     import warnings
 
+    from astropy.io import fits
     from astropy.table import Table
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of foreign files: obsolete units, deprecated versions
-        table = Table.read(path, format=file_format, **({"hdu": _first_table(path)} if file_format == "fits" else {}))
+        place = _only_table(path)
+        table = Table.read(path, format="fits", hdu=place)
+        with fits.open(path) as hdus:
+            # astropy takes the value for "none" of a scaled column for a number
+            none = {
+                column.name: float(column.null) * float(column.bscale or 1) + float(column.bzero or 0)
+                for column in hdus[place].columns
+                if isinstance(column.null, int) and (column.bscale or column.bzero)
+            }
+            lists = [column.name for column in hdus[place].columns if str(column.format).lstrip("01")[:2] in ("PA", "QA")]
+    for name, value in none.items():
+        table[name] = np.ma.masked_equal(np.ma.asarray(table[name], dtype=np.float64), value)
+    for name in lists:
+        table[name] = ["".join(map(str, np.ravel(cell))) for cell in table[name]]
+    return _from_astropy(table)
+
+
+def _read_votable(path: Path) -> pd.DataFrame:
+    import warnings
+
+    from astropy.io.votable import parse
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        document = parse(path, verify="ignore")
+    for info in [info for resource in document.resources for info in resource.infos]:
+        if info.name == "QUERY_STATUS" and str(info.value).upper() in ("ERROR", "OVERFLOW"):
+            told = f": {info.content}" if info.content else ""
+            message = f"its server says {info.value}{told}: the table is not complete"
+            raise ValueError(message)
+    tables = list(document.iter_tables())
+    if len(tables) != 1:
+        message = f"it holds {len(tables)} tables; write the one to use into its own file" if tables else "it holds no table"
+        raise ValueError(message)
+    systems = {str(one.ID): one for one in document.iter_coosys()}
+    for column in tables[0].fields:
+        system = systems.get(str(column.ref))
+        if system is None and len(systems) == 1 and unit_of(str(column.name)) == "deg":
+            system = next(iter(systems.values()))
+        if system is not None and unit_of(str(column.name)) == "deg":
+            _refuse_other_frame(str(column.name), str(system.system or ""), str(system.equinox or ""))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _from_astropy(tables[0].to_table(use_names_over_ids=True))
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    if b"table_meta_yaml" in (schema.metadata or {}):  # astropy wrote it: masks and units lie in columns and metadata of its own
+        from astropy.table import Table
+
+        return _from_astropy(Table.read(path, format="parquet"))
+    for one in schema:
+        _refuse_other_unit(one.name.strip(), (one.metadata or {}).get(b"unit", b"").decode("utf-8", "replace"))
+    return _plain(pd.read_parquet(path))
+
+
+def _from_astropy(table: Any) -> pd.DataFrame:
     columns: dict[str, pd.Series] = {}
     _refuse_repeated([name.strip() for name in table.colnames])
     for name in table.colnames:
@@ -156,9 +222,10 @@ def _read_astropy(path: Path, file_format: str) -> pd.DataFrame:
         if column.ndim > 1:
             message = f"column {name} has several values in a cell"
             raise ValueError(message)
-        _refuse_other_unit(name.strip(), column.unit)
+        _refuse_other_unit(name.strip(), getattr(column, "unit", None))
+        values = getattr(column, "unmasked", column)  # of a quantity
         mask = np.broadcast_to(np.asarray(getattr(column, "mask", False)), column.shape)
-        columns[name.strip()] = _unmasked(np.asarray(column), mask)
+        columns[name.strip()] = _unmasked(np.asarray(getattr(values, "value", values)), mask)
     return pd.DataFrame(columns)
 
 
@@ -177,17 +244,27 @@ def _unmasked(values: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> pd.Se
 
 def _refuse_other_unit(name: str, unit: Any) -> None:
     """A column whose name says degrees and whose unit says hours is no number that can be used."""
-    if unit is None or not str(unit).strip() or not unit_of(name):
+    wanted, text = unit_of(name), "" if unit is None else str(unit).strip()
+    if not text or not wanted or _SAME_UNIT.get(text.lower(), text.lower()) in (wanted, wanted.lower()):
         return
     from astropy.units import Unit, UnrecognizedUnit
 
-    written = Unit(unit)
-    if not isinstance(written, UnrecognizedUnit) and written != Unit(unit_of(name)):
-        message = f"column {name} is in {written}, its name says {unit_of(name)}"
+    written = Unit(unit, parse_strict="silent")
+    if isinstance(written, UnrecognizedUnit) or written != Unit(wanted):
+        message = f"column {name} is in {text if isinstance(written, UnrecognizedUnit) else written}, its name says {wanted}"
         raise ValueError(message)
 
 
-def _first_table(path: Path) -> int:
+def _refuse_other_frame(name: str, system: str, equinox: str) -> None:
+    """Columns ``ra_deg`` and ``dec_deg`` are ICRS; FK5 of 2000 is the same to 0.03 arcsec."""
+    kind, year = system.strip().lower().removeprefix("eq_"), equinox.strip().upper().lstrip("J")
+    if not kind or kind == "icrs" or (kind == "fk5" and year in ("", "2000", "2000.0")):
+        return
+    message = f"column {name} is in {' '.join((system, equinox)).strip()}, ICRS was expected"
+    raise ValueError(message)
+
+
+def _only_table(path: Path) -> int:
     from astropy.io import fits
 
     with fits.open(path) as hdus:
@@ -198,6 +275,9 @@ def _first_table(path: Path) -> int:
         ]
     if not found:
         message = "it holds no table; an image is no list of positions"
+        raise ValueError(message)
+    if len(found) > 1:
+        message = f"it holds {len(found)} tables (extensions {', '.join(map(str, found))}); write the one to use into its own file"
         raise ValueError(message)
     return found[0]
 

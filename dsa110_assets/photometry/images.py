@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from astropy.io import fits
+from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
@@ -27,13 +28,15 @@ from dsa110_assets.common.fits_planes import (
 )
 from dsa110_assets.common.position_lists import POSITION_COLUMNS
 from dsa110_assets.common.restoring_beam import BEAM_KEYWORDS, RestoringBeam
-from dsa110_assets.errors import PhotometryError, ProductVerificationError
+from dsa110_assets.errors import PhotometryError, ProductVerificationError, RestoringBeamError
 from dsa110_assets.photometry.adaptive import ChannelImage
 from dsa110_assets.photometry.forced import PhotometryOptions, measure, measured_error_factor
 from dsa110_assets.products import channels_of, image_path, parse_image_name
 
 _SAME_PIXEL = 0.1
 """Pixels by which a noise map may be displaced against its image."""
+_BEAM_PIXELS = (0.5, 100.0)
+"""Widths of a beam, in pixels, with which a flux can be measured: outside, BMAJ or BMIN is in another unit."""
 _ROUND = 1.001
 """A beam is round if its axes differ by less than this factor."""
 
@@ -217,13 +220,14 @@ def read_channel(path: Path, noise_path: Path | None = None) -> ChannelImage:
     _check_header(header, path, BEAM_KEYWORDS)
     frequency = _frequency(header, path)
     noise = noise_of(path, image.shape, header) if noise_path is None else _read_noise(noise_path, path, header, image.shape)
-    beam = RestoringBeam.from_header(header)
-    return ChannelImage(image, noise, celestial_wcs(header), beam, frequency, "image" if path.name.endswith("-image-pb.fits") else None)
+    wcs = celestial_wcs(header)
+    beam = _beam(header, path, wcs, image.shape)
+    return ChannelImage(image, noise, wcs, beam, frequency, "image" if path.name.endswith("-image-pb.fits") else None)
 
 
 def _stem(path: Path) -> str:
     """Name of an image file without ``.fits``, also of a compressed one."""
-    return re.sub(r"\.(?:fits|fit|fts)(?:\.gz|\.fz|\.bz2)?$", "", path.name, flags=re.IGNORECASE)
+    return re.sub(r"\.(?:fits|fit|fts)(?:\.gz|\.fz|\.bz2|\.xz|\.zip)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def _check_header(header: fits.Header, path: Path, keys: tuple[str, ...]) -> None:
@@ -231,6 +235,29 @@ def _check_header(header: fits.Header, path: Path, keys: tuple[str, ...]) -> Non
     if absent:
         what = "has no restoring beam: its header lacks" if set(absent) <= set(BEAM_KEYWORDS) else "header lacks"
         raise PhotometryError(path, f"{what} {', '.join(absent)}", "make the image again with its full header")
+
+
+def _beam(header: fits.Header, path: Path, wcs: WCS, shape: tuple[int, ...]) -> RestoringBeam:
+    """The restoring beam of an image, in degrees as its pixels allow it.
+
+    Raises:
+        PhotometryError: it is impossible, or in another unit.
+    """
+    try:
+        beam = RestoringBeam.from_header(header)
+    except RestoringBeamError as error:
+        raise PhotometryError(path, f"its {error.subject} is impossible: {error.cause}", error.next_step) from error
+    scales_deg = proj_plane_pixel_scales(wcs)
+    field_deg = max(shape) * float(np.max(scales_deg))
+    major, minor = beam.major_deg / float(np.max(scales_deg)), beam.minor_deg / float(np.min(scales_deg))
+    cause = ""
+    if beam.major_deg > field_deg:
+        cause = f"its beam of {beam.major_deg:g} deg (BMAJ) is larger than the whole image ({field_deg:.3g} deg)"
+    elif major > _BEAM_PIXELS[1] or minor < _BEAM_PIXELS[0]:
+        cause = f"its beam of {beam.major_deg:g} x {beam.minor_deg:g} deg is {major:.3g} x {minor:.3g} pixels wide (BMAJ, BMIN)"
+    if cause:
+        raise PhotometryError(path, cause, "correct BMAJ and BMIN, which are in degrees")
+    return beam
 
 
 def _read_plane(path: Path) -> tuple[NDArray[np.float32], fits.Header]:
@@ -273,7 +300,7 @@ def _read_noise(path: Path, image: Path, image_header: fits.Header, shape: tuple
     if noise.shape != shape:
         raise PhotometryError(path, f"the noise map has shape {noise.shape}, the image {shape}", f"give the noise map of {image.name}")
     ours, theirs = celestial_wcs(image_header), celestial_wcs(header)
-    y, x = (shape[0] - 1) * np.array([0.25, 0.5, 0.75]), (shape[1] - 1) * np.array([0.25, 0.5, 0.75])
+    y, x = (shape[0] - 1) * np.array([0.25, 0.5, 0.75, 0.25, 0.75]), (shape[1] - 1) * np.array([0.25, 0.5, 0.75, 0.75, 0.25])
     at_x, at_y = pixel_positions(theirs, *sky_positions(ours, x, y))
     distance = np.hypot(at_x - x, at_y - y)
     if not np.all(distance < _SAME_PIXEL):
@@ -311,11 +338,9 @@ def _measure_maps(
     if missing:
         raise PhotometryError("positions", f"columns {', '.join(missing)} are missing", "give a table with name, ra_deg and dec_deg")
     wcs = celestial_wcs(header)
-    beam = RestoringBeam.from_header(header)
-    field_deg = max(image.shape) * float(np.max(proj_plane_pixel_scales(wcs)))
-    if beam.major_deg > field_deg:
-        cause = f"its beam of {beam.major_deg:g} deg (BMAJ) is larger than the whole image ({field_deg:.3g} deg)"
-        raise PhotometryError(path, cause, "correct BMAJ and BMIN, which are in degrees")
+    beam = _beam(header, path, wcs, image.shape)
+    if (low := np.nanmin(image, initial=np.inf)) == np.nanmax(image, initial=-np.inf):
+        raise PhotometryError(path, f"all its pixels have the value {low:g} Jy/beam", "make the image again")
     chosen = options or PhotometryOptions()
     if measure_errors:
         factor = measured_error_factor(image, noise, wcs, beam, options=chosen)

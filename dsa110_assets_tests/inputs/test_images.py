@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import re
 import shutil
 import subprocess
@@ -118,6 +120,17 @@ def test_case_16_images_of_other_programs_are_measured(tmp_path):
         ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "2026-03-12T05:00:37", "TIMESYS": "IAT"}, 61111 + 5 / 24),
         ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "2026-03-12T05:00:00", "TIMESYS": "UTC(NIST)"}, 61111 + 5 / 24),
         ({"MJD_BEG": None, "MJD_END": None, "MJD_OBS": 61111.5, "TIMESYS": "LOCAL"}, np.nan),
+        ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "2026-03-12T05:00:00Z"}, 61111 + 5 / 24),
+        ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "2026-03-12T05:00:00+02:00"}, 61111 + 3 / 24),
+        ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "2026/03/12 05:00:00"}, 61111 + 5 / 24),
+        ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "12/05/93"}, 49119.0),
+        ({"MJD_BEG": None, "MJD_END": None, "DATE_OBS": "2026-03-12", "TIME_OBS": "05:00:00"}, 61111 + 5 / 24),
+        ({"MJD_BEG": None, "MJD_END": None, "MJD_OBS": "61111.5"}, 61111.5),
+        ({"MJD_BEG": None, "MJD_END": None, "JD": 2461112.0}, 61111.5),
+        ({"MJD_BEG": None, "MJD_END": None, "MJD_OBS": 2461112.0}, np.nan),
+        ({"MJD_BEG": None, "MJD_END": None, "MJD_OBS": 61111.5 * 86400}, np.nan),
+        ({"MJD_BEG": None, "MJD_END": None, "MJD_OBS": 0.0, "DATE_OBS": "1858-11-17"}, np.nan),
+        ({"MJD_BEG": 61112.0, "DATE_OBS": "2026-03-12T05:00:00"}, 61111 + 5 / 24),
     ],
 )
 def test_case_16_the_time_is_what_the_header_has_or_none(tmp_path, times, expected):
@@ -125,7 +138,8 @@ def test_case_16_the_time_is_what_the_header_has_or_none(tmp_path, times, expect
     assert table["time_mjd"].to_numpy() == pytest.approx(np.full(len(table), expected), nan_ok=True)
 
 
-@pytest.mark.parametrize("unit", ["Jy/beam", "JY/BEAM", "Jy beam-1", "beam-1 Jy", "Jy/bm", "Jy / beam", "Jy.beam-1", "Jy beam^-1"])
+@pytest.mark.parametrize("unit", ["Jy/beam", "JY/BEAM", "Jy beam-1", "beam-1 Jy", "Jy/bm", "Jy / beam", "Jy.beam-1", "Jy beam^-1",
+                                  "Jansky/beam", "Jy/(beam)", "Jy.beam^{-1}", "Jy beam$^{-1}$", "1000 mJy/beam"])  # fmt: skip
 def test_case_16_every_spelling_of_the_unit_is_read(unit):
     assert jy_per_beam(fits.Header([("BUNIT", unit)])) == 1.0
 
@@ -135,7 +149,9 @@ def test_case_16_every_spelling_of_the_unit_is_read(unit):
     [
         ("mJy/beam", 1e-3),
         ("uJy beam-1", 1e-6),
+        ("10**-3 Jy/beam", 1e-3),
         ("Jy/pixel", np.nan),
+        ("Jy/sr", np.nan),
         ("K", np.nan),
         ("", np.nan),
         ("Jy/beam.km/s", np.nan),
@@ -167,6 +183,115 @@ def test_a_beam_that_is_larger_than_the_image_is_no_beam_in_degrees(tmp_path):
     header = _edited(BMAJ=40.0, BMIN=30.0)
     with pytest.raises(PhotometryError, match=r"beam of 40 deg .* is larger than the whole image"):
         measure_file(images.write(tmp_path, "m", image=header), images.positions())
+
+
+@pytest.mark.parametrize(("major", "minor"), [(0.25, 0.25), (1e-5, 1e-5), (40 / 3600, 1e-6)])
+def test_a_beam_that_the_pixels_cannot_show_is_in_another_unit(tmp_path, major, minor):
+    """An image may be larger than its beam of 0.25 deg should be: 0.25 arcsec were meant."""
+    header = _edited(BMAJ=major, BMIN=minor, CDELT1=-7.0 / 3600, CDELT2=7.0 / 3600)
+    data = np.pad(images.pixels(), 20)
+    fits.writeto(tmp_path / "m-image.fits", data, header)
+    fits.writeto(tmp_path / "m-noise.fits", np.full(data.shape, 0.001, np.float32), header)
+    with pytest.raises(PhotometryError, match=r"m-image.fits.* pixels wide \(BMAJ, BMIN\)"):
+        measure_file(tmp_path / "m-image.fits", images.positions())
+
+
+@pytest.mark.parametrize("beam", [{"BMAJ": 0.008, "BMIN": 0.011}, {"BMAJ": -0.011, "BMIN": -0.008}, {"BMAJ": 0.0, "BMIN": 0.0}])
+def test_an_impossible_beam_is_refused_with_the_name_of_the_image(tmp_path, beam):
+    with pytest.raises(PhotometryError, match=r"m-image\.fits: its beam .* is impossible"):
+        measure_file(images.write(tmp_path, "m", image=_edited(**beam)), images.positions())
+
+
+WRITTEN_OTHERWISE = [
+    {"RADESYS": "icrs"},
+    {"RADESYS": "J2000"},
+    {"RADESYS": "fk5", "EQUINOX": "J2000"},
+    {"RADESYS": None, "EQUINOX": "2000.0"},
+    {"CRVAL1": "137.0", "CRPIX1": "61", "CDELT2": f"{images.CELL_ARCSEC / 3600}"},
+    {"CTYPE1": "ra---sin", "CTYPE2": "dec--sin"},
+    {"BMAJ": "1.11111111D-02"},
+    {"BMAJ": None, "BMIN": None, "BPA": None, "CLEANBMJ": 40 / 3600, "CLEANBMN": 30 / 3600, "CLEANBPA": 30.0},
+    {"CUNIT1": "arcsec", "CUNIT2": "arcmin", "CRVAL1": 137 * 3600.0, "CDELT1": -7.0, "CRVAL2": 54 * 60.0, "CDELT2": 7 / 60},
+]
+
+
+@pytest.mark.parametrize("values", WRITTEN_OTHERWISE, ids=str)
+def test_numbers_and_names_in_another_form_mean_the_same(tmp_path, values):
+    """The noise map has the plain header, so that a wrong reading would not fit it."""
+    assert_right_fluxes(images.write(tmp_path, "m", image=_edited(**values)))
+
+
+def test_an_equinox_as_text_is_used(tmp_path):
+    """Without it, FK5 means 2000."""
+    header = _framed(FK5(equinox="J1975"), "FK5", "J1975.0")
+    assert_right_fluxes(images.write(tmp_path, "m", image=header, noise=_framed(FK5(equinox="J1975"), "FK5", 1975.0)))
+
+
+NEEDED = ("CRVAL1", "CRPIX2", "CDELT1", "PC1_2", "LONPOLE", "EQUINOX", "BMAJ", "BPA")
+
+
+@pytest.mark.parametrize("value", ["about 3", "", True, fits.card.Undefined()], ids=str)
+@pytest.mark.parametrize("key", NEEDED)
+def test_what_is_no_number_where_one_decides_is_refused_by_its_keyword(tmp_path, key, value):
+    """wcslib takes 0 for it, and the image is measured at another place."""
+    header = images.header()
+    header[key] = value
+    with pytest.raises(PhotometryError, match=rf"m-image\.fits.*{key} is .*a number was expected"):
+        measure_file(images.write(tmp_path, "m", image=header, noise=header), images.positions())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("CRVAL1", 137.5), ("BMAJ", 0.02), ("BUNIT", "mJy/beam"), ("RADESYS", "FK4"), ("MJD-BEG", 5e4), ("CTYPE1", "RA---TAN")],
+)
+def test_a_keyword_that_contradicts_itself_is_refused_and_a_repeated_one_is_read(tmp_path, key, value):
+    header = images.header()
+    header.append((key, header[key]), end=True)
+    assert_right_fluxes(images.write(tmp_path, "same", image=header))
+    header.append((key, value), end=True)
+    with pytest.raises(PhotometryError, match=rf"{key} stands there 2 times, with the values"):
+        measure_file(images.write(tmp_path, "m", image=header), images.positions())
+
+
+def test_a_polynomial_distortion_is_followed(tmp_path):
+    """SIP, as optical cameras and some mosaics have it; the truth is astropy's own."""
+    header = _edited(CTYPE1="RA---SIN-SIP", CTYPE2="DEC--SIN-SIP")
+    header["A_ORDER"], header["B_ORDER"], header["A_2_0"], header["B_0_2"] = 2, 2, 3e-4, 3e-4
+    x, y, flux = np.array(images.SOURCES).T
+    ra, dec = WCS(header, fix=False).all_pix2world(x + images.N // 2, y + images.N // 2, 0)
+    table = images.positions().assign(ra_deg=ra, dec_deg=dec)
+    found = measure_file(images.write(tmp_path, "m", image=header, noise=header), table)
+    assert found["x_pixel"].to_numpy() == pytest.approx(x + images.N // 2, abs=1e-3)
+    assert found["y_pixel"].to_numpy() == pytest.approx(y + images.N // 2, abs=1e-3)
+    assert found["flux_jy"].to_numpy() == pytest.approx(flux, rel=0.03), "its pixels, and so its beam here, are up to 5 % wider"
+
+
+@pytest.mark.parametrize("key", ["CPDIS1", "D2IMDIS2", "CQDIS1"])
+def test_a_distortion_in_tables_is_refused(tmp_path, key):
+    with pytest.raises(PhotometryError, match=f"{key}: distortion tables are not supported"):
+        measure_file(images.write(tmp_path, "m", image=_edited(**{key: "LOOKUP"})), images.positions())
+
+
+def test_an_image_of_one_value_has_nothing_to_measure(tmp_path):
+    with pytest.raises(PhotometryError, match="all its pixels have the value 0 Jy/beam"):
+        measure_file(images.write(tmp_path, "m", data=np.zeros((images.N, images.N), np.float32)), images.positions())
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".bz2", bz2.compress), (".xz", lzma.compress), (".gz", gzip.compress)])
+def test_packed_images_are_measured_and_what_is_cut_off_is_refused(tmp_path, suffix, pack):
+    packed = pack(images.write(tmp_path, "m").read_bytes())
+    whole, cut = tmp_path / f"whole-image.fits{suffix}", tmp_path / f"cut-image.fits{suffix}"
+    whole.write_bytes(packed)
+    assert_right_fluxes(whole, noise_path=tmp_path / "m-noise.fits")
+    cut.write_bytes(packed[:-3000])
+    with pytest.raises(PhotometryError, match="cannot be read"):
+        measure_file(cut, images.positions(), noise_path=tmp_path / "m-noise.fits")
+
+
+def test_a_kind_of_compression_that_is_not_installed_is_named(tmp_path):
+    (tmp_path / "m-image.fits.Z").write_bytes(b"\x1f\x9d\x90" + bytes(4000))
+    with pytest.raises(PhotometryError, match=r"cannot be read .*LZW"):
+        measure_file(tmp_path / "m-image.fits.Z", images.positions())
 
 
 FOREIGN = {

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord
-from astropy.table import Table
+from astropy.io import fits
+from astropy.table import MaskedColumn, Table
+from astropy.units import Unit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -122,6 +127,122 @@ def test_a_column_whose_unit_contradicts_its_name_is_refused(tmp_path, suffix, u
     else:
         with pytest.raises(PositionsError, match=r"column ra_deg is in .*, its name says deg"):
             read_positions(path)
+
+
+@pytest.mark.parametrize("unit", ["hourangle", "arcmin", "rad"])
+@pytest.mark.parametrize("writer", ["astropy", "pyarrow"])
+def test_units_and_masks_in_parquet_are_read(tmp_path, writer, unit):
+    """Parquet has places for neither: astropy keeps both in columns and metadata of its own."""
+    path = tmp_path / "p.parquet"
+    if writer == "astropy":
+        Table({"name": ["a"], "ra_deg": [1.0] * Unit(unit), "dec_deg": [2.0]}).write(path, format="parquet")
+    else:
+        field = pa.field("ra_deg", pa.float64(), metadata={"unit": unit})
+        pq.write_table(pa.table([["a"], [1.0], [2.0]], pa.schema([("name", pa.string()), field, ("dec_deg", pa.float64())])), path)
+    with pytest.raises(PositionsError, match=r"column ra_deg is in .*, its name says deg"):
+        read_positions(path)
+    masked = MaskedColumn([1.0, 2.0], mask=[False, True])
+    Table({"name": ["a", "b"], "ra_deg": masked, "dec_deg": [1.0, 2.0]}).write(path, format="parquet", overwrite=True)
+    with pytest.raises(PositionsError, match=r"1 of 2 rows.*row 2 \(b\): ra_deg is missing"):
+        read_positions(path)
+
+
+@pytest.mark.parametrize("unit", ["hms", "h:m:s", "furlong"])
+def test_a_unit_that_nobody_knows_is_refused_and_other_spellings_are_taken(tmp_path, unit):
+    columns = [fits.Column("name", "1A", array=["a"]), fits.Column("dec_deg", "D", array=[2.0])]
+    for written, taken in ((unit, False), ("Degrees", True), ("DEG", True)):
+        fits.BinTableHDU.from_columns([*columns, fits.Column("ra_deg", "D", unit=written, array=[1.0])]).writeto(
+            tmp_path / "p.fits", overwrite=True
+        )
+        if taken:
+            assert read_positions(tmp_path / "p.fits")["ra_deg"].tolist() == [1.0]
+        else:
+            with pytest.raises(PositionsError, match=f"column ra_deg is in {unit}, its name says deg"):
+                read_positions(tmp_path / "p.fits")
+
+
+def test_the_value_for_none_of_a_scaled_fits_column_is_none(tmp_path):
+    """astropy takes it for a number: 100 - 300 x 0.01 = 97 degrees."""
+    header = fits.Header([("XTENSION", "BINTABLE"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", 13), ("NAXIS2", 2), ("PCOUNT", 0), ("GCOUNT", 1), ("TFIELDS", 3)])  # fmt: skip
+    for number, (name, form) in enumerate((("name", "3A"), ("ra_deg", "I"), ("dec_deg", "D")), start=1):
+        header[f"TTYPE{number}"], header[f"TFORM{number}"] = name, form
+    header["TSCAL2"], header["TZERO2"], header["TNULL2"] = 0.01, 100.0, -300
+    rows = struct.pack(">3shd3shd", b"a", 2700, 54.0, b"b", -300, 55.0)
+    fits.PrimaryHDU().writeto(tmp_path / "p.fits")
+    with (tmp_path / "p.fits").open("ab") as stream:
+        stream.write(header.tostring().encode() + rows.ljust(2880, b"\0"))
+    with pytest.raises(PositionsError, match=r"1 of 2 rows.*row 2 \(b\): ra_deg is missing"):
+        read_positions(tmp_path / "p.fits")
+
+
+def test_names_of_variable_length_and_formats_that_nobody_knows(tmp_path):
+    columns = [fits.Column("name", "PA()", array=np.array(["a", "bb"], dtype=object))]
+    columns += [fits.Column(name, "D", array=[1.0, 2.0]) for name in ("ra_deg", "dec_deg")]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "p.fits")
+    assert read_positions(tmp_path / "p.fits")["name"].tolist() == ["a", "bb"]
+    content = (tmp_path / "p.fits").read_bytes()
+    (tmp_path / "q.fits").write_bytes(content.replace(b"TFORM2  = 'D ", b"TFORM2  = 'W "))
+    with pytest.raises(PositionsError, match="cannot be read as fits"):
+        read_positions(tmp_path / "q.fits")
+
+
+_TABLE = (
+    '<TABLE><FIELD name="name" datatype="char" arraysize="*"/><FIELD name="ra_deg" datatype="double" unit="deg" {ref}/>'
+    '<FIELD name="dec_deg" datatype="double" unit="deg" {ref}/>'
+    "<DATA><TABLEDATA><TR><TD>a</TD><TD>137.5</TD><TD>54.1</TD></TR></TABLEDATA></DATA></TABLE>"
+)
+
+
+@pytest.mark.parametrize("ref", ['ref="c"', ""])
+@pytest.mark.parametrize(
+    ("system", "taken"),
+    [
+        ('system="ICRS"', True),
+        ('system="eq_FK5" equinox="J2000"', True),
+        ('system="eq_FK5" equinox="J1975"', False),
+        ('system="eq_FK4" equinox="B1950"', False),
+        ('system="galactic"', False),
+        ('system="ecl_FK5" equinox="J2000"', False),
+    ],
+)
+def test_a_votable_in_another_frame_is_refused(tmp_path, system, taken, ref):
+    path = tmp_path / "p.vot"
+    path.write_text(_votable(f'<COOSYS ID="c" {system}/>{_TABLE.format(ref=ref)}'))
+    if taken:
+        assert read_positions(path)["ra_deg"].tolist() == [137.5]
+    else:
+        with pytest.raises(PositionsError, match=r"column ra_deg is in .*, ICRS was expected"):
+            read_positions(path)
+
+
+def _votable(content: str) -> str:
+    start = '<?xml version="1.0"?><VOTABLE version="1.3" xmlns="http://www.ivoa.net/xml/VOTable/v1.3"><RESOURCE type="results">'
+    return f"{start}{content}</RESOURCE></VOTABLE>"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('<INFO name="QUERY_STATUS" value="ERROR">no such column</INFO>', "server says ERROR: no such column"),
+        (f'<INFO name="QUERY_STATUS" value="OVERFLOW"/>{_TABLE.format(ref="")}', "OVERFLOW: the table is not complete"),
+        (2 * _TABLE.format(ref=""), "holds 2 tables"),
+        ("", "holds no table"),
+    ],
+)
+def test_a_votable_that_is_not_one_whole_table_is_refused_with_the_reason(tmp_path, content, reason):
+    """A cut list ends the monitoring of the sources that it lacks."""
+    (tmp_path / "p.vot").write_text(_votable(content))
+    with pytest.raises(PositionsError, match=reason):
+        read_positions(tmp_path / "p.vot")
+
+
+def test_a_fits_file_of_two_tables_is_refused(tmp_path):
+    images.positions().pipe(Table.from_pandas).write(tmp_path / "one.fits")
+    with fits.open(tmp_path / "one.fits") as hdus:
+        fits.HDUList([*hdus, hdus[1].copy()]).writeto(tmp_path / "two.fits")
+    assert len(read_positions(tmp_path / "one.fits")) == len(images.SOURCES)
+    with pytest.raises(PositionsError, match=r"holds 2 tables \(extensions 1, 2\)"):
+        read_positions(tmp_path / "two.fits")
 
 
 def test_an_empty_or_much_shorter_list_ends_nothing_without_being_asked(platform, tmp_path):
