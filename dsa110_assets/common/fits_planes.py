@@ -263,7 +263,8 @@ def jy_per_beam(header: fits.Header) -> float:
 def _as_astropy_reads(unit: str) -> float:
     """Value of a unit in Jy/beam, such as ``Jansky/(beam)`` or ``10**-3 Jy/beam``; NaN if it is another one."""
     try:
-        return float(units.Unit(re.sub(r"[${}]", "", unit)).to(units.Jy / units.beam))
+        value: Any = units.Unit(re.sub(r"[${}]", "", unit)).to(units.Jy / units.beam)
+        return float(value)
     except (ValueError, TypeError):  # UnitConversionError is both
         return np.nan
 
