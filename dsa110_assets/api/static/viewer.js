@@ -158,6 +158,19 @@ function switchWith(id, layer) {
   box.addEventListener("change", () => (box.checked ? layer.show() : layer.hide()));
 }
 
+// Aladin's buttons are pictures without a word.
+function nameButtons() {
+  const names = { "aladin-grid-control": "Grid of coordinates", "aladin-zoom-out": "Zoom out", "aladin-zoom-in": "Zoom in", "aladin-fullScreen-control": "Full screen" };
+  for (const [name, words] of Object.entries(names)) {
+    const button = place.querySelector(`button.${name}, .${name} button`);
+    button.setAttribute("aria-label", words);
+    button.title = words;
+  }
+  const nameless = () => place.querySelectorAll("img:not([alt])").forEach((one) => one.setAttribute("alt", ""));
+  nameless();
+  new MutationObserver(nameless).observe(place, { childList: true, subtree: true });
+}
+
 async function start() {
   await A.init;
   const wide = 1.1 * Math.max(1, place.clientWidth / place.clientHeight); // the whole cut-out, and a margin
@@ -165,7 +178,9 @@ async function start() {
     log: false, samp: false, survey: [], hipsList: [], cooFrame: "ICRS", projection: "SIN", fov: (wide * Number(data.size)) / 60,
     target: `${data.ra} ${data.dec}`, showReticle: false, showLayersControl: false, showProjectionControl: false, showCooGridControl: true,
     showShareControl: false, showSettingsControl: false, showContextMenu: false, backgroundColor: "rgb(24, 32, 42)",
+    showCooLocation: false, showFrame: false, // its search box asks servers outside; the form above the picture searches
   });
+  nameButtons();
   drawColors();
   await addLayer(sky, data.first, "first");
   if (data.second) await addLayer(sky, data.second, "second");
