@@ -115,12 +115,13 @@ def test_what_people_made_stale_is_what_the_whole_list_says_when_all_else_is_as_
                 )
                 made[product, key] = version, provenance.reference(product, key, path)
         session.flush()
-        of_people = {"other_tables": other_tables, "marked": {("tile_image", key) for key in marked}}
-        assert provenance.stale_by_people(session, TODAY, **of_people) == provenance.stale(session, TODAY, **of_people)
+        images = {("tile_image", key) for key in marked}
+        found = provenance.stale_by_people(session, TODAY, other_tables=other_tables, marked=images)
+        assert found == provenance.stale(session, TODAY, other_tables=other_tables, marked=images)
 
 
 def test_what_people_made_stale_includes_what_was_made_from_an_earlier_version(database: Database) -> None:
-    """The image was made from the first calibrated set; the second is marked. A product without a recipe is left out."""
+    """An image was made from the first calibrated set; the second is marked. Products without a recipe do not count."""
     with database.session() as session:
 
         def made(product: str, *read: tuple[str, int]) -> int:
