@@ -54,33 +54,6 @@ def predict(
             out[row, c] = np.complex64(complex(total_re, total_im))
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def predict_sources(
-    delay_source_s: NDArray[np.float64],
-    time_index: NDArray[np.int64],
-    amplitude_jy: NDArray[np.float64],
-    response: NDArray[np.float64],
-    x: float,
-    frequency_hz: float,
-    out: NDArray[np.complex64],
-) -> None:
-    """Visibilities of each point source at one frequency, ``out`` (Nrows, Nsources).
-
-    As in `predict`: ``delay_source_s`` (Nrows, Nsources), ``time_index`` (Nrows,), ``response`` (Nrows, Nsources, 3) at
-    ``x``, no rows without smearing. ``amplitude_jy`` (Ntimes, Nsources).
-    """
-    n_rows, n_sources = out.shape
-    smeared = response.shape[0] > 0
-    for row in numba.prange(n_rows):
-        for s in range(n_sources):
-            turns = frequency_hz * delay_source_s[row, s]
-            phase = 2.0 * np.pi * (turns - np.floor(turns))
-            flux = amplitude_jy[time_index[row], s]
-            if smeared:
-                flux *= response[row, s, 0] + x * (response[row, s, 1] + x * response[row, s, 2])
-            out[row, s] = np.complex64(complex(flux * np.cos(phase), flux * np.sin(phase)))
-
-
 @numba.njit(parallel=True, cache=True)
 def accumulate(
     data: NDArray[np.complex64],

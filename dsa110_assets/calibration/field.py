@@ -18,8 +18,11 @@ with a free position.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -56,6 +59,7 @@ _VISIBILITIES_OF_A_STEP, _FEWEST_GROUPS = 400_000, 8
 _MOST_NEW = 60
 _MOST_AT_ONCE = 20
 _EVERYWHERE_DEG = 180.0
+_ROWS_OF_A_BLOCK = 8192
 _LONGEST_STEP_RAD = np.radians(5 / 3600)
 _NEW = "new"
 
@@ -165,7 +169,7 @@ class FieldReport:
 
 
 @dataclass
-class _Sources:
+class FreeSources:
     """Sources of a fit: ``rows`` and ``model`` of unit factors; the first ``n_fixed`` are the calibrator's.
 
     Of the others: ``factor``, its ``prior`` scatter around 1, ``is_new`` (not in the catalog, position free), and the
@@ -185,50 +189,52 @@ class _Sources:
 class _Gains:
     """Normal equations of errors of gains: amplitudes of a baseline's antennas add, phases subtract.
 
-    ``ant1``, ``ant2`` (Nbl,). ``plus``, ``minus`` (Nants, Nbl): these sums and differences. ``shape``: (Ntimes, Nbl) of
-    the rows.
+    ``ant1``, ``ant2`` (Nbl,). ``shape``: (Ntimes, Nbl) of the rows.
     """
 
     ant1: NDArray[np.int64]
     ant2: NDArray[np.int64]
-    plus: NDArray[np.float64]
-    minus: NDArray[np.float64]
+    n_antennas: int
     shape: tuple[int, int]
 
     @classmethod
     def of(cls, solved: SolvedData) -> Self:
-        n_bl = solved.ant1.size
-        plus, minus = np.zeros((solved.n_antennas, n_bl)), np.zeros((solved.n_antennas, n_bl))
-        rows = np.arange(n_bl)
-        plus[solved.ant1, rows], plus[solved.ant2, rows] = 1.0, 1.0
-        minus[solved.ant1, rows], minus[solved.ant2, rows] = 1.0, -1.0
-        return cls(solved.ant1, solved.ant2, plus, minus, (solved.time_s.size, n_bl))
+        return cls(solved.ant1, solved.ant2, solved.n_antennas, (solved.time_s.size, solved.ant1.size))
 
-    def sums(
-        self, weight: NDArray[np.float32], sky: NDArray[np.complex64], columns: NDArray[np.complex64]
+    def equations(
+        self, q: NDArray[np.float64], re: NDArray[np.float64], im: NDArray[np.float64]
     ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Amplitudes, then phases: matrix (Nants, Nants), and its product with each column (Nants, Ncolumns)."""
-        ours = (weight * sky.conj()).reshape(self.shape)
-        q = (ours.real * sky.real.reshape(self.shape) - ours.imag * sky.imag.reshape(self.shape)).sum(axis=0, dtype=np.float64)
-        products = np.einsum("tb,tbs->bs", ours, columns.reshape(*self.shape, -1)).astype(np.complex128)
-        own = self.plus @ q
+        """Amplitudes, then phases: matrix (Nants, Nants), and the right-hand side of each column (Nants, Ncolumns).
+
+        ``q`` (Nbl,): the sky's weighted power. ``re``, ``im`` (Nbl, Ncolumns): parts of ``sum w conj(sky) column``.
+        """
+        from dsa110_assets.calibration._field_kernels import by_antenna
+
+        own = np.bincount(self.ant1, q, self.n_antennas) + np.bincount(self.ant2, q, self.n_antennas)
         between = np.zeros((own.size, own.size))
         between[self.ant1, self.ant2] = q
         between += between.T
         small = 1e-9 * max(float(own.sum()), 1e-300)  # phases have no zero point, dead antennas no data
-        for sign, incidence, part in ((1.0, self.plus, products.real), (-1.0, self.minus, products.imag)):
-            yield np.diag(own + small) + sign * between, incidence @ part
+        for sign, part in ((1.0, re), (-1.0, im)):
+            side = np.zeros((own.size, part.shape[1]))
+            by_antenna(part, self.ant1, self.ant2, sign, side)
+            yield np.diag(own + small) + sign * between, side
 
     def errors(self, weight: NDArray[np.float32], sky: NDArray[np.complex64], residual: NDArray[np.complex64]) -> NDArray[np.complex64]:
         """What the best errors of gains explain of residuals, (Nrows,)."""
-        (h, side), (h_phase, side_phase) = self.sums(weight, sky, residual[:, None])
+        ours = weight * sky.conj()
+        q = (ours * sky).real.reshape(self.shape).sum(axis=0, dtype=np.float64)
+        sums = (ours * residual).reshape(self.shape).sum(axis=0, dtype=np.complex128)[:, None]
+        (h, side), (h_phase, side_phase) = self.equations(q, sums.real, sums.imag)
         x, y = np.linalg.solve(h, side[:, 0]), np.linalg.solve(h_phase, side_phase[:, 0])
         relative = (x[self.ant1] + x[self.ant2] + 1j * (y[self.ant1] - y[self.ant2])).astype(np.complex64)
         return (sky.reshape(self.shape) * relative).ravel()
 
 
 @dataclass(frozen=True)
-class _Fit:
+class Step:
+    """Factors after a step, their ``error`` and absorbed ``share`` (Nfree,), and ``lmn`` (3, Nsources) of all."""
+
     factor: NDArray[np.float64]
     error: NDArray[np.float64]
     share: NDArray[np.float64]
@@ -260,21 +266,21 @@ def fit_field(
     sources = _sources(start, sky, calibrator, pointing, solved)
     # steps on the way take a part of a large tile, the last one four times as much: noise is no matter there
     every = max(1, min(solved.weight.size // _VISIBILITIES_OF_A_STEP, solved.frequency_hz.size // _FEWEST_GROUPS))
-    sources = _moved(sources, _fit(solved, sources, every), pointing)
+    sources = _moved(sources, best_step(solved, sources, every), pointing)
     for _ in range(_SEARCHES):
         found = _search(solved, sources, sky, pointing)
         if found.empty or sources.is_new.sum() + len(found) > _MOST_NEW:
             break
         before = sources.factor.size
         sources = _with(sources, found, sky, pointing, solved)
-        sources = _moved(sources, _fit(solved, sources, every), pointing)
-        fit = _fit(solved, sources, every)
+        sources = _moved(sources, best_step(solved, sources, every), pointing)
+        fit = best_step(solved, sources, every)
         sources = _moved(sources, fit, pointing)
         weak = sources.factor < DETECTION_SIGMA * fit.error / np.sqrt(every)
         sources = _without(sources, sources.is_new & weak)
         if sources.factor.size <= before:
             break
-    fit = _fit(solved, sources, (every + 3) // 4)
+    fit = best_step(solved, sources, (every + 3) // 4)
     sources = _moved(sources, fit, pointing)
     return _result(solved, sources, fit, sky)
 
@@ -305,7 +311,7 @@ def _sources(
     calibrator: str,
     pointing: TilePointing,
     solved: SolvedData,
-) -> _Sources:
+) -> FreeSources:
     """Sources with factors to their catalog fluxes; those that the catalog lacks, to their fluxes in ``rows``."""
     own = _is_calibrator(rows, calibrator)
     rows = pd.concat([rows.loc[own], rows.loc[~own]], ignore_index=True)
@@ -322,72 +328,114 @@ def _sources(
     )
     free = ~known[n_fixed:]
     factor = flux[n_fixed:] / unit[n_fixed:]
-    return _Sources(rows, model, n_fixed, factor, np.where(free, np.inf, CATALOG_SCATTER), free, factor.copy())
+    return FreeSources(rows, model, n_fixed, factor, np.where(free, np.inf, CATALOG_SCATTER), free, factor.copy())
 
 
-def unit_visibilities(solved: SolvedData, model: TileModel, every: int = 1) -> Iterator[tuple[int, NDArray[np.complex64]]]:
-    """Visibilities of each source of a model, (Ntimes * Nbl, Nsources), for every so many groups of channels."""
-    from dsa110_assets.calibration._kernels import predict_sources
-
-    uvw = solved.uvw_m.reshape(-1, 3)
-    index = np.repeat(np.arange(solved.time_s.size), solved.ant1.size)
-    delay, response = (uvw @ model.lmn) / SPEED_OF_LIGHT_M_PER_S, model.response(uvw, index)
-    for group in range(every // 2, solved.frequency_hz.size, every):
-        frequency_hz = solved.frequency_hz[group]
-        x = 2.0 * group / max(solved.frequency_hz.size - 1, 1) - 1.0
-        out = np.empty(delay.shape, dtype=np.complex64)
-        predict_sources(delay, index, np.ascontiguousarray(model.amplitude_jy[:, group]), response, x, float(frequency_hz), out)
-        yield group, out
+def unit_visibilities(solved: SolvedData, model: TileModel) -> Iterator[tuple[int, NDArray[np.complex64]]]:
+    """Visibilities of each source of a model, (Ntimes * Nbl, Nsources), for each group of channels."""
+    units = _Units.of(solved, model)
+    for group in range(solved.frequency_hz.size):
+        re, im = units.block(group, 0, units.delay_s.shape[0])
+        yield group, (re + 1j * im).astype(np.complex64)
 
 
-def _fit(solved: SolvedData, sources: _Sources, every: int = 1) -> _Fit:
+@dataclass(frozen=True)
+class _Units:
+    """What the visibilities of sources of unit factor follow from, in all groups of channels."""
+
+    frequency_hz: NDArray[np.float64]
+    n_baselines: int
+    delay_s: NDArray[np.float64]
+    response: NDArray[np.float64]
+    amplitude_jy: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, solved: SolvedData, model: TileModel) -> Self:
+        uvw = solved.uvw_m.reshape(-1, 3)
+        index = np.repeat(np.arange(solved.time_s.size), solved.ant1.size)
+        delay_s = (uvw @ model.lmn) / SPEED_OF_LIGHT_M_PER_S
+        amplitude_jy = np.ascontiguousarray(np.moveaxis(model.amplitude_jy, 1, 0))
+        return cls(solved.frequency_hz, solved.ant1.size, delay_s, model.response(uvw, index), amplitude_jy)
+
+    def block(self, group: int, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Real and imaginary parts of some rows in a group, (Nblock, Nsources)."""
+        from dsa110_assets.calibration._field_kernels import unit_block
+
+        x = 2.0 * group / max(self.frequency_hz.size - 1, 1) - 1.0
+        re, im = (np.empty((last - first, self.delay_s.shape[1]), dtype=np.float32) for _ in range(2))
+        amplitude_jy = self.amplitude_jy[group]
+        unit_block(self.delay_s, amplitude_jy, self.response, x, float(self.frequency_hz[group]), first, self.n_baselines, re, im)
+        return re, im
+
+
+@dataclass(frozen=True)
+class _Normal:
+    """Normal equations of a step without gains; ``plain``: diagonal before the gains were removed."""
+
+    matrix: NDArray[np.float64]
+    plain: NDArray[np.float64]
+    gradient: NDArray[np.float64]
+
+
+def _normal_of_group(solved: SolvedData, sources: FreeSources, units: _Units, gains: _Gains, group: int) -> _Normal:
+    """Normal equations of one group of channels."""
+    from dsa110_assets.calibration._field_kernels import add_block
+
+    new = np.flatnonzero(sources.is_new)
+    n_par, n_bl = sources.factor.size + 2 * new.size, solved.ant1.size
+    turn = 2 * np.pi * solved.frequency_hz[group] / SPEED_OF_LIGHT_M_PER_S * solved.uvw_m.reshape(-1, 3)[:, :2]
+    data, weight = solved.data[group].reshape(-1, 2), solved.weight[group].reshape(-1, 2)
+    normal, gradient = np.zeros((n_par, n_par)), np.zeros(n_par)
+    q, side = np.zeros((2, n_bl)), np.zeros((2, 2, n_bl, n_par + 1))
+    for first in range(0, len(data), _ROWS_OF_A_BLOCK):
+        re, im = units.block(group, first, min(first + _ROWS_OF_A_BLOCK, len(data)))
+        planes = np.empty((2, len(re), n_par), dtype=np.float32)
+        add_block(re, im, sources.factor, sources.n_fixed, new, turn, data, weight, first, n_bl, planes, q, side, gradient)
+        flat = planes.reshape(-1, n_par)
+        normal += flat.T @ flat
+    plain = np.diag(normal).copy()
+    for p in range(2):
+        for h, of_antennas in gains.equations(q[p], side[p, 0], side[p, 1]):
+            gone = of_antennas[:, :-1].T @ np.linalg.solve(h, of_antennas)
+            normal -= gone[:, :-1]
+            gradient -= gone[:, -1]
+    return _Normal(normal, plain, gradient)
+
+
+def best_step(solved: SolvedData, sources: FreeSources, every: int = 1) -> Step:
     """One step: factors, and positions of new sources, with the gains free; from every so many groups of channels."""
+    from threadpoolctl import threadpool_limits
+
     model, n_fixed = sources.model, sources.n_fixed
     n_free = sources.factor.size
     new = np.flatnonzero(sources.is_new)
     n_par = n_free + 2 * new.size
+    if n_par == 0:
+        return Step(np.zeros(0), np.zeros(0), np.zeros(0), model.lmn)
+    units, gains = _Units.of(solved, model), _Gains.of(solved)
     normal, plain, gradient = np.zeros((n_par, n_par)), np.zeros(n_par), np.zeros(n_par)
-    uvw = solved.uvw_m.reshape(-1, 3)
-    gains = _Gains.of(solved)
-    for group, unit in unit_visibilities(solved, model, every):
-        frequency_hz = solved.frequency_hz[group]
-        sky = unit[:, :n_fixed].sum(axis=1) + unit[:, n_fixed:] @ sources.factor.astype(np.float32)
-        columns = unit[:, n_fixed:]
-        if new.size:
-            turn = (2j * np.pi * frequency_hz / SPEED_OF_LIGHT_M_PER_S * uvw[:, :2]).astype(np.complex64)
-            bright = columns[:, new] * sources.factor[new].astype(np.float32)
-            columns = np.concatenate([columns, bright * turn[:, :1], bright * turn[:, 1:]], axis=1)
-        data, weight = solved.data[group].reshape(-1, 2), solved.weight[group].reshape(-1, 2)
-        both = weight.sum(axis=1)
-        root = columns * np.sqrt(both)[:, None]
-        own = (root.conj().T @ root).real.astype(np.float64)
-        normal += own
-        plain += np.diag(own)
-        residual = data - sky[:, None]
-        gradient += (columns.conj().T @ (weight * residual).sum(axis=1)).real
-        for p in range(2):
-            for h, side in gains.sums(weight[:, p], sky, np.concatenate([columns, residual[:, p : p + 1]], axis=1)):
-                gone = side[:, :-1].T @ np.linalg.solve(h, side)
-                normal -= gone[:, :-1]
-                gradient -= gone[:, -1]
+    groups = range(every // 2, solved.frequency_hz.size, every)
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for one in pool.map(partial(_normal_of_group, solved, sources, units, gains), groups):
+            normal += one.matrix
+            plain += one.plain
+            gradient += one.gradient
     inverse_prior = np.zeros(n_par)
     inverse_prior[:n_free] = sources.prior**-2.0
     gradient[:n_free] += inverse_prior[:n_free] * (1.0 - sources.factor)
     share = 1.0 - np.diag(normal)[:n_free] / np.maximum(plain[:n_free], 1e-300)
     full = normal + np.diag(inverse_prior)
     scale = 1 / np.sqrt(np.maximum(np.diag(full), 1e-300))
-    if n_par == 0:
-        return _Fit(np.zeros(0), np.zeros(0), np.zeros(0), model.lmn)
     inverse = np.linalg.pinv(full * scale[:, None] * scale, rcond=1e-9, hermitian=True) * scale[:, None] * scale
     step = inverse @ gradient
     error = np.sqrt(np.maximum(np.diag(inverse)[:n_free], 0.0))
     lmn = model.lmn.copy()
     for axis, turned in ((0, step[n_free : n_free + new.size]), (1, step[n_free + new.size :])):
         lmn[axis, n_fixed + new] += np.clip(turned, -_LONGEST_STEP_RAD, _LONGEST_STEP_RAD)
-    return _Fit(sources.factor + step[:n_free], error, share, lmn)
+    return Step(sources.factor + step[:n_free], error, share, lmn)
 
 
-def _without(sources: _Sources, which: NDArray[np.bool_]) -> _Sources:
+def _without(sources: FreeSources, which: NDArray[np.bool_]) -> FreeSources:
     """The sources but those of a mask."""
     keep = np.concatenate([np.ones(sources.n_fixed, dtype=bool), ~which])
     model = replace(
@@ -396,13 +444,13 @@ def _without(sources: _Sources, which: NDArray[np.bool_]) -> _Sources:
         lmn=np.ascontiguousarray(sources.model.lmn[:, keep]),
         amplitude_jy=np.ascontiguousarray(sources.model.amplitude_jy[:, :, keep]),
     )
-    return _Sources(
+    return FreeSources(
         sources.rows.loc[keep].reset_index(drop=True), model, sources.n_fixed, sources.factor[~which], sources.prior[~which],
         sources.is_new[~which], sources.used[~which],
     )  # fmt: skip
 
 
-def _moved(sources: _Sources, fit: _Fit, pointing: TilePointing) -> _Sources:
+def _moved(sources: FreeSources, fit: Step, pointing: TilePointing) -> FreeSources:
     """Sources with new factors; new ones also at their new positions."""
     lmn = fit.lmn.copy()
     lmn[2] = np.sqrt(1 - lmn[0] ** 2 - lmn[1] ** 2) - 1
@@ -421,7 +469,7 @@ def _directions(l: NDArray[np.float64], m: NDArray[np.float64], pointing: TilePo
     return np.mod(ra, 360.0), np.degrees(np.arcsin(m * np.cos(dec0) + n * np.sin(dec0)))
 
 
-def _residuals(solved: SolvedData, sources: _Sources) -> NDArray[np.complex64]:
+def _residuals(solved: SolvedData, sources: FreeSources) -> NDArray[np.complex64]:
     """Residuals (Nrows, Ngroups), mean of the polarizations, without what errors of the gains explain."""
     factor = np.concatenate([np.ones(sources.n_fixed), sources.factor])
     whole = replace(sources.model, amplitude_jy=np.ascontiguousarray(sources.model.amplitude_jy * factor))
@@ -440,7 +488,7 @@ def _residuals(solved: SolvedData, sources: _Sources) -> NDArray[np.complex64]:
     return out
 
 
-def _search(solved: SolvedData, sources: _Sources, sky: pd.DataFrame, pointing: TilePointing) -> pd.DataFrame:
+def _search(solved: SolvedData, sources: FreeSources, sky: pd.DataFrame, pointing: TilePointing) -> pd.DataFrame:
     """Peaks of the residual image that are no source yet: position, apparent flux, and name if the catalog has it."""
     from ducc0 import wgridder
 
@@ -492,7 +540,7 @@ def _search(solved: SolvedData, sources: _Sources, sky: pd.DataFrame, pointing: 
     return found_sources.loc[~found_sources["name"].isin(sources.rows["name"])]
 
 
-def _allowed(sources: _Sources, size: int, cell: float) -> NDArray[np.bool_]:
+def _allowed(sources: FreeSources, size: int, cell: float) -> NDArray[np.bool_]:
     """Pixels of the residual image that are beside no known source and not at the edge."""
     allowed = np.ones((size, size), dtype=bool)
     allowed[[0, -1]], allowed[:, [0, -1]] = False, False
@@ -511,12 +559,12 @@ def _vertex(three: NDArray[np.float32]) -> float:
 
 
 def _with(
-    sources: _Sources,
+    sources: FreeSources,
     found: pd.DataFrame,
     sky: pd.DataFrame,
     pointing: TilePointing,
     solved: SolvedData,
-) -> _Sources:
+) -> FreeSources:
     """The sources and those that a search has found: new ones begin at their peak's flux, those of the catalog at 0."""
     in_catalog = sky.loc[sky["name"].isin(found["name"])].drop_duplicates("name")
     new = found.loc[found["name"] == ""].reset_index(drop=True)
@@ -551,11 +599,11 @@ def _with(
     return both
 
 
-def _fluxes(sources: _Sources) -> NDArray[np.float64]:
+def _fluxes(sources: FreeSources) -> NDArray[np.float64]:
     return sources.rows["flux_jy"].to_numpy(np.float64)[sources.n_fixed :] * sources.factor
 
 
-def _result(solved: SolvedData, sources: _Sources, fit: _Fit, sky: pd.DataFrame) -> Field:
+def _result(solved: SolvedData, sources: FreeSources, fit: Step, sky: pd.DataFrame) -> Field:
     rows, n_fixed = sources.rows, sources.n_fixed
     unit = rows["flux_jy"].to_numpy(np.float64)[n_fixed:]
     flux, error = unit * fit.factor, np.maximum(unit * fit.error, 1e-12)
@@ -579,7 +627,7 @@ def _result(solved: SolvedData, sources: _Sources, fit: _Fit, sky: pd.DataFrame)
     )  # fmt: skip
 
 
-def _noise_over_thermal(solved: SolvedData, sources: _Sources) -> float:
+def _noise_over_thermal(solved: SolvedData, sources: FreeSources) -> float:
     """Scatter of each baseline's and group's residual, averaged over the tile, over that of the noise."""
     residual = _residuals(solved, sources)
     n_times, n_bl, n_groups = solved.time_s.size, solved.ant1.size, solved.frequency_hz.size
