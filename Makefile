@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace soak month year browser extras attack load rules paging cluster
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace upgrade soak month year browser extras attack load rules paging cluster
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -32,10 +32,10 @@ demo: $(VENV)/.installed ## Run two simulated nights from raw files to light cur
 test: $(VENV)/.installed ## Run the test suite; WORKERS=2 for fewer processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-extras: ## Install the Debian packages that some targets and tests need (as root): Chromium; Prometheus, its Alertmanager and node exporter; nginx; Redis; systemd's tools
-	@for one in chromium prometheus prometheus-alertmanager prometheus-node-exporter nginx openssl redis-server ip; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
+extras: ## Install the Debian packages that some targets and tests need (as root): Chromium; Prometheus, its Alertmanager and node exporter; nginx; Redis; systemd's tools; polkit
+	@for one in chromium prometheus prometheus-alertmanager prometheus-node-exporter nginx openssl redis-server ip pkcheck dbus-daemon; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
 		command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
-		test -z "$$missing" || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$(echo "$$missing " | sed 's/ nginx / nginx-light /; s/ ip / iproute2 /') >/dev/null; }
+		test -z "$$missing" || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$(echo "$$missing " | sed 's/ nginx / nginx-light /; s/ ip / iproute2 /; s/ pkcheck / polkitd /') >/dev/null; }
 
 browser: $(VENV)/.installed ## Try the pages in Debian's Chromium; DSA110_PICTURES=DIRECTORY keeps screenshots
 	$(BIN)/python -m pytest dsa110_assets_tests/browser $(ARGS)
@@ -88,6 +88,9 @@ chaos: $(VENV)/.installed ## Kill each stage at each commit point, then services
 
 cluster: $(VENV)/.installed ## Run three worker hosts that die, freeze, are cut off and come back (as root, needs make extras); ARGS="--seed 2"
 	$(BIN)/python -m dsa110_assets_tests.chaos.cluster $(ARGS)
+
+upgrade: $(VENV)/.installed ## Upgrade a recorded platform that is at work, and let it carry on; nothing may be lost (three minutes)
+	$(BIN)/python -m dsa110_assets_tests.upgrade.carry_on $(ARGS)
 
 pace: $(VENV)/.installed ## Run the telescope at four times its pace; measure memory and lag; ARGS="--minutes 20"
 	$(BIN)/python -m dsa110_assets_tests.chaos.pace $(ARGS)

@@ -137,11 +137,12 @@ def backup(
     """
     from dsa110_assets.registry.backup import backup as write
     from dsa110_assets.registry.backup import check_destination, history_of
+    from dsa110_assets.registry.database import Database
     from dsa110_assets.registry.server import dagster_url
 
     for written in (path, history_of(path)):
         check_destination(written)
-    registry = _connect()
+    registry = Database.connect(_config(), migrate=False)  # a backup before an upgrade is of the schema that it finds
     if history:  # first, so that its history has no run that the registry does not know
         typer.echo(f"{history_of(path)}: {write(dagster_url(_config()), history_of(path)) / 1e6:.1f} MB")
     typer.echo(f"{path}: {write(registry.url, path) / 1e6:.1f} MB")

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
@@ -22,6 +26,17 @@ _MAY_PASS = re.compile(
     r"connection to server|connection .*(closed|terminated|refused)|terminating|the database system is|No space left", re.I
 )
 """What the programs say when the server does not answer or the disk is full."""
+_DROP_ALL = """
+SET LOCAL client_min_messages = warning;
+DO $$ DECLARE one record; BEGIN
+    FOR one IN SELECT relname, CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END AS kind
+        FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm') AND NOT relispartition
+    LOOP
+        EXECUTE format('DROP %s IF EXISTS public.%I CASCADE', one.kind, one.relname);
+    END LOOP;
+END $$;
+"""
+"""Drops all tables and views, also those of a newer release, which may refer to those of the backup."""
 _MAGIC = b"PGDMP"
 """First bytes of PostgreSQL's custom format."""
 
@@ -61,19 +76,18 @@ def restore(url: str, path: Path, *, replace: bool = False) -> None:
     Args:
         url: the database (SQLAlchemy).
         path: file made by `backup`.
-        replace: drop the present content. Without it the database must be empty.
+        replace: drop the present content, all tables and views. Without it the database must be empty.
 
     Raises:
         NonRetriableError: the file does not exist or is damaged; or the database is not empty, without ``replace``.
         RegistryError: the server does not answer; the error quotes the program's message.
     """
     check_archive(path)
-    clean = ["--clean", "--if-exists"] if replace else []
     if not replace and _run(url, "psql", "-At", "-c", "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").strip() != "0":
         raise NonRetriableError(
             "registry", "is not empty", "stop the platform, then restore with --replace, which drops the present content"
         )
-    _run(url, "pg_restore", "--no-owner", "--single-transaction", "--exit-on-error", *clean, "--dbname", _address(url), str(path))
+    _run_archive(url, path, first=_DROP_ALL if replace else "")
 
 
 def check_archive(path: Path) -> None:
@@ -96,13 +110,9 @@ def _why_not_archive(path: Path) -> str | None:
 
 
 def _run(url: str, program: str, *arguments: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name not in OF_A_SESSION}
-    if password := make_url(url).password:  # not on the command line, which all users can read
-        environment["PGPASSWORD"] = str(password)
-    target = () if program == "pg_restore" else ("--dbname", _address(url))
     done = subprocess.run(
-        [str(bin_dir() / program), *target, *arguments],
-        env=environment,
+        [str(bin_dir() / program), "--dbname", _address(url), *arguments],
+        env=_environment(url),
         capture_output=True,
         text=True,
         check=False,
@@ -111,6 +121,51 @@ def _run(url: str, program: str, *arguments: str) -> str:
     if done.returncode != 0:
         raise _failure(program, done.stderr, done.returncode)
     return done.stdout
+
+
+def _run_archive(url: str, path: Path, *, first: str) -> None:
+    """Run a statement and those of a backup in one transaction, committed only if the backup was read to its end."""
+    with tempfile.TemporaryFile() as said:
+        reading = subprocess.Popen(
+            [str(bin_dir() / "pg_restore"), "--no-owner", "--file=-", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+        )
+        writing = subprocess.Popen(
+            [str(bin_dir() / "psql"), "-Xq", "-v", "ON_ERROR_STOP=1", "-o", os.devnull, "--dbname", _address(url)],
+            env=_environment(url),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        assert reading.stdout is not None
+        assert writing.stdin is not None
+        with reading, writing:
+            complained = threading.Thread(target=lambda: messages.append(writing.stderr.read() if writing.stderr else b""))
+            messages: list[bytes] = []
+            complained.start()
+            with suppress(BrokenPipeError):  # psql ended: its message says why
+                writing.stdin.write(f"BEGIN;{first}\n".encode())
+                shutil.copyfileobj(reading.stdout, writing.stdin)
+                if reading.wait() == 0:
+                    writing.stdin.write(b"COMMIT;\n")
+            reading.stdout.close()
+            with suppress(BrokenPipeError):
+                writing.stdin.close()
+            complained.join()
+        said.seek(0)
+        if writing.returncode != 0:
+            raise _failure("psql", messages[0].decode("utf-8", "replace"), writing.returncode)
+        if reading.returncode != 0:
+            raise _failure("pg_restore", said.read().decode("utf-8", "replace"), reading.returncode)
+
+
+def _environment(url: str) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name not in OF_A_SESSION}
+    if password := make_url(url).password:  # not on the command line, which all users can read
+        environment["PGPASSWORD"] = str(password)
+    return environment
 
 
 def _failure(program: str, said: str, code: int) -> PipelineError:

@@ -28,7 +28,6 @@ from sqlalchemy.orm import Session
 from dsa110_assets.cli.services import free_port
 from dsa110_assets.errors import PipelineError
 from dsa110_assets.registry.schema import GroupState, IngestGroup
-from dsa110_assets.stages.queue import planning
 from dsa110_assets.stages.queue.attempts import now
 from dsa110_assets.times import JD_MINUS_MJD, group_id_of
 from dsa110_assets_tests.chaos.agreement import Night, disagreements, planted_faults
@@ -181,17 +180,7 @@ def _wait_until_quiet(target: RunningPlatform, tiles: int, tally: Tally) -> floa
         try:
             with target.platform.database.session() as session:
                 tally.update(session)
-                states = Counter(session.scalars(select(IngestGroup.state)))
-            busy = target.instance.get_runs_count(
-                dg.RunsFilter(
-                    statuses=[
-                        s
-                        for s in dg.DagsterRunStatus
-                        if s not in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-                    ]
-                )
-            )
-            if states[GroupState.COMPLETED] == tiles and not busy and not planning.follow_ups(target.platform):
+            if target.is_quiet(tiles):
                 return time.monotonic() - began
         except PipelineError:
             pass

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import dagster as dg
 import psutil
+from sqlalchemy import select
 
 from dsa110_assets.cli import up
 from dsa110_assets.cli.services import port_is_open
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.registry.server import embedded_server
 from dsa110_assets.stages.platform import Platform
+from dsa110_assets.stages.queue import planning
 
 START_LIMIT_S = 180.0
 _BY_COMMAND = {
@@ -58,6 +62,14 @@ class RunningPlatform:
         if address is not None and psutil.pid_exists(address.pid):
             found["database"].append(psutil.Process(address.pid))
         return found
+
+    def is_quiet(self, n_tiles: int) -> bool:
+        """Whether so many observations are completed, no run waits or works, and no hour or night is due."""
+        with self.platform.database.session() as session:
+            states = Counter(session.scalars(select(IngestGroup.state)))
+        ended = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+        busy = self.instance.get_runs_count(dg.RunsFilter(statuses=[one for one in dg.DagsterRunStatus if one not in ended]))
+        return states[GroupState.COMPLETED] == n_tiles and not busy and not planning.follow_ups(self.platform)
 
 
 @contextmanager
