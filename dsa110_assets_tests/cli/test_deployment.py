@@ -6,14 +6,19 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from dsa110_assets.cli import service
 from dsa110_assets.cli.main import app, run
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.orchestration.cluster.worker import ORDERLY_END_S
 from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.schema import WorkerRow
 from dsa110_assets.stages.operations.services import ServiceName, last_stop, restarts_since
 from dsa110_assets.times import mjd_to_datetime
 
@@ -98,6 +103,49 @@ def test_there_is_a_unit_for_each_service_and_all_but_the_database_are_prepared_
             assert "dsa110-database.service" in value(unit, "After")[0]
 
 
+def test_the_unit_of_the_worker_needs_nothing_of_the_platforms_machine_and_lets_runs_end() -> None:
+    unit = DEPLOY / "systemd/dsa110-worker.service"
+    (command,) = value(unit, "ExecStart")
+    assert command.endswith("/dsa110 worker --concurrency 4")
+    assert "TMPDIR=/var/tmp" in command
+    assert value(unit, "ExecStartPre") == value(unit, "Requires") == []
+    assert value(unit, "KillMode") == ["mixed"], "the worker interrupts its runs"
+    assert int(value(unit, "TimeoutStopSec")[0]) >= 60 > 2 * ORDERLY_END_S
+    assert value(unit, "WantedBy") == ["multi-user.target"], "the target would start the platform there"
+    assert value(unit, "Alias") == ["contimg-absurd-worker.service"]
+
+
+@pytest.mark.parametrize("later_s", [0.0, 6.0], ids=["as soon as it has joined", "later"])
+def test_the_command_of_the_workers_unit_runs_a_worker_until_sigterm(database: Database, tmp_path: Path, later_s: float) -> None:
+    """As it is written, with this checkout's program. No broker answers, and the worker gives beats without it."""
+    (line,) = value(DEPLOY / "systemd/dsa110-worker.service", "ExecStart")
+    settings = {f"PIPELINE_{name.upper()}_DIR": str(tmp_path / name) for name in ("input", "output", "scratch", "state")}
+    for directory in settings.values():
+        Path(directory).mkdir()
+    settings |= {"PIPELINE_DATABASE_URL": database.url, "PIPELINE_BROKER_URL": "redis://127.0.0.1:1/0", "PIPELINE_PROFILE": "distributed"}
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")} | settings
+    program = str(Path(sys.executable).with_name("dsa110"))
+    subprocess.run([program, "prepare"], env=environment, check=True)
+    command = line.replace("/opt/dsa110/.venv/bin/dsa110", program).split()
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as worker:
+        try:
+            deadline = time.monotonic() + 120.0
+            while not (found := _worker_slots(database)) and worker.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.2)
+            assert found == [4]
+            time.sleep(later_s)
+            worker.terminate()
+            assert worker.wait(60) == 0
+            assert _worker_slots(database) == [], "it has recorded its orderly end"
+        finally:
+            worker.kill()
+
+
+def _worker_slots(database: Database) -> list[int]:
+    with database.session() as session:
+        return list(session.scalars(select(WorkerRow.slots).where(WorkerRow.stopped_at.is_(None))))
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_what_all_units_share_overrides_nothing_of_a_unit(unit: Path) -> None:
     def keys(path: Path) -> set[str]:
@@ -124,7 +172,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own = root / "etc/systemd/system"
     shutil.copytree(DEPLOY / "systemd", own)
     shutil.copytree("/lib/systemd/system", root / "lib/systemd/system", symlinks=True, ignore_dangling_symlinks=True)
-    for program in ("opt/dsa110/.venv/bin/dsa110", "bin/sh", "usr/bin/find"):
+    for program in ("opt/dsa110/.venv/bin/dsa110", "bin/sh", "usr/bin/find", "usr/bin/env"):
         (root / program).parent.mkdir(parents=True, exist_ok=True)
         (root / program).write_text("#!/bin/sh\n")
         (root / program).chmod(0o755)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +19,9 @@ from sqlalchemy import text
 from dsa110_assets.api.dagster import Dagster
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.schema import GroupState, IngestGroup
-from dsa110_assets.stages.operations import services, staleness, trial_images
+from dsa110_assets.stages.operations import services, staleness, systemd, trial_images
 from dsa110_assets_tests.api.conftest import CALIBRATOR, FAILED, GROUPS, Served
+from dsa110_assets_tests.cli.test_deployment import DEPLOY
 
 PANEL = "/ui/control-panel"
 RUN_ID = "01234567-89ab-cdef-0123-456789abcdef"
@@ -286,3 +290,47 @@ def test_links_to_the_launchpad_have_the_configuration_filled_in(served: Served)
     assert f"observation: '{GROUPS[1]}'" in filled["trial_image"]["config"][0]
     assert (filled["tile"]["tags[0][key]"], filled["tile"]["tags[0][value]"]) == (["dagster/partition"], ["2026-03-01|05:05"])
     assert filled["night"]["tags[0][value]"] == ["2026-03-01"]
+
+
+@pytest.fixture
+def under_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process looks like one that systemd has started. Its programs are the real ones, and know no such units."""
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
+    if shutil.which("journalctl") is None or shutil.which("systemctl") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("systemd is missing: `make extras` installs it")
+        pytest.skip("systemd is not installed: `make extras` installs it")
+
+
+@pytest.mark.usefixtures("under_systemd")
+def test_under_systemd_the_panel_says_who_restarts_services_and_what_is_missing(served: Served, post: Callable[..., str]) -> None:
+    panel = served.get(PANEL).text
+    assert "systemd runs the services" in panel
+    assert "dsa110 up" not in panel
+    assert "Runs are interrupted" in panel, "the code server's unit ends its children"
+    assert served.get("/api/services").json()["manager"] == "systemd"
+    assert systemd.RULE in post("/services/daemon/restart", status=500)
+    assert actions(served) == [], "nothing was restarted"
+    answer = served.client.get("/api/services/daemon/log", headers=served.headers)
+    assert answer.status_code == 404
+    assert "journalctl -u dsa110-daemon.service" in answer.text
+    assert "systemd-journal" in answer.text
+
+
+@pytest.mark.usefixtures("under_systemd")
+@pytest.mark.parametrize("name", list(services.ServiceName))
+def test_systemds_programs_accept_the_commands_of_the_panel(name: services.ServiceName, tmp_path: Path) -> None:
+    unit = systemd.UNITS[name]
+    assert (systemd.restart_command(name)[-1], systemd.journal_command(name)[-1]) == (unit, f"--unit={unit}")
+    assert (DEPLOY / "systemd" / unit).is_file()
+    read = subprocess.run([*systemd.journal_command(name), f"--directory={tmp_path}"], capture_output=True, text=True, check=False)
+    assert (read.returncode, read.stderr.strip()) == (0, ""), "an option is unknown"
+    asked = subprocess.run([*systemd.restart_command(name), "--help"], capture_output=True, text=True, check=False)
+    assert asked.returncode == 0, asked.stderr
+
+
+def test_a_child_of_a_unit_is_not_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getppid()))
+    assert not systemd.started_this_process()
+    monkeypatch.delenv("SYSTEMD_EXEC_PID")
+    assert not systemd.started_this_process()

@@ -68,7 +68,7 @@ class BackfillProgress(BaseModel):
 
 
 class ServiceState(BaseModel):
-    """A service of `dsa110 up` on this machine. ``waiting``: a requested restart is still to come."""
+    """A service on this machine. ``waiting``: for a requested restart. ``log_bytes``: null under systemd."""
 
     name: ServiceName
     log_bytes: int | None
@@ -77,14 +77,15 @@ class ServiceState(BaseModel):
 
 
 class ServiceList(BaseModel):
-    """The services. ``supervisor``: process of `dsa110 up`; null if none runs, so that nothing can be restarted."""
+    """The services. ``manager``: who restarts them, or null. ``supervisor``: process of `dsa110 up`, or null."""
 
+    manager: Literal["dsa110 up", "systemd"] | None
     supervisor: int | None
     items: list[ServiceState]
 
 
 class RestartRequested(BaseModel):
-    """A restart that the supervisor carries out within some seconds."""
+    """A restart that the supervisor or systemd carries out within some seconds."""
 
     name: ServiceName
     means: str
@@ -138,21 +139,22 @@ def cancel_backfill(opened: Opened, person: Person, backfill_id: BackfillId) -> 
 
 @router.get("/api/services", tags=["operation"])
 def list_services(opened: Opened) -> ServiceList:
-    """The services of `dsa110 up` on this machine."""
+    """The services on this machine, of `dsa110 up` or of systemd."""
     items = [
-        ServiceState(name=one.name, log_bytes=one.log_bytes, waiting=one.waiting, restart_means=services.RESTART_MEANS[one.name])
+        ServiceState(name=one.name, log_bytes=one.log_bytes, waiting=one.waiting, restart_means=services.restart_means(one.name))
         for one in services.services(opened.config)
     ]
-    return ServiceList(supervisor=services.running_pid(opened.config), items=items)
+    by = services.manager(opened.config)
+    return ServiceList.model_validate({"manager": by, "supervisor": services.running_pid(opened.config), "items": items})
 
 
 @router.post("/api/services/{service}/restart", tags=["operation"], status_code=202)
 def restart_service(opened: Opened, person: Person, service: ServiceName) -> RestartRequested:
-    """Restart a service, through the supervisor of `dsa110 up`."""
+    """Restart a service, through the supervisor of `dsa110 up` or through systemd."""
     services.request_restart(opened.config, service)
     with opened.session() as session:
         people.record_action(session, person, "restart_service", service, {})
-    return RestartRequested(name=service, means=services.RESTART_MEANS[service])
+    return RestartRequested(name=service, means=services.restart_means(service))
 
 
 @router.get("/api/services/{service}/log", tags=["operation"], response_class=PlainTextResponse)

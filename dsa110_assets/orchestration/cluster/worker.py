@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import dagster as dg
@@ -296,9 +297,9 @@ def remove_leftovers() -> None:
 
 def serve(config: PipelineConfig, *, queue: str, slots: int) -> None:
     """Work until SIGTERM or Ctrl-C; runs at work are then interrupted, and made elsewhere."""
+    signal.signal(signal.SIGTERM, _end)  # until Celery has its own handler
     remove_leftovers()
     worker = Worker(config, queue=queue, slots=slots)
-    worker.join()
     app = broker.celery_app(config)
     mine = broker.queue_of(queue, str(worker.version))
 
@@ -308,9 +309,10 @@ def serve(config: PipelineConfig, *, queue: str, slots: int) -> None:
         worker.is_stopping.set()
 
     worker_shutting_down.connect(stop, weak=False)
-    threading.Thread(target=worker.keep_beating, daemon=True).start()
-    _log.info("worker %s, queue %s, %d slots, version %s", worker.name, queue, slots, worker.version)
     try:
+        worker.join()
+        threading.Thread(target=worker.keep_beating, daemon=True).start()
+        _log.info("worker %s, queue %s, %d slots, version %s", worker.name, queue, slots, worker.version)
         app.Worker(
             pool="threads",
             concurrency=slots,
@@ -324,6 +326,10 @@ def serve(config: PipelineConfig, *, queue: str, slots: int) -> None:
         ).start()
     finally:
         worker.leave()
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def main() -> None:

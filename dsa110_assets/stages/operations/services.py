@@ -1,7 +1,8 @@
-"""The services of `dsa110 up` on this machine: are they running, requests to restart one, the end of their logs.
+"""The services on this machine: are they running, requests to restart one, the end of their logs.
 
 A request is an empty file in the state directory, which the supervisor of `dsa110 up` finds within a second. So whoever
-asks needs no privilege, nothing listens on the network for it, and a request can name nothing but a service.
+asks needs no privilege, nothing listens on the network for it, and a request can name nothing but a service. If systemd
+has started the API, the request and the logs are systemd's (`systemd`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import IO
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, InvalidRequestError, NotFoundError
+from dsa110_assets.stages.operations import systemd
 
 TAIL_BYTES = 64 * 1024
 """Most bytes of a log that are read."""
@@ -46,7 +48,25 @@ RESTART_MEANS = {
     ServiceName.DAEMON: "Sensors, schedules and the run queue pause for about 20 s. Runs go on.",
     ServiceName.API: "These pages and the API are away for about 10 s. Runs go on.",
 }
-"""What the restart of a service does."""
+"""What the restart of a service of `dsa110 up` does."""
+_MEANS_UNDER_SYSTEMD = {
+    ServiceName.CODE_SERVER: "New code is loaded, and the daemon restarts too. Runs are interrupted, count no failure, and are made again."
+}
+"""What is different under systemd, which ends all processes of a unit."""
+SYSTEMD = "systemd"
+SUPERVISOR = "dsa110 up"
+
+
+def manager(config: PipelineConfig) -> str | None:
+    """Who starts and restarts the services: `SYSTEMD`, `SUPERVISOR`, or None if nobody does."""
+    if systemd.started_this_process():
+        return SYSTEMD
+    return None if running_pid(config) is None else SUPERVISOR
+
+
+def restart_means(name: ServiceName) -> str:
+    """What the restart of a service does here."""
+    return (_MEANS_UNDER_SYSTEMD if systemd.started_this_process() else {}).get(name, RESTART_MEANS[name])
 
 
 @dataclass(frozen=True)
@@ -192,16 +212,20 @@ def services(config: PipelineConfig) -> list[Service]:
 
 
 def request_restart(config: PipelineConfig, name: ServiceName) -> None:
-    """Ask the supervisor to restart a service; it does so within some seconds.
+    """Ask the supervisor or systemd to restart a service; it does so within some seconds.
 
     Raises:
         InvalidRequestError: no supervisor runs on this state directory.
+        ConfigurationError: systemd refuses.
     """
+    if systemd.started_this_process():
+        systemd.restart(name)
+        return
     if running_pid(config) is None:
         raise InvalidRequestError(
             f"service {name}",
             "no `dsa110 up` runs on this state directory",
-            "start the platform with `dsa110 up`; services of systemd are restarted with `systemctl restart dsa110-SERVICE`",
+            f"start the platform with `dsa110 up`; if systemd runs the service, use `systemctl restart {systemd.UNITS[name]}`",
         )
     request = _request(config, name)
     request.parent.mkdir(mode=0o700, exist_ok=True)
@@ -227,14 +251,16 @@ def log_tail(config: PipelineConfig, name: ServiceName, *, most: int = TAIL_BYTE
     """Return the last lines of a service's log, without passwords in addresses.
 
     Raises:
-        NotFoundError: it has no log in this state directory.
+        NotFoundError: it has no log in this state directory, or systemd's journal shows none.
     """
+    if systemd.started_this_process():
+        return _end_of(systemd.journal(name).encode(), most)
     log = log_file(config, name)
     if not log.is_file():
         raise NotFoundError(
             f"log of {name}",
             "there is none in this state directory",
-            "start the platform with `dsa110 up`; services of systemd: `journalctl -u dsa110-SERVICE`",
+            f"start the platform with `dsa110 up`; if systemd runs the service, use `journalctl -u {systemd.UNITS[name]}`",
         )
     return tail(log, most)
 
@@ -258,9 +284,13 @@ def tail(path: Path, most: int) -> str:
     """Return the last ``most`` bytes of a text file, from the beginning of a line, without passwords in addresses."""
     with path.open("rb") as stream:
         size = stream.seek(0, 2)
-        stream.seek(max(0, size - most))
-        found = stream.read(most)
-    if size > most:
+        stream.seek(max(0, size - most - 1))
+        return _end_of(stream.read(most + 1), most)
+
+
+def _end_of(output: bytes, most: int) -> str:
+    found = output[-most:]
+    if len(output) > most:
         found = found.partition(b"\n")[2]
     return _PASSWORD.sub(r"\1:***@", found.decode("utf-8", "replace"))
 
