@@ -10,15 +10,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 from dsa110_assets.api.app import create_app
 from dsa110_assets.api.serving import server_of
+from dsa110_assets.common.previews import png_of_pixels
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.registry import queries
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries import people
-from dsa110_assets_tests.api.conftest import fill
+from dsa110_assets.registry.schema import ProductVersion
+from dsa110_assets_tests.api.conftest import GROUPS, HOUR, fill
 
 CHROMIUM = shutil.which("chromium")
 GRAPHICS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -43,6 +47,7 @@ class Site:
     token: str
     database: Database
     sources: list[int]
+    config: PipelineConfig
     errors: list[str] = field(default_factory=list)
 
     def check(self) -> None:
@@ -66,7 +71,7 @@ def site(database: Database, registry_config: PipelineConfig) -> Iterator[Site]:
         time.sleep(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Site(f"http://127.0.0.1:{port}", token, database, sources)
+        yield Site(f"http://127.0.0.1:{port}", token, database, sources, config)
     finally:
         server.should_exit = True
         thread.join(10)
@@ -77,8 +82,8 @@ def visit(site: Site, browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open pages in the browser: ``visit("/ui/dashboard", signed_in=True)``. At its end the console must be clean."""
     contexts = []
 
-    def open_page(path: str, *, signed_in: bool = False, width: int = 1400, height: int = 1000) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="dark")
+    def open_page(path: str, *, signed_in: bool = False, width: int = 1400, height: int = 1000, scheme: str = "dark") -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         contexts.append(context)
         context.set_default_timeout(120_000)  # a loaded machine is slow
         if signed_in:
@@ -118,3 +123,25 @@ def picture(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
             page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
     return keep
+
+
+@pytest.fixture
+def pictured(site: Site) -> Site:
+    """The small registry with real previews and limits."""
+    noise = np.random.default_rng(1).normal(0.15, 0.04, (300, 300))
+    noise[150:154, 150:154] = 1.0
+    with site.database.session() as session:
+        for product, key, name, names in (
+            ("tile_image", GROUPS[1], GROUPS[1], ("-preview.png", "-preview-large.png")),
+            ("hourly_mosaic", "2026-03-01T05", HOUR, ("-preview.png", "-preview-small.png")),
+        ):
+            version = session.query(ProductVersion).filter_by(product=product, key=key).one()
+            for end in names:
+                (Path(version.path) / f"{name}{end}").write_bytes(png_of_pixels(noise))
+            version.created_at = version.created_at.replace(year=2030)
+        for number, group_id in enumerate(GROUPS):
+            queries.upsert_qa_metric(
+                session, "tile_image", group_id, "noise_over_thermal", 1.1 + 0.3 * number, limit_low=0.8, limit_high=1.6,
+                passed=number < 2, reason="as measured",
+            )  # fmt: skip
+    return site

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-from dsa110_assets.common.previews import png_of_pixels
-from dsa110_assets.registry import queries
-from dsa110_assets.registry.schema import ProductVersion
 from dsa110_assets_tests.api.conftest import DEC, GROUPS, HOUR, RA
 
 
 def accessible(page: Page) -> None:
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
-
-
-@pytest.fixture
-def pictured(site):
-    """The small registry with real previews and limits."""
-    noise = np.random.default_rng(1).normal(0.15, 0.04, (300, 300))
-    noise[150:154, 150:154] = 1.0
-    with site.database.session() as session:
-        for product, key, name, names in (
-            ("tile_image", GROUPS[1], GROUPS[1], ("-preview.png", "-preview-large.png")),
-            ("hourly_mosaic", "2026-03-01T05", HOUR, ("-preview.png", "-preview-small.png")),
-        ):
-            version = session.query(ProductVersion).filter_by(product=product, key=key).one()
-            for end in names:
-                (Path(version.path) / f"{name}{end}").write_bytes(png_of_pixels(noise))
-            version.created_at = version.created_at.replace(year=2030)
-        for number, group_id in enumerate(GROUPS):
-            queries.upsert_qa_metric(
-                session, "tile_image", group_id, "noise_over_thermal", 1.1 + 0.3 * number, limit_low=0.8, limit_high=1.6,
-                passed=number < 2, reason="as measured",
-            )  # fmt: skip
-    return site
 
 
 def test_a_person_finds_an_image_and_cuts_out_a_position(pictured, visit, picture) -> None:
