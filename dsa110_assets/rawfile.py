@@ -28,7 +28,7 @@ from dsa110_assets.common.instrument import (
     TOP_CHANNEL_HZ,
 )
 from dsa110_assets.errors import ConfigurationError, InvalidRawFileError, NonRetriableError
-from dsa110_assets.files import is_special, why_not_openable
+from dsa110_assets.files import is_special, printable, why_not_openable
 from dsa110_assets.products import parse_raw_name
 from dsa110_assets.times import JD_MINUS_MJD, datetime_to_mjd
 from dsa110_assets.uvh5 import (
@@ -42,6 +42,8 @@ from dsa110_assets.uvh5 import (
     read_pointing_dec_rad,
     read_rows,
     read_site_deg,
+    refuse_data_elsewhere,
+    refuse_parts_elsewhere,
     text,
 )
 
@@ -57,6 +59,8 @@ FUTURE_TOLERANCE_S = 600.0
 
 Clocks of working nodes differ by seconds; two observations (618 s) must not be able to change places.
 """
+LARGEST_OFFSET_M = 1e5
+"""No antenna is farther from the reference point; geocentric positions are 6400 km."""
 _SAMPLE_ROWS = 128
 _SAMPLES = 8
 
@@ -235,6 +239,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise invalid(path, f"not a complete HDF5 file ({error})") from error
     try:
+        refuse_parts_elsewhere(path, file)
         yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         # h5py raises any of these for a damaged file; none may stop the scan of the other files
@@ -259,12 +264,19 @@ def _header_of(path: Path, file: h5py.File) -> RawHeader:
         raise invalid(path, f"{len(names)} antenna names for {n_antennas} antennas")
     if np.unique(numbers).size != n_antennas:
         raise invalid(path, "antenna numbers are not unique")
+    if (odd := next((name for name in names if not name or printable(name) != name), None)) is not None:
+        raise invalid(path, f"antenna name {printable(odd)!r} is empty or not printable")
+    if len(set(names)) != n_antennas:
+        raise invalid(path, "antenna names are not unique")
     rows = read_rows(items, n_times, n_bls)
     times = rows.times_jd
     if not 2_440_000 < times[0] < 2_500_000:
         raise invalid(path, f"time_array starts at {times[0]}, not a Julian date of this century")
     _check_baselines(items, rows, numbers)
     positions_m = items.numbers("antenna_positions", 3 * n_antennas).reshape(n_antennas, 3)
+    if np.abs(positions_m).max() > LARGEST_OFFSET_M or (n_antennas > 1 and np.ptp(positions_m, axis=0).max() == 0.0):
+        largest = np.abs(positions_m).max()
+        raise invalid(path, f"antenna_positions of up to {largest:.0f} m are not offsets from the array's reference point")
     uvw_dec_rad = declination_of_baselines_rad(items, rows, numbers, positions_m)
     if rows.place is not None and uvw_dec_rad is None:
         raise invalid(path, "rows are not ordered by integration, and uvw_array does not belong to their baselines")
@@ -379,6 +391,7 @@ def _check_data(path: Path, file: h5py.File, header: RawHeader) -> None:
         dataset = file.get(f"Data/{name}")
         if not isinstance(dataset, h5py.Dataset):
             raise invalid(path, f"Data/{name} is missing")
+        refuse_data_elsewhere(path, dataset)
         if dataset.shape not in shapes:
             raise invalid(path, f"Data/{name} has shape {dataset.shape}, expected {shapes[0]} (or {shapes[1]}, in the newer layout)")
         if dataset.dtype.kind != kind:

@@ -13,12 +13,14 @@ import importlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.errors import InvalidRawFileError
+from dsa110_assets.files import printable
 
 LEAVE_ALONE = "the file is left where it is and listed as rejected; ask the correlator's operator if more follow"
 MERIDIAN_KINDS = frozenset({"unprojected", "driftscan"})
@@ -26,6 +28,8 @@ MERIDIAN_KINDS = frozenset({"unprojected", "driftscan"})
 POINTING_TOLERANCE_RAD = 1e-8
 """2 milliarcseconds: pyuvdata computes apparent positions for each integration, with rounding errors."""
 SIDEREAL_DAYS_PER_DAY = 1.00273781191135448
+_LARGEST_ITEM = 10_000_000
+"""Values of a header item. The largest, ``uvw_array``, has half a million; a small file can claim any number."""
 _LST_TOLERANCE_RAD = 1e-5
 _UVW_TOLERANCE_M = 0.1
 _BASELINE_TOLERANCE_RAD = 1e-4
@@ -40,6 +44,35 @@ def invalid(path: Path, cause: str, next_step: str = LEAVE_ALONE) -> InvalidRawF
 def text(value: object) -> str:
     """Convert a string of a header, which h5py returns as bytes or as text."""
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def refuse_parts_elsewhere(path: Path, file: h5py.File) -> None:
+    """Refuse links to other files, without following them: HDF5 opens what they name, and waits for ever for a pipe.
+
+    Raises:
+        InvalidRawFileError: names the first link.
+    """
+    found: list[str] = []
+
+    def look(name: bytes, link: Any) -> bool | None:
+        if link.type not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
+            found.append(name.decode("utf-8", "backslashreplace"))
+            return True
+        return None
+
+    file.id.links.visit(look, info=True)
+    if found:
+        raise invalid(path, f"{printable(found[0])} is a link to another file; a raw file is complete in itself")
+
+
+def refuse_data_elsewhere(path: Path, dataset: h5py.Dataset) -> None:
+    """Refuse a dataset whose values lie in other files, before they are read.
+
+    Raises:
+        InvalidRawFileError: it is external or virtual.
+    """
+    if dataset.is_virtual or dataset.external:
+        raise invalid(path, f"the values of {printable(dataset.name)} lie in other files; a raw file is complete in itself")
 
 
 class HeaderItems:
@@ -60,6 +93,9 @@ class HeaderItems:
         item = self.group.get(name)
         if not isinstance(item, h5py.Dataset):
             raise invalid(self.path, f"header item {name} is missing")
+        refuse_data_elsewhere(self.path, item)
+        if item.size is not None and item.size > _LARGEST_ITEM:
+            raise invalid(self.path, f"header item {name} has {item.size} values")
         return np.asarray(item[()])
 
     def numbers(self, name: str, size: int | None = None) -> NDArray[np.float64]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -188,3 +190,84 @@ def test_validation_does_not_change_the_file(good: Path, tmp_path: Path) -> None
     validate_raw_file(good)
     assert good.read_bytes() == Path(copy).read_bytes()
     assert good.stat().st_mtime_ns == before
+
+
+def _elsewhere(path: Path, name: str, kind: str, source: Path) -> None:
+    """Put an item of a raw file into another file."""
+    with h5py.File(path, "a") as file:
+        item = file[name]
+        values = np.asarray(item[()])
+        del file[name]
+        if kind == "link":
+            file[name] = h5py.ExternalLink(str(source), "/values")
+        elif kind == "external":
+            file.create_dataset(name, shape=values.shape, dtype=values.dtype, external=[(str(source), 0, h5py.h5f.UNLIMITED)])
+        else:
+            layout = h5py.VirtualLayout(shape=values.shape, dtype=values.dtype)
+            layout[...] = h5py.VirtualSource(str(source), "values", shape=values.shape)
+            file.create_virtual_dataset(name, layout)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("source", ["pipe", "file"])
+@pytest.mark.parametrize("kind", ["link", "external", "virtual"])
+@pytest.mark.parametrize("name", ["Data/visdata", "Data/flags", "Data/nsamples", "Header/time_array", "Header/freq_array", "Header"])
+def test_what_lies_in_another_file_is_refused_before_it_is_opened(good: Path, tmp_path: Path, name: str, kind: str, source: str) -> None:
+    """A pipe hung the scan for ever, and visibilities were read from the raw file at the other file's places."""
+    if name == "Header" and kind != "link":
+        pytest.skip("a group can only be linked")
+    other = tmp_path / "other"
+    if source == "pipe":
+        os.mkfifo(other)
+    else:
+        with h5py.File(other, "w") as file:
+            file["values"] = np.zeros(4)
+    if name == "Header":
+        with h5py.File(good, "a") as file:
+            del file["Header"]
+            file["Header"] = h5py.ExternalLink(str(other), "/")
+    else:
+        _elsewhere(good, name, kind, other)
+    with pytest.raises(InvalidRawFileError, match="a raw file is complete in itself"):
+        validate_raw_file(good)
+
+
+def test_a_link_inside_the_file_is_followed(good: Path) -> None:
+    with h5py.File(good, "a") as file:
+        file.move("Data/visdata", "Data/elsewhere")
+        file["Data/visdata"] = h5py.SoftLink("/Data/elsewhere")
+    validate_raw_file(good)
+
+
+@pytest.mark.timeout(20)
+def test_a_small_file_that_claims_a_huge_item_is_refused_unread(good: Path) -> None:
+    with h5py.File(good, "a") as file:
+        del file["Header/time_array"]
+        file["Header"].create_dataset("time_array", shape=(10**10,), dtype="f8", chunks=(1 << 20,))
+    with pytest.raises(InvalidRawFileError, match="header item time_array has 10000000000 values"):
+        validate_raw_file(good)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda names: [b"1"] * len(names), "antenna names are not unique"),
+        (lambda names: [b"", *names[1:]], "antenna name '' is empty"),
+        (lambda names: [b"a\n", *names[1:]], r"antenna name .* not printable"),
+    ],
+)
+def test_antennas_have_names_by_which_people_can_call_them(good: Path, change: Callable, reason: str) -> None:
+    with h5py.File(good, "a") as file:
+        names = file["Header/antenna_names"][()].tolist()
+        del file["Header/antenna_names"]
+        file["Header/antenna_names"] = np.array(change(names))
+    with pytest.raises(InvalidRawFileError, match=reason):
+        validate_raw_file(good)
+
+
+@pytest.mark.parametrize("offset_m", [0.0, 4e6], ids=["all in one place", "geocentric"])
+def test_antenna_positions_that_are_no_offsets_are_refused(good: Path, offset_m: float) -> None:
+    with h5py.File(good, "a") as file:
+        file["Header/antenna_positions"][...] = file["Header/antenna_positions"][()] * bool(offset_m) + offset_m
+    with pytest.raises(InvalidRawFileError, match="not offsets from the array's reference point"):
+        validate_raw_file(good)
