@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.measurement_sets import wait_for_writer
 from dsa110_assets.errors import NonRetriableError
 
 
@@ -61,6 +62,7 @@ def read_caltable(path: Path) -> CalTable:
     """
     from casacore.tables import table
 
+    wait_for_writer(path)
     try:
         main = table(str(path), ack=False)
     except RuntimeError as error:

@@ -8,6 +8,8 @@ one spectral window with ascending channels.
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,9 +30,11 @@ SCALE_KEYWORD = "DSA110_APPARENT_SCALE"
 TRACKING_KEYWORD = "DSA110_TRACKING"
 """Keyword of a Measurement Set of another telescope, which tracked: tables of any declination fit."""
 SECONDS_PER_DAY = 86400.0
-_MAKE_AGAIN = (
+MAKE_AGAIN = (
     "make the measurement_set of this observation again; for one of another telescope or program, first run `dsa110 convert ms IN OUT`"
 )
+WAIT_FOR_WRITER_S = 30.0
+"""How long a set is waited for that another program is writing; casacore itself waits for ever."""
 
 
 # --- opening --------------------------------------------------------------------------------------------------------
@@ -56,14 +60,42 @@ def open_table(ms: Path, subtable: str = "", *, writable: bool = False) -> Any:
     if not is_measurement_set(ms):
         raise MeasurementSetError(ms, "is not a Measurement Set", "give the path of one; the calibrated_ms asset makes calibrated ones")
     if not (ms / subtable / "table.dat").is_file():
-        raise MeasurementSetError(ms, f"has no table {subtable}", _MAKE_AGAIN)
+        raise MeasurementSetError(ms, f"has no table {subtable}", MAKE_AGAIN)
+    wait_for_writer(ms / subtable)
     try:
         return table(str(ms / subtable), readonly=not writable, ack=False)
     except RuntimeError as error:
         name = subtable or "the main table"
         if (trouble := _why_unreadable(ms / subtable)) is not None:
             raise StorageError(ms, f"{name} cannot be read ({trouble})", "look at the disk and its permissions, then retry") from error
-        raise MeasurementSetError(ms, f"{name} cannot be opened ({error})", _MAKE_AGAIN) from error
+        raise MeasurementSetError(ms, f"{name} cannot be opened ({error})", MAKE_AGAIN) from error
+
+
+def wait_for_writer(directory: Path) -> None:
+    """Wait while another process holds the write lock of a table, for `WAIT_FOR_WRITER_S` at most.
+
+    Raises:
+        StorageError: it still holds it.
+    """
+    deadline = time.monotonic() + WAIT_FOR_WRITER_S
+    while (writer := _writer_of(directory)) is not None:
+        if time.monotonic() > deadline:
+            raise StorageError(directory, f"is open for writing in process {writer}", "close it there, then try again")
+        time.sleep(0.2)
+
+
+def _writer_of(directory: Path) -> int | None:
+    """Another process with a write lock on the first byte of a table's lock file, casacore's lock; None if none has."""
+    try:
+        inode = (directory / "table.lock").stat().st_ino
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    for line in lines:  # 1: POSIX  ADVISORY  WRITE 20820 fe:00:3130021 0 0
+        words = line.split()
+        if words[1] == "POSIX" and words[3] == "WRITE" and words[5].endswith(f":{inode}") and words[6] == "0":
+            return None if int(words[4]) == os.getpid() else int(words[4])
+    return None
 
 
 @contextmanager
@@ -81,7 +113,7 @@ def naming_damage(ms: Path) -> Iterator[None]:
             if (trouble := _why_unreadable(directory)) is not None:
                 raise StorageError(ms, f"cannot be read ({trouble})", "look at the disk and its permissions, then retry") from error
         first = (str(error).splitlines() or [""])[-1][:200]
-        raise MeasurementSetError(ms, f"is damaged or incomplete ({type(error).__name__}: {first})", _MAKE_AGAIN) from error
+        raise MeasurementSetError(ms, f"is damaged or incomplete ({type(error).__name__}: {first})", MAKE_AGAIN) from error
 
 
 def _why_unreadable(directory: Path) -> str | None:
@@ -136,7 +168,7 @@ def read_summary(ms: Path) -> Summary:
     frequency_hz, channel_width_hz = read_channels(ms)
     with open_table(ms) as main:
         if main.nrows() == 0:
-            raise MeasurementSetError(ms, "has no rows", _MAKE_AGAIN)
+            raise MeasurementSetError(ms, "has no rows", MAKE_AGAIN)
         time_s = np.unique(np.asarray(main.getcol("TIME"), dtype=np.float64))
         integration_s = float(main.getcell("INTERVAL", 0))
     with open_table(ms, "FIELD") as field:
@@ -159,20 +191,24 @@ def read_summary(ms: Path) -> Summary:
     )
 
 
-def read_antenna_pairs(main: Any, start: int = 0, count: int = -1) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def read_antenna_pairs(
+    main: Any, start: int = 0, count: int = -1, *, ms: Path | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Read ANTENNA1 and ANTENNA2 of rows, (nrow,) each. Compiled code uses them as indices and does not look.
+
+    ``ms`` is the set to which ``main`` belongs, if that is a selection of its rows.
 
     Raises:
         MeasurementSetError: an antenna is not in the table ANTENNA.
     """
-    ms = Path(str(main.name()))
+    ms = ms or Path(str(main.name()))
     antenna1, antenna2 = (np.asarray(main.getcol(name, start, count), dtype=np.int32) for name in ("ANTENNA1", "ANTENNA2"))
     with open_table(ms, "ANTENNA") as antennas:
         known = int(antennas.nrows())
     for one in (antenna1, antenna2):
         if one.size and not 0 <= one.min() <= one.max() < known:
             wrong = int(one.min() if one.min() < 0 else one.max())
-            raise MeasurementSetError(ms, f"has rows of antenna {wrong}; its table ANTENNA has {known}, from 0", _MAKE_AGAIN)
+            raise MeasurementSetError(ms, f"has rows of antenna {wrong}; its table ANTENNA has {known}, from 0", MAKE_AGAIN)
     return antenna1, antenna2
 
 
@@ -184,7 +220,7 @@ def read_channels(ms: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
     with open_table(ms, "SPECTRAL_WINDOW") as window:
         if window.nrows() != 1:
-            raise MeasurementSetError(ms, f"has {window.nrows()} spectral windows, expected 1", _MAKE_AGAIN)
+            raise MeasurementSetError(ms, f"has {window.nrows()} spectral windows, expected 1", MAKE_AGAIN)
         frequency_hz = np.asarray(window.getcell("CHAN_FREQ", 0), dtype=np.float64)
         return frequency_hz, np.abs(np.atleast_1d(np.asarray(window.getcell("CHAN_WIDTH", 0), dtype=np.float64)))
 
@@ -199,7 +235,7 @@ def read_tile_pointing(ms: Path) -> TilePointing:
         direction = np.asarray(first.getcol("DIRECTION") if first.nrows() else np.empty((0, 1, 2)), dtype=np.float64)[:, 0, :]
         first.close()
     if time_mjd.size == 0:
-        raise MeasurementSetError(ms, "has no pointing", _MAKE_AGAIN)
+        raise MeasurementSetError(ms, "has no pointing", MAKE_AGAIN)
     with open_table(ms, "ANTENNA") as antenna:
         diameter_m = float(np.median(antenna.getcol("DISH_DIAMETER")))
     degrees = np.degrees(direction)

@@ -249,7 +249,8 @@ def _refuse_other_unit(name: str, unit: Any) -> None:
         return
     from astropy.units import Unit, UnrecognizedUnit
 
-    written: Any = Unit(unit, parse_strict="silent")
+    unit_class: Any = Unit  # its constructor has no types
+    written = unit_class(unit, parse_strict="silent")
     if isinstance(written, UnrecognizedUnit) or written != Unit(wanted):
         message = f"column {name} is in {text if isinstance(written, UnrecognizedUnit) else written}, its name says {wanted}"
         raise ValueError(message)

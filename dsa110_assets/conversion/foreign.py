@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.common.measurement_sets import (
+    MAKE_AGAIN,
     SECONDS_PER_DAY,
     TRACKING_KEYWORD,
     mark_calibrated,
@@ -25,7 +26,17 @@ from dsa110_assets.common.measurement_sets import (
     read_antenna_pairs,
     row_blocks,
 )
-from dsa110_assets.errors import ForeignDataError
+from dsa110_assets.conversion.foreign_checks import (
+    check_frequencies,
+    check_rows,
+    complete_intervals,
+    flagged_where_unusable,
+    has_weights,
+    name_antennas,
+    refuse_moving_field,
+    refuse_odd_units,
+)
+from dsa110_assets.errors import ForeignDataError, MeasurementSetError
 
 _HANDS = {"circular": (5, 8), "linear": (9, 12)}
 """Codes of the parallel hands in CORR_TYPE (casacore's Stokes): RR and LL, XX and YY."""
@@ -77,8 +88,13 @@ def adopt(
         ForeignDataError: what is needed is missing or ambiguous; the next step names what to give.
         MeasurementSetError: it is damaged or incomplete.
     """
-    with naming_damage(ms):
-        return _adopt(ms, out, field_name, window, column, pointing_deg)
+    try:
+        with naming_damage(ms):
+            return _adopt(ms, out, field_name, window, column, pointing_deg)
+    except MeasurementSetError as error:
+        if error.next_step != MAKE_AGAIN:
+            raise
+        raise type(error)(error.subject, error.cause, "export it again with the program that wrote it") from error
 
 
 def _adopt(
@@ -89,9 +105,11 @@ def _adopt(
     window_id, frequency_hz = _window(ms, window)
     hands, correlations, descriptions = _hands(ms, window_id)
     telescope, diameter_m = _telescope(ms, notes)
+    refuse_odd_units(ms)
+    refuse_moving_field(ms, field_id)
     with open_table(ms) as main:
         if column not in main.colnames():
-            found = ", ".join(one for one in ("DATA", "CORRECTED_DATA") if one in main.colnames()) or "none"
+            found = ", ".join(one for one in ("DATA", "CORRECTED_DATA", "FLOAT_DATA") if one in main.colnames()) or "none"
             raise ForeignDataError(ms, f"has no column {column} (it has: {found})", "give another --column")
         if main.nrows() == 0:
             raise ForeignDataError(ms, "has no rows", "export it again")
@@ -104,11 +122,16 @@ def _adopt(
         try:
             if chosen.nrows() == 0:
                 raise ForeignDataError(ms, f"has no rows of field {name!r} in window {window_id}", "give another --field or --window")
+            check_rows(ms, chosen)
+            check_frequencies(ms, frequency_hz, int(np.asarray(chosen.getcell(column, 0)).shape[0]))
             time_s = np.unique(np.asarray(chosen.getcol("TIME"), dtype=np.float64))
-            _copy(chosen, out, column, correlations, descending=bool(frequency_hz.size > 1 and frequency_hz[1] < frequency_hz[0]))
+            notes += _copy(
+                ms, chosen, out, column, correlations, descending=bool(frequency_hz.size > 1 and frequency_hz[1] < frequency_hz[0])
+            )
         finally:
             chosen.close()
     ra_deg, dec_deg = _pointing(ms, time_s, phase, pointing_deg, notes)
+    notes += complete_intervals(ms, out, time_s) + name_antennas(out)
     _write_subtables(out, field_id, window_id, correlations, time_s, (ra_deg, dec_deg), diameter_m)
     with open_table(out, writable=True) as made:
         made.putkeyword(TRACKING_KEYWORD, True)
@@ -244,25 +267,53 @@ def _frame(table: Any, column: str) -> str:
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
-def _copy(chosen: Any, out: Path, column: str, correlations: tuple[int, int], *, descending: bool) -> None:
-    """Copy rows with all subtables, then replace what has an axis of correlations by its parallel hands."""
+def _copy(ms: Path, chosen: Any, out: Path, column: str, correlations: tuple[int, int], *, descending: bool) -> list[str]:
+    """Copy rows with all subtables, then replace what has an axis of correlations by its parallel hands.
+
+    Samples that are no numbers or have no weight are flagged. Returns notes about them and about their weights.
+
+    Raises:
+        ForeignDataError: no sample can be used.
+    """
     from casacore.tables import makearrcoldesc, maketabdesc, table
 
     chosen.copy(str(out), deep=True, valuecopy=True).close()
     n_channels = int(np.asarray(chosen.getcell("FLAG", 0)).shape[0])
-    kinds = {"DATA": "complex", "FLAG": "boolean", "WEIGHT": "float", "SIGMA": "float"}
-    kinds |= {name: "float" for name in _SPECTRA if name in chosen.colnames() and chosen.iscelldefined(name, 0)}
+    spectra = [name for name in _SPECTRA if name in chosen.colnames() and chosen.iscelldefined(name, 0)]
+    notes: list[str] = []
+    if "WEIGHT_SPECTRUM" not in spectra or not has_weights(chosen, "WEIGHT_SPECTRUM"):
+        notes.append("WEIGHT_SPECTRUM is missing or 0; taken from WEIGHT")
+        spectra = [name for name in spectra if name != "WEIGHT_SPECTRUM"]
+    kinds = {"DATA": "complex", "FLAG": "boolean", "WEIGHT": "float", "SIGMA": "float", "WEIGHT_SPECTRUM": "float"}
+    kinds |= dict.fromkeys(spectra, "float")
+    counts = np.zeros(3, dtype=np.int64)
     with table(str(out), readonly=False, ack=False) as made:
         made.removecols([name for name in {*_DATA_COLUMNS, *_SPECTRA, *kinds} if name in made.colnames()])
         for name, kind in kinds.items():
             shape = [2] if name in ("WEIGHT", "SIGMA") else [n_channels, 2]
             made.addcols(maketabdesc(makearrcoldesc(name, None, shape=shape, valuetype=kind)))
         for first, number in row_blocks(made.nrows(), n_channels):
-            for name in kinds:
-                content = np.asarray(chosen.getcol(column if name == "DATA" else name, first, number))[..., list(correlations)]
+            block = {
+                name: np.asarray(chosen.getcol(column if name == "DATA" else name, first, number))[..., list(correlations)]
+                for name in kinds
+                if name != "WEIGHT_SPECTRUM" or name in spectra
+            }
+            if "WEIGHT_SPECTRUM" not in block:
+                block["WEIGHT_SPECTRUM"] = np.broadcast_to(block["WEIGHT"][:, None], block["DATA"].shape)
+            block["FLAG"], block["WEIGHT_SPECTRUM"], found = flagged_where_unusable(
+                block, np.asarray(chosen.getcol("FLAG_ROW", first, number))
+            )
+            counts += found
+            for name, content in block.items():
                 made.putcol(name, content[:, ::-1] if descending and content.ndim == 3 else content, first, number)
         for name in ("FIELD_ID", "DATA_DESC_ID"):
             made.putcol(name, np.zeros(made.nrows(), dtype=np.int32))
+    used, odd, total = counts.tolist()
+    if used == 0:
+        raise ForeignDataError(ms, "every visibility is flagged, is no number or has no weight", "look at FLAG, WEIGHT and the data")
+    if odd:
+        notes.append(f"{100 * odd / total:.3g} % of the visibilities are no numbers or have no weight, and were flagged")
+    return notes
 
 
 def _write_subtables(

@@ -91,7 +91,7 @@ def test_a_damaged_table_is_damaged_for_good(ms: Path) -> None:
 def test_a_disk_that_does_not_give_a_table_raises_a_retriable_error(ms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (ms / "FIELD" / "table.dat").write_bytes(b"not a table")
 
-    def failing(*_: object) -> None:
+    def failing(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "Input/output error", "table.dat")
 
     monkeypatch.setattr(Path, "open", failing)

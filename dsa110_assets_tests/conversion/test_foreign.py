@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +15,15 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
-from casacore.tables import makearrcoldesc, maketabdesc, table
+from casacore.tables import makearrcoldesc, makescacoldesc, maketabdesc, table
 
 from dsa110_assets.calibration.apply import apply_calibration
 from dsa110_assets.calibration.casa_child import run_tasks
 from dsa110_assets.calibration.solve import solve
+from dsa110_assets.common import measurement_sets
 from dsa110_assets.common.measurement_sets import is_calibrated, is_tracking, read_summary, read_tile_pointing
 from dsa110_assets.conversion.foreign import adopt
-from dsa110_assets.errors import ForeignDataError, MeasurementSetError
+from dsa110_assets.errors import ForeignDataError, MeasurementSetError, StorageError
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.tile import image_tile
 from dsa110_assets.products import image_path
@@ -224,6 +227,139 @@ def test_what_cannot_be_replaced_is_named(small: Path, tmp_path: Path, spoil: Ca
     spoil(small)
     with pytest.raises(ForeignDataError, match=cause):
         adopt(small, tmp_path / "out.ms")
+
+
+def _set(ms: Path, subtable: str, name: str, change: Callable) -> None:
+    with table(str(ms / subtable), readonly=False, ack=False) as opened:
+        opened.putcol(name, change(np.asarray(opened.getcol(name))))
+
+
+def _units(subtable: str, name: str, unit: str) -> Callable[[Path], None]:
+    def spoil(ms: Path) -> None:
+        with table(str(ms / subtable), readonly=False, ack=False) as opened:
+            opened.putcolkeyword(name, "QuantumUnits", [unit])
+
+    return spoil
+
+
+def _sidereal(ms: Path) -> None:
+    with table(str(ms), readonly=False, ack=False) as opened:
+        opened.putcolkeyword("TIME", "MEASINFO", {"type": "epoch", "Ref": "LAST"})
+
+
+def _ephemeris(ms: Path) -> None:
+    with table(f"{ms}/FIELD", readonly=False, ack=False) as opened:
+        opened.addcols(maketabdesc([makescacoldesc("EPHEMERIS_ID", 0)]))
+        opened.putcol("EPHEMERIS_ID", np.zeros(1, dtype=np.int32))
+
+
+def _moving(ms: Path) -> None:
+    with table(f"{ms}/FIELD", readonly=False, ack=False) as opened:
+        opened.putcell("PHASE_DIR", 0, np.radians([[128.7, 55.4], [0.1, 0.2]]))
+        opened.putcell("NUM_POLY", 0, 1)
+
+
+def _frequencies(values: list[float]) -> Callable[[Path], None]:
+    def spoil(ms: Path) -> None:
+        with table(f"{ms}/SPECTRAL_WINDOW", readonly=False, ack=False) as opened:
+            opened.putcell("CHAN_FREQ", 0, np.array(values))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        (_units("", "TIME", "d"), "has TIME in d, s was expected"),
+        (_units("FIELD", "PHASE_DIR", "deg"), "has FIELD/PHASE_DIR in deg, rad was expected"),
+        (_units("SPECTRAL_WINDOW", "CHAN_FREQ", "MHz"), "has SPECTRAL_WINDOW/CHAN_FREQ in MHz, Hz was expected"),
+        (_units("ANTENNA", "POSITION", "km"), "has ANTENNA/POSITION in km, m was expected"),
+        (_sidereal, "scale LAST, UTC was expected"),
+        (_ephemeris, "follows an ephemeris"),
+        (_moving, "polynomial in time"),
+        (_frequencies([1360.0 + n for n in range(8)]), "channels at 1360 to 1367 Hz"),
+        (_frequencies([1.40e9, 1.42e9, 1.41e9, *(1.43e9 + n * 1e6 for n in range(5))]), "neither rise nor fall"),
+        (_frequencies([1.40e9, 1.41e9]), "8 channels in the data and 2 in"),
+        (lambda ms: _set(ms, "", "TIME", np.zeros_like), "times from MJD 0 to 0"),
+        (lambda ms: _set(ms, "", "ANTENNA2", lambda _: column(ms, "ANTENNA1")), "autocorrelations only"),
+        (lambda ms: _set(ms, "", "UVW", np.zeros_like), "UVW that are 0"),
+        (lambda ms: _set(ms, "", "UVW", lambda uvw: uvw * np.nan), "UVW that are not all numbers"),
+        (lambda ms: _set(ms, "", "FLAG", np.ones_like), "every visibility is flagged"),
+        (lambda ms: _set(ms, "", "FLAG_ROW", np.ones_like), "every visibility is flagged"),
+        (lambda ms: _set(ms, "", "DATA", lambda data: data * np.nan), "every visibility is flagged, is no number"),
+        (lambda ms: (_set(ms, "", "WEIGHT", np.zeros_like), _set(ms, "", "WEIGHT_SPECTRUM", np.zeros_like)), "has no weight"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_and_the_set_is_named(small: Path, tmp_path: Path, spoil: Callable, cause: str) -> None:
+    """Each of these was taken as it was; what came out had wrong times, places, frequencies or no numbers."""
+    spoil(small)
+    with pytest.raises(ForeignDataError, match=cause) as caught:
+        adopt(small, tmp_path / "out.ms")
+    assert caught.value.subject == str(small)
+
+
+def test_flagged_rows_and_samples_without_number_or_weight_are_flagged_with_a_note(small: Path, tmp_path: Path) -> None:
+    _set(small, "", "FLAG_ROW", lambda flag: np.arange(flag.size) == 0)
+    data, weight = column(small, "DATA"), column(small, "WEIGHT_SPECTRUM")
+    data[1, 2, 0], weight[2, 3, 1], weight[3, 4, 0], weight[4, 5, 0] = np.inf, 0.0, -1.0, np.nan
+    _set(small, "", "DATA", lambda _: data)
+    _set(small, "", "WEIGHT_SPECTRUM", lambda _: weight)
+    made = adopt(small, tmp_path / "out.ms")
+    expected = np.zeros(data.shape, dtype=bool)
+    expected[0] = expected[1, 2, 0] = expected[2, 3, 1] = expected[3, 4, 0] = expected[4, 5, 0] = True
+    np.testing.assert_array_equal(column(made.out, "FLAG"), expected)
+    assert np.isfinite(column(made.out, "WEIGHT_SPECTRUM")).all()
+    assert any(f"{100 * 4 / data.size:.3g} % of the visibilities are no numbers or have no weight" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("absent", [True, False], ids=["absent", "not filled"])
+def test_weights_of_channels_are_those_of_their_rows_where_there_are_none(small: Path, tmp_path: Path, absent: bool) -> None:
+    """Most programs write WEIGHT alone, and CASA may leave WEIGHT_SPECTRUM at 0. The calibrated set can be imaged."""
+    _set(small, "", "WEIGHT", lambda weight: weight * 3)
+    if absent:
+        with table(str(small), readonly=False, ack=False) as opened:
+            opened.removecols(["WEIGHT_SPECTRUM"])
+    else:
+        _set(small, "", "WEIGHT_SPECTRUM", np.zeros_like)
+    made = adopt(small, tmp_path / "out.ms")
+    assert np.unique(column(made.out, "WEIGHT_SPECTRUM")).tolist() == [3.0]
+    assert "WEIGHT_SPECTRUM is missing or 0; taken from WEIGHT" in made.notes
+
+
+def test_lengths_and_names_that_are_missing_are_replaced_with_a_note(small: Path, tmp_path: Path) -> None:
+    length = column(small, "INTERVAL")
+    _set(small, "", "INTERVAL", np.zeros_like)
+    _set(small, "", "EXPOSURE", lambda one: np.where(np.arange(one.size) < 3, np.nan, one))
+    with table(f"{small}/ANTENNA", readonly=False, ack=False) as opened:
+        opened.putcol("NAME", ["ea01"] * opened.nrows())
+    made = adopt(small, tmp_path / "out.ms")
+    for name, source in (("INTERVAL", "times"), ("EXPOSURE", "other rows")):
+        np.testing.assert_allclose(column(made.out, name), length, rtol=1e-7)
+        assert f"{name} is 0 or no number; taken from the {source}" in made.notes
+    with table(f"{made.out}/ANTENNA", ack=False) as opened:
+        assert len(set(opened.getcol("NAME"))) == opened.nrows()
+    assert any("called by their numbers" in note for note in made.notes)
+
+
+def test_a_set_that_another_program_writes_is_waited_for_but_not_for_ever(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """casacore waits for the lock without an end, in its constructor."""
+    held = (
+        "import sys; from casacore.tables import table\n"
+        f"one = table({str(small)!r}, readonly=False, ack=False, lockoptions='permanent')\n"
+        "one.putcell('SCAN_NUMBER', 0, 1); print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        monkeypatch.setattr(measurement_sets, "WAIT_FOR_WRITER_S", 0.5)
+        with pytest.raises(StorageError, match=f"open for writing in process {other.pid}"):
+            adopt(small, tmp_path / "out.ms")
+    finally:
+        other.communicate(timeout=30)
+    assert adopt(small, tmp_path / "out.ms").n_integrations == 3
 
 
 @pytest.mark.fresh_interpreter

@@ -107,6 +107,7 @@ MAY_PASS: dict[tuple[str, str], str] = {
     ("common/child_process.py", "run_children"): "the machine was loaded",
     ("common/measurement_sets.py", "naming_damage"): "the disk did not give the bytes; a damaged set is a MeasurementSetError",
     ("common/measurement_sets.py", "open_table"): "the disk did not give the bytes; a damaged table is a MeasurementSetError",
+    ("common/measurement_sets.py", "wait_for_writer"): "the other program closes the set",
     ("conversion/measurement_set.py", "storage_errors"): "the disk was full, read-only or failing",
     ("conversion/measurement_set.py", "write_measurement_set"): "the disk was full",
     ("conversion/reading.py", "read_raw_data"): "the disk did not give the bytes, or too many files were open",
