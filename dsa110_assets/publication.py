@@ -166,17 +166,28 @@ def move_into_place(staged: Path, destination: Path) -> None:
         OSError: the rename failed.
     """
     if staged.is_dir() and destination.exists():
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.renameat2(_AT_FDCWD, os.fsencode(staged), _AT_FDCWD, os.fsencode(destination), _RENAME_EXCHANGE) != 0:
-            code = ctypes.get_errno()
-            if code not in (errno.EINVAL, errno.ENOSYS):
-                raise OSError(code, os.strerror(code))
+        if not exchanges(staged, destination):
             aside = staged.with_name(staged.name + ".old")  # this file system cannot exchange: two renames
             destination.rename(aside)
             staged.rename(destination)
     else:
         staged.replace(destination)
     _fsync(destination.parent)
+
+
+def exchanges(one: Path, other: Path) -> bool:
+    """Exchange two directories in one step; False, and nothing happens, if their file system cannot.
+
+    Raises:
+        OSError: it failed for another reason.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(code, os.strerror(code))
+    return False
 
 
 def flush_to_disk(path: Path) -> None:

@@ -7,15 +7,30 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dsa110_assets.cli import preflight_hosts as hosts
+from dsa110_assets.cli import preflight_systemd as units
+from dsa110_assets.cli.preflight_finding import Finding
+
 if TYPE_CHECKING:
     from dsa110_assets.config import PipelineConfig
+
+
+class Role(StrEnum):
+    """What a machine is to do."""
+
+    MACHINE = "machine"
+    SYSTEMD = "systemd"
+    HEAD = "head"
+    WORKER = "worker"
+
 
 GIB = 1 << 30
 FAIL_BELOW_GIB = 5  # less than one full tile and its images
@@ -33,16 +48,6 @@ assert position["type"] == "position", position
 epoch = measures.measure(measures.epoch("utc", "61100.0d"), "tai")
 print(casatools.version_string())
 """
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. ``next_step``: what to do; empty if nothing."""
-
-    subject: str
-    verdict: Literal["ok", "warning", "failed"]
-    found: str
-    next_step: str = ""
 
 
 def check_input(config: PipelineConfig) -> Finding:
@@ -89,6 +94,8 @@ def check_database(config: PipelineConfig) -> Finding:
         return Finding("database", "failed", f"{error.subject}: {error.cause}", error.next_step)
     where = "embedded" if config.database_url is None else database.engine.url.host or "external"
     found = f"{where}, answered in {time.monotonic() - begun:.1f} s, schema {revision or 'empty'}"
+    if revision is not None and revision > HEAD_REVISION:
+        return Finding("database", "failed", f"{found}, this release has {HEAD_REVISION}", "install the newer release on this host")
     if revision not in (None, HEAD_REVISION):
         return Finding("database", "warning", found, "run `dsa110 db migrate`")
     return Finding("database", "ok", found)
@@ -234,37 +241,64 @@ def check_machine(config: PipelineConfig) -> list[Finding]:
     return findings
 
 
+def checks_of(role: Role, config: PipelineConfig, *, casa: bool) -> list[Callable[[], Finding | list[Finding]]]:
+    """The checks of a role, in the order in which they are shown."""
+    everywhere: list[Callable[[], Finding | list[Finding]]] = [
+        (lambda: hosts.check_slots(config)) if role in (Role.HEAD, Role.WORKER) else (lambda: check_machine(config)),
+        lambda: check_input(config),
+        lambda: check_writable("output", config.output_dir),
+        lambda: check_writable("scratch", config.scratch_dir),
+        lambda: check_writable("state", config.state_dir),
+        (lambda: hosts.check_server(config)) if role in (Role.HEAD, Role.WORKER) else (lambda: check_database(config)),
+        lambda: check_roots(config),
+        *([check_casa] if casa else []),
+        check_earth_rotation,
+    ]
+    serving: list[Callable[[], Finding | list[Finding]]] = [
+        lambda: check_port("Dagster UI", "PIPELINE_DAGSTER_PORT", config.api_host, config.dagster_port),
+        lambda: check_port("HTTP API", "PIPELINE_API_PORT", config.api_host, config.api_port),
+        lambda: check_catalogs(config),
+    ]
+    among_others: list[Callable[[], Finding | list[Finding]]] = [
+        lambda: hosts.check_broker(config),
+        lambda: hosts.check_clock(config),
+        lambda: hosts.check_shared(config),
+    ]
+    match role:
+        case Role.MACHINE:
+            return [*everywhere, *serving]
+        case Role.SYSTEMD:
+            return [*everywhere, *serving, *(lambda one=one: one(config) for one in units.CHECKS)]
+        case Role.HEAD:
+            return [*everywhere, *among_others, lambda: hosts.check_workers(config), *serving]
+        case Role.WORKER:
+            return [*everywhere, *among_others, lambda: hosts.check_version(config), lambda: hosts.check_local_scratch(config)]
+
+
 def preflight(
     *,
+    role: Annotated[
+        Role | None,
+        typer.Option("--for", help="What the machine is to do. Default: `head` with PIPELINE_PROFILE=distributed, else `machine`."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     casa: Annotated[bool, typer.Option(help="Also import CASA (takes a few seconds).")] = True,
 ) -> None:
     """Check whether this machine can run the platform.
 
-    Checks machine, directories, database, CASA, ports and catalogs. Each gets one line, with the next step if one is
-    needed. Exit code 1: a check failed.
+    Checks machine, directories, database, CASA, ports and catalogs; `--for systemd` also the units, as the account that
+    they run as. `--for head` and `--for worker` are for several machines: broker, schema, clock, shared directories and
+    code. Each gets one line, with the next step if one is needed. Exit code 1: a check failed.
 
-    Example: `dsa110 preflight`
+    Example: `dsa110 preflight --for worker`
     """
     from dsa110_assets.config import PipelineConfig
 
     config = PipelineConfig.from_env(validate_paths=False)
-    checks: list[Callable[[], Finding | list[Finding]]] = [
-        lambda: check_machine(config),
-        lambda: check_input(config),
-        lambda: check_writable("output", config.output_dir),
-        lambda: check_writable("scratch", config.scratch_dir),
-        lambda: check_writable("state", config.state_dir),
-        lambda: check_database(config),
-        lambda: check_roots(config),
-        *([check_casa] if casa else []),
-        check_earth_rotation,
-        lambda: check_port("Dagster UI", "PIPELINE_DAGSTER_PORT", config.api_host, config.dagster_port),
-        lambda: check_port("HTTP API", "PIPELINE_API_PORT", config.api_host, config.api_port),
-        lambda: check_catalogs(config),
-    ]
+    if role is None:
+        role = Role.HEAD if config.profile == "distributed" else Role.MACHINE
     findings: list[Finding] = []
-    for check in checks:
+    for check in checks_of(role, config, casa=casa):
         result = check()
         for finding in result if isinstance(result, list) else [result]:
             findings.append(finding)

@@ -28,7 +28,7 @@ LEFT_OUT = {
     "db stop": "stops a server",
     "simulate tile": "writes a gigabyte",
     "simulate night": "writes gigabytes",
-    "preflight": "has no values; it imports CASA",
+    "preflight": "takes nothing but the name of a role; it imports CASA",
 }
 """Commands that cannot be tried here, and why."""
 PLAIN = {
