@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import jinja2
 import yaml
@@ -59,6 +59,11 @@ PAGES = (
 )
 
 
+TIMES = {"utc": "Times: UTC", "lst": "Times: UTC, LST", "mjd": "Times: UTC, MJD", "lst mjd": "Times: UTC, LST, MJD"}
+"""What a page shows beside each time, and how its switch says so; a cookie of the browser keeps the choice."""
+TIMES_COOKIE = "dsa110_times"
+
+
 def _digest() -> str:
     """Digest of all style sheets and scripts, so that a browser takes the new ones after an upgrade."""
     found = hashlib.sha256()
@@ -104,6 +109,8 @@ def page(request: Request, template: str, *, status: int = 200, policy: str = PO
     """
     config: PipelineConfig = request.app.state.access.config
     known = visitor(request)
+    chosen = unquote(request.cookies.get(TIMES_COOKIE, ""))
+    times = chosen if chosen in TIMES else "utc"
     common = {
         "config": config,
         "person": known.person,
@@ -112,6 +119,8 @@ def page(request: Request, template: str, *, status: int = 200, policy: str = PO
         "here": request.url.path,
         "here_with_query": _page_of(request),
         "search": True,
+        "times": times,
+        "shown_times": TIMES[times],
         "dagster": config.ui_url.rstrip("/"),
     }
     html = _environment().get_template(template).render(common | context)

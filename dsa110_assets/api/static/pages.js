@@ -25,6 +25,18 @@ function showClock() {
   setInterval(tick, 1000);
 }
 
+// UTC alone, with LST, with MJD, with both: the words are those of TIMES in pages/layout.py.
+const TIMES = { utc: "Times: UTC", lst: "Times: UTC, LST", mjd: "Times: UTC, MJD", "lst mjd": "Times: UTC, LST, MJD" };
+
+function nextTimes() {
+  const all = Object.keys(TIMES);
+  const root = document.documentElement;
+  const chosen = all[(all.indexOf(root.dataset.times) + 1) % all.length];
+  root.dataset.times = chosen;
+  document.getElementById("times").textContent = TIMES[chosen];
+  document.cookie = `dsa110_times=${encodeURIComponent(chosen)}; path=/ui; max-age=31536000; SameSite=Strict`;
+}
+
 function listenToKeys() {
   let before = "";
   document.addEventListener("keydown", (event) => {
@@ -35,6 +47,8 @@ function listenToKeys() {
       search.focus();
     } else if (event.key === "?") {
       document.getElementById("keys").showModal();
+    } else if (event.key === "t" && before !== "g") {
+      nextTimes();
     } else if (before === "g") {
       const link = document.querySelector(`header nav a[data-key="${CSS.escape(event.key)}"]`);
       if (link) link.click();
@@ -61,5 +75,6 @@ document.addEventListener("htmx:sendError", () => {
 });
 
 showClock();
+document.getElementById("times").addEventListener("click", nextTimes);
 listenToKeys();
 askBeforeChanges();
