@@ -12,6 +12,8 @@ KAISER_BETA = 6.0
 """Shape of the kernel's window."""
 FRACTIONS = 2048
 """Sub-pixel positions at which the kernel is tabulated."""
+RESPONSES = 256
+"""Sub-pixel positions along each axis at which its response to a source is tabulated; divides `FRACTIONS`."""
 
 
 def interpolation_table() -> NDArray[np.float32]:
@@ -28,6 +30,34 @@ def interpolation_table() -> NDArray[np.float32]:
     return np.ascontiguousarray(table / table.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
+def response_table(table: NDArray[np.float32], beam_px: NDArray[np.float64], filter_px: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Flux that a matched filter finds for a source of 1 Jy after the interpolation, by sub-pixel offset (y, x).
+
+    The kernel damps or raises the finest details a little, by an amount that depends on the offset: for a beam of two
+    pixels, fluxes scatter by 0.06 %, five times the thermal error of an 8.8 Jy source. A filter of covariance B finds
+    ``2 sqrt(det A / det(A + B)) exp(-d (A + B)^-1 d / 2)`` of a Gaussian of covariance A at an offset d: the integral
+    of their product over that of the filter's square. The sum over the kernel's taps is the response, exact up to
+    aliasing (2e-5 for a beam of two pixels).
+
+    Args:
+        table: see `interpolation_table`.
+        beam_px, filter_px: covariances of the tile's beam and of the mosaic's, (y, x), pixels squared.
+
+    Returns:
+        Shape (RESPONSES + 1, RESPONSES + 1).
+    """
+    taps = table[:: FRACTIONS // RESPONSES].astype(np.float64)
+    offset = np.arange(1 - HALF_WIDTH, HALF_WIDTH + 1)[None, :] - np.linspace(0.0, 1.0, RESPONSES + 1)[:, None]
+    total = beam_px + filter_px
+    inverse = np.linalg.inv(total)
+    along_y, along_x = (taps * np.exp(-0.5 * inverse[axis, axis] * offset**2) for axis in (0, 1))
+    response = np.zeros((RESPONSES + 1, RESPONSES + 1))
+    for j in range(taps.shape[1]):
+        across = np.exp(-inverse[0, 1] * offset[:, j, None, None] * offset[None, :, :])
+        response += along_y[:, j, None] * np.einsum("xi,yxi->yx", along_x, across)
+    return (2.0 * np.sqrt(np.linalg.det(beam_px) / np.linalg.det(total)) * response).astype(np.float32)
+
+
 @numba.njit(nogil=True, fastmath={"reassoc", "contract"})
 def accumulate_rows(
     image: NDArray[np.float32],
@@ -40,6 +70,7 @@ def accumulate_rows(
     last: int,
     cutoff: np.float32,
     table: NDArray[np.float32],
+    response: NDArray[np.float32],
     sum_flux: NDArray[np.float32],
     sum_weight: NDArray[np.float32],
     count: NDArray[np.uint16],
@@ -47,14 +78,16 @@ def accumulate_rows(
     """Add rows ``first..last`` of a tile's window to the sums.
 
     Add ``weight * image / pb`` and ``weight`` at each mosaic pixel. Interpolate the image with the kernel of the table,
-    and beam and weight, which are smooth, linearly. A pixel adds nothing where the beam is below ``cutoff``, where the
-    weight is zero, or where the kernel touches a missing pixel. Shapes: image, pb, weight (Ny, Nx) float32; map_x,
-    map_y (rows / step + 2, columns / step + 2) tile pixels at the nodes; sum_flux, sum_weight, count: the window.
+    divided by its response, and beam and weight, which are smooth, linearly. A pixel adds nothing where the beam is
+    below ``cutoff``, where the weight is zero, or where the kernel touches a missing pixel. Shapes: image, pb, weight
+    (Ny, Nx) float32; map_x, map_y (rows / step + 2, columns / step + 2) tile pixels at the nodes; sum_flux, sum_weight,
+    count: the window.
     """
     height, width = image.shape
     taps = table.shape[1]
     half = taps // 2
     fractions = table.shape[0] - 1
+    coarser = fractions // (response.shape[0] - 1)
     columns = sum_flux.shape[1]
     for row in range(first, last):
         node_y = row // step
@@ -93,6 +126,7 @@ def accumulate_rows(
                     value += table[ky, j] * line
                 if not np.isfinite(value):
                     continue
-                sum_flux[row, column] += w * value / beam
+                nearest_y, nearest_x = (ky + coarser // 2) // coarser, (kx + coarser // 2) // coarser
+                sum_flux[row, column] += w * value / (beam * response[nearest_y, nearest_x])
                 sum_weight[row, column] += w
                 count[row, column] += 1

@@ -6,8 +6,9 @@ variances: the mosaic's noise is ``1 / sqrt(sum(w))`` (pitfall 15). Each tile is
 window of the mosaic that it covers. Memory is that of one tile and of the sums; sums above `SUMS_IN_MEMORY_BYTES` are
 kept on disk.
 
-Tile images are interpolated with a windowed sinc, which keeps noise and peaks; see `_kernels`. Beams and weights are
-smooth and are interpolated linearly. Tiles whose restoring beams differ are first convolved to the smallest common one.
+Tile images are interpolated with a windowed sinc, which keeps noise and peaks, and divided by its response to a source
+measured with the mosaic's beam, which keeps fluxes; see `_kernels`. Beams and weights are smooth and are interpolated
+linearly. Tiles whose restoring beams differ are first convolved to the smallest common one.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def make_mosaic(
     with _sums_for(grid, out_dir, sums_in_memory_bytes) as sums:
         used: list[TileImage] = []
         for tile in kept:
-            reason = _add_tile(tile, grid, sums, beam if convolved else tile.beam, beam_cutoff, threads)
+            reason = _add_tile(tile, grid, sums, (beam if convolved else tile.beam, beam), beam_cutoff, threads)
             if reason is None:
                 used.append(tile)
             else:
@@ -216,9 +217,16 @@ def _sums_for(grid: MosaicGrid, out_dir: Path, in_memory_bytes: int) -> Generato
             file.unlink(missing_ok=True)
 
 
-def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: RestoringBeam, cutoff: float, threads: int) -> str | None:
-    """Add one tile to the sums. Return None, or the reason why it was not added."""
-    from dsa110_assets.mosaicking._kernels import accumulate_rows, interpolation_table
+def _add_tile(
+    tile: TileImage, grid: MosaicGrid, sums: _Sums, beams: tuple[RestoringBeam, RestoringBeam], cutoff: float, threads: int
+) -> str | None:
+    """Add one tile to the sums. Return None, or the reason why it was not added.
+
+    ``beams``: the one that the tile is to have, and that of the mosaic, with which its fluxes will be measured.
+    """
+    from dsa110_assets.mosaicking._kernels import accumulate_rows, interpolation_table, response_table
+
+    target, measured_with = beams
 
     image, pb, weight = (tile.plane(suffix) for suffix in ("image", "pb", "weight"))
     weight[~np.isfinite(weight) | ~np.isfinite(pb) | (weight < 0)] = 0.0
@@ -249,6 +257,7 @@ def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: RestoringB
         if scatter > 0 and after > 0:  # noise in Jy/beam changes with the beam; only the image gives the factor
             weight *= np.float32((scatter / after) ** 2)
     table, tile_wcs = interpolation_table(), tile.wcs()
+    response = response_table(table, *(np.linalg.inv(beam.inverse_covariance_px(tile.cell_arcsec)) for beam in (target, measured_with)))
     for window in windows_of(tile, grid):
         map_x, map_y = pixel_map(grid, window, tile_wcs, _MAP_STEP_PX)
         part = (slice(window.y0, window.y1), slice(window.x0, window.x1))
@@ -256,7 +265,7 @@ def _add_tile(tile: TileImage, grid: MosaicGrid, sums: _Sums, target: RestoringB
         views = sums.flux[part], sums.weight[part], sums.count[part]
 
         def run(first: int, last: int, map_x: NDArray = map_x, map_y: NDArray = map_y, views: tuple[NDArray, ...] = views) -> None:
-            accumulate_rows(image, pb, weight, map_x, map_y, _MAP_STEP_PX, first, last, np.float32(cutoff), table, *views)
+            accumulate_rows(image, pb, weight, map_x, map_y, _MAP_STEP_PX, first, last, np.float32(cutoff), table, response, *views)
 
         run(0, 0)  # compile once, before the threads start
         with ThreadPoolExecutor(threads) as pool:
