@@ -6,7 +6,7 @@ import os
 import tarfile
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import create_engine, select, text
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.backup import history_of, restore
@@ -41,3 +41,23 @@ def unpack(root: Path, database: Database) -> None:
     with database.session() as session:
         for path, mtime_ns in session.execute(select(SubbandFile.path, SubbandFile.mtime_ns)).tuples():
             os.utime(root / Path(path).relative_to(ROOT), ns=(mtime_ns, mtime_ns))
+
+
+def contents(url: str, columns: dict[str, str] | None = None) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Columns, and all rows as text, of each table. ``columns``: only of these, as another release had them."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        of_tables = columns or dict(
+            connection.execute(
+                text(
+                    "SELECT t.table_name, string_agg(quote_ident(c.column_name), ',' ORDER BY c.ordinal_position) "
+                    "FROM information_schema.tables t JOIN information_schema.columns c USING (table_schema, table_name) "
+                    "WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND table_name <> 'alembic_version' GROUP BY 1"
+                )
+            )
+            .tuples()
+            .all()
+        )
+        rows = {name: sorted(connection.scalars(text(f"SELECT row({these})::text FROM {name}")).all()) for name, these in of_tables.items()}
+    engine.dispose()
+    return of_tables, rows

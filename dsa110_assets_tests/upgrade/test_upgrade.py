@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,8 @@ from dsa110_assets.cli.main import run
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.migrations import HEAD_REVISION
-from dsa110_assets.registry.server import dagster_url, stop_server
-from dsa110_assets_tests.upgrade.recorded import DAMAGED, REGISTRY, fill
+from dsa110_assets.registry.server import dagster_url
+from dsa110_assets_tests.upgrade.recorded import DAMAGED, REGISTRY, contents
 
 NEXT = "9999"
 MIGRATION = f'''
@@ -45,21 +44,6 @@ def downgrade() -> None:
 '''
 
 
-@pytest.fixture
-def config(server_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PipelineConfig]:
-    """A configuration with a server of its own, filled from the recorded backup."""
-    root = server_directory / "upgrade"
-    for name in ("input", "output", "scratch", "state"):
-        (root / name).mkdir(parents=True)
-        monkeypatch.setenv(f"PIPELINE_{name.upper()}_DIR", str(root / name))
-    monkeypatch.delenv("PIPELINE_DATABASE_URL", raising=False)
-    found = PipelineConfig.from_env()
-    fill(found)
-    yield found
-    stop_server(found)
-    shutil.rmtree(root)
-
-
 @pytest.fixture(scope="module")
 def newer_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory with the package of a newer release."""
@@ -73,26 +57,6 @@ def newer_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     head = migrations / "__init__.py"
     head.write_text(head.read_text().replace(f'HEAD_REVISION = "{HEAD_REVISION}"', f'HEAD_REVISION = "{NEXT}"'))
     return root
-
-
-def contents(url: str, columns: dict[str, str] | None = None) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Columns, and all rows as text, of each table. ``columns``: only of these, as another release had them."""
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        of_tables = columns or dict(
-            connection.execute(
-                text(
-                    "SELECT t.table_name, string_agg(quote_ident(c.column_name), ',' ORDER BY c.ordinal_position) "
-                    "FROM information_schema.tables t JOIN information_schema.columns c USING (table_schema, table_name) "
-                    "WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND table_name <> 'alembic_version' GROUP BY 1"
-                )
-            )
-            .tuples()
-            .all()
-        )
-        rows = {name: sorted(connection.scalars(text(f"SELECT row({these})::text FROM {name}")).all()) for name, these in of_tables.items()}
-    engine.dispose()
-    return of_tables, rows
 
 
 def test_the_recorded_platform_was_at_work(config: PipelineConfig) -> None:
