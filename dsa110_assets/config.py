@@ -18,9 +18,11 @@ from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dsa110_assets import strips
+from dsa110_assets.env_file import names_in_use, read_env_file, unknown_settings
 from dsa110_assets.errors import ConfigurationError
 from dsa110_assets.files import real_path
 
+ENV_FILE = ".env"
 PROCESS_MARK = "DSA110_SERVICES_OF"
 """Variable in the environment of every process that `dsa110 up` starts, directly or not: the state directory."""
 RUN_MARK = "DSA110_RUN"
@@ -37,7 +39,7 @@ def _on_this_machine(port: str, path: str = "") -> Callable[[dict[str, Any]], st
 class PipelineConfig(BaseSettings):
     """Configuration of the whole platform. Each field is read from ``PIPELINE_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix="PIPELINE_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_", env_file=ENV_FILE, env_file_encoding="utf-8-sig", extra="ignore", frozen=True)
 
     # --- directories
     input_dir: Path = Field(Path("/data/incoming"), description="Directory in which the correlator leaves raw files. It is only read.")
@@ -421,6 +423,24 @@ class PipelineConfig(BaseSettings):
         60, ge=10, le=1000, description="Number of artificial sources in each of these tiles.", json_schema_extra=_SCIENCE
     )
 
+    @field_validator(
+        "input_dir", "output_dir", "scratch_dir", "state_dir", "carta_folder", "vla_calibrators_file", "nvss_file",
+        "monitored_sources_file", mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _as_a_shell_reads_it(cls, value: Any) -> Any:
+        """Replace ``~``: no shell does it in ``.env`` or in units of systemd. An empty path would be the current directory."""
+        if not isinstance(value, str):
+            return value
+        if not value.strip():
+            message = "is empty; remove the variable for the default"
+            raise ValueError(message)
+        expanded = os.path.expanduser(value)  # noqa: PTH111 - Path.expanduser raises where there is no home
+        if value.startswith("~") and expanded == value:
+            message = "begins with ~, and there is no such home directory"
+            raise ValueError(message)
+        return expanded
+
     @field_validator("input_dir", "output_dir", "scratch_dir", "state_dir")
     @classmethod
     def _without_dots(cls, directory: Path) -> Path:
@@ -448,6 +468,7 @@ class PipelineConfig(BaseSettings):
         Raises:
             ConfigurationError: a value is not valid, or a directory cannot be used. It names the variable.
         """
+        read_env_file(Path(ENV_FILE))
         try:
             config = cls()  # pyright: ignore[reportCallIssue]
         except ValidationError as error:
@@ -471,6 +492,11 @@ class PipelineConfig(BaseSettings):
                         f"PIPELINE_{name.upper()}", f"{path} cannot be created ({error.strerror})", "set it to a writable directory"
                     ) from error
         return config
+
+    @classmethod
+    def unknown_names(cls) -> dict[str, str | None]:
+        """Names in the environment and in ``.env`` that look like settings and are none, with the likely one."""
+        return unknown_settings(cls.model_fields, names_in_use(Path(ENV_FILE)))
 
     @property
     def runs_at_once(self) -> int:

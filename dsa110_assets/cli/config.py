@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,13 +39,14 @@ class Setting:
 
 def settings(config: PipelineConfig) -> list[Setting]:
     """All settings in the order of the model. Secrets are masked; in a database URL only the password is."""
-    from dotenv import dotenv_values
     from pydantic import SecretStr
 
+    from dsa110_assets.config import ENV_FILE
+    from dsa110_assets.env_file import read_env_file
     from dsa110_assets.registry.server import without_password
 
     environment = {name.upper() for name in os.environ}
-    env_file = {name.upper() for name, value in dotenv_values(".env").items() if value is not None}
+    env_file = {name.upper() for name in read_env_file(Path(ENV_FILE))}
     found: list[Setting] = []
     for name, field in type(config).model_fields.items():
         variable = f"PIPELINE_{name.upper()}"
@@ -79,6 +81,8 @@ def show(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 
     config = PipelineConfig.from_env(validate_paths=False)
     rows = settings(config)
+    for name, meant in config.unknown_names().items():
+        typer.echo(f"note: {name} is no setting{f'; did you mean {meant}?' if meant else ''}", err=True)
     hashes = {row.name: configuration_of(row.name, config) for row in TABLE.with_recipe()}
     if json:
         emit_json({"settings": [asdict(row) for row in rows], "configuration_of_products": hashes})

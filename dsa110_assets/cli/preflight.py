@@ -50,6 +50,14 @@ print(casatools.version_string())
 """
 
 
+def check_names(config: PipelineConfig) -> list[Finding]:
+    """Check that all names which look like settings are some: a misspelled one would leave its default."""
+    return [
+        Finding("settings", "warning", f"{name} is no setting", f"write {meant}" if meant else "remove it; `dsa110 config show` lists all")
+        for name, meant in config.unknown_names().items()
+    ]
+
+
 def check_input(config: PipelineConfig) -> Finding:
     """Check that the directory of raw files exists and can be listed. It may be read-only."""
     try:
@@ -244,6 +252,7 @@ def check_machine(config: PipelineConfig) -> list[Finding]:
 def checks_of(role: Role, config: PipelineConfig, *, casa: bool) -> list[Callable[[], Finding | list[Finding]]]:
     """The checks of a role, in the order in which they are shown."""
     everywhere: list[Callable[[], Finding | list[Finding]]] = [
+        lambda: check_names(config),
         (lambda: hosts.check_slots(config)) if role in (Role.HEAD, Role.WORKER) else (lambda: check_machine(config)),
         lambda: check_input(config),
         lambda: check_writable("output", config.output_dir),

@@ -1,11 +1,16 @@
 """`dsa110 config show` prints each setting's value, its source and its meaning, and no password."""
 
 import json
+import os
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from dsa110_assets.cli.main import run
+from dsa110_assets.cli.preflight import check_names
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.errors import ConfigurationError
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +99,65 @@ def test_addresses_follow_the_ports_unless_they_are_set(monkeypatch: pytest.Monk
     )  # fmt: skip
     monkeypatch.setenv("PIPELINE_UI_URL", "https://telescope.example.edu/dagster")
     assert PipelineConfig.from_env(validate_paths=False).ui_url == "https://telescope.example.edu/dagster"
+
+
+@pytest.mark.timeout(60)
+def test_an_env_file_that_is_a_pipe_is_refused_and_a_directory_is_none(tmp_path, capsys):
+    (tmp_path / ".env").mkdir()
+    assert run(["config", "show"]) == 0
+    (tmp_path / ".env").rmdir()
+    os.mkfifo(tmp_path / ".env")
+    assert run(["config", "show"]) == 2
+    assert "is a named pipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"PIPELINE_MAX_WORKERS=3\nPIPELINE_API_HOST=caf\xe9\n", "line 2 is not UTF-8"),
+        (b"# all right\nPIPELINE_MAX_WORKERS 3\n", "line 2 is no setting: PIPELINE_MAX_WORKERS 3"),
+        (b"PIPELINE_API_HOST='127.0.0.1\n", "line 1 is no setting"),
+        (b"PIPELINE_MAX_WORKERS=many\n", "PIPELINE_MAX_WORKERS"),
+    ],
+)
+def test_an_env_file_with_a_line_that_is_no_setting_is_refused(tmp_path, capsys, content, reason):
+    """Its library skips such lines: the platform would run with defaults."""
+    (tmp_path / ".env").write_bytes(content)
+    assert run(["config", "show"]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_an_env_file_as_windows_and_shells_write_it_is_read(tmp_path, capsys):
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfPIPELINE_MAX_WORKERS=7\r\nexport PIPELINE_API_PORT='8001' # ours\r\n\r\n")
+    rows, _ = _shown(capsys)
+    assert (rows["PIPELINE_MAX_WORKERS"]["value"], rows["PIPELINE_API_PORT"]["value"]) == ("7", "8001")
+
+
+def test_a_name_that_is_no_setting_is_said_with_the_one_that_was_meant(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PIPELINE_STATE_DIRR", "/data/state")
+    (tmp_path / ".env").write_text("PIPELINE_MAX_WORKER=3\nOTHERS=1\n")
+    assert run(["config", "show"]) == 0
+    told = capsys.readouterr().err
+    assert "PIPELINE_STATE_DIRR is no setting; did you mean PIPELINE_STATE_DIR?" in told
+    assert "PIPELINE_MAX_WORKER is no setting; did you mean PIPELINE_MAX_WORKERS?" in told
+    assert "OTHERS" not in told
+    assert {one.found for one in check_names(PipelineConfig.from_env(validate_paths=False))} == {
+        "PIPELINE_STATE_DIRR is no setting",
+        "PIPELINE_MAX_WORKER is no setting",
+    }
+
+
+PATHS = [name for name, field in PipelineConfig.model_fields.items() if Path in (field.annotation, *get_args(field.annotation))]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_home_is_written_out_in_every_path_and_an_empty_path_is_refused(monkeypatch, name):
+    """Nobody does it in `.env` or in a unit of systemd: a directory named `~` was made."""
+    variable = f"PIPELINE_{name.upper()}"
+    monkeypatch.setenv("HOME", "/home/observer")
+    monkeypatch.setenv(variable, "~/place")
+    assert getattr(PipelineConfig.from_env(validate_paths=False), name) == Path("/home/observer/place")
+    for odd in ("", "  ", "~nobody-of-this-name/place"):
+        monkeypatch.setenv(variable, odd)
+        with pytest.raises(ConfigurationError, match=variable):
+            PipelineConfig.from_env(validate_paths=False)
