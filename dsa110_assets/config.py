@@ -429,7 +429,7 @@ class PipelineConfig(BaseSettings):
     )  # fmt: skip
     @classmethod
     def _as_a_shell_reads_it(cls, value: Any) -> Any:
-        """Replace ``~``: no shell does it in ``.env`` or in units of systemd. An empty path would be the current directory."""
+        """Replace ``~``: no shell does it in ``.env`` or in units of systemd. An empty path would be this directory."""
         if not isinstance(value, str):
             return value
         if not value.strip():
