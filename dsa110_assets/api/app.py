@@ -54,6 +54,7 @@ def create_app(config: PipelineConfig) -> FastAPI:
     app.state.queue = Remembered[dict[str, object]](2.0)
     app.state.alerts = Remembered[list[object]](10.0)
     app.state.sky = Remembered[dict[str, object]](60.0)
+    app.state.antennas = Remembered[tuple[object]](60.0, grace_s=600.0)
     app.state.forecast = Remembered[dict[object, int]](300.0)
     app.state.stale = Remembered[list[object]](300.0, grace_s=3600.0)
     app.state.registry = CollectorRegistry()

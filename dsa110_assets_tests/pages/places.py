@@ -28,6 +28,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "/ui/candidates": ("/ui/candidates",),
     "/ui/candidates/{event_id}": (f"/ui/candidates/{EVENT}",),
     "/ui/antennas": ("/ui/antennas",),
+    "/ui/antennas/{name}": ("/ui/antennas/103",),
     "/ui/viewer": ("/ui/viewer", f"/ui/viewer?image={GROUPS[1]}&position={RA}+{DEC}&size_arcmin=30"),
     "/ui/carta": ("/ui/carta", f"/ui/carta?image={GROUPS[1]}"),
     "/ui/search": ("/ui/search", f"/ui/search?q={RA}+%2B{DEC}", "/ui/search?q=calibrator"),

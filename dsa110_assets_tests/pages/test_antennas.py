@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
+
+import pytest
 from sqlalchemy import update
 
+from dsa110_assets.api.routes import antennas
 from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.schema import CaltableRow
 from dsa110_assets_tests.api.conftest import CALIBRATOR, GROUPS, Served
 from dsa110_assets_tests.pages.test_observations import csrf
+from dsa110_assets_tests.registry_fixture import add_observation
 
 
 def store_figures(served: Served) -> None:
@@ -24,10 +30,65 @@ def test_a_dead_antenna_comes_first_and_the_reference_is_named(served: Served) -
     assert [(one["name"], one["state"]) for one in found["antennas"]] == [("24", "dead"), ("103", "good"), ("<b>7", "good")]
     assert [one["name"] for one in found["antennas"] if one["is_refant"]] == ["103"]
     text = served.get("/ui/antennas").text
-    assert text.index(">24<") < text.index(">103 (reference)<")
+    assert text.index(">24<") < text.index(">103</a> (reference)<")
     assert "<b>7" not in text
     assert f"/ui/observations/{CALIBRATOR}" in text
-    assert ">103 (" not in served.get("/ui/antennas", state="dead").text
+    assert ">103</a> (" not in served.get("/ui/antennas", state="dead").text
+
+
+def test_the_dashboard_says_how_many_antennas_are_alive(served: Served) -> None:
+    store_figures(served)
+    text = served.get("/ui/dashboard").text
+    assert '<a href="/ui/antennas">2 of 3 antennas alive</a>' in text
+    assert 'href="/ui/antennas?state=dead"' in text
+    assert ">1 dead<" in text
+
+
+def test_the_dashboard_counts_antennas_once_a_minute(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of the dashboard reload with each product, for each person; the solutions of 14 nights are read once."""
+    store_figures(served)
+    asked: list[int] = []
+    real = antennas.list_antennas
+    monkeypatch.setattr(antennas, "list_antennas", lambda opened, solutions: asked.append(solutions) or real(opened, solutions))
+    for _ in range(5):
+        served.get("/ui/dashboard/parts/calibrations")
+    assert asked == [14]
+
+
+def test_without_figures_the_dashboard_says_nothing_about_antennas(served: Served) -> None:
+    assert "antennas alive" not in served.get("/ui/dashboard").text
+
+
+def test_an_antenna_has_a_page_with_its_figures_over_the_nights(served: Served) -> None:
+    """Eight nights: the gain of X sinks, the first phase is to another reference antenna, the last night has no Y."""
+    with served.database.session() as session:
+        first = session.query(CaltableRow).one()
+        for night in range(8):
+            figures = {
+                "flagged": 0.1 * night, "amplitude": [1.0 - 0.05 * night, None if night == 7 else 0.9], "phase_deg": [10.0 * night, 5.0],
+                "bandpass_scatter": 0.03,
+            }  # fmt: skip
+            add_observation(session, f"2026-03-{night + 2:02d}T05:00:00")
+            values = {column.name: getattr(first, column.name) for column in CaltableRow.__table__.columns}
+            values |= {
+                "directory": f"/cal/night{night}", "group_id": f"2026-03-{night + 2:02d}T05:00:00", "night": date(2026, 3, night + 2),
+                "mid_mjd": 61_101.21 + night, "refant": "24" if night == 0 else "103", "quality": {"antennas": {"103": figures, "<b>7": figures}},
+            }  # fmt: skip
+            session.add(CaltableRow(**values))
+    text = served.get("/ui/antennas/103").text
+    assert "8 of 9 solutions have it" in text
+    drawn = dict(re.findall(r'aria-label="([^"]+) over time, (\d+) solutions"', text))
+    assert drawn == {
+        "Flagged fraction": "8", "Gain X": "8", "Gain Y": "7", "Phase X, deg": "8", "Phase Y, deg": "8", "Bandpass scatter": "8"
+    }  # fmt: skip
+    assert "2026-03-02T05:00:00 UTC: 0 (reference antenna 24)" in text
+    assert ">Gain X: 0.650<" in text
+    assert ">Mar 04<" in text
+    assert 'href="/ui/observations/2026-03-09T05:00:00"' in text
+    assert "/assets/calibration_tables?view=partitions&amp;partition=2026-03-09" in text
+    assert "3 of 3 solutions have it" in served.get("/ui/antennas/103", solutions=3).text
+    assert "<b>" not in served.get("/ui/antennas").text
+    served.get("/ui/antennas/999", status=404)
 
 
 def test_lists_of_tables_leave_out_the_antennas(served: Served) -> None:

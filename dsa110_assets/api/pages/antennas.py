@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from dsa110_assets.api.access import Opened
-from dsa110_assets.api.pages import fields
+from dsa110_assets.api.access import Access, Opened
+from dsa110_assets.api.pages import drawings, fields, formats
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes import antenna_marks, antennas
 from dsa110_assets.api.routes.marks import MarkAnswer
-from dsa110_assets.calibration.antennas import DEAD, AntennaWord
+from dsa110_assets.calibration.antennas import DEAD, RECEPTORS, AntennaWord
+from dsa110_assets.errors import NotFoundError
 
 router = APIRouter()
 LEVELS = {
@@ -24,6 +26,8 @@ LEVELS = {
     AntennaWord.DRIFTING: "warning",
     AntennaWord.GOOD: "good",
 }
+SOLUTIONS = 14
+"""The newest solutions that count unless a person asks for others."""
 _MOSTLY_FLAGGED = 0.5
 _MOST_MARKS = 200
 
@@ -32,7 +36,7 @@ _MOST_MARKS = 200
 def list_antennas(
     request: Request,
     opened: Opened,
-    solutions: Annotated[int, Query(ge=1, le=antennas.MOST_SOLUTIONS)] = 14,
+    solutions: Annotated[int, Query(ge=1, le=antennas.MOST_SOLUTIONS)] = SOLUTIONS,
     state: str = "",
     again: Annotated[int | None, Query(ge=0, le=10**9, description="So many Measurement Sets are to be made again.")] = None,
 ) -> Response:
@@ -57,6 +61,48 @@ def list_antennas(
     )
 
 
+@router.get("/ui/antennas/{name}")
+def show_antenna(
+    request: Request,
+    opened: Opened,
+    name: Annotated[str, Path(max_length=50)],
+    solutions: Annotated[int, Query(ge=1, le=antennas.MOST_SOLUTIONS)] = antennas.MOST_SOLUTIONS,
+) -> Response:
+    """Show an antenna's flags, gains, phases and bandpass over the nights."""
+    found = antennas.list_antennas(opened, solutions)
+    one = next((one for one in found.antennas if one.name == name), None)
+    if one is None:
+        raise NotFoundError(f"antenna {name}", f"is in none of the newest {solutions} solutions", "take a name of /ui/antennas")
+    of = {solution.group_id: solution for solution in found.solutions}
+    return page(
+        request,
+        "antenna.html",
+        found=found,
+        one=one,
+        solutions=of,
+        trends=_trends(one, of),
+        levels={word.value: level for word, level in LEVELS.items()},
+        asked=solutions,
+        most=antennas.MOST_SOLUTIONS,
+    )
+
+
+class Living(NamedTuple):
+    """Antennas in the newest solutions: all, those with a solution, and those in each state that is not good."""
+
+    antennas: int
+    alive: int
+    ailing: dict[str, int]
+
+
+def living(opened: Access) -> Living | None:
+    """Count the antennas of `/ui/antennas` by state; None without figures."""
+    states = [one.state for one in antennas.list_antennas(opened, SOLUTIONS).antennas]
+    ailing = {word.value: states.count(word) for word in AntennaWord if word is not AntennaWord.GOOD and word in states}
+    gone = states.count(AntennaWord.DEAD) + states.count(AntennaWord.ABSENT)
+    return Living(len(states), len(states) - gone, ailing) if states else None
+
+
 @router.post("/ui/antennas/marks")
 def put_mark(
     opened: Opened,
@@ -79,6 +125,36 @@ def remove_mark(opened: Opened, person: Editor, mark_id: antenna_marks.MarkId) -
 
 def _said(answer: MarkAnswer) -> Response:
     return RedirectResponse(f"/ui/antennas?again={len(answer.changes)}#marks", 303)
+
+
+def _trends(one: antennas.Antenna, of: dict[str, antennas.Solution]) -> list[tuple[str, drawings.Trend | None, str]]:
+    """Title, drawing and newest value of each figure of an antenna."""
+    newest = of[one.solutions[-1].group_id].refant
+    wanted: list[tuple[str, Callable[[antennas.AntennaInSolution], float | None], Callable[[float | None], str]]] = [
+        ("Flagged fraction", lambda part: part.flagged, formats.percent),
+        *((f"Gain {receptor}", lambda part, p=p: part.amplitude[p], formats.number) for p, receptor in enumerate(RECEPTORS)),
+        *((f"Phase {receptor}, deg", lambda part, p=p: part.phase_deg[p], formats.number) for p, receptor in enumerate(RECEPTORS)),
+        ("Bandpass scatter", lambda part: part.bandpass_scatter, formats.percent),
+    ]
+    found: list[tuple[str, drawings.Trend | None, str]] = []
+    for title, value, write in wanted:
+        rows: list[dict[str, Any]] = []
+        for part in one.solutions:
+            solution = of[part.group_id]
+            other = title.startswith("Phase") and solution.refant != newest
+            reason = f"reference antenna {solution.refant}" if other else ""
+            rows.append(
+                {
+                    "key": part.group_id,
+                    "value": value(part),
+                    "limit_low": None,
+                    "limit_high": DEAD if title.startswith("Flagged") else None,
+                    "passed": None if other else part.flagged < DEAD,
+                    "reason": reason,
+                }
+            )
+        found.append((title, drawings.trend(rows, "/ui/observations/{}"), write(value(one.solutions[-1]))))
+    return found
 
 
 def _cell(part: antennas.AntennaInSolution) -> tuple[str, str, str]:

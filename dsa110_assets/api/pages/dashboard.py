@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse
 
 from dsa110_assets.api.access import Access, Opened
 from dsa110_assets.api.answers import Cursor, group_of, utc_now
-from dsa110_assets.api.pages import drawings, formats
+from dsa110_assets.api.pages import antennas, drawings, formats
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.problems import of_pipeline_error, problem
@@ -166,12 +166,13 @@ def _queue(request: Request, opened: Access) -> dict[str, Any]:
 
 
 def _calibrations(request: Request, opened: Access) -> dict[str, Any]:
-    del request
     with opened.session() as session:
         newest = today.newest_observation(session)
         in_use = [] if newest is None else today.calibrations_in_use(session, newest["end_mjd"] - 1.0)
         tables = pages.calibrations(session, since=None, until=None, accepted=None, after=None, limit=3).rows
-    return {"in_use": in_use, "newest": tables}
+    (living,) = request.app.state.antennas.get(lambda: (antennas.living(opened),))
+    levels = {word.value: level for word, level in antennas.LEVELS.items()}
+    return {"in_use": in_use, "newest": tables, "living": living, "levels": levels}
 
 
 def _quality(request: Request, opened: Access) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from dsa110_assets.api.pages import formats
 WIDTH, HEIGHT = 560.0, 170.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 8.0, 8.0, 24.0
 _MOST_TICKS = 6
+_DAYS_FROM_MINUTES = 2880.0
+"""Over longer times the axis has days, not hours."""
 _SOUTH_DEG, _NORTH_DEG = -40.0, 90.0
 SKY_STEP_DEG = 2.0
 """Cells of the sky."""
@@ -150,6 +152,11 @@ def _ticks(low: float, high: float, y: Callable[[float], float]) -> list[Tick]:
 
 def _time_ticks(first: datetime, last: datetime, x: Callable[[float], float]) -> list[Tick]:
     span = max((last - first) / timedelta(minutes=1), 1.0)
+    if span > _DAYS_FROM_MINUTES:
+        step = math.ceil(span / 1440.0 / _MOST_TICKS)
+        midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
+        days = [midnight + timedelta(days=step * n) for n in range(1, _MOST_TICKS + 2)]
+        return [Tick(x((one - first) / timedelta(seconds=1)), f"{one:%b %d}") for one in days if one <= last]
     step = next((one for one in (5, 10, 15, 30, 60, 120, 180, 360) if span / one <= _MOST_TICKS), 720)
     begin = first.replace(minute=0, second=0, microsecond=0)
     moments = [begin + timedelta(minutes=step * n) for n in range(int(span // step) + 15)]
