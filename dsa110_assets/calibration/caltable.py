@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_assets.common.measurement_sets import wait_for_writer
+from dsa110_assets.common.measurement_sets import odd_file, wait_for_writer
 from dsa110_assets.errors import NonRetriableError
+from dsa110_assets.files import printable, why_not_openable
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def read_caltable(path: Path) -> CalTable:
     """
     from casacore.tables import table
 
+    if (odd := odd_file(path)) is not None:
+        raise NonRetriableError(path, f"holds {printable(odd.name)}, which {why_not_openable(odd)}", "solve the calibrator's tile again")
     wait_for_writer(path)
     try:
         main = table(str(path), ack=False)

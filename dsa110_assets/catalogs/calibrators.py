@@ -56,6 +56,8 @@ _J2000 = re.compile(
     r"(?P<sign>-?)(?P<d>\d+)d(?P<arcmin>\d+)'(?P<arcsec>[\d.]+)\"(?P<rest>.*)$"
 )
 _BAND = re.compile(r"^\s*(?P<band>[\d.]+)cm\s+[A-Z]\b(?P<rest>.*)$")
+_LARGEST_FLUX_JY = 1e5
+"""Nothing in the sky but the Sun is brighter at these frequencies."""
 _FLUX_ENDS_BY = 32
 """Column at which the FLUX field ends at the latest. Numbers farther right are UVMIN and UVMAX (pitfall 10)."""
 
@@ -203,7 +205,7 @@ def _band(match: re.Match[str]) -> tuple[str, float | None] | None:
             flux = float(others[0][0])
         except ValueError:
             return None
-        if not np.isfinite(flux) or flux < 0:
+        if "_" in others[0][0] or not 0 <= flux <= _LARGEST_FLUX_JY:
             return None
     return "".join(codes).ljust(4, "?"), flux
 
@@ -257,7 +259,7 @@ def read_manual_file(text_file: Path) -> Manual:
     if (why := why_not_openable(text_file)) is not None:
         raise NonRetriableError(text_file, why, "set PIPELINE_VLA_CALIBRATORS_FILE")
     try:
-        return read_manual(text_file.read_text(encoding="ascii", errors="replace"))
+        return read_manual(text_file.read_text(encoding="ascii", errors="replace").lstrip("\ufffd"))  # the mark of a text of Windows
     except OSError as error:
         raise NonRetriableError(text_file, f"cannot be read ({error.strerror})", "set PIPELINE_VLA_CALIBRATORS_FILE") from error
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dsa110_assets.common.directions import TilePointing
 from dsa110_assets.common.smearing import Averaging
 from dsa110_assets.errors import MeasurementSetError, StorageError
+from dsa110_assets.files import is_special, printable, why_not_openable
 
 CALIBRATED_KEYWORD = "DSA110_CALIBRATED"
 """Keyword of a calibrated Measurement Set: a JSON record, which includes the number of averaged channels."""
@@ -61,6 +62,8 @@ def open_table(ms: Path, subtable: str = "", *, writable: bool = False) -> Any:
         raise MeasurementSetError(ms, "is not a Measurement Set", "give the path of one; the calibrated_ms asset makes calibrated ones")
     if not (ms / subtable / "table.dat").is_file():
         raise MeasurementSetError(ms, f"has no table {subtable}", MAKE_AGAIN)
+    if (odd := odd_file(ms / subtable)) is not None:
+        raise MeasurementSetError(ms, f"holds {printable(odd.relative_to(ms))}, which {why_not_openable(odd)}", MAKE_AGAIN)
     wait_for_writer(ms / subtable)
     try:
         return table(str(ms / subtable), readonly=not writable, ack=False)
@@ -69,6 +72,19 @@ def open_table(ms: Path, subtable: str = "", *, writable: bool = False) -> Any:
         if (trouble := _why_unreadable(ms / subtable)) is not None:
             raise StorageError(ms, f"{name} cannot be read ({trouble})", "look at the disk and its permissions, then retry") from error
         raise MeasurementSetError(ms, f"{name} cannot be opened ({error})", MAKE_AGAIN) from error
+
+
+def odd_file(directory: Path) -> Path | None:
+    """First file of a table, or of its subtables, that is a pipe or a device, for which casacore waits for ever."""
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+        for entry in entries:
+            if entry.name.startswith("table.") and is_special(entry.path):
+                return Path(entry.path)
+        below = (odd_file(Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False))
+        return next((odd for odd in below if odd is not None), None)
+    except OSError:
+        return None  # casacore says why
 
 
 def wait_for_writer(directory: Path) -> None:

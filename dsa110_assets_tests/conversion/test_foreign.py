@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,12 +19,13 @@ from astropy.wcs import WCS
 from casacore.tables import makearrcoldesc, makescacoldesc, maketabdesc, table
 
 from dsa110_assets.calibration.apply import apply_calibration
+from dsa110_assets.calibration.caltable import read_caltable
 from dsa110_assets.calibration.casa_child import run_tasks
 from dsa110_assets.calibration.solve import solve
 from dsa110_assets.common import measurement_sets
 from dsa110_assets.common.measurement_sets import is_calibrated, is_tracking, read_summary, read_tile_pointing
 from dsa110_assets.conversion.foreign import adopt
-from dsa110_assets.errors import ForeignDataError, MeasurementSetError, StorageError
+from dsa110_assets.errors import ForeignDataError, MeasurementSetError, NonRetriableError, StorageError
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.tile import image_tile
 from dsa110_assets.products import image_path
@@ -360,6 +362,19 @@ def test_a_set_that_another_program_writes_is_waited_for_but_not_for_ever(
     finally:
         other.communicate(timeout=30)
     assert adopt(small, tmp_path / "out.ms").n_integrations == 3
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "name", ["table.dat", "table.f0", "table.lock", "table.info", "FIELD/table.f0", "ANTENNA/table.lock", "FEED/table.f0"]
+)
+def test_a_pipe_among_the_files_of_a_set_or_table_is_never_opened(small: Path, tmp_path: Path, name: str) -> None:
+    (small / name).unlink()
+    os.mkfifo(small / name)
+    with pytest.raises(MeasurementSetError, match=r"is a named pipe|is not a Measurement Set|has no table"):
+        adopt(small, tmp_path / "out.ms")
+    with pytest.raises(NonRetriableError, match="is a named pipe"):
+        read_caltable(small)
 
 
 @pytest.mark.fresh_interpreter

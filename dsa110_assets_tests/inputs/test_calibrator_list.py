@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsa110_assets.catalogs.calibrators import find, read_manual
+from dsa110_assets.catalogs.calibrators import find, read_manual, read_manual_file
 from dsa110_assets.errors import NonRetriableError
 from dsa110_assets_tests.catalogs.manual import MANUAL
 from dsa110_assets_tests.inputs.effort import examples
@@ -41,6 +41,36 @@ def test_every_line_is_taken_or_named_and_repetitions_are_counted():
         "its flux is no number",
     ]
     assert text.count(" J2000 ") == len(manual.entries) + manual.n_repeated + 2
+
+
+@pytest.mark.parametrize("flux", ["1e30", "-8.8", "8,80", "8800mJy", "1_0", "nan", "inf"])
+def test_a_flux_that_no_source_has_is_named_and_not_used(flux):
+    manual = read_manual(ENTRY + band(flux))
+    assert manual.entries[0].flux_jy is None
+    assert "its flux is no number" in manual.unread[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda text: b"\xef\xbb\xbf" + text[text.index(b"0834") :],
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text.replace(b"\n", b"\r"),
+        lambda text: text.replace(b"3C286", b"Caf\xe9"),
+        lambda text: re.sub(rb" {2,}", b"\t", text),
+        lambda text: text.replace(b"\n\n", b"\n\0\n"),
+        lambda text: b"<html><pre>" + text + b"</pre></html>",
+        lambda text: text.replace(b"\n", b"   \n"),
+    ],
+    ids=["mark of Windows", "CRLF", "CR", "latin-1", "tabs", "NUL", "HTML", "blanks at ends"],
+)
+def test_the_manual_in_the_forms_in_which_people_keep_it_is_the_same(tmp_path, changed):
+    path = tmp_path / "manual.txt"
+    path.write_bytes(changed(MANUAL.encode()))
+    found, right = read_manual_file(path), read_manual(MANUAL)
+    values = [[(one.name, one.ra_deg, one.dec_deg, one.flux_jy, one.quality) for one in manual.entries] for manual in (found, right)]
+    assert values[0] == values[1]
+    assert found.unread == ()
 
 
 def test_all_lines_of_the_real_manual_are_read():
