@@ -34,6 +34,11 @@ _SHOWN = {
 _PAGE_OF = {row.name: page for page, rows in _SHOWN.items() for row in rows}
 
 
+def products_of(page: str) -> tuple[str, ...]:
+    """Products that a page below /ui/ shows; none for one that shows all or none of them."""
+    return tuple(row.name for row in _SHOWN.get(page, ()))
+
+
 def page_of(product: str) -> str:
     """Name of the page below /ui/ that shows a product; the dashboard for those that have none of their own."""
     return _PAGE_OF.get(product, "dashboard")

@@ -20,6 +20,8 @@ from dsa110_assets.api.dagster import LOCATION, REPOSITORY
 from dsa110_assets.api.pages import formats
 from dsa110_assets.api.pages.visitor import visitor
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.stages.pages import products_of
+from dsa110_assets.times import tile_partition
 
 STATIC = Path(__file__).parents[1] / "static"
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -89,6 +91,7 @@ def _environment() -> jinja2.Environment:
         "run_url": run_url,
         "launchpad_url": launchpad_url,
         "address": address,
+        "tile_key": lambda group_id: "|".join(tile_partition(group_id)),
         "NOTHING": formats.NOTHING,
     }
     environment.globals.update(shared)
@@ -119,6 +122,7 @@ def page(request: Request, template: str, *, status: int = 200, policy: str = PO
         "here": request.url.path,
         "here_with_query": _page_of(request),
         "search": True,
+        "in_dagster": _in_dagster(config, request.url.path),
         "times": times,
         "shown_times": TIMES[times],
         "dagster": config.ui_url.rstrip("/"),
@@ -132,6 +136,14 @@ def _page_of(request: Request) -> str:
     seen = urlsplit(request.headers.get("HX-Current-URL", ""))
     path, query = (seen.path, seen.query) if seen.path.startswith("/ui/") else (request.url.path, request.url.query)
     return f"{path}?{query}" if query else path
+
+
+def _in_dagster(config: PipelineConfig, path: str) -> list[tuple[str, str]]:
+    """What a page of the navigation shows, in the Dagster UI: name and address."""
+    if path not in {one.address for one in PAGES}:
+        return []
+    found = [(name, asset_url(config, name)) for name in products_of(path.rpartition("/")[2])]
+    return found or [("runs", f"{config.ui_url.rstrip('/')}/runs")]
 
 
 def problem_page(request: Request, problem: Mapping[str, Any], headers: Mapping[str, str]) -> HTMLResponse:

@@ -10,11 +10,14 @@ from fastapi import APIRouter, Request, Response
 from dsa110_assets.api.access import Access, Opened
 from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.layout import VIEWER_POLICY, address, page
-from dsa110_assets.api.pages.products import CUTOUT_ARCMIN
+from dsa110_assets.api.pages.products import CUTOUT_ARCMIN, partition_of
 from dsa110_assets.api.routes.images import list_images, show_image
 from dsa110_assets.api.routes.mosaics import show_mosaic
 from dsa110_assets.api.routes.positions import EpochGroup, EpochMosaic, list_covering
 from dsa110_assets.products import image_path
+from dsa110_assets.registry.schema import MosaicKind
+from dsa110_assets.stages.table import TILE_IMAGE
+from dsa110_assets.times import tile_partition
 
 router = APIRouter()
 EPOCHS = 30
@@ -80,6 +83,7 @@ def viewer(
         stretch="linear" if subtracted else stretch,
         stretches=STRETCHES,
         own=own,
+        asset=_asset(found, None if mosaic else image),
         where=where,
     )
 
@@ -105,6 +109,15 @@ def _shown(opened: Access, image: str | None, mosaic: str | None) -> dict[str, A
         found = show_image(opened, image)
         return found | {"title": f"image of {image}", "page": f"/ui/images/{image}"}
     return None
+
+
+def _asset(found: dict[str, Any], image: str | None) -> tuple[str, str] | None:
+    """Asset and partition in Dagster of what is shown; None for a mosaic on demand."""
+    if image is not None:
+        return TILE_IMAGE.name, "|".join(tile_partition(image))
+    if found["kind"] == MosaicKind.CUSTOM:
+        return None
+    return f"{found['kind']}_mosaic", partition_of(str(found["name"]).partition("_")[2])
 
 
 def _other(epoch: str | None) -> dict[str, str] | None:
