@@ -1,7 +1,7 @@
 """Loss of signal of a source by averaging over channels and integrations.
 
-`Averaging` is what the correlator did to every visibility, for models of data. `image_response` and
-`largest_bandwidth_loss` are what averaging does to an image.
+`Averaging` is what the correlator did to every visibility, for models of data and of images. `largest_bandwidth_loss`
+is what averaging does to an image at most.
 """
 
 from __future__ import annotations
@@ -60,39 +60,15 @@ class Averaging:
             left *= (np.sinc(self.channels * x) / np.sinc(x))[:, :, None]
         return left
 
+    def mean_response(
+        self, uvw_m: NDArray[np.float64], lmn: NDArray[np.float64], pointing_lmn: NDArray[np.float64], dec_rad: float, frequency_hz: float
+    ) -> NDArray[np.float64]:
+        """Peak of a point source in an image relative to one without averaging, shape (Nsources,).
 
-def image_response(
-    uvw_m: NDArray[np.float64],
-    lmn: NDArray[np.float64],
-    pointing_lmn: NDArray[np.float64],
-    dec_rad: float,
-    frequency_hz: float,
-    *,
-    channel_hz: float,
-    integration_s: float,
-) -> NDArray[np.float64]:
-    """Peak of a point source in an image relative to one without averaging, shape (Nsources,).
-
-    It is the mean over a sample of the visibilities. The phase ``2 pi f/c b.(s - s0)`` changes by
-    ``2 pi b.(s - s0) dnu/c`` across a channel, where s0 is the tile's phase center, about which channels were averaged.
-    It changes by ``2 pi f/c (db/dt).(s - s_t) tau`` over an integration, where s_t is the meridian point of that
-    integration, at which the correlator stops the fringes. Each multiplies the amplitude by a ``sinc`` (Thompson, Moran
-    & Swenson 2017, eqs. 6.66 and 6.80).
-
-    Args:
-        uvw_m: (Nrows, 3), meters.
-        lmn: direction cosines (l, m, n - 1) from the phase center, (3, Nsources).
-        pointing_lmn: direction cosines of each row's meridian point, (3, Nrows).
-        dec_rad: declination of the phase center.
-        frequency_hz: effective frequency of the image.
-        channel_hz: width of an averaged channel.
-        integration_s: length of an integration.
-    """
-    kept = np.sinc(uvw_m @ lmn * (channel_hz / SPEED_OF_LIGHT_M_PER_S))
-    rate = baseline_rate(uvw_m, dec_rad)
-    fringe_m = rate @ lmn - np.einsum("rc,cr->r", rate, pointing_lmn)[:, None]
-    kept *= np.sinc(fringe_m * frequency_hz / SPEED_OF_LIGHT_M_PER_S * integration_s)
-    return kept.mean(axis=0)
+        It is the mean over a sample of the visibilities; the arguments are those of `response`, with the effective
+        frequency of the image.
+        """
+        return self.response(uvw_m, lmn, pointing_lmn, dec_rad, np.array([frequency_hz]))[:, :, 0].mean(axis=0)
 
 
 def largest_bandwidth_loss(

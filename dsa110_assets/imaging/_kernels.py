@@ -204,13 +204,13 @@ def _start_phasors(path, first, step, real, imaginary):  # pragma: no cover (com
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, band, vis):  # pragma: no cover (compiled)
+def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, band, channels, vis):  # pragma: no cover (compiled)
     """Subtract point sources from visibilities in place.
 
     ``uvw`` and ``rate`` (change of uvw during an integration): (nrow, 3) meters. ``lmn`` (3, nsrc) and ``pointing``
     (3, ntime): direction cosines (l, m, n - 1). ``amplitude``: (nsrc, ntime, nblock, LANES) Jy, padded with zero
-    channels. ``band``: channel width over c (0: no smearing). ``vis``: (nrow, nchan) complex64. Channels are evenly
-    spaced.
+    channels. ``band``: width of a correlator channel over c (0: no smearing). ``channels``: how many of them were
+    averaged (see `common.smearing.Averaging`). ``vis``: (nrow, nchan) complex64. Channels are evenly spaced.
     """
     n_chan, n_block = f_over_c.size, amplitude.shape[2]
     first, last = f_over_c[0], f_over_c[n_chan - 1]
@@ -223,13 +223,16 @@ def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, b
         u, v, w = uvw[row]
         du, dv, dw = rate[row]
         fringe0 = du * pointing[0, t] + dv * pointing[1, t] + dw * pointing[2, t]
+        path0 = u * pointing[0, t] + v * pointing[1, t] + w * pointing[2, t]
         sum_real[:] = 0
         sum_imaginary[:] = 0
         for source in range(lmn.shape[1]):
             east, north, depth = lmn[0, source], lmn[1, source], lmn[2, source]
             path = u * east + v * north + w * depth
             fringe = du * east + dv * north + dw * depth - fringe0
-            loss = _sinc(path * band)
+            loss = _sinc((path - path0) * band)
+            if channels > 1:
+                loss *= _sinc(path * band * channels) / _sinc(path * band)
             turn_real, turn_imaginary = _start_phasors(path, first, step, real, imaginary)
             # loss within an integration: a parabola through its values at the middle and the edges of the band
             low, high = loss * _sinc(fringe * first), loss * _sinc(fringe * last)

@@ -20,10 +20,12 @@ from dsa110_assets.common.measurement_sets import (
     SECONDS_PER_DAY,
     open_table,
     read_antenna_pairs,
+    read_averaging,
     read_tile_pointing,
     require_calibrated,
     row_blocks,
 )
+from dsa110_assets.common.smearing import Averaging
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.visibilities import read_spectral_setup
 
@@ -46,14 +48,14 @@ def inject_sources(source: Path, destination: Path, sources: pd.DataFrame, optio
     """
     require_calibrated(source)  # otherwise an injected source would not be in Jy
     shutil.copytree(source, destination)
-    frequency_hz, channel_width_hz = read_spectral_setup(destination)
+    frequency_hz, _ = read_spectral_setup(destination)
+    averaging = read_averaging(destination)
     pointing = read_tile_pointing(destination)
     with open_table(destination, writable=True) as main:
         time_mjd = np.asarray(main.getcol("TIME"), dtype=np.float64) / SECONDS_PER_DAY
         time_index = np.abs(pointing.time_mjd[None, :] - np.unique(time_mjd)[:, None]).argmin(axis=1)[
             np.unique(time_mjd, return_inverse=True)[1]
         ]
-        integration_s = float(np.median(main.getcol("EXPOSURE"))) if main.nrows() else 0.0
         for start, count in row_blocks(main.nrows(), frequency_hz.size, bytes_per_block=_BLOCK_BYTES):
             signal = point_source_visibilities(
                 np.asarray(main.getcol("UVW", start, count), dtype=np.float64),
@@ -62,8 +64,7 @@ def inject_sources(source: Path, destination: Path, sources: pd.DataFrame, optio
                 options,
                 pointing=pointing,
                 frequency_hz=frequency_hz,
-                channel_width_hz=float(np.median(channel_width_hz)),
-                integration_s=integration_s,
+                averaging=averaging,
             )
             antenna1, antenna2 = read_antenna_pairs(main, start, count)
             cross = (antenna1 != antenna2)[:, None, None]
@@ -79,8 +80,7 @@ def point_source_visibilities(
     *,
     pointing: TilePointing,
     frequency_hz: NDArray[np.float64],
-    channel_width_hz: float,
-    integration_s: float,
+    averaging: Averaging,
 ) -> NDArray[np.complex64]:
     """Visibilities of point sources, (nrow, nchan), Jy.
 
@@ -103,13 +103,14 @@ def point_source_visibilities(
     minus_signal = np.zeros((uvw_m.shape[0], frequency_hz.size), dtype=np.complex64)
     _kernels.subtract_points(
         uvw_m,
-        baseline_rate(uvw_m, dec0) * integration_s * smeared,
+        baseline_rate(uvw_m, dec0) * averaging.integration_s * smeared,
         time_index,
         frequency_hz / SPEED_OF_LIGHT_M_PER_S,
         direction_cosines(ra, dec, ra0, dec0, by_products=True),
         direction_cosines(axis_ra, axis_dec, ra0, dec0, by_products=True),
         amplitude.reshape(*separation.shape, n_block, _kernels.LANES),
-        channel_width_hz / SPEED_OF_LIGHT_M_PER_S * smeared,
+        averaging.channel_hz / SPEED_OF_LIGHT_M_PER_S * smeared,
+        averaging.channels,
         minus_signal,
     )
     return -minus_signal

@@ -66,8 +66,8 @@ def subtract_point_sources(
 ) -> NDArray[np.complex64]:
     """Visibilities minus the sources, (nrow, nchan).
 
-    A source is ``S / B * A(t, f) (f/f0)**alpha * sinc * sinc * exp(2 pi i f/c (u l + v m + w (n - 1)))``, where B is
-    the effective beam. So its peak in an image is S.
+    A source is ``S / B * A(t, f) (f/f0)**alpha * R * exp(2 pi i f/c (u l + v m + w (n - 1)))``, where B is the
+    effective beam and R what averaging leaves. So its peak in an image is S.
     """
     from dsa110_assets.imaging import _kernels
 
@@ -84,7 +84,7 @@ def subtract_point_sources(
     separation = angular_separation_rad(ra[:, None], dec[:, None], sampling.pointing_ra_rad, sampling.pointing_dec_rad)
     spectrum = (vis.frequency_hz / options.reference_frequency_hz) ** index[:, None] * (sources.flux_jy / response)[:, None]
     amplitude = airy_power_beam(separation[:, :, None], vis.frequency_hz, sampling.dish_diameter_m) * spectrum[:, None, :]
-    band = float(np.median(vis.channel_width_hz)) / SPEED_OF_LIGHT_M_PER_S if options.correct_smearing else 0.0
+    band = vis.averaging.channel_hz / SPEED_OF_LIGHT_M_PER_S if options.correct_smearing else 0.0
     integration = vis.integration_s if options.correct_smearing else 0.0
     pointing = direction_cosines(sampling.pointing_ra_rad, sampling.pointing_dec_rad, grid.ra_rad, grid.dec_rad, by_products=True)
     f_over_c = vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S
@@ -95,7 +95,9 @@ def subtract_point_sources(
 
     def subtract_from(rows: slice) -> None:
         rate = baseline_rate(vis.uvw_m[rows], grid.dec_rad) * integration
-        _kernels.subtract_points(vis.uvw_m[rows], rate, vis.time_index[rows], f_over_c, lmn, pointing, blocks, band, rest[rows])
+        _kernels.subtract_points(
+            vis.uvw_m[rows], rate, vis.time_index[rows], f_over_c, lmn, pointing, blocks, band, vis.averaging.channels, rest[rows]
+        )
 
     edges = np.linspace(0, rest.shape[0], 4 * options.n_threads + 1).astype(int)
     with ThreadPoolExecutor(options.n_threads) as pool:

@@ -16,7 +16,6 @@ from scipy.interpolate import RectBivariateSpline
 
 from dsa110_assets.common.instrument import drift_averaged_power_beam
 from dsa110_assets.common.interferometry import direction_cosines
-from dsa110_assets.common.smearing import image_response
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.visibilities import Visibilities
@@ -96,7 +95,7 @@ def smearing_loss(
 ) -> NDArray[np.float64]:
     """Peak of a point source relative to one without averaging in time and frequency, from a sample of visibilities.
 
-    See `common.smearing.image_response`.
+    See `common.smearing.Averaging`.
 
     Args:
         vis, weights: the visibilities and their imaging weights.
@@ -110,14 +109,12 @@ def smearing_loss(
     rows = np.searchsorted(cumulative, (np.arange(n_sample) + 0.5) / n_sample * cumulative[-1])
     ra0, dec0 = np.radians(vis.pointing.phase_ra_deg), np.radians(vis.pointing.phase_dec_deg)
     pointing_lmn = direction_cosines(np.radians(vis.pointing.ra_deg), np.radians(vis.pointing.dec_deg), ra0, dec0, by_products=True)
-    return image_response(
+    return vis.averaging.mean_response(
         vis.uvw_m[rows],
         direction_cosines(ra_rad, dec_rad, ra0, dec0, by_products=True),
         pointing_lmn[:, vis.time_index[rows]],
         dec0,
         float(weights.effective_frequency_hz),
-        channel_hz=float(np.median(vis.channel_width_hz)),
-        integration_s=vis.integration_s,
     )
 
 

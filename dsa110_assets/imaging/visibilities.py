@@ -23,6 +23,7 @@ from dsa110_assets.common.measurement_sets import (
     require_calibrated,
     row_blocks,
 )
+from dsa110_assets.common.smearing import Averaging
 from dsa110_assets.errors import ImagingError
 
 _BLOCK_BYTES = 200_000_000
@@ -69,6 +70,13 @@ class Visibilities:
     ms_row: NDArray[np.int64]
     antenna1: NDArray[np.int32]
     antenna2: NDArray[np.int32]
+
+    @property
+    def averaging(self) -> Averaging:
+        """How the correlator, and then the calibration, averaged channels and times."""
+        channels = self.calibration.get("channels_averaged", 1)
+        n = channels if isinstance(channels, int) else 1
+        return Averaging(float(np.median(self.channel_width_hz)) / n, self.integration_s, n)
 
     @property
     def start_mjd(self) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate, direction_cosines
-from dsa110_assets.common.smearing import Averaging, image_response, largest_bandwidth_loss
+from dsa110_assets.common.smearing import Averaging, largest_bandwidth_loss
 
 
 def test_the_loss_equals_an_explicit_average_over_the_band():
@@ -21,22 +21,25 @@ def test_the_loss_equals_an_explicit_average_over_the_band():
 
 
 def test_the_response_of_an_image_is_the_mean_of_fringes_averaged_in_frequency_and_time():
-    """Average the fringe of each visibility over fine grids of frequency and time, stopped at the meridian in time."""
+    """Fine grids: fringes stopped at the meridian point, three channels averaged at the phase center."""
     rng = np.random.default_rng(3)
     uvw, dec = rng.normal(0, 700, (40, 3)), np.radians(54.6)
     lmn = direction_cosines(np.radians([0.8, -1.5]), np.radians([54.9, 53.6]), 0.0, dec)
     pointing = direction_cosines(np.radians(rng.uniform(-0.6, 0.6, 40)), np.full(40, dec), 0.0, dec)
-    frequency, width, duration = 1.4e9, 2e6, 12.88
-    f = frequency + width * (np.arange(400) + 0.5) / 400 - width / 2
+    frequency, width, duration = 1.4e9, 0.7e6, 12.88
+    inside = width * (np.arange(400) + 0.5) / 400 - width / 2
     t = duration * (np.arange(300) + 0.5) / 300 - duration / 2
     expected = np.zeros(2)
     for row in range(40):
         rate = baseline_rate(uvw[row : row + 1], dec)[0]
         for source in range(2):
-            across_band = np.exp(2j * np.pi * (f - frequency) / SPEED_OF_LIGHT_M_PER_S * (uvw[row] @ lmn[:, source])).mean()
+            away_m = uvw[row] @ (lmn[:, source] - pointing[:, row])
+            in_channel = np.exp(2j * np.pi * inside / SPEED_OF_LIGHT_M_PER_S * away_m).mean()
+            of_channels = np.exp(2j * np.pi * width * np.array([-1, 0, 1]) / SPEED_OF_LIGHT_M_PER_S * (uvw[row] @ lmn[:, source])).mean()
+            across_band = in_channel * of_channels
             fringe_hz = frequency / SPEED_OF_LIGHT_M_PER_S * (rate @ (lmn[:, source] - pointing[:, row]))
             expected[source] += (across_band * np.exp(2j * np.pi * fringe_hz * t).mean()).real / 40
-    found = image_response(uvw, lmn, pointing, dec, frequency, channel_hz=width, integration_s=duration)
+    found = Averaging(width, duration, 3).mean_response(uvw, lmn, pointing, dec, frequency)
     assert found == pytest.approx(expected, abs=1e-4)
     assert found.max() < 0.999  # otherwise the test would pass without any loss
 

@@ -68,7 +68,8 @@ def write_tile(  # noqa: PLR0912
 ) -> Tile:
     """Write the Measurement Set.
 
-    ``sources``: (ra_deg, dec_deg, flux_jy at 1.4 GHz, spectral index). ``smear``: average in integrations and channels.
+    ``sources``: (ra_deg, dec_deg, flux_jy at 1.4 GHz, spectral index). ``smear``: average in integrations and channels,
+    as the correlator does: with fringes stopped at the meridian point.
     """
     from casacore.tables import default_ms, makearrcoldesc, maketabdesc, table
 
@@ -126,7 +127,7 @@ def write_tile(  # noqa: PLR0912
                     moved = baselines(pointing_ra[t] + OMEGA * step * tau) @ (s - p).T
                     fringe_c += np.exp(2j * np.pi * frequency.mean() / C * (moved - middle))
                 fringe = fringe_c.real / steps.size
-                band = sum(np.cos(2 * np.pi * step * width / C * d) for step in steps) / steps.size
+                band = sum(np.cos(2 * np.pi * step * width / C * middle) for step in steps) / steps.size
                 loss = fringe * band
             for k in range(src.shape[0]):
                 one_loss = loss[:, k, None] if smear else 1.0
