@@ -10,6 +10,7 @@ import time
 import pytest
 
 _INSIDE = "DSA110_FRESH_INTERPRETER"
+_LONGEST_S = 280
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -19,17 +20,20 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     began = time.time()
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-rs", item.nodeid],
-        cwd=item.config.rootpath,
-        env={**{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}, _INSIDE: "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
-    outcome = "failed" if result.returncode else "skipped" if "SKIPPED" in result.stdout else "passed"
-    output = result.stdout + result.stderr
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-rs", item.nodeid],
+            cwd=item.config.rootpath,
+            env={**{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}, _INSIDE: "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=_LONGEST_S,
+        )
+        code, output = result.returncode, result.stdout.decode(errors="replace")
+    except subprocess.TimeoutExpired as error:  # an exception from this hook would end the whole suite
+        code, output = 1, (error.stdout or b"").decode(errors="replace") + f"\n{item.nodeid} took more than {_LONGEST_S} s\n"
+    outcome = "failed" if code else "skipped" if "SKIPPED" in output else "passed"
     report = pytest.TestReport(
         nodeid=item.nodeid,
         location=item.location,
@@ -38,7 +42,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         longrepr=(str(item.path), item.location[1] or 0, output.strip().splitlines()[-2])
         if outcome == "skipped"
         else output
-        if result.returncode
+        if code
         else None,
         when="call",
         duration=time.time() - began,
