@@ -7,12 +7,13 @@ directory.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import Response
-from fastapi.responses import FileResponse
+from fastapi import Request, Response
+from fastapi.responses import FileResponse, PlainTextResponse
 from sqlalchemy.orm import Session
 
 from dsa110_assets.errors import GoneError, InvalidRequestError, NotFoundError, PublishError
@@ -62,6 +63,17 @@ def listed(version: ProductVersion | None) -> list[dict[str, Any]]:
         ]
     except OSError:  # removed meanwhile
         return []
+
+
+def addresses(request: Request, found: Iterable[tuple[int | None, str]], following: str | None) -> PlainTextResponse:
+    """Answer with the addresses of files, (version, name), one on each line; a ``Link`` header names the next page.
+
+    What has no version (None) has no file. ``following``: path of the next page; None on the last one.
+    """
+    base = str(request.base_url).rstrip("/")
+    lines = [f"{base}{address(version_id, name)}\n" for version_id, name in found if version_id is not None]
+    headers = {} if following is None else {"Link": f'<{base}{following}>; rel="next"'}
+    return PlainTextResponse("".join(lines), headers=headers)
 
 
 def check_current(session: Session, version: ProductVersion) -> None:

@@ -153,6 +153,28 @@ def test_a_selection_of_images_is_a_list_of_addresses_that_work(served: Served) 
     lines = served.get("/api/data/images/addresses").text.splitlines()
     assert len(lines) == 1  # only one has a version
     assert fits.getheader(io.BytesIO(served.client.get(lines[0]).content))["BUNIT"] == "Jy/beam"
+    (mosaic,) = served.get("/api/data/mosaics/addresses", kind="hourly").text.splitlines()
+    assert fits.getheader(io.BytesIO(served.client.get(mosaic).content))["NAXIS"] >= 2
+
+
+@pytest.mark.parametrize("what", ["images", "mosaics"])
+def test_a_list_of_addresses_takes_the_filters_of_the_list_and_is_complete_over_its_pages(served: Served, what: str) -> None:
+    shared = {"since", "until", "ra_deg", "dec_deg", "radius_deg", "noise_max_jy", "cursor", "limit"}
+    paths = served.client.app.openapi()["paths"]  # pyright: ignore[reportAttributeAccessIssue]
+    of_list, of_addresses = (
+        {one["name"] for one in paths[at]["get"]["parameters"]} for at in (f"/api/data/{what}", f"/api/data/{what}/addresses")
+    )
+    assert shared <= of_list <= of_addresses
+    whole = served.get(f"/api/data/{what}/addresses").text.splitlines()
+    found: list[str] = []
+    address: str | None = f"/api/data/{what}/addresses?limit=1"
+    while address is not None:
+        answer = served.client.get(address)
+        found += answer.text.splitlines()
+        address = answer.links.get("next", {}).get("url")
+    assert found == whole
+    if what == "images":
+        assert served.get("/api/data/images/addresses", verdict="refused").text == "", "the refused one has no version"
 
 
 def test_mosaics_with_tiles_and_files(served: Served) -> None:

@@ -129,6 +129,7 @@ ADDRESSES: dict[str, str] = {
     "/api/data/images/addresses": "/api/data/images/addresses?limit=50",
     "/api/data/images/{group_id}": f"/api/data/images/{OBSERVATION}",
     "/api/data/mosaics": "",
+    "/api/data/mosaics/addresses": "/api/data/mosaics/addresses?limit=50",
     "/api/data/mosaics/{name}": f"/api/data/mosaics/{HOUR}",
     "/api/data/mosaics/{name}/detections": f"/api/data/mosaics/{HOUR}/detections",
     "/api/data/mosaics/{name}/sources": f"/api/data/mosaics/{HOUR}/sources",

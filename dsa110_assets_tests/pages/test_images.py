@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import re
 
 import pandas as pd
 import pytest
 
+from dsa110_assets.api.pages.layout import address
 from dsa110_assets.registry import queries
 from dsa110_assets.registry.schema import ApiAction
 from dsa110_assets.stages.products import mosaics as stage
@@ -24,6 +26,21 @@ def sign_in(served: Served) -> str:
     found = re.search(r'name="csrf" value="([0-9a-f]{64})"', served.get("/ui/images").text)
     assert found is not None
     return found[1]
+
+
+@pytest.mark.parametrize(
+    ("gallery", "kept"),
+    [(f"images?position={RA}+{DEC}&radius_deg=9&verdict=good", "verdict=good"), ("mosaics?kind=hourly&since=2026-03-01", "kind=hourly")],
+)
+def test_a_gallery_links_to_the_addresses_of_what_it_shows(served: Served, gallery: str, kept: str) -> None:
+    found = re.search(r'/api/data/\w+/addresses[^"]*', html.unescape(served.get(f"/ui/{gallery}").text))
+    assert found is not None
+    assert kept in found[0]
+    assert len(served.get(found[0]).text.splitlines()) == 1
+
+
+def test_an_address_keeps_a_position_of_zero() -> None:
+    assert address("/x", ra_deg=0.0, dec_deg=0, name="", other=None, on=False) == "/x?ra_deg=0.0&dec_deg=0"
 
 
 def test_the_gallery_shows_previews_by_their_version_and_lets_the_browser_load_them_late(served: Served) -> None:

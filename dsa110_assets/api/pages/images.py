@@ -10,7 +10,7 @@ from pydantic import Field
 from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, ObservationId
 from dsa110_assets.api.pages import fields
-from dsa110_assets.api.pages.layout import page
+from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.products import parts_of, preview
 from dsa110_assets.api.routes.images import BEAM_RADIUS_DEG, list_images, show_image
 from dsa110_assets.quality.gate import TILE_CHECKS, TileWord
@@ -40,7 +40,10 @@ def images(
     noise_max = None if noise_max_mjy is None else noise_max_mjy / 1e3
     found = list_images(opened, request, since, until, ra_deg, dec_deg, radius_deg or 1.5, noise_max, verdict, sort, cursor, CARDS)
     cards = [one | {"picture": preview(one["version_id"], f"{one['group_id']}{_SMALL}")} for one in found["items"]]
-    return page(request, "images.html", cards=cards, next=found["next"], words=list(TileWord), chosen=request.query_params)
+    selection = {"since": since, "until": until, "ra_deg": ra_deg, "dec_deg": dec_deg, "noise_max_jy": noise_max, "verdict": verdict}
+    files = address("/api/data/images/addresses", {**selection, "radius_deg": radius_deg or 1.5, "sort": sort})
+    chosen = request.query_params
+    return page(request, "images.html", cards=cards, next=found["next"], words=list(TileWord), chosen=chosen, addresses=files)
 
 
 @router.get("/ui/images/{group_id}")

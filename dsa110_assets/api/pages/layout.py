@@ -181,5 +181,6 @@ def launchpad_url(
 def address(path: str, parameters: Mapping[str, Any] | None = None, **changed: Any) -> str:
     """An address with parameters; ``changed`` replaces some, and None or an empty text removes one."""
     chosen = {**(parameters or {}), **changed}
-    query = urlencode({name: value for name, value in chosen.items() if value not in (None, "", False)}, doseq=True)
+    given = {name: value for name, value in chosen.items() if value is not None and value is not False and value != ""}  # 0 is a position
+    query = urlencode(given, doseq=True)
     return f"{path}?{query}" if query else path

@@ -13,7 +13,7 @@ from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, MosaicName
 from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.images import CARDS
-from dsa110_assets.api.pages.layout import page
+from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.products import partition_of, parts_of, preview
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes.images import BEAM_RADIUS_DEG
@@ -45,7 +45,10 @@ def mosaics(
     noise_max = None if noise_max_mjy is None else noise_max_mjy / 1e3
     found = list_mosaics(opened, request, since, until, kind, ra_deg, dec_deg, 8.0, noise_max, cursor, CARDS)
     cards = [one | {"picture": preview(one["version_id"], f"{one['name']}{_SMALL}")} for one in found["items"]]
-    return page(request, "mosaics.html", cards=cards, next=found["next"], kinds=list(MosaicKind), chosen=request.query_params)
+    selection = {"since": since, "until": until, "kind": kind, "ra_deg": ra_deg, "dec_deg": dec_deg, "noise_max_jy": noise_max}
+    files = address("/api/data/mosaics/addresses", selection)
+    chosen = request.query_params
+    return page(request, "mosaics.html", cards=cards, next=found["next"], kinds=list(MosaicKind), chosen=chosen, addresses=files)
 
 
 @router.get("/ui/mosaics/new")

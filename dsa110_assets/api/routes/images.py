@@ -127,20 +127,20 @@ def list_image_addresses(
     ra_deg: RaDeg = None,
     dec_deg: DecDeg = None,
     radius_deg: RadiusDeg = 1.5,
+    noise_max_jy: Number = None,
+    verdict: TileWord | None = None,
+    sort: Literal["time", "noise"] = "time",
     kind: ImageKind = ImageKind.IMAGE_PB,
+    cursor: Cursor = None,
     limit: Limit = 1000,
 ) -> PlainTextResponse:
-    """Addresses of the FITS files of a selection of images, one on each line, for `wget -i` or `curl`."""
-    with opened.session() as session:
-        page = _selection(opened, session, since, until, near(ra_deg, dec_deg, radius_deg), None, "time", None, limit)
-        found = with_verdicts(opened, session, page.rows)
-    base = str(request.base_url).rstrip("/")
-    lines: list[str] = []
-    for one in found:
-        name = f"{one['group_id']}-{kind.value}.fits"
-        if one["version_id"] is not None:
-            lines.append(f"{base}{files.address(one['version_id'], name)}")
-    return PlainTextResponse("".join(f"{line}\n" for line in lines))
+    """Addresses of the FITS files of the images of this selection, one on each line, for `wget -i`.
+
+    The header `Link` names the next page.
+    """
+    found = list_images(opened, request, since, until, ra_deg, dec_deg, radius_deg, noise_max_jy, verdict, sort, cursor, limit)
+    names = ((one["version_id"], f"{one['group_id']}-{kind.value}.fits") for one in found["items"])
+    return files.addresses(request, names, found["next"])
 
 
 @router.get("/api/data/images/{group_id}", tags=["images"], response_model=ImageDetails)

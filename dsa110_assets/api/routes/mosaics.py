@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import create_model
 from sqlalchemy import select
 
@@ -41,7 +42,7 @@ from dsa110_assets.errors import NotFoundError
 from dsa110_assets.products import image_path
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.queries import pages
-from dsa110_assets.registry.queries.images import mosaic_tiles, mosaics_of_month, sources_in_mosaic
+from dsa110_assets.registry.queries.images import measured_in_mosaics, mosaic_tiles, mosaics_of_month, sources_in_mosaic
 from dsa110_assets.registry.queries.measurements import sources_measured_in
 from dsa110_assets.registry.queries.quality import qa_metrics, spread_of
 from dsa110_assets.registry.queries.sources import detections
@@ -50,17 +51,17 @@ from dsa110_assets.stages.provenance.versions import versions_of
 from dsa110_assets.stages.table import CUSTOM_MOSAIC, HOURLY_MOSAIC, NIGHTLY_MOSAIC, SOURCE_CATALOG
 
 router = APIRouter()
-Mosaic = model_of("Mosaic", pages.MOSAIC, version_id=(int | None, ...))
+Mosaic = model_of("Mosaic", pages.MOSAIC, version_id=(int | None, ...), measured=(int | None, ...))
 MosaicDetails = create_model(
     "MosaicDetails",
     __base__=Mosaic,
     tiles=(list[str], ...),
     detections=(int, ...),
-    measured=(int | None, ...),
     quality=(list_of(Quality), ...),
     month=(dict[str, Spread], ...),
     files=(list[File], ...),
 )
+MosaicPlane = Literal["image", "noise", "weight", "coverage"]
 _MOSAIC_PRODUCT = {MosaicKind.HOURLY: HOURLY_MOSAIC.name, MosaicKind.NIGHTLY: NIGHTLY_MOSAIC.name, MosaicKind.CUSTOM: CUSTOM_MOSAIC.name}
 _TABLES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {}, "application/x-votable+xml": {}, "application/vnd.apache.parquet": {}}}
@@ -81,7 +82,10 @@ def list_mosaics(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> dict[str, Any]:
-    """Mosaics, newest first. The position is that of the centers; an hour is 15 degrees of right ascension wide."""
+    """Mosaics, newest first. The position is that of the centers; an hour is 15 degrees of right ascension wide.
+
+    ``measured``: positions with a flux or limit; null if never measured.
+    """
     with opened.session() as session:
         page = pages.mosaics(
             session,
@@ -97,8 +101,36 @@ def list_mosaics(
         for one, product in _MOSAIC_PRODUCT.items():
             keys = [_mosaic_key(row["kind"], row["name"]) for row in page.rows if row["kind"] == one]
             versions |= versions_of(session, product, keys) if keys else {}
-    rows = [row | {"version_id": versions.get(str(opened.paths.mosaic_dir(row["name"])))} for row in page.rows]
+        measured = measured_in_mosaics(session, [row["name"] for row in page.rows])
+    rows = [
+        row | {"version_id": versions.get(str(opened.paths.mosaic_dir(row["name"]))), "measured": measured.get(row["name"])}
+        for row in page.rows
+    ]
     return paged(request, page, rows)
+
+
+@router.get("/api/data/mosaics/addresses", tags=["mosaics"], response_class=PlainTextResponse)
+def list_mosaic_addresses(
+    opened: Opened,
+    request: Request,
+    since: Since = None,
+    until: Until = None,
+    kind: MosaicKind | None = None,
+    ra_deg: RaDeg = None,
+    dec_deg: DecDeg = None,
+    radius_deg: RadiusDeg = 8.0,
+    noise_max_jy: Number = None,
+    plane: MosaicPlane = "image",
+    cursor: Cursor = None,
+    limit: Limit = 1000,
+) -> PlainTextResponse:
+    """Addresses of the FITS files of the mosaics of this selection, one on each line, for `wget -i`.
+
+    The header `Link` names the next page.
+    """
+    found = list_mosaics(opened, request, since, until, kind, ra_deg, dec_deg, radius_deg, noise_max_jy, cursor, limit)
+    names = ((one["version_id"], f"{one['name']}-{plane}.fits") for one in found["items"])
+    return files.addresses(request, names, found["next"])
 
 
 @router.get("/api/data/mosaics/{name}", tags=["mosaics"], response_model=MosaicDetails)
@@ -152,7 +184,7 @@ def cut_out_mosaic(
     ra_deg: CutoutRa,
     dec_deg: CutoutDec,
     size_arcmin: SizeArcmin = 10.0,
-    kind: Literal["image", "noise", "weight", "coverage"] = "image",
+    kind: MosaicPlane = "image",
     form: Annotated[Literal["fits", "png"], Query(alias="format")] = "fits",
 ) -> Response:
     """Cut a square out of a mosaic, as FITS with two axes, or as PNG in units of the noise."""

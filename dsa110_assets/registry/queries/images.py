@@ -123,6 +123,12 @@ def sources_in_mosaic(session: Session, name: str) -> dict[str, int | None]:
     }
 
 
+def measured_in_mosaics(session: Session, names: Sequence[str]) -> dict[str, int]:
+    """Numbers of measured positions by mosaic; those never measured are left out."""
+    rows = session.execute(select(EpochFactor.mosaic_name, EpochFactor.n_measured).where(EpochFactor.mosaic_name.in_(names)))
+    return dict(rows.tuples().all())
+
+
 def listed_sources_within(session: Session, ra_deg: float, dec_deg: float, radius_deg: float) -> int:
     """Number of positions that are measured now, within a radius of a position."""
     from dsa110_assets.registry.queries.pages import within
