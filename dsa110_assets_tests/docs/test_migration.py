@@ -30,6 +30,7 @@ EXCHANGED = {
     "python -m dsa110_contimg.mosaic.cli": "dsa110 mosaic",
     "python -m dsa110_contimg.photometry.cli": "dsa110 photometry",
     "python -m dsa110_contimg.docsearch.cli": "dsa110 docs",
+    "python -m dsa110_contimg.absurd.worker": "dsa110 worker",
     "python scripts/mosaic/create_mosaic_centered.py": "dsa110 mosaic create",
     "./scripts/preflight-check.sh": "dsa110 preflight",
     "sqlite3 /data/dsa110-contimg/state/db/pipeline.sqlite3": "dsa110 db query",
@@ -60,6 +61,7 @@ python scripts/mosaic/create_mosaic_centered.py --calibrator 0834+555 --timespan
 python -m dsa110_contimg.photometry.cli peak --image /path/to/image.fits --output /path/to/photometry.csv
 python -m dsa110_contimg.photometry.cli adaptive --image /path/to/image.fits --output /path/to/photometry.csv
 python -m dsa110_contimg.docsearch.cli search "your query"
+python -m dsa110_contimg.absurd.worker --database-url "postgresql://localhost/dsa110_absurd" --queue "dsa110-pipeline" --concurrency 4
 python -m dsa110_contimg.conversion.cli --help
 python -m dsa110_contimg.calibration.cli --help
 python -m dsa110_contimg.imaging.cli --help
@@ -160,6 +162,14 @@ def test_each_row_says_where_it_is_or_why_it_was_dropped() -> None:
         assert right, left
         if "dropped" in right:
             assert re.search(r"dropped(?: for now)?: \S", right), left
+
+
+def test_no_port_is_called_dropped_on_which_a_service_of_ours_listens() -> None:
+    ours = {
+        port for file in (ROOT / "deploy/nginx").glob("*.conf") for port in re.findall(r"^\s*listen (?:\S*:)?(\d+)", file.read_text(), re.M)
+    }
+    assert ours
+    assert [left for left, right in rows() if left in ours and "dropped" in right] == []
 
 
 @pytest.mark.parametrize("line", COMMANDS)
