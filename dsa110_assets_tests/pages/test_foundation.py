@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -128,3 +130,19 @@ def test_a_question_that_takes_too_long_is_told_from_a_database_that_is_gone(dat
 
     with pytest.raises(QuestionTooSlowError):
         ask()
+
+
+def test_templates_of_a_newer_release_do_not_reach_a_running_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade replaces the files while the service runs; a new template with old code was an error 500."""
+    templates = shutil.copytree(layout.TEMPLATES, tmp_path / "templates")
+    monkeypatch.setattr(layout, "TEMPLATES", templates)
+    layout._environment.cache_clear()
+    try:
+        layout.load_templates()
+        environment = layout._environment()
+        before = {name: environment.get_template(name) for name in environment.list_templates(extensions=["html"])}
+        for name in before:
+            (templates / name).write_text("{{ of_the_next_release() }}")
+        assert all(environment.get_template(name) is before[name] for name in before)
+    finally:
+        layout._environment.cache_clear()

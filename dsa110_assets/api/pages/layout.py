@@ -80,8 +80,15 @@ STATIC_URL = f"/ui/static/{_digest()}"
 
 @cache
 def _environment() -> jinja2.Environment:
+    # all templates are kept as they were at the start: those of a newer release need its code
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        cache_size=-1,
     )
     environment.filters.update(formats.FILTERS)
     shared: dict[str, Any] = {
