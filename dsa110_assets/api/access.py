@@ -21,6 +21,7 @@ from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries import people
 from dsa110_assets.registry.server import running_dagster_url, running_url
+from dsa110_assets.stages.operations.systemd import how_to_start
 from dsa110_assets.stages.platform import Platform
 
 STATEMENT_LIMIT_S = 20
@@ -52,7 +53,9 @@ class Access:
             if self._database is None:
                 url = running_url(self.config)
                 if url is None:
-                    raise RegistryError("registry", "the database does not run", "start it with `dsa110 up`; check `dsa110 db status`")
+                    raise RegistryError(
+                        "registry", "the database does not run", f"start it with {how_to_start()}; check `dsa110 db status`"
+                    )
                 self._database = Database(url, statement_limit_s=LONGEST_STATEMENT_S)
             return Platform(self.config, self.paths, self._database)
 
@@ -83,7 +86,7 @@ class Access:
             if self._history is None:
                 url = running_dagster_url(self.config)
                 if url is None:
-                    raise RegistryError("Dagster's database", "does not run", "start it with `dsa110 up`; check `dsa110 db status`")
+                    raise RegistryError("Dagster's database", "does not run", f"start it with {how_to_start()}; check `dsa110 db status`")
                 self._history = Database(url, statement_limit_s=STATEMENT_LIMIT_S)
             history = self._history
         try:

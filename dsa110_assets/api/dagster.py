@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dsa110_assets.errors import DagsterUnreachableError, NonRetriableError, NotFoundError
+from dsa110_assets.stages.operations.systemd import how_to_start
 
 if TYPE_CHECKING:
     from dsa110_assets.config import PipelineConfig
@@ -282,7 +283,7 @@ class Dagster:
             raise DagsterUnreachableError(
                 f"Dagster UI at {self.url}",
                 f"does not answer ({type(error).__name__}: {error})",
-                "start the platform with `dsa110 up`; check PIPELINE_DAGSTER_PORT",
+                f"start the platform with {how_to_start()}; check PIPELINE_DAGSTER_PORT",
             ) from error
         answered: dict[str, Any] = (
             {"message": found["errors"][0].get("message")} if found.get("errors") else dict(next(iter(found["data"].values())))

@@ -315,6 +315,7 @@ def test_under_systemd_the_panel_says_who_restarts_services_and_what_is_missing(
     assert answer.status_code == 404
     assert "journalctl -u dsa110-daemon.service" in answer.text
     assert "systemd-journal" in answer.text
+    assert "systemctl start dsa110.target" in served.get(f"{PANEL}/switches").text, "Dagster does not run"
 
 
 @pytest.mark.usefixtures("under_systemd")

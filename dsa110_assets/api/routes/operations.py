@@ -18,6 +18,7 @@ from dsa110_assets.registry.migrations import HEAD_REVISION
 from dsa110_assets.registry.provenance import release
 from dsa110_assets.registry.queries import people
 from dsa110_assets.registry.schema import GroupState
+from dsa110_assets.stages.operations.systemd import how_to_start
 
 if TYPE_CHECKING:
     from dsa110_assets.stages.operations.staleness import StalePartition
@@ -134,7 +135,7 @@ def ready(opened: Opened) -> Health:
     """Tell whether the registry answers with the schema of this release; else 503."""
     opened.platform.database.engine.dispose()  # a pooled connection may be of a server that has gone
     if (found := opened.platform.database.revision()) != HEAD_REVISION:
-        raise RegistryError("registry", f"has the schema {found}, this release needs {HEAD_REVISION}", "restart with `dsa110 up`")
+        raise RegistryError("registry", f"has the schema {found}, this release needs {HEAD_REVISION}", f"restart with {how_to_start()}")
     return Health(status="ok", release=release())
 
 

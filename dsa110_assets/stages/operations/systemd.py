@@ -25,6 +25,11 @@ def started_this_process() -> bool:
     return os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
+def how_to_start() -> str:
+    """The command that starts the platform: of systemd if it has started this process."""
+    return "`systemctl start dsa110.target`" if started_this_process() else "`dsa110 up`"
+
+
 def journal_command(name: str) -> list[str]:
     """Command that prints the end of a service's journal, oldest line first."""
     return ["journalctl", "--no-pager", "--quiet", "--output=short-iso", "--utc", f"--lines={LINES}", f"--unit={UNITS[name]}"]
