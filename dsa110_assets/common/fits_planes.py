@@ -68,6 +68,7 @@ _ZONE = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")
 _CREDIBLE_EQUINOX = (1800.0, 2200.0)
 _PIXEL_ACCURACY = 1e-7
 """Pixels to which the distortion of an image is inverted."""
+_OTHER_SPECTRAL = ("VRAD", "VOPT", "VELO", "FELO", "ZOPT", "BETA", "WAVE", "AWAV", "WAVN", "ENER")
 _HZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 _BITPIX = {">f4": -32, ">i2": 16}
 
@@ -237,13 +238,26 @@ def number(header: fits.Header, key: str, default: float = np.nan) -> float:
 
 
 def frequency_hz(header: fits.Header) -> float:
-    """Frequency of an image: of its only pixel on the axis FREQ, else RESTFRQ; NaN if the header has neither."""
+    """Frequency of an image: of its only pixel on the spectral axis, else RESTFRQ; NaN if the header has neither."""
     for axis in range(1, int(max(number(header, "NAXIS", 0), number(header, "WCSAXES", 0))) + 1):
+        if str(header.get(f"CTYPE{axis}", "")).strip().upper().startswith(_OTHER_SPECTRAL):
+            return _frequency_by_wcslib(header)
         if str(header.get(f"CTYPE{axis}", "")).strip().upper().startswith("FREQ"):
             offset = (1.0 - number(header, f"CRPIX{axis}", 1.0)) * number(header, f"CDELT{axis}", 0.0)
             unit = str(header.get(f"CUNIT{axis}", "Hz")).strip().lower() or "hz"
             return (number(header, f"CRVAL{axis}") + offset) * _HZ.get(unit, np.nan)
     return number(header, "RESTFRQ", number(header, "RESTFREQ"))
+
+
+def _frequency_by_wcslib(header: fits.Header) -> float:
+    """Frequency of the first pixel of a spectral axis in velocities, wavelengths or the like; NaN if it has none."""
+    try:
+        wcs: Any = WCS(header, fix=False)
+        wcs.wcs.spcfix()  # names of AIPS, such as VELO-LSR
+        wcs.wcs.sptr("FREQ-???")
+        return float(wcs.wcs_pix2world(np.zeros((1, wcs.naxis)), 0)[0, wcs.wcs.spec])
+    except (ValueError, TypeError, AttributeError, LookupError, MemoryError, InconsistentAxisTypesError):
+        return np.nan
 
 
 def jy_per_beam(header: fits.Header) -> float:

@@ -123,9 +123,14 @@ def _kinds_beside(path: Path, names: list[str]) -> dict[str, str]:
     try:
         columns = json.loads(beside.read_text(encoding="utf-8"))["tableSchema"]["columns"]
         kinds = {str(column["titles"]): str(column["datatype"]) for column in columns}
-    except (ValueError, LookupError, TypeError):
+        units = {str(column["titles"]): str(column.get("unit", "")) for column in columns}
+    except (ValueError, LookupError, TypeError, AttributeError):
         return {}
-    return kinds if list(kinds) == names else {}
+    if list(kinds) != names:
+        return {}
+    for name, unit in units.items():
+        _refuse_other_unit(name, unit)
+    return kinds
 
 
 def _typed(cells: list[str], kind: str | None) -> pd.Series:
@@ -164,11 +169,15 @@ def _read_fits(path: Path) -> pd.DataFrame:
                 for column in hdus[place].columns
                 if isinstance(column.null, int) and (column.bscale or column.bzero)
             }
+            header = hdus[place].header
             lists = [column.name for column in hdus[place].columns if str(column.format).lstrip("01")[:2] in ("PA", "QA")]
     for name, value in none.items():
         table[name] = np.ma.masked_equal(np.ma.asarray(table[name], dtype=np.float64), value)
     for name in lists:
         table[name] = ["".join(map(str, np.ravel(cell))) for cell in table[name]]
+    for name in table.colnames:
+        if unit_of(name) == "deg" and str(header.get("RADESYS", "")).strip():
+            _refuse_other_frame(name, str(header["RADESYS"]), str(header.get("EQUINOX", "")))
     return _from_astropy(table)
 
 

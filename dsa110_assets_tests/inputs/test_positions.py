@@ -236,6 +236,25 @@ def test_a_votable_that_is_not_one_whole_table_is_refused_with_the_reason(tmp_pa
         read_positions(tmp_path / "p.vot")
 
 
+def test_units_and_frames_beside_a_table_are_read(tmp_path):
+    """A CSV file has its units in a file beside it, a FITS table may name its frame in the header."""
+    write_table(images.positions(), tmp_path / "p.csv")
+    beside = tmp_path / "p.csv-metadata.json"
+    assert len(read_positions(tmp_path / "p.csv")) == len(images.SOURCES)
+    beside.write_text(beside.read_text().replace('"unit": "deg"', '"unit": "hourangle"'))
+    with pytest.raises(PositionsError, match="column ra_deg is in hourangle"):
+        read_positions(tmp_path / "p.csv")
+    for system, equinox, taken in (("ICRS", None, True), ("FK5", 2000.0, True), ("FK5", 1975.0, False), ("FK4", 1950.0, False)):
+        made = Table.from_pandas(images.positions())
+        made.meta |= {"RADESYS": system} | ({} if equinox is None else {"EQUINOX": equinox})
+        made.write(tmp_path / "p.fits", overwrite=True)
+        if taken:
+            assert len(read_positions(tmp_path / "p.fits")) == len(images.SOURCES)
+        else:
+            with pytest.raises(PositionsError, match=f"column ra_deg is in {system} .*ICRS was expected"):
+                read_positions(tmp_path / "p.fits")
+
+
 def test_a_fits_file_of_two_tables_is_refused(tmp_path):
     images.positions().pipe(Table.from_pandas).write(tmp_path / "one.fits")
     with fits.open(tmp_path / "one.fits") as hdus:
