@@ -113,6 +113,8 @@ def groups(
             skip_existing=skip_existing and not find_only,
         )
     )
+    if not steps and not refused and calibrator is None:
+        typer.echo(f"note: {batch.why_nothing(input_dir)}", err=True)
     if find_only or dry_run:
         _show(steps, transits, refused, config, as_json=json, found_only=find_only)
         raise typer.Exit(0 if steps else 1)

@@ -222,6 +222,9 @@ def test_leftovers_of_a_killed_conversion_are_removed(capsys, incoming, tmp_path
 
 def test_nothing_found_exits_with_1_and_wrong_arguments_are_reported(capsys, incoming, tmp_path):
     assert answer(capsys, incoming, tmp_path / "ms", "2020-01-01", "2020-01-02", code=1)["observations"] == []
+    assert run(["convert", "groups", str(incoming), str(tmp_path / "ms"), "2020-01-01", "2020-01-02"]) == 1
+    names = sorted(path.name[:19] for path in incoming.iterdir())
+    assert f"the 9 raw files in {incoming} have names of {names[0]} to {names[-1]}" in " ".join(capsys.readouterr().err.split())
     for arguments, word in (
         ((incoming, tmp_path / "ms", "2026-01-02", "2026-01-01"), "not after"),
         ((incoming, tmp_path / "ms", "yesterday", "2026-01-01"), "not a time"),

@@ -30,7 +30,7 @@ from dsa110_assets.errors import (
     StorageError,
     UnknownGroupError,
 )
-from dsa110_assets.files import is_special
+from dsa110_assets.files import is_special, printable
 from dsa110_assets.ingest.grouping import Member, judge, subbands_by_start
 from dsa110_assets.products import CALIBRATORS_FILE, NAME_JITTER_S, ProductPaths
 from dsa110_assets.rawfile import RawHeader, any_site, pointing_of, raw_names, validate_raw_file
@@ -358,6 +358,17 @@ def name_span(directory: Path) -> tuple[float, float]:
         raise NonRetriableError(directory, "has no raw subband files (YYYY-MM-DDTHH:MM:SS_sbNN.hdf5)", "give the correlator's directory")
     slack = NAME_JITTER_S / 86_400
     return min(stamps) - slack, max(stamps) + slack
+
+
+def why_nothing(directory: Path) -> str:
+    """Why no observation was chosen: what the names in the directory say. Times in names choose the files to open."""
+    stamps = sorted(stamp for _, stamp in raw_names(directory))
+    if not stamps:
+        return f"no observation: {printable(directory)} has no raw subband files (YYYY-MM-DDTHH:MM:SS_sbNN.hdf5)"
+    return (
+        f"no observation in this window: the {len(stamps)} raw files in {printable(directory)} have names of "
+        f"{stamps[0]:%Y-%m-%dT%H:%M:%S} to {stamps[-1]:%Y-%m-%dT%H:%M:%S}"
+    )
 
 
 def _reason_to_replace(step: Step) -> str | None:
