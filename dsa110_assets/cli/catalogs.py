@@ -154,7 +154,7 @@ def _figures(result: StageResult | None) -> dict[str, object]:
 
 
 @app.command("own")
-def show_own(*, limit: Annotated[int, typer.Option(min=1, max=10000, help="Most rows.")] = 100, json: JsonOption = False) -> None:
+def show_own(*, limit: Annotated[int, typer.Option(min=1, max=1000, help="Most rows.")] = 100, json: JsonOption = False) -> None:
     """List the bright sources that images found and no catalog has. Later images start from them.
 
     Example: `dsa110 catalogs own`
@@ -164,7 +164,7 @@ def show_own(*, limit: Annotated[int, typer.Option(min=1, max=10000, help="Most 
     from dsa110_assets.stages.platform import Platform
 
     with Platform.open().database.session() as session:
-        rows = sky_model.newest(session, limit)
+        rows = sky_model.newest(session, limit=limit).rows
     if json:
         emit_json(rows)
         return

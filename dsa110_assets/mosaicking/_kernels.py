@@ -30,7 +30,7 @@ def interpolation_table() -> NDArray[np.float32]:
     return np.ascontiguousarray(table / table.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def response_table(table: NDArray[np.float32], beam_px: NDArray[np.float64], filter_px: NDArray[np.float64]) -> NDArray[np.float32]:
+def response_table(table: NDArray[np.float32], beam_px: NDArray[np.floating], filter_px: NDArray[np.floating]) -> NDArray[np.float32]:
     """Flux that a matched filter finds for a source of 1 Jy after the interpolation, by sub-pixel offset (y, x).
 
     The kernel damps or raises the finest details a little, by an amount that depends on the offset: for a beam of two

@@ -152,6 +152,7 @@ ADDRESSES: dict[str, str] = {
     "/api/ready": "",
     "/api/shift": "",
     "/api/shift/report": f"/api/shift/report?night={LAST}",
+    "/api/sky-model": "",
     "/api/sources": "",
     "/api/sources/population": "",
     "/api/sources/{source_id}": "/api/sources/1",

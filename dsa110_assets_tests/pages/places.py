@@ -25,6 +25,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "/ui/mosaics/{name}": (f"/ui/mosaics/{HOUR}", f"/ui/mosaics/{NIGHT}"),
     "/ui/sources": ("/ui/sources",),
     "/ui/sources/{source_id}": ("/ui/sources/{source}",),
+    "/ui/sky-model": ("/ui/sky-model",),
     "/ui/candidates": ("/ui/candidates",),
     "/ui/candidates/{event_id}": (f"/ui/candidates/{EVENT}",),
     "/ui/antennas": ("/ui/antennas",),

@@ -20,9 +20,9 @@ def test_a_source_is_kept_once_with_the_values_of_the_image_that_saw_it_best(dat
         assert sky_model.record(session, "c", 60_999.0, [worse]) == 0
         assert sky_model.record(session, "b", 61_001.0, [better]) == 0  # made again
     with database.session() as session:
-        rows = sky_model.newest(session, 10)
+        rows = sky_model.newest(session, limit=10).rows
         assert len(rows) == 2
-        kept = rows[0]
+        kept = rows[1]  # the newest first
         assert (kept["group_id"], kept["flux_jy"], kept["first_mjd"], kept["last_mjd"]) == ("b", 1.2, 60_999.0, 61_001.0)
         around = sky_model.around(session, 54.0, 6.0)
         assert list(around["flux_jy"]) == pytest.approx([1.2, 0.8])
@@ -38,7 +38,7 @@ def test_two_images_that_find_the_same_new_source_at_once_add_it_once(database: 
         assert second.is_alive(), "it waits for the first to be committed"
     second.join(20)
     with database.session() as session:
-        (row,) = sky_model.newest(session, 10)
+        (row,) = sky_model.newest(session, limit=10).rows
     assert (row["group_id"], row["flux_jy"]) == ("b", 1.3)
 
 

@@ -54,7 +54,7 @@ def test_a_source_outside_the_image_serves_later_images(
     result = tile.make_image(platform, TileRun(GROUP, "run"))
     assert result.figures["sources_outside"] == 2
     with database.session() as session:
-        (own,) = sky_model.newest(session, 10)  # the cataloged one is not repeated
+        (own,) = sky_model.newest(session, limit=10).rows  # the cataloged one is not repeated
     assert (own["group_id"], own["origin"]) == (GROUP, sky_model.OUTSIDE)
     assert own["flux_jy"] == pytest.approx(2.0, rel=0.03)
     assert own["ra_deg"] == pytest.approx(unknown[0], abs=2 / 3600)
@@ -68,7 +68,7 @@ def test_a_source_outside_the_image_serves_later_images(
     assert tile.make_image(platform, TileRun(GROUP, "again")).figures["own_sources"] == 1
     assert f"own_sky_model = own {own['source_id']}" in _history(platform)
     with database.session() as session:
-        assert len(sky_model.newest(session, 10)) == 1
+        assert len(sky_model.newest(session, limit=10).rows) == 1
 
 
 def test_a_refused_tile_adds_nothing_to_the_sky_model(tile_with_unknown: tuple[Platform, tuple[float, float]], database: Database) -> None:
@@ -78,7 +78,7 @@ def test_a_refused_tile_adds_nothing_to_the_sky_model(tile_with_unknown: tuple[P
     result = tile.make_image(platform, TileRun(GROUP, "run"))
     assert result.figures["sources_outside"] == 2
     with database.session() as session:
-        assert sky_model.newest(session, 10) == []
+        assert sky_model.newest(session, limit=10).rows == []
 
 
 def _history(platform: Platform) -> str:

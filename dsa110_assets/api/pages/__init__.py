@@ -25,6 +25,7 @@ from dsa110_assets.api.pages import (
     search,
     shift,
     sign_in,
+    sky_model,
     sources,
     viewer,
 )
@@ -37,6 +38,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     images.router,
     mosaics.router,
     sources.router,
+    sky_model.router,
     candidates.router,
     antennas.router,
     viewer.router,

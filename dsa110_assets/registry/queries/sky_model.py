@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from dsa110_assets.registry.queries.pages import Page, read_page, within
 from dsa110_assets.registry.schema import SkyModelSource
 
 SAME_SOURCE_DEG = 20.0 / 3600
 OUTSIDE = "outside an image"
 PREFIX = "own "
 """Of the names that these sources have in a sky."""
-_COLUMNS = (
+SOURCE = (
     SkyModelSource.source_id, SkyModelSource.ra_deg, SkyModelSource.dec_deg, SkyModelSource.flux_jy, SkyModelSource.flux_err_jy,
     SkyModelSource.primary_beam, SkyModelSource.origin, SkyModelSource.group_id, SkyModelSource.first_mjd, SkyModelSource.last_mjd,
 )  # fmt: skip
@@ -86,7 +88,9 @@ def _same(session: Session, one: Found) -> SkyModelSource | None:
     return next((row for row in near if distance(row) < SAME_SOURCE_DEG), None)
 
 
-def newest(session: Session, limit: int) -> list[dict[str, object]]:
-    """The sources, those that were seen last first."""
-    statement = select(*_COLUMNS).order_by(SkyModelSource.last_mjd.desc(), SkyModelSource.source_id.desc()).limit(limit)
-    return [dict(row) for row in session.execute(statement).mappings()]
+def newest(session: Session, *, near: tuple[float, float, float] | None = None, after: Sequence[Any] | None = None, limit: int) -> Page:
+    """The sources, those that were found last first. ``near``: RA, Dec, radius in degrees."""
+    statement = select(*SOURCE)
+    if near is not None:
+        statement = statement.where(within(SkyModelSource.ra_deg, SkyModelSource.dec_deg, *near))
+    return read_page(session, statement, (SkyModelSource.source_id,), after=after, limit=limit)
