@@ -108,6 +108,7 @@ def position(
     where: Annotated[str, typer.Argument(help="ICRS, such as 08:34:54.9 +55:34:21 or 128.729 +55.572, as one argument.")],
     *,
     mosaics: Annotated[int, typer.Option(min=1, max=200, help="Number of hourly mosaics, the newest first.")] = 30,
+    before: Annotated[str | None, typer.Option(help="Go on with mosaics before this observation.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a position in the newest hourly mosaics. It is done now and here.
@@ -125,7 +126,7 @@ def position(
     given = position_of(where)
     if given is None:
         raise PositionsError("position", f"{where!r} is none", "write it as 08:34:54.9 +55:34:21 or 128.729 +55.572")
-    found = measure_at(Platform.open(), *given, "command", most=mosaics)
+    found = measure_at(Platform.open(), *given, "command", most=mosaics, before=before)
     if json:
         emit_json({"fluxes": found.rows, "left_out": found.left_out})
         return

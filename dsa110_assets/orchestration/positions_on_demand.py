@@ -18,6 +18,7 @@ class PositionRequest(dg.Config):
     ra_deg: float = Field(ge=0.0, lt=360.0, description="Right ascension, degrees, ICRS.")
     dec_deg: float = Field(ge=-90.0, le=90.0, description="Declination, degrees, ICRS.")
     mosaics: int = Field(default=30, ge=1, le=_MOST_ROWS, description="Number of hourly mosaics, the newest first.")
+    before: str | None = Field(default=None, description="Only mosaics before this observation.")
 
 
 @dg.op(description="Measures a position in the newest hourly mosaics that cover it; the search page shows the fluxes.", pool="cpu")
@@ -26,7 +27,9 @@ def fluxes_at_position(context: dg.OpExecutionContext, config: PositionRequest, 
     from dsa110_assets.stages.operations import positions
 
     with explained_failures():
-        found = positions.measure_at(platform.open(), config.ra_deg, config.dec_deg, context.run_id, most=config.mosaics)
+        found = positions.measure_at(
+            platform.open(), config.ra_deg, config.dec_deg, context.run_id, most=config.mosaics, before=config.before
+        )
     metadata: dict[str, Any] = {"mosaics": len(found.rows), "left_out": len(found.left_out)}
     if found.rows:
         metadata["fluxes"] = table([{key: "" if value is None else value for key, value in row.items()} for row in found.rows])

@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from dsa110_assets.catalogs.sky import build_reference
-from dsa110_assets.errors import PositionsError
+from dsa110_assets.errors import NotFoundError, PipelineError, PositionsError
 from dsa110_assets.products import ProductPaths, image_path
 from dsa110_assets.registry.queries import positions, upsert_mosaic
 from dsa110_assets.registry.schema import ApiAction, PositionAddition, Source
@@ -142,6 +142,10 @@ def test_a_position_is_measured_in_the_mosaics_that_cover_it_and_the_page_shows_
     assert found.rows[0]["flux_jy"] == pytest.approx(0.05 * np.exp(-4 * np.log(2) * (0.001 * np.cos(np.radians(DEC)) * 90) ** 2), rel=0.02)
     assert list(found.left_out) == [second]
     assert measure_at(platform_of(served), RA + 0.001, DEC, "1" * 36).rows, "a second time replaces the first"
+    with pytest.raises(NotFoundError, match="older"):
+        measure_at(platform_of(served), RA + 0.001, DEC, "2" * 36, before=GROUPS[0])
+    with pytest.raises(PipelineError, match="2020-01-01"):
+        measure_at(platform_of(served), RA + 0.001, DEC, "2" * 36, before="2020-01-01T00:00:00")
     rows = served.get("/api/positions/fluxes", ra_deg=RA + 0.001, dec_deg=DEC).json()
     assert [(row["mosaic_name"], row["run_id"]) for row in rows] == [(HOUR, "1" * 36)]
     text = served.get("/ui/search", q=f"{RA + 0.001} {DEC}").text
@@ -178,6 +182,11 @@ def test_measuring_is_a_run_in_the_queue_that_a_person_asks_for(served: Served, 
     part = served.client.get("/ui/search/progress", params={"ra_deg": RA, "dec_deg": DEC}, headers={"HX-Request": "true"})
     assert part.headers["HX-Refresh"] == "true"
     assert "completed" in part.text
+    older = {"ra_deg": RA, "dec_deg": DEC, "csrf": csrf_of(served), "mosaics": 5, "before": GROUPS[1]}
+    answer = served.client.post("/ui/search/measure", data=older, follow_redirects=False)
+    assert launched[1]["config"]["ops"]["fluxes_at_position"]["config"] == {"ra_deg": RA, "dec_deg": DEC, "mosaics": 5, "before": GROUPS[1]}
+    text = served.get(answer.headers["location"]).text
+    assert f'name="before" value="{GROUPS[1]}"' in text, "the page of older images asks for older mosaics"
 
 
 def test_the_job_runs_with_the_configuration_that_the_api_sends() -> None:

@@ -15,14 +15,14 @@ from fastapi.responses import RedirectResponse
 
 from dsa110_assets.api import documentation
 from dsa110_assets.api.access import Access, Opened
-from dsa110_assets.api.answers import Cursor
+from dsa110_assets.api.answers import OBSERVATION_ID, Cursor, cursor_of, key_of
 from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes.positions import list_covering, show_transit
 from dsa110_assets.api.routes.science import list_sources
-from dsa110_assets.api.routes.targets import NewTarget, PositionRequest, add_target, spawn_measurement
-from dsa110_assets.api.routes.tasks import MEASURE_POSITION, PAYLOAD_TAG, TASK_TAG, Task
+from dsa110_assets.api.routes.targets import MOST_MOSAICS, NewTarget, PositionRequest, add_target, spawn_measurement
+from dsa110_assets.api.routes.tasks import MEASURE_POSITION, TASK_TAG, Task
 from dsa110_assets.common.position_lists import position_of
 from dsa110_assets.errors import DagsterUnreachableError, InvalidRequestError, NonRetriableError, NotFoundError
 from dsa110_assets.products import ProductPaths
@@ -34,6 +34,7 @@ router = APIRouter()
 NEAR_DEG = 5.0 / 60.0
 """Sources this close to a position are listed beside it."""
 _ROWS = 40
+_RECENT_RUNS = 50
 _GROUP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:-]{0,99}")
 _RA = Annotated[float, Form(ge=0, lt=360, allow_inf_nan=False)]
@@ -59,10 +60,18 @@ def search(opened: Opened, request: Request, q: fields.Text = None, cursor: Curs
 
 
 @router.post("/ui/search/measure")
-def measure(opened: Opened, person: Editor, ra_deg: _RA, dec_deg: _DEC) -> Response:
-    """Put measuring a position into the queue."""
-    spawn_measurement(opened, person, PositionRequest(ra_deg=ra_deg, dec_deg=dec_deg, mosaics=30))
-    return RedirectResponse(address("/ui/search", q=_text(ra_deg, dec_deg)), 303)
+def measure(
+    opened: Opened,
+    person: Editor,
+    ra_deg: _RA,
+    dec_deg: _DEC,
+    mosaics: Annotated[int, Form(ge=1, le=MOST_MOSAICS)] = 30,
+    before: Annotated[str | None, Form(pattern=OBSERVATION_ID), fields.EMPTY_IS_NONE] = None,
+) -> Response:
+    """Put measuring a position into the queue; stay on the page of older images if it was asked for from there."""
+    spawn_measurement(opened, person, PositionRequest(ra_deg=ra_deg, dec_deg=dec_deg, mosaics=mosaics, before=before))
+    cursor = None if before is None else cursor_of([before])
+    return RedirectResponse(address("/ui/search", q=_text(ra_deg, dec_deg), cursor=cursor), 303)
 
 
 @router.post("/ui/search/target")
@@ -151,16 +160,16 @@ def _at(opened: Access, request: Request, where: tuple[float, float], cursor: st
         "tasks": tasks,
         "waits": any(one.state in ("pending", "running") for one in tasks),
         "dagster_note": dagster_note,
+        "before": (key_of(cursor, str) or (None,))[0],
     }
 
 
 def _tasks(opened: Access, ra_deg: float, dec_deg: float) -> list[Task]:
     """The newest runs that measure a position."""
-    from dsa110_assets.api.routes.tasks import payload_text, task_of
+    from dsa110_assets.api.routes.tasks import task_of
 
-    wanted = PositionRequest(ra_deg=ra_deg, dec_deg=dec_deg, mosaics=30).model_dump()
-    tags = {TASK_TAG: MEASURE_POSITION, PAYLOAD_TAG: payload_text(wanted)}
-    return [task_of(opened, run) for run in opened.dagster.runs(tags=tags, limit=3)]
+    recent = [task_of(opened, run) for run in opened.dagster.runs(tags={TASK_TAG: MEASURE_POSITION}, limit=_RECENT_RUNS)]
+    return [one for one in recent if (one.payload.get("ra_deg"), one.payload.get("dec_deg")) == (ra_deg, dec_deg)][:3]
 
 
 def _text(ra_deg: float, dec_deg: float) -> str:

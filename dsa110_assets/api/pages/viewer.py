@@ -111,7 +111,7 @@ def _shown(opened: Access, image: str | None, mosaic: str | None) -> dict[str, A
     return None
 
 
-def _asset(found: dict[str, Any], image: str | None) -> tuple[str, str] | None:
+def _asset(found: dict[str, Any], image: str | None) -> tuple[str, str | None] | None:
     """Asset and partition in Dagster of what is shown; None for a mosaic on demand."""
     if image is not None:
         return TILE_IMAGE.name, "|".join(tile_partition(image))

@@ -10,7 +10,7 @@ from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 
 from dsa110_assets.api.access import Access, Opened, Person
-from dsa110_assets.api.answers import CutoutDec, CutoutRa
+from dsa110_assets.api.answers import OBSERVATION_ID, CutoutDec, CutoutRa
 from dsa110_assets.api.routes.tasks import DEFAULT_QUEUE, MEASURE_POSITION, Task, TaskRequest, spawn
 from dsa110_assets.registry.queries import people, positions
 
@@ -48,12 +48,17 @@ class AddedTarget(BaseModel):
     past_mosaics: bool
 
 
+MOST_MOSAICS = 200
+"""In one run."""
+
+
 class PositionRequest(BaseModel):
     """A position to measure in the newest hourly mosaics that cover it."""
 
     ra_deg: float = Field(ge=0, lt=360, allow_inf_nan=False)
     dec_deg: float = Field(ge=-90, le=90, allow_inf_nan=False)
-    mosaics: int = Field(30, ge=1, le=200)
+    mosaics: int = Field(30, ge=1, le=MOST_MOSAICS)
+    before: str | None = Field(None, pattern=OBSERVATION_ID, description="Only mosaics with a tile before this observation.")
 
 
 class PositionFlux(BaseModel):
@@ -119,5 +124,5 @@ def add_target(opened: Access, person: str, wanted: NewTarget) -> AddedTarget:
 
 def spawn_measurement(opened: Access, person: str, wanted: PositionRequest) -> Task:
     """Put a run that measures a position into the queue."""
-    payload: dict[str, Any] = wanted.model_dump()
+    payload: dict[str, Any] = wanted.model_dump(exclude_none=True)
     return spawn(opened, person, TaskRequest(queue=DEFAULT_QUEUE, task_type=MEASURE_POSITION, payload=payload, priority=5))

@@ -18,6 +18,7 @@ from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.errors import NotFoundError, PipelineError
 from dsa110_assets.registry.queries.coverage import Extent, covering_images
 from dsa110_assets.registry.queries.images import mosaics_with
+from dsa110_assets.registry.queries.observations import observation
 from dsa110_assets.registry.queries.positions import replace_fluxes_at
 from dsa110_assets.registry.schema import ImageRow, MosaicKind, MosaicRow
 from dsa110_assets.stages.platform import Platform
@@ -52,23 +53,28 @@ def extent_of(platform: Platform) -> Extent:
     return Extent(config.image_size * config.cell_arcsec / 7200.0, float(np.degrees(cutoff_radius_rad(_REFERENCE_HZ, BEAM_CUTOFF))))
 
 
-def measure_at(platform: Platform, ra_deg: float, dec_deg: float, run_id: str, *, most: int = 30) -> Measured:
+def measure_at(platform: Platform, ra_deg: float, dec_deg: float, run_id: str, *, most: int = 30, before: str | None = None) -> Measured:
     """Measure a position in the newest hourly mosaics that cover it, and keep the fluxes for `/ui/search`.
+
+    ``before``: an observation; only mosaics with a tile before it, to go on with older ones.
 
     The position is measured alone: blends with neighbors are not separated. A mosaic whose image was removed is named.
 
     Raises:
         NotFoundError: no mosaic covers the position.
+        UnknownGroupError: there is no such observation.
     """
     from dsa110_assets.photometry import measure_mosaic
 
     with platform.database.session() as session:
-        found = _hourly_mosaics(session, ra_deg, dec_deg, extent_of(platform), most)
+        if before is not None:
+            observation(session, before)
+        found = _hourly_mosaics(session, ra_deg, dec_deg, extent_of(platform), most, before)
     if not found:
         raise NotFoundError(
             f"mosaics at RA {ra_deg:.5f}, Dec {dec_deg:+.5f}",
             "none covers the position",
-            "look at the strips that were observed: /ui/mosaics",
+            "look at the strips that were observed: /ui/mosaics" if before is None else "all older ones are measured",
         )
     position = pd.DataFrame({"name": ["position"], "ra_deg": [ra_deg], "dec_deg": [dec_deg]})
     rows: list[dict[str, Any]] = []
@@ -88,10 +94,9 @@ def measure_at(platform: Platform, ra_deg: float, dec_deg: float, run_id: str, *
     return Measured(rows, left_out)
 
 
-def _hourly_mosaics(session: Session, ra_deg: float, dec_deg: float, extent: Extent, most: int) -> dict[str, Path]:
+def _hourly_mosaics(session: Session, ra_deg: float, dec_deg: float, extent: Extent, most: int, before: str | None) -> dict[str, Path]:
     """Name and directory of the newest hourly mosaics that cover a position."""
     names: dict[str, None] = {}
-    before: str | None = None
     for _ in range(most):
         page = covering_images(session, ra_deg, dec_deg, extent, before=before, limit=most * _IMAGES_OF_A_MOSAIC)
         mosaics = mosaics_with(session, [row["group_id"] for row in page.rows])
