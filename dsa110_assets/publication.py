@@ -138,7 +138,8 @@ def storage_trouble(path: Path, error: BaseException) -> StorageError | None:
     """
     free = free_bytes(path)
     code = error.errno if isinstance(error, OSError) else None
-    if tells_of_full_disk(error) or free < SPARE_BYTES:
+    is_of_the_path = code == errno.ENOENT or code in NEVER_PASSES  # some file systems have no space at all, such as /proc
+    if tells_of_full_disk(error) or (free < SPARE_BYTES and not is_of_the_path):
         return DiskFullError(path, f"the disk is full ({error}; {free / 1e9:.2f} GB free)", "free space; the work then goes on by itself")
     if code == errno.EROFS:
         cause = "the disk is read-only"

@@ -110,6 +110,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def save_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as `write_table` does, but directly into a directory that is published as a whole."""
     suffix = check_suffix(path)
+    path = path.absolute()  # pandas takes a relative path that begins with ~ for one in the home directory
     if suffix == ".csv":
         # Python's writer leaves a carriage return bare, and readers take it for the end of a row
         table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC if _has_carriage_returns(table) else csv.QUOTE_MINIMAL)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dsa110_assets.cli.main import run
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.photometry import write_table
 from dsa110_assets.registry.queries import upsert_image
 from dsa110_assets_tests.inputs import images
 from dsa110_assets_tests.inputs.readers import WRITTEN
@@ -140,3 +142,21 @@ def test_a_catalog_is_not_made_from_itself(place, registry_config, capsys):
     assert run(["catalogs", "refresh", "nvss", "--file", str(own)]) == 2
     assert "is also an input" in capsys.readouterr().err
     assert own.read_text() == "mine"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".fits", ".parquet", ".vot"])
+@pytest.mark.parametrize("name", ["~", "~root", "-", "a b", "$HOME", "%s", "*"])
+def test_a_table_is_written_under_the_name_that_was_given(tmp_path, monkeypatch, name, suffix):
+    """pandas took `~/t.csv` for a file of the home directory, and the command asked to try again later."""
+    monkeypatch.chdir(tmp_path)
+    table = pd.DataFrame({"name": ["a"], "ra_deg": [1.0], "dec_deg": [2.0]})
+    write_table(table, Path(name) / f"{name}{suffix}")
+    assert [path.name for path in (tmp_path / name).glob(f"*{suffix}")] == [f"{name}{suffix}"]
+
+
+def test_a_place_where_nothing_can_be_made_is_no_full_disk(tmp_path, capsys):
+    """/proc has no free space, because it has no space."""
+    path = images.write(tmp_path, "m")
+    images.positions().to_csv(tmp_path / "p.csv", index=False)
+    assert run(["photometry", "peak", "--image", str(path), "--positions", str(tmp_path / "p.csv"), "--output", "/proc/none.csv"]) == 2
+    assert "disk is full" not in capsys.readouterr().err
