@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import re
+import shlex
+from pathlib import Path
 
 import pytest
+import typer.main
 from fastapi.testclient import TestClient
 
 from dsa110_assets.api.app import create_app
+from dsa110_assets.cli.main import app
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets_tests.api.conftest import CALIBRATOR, FAILED, GROUPS, HOUR, Served
 
 
@@ -111,3 +117,16 @@ def test_a_fresh_clone_says_what_to_do(database: Database, registry_config: Pipe
             answer = client.get(path)
             assert answer.status_code == 200, path
             assert words in answer.text
+
+
+def test_an_observation_says_where_its_measurement_set_is_and_how_to_export_it(served: Served, tmp_path: Path) -> None:
+    ms = tmp_path / f"{GROUPS[0]}.cal.ms"
+    with served.database.session() as session:
+        record_version(session, "calibrated_ms", GROUPS[0], path=ms, recipe=Recipe("a" * 40, "b" * 40))
+    assert "dsa110 export" not in served.get(f"/ui/observations/{GROUPS[0]}").text, "retention has removed it"
+    ms.mkdir()
+    text = html.unescape(served.get(f"/ui/observations/{GROUPS[0]}").text)
+    assert f"<code>{ms}</code>" in text
+    (command,) = re.findall(r"<code>dsa110 (export [^<]*)</code>", text)
+    group = typer.main.get_command(app)
+    assert group.commands["export"].make_context("export", shlex.split(command)[1:]).params["kind"] == "calibrated"

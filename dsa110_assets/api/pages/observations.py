@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -172,11 +173,20 @@ def make_again(
 
 
 def _product(session: Any, product: str, group_id: str) -> dict[str, Any]:
-    """Versions of a product, the newest first, and files and pictures of the current one."""
+    """Versions of a product, the newest first, and files and pictures of the current one; where it is on disk."""
     found = lists.versions(session, product, key=group_id, after=None, limit=VERSIONS_SHOWN).rows
-    own = files.listed(current_version(session, product, group_id))
+    current = current_version(session, product, group_id)
+    own, path = files.listed(current), None if current is None or current.path is None else Path(current.path)
     pictures = [one for one in own if one["name"].endswith(".png")]
-    return {"product": product, "versions": found, "files": own, "pictures": pictures, "partition": partition_of(product, group_id)}
+    return {
+        "product": product,
+        "versions": found,
+        "files": own,
+        "pictures": pictures,
+        "partition": partition_of(product, group_id),
+        "measurement_set": str(path) if path is not None and path.suffix == ".ms" and path.is_dir() else None,
+        "export_kind": "raw" if product == MEASUREMENT_SET.name else "calibrated",
+    }
 
 
 def _date(name: str, text: str) -> date | None:
