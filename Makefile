@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace upgrade soak month year browser extras attack load rules paging cluster
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace upgrade image-steps soak month year browser extras attack load rules paging cluster
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -91,6 +91,9 @@ cluster: $(VENV)/.installed ## Run three worker hosts that die, freeze, are cut 
 
 upgrade: $(VENV)/.installed ## Upgrade a recorded platform that is at work, and let it carry on; nothing may be lost (three minutes)
 	$(BIN)/python -m dsa110_assets_tests.upgrade.carry_on $(ARGS)
+
+image-steps: $(VENV)/.installed ## Carry out the steps of the Dockerfile in a clean Debian 12, without containers (as root, needs mmdebstrap, 5 GB of disk)
+	$(BIN)/python -m dsa110_assets_tests.deploy.image_steps $(ARGS)
 
 pace: $(VENV)/.installed ## Run the telescope at four times its pace; measure memory and lag; ARGS="--minutes 20"
 	$(BIN)/python -m dsa110_assets_tests.chaos.pace $(ARGS)
