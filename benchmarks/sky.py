@@ -9,7 +9,9 @@ errors and what it lacks, are names, too): a calibrator's tile and two tiles
 it, and sources above 25 mJy within 2.6 deg and above 0.3 Jy within 8 deg of each tile. 24 antennas (``--full``: 96),
 smeared. Each tile goes through conversion, flagging, calibration, imaging, photometry and source finding with the
 platform's defaults; only the image's pixels are larger (6 arcsec). The pipeline sees the raw files and the catalog; the
-true sky is only compared. Prints one JSON line for each effect, appended to ``--results``, and the table of all
+true sky is only compared. Pulls are of the sources that are points to the beam; what photometry of points
+measures of the extended ones is listed apart, with pulls of the total flux and of the part that a point can measure.
+Prints one JSON line for each effect, appended to ``--results``, and the table of all
 results. ``--table`` prints the table of a file of results and ends.
 
 ``--no-tile-phases`` switches off what the platform does against phases that change, ``--selfcal`` switches on what it
@@ -46,6 +48,7 @@ from dsa110_assets.catalogs.sky import cone, separation_deg
 from dsa110_assets.common.cross_match import nearest
 from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.common.instrument import SKY_RADIUS_DEG
+from dsa110_assets.common.restoring_beam import RestoringBeam, quadratic_form
 from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.conversion import convert_observation
 from dsa110_assets.imaging import ImagingOptions, image_tile
@@ -68,6 +71,8 @@ RINGS_DEG = ((0.0, 0.5), (0.5, 1.0), (1.0, 1.5))
 FROM_CALIBRATOR_DEG = ((0.1, 0.3), (0.3, 0.6), (0.6, 1.0))
 SMALLEST_SEPARATION_ARCMIN = 3.0
 BRIGHT_SNR, SEEN_SNR, FINDER_SNR = 20.0, 8.0, 7.0
+POINT_SIGMA = 0.5
+"""A source is a point if its size hides less than this many errors from photometry of points."""
 HALF_TILE_S = 12 * 12.884901888
 
 
@@ -276,6 +281,7 @@ def measure(
     measured["pull"] = (measured["flux_jy"] - measured["true_jy"]) / measured["flux_err_jy"]
     measured["ratio"] = measured["flux_jy"] / measured["true_jy"]
     measured["catalog_jy"] = measured["name"].map(dict(zip(catalog["name"], catalog["flux_jy"], strict=True))).fillna(0.0)
+    measured["point_share"] = measured["name"].map(shares_of_points(parts, sky, report.beam))
     measured["seen"] = within(measured, found, reach_deg)
     return TileResult(
         sources=measured[np.isfinite(measured["flux_jy"])],
@@ -285,6 +291,19 @@ def measure(
         false=int((~within(reliable, as_table(parts), reach_deg)).sum()),
         failed_checks=tuple(verdict.name for verdict in judge_tile(planes, near) if verdict.passed is False),
     )
+
+
+def shares_of_points(parts: Sky, sky: Sky, beam: RestoringBeam) -> dict[str, float]:
+    """What photometry of a point at a source's cataloged place measures of its flux; 1 for a point.
+
+    A matched filter finds ``exp(-d C^-1 d / 4)`` of a component at an offset d, C being the beam's covariance.
+    """
+    number = {name: i for i, name in enumerate(sky.names)}
+    of = np.array([number[name.split("#")[0]] for name in parts.names])
+    east_deg = ((parts.ra_deg - sky.ra_deg[of] + 180) % 360 - 180) * np.cos(np.radians(parts.dec_deg))
+    form = quadratic_form(np.linalg.inv(beam.covariance_deg2()), parts.dec_deg - sky.dec_deg[of], east_deg)
+    share = np.bincount(of, parts.flux_jy / sky.flux_jy[of] * np.exp(-form / 4))
+    return dict(zip(sky.names, share.tolist(), strict=False))
 
 
 def within(table: pd.DataFrame, others: pd.DataFrame, radius_deg: float) -> NDArray[np.bool_]:
@@ -312,7 +331,10 @@ def figures(tiles: Sequence[TileResult]) -> dict[str, Any]:
     shifts = {axis: np.concatenate([getattr(tile.exact, f"{axis}_arcsec") for tile in tiles[1:]]) for axis in ("east", "north")}
     errors = {axis: np.concatenate([getattr(tile.exact, f"{axis}_error_arcsec") for tile in tiles[1:]]) for axis in ("east", "north")}
     pulls = np.concatenate([shifts[axis] / errors[axis] for axis in shifts])
-    worst = ours.iloc[int(np.argmax(np.abs(ours["pull"].to_numpy())))]
+    is_point = (1 - ours["point_share"]) * ours["true_snr"] < POINT_SIGMA
+    points, extended = ours[is_point], ours[~is_point]
+    as_points = (extended["flux_jy"] - extended["point_share"] * extended["true_jy"]) / extended["flux_err_jy"]
+    worst = points.iloc[int(np.argmax(np.abs(points["pull"].to_numpy())))]
     return {
         "sources": len(ours),
         "bias_percent": [bias(later, "from_center_deg", ring) for ring in RINGS_DEG],
@@ -322,8 +344,12 @@ def figures(tiles: Sequence[TileResult]) -> dict[str, Any]:
             "later": towards_catalog(ours[ours["tile"] > 0]),
         },
         "calibrator_percent": round(100 * (float(calibrator["ratio"].iloc[0]) - 1), 2) if len(calibrator) else None,
-        "pull_width": round(float(ours["pull"].std()), 2),
-        "pull_width_robust": round(robust_sigma(ours["pull"].to_numpy()), 2),
+        "pull_width": round(float(points["pull"].std()), 2),
+        "pull_width_robust": round(robust_sigma(points["pull"].to_numpy()), 2),
+        "extended": [
+            len(extended),
+            *([round(float(p), 1) for p in (extended["pull"].min(), as_points.min(), as_points.max())] if len(extended) else []),
+        ],
         "largest_pull": [round(float(worst["pull"]), 1), str(worst["name"]), round(float(worst["true_jy"]), 3), int(worst["tile"])],
         "noise_over_thermal": [round(tile.noise_over_thermal, 2) for tile in tiles],
         "false": [tile.false for tile in tiles],
@@ -352,7 +378,7 @@ def towards_catalog(sources: pd.DataFrame) -> list[float] | None:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown table of results."""
     head = (
-        "effect | bias by ring, % | by distance from the calibrator, % | pulled to the catalog, % (calibrator's tile; later) | pulls: width (robust) | largest pull | noise / thermal | "
+        "effect | bias by ring, % | by distance from the calibrator, % | pulled to the catalog, % (calibrator's tile; later) | pulls: width (robust) | largest pull | extended sources: number, lowest pull | noise / thermal | "
         "false above 7 sigma | lost above 8 sigma | position: bias, largest, arcsec | pull width | refused by"
     )
     lines = [f"| {head} |", "|" + " --- |" * (head.count("|") + 1)]
@@ -363,6 +389,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         checks = sorted({check for tile in row["failed_checks"] for check in tile})
         lines.append(
             f"| {row['effect']} | {rings} | {near} | {pulled} | {row['pull_width']} ({row['pull_width_robust']}) | {row['largest_pull'][0]:+.1f} | "
+            f"{', '.join(f'{value:.0f}' for value in row['extended'][:2])} | "
             f"{', '.join(f'{value:.2f}' for value in row['noise_over_thermal'])} | {sum(row['false'])} of {sum(row['detected'])} | "
             f"{row['lost'][0]} of {row['lost'][1]} | {east:+.2f}, {north:+.2f}, {row['position_largest_arcsec']} | "
             f"{row['position_pull_width']} | {', '.join(checks) or '-'}{'' if row['accepted'] else '; tables'} |"

@@ -6,9 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.sky import SMALLEST_SEPARATION_ARCMIN, Setup, centers, draw_sky, effects_of, table, towards_catalog, within
+from benchmarks.sky import (
+    SMALLEST_SEPARATION_ARCMIN,
+    Setup,
+    centers,
+    draw_sky,
+    effects_of,
+    shares_of_points,
+    table,
+    towards_catalog,
+    within,
+)
 from dsa110_assets.common.directions import angular_separation_rad
+from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.simulation.imperfections import Imperfections
+from dsa110_assets.simulation.sky import Sky
 
 
 @pytest.mark.parametrize("absorbed", [0.0, 0.14, 1.0])
@@ -54,6 +66,7 @@ def test_the_table_has_a_row_for_each_result():
     row = {
         "effect": "none", "bias_percent": [[0.1, 0.2, 30]] * 3, "bias_from_calibrator_percent": [[-0.1, 0.2, 4]] * 3,
         "to_catalog_percent": {"calibrator's tile": None, "later": [1.0, 0.2]}, "pull_width": 1.0, "pull_width_robust": 1.0,
+        "extended": [3, -234.5, -2.0, 1.5],
         "largest_pull": [3.1, "J0", 0.1, 1], "noise_over_thermal": [1.0, 1.1, 1.2], "false": [0, 1, 2], "detected": [50, 60, 70],
         "lost": [1, 200], "position_median_arcsec": [0.01, -0.01], "position_largest_arcsec": 1.0, "position_pull_width": 1.0,
         "failed_checks": [[], ["completeness"], []], "accepted": False,
@@ -63,3 +76,25 @@ def test_the_table_has_a_row_for_each_result():
     assert len({line.count("|") for line in (head, rule, *body)}) == 1
     assert "3 of 180" in body[0]
     assert "completeness; tables" in body[0]
+
+
+def test_the_share_of_a_double_is_what_a_matched_filter_finds_in_its_image():
+    """Two components, 20 and 10 arcsec from the middle, in an image made pixel by pixel."""
+    beam = RestoringBeam.from_arcsec(24.0, 15.0, 65.0)
+    angle = np.radians(65.0)
+    y, x = np.mgrid[-80:81, -80:81].astype(float)  # north, east; arcsec
+
+    def beam_at(north, east):
+        along = (y - north) * np.cos(angle) + (x - east) * np.sin(angle)
+        across = -(y - north) * np.sin(angle) + (x - east) * np.cos(angle)
+        return np.exp(-4 * np.log(2) * ((along / 24.0) ** 2 + (across / 15.0) ** 2))
+
+    image, middle = 0.4 * beam_at(12.0, 16.0) + 0.8 * beam_at(-6.0, -8.0), beam_at(0.0, 0.0)
+    dec = np.array([54.0 + 12 / 3600, 54.0 - 6 / 3600, 54.0])
+    ra = np.array([10.0 + 16 / 3600 / np.cos(np.radians(dec[0])), 10.0 - 8 / 3600 / np.cos(np.radians(dec[1])), 12.0])
+    parts = Sky(("a#0", "a#1", "b"), ra, dec, np.array([0.4, 0.8, 2.0]), np.full(3, -0.7))
+    sky = Sky(("a", "b"), np.array([10.0, 12.0]), np.array([54.0, 54.0]), np.array([1.2, 2.0]), np.full(2, -0.7))
+    shares = shares_of_points(parts, sky, beam)
+    assert shares["a"] == pytest.approx((image * middle).sum() / (middle**2).sum() / 1.2, rel=1e-4)
+    assert 0.3 < shares["a"] < 0.9
+    assert shares["b"] == pytest.approx(1.0)
