@@ -14,6 +14,7 @@ def test_the_panel_says_what_does_not_answer_and_retries_a_failed_observation(vi
     for part in ("switches", "runs", "backfills"):
         assert "503" in page.inner_text(f"[hx-get='/ui/control-panel/{part}']"), part
     picture(page, "control-panel")
+    page.once("dialog", lambda dialog: dialog.accept())
     page.click("button[title^='process 2026-03-01T05:15:36 again']")
     page.wait_for_load_state("networkidle")
     assert "2026-03-01T05:15:36 waits in the queue" in page.inner_text("[role=status].message")
@@ -29,6 +30,7 @@ def test_the_panel_says_what_does_not_answer_and_retries_a_failed_observation(vi
 def test_a_question_that_is_declined_changes_nothing(visit) -> None:
     page = visit("/ui/control-panel", signed_in=True)
     page.on("dialog", lambda dialog: dialog.dismiss())
+    page.click("button[title^='process 2026-03-01T05:15:36 again']")
     page.click("text=Retry all of these")
     page.wait_for_timeout(300)
     assert "waits in the queue" not in page.inner_text("main")
@@ -42,6 +44,37 @@ def test_the_panel_can_be_used_by_everybody(visit, picture) -> None:
         assert found.violations_count == 0, found.generate_report()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     picture(page, "control-panel-phone")
+
+
+def test_each_action_first_says_what_it_will_do(visit, site) -> None:
+    """Retry, a trial with its settings against the defaults, a mark on an antenna. All are declined."""
+    page = visit("/ui/control-panel", signed_in=True)
+    questions: list[str] = []
+
+    def decline(dialog) -> None:
+        questions.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", decline)
+    page.click("button[title^='process 2026-03-01T05:15:36 again']")
+    page.fill("input[name=observation]", "2026-03-01T05:05:18")
+    page.get_by_role("button", name="Make the trial image").click()
+    page.fill("input[name=niter]", "7")
+    page.get_by_role("button", name="Make the trial image").click()
+    page.goto(f"{site.url}/ui/antennas")
+    page.fill("input[name=antenna]", "24")
+    page.fill("input[name=since]", "2026-03-01T05:00")
+    page.fill("input[name=reason]", "warm")
+    page.get_by_role("button", name="Mark as bad").click()
+    assert [one.split("\n")[0].split("?")[0] for one in questions] == [
+        "Process 2026-03-01T05:15:36 again from its raw files",
+        "Make a trial image of 2026-03-01T05:05:18",
+        "Make a trial image of 2026-03-01T05:05:18",
+        "Mark antenna 24 as bad from 2026-03-01T05:00 to no end",
+    ]
+    assert questions[1].endswith("All settings are the platform's own.")
+    assert questions[2].endswith(f"niter: 7 instead of {site.config.clean_niter}")
+    assert page.url.endswith("/ui/antennas")
 
 
 def test_a_switch_is_turned_after_a_question(visit, picture, asked: list) -> None:

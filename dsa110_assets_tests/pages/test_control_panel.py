@@ -335,3 +335,11 @@ def test_a_child_of_a_unit_is_not_the_unit(monkeypatch: pytest.MonkeyPatch) -> N
     assert not systemd.started_this_process()
     monkeypatch.delenv("SYSTEMD_EXEC_PID")
     assert not systemd.started_this_process()
+
+
+def test_the_defaults_of_a_trial_are_those_that_the_imager_takes(served: Served) -> None:
+    from dsa110_assets.imaging import ImagingOptions
+
+    options = ImagingOptions.from_config(served.config)
+    assert trial_images.defaults(served.config) == {name: getattr(options, name) for name in trial_images.SETTINGS}
+    assert f'data-default="{options.niter}"' in served.get(PANEL).text

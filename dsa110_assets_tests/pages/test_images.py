@@ -10,10 +10,14 @@ import pandas as pd
 import pytest
 
 from dsa110_assets.api.pages.layout import address
+from dsa110_assets.catalogs import calibrators
+from dsa110_assets.products import CALIBRATORS_FILE, ProductPaths
 from dsa110_assets.registry import queries
+from dsa110_assets.registry.queries.images import image_of
 from dsa110_assets.registry.schema import ApiAction
 from dsa110_assets.stages.products import mosaics as stage
 from dsa110_assets_tests.api.conftest import DEC, GROUPS, HOUR, NIGHT, RA, Served
+from dsa110_assets_tests.catalogs.manual import MANUAL
 
 
 def shown(text: str) -> list[str]:
@@ -56,6 +60,7 @@ def test_the_gallery_shows_previews_by_their_version_and_lets_the_browser_load_t
     [
         ("since=2026-03-01T05:05&until=2026-03-01T05:10", [GROUPS[1]]),
         ("position=08:08:00+%2B16:00:00&radius_deg=0.5", [GROUPS[2]]),
+        ("position=J0804%2B1600&radius_deg=0.5", [GROUPS[1]]),
         ("noise_max_mjy=1.5", [GROUPS[2]]),
         ("verdict=refused", [GROUPS[2]]),
         ("verdict=good&sort=noise", [GROUPS[1], GROUPS[0]]),
@@ -64,6 +69,32 @@ def test_the_gallery_shows_previews_by_their_version_and_lets_the_browser_load_t
 )
 def test_images_are_filtered_by_time_position_noise_and_verdict(served: Served, query: str, expected: list[str]) -> None:
     assert shown(served.get(f"/ui/images?{query}").text) == expected
+
+
+def test_a_position_can_be_the_name_of_a_source_or_a_calibrator(served: Served) -> None:
+    """In the filters of both galleries, in the form of a cut-out and in the viewer. A part of a name is none."""
+    manual = calibrators.read_manual(MANUAL)
+    star = calibrators.find(manual.entries, "0834+555")
+    path = ProductPaths.of(served.config).catalogs_dir / CALIBRATORS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    calibrators.write_calibrator_db(manual, path)
+    with served.database.session() as session:
+        row = image_of(session, GROUPS[0])
+        assert row is not None
+        row.ra_deg, row.dec_deg = star.ra_deg, star.dec_deg
+    assert shown(served.get("/ui/images", position="0834+555", radius_deg=0.5).text) == [GROUPS[0]]
+    assert HOUR in served.get("/ui/mosaics", position="J0804+1600").text
+    assert shown(served.get("/ui/mosaics", position="0834+555").text) == []
+    assert f"ra_deg={RA + 1:.6f}&amp;dec_deg={DEC:.6f}" in served.get(f"/ui/mosaics/{HOUR}", position="J0804+1600").text
+    assert f"ra_deg={RA + 1:.6f}&amp;dec_deg={DEC:.6f}" in served.get("/ui/viewer", image=GROUPS[1], position="J0804+1600").text
+    answer = served.get("/ui/images", 422, position="J0804+16")
+    assert "no source or calibrator has this name" in answer.text
+
+
+def test_the_number_of_sources_leads_to_the_page_of_sources(served: Served) -> None:
+    found = re.search(r'href="(/ui/sources[^"]+)">\d+ measured positions', served.get(f"/ui/images/{GROUPS[1]}").text)
+    assert found is not None
+    assert "J0804+1600" in served.get(found[1].replace("&amp;", "&")).text
 
 
 def test_galleries_are_read_page_by_page(served: Served) -> None:

@@ -69,6 +69,7 @@ def control_panel(request: Request, opened: Opened, observation: Text = None, ni
         trials=control.trials(opened),
         most_trials=trial_images.MOST,
         settings=trial_images.SETTINGS,
+        defaults=trial_images.defaults(opened.config),
         assets=TABLE.made(),
         launchpads=launchpads(observation or "", night or ""),
         observation=observation or "",

@@ -8,8 +8,6 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field
 
 from dsa110_assets.api import answers
-from dsa110_assets.common.position_lists import position_of
-from dsa110_assets.errors import InvalidRequestError
 
 T = TypeVar("T")
 
@@ -28,17 +26,3 @@ Number = Annotated[answers.Number, EMPTY_IS_NONE]
 Text = Annotated[answers.Text, EMPTY_IS_NONE]
 Ra = Annotated[answers.RaDeg, EMPTY_IS_NONE]
 Dec = Annotated[answers.DecDeg, EMPTY_IS_NONE]
-
-
-def position(text: str | None) -> tuple[float, float] | tuple[None, None]:
-    """Right ascension and declination, degrees, of a field; two None for an empty one.
-
-    Raises:
-        InvalidRequestError: the text is no position.
-    """
-    if text is None:
-        return None, None
-    found = position_of(text)
-    if found is None:
-        raise InvalidRequestError("position", f"{text[:80]!r} is none", "write it as 08:34:54.9 +55:34:21 or 128.729 +55.572 (ICRS)")
-    return found

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, ObservationId
-from dsa110_assets.api.pages import fields
+from dsa110_assets.api.pages import fields, names
 from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.products import parts_of, preview
 from dsa110_assets.api.routes.images import BEAM_RADIUS_DEG, list_images, show_image
@@ -36,7 +36,7 @@ def images(
     cursor: Cursor = None,
 ) -> Response:
     """Show a gallery of tile images."""
-    ra_deg, dec_deg = fields.position(position)
+    ra_deg, dec_deg = names.position(opened, request, position)
     noise_max = None if noise_max_mjy is None else noise_max_mjy / 1e3
     found = list_images(opened, request, since, until, ra_deg, dec_deg, radius_deg or 1.5, noise_max, verdict, sort, cursor, CARDS)
     cards = [one | {"picture": preview(one["version_id"], f"{one['group_id']}{_SMALL}")} for one in found["items"]]
@@ -58,6 +58,7 @@ def image(
     found = show_image(opened, group_id)
     parts = parts_of(
         opened,
+        request,
         found,
         group_id,
         f"/api/data/images/{group_id}",

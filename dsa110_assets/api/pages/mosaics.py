@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, MosaicName
-from dsa110_assets.api.pages import fields
+from dsa110_assets.api.pages import fields, names
 from dsa110_assets.api.pages.images import CARDS
 from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.products import partition_of, parts_of, preview
@@ -41,7 +41,7 @@ def mosaics(
     cursor: Cursor = None,
 ) -> Response:
     """Show a gallery of mosaics."""
-    ra_deg, dec_deg = fields.position(position)
+    ra_deg, dec_deg = names.position(opened, request, position)
     noise_max = None if noise_max_mjy is None else noise_max_mjy / 1e3
     found = list_mosaics(opened, request, since, until, kind, ra_deg, dec_deg, 8.0, noise_max, cursor, CARDS)
     cards = [one | {"picture": preview(one["version_id"], f"{one['name']}{_SMALL}")} for one in found["items"]]
@@ -120,6 +120,7 @@ def mosaic(
     drifted_deg = (found["end_mjd"] - found["start_mjd"]) * 180.0 / SIDEREAL_DAY_DAYS
     parts = parts_of(
         opened,
+        request,
         found,
         name,
         f"/api/data/mosaics/{name}",

@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastapi import Request
+
 from dsa110_assets.api import files
 from dsa110_assets.api.access import Access
-from dsa110_assets.api.pages import fields
+from dsa110_assets.api.pages import names
 from dsa110_assets.api.pages.layout import address, asset_url
 from dsa110_assets.api.routes.provenance import show_version
 from dsa110_assets.quality.gate import Check
@@ -84,6 +86,7 @@ def _meaning(name: str) -> str:
 
 def cutout_of(
     opened: Access,
+    request: Request,
     base: str,
     text: str | None,
     size_arcmin: float | None,
@@ -94,6 +97,7 @@ def cutout_of(
 
     Args:
         opened: the platform.
+        request: the request for the page.
         base: address of the API's cut-outs of the product.
         text: position as written; None shows the form alone.
         size_arcmin: width and height; None for the usual one.
@@ -105,7 +109,7 @@ def cutout_of(
     most = MOST_PIXELS * opened.config.cell_arcsec / 60.0
     size = min(size_arcmin or CUTOUT_ARCMIN, most)
     shown: dict[str, Any] = {"text": text or "", "size_arcmin": size, "most_arcmin": most, "png": None, "covered": True}
-    ra_deg, dec_deg = fields.position(text)
+    ra_deg, dec_deg = names.position(opened, request, text)
     if ra_deg is None or dec_deg is None:
         return shown
     east = abs((ra_deg - center[0] + 180.0) % 360.0 - 180.0) * math.cos(math.radians(dec_deg))
@@ -123,6 +127,7 @@ def cutout_of(
 
 def parts_of(
     opened: Access,
+    request: Request,
     found: dict[str, Any],
     name: str,
     base: str,
@@ -137,6 +142,7 @@ def parts_of(
 
     Args:
         opened: the platform.
+        request: the request for the page.
         found: the API's answer.
         name: of the product.
         base: address of the product in the API.
@@ -150,7 +156,7 @@ def parts_of(
         "picture": next((there[f"{name}{ending}"] for ending in previews if f"{name}{ending}" in there), None),
         "gauges": gauges(found, checks),
         "downloads": downloads(found["files"]),
-        "cutout": cutout_of(opened, f"{base}/cutout", position, size_arcmin, (found["ra_deg"], found["dec_deg"]), reach_deg),
+        "cutout": cutout_of(opened, request, f"{base}/cutout", position, size_arcmin, (found["ra_deg"], found["dec_deg"]), reach_deg),
         "provenance": provenance_of(opened, found["version_id"]),
     }
 

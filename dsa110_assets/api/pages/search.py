@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse
 from dsa110_assets.api import documentation
 from dsa110_assets.api.access import Access, Opened
 from dsa110_assets.api.answers import OBSERVATION_ID, Cursor, cursor_of, key_of
-from dsa110_assets.api.pages import fields
+from dsa110_assets.api.pages import fields, names
 from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes.positions import list_covering, show_transit
@@ -25,7 +25,6 @@ from dsa110_assets.api.routes.targets import MOST_MOSAICS, NewTarget, PositionRe
 from dsa110_assets.api.routes.tasks import MEASURE_POSITION, TASK_TAG, Task
 from dsa110_assets.common.position_lists import position_of
 from dsa110_assets.errors import DagsterUnreachableError, InvalidRequestError, NonRetriableError, NotFoundError
-from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.queries import observations, positions
 from dsa110_assets.registry.queries.sources import SAME_POSITION_ARCSEC
 from dsa110_assets.registry.schema import MosaicRow
@@ -114,21 +113,11 @@ def _named(opened: Access, request: Request, words: str) -> dict[str, Any]:
     if position_of(words) is None:
         found["sources"] = list_sources(opened, request, name=words, limit=_ROWS)["items"]
         if not found["sources"]:
-            found |= _calibrator(opened, words)
+            star = names.calibrator(opened, words)
+            found |= {} if star is None else {"calibrator": star[0], "calibrator_position": star[1:]}
         with suppress(NotFoundError):
             found["docs"] = documentation.search(words, limit=8)
     return found
-
-
-def _calibrator(opened: Access, words: str) -> dict[str, Any]:
-    from dsa110_assets.catalogs import calibrators
-    from dsa110_assets.stages.products.references import CALIBRATORS_FILE
-
-    path = ProductPaths.of(opened.config).catalogs_dir / CALIBRATORS_FILE
-    with suppress(NonRetriableError):
-        star = calibrators.find(calibrators.load(path), words)
-        return {"calibrator": star.name, "calibrator_position": (star.ra_deg, star.dec_deg)}
-    return {}
 
 
 def _at(opened: Access, request: Request, where: tuple[float, float], cursor: str | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request, Response
 
 from dsa110_assets.api.access import Access, Opened
-from dsa110_assets.api.pages import fields
+from dsa110_assets.api.pages import fields, names
 from dsa110_assets.api.pages.layout import VIEWER_POLICY, address, page
 from dsa110_assets.api.pages.products import CUTOUT_ARCMIN, partition_of
 from dsa110_assets.api.routes.images import list_images, show_image
@@ -49,7 +49,7 @@ def viewer(
     context: dict[str, Any] = {"found": found, "recent": recent, "chosen": request.query_params}
     if found is None:
         return page(request, "viewer.html", policy=VIEWER_POLICY, **context)
-    typed = fields.position(position)
+    typed = names.position(opened, request, position)
     ra = typed[0] if typed[0] is not None else ra_deg if ra_deg is not None else found["ra_deg"]
     dec = typed[1] if typed[1] is not None else dec_deg if dec_deg is not None else found["dec_deg"]
     most = MOST_PIXELS * opened.config.cell_arcsec / 60.0

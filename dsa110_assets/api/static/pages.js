@@ -57,11 +57,24 @@ function listenToKeys() {
   });
 }
 
+// What a person has changed in a form against the defaults in data-default.
+function changes(form) {
+  const changed = [...form.elements].filter((one) => one.dataset.default !== undefined && one.value !== "" && one.value !== one.dataset.default);
+  if (!form.querySelector("[data-default]")) return "";
+  if (!changed.length) return "\nAll settings are the platform's own.";
+  return changed.map((one) => `\n${one.name.replaceAll("_", " ")}: ${one.value} instead of ${one.dataset.default}`).join("");
+}
+
+// A question with the names of fields in braces names what stands in them.
+function filledIn(question, form) {
+  return question.replace(/\{(\w+)\}/g, (all, name) => (form.elements[name] ? form.elements[name].value || form.elements[name].placeholder : all));
+}
+
 // A form with data-confirm asks before it is sent.
 function askBeforeChanges() {
   document.addEventListener("submit", (event) => {
     const question = event.target.dataset.confirm;
-    if (question && !window.confirm(question)) event.preventDefault();
+    if (question && !window.confirm(filledIn(question, event.target) + changes(event.target))) event.preventDefault();
   });
 }
 

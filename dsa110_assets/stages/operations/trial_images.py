@@ -16,6 +16,7 @@ from typing import Any
 
 from dsa110_assets import publication
 from dsa110_assets.common.figures import Figures
+from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import InvalidRequestError, NonRetriableError, NotFoundError
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.schema import MeasurementSetRow
@@ -76,6 +77,14 @@ def checked(settings: Mapping[str, Any]) -> dict[str, float]:
     if not found:
         raise InvalidRequestError("settings", "none differs from the platform's", f"give some of {', '.join(SETTINGS)}")
     return found
+
+
+def defaults(config: PipelineConfig) -> dict[str, float]:
+    """The platform's own values of `SETTINGS`: those of `ImagingOptions.from_config`, without loading the imager.
+
+    What the configuration does not have is 0: no taper, no limit of baselines.
+    """
+    return {name: getattr(config, "clean_niter" if name == "niter" else name, 0.0) for name in SETTINGS}
 
 
 def image_on_trial(platform: Platform, group_id: str, settings: Mapping[str, Any], run_id: str) -> tuple[Path, Figures]:
