@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace upgrade image-steps soak month year browser extras attack load rules paging cluster
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace upgrade image-steps soak month year browser extras attack load rules paging cluster crawl
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -39,6 +39,9 @@ extras: ## Install the Debian packages that some targets and tests need (as root
 
 browser: $(VENV)/.installed ## Try the pages in Debian's Chromium; DSA110_PICTURES=DIRECTORY keeps screenshots
 	$(BIN)/python -m pytest dsa110_assets_tests/browser $(ARGS)
+
+crawl: $(VENV)/.installed ## Open every page, link, button and file of a running platform in Chromium; ARGS="--start ADDRESS --token TOKEN --pictures DIRECTORY"; --press also sends forms
+	$(BIN)/python -m dsa110_assets_tests.browser.crawl $(ARGS)
 
 test-oldest: ## Run the quick tests on Debian's own Python 3.11; root runs them as nobody, in a fresh clone of the last commit
 	@$(MAKE) --no-print-directory VENV=.venv-oldest PYTHON=$(PYTHON_OLDEST) .venv-oldest/.installed

@@ -224,7 +224,9 @@ def serving(config: PipelineConfig) -> Iterator[None]:
 @pytest.fixture
 def running(database: Database, registry_config: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[PipelineConfig]:
     """The API on a port of this machine, over the small registry; the environment of J. Doe, who has a token."""
-    config = registry_config.model_copy(update={"dagster_port": free_port(), "api_port": free_port()})
+    config = registry_config.model_copy(
+        update={"dagster_port": (port := free_port()), "api_port": free_port(), "ui_url": f"http://127.0.0.1:{port}"}
+    )
     fill(database, config)
     with database.session() as session:
         monkeypatch.setenv("PIPELINE_API_TOKEN", people.new_token(session, "J. Doe"))

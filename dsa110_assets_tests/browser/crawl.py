@@ -1,4 +1,4 @@
-"""Open every page of a running platform in Chromium: `python -m dsa110_assets_tests.browser.crawl [--token TOKEN]`.
+"""Open every page of a running platform in Chromium: `make crawl ARGS="--token TOKEN"`.
 
 Meant for the finished demonstration (`make demo`), whose address is the default. It follows all links of the pages
 under /ui/, up to ``--each`` addresses of one form, opens what folds, presses each button that sends nothing, and asks
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, urldefrag, urljoin, urlsplit
 
-from playwright.sync_api import BrowserContext, Error, Locator, Page, TimeoutError, sync_playwright  # noqa: A004
+from playwright.sync_api import APIResponse, BrowserContext, Error, Locator, Page, TimeoutError, sync_playwright  # noqa: A004
 
 from dsa110_assets_tests.browser.conftest import GRAPHICS
 
@@ -30,6 +30,7 @@ _IDENTIFIERS = re.compile(r"\d{4}-\d{2}-\d{2}T[\d:]+|(hourly|nightly)_[^/?]+|\d{
 LONGEST_MS = 120_000
 SENT_WITHIN_MS = 60_000
 BACK_WITHIN_S = 90.0
+BUILT_WITHIN_S = 300.0
 _TYPED = {"number": "1", "date": "2026-03-12", "datetime-local": "2026-03-12T05:00", "password": "none"}
 
 
@@ -79,9 +80,18 @@ class Crawl:
                     waiting.append(address)
                 else:
                     self.files += 1
-                    answer = context.request.get(address, timeout=LONGEST_MS)
+                    answer = self._asked(context, address)
                     if answer.status not in (200, 206):
                         self._note(place[0], f"names {address}: {answer.status} {answer.text()[:120]}")
+
+    def _asked(self, context: BrowserContext, address: str) -> APIResponse:
+        """Answer to an address that is no page. The documentation is built when somebody first asks for it."""
+        until = time.monotonic() + BUILT_WITHIN_S
+        while True:
+            answer = context.request.get(address, timeout=LONGEST_MS)
+            if answer.status != 503 or "being built" not in answer.text() or time.monotonic() > until:
+                return answer
+            time.sleep(1)
 
     def press(self, context: BrowserContext) -> None:
         """Fill in and send each kind of form of the visited pages; what ends the service or the visit comes last."""
