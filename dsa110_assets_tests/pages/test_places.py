@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from fastapi.testclient import TestClient
 
+from dsa110_assets.api.app import create_app
 from dsa110_assets.api.pages import ROUTERS
+from dsa110_assets.config import PipelineConfig
+from dsa110_assets.products import ProductPaths
+from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.server import embedded_server, ensure_alive
 from dsa110_assets_tests.api.conftest import Served
 from dsa110_assets_tests.pages import places
 from dsa110_assets_tests.pages.test_antennas import store_figures
@@ -21,3 +27,43 @@ def test_each_page_answers(served: Served, of: dict[str, tuple[str, ...]]) -> No
     store_figures(served)
     for address in places.addresses(of, served.sources):
         served.get(address, 503 if address.startswith(places.NEEDS_DAGSTER) else 200)
+
+
+def test_no_page_opens_a_file_of_a_product(served: Served) -> None:
+    """Every file of a product is replaced by a directory, which nothing can read."""
+    places.write_log(served.config)
+    store_figures(served)
+    for path in [path for path in ProductPaths.of(served.config).scratch_dir.rglob("*") if path.is_file()]:
+        path.unlink()
+        path.mkdir()
+    for address in (*places.addresses(places.PAGES, served.sources), *places.addresses(places.PARTS, served.sources)):
+        if not address.startswith(places.NEEDS_DAGSTER):
+            served.get(address)
+
+
+WITHOUT_REGISTRY = ("/ui/sign-in", "/ui/carta", "/ui/control-panel/services/", "/ui/dashboard")
+"""Pages that need no registry; the parts of the dashboard say by themselves what does not answer."""
+
+
+def test_each_page_says_what_to_do_while_the_database_is_away_and_asks_again(registry_config: PipelineConfig, server_directory) -> None:
+    config = registry_config.model_copy(update={"database_url": None, "state_dir": server_directory / "away", "dagster_port": 1})
+    places.write_log(config)
+    Database.connect(config).dispose()
+    with TestClient(create_app(config), raise_server_exceptions=False) as client:
+        assert client.get("/ui/observations").status_code == 200
+        embedded_server(config).stop(immediate=True)
+        for address in places.addresses(places.PAGES, [1, 2]):
+            answer = client.get(address)
+            if address.startswith(WITHOUT_REGISTRY):
+                assert answer.status_code == 200, address
+                continue
+            if address in ("/ui/search", "/ui/mosaics/new"):  # empty forms
+                continue
+            assert (answer.status_code, answer.headers.get("Retry-After")) == (503, "2"), address
+            assert "dsa110 db status" in answer.text, address
+            assert 'data-reload="5"' in answer.text, address
+            assert "postgresql" not in answer.text
+        assert "dsa110 db status" in client.get("/ui/dashboard").text
+        assert ensure_alive(config)
+        assert client.get("/ui/observations").status_code == 200
+    embedded_server(config).stop(immediate=True)

@@ -153,10 +153,17 @@ def _in_dagster(config: PipelineConfig, path: str) -> list[tuple[str, str]]:
     return found or [("runs", f"{config.ui_url.rstrip('/')}/runs")]
 
 
+_SHORTEST_RELOAD_S = 5
+
+
 def problem_page(request: Request, problem: Mapping[str, Any], headers: Mapping[str, str]) -> HTMLResponse:
     """Render problem details as a page; as a message above the page for a request of htmx."""
     part = "HX-Request" in request.headers
-    answer = page(request, "problem_part.html" if part else "problem.html", status=int(problem["status"]), problem=problem)
+    passes = int(problem["status"]) == 503 and request.method == "GET" and "retry-after" in headers
+    reload_s = max(int(headers["retry-after"]), _SHORTEST_RELOAD_S) if passes else None
+    answer = page(
+        request, "problem_part.html" if part else "problem.html", status=int(problem["status"]), problem=problem, reload_s=reload_s
+    )
     if "retry-after" in headers:
         answer.headers["Retry-After"] = headers["retry-after"]
     if part:

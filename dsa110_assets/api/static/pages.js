@@ -87,7 +87,19 @@ document.addEventListener("htmx:sendError", () => {
     '<section class="problem"><h1>No answer</h1><p>The server does not answer. Next: check <code>dsa110 api</code>, then load the page again.</p></section>';
 });
 
+// The page of a fault that passes asks again, and loads when the server has an answer.
+function reloadWhenBack() {
+  const place = document.querySelector("[data-reload]");
+  if (!place) return;
+  setTimeout(async () => {
+    const answer = await fetch(location.href).catch(() => null);
+    if (answer && answer.status !== 503) location.reload();
+    else reloadWhenBack();
+  }, 1000 * Number(place.dataset.reload));
+}
+
 showClock();
+reloadWhenBack();
 document.getElementById("times").addEventListener("click", nextTimes);
 listenToKeys();
 askBeforeChanges();
