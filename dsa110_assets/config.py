@@ -60,7 +60,8 @@ class PipelineConfig(BaseSettings):
         None, description="Your token for the HTTP API, used by `dsa110_assets.api.client`; `dsa110 api token NAME` makes one."
     )
     carta_url: str = Field(
-        "", description="Address of a CARTA server, such as http://127.0.0.1:9002, to which /ui/carta leads; empty for none."
+        "",
+        description="Address of a CARTA server to which /ui/carta leads, such as http://127.0.0.1:9002, or /carta behind the front door; empty for none.",
     )
     carta_folder: Path = Field(Path("/"), description="Top-level folder of the CARTA server, below which it sees the products.")
     max_workers: int = Field(

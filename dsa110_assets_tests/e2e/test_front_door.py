@@ -6,6 +6,7 @@ Each service is started with the commands of its unit. The configuration is used
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.client
 import json
 import os
@@ -17,10 +18,12 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -128,6 +131,7 @@ class Services:
     processes: dict[str, subprocess.Popen[bytes]]
     token: str
     door_port: int
+    carta_port: int
 
     def log(self, name: str) -> str:
         return (self.place.root / f"{name}.log").read_text()
@@ -172,7 +176,7 @@ def services(nginx: str) -> Iterator[Services]:
             text=True,
             check=True,
         )
-        found = Services(place, processes, made.stdout.split()[0], door_port)
+        found = Services(place, processes, made.stdout.split()[0], door_port, free_port())
         for port in (place.config.api_port, place.config.dagster_port):
             until(lambda port=port: port_is_open(port), found.log("webserver") + found.log("api"))
         yield found
@@ -194,6 +198,7 @@ def door(nginx: str, services: Services, listen: str, *, tls: ssl.SSLContext | N
         for before, after in (
             ("127.0.0.1:8000", f"127.0.0.1:{services.place.config.api_port}"),
             ("127.0.0.1:3000", f"127.0.0.1:{services.place.config.dagster_port}"),
+            ("127.0.0.1:9002", f"127.0.0.1:{services.carta_port}"),
             ("listen [::]:3210", "# listen"),
             ("listen 3210", f"listen 127.0.0.1:{port}"),
             ("/etc/dsa110", str(root)),
@@ -279,6 +284,48 @@ def test_dagster_behind_the_door_answers_to_questions_and_over_a_websocket(plain
     hello = {"type": "connection_init", "payload": {}}
     assert plain.websocket("/dagster/graphql", hello, **mine) == {"type": "connection_ack"}
     assert plain.websocket("/dagster/graphql", hello) == 302, "no websocket without a login"
+
+
+class _Carta(BaseHTTPRequestHandler):
+    """What the door needs of CARTA: a page below /, and a websocket. It repeats what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        seen = {"path": self.path, "cookie": self.headers.get("Cookie"), "token": self.headers.get("Authorization")}
+        body = json.dumps(seen).encode()
+        if self.headers.get("Upgrade") == "websocket":
+            key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+            self.send_response(101)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode(), usedforsecurity=False).digest()).decode())
+            self.end_headers()
+            self.wfile.write(bytes([0x81, len(body)]) + body)
+            self.close_connection = True
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_carta_is_behind_the_same_login_with_its_websocket_and_never_sees_the_token(plain: Door, services: Services) -> None:
+    mine = {"Cookie": f"{COOKIE}={services.token}"}
+    assert plain.ask("/carta/", **mine).status == 502, "none runs"
+    server = ThreadingHTTPServer(("127.0.0.1", services.carta_port), _Carta)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        answer = plain.ask("/carta/?folder=images&file=a.fits", **mine)
+        seen = {"path": "/?folder=images&file=a.fits", "cookie": None, "token": None}
+        assert (answer.status, json.loads(answer.body)) == (200, seen)
+        assert plain.websocket("/carta/websocket", {}, **mine) == {"path": "/websocket", "cookie": None, "token": None}
+        unknown = plain.ask("/carta/?file=a.fits")
+        assert (unknown.status, unknown.headers["location"]) == (302, "/ui/sign-in?to=/carta/?file=a.fits")
+        assert plain.websocket("/carta/websocket", {}) == 302, "no websocket without a login"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_downloads_pass_whole_and_in_parts_and_events_at_once(plain: Door, services: Services) -> None:
