@@ -234,7 +234,7 @@ def test_an_equinox_as_text_is_used(tmp_path):
 NEEDED = ("CRVAL1", "CRPIX2", "CDELT1", "PC1_2", "LONPOLE", "EQUINOX", "BMAJ", "BPA")
 
 
-@pytest.mark.parametrize("value", ["about 3", "", True, fits.card.Undefined()], ids=str)
+@pytest.mark.parametrize("value", ["about 3", "", True, fits.card.Undefined()], ids=["words", "nothing", "true", "undefined"])
 @pytest.mark.parametrize("key", NEEDED)
 def test_what_is_no_number_where_one_decides_is_refused_by_its_keyword(tmp_path, key, value):
     """wcslib takes 0 for it, and the image is measured at another place."""
