@@ -275,6 +275,18 @@ def _fill_subband(
     n_rows, n_freqs = header.n_times * header.n_bls, header.n_freqs
     step = (header.freq_hz[-1] - header.freq_hz[0]) / max(n_freqs - 1, 1)
     v, s = data.visibilities, data.samples
+    steps = np.empty((n_rows, 2))
+    at_blocks = np.empty((n_rows, -(-n_freqs // int(v.shape[1])), 2))
+    over_range(
+        _kernels.phasors,
+        n_rows,
+        np.ascontiguousarray(rows.delta_w_m).reshape(-1),
+        header.freq_hz[0],
+        step,
+        int(v.shape[1]),
+        steps,
+        at_blocks,
+    )
     over_range(
         _kernels.phase_chunks,
         v.starts.size,
@@ -284,11 +296,10 @@ def _fill_subband(
         v.shape,
         rows.place,
         header.n_bls,
-        rows.delta_w_m,
+        steps,
+        at_blocks,
         rows.order.conjugate,
         rows.order.row_of,
-        header.freq_hz[0],
-        step,
         n_freqs,
         LARGEST_CREDIBLE_VALUE,
         int(FlagReason.ZERO),
