@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -49,6 +52,19 @@ def test_slots_of_five_minutes_cover_the_day_and_map_to_their_hour() -> None:
     )
     keys = {str(k) for k in upstream.partitions_subset.get_partition_keys()}
     assert keys == {f"2026-03-08|05:{minute:02d}" for minute in range(0, 60, 5)}
+
+
+def test_the_schedule_of_the_documentation_requests_a_run_that_its_job_accepts() -> None:
+    page = (Path(__file__).parents[2] / "docs/astronomers/api.md").read_text()
+    (example,) = re.findall(r"```python\n(@dg\.schedule.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"dg": dg, "timedelta": timedelta}
+    exec(example, names)
+    context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 9, 9, 30, tzinfo=UTC))
+    (request,) = names["evening_mosaic"].evaluate_tick(context).run_requests
+    assert request.run_key == "2026-03-08"
+    job = build_defs(PipelineConfig(_env_file=None)).resolve_job_def("mosaic_build")
+    assert dg.validate_run_config(job, request.run_config)
+    assert request.run_config["ops"]["build_mosaic"]["config"]["until"] == "2026-03-08T08:00"
 
 
 def test_the_nightly_schedule_targets_the_night_before() -> None:
