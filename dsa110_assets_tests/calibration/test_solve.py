@@ -122,3 +122,24 @@ def test_the_error_of_a_failing_task_names_it(tmp_path):
     with pytest.raises(ChildFailedError, match=r"tile: gaincal: .*absent\.ms"):
         run_tasks([("gaincal", {"vis": str(tmp_path / "absent.ms"), "caltable": "x"})], work_dir=tmp_path, timeout_s=120, subject="tile")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("others", [1.0, 0.3])
+def test_a_partial_integration_is_left_out_of_what_is_solved(tmp_path, calibrator_sky, others):
+    """Its visibilities are of an earlier time than its uvw: the gains of a night came out 0.05 % too large."""
+    tile = write_small_ms(tmp_path / "tile.ms", calibrator_sky, n_time=8)
+    solved = {}
+    for name in ("partial", "flagged"):
+        with table(str(tile.path), readonly=False, ack=False) as ms:
+            last = ms.getcol("TIME") == ms.getcol("TIME").max()
+            weight = np.full_like(ms.getcol("WEIGHT_SPECTRUM"), others)
+            flag = np.zeros(weight.shape, dtype=bool)
+            weight[last], flag[last] = 0.42 * others, name == "flagged"
+            ms.putcol("WEIGHT_SPECTRUM", weight)
+            ms.putcol("FLAG", flag)
+        average_for_solving(tile.path, tmp_path / f"{name}.ms", sky=calibrator_sky, integrations=8, smearing=False)
+        with table(str(tmp_path / f"{name}.ms"), ack=False) as ms:
+            solved[name] = {column: ms.getcol(column) for column in ("DATA", "MODEL_DATA", "WEIGHT_SPECTRUM", "FLAG")}
+    for column, values in solved["flagged"].items():
+        assert np.array_equal(solved["partial"][column], values), column
+    assert np.median(solved["partial"]["WEIGHT_SPECTRUM"]) == pytest.approx(7 * others)
