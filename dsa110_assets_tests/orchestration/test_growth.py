@@ -284,7 +284,7 @@ def test_no_question_reads_more_when_history_grows(
     grown = {
         name: (work[FEW][name], many)
         for name, many in work[MANY].items()
-        if many.rows > 1.1 * work[FEW][name].rows + 150 or many.buffers > 1.4 * work[FEW][name].buffers + 100  # a level more: 4 of 3 blocks
+        if many.rows > 1.1 * work[FEW][name].rows + 150 or many.buffers > 1.3 * work[FEW][name].buffers + 100
     }
     assert not grown, "\n".join(f"{name}: {few} -> {many}" for name, (few, many) in grown.items())
 

@@ -234,10 +234,10 @@ def _leave_out_without_inputs(session: Session, chosen: _Chosen) -> None:
         for upstream in TABLE[asset].inputs:
             if asset not in chosen.partitions or upstream.level is not Level.TILE or not upstream.parts:
                 continue
-            needed = _tiles_of(session, asset, chosen.partitions[asset])
             made = chosen.partitions.get(upstream.name, set())
-            gone = retired(session, [(upstream.name, key) for key in needed], [MOSAIC_PLANES.rule])
-            impossible = {partition for _, key in gone if partition_of(upstream.name, key) not in made for partition in needed[key]}
+            needed = _tiles_of(session, asset, chosen.partitions[asset])
+            not_made = [(upstream.name, key) for key in needed if partition_of(upstream.name, key) not in made]
+            impossible = {partition for _, key in retired(session, not_made, [MOSAIC_PLANES.rule]) for partition in needed[key]}
             if impossible:
                 chosen.partitions[asset] -= impossible
                 chosen.left_out.append(
