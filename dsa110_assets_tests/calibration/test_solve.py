@@ -126,7 +126,7 @@ def test_the_error_of_a_failing_task_names_it(tmp_path):
 
 @pytest.mark.parametrize("others", [1.0, 0.3])
 def test_a_partial_integration_is_left_out_of_what_is_solved(tmp_path, calibrator_sky, others):
-    """Its visibilities are of an earlier time than its uvw: the gains of a night came out 0.05 % too large."""
+    """Its visibilities are of an earlier time than its uvw: the gains of a night came out 0.045 % too large."""
     tile = write_small_ms(tmp_path / "tile.ms", calibrator_sky, n_time=8)
     solved = {}
     for name in ("partial", "flagged"):
