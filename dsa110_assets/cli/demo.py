@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dsa110_assets.cli.demo_places import DemoPlaces
-from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ChildFailedError
 from dsa110_assets.files import refuse_replacing
 
@@ -59,6 +58,7 @@ def demo(
 
     from dsa110_assets.cli import up
     from dsa110_assets.cli.services import free_port, port_is_open
+    from dsa110_assets.config import PipelineConfig
 
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
@@ -80,6 +80,7 @@ def demo(
 def run_demo(places: DemoPlaces, console: Console, *, tiles: int, port: int, keep_running: bool) -> bool:
     """Run the demonstration; True if it keeps all its promises."""
     from dsa110_assets.cli import demo_report, up
+    from dsa110_assets.config import PipelineConfig
     from dsa110_assets.simulation.night import demo_plan
     from dsa110_assets.stages.platform import Platform
 

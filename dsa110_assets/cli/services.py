@@ -190,7 +190,10 @@ def services(config: PipelineConfig) -> list[Service]:
         Service(
             ServiceName.CODE_SERVER,
             # one process; `dagster code-server` is two, and never recovers from the death of the inner one
-            [str(bin_dir / "dagster"), "api", "grpc", "-m", "dsa110_assets.definitions", "-h", "127.0.0.1", "-p", str(code_port)],
+            [
+                *(sys.executable, "-m", "dsa110_assets.orchestration.code_server"),
+                *("api", "grpc", "-m", "dsa110_assets.definitions", "-h", "127.0.0.1", "-p", str(code_port)),
+            ],
             code_port,
         ),
         Service(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dsa110_assets.config import PipelineConfig
 from dsa110_assets.stages.operations.services import (
     Restart,
     drop_requests,
@@ -25,6 +24,8 @@ from dsa110_assets.stages.operations.services import (
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from dsa110_assets.config import PipelineConfig
 
 
 def up(
@@ -55,6 +56,8 @@ def up(
     given = {"INPUT_DIR": input_dir, "OUTPUT_DIR": output_dir, "SCRATCH_DIR": scratch_dir, "THREADS_PER_WORKER": omp_threads}
     os.environ.update({f"PIPELINE_{name}": str(value) for name, value in given.items() if value is not None})  # the services read it
     console = Console(highlight=False)
+    from dsa110_assets.config import PipelineConfig
+
     config = PipelineConfig.from_env()
     stop_signals: list[int] = []
 
@@ -116,6 +119,8 @@ def down(*, keep_database: Annotated[bool, typer.Option(help="Leave the embedded
 
     Example: `dsa110 down`
     """
+    from dsa110_assets.config import PipelineConfig
+
     stop(PipelineConfig.from_env(validate_paths=False), keep_database=keep_database)
 
 

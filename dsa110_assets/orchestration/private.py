@@ -6,6 +6,7 @@ here, so that an upgrade shows in one place what has changed.
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -41,6 +42,7 @@ __all__ = [
     "instance_of",
     "is_run_of_dagster",
     "partitions_in_backfills",
+    "serve_code",
 ]
 
 AssetJob = UnresolvedAssetJobDefinition
@@ -141,3 +143,26 @@ def execute_run(run_id: str) -> None:
         raise dg.DagsterInvariantViolationError(f"run {run_id} is unknown to Dagster, or names no code")
     arguments = serialize_value(ExecuteRunArgs(run.job_code_origin, run_id, None))
     execute_run_command([arguments], standalone_mode=False)
+
+
+def serve_code(arguments: list[str], *, template: str) -> None:
+    """Run Dagster's command line as a code server whose runs are forks of a process that has imported ``template``.
+
+    Dagster names the way in which it starts processes ("spawn") in the constructor of its server.
+    """
+    from multiprocessing import forkserver
+
+    from dagster._cli import ENV_PREFIX, cli
+    from dagster._grpc.server import DagsterApiServer
+
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload([template])
+    constructor = DagsterApiServer.__init__
+
+    def construct(server: DagsterApiServer, *args: Any, **options: Any) -> None:
+        constructor(server, *args, **options)
+        server._mp_ctx = forks  # pyright: ignore[reportPrivateUsage]
+        forkserver.ensure_running()  # it imports while the server does
+
+    DagsterApiServer.__init__ = construct
+    cli(arguments, prog_name="dagster", auto_envvar_prefix=ENV_PREFIX)

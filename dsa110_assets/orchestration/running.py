@@ -22,6 +22,8 @@ from dsa110_assets.times import slot_window
 if TYPE_CHECKING:
     from dsa110_assets.stages.platform import Platform
 
+RUN_NAME = "dsa110-run"
+"""What `ps -e` and `top` call the process of a run."""
 GROUP_TAG = "dsa110/observation"
 ATTEMPT_TAG = "dsa110/attempt"
 WORK_TAG = "dsa110/work"

@@ -19,6 +19,7 @@ from sqlalchemy import select
 from dsa110_assets.cli import up
 from dsa110_assets.cli.services import port_is_open
 from dsa110_assets.config import PipelineConfig
+from dsa110_assets.orchestration.running import RUN_NAME
 from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.registry.server import embedded_server
 from dsa110_assets.stages.platform import Platform
@@ -30,9 +31,9 @@ _BY_COMMAND = {
     "webserver": "dagster-webserver",
     "code server": "api grpc",
     "casa": "calibration.casa_child",
-    "run worker": "multiprocessing.spawn",
+    "run template": "multiprocessing.forkserver",
 }
-ROLES = (*_BY_COMMAND, "database")
+ROLES = (*_BY_COMMAND, "run worker", "database")
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,12 @@ class RunningPlatform:
             try:
                 if process.pid == os.getpid() or process.environ().get("DAGSTER_HOME") != home:
                     continue
-                command = " ".join(process.cmdline())
+                command, name = " ".join(process.cmdline()), process.name()
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
             role = next((role for role, words in _BY_COMMAND.items() if words in command), None)
+            if role == "run template" and name == RUN_NAME:  # a fork has the command line of its template
+                role = "run worker"
             if role is not None and "resource_tracker" not in command:
                 found[role].append(process)
         address = embedded_server(self.config).address()

@@ -60,4 +60,4 @@ def test_a_command_that_shows_something_imports_nothing_heavy(
     assert code == 0, shown.stderr
     assert not (HEAVY - allowed).intersection(imported)
     if command == "--help":
-        assert not {"numpy", "sqlalchemy"}.intersection(imported)
+        assert not {"numpy", "pydantic", "sqlalchemy"}.intersection(imported)

@@ -38,7 +38,8 @@ def _modules():
         parts = [*path.relative_to(PACKAGE.parent).with_suffix("").parts]
         if parts[-1] == "__init__":
             parts.pop()
-        if path.name.endswith("_kernels.py") or path.name == "casasiteconfig.py":  # numba's cache; executed by casatools
+        # numba's cache; executed by casatools; its import is its work, in a process that the code server starts for it
+        if path.name.endswith("_kernels.py") or path.name in ("casasiteconfig.py", "run_template.py"):
             continue
         names.append(".".join(parts))
     return names

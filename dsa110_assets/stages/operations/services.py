@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from dsa110_assets.config import PipelineConfig
 from dsa110_assets.errors import ConfigurationError, InvalidRequestError, NotFoundError
 from dsa110_assets.stages.operations import systemd
+
+if TYPE_CHECKING:
+    from dsa110_assets.config import PipelineConfig
 
 TAIL_BYTES = 64 * 1024
 """Most bytes of a log that are read."""

@@ -96,6 +96,11 @@ def _code_parts(declared: product.Recipe) -> tuple[dict[str, str], dict[str, str
     return modules, source_digest.engines(declared.modules)
 
 
+def modules_of_recipes() -> list[str]:
+    """Full names of all modules that decide the content of a product."""
+    return sorted(set().union(*(source_digest.closure(_declared(row.name).modules) for row in TABLE.with_recipe())))
+
+
 def recipes(config: PipelineConfig) -> dict[str, Recipe]:
     """Current recipes of all products that have one, upstream first."""
     return {row.name: recipe_of(row.name, config) for row in TABLE.with_recipe()}
