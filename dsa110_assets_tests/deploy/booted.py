@@ -88,14 +88,15 @@ class Machine:
         ]
         nspawn += [f"--network-namespace-path=/run/netns/{self.name}", "--resolv-conf=off", "--timezone=off", "--console=read-only"]
         nspawn += [f"--bind-ro={place}" for place in package_places()]
+        folders = [place / self.name for place in _CGROUPS if (place / "cgroup.procs").exists()]
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        join = "".join(f"echo $$ > {folder}/cgroup.procs && " for folder in folders)
         log = self.root.with_suffix(".console")
         with log.open("ab") as console:
-            for command, join in ((slirp, False), (nspawn, True)):
-                before = self._join_own_cgroup if join else None
+            for command in (slirp, ["sh", "-c", f'{join}exec "$@"', "sh", *nspawn]):
                 self.processes.append(
-                    subprocess.Popen(
-                        command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True, preexec_fn=before
-                    )
+                    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True)
                 )
         (self.root / "etc/resolv.conf").unlink(missing_ok=True)
         (self.root / "etc/resolv.conf").write_text(f"nameserver {NAMESERVER}\n")
@@ -107,12 +108,6 @@ class Machine:
                     return
             time.sleep(0.5)
         raise RuntimeError(f"the machine does not boot; systemd says {said!r}; {log.read_text(errors='replace')[-2000:]}")
-
-    def _join_own_cgroup(self) -> None:
-        for place in _CGROUPS:
-            if (place / "cgroup.procs").exists():
-                (place / self.name).mkdir(exist_ok=True)
-                (place / self.name / "cgroup.procs").write_text(str(os.getpid()))
 
     def _first(self) -> int | None:
         try:
