@@ -99,7 +99,7 @@ def serve_database(config: PipelineConfig) -> None:
         RegistryError: the server does not start.
     """
     from dsa110_assets.errors import ConfigurationError
-    from dsa110_assets.registry.server import ensure_alive, ensure_server, stop_server
+    from dsa110_assets.registry.server import embedded_server, ensure_alive, ensure_server, stop_server
     from dsa110_assets.stages.operations.services import share_state
 
     if config.database_url is not None:
@@ -107,6 +107,7 @@ def serve_database(config: PipelineConfig) -> None:
     share_state(config)
     with _stop_signals() as received:
         ensure_server(config)
+        typer.echo(f"PostgreSQL runs; what it says is in {embedded_server(config).data_dir / 'log'}")
         tell_service_manager("READY=1")
         try:
             while not received:
