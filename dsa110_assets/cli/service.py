@@ -94,6 +94,9 @@ def database_url(config: PipelineConfig) -> str:
 def serve_database(config: PipelineConfig) -> None:
     """Run the embedded server until SIGTERM or Ctrl-C, and start it again when it dies.
 
+    A server that another command has started is stopped first. It would be none of the unit's processes, so systemd
+    would neither protect nor end it.
+
     Raises:
         ConfigurationError: the settings name another server.
         RegistryError: the server does not start.
@@ -106,6 +109,8 @@ def serve_database(config: PipelineConfig) -> None:
         raise ConfigurationError("PIPELINE_DATABASE_URL", "names another server, so there is none to run", "leave this service out")
     share_state(config)
     with _stop_signals() as received:
+        if stop_server(config):
+            typer.echo("a server that another command had started was stopped")
         ensure_server(config)
         typer.echo(f"PostgreSQL runs; what it says is in {embedded_server(config).data_dir / 'log'}")
         tell_service_manager("READY=1")

@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -185,6 +186,18 @@ def _say(done: subprocess.CompletedProcess[str]) -> None:
 
 def _read_token(one: Newcomer) -> None:
     one.token = (one.work / "token").read_text()
+
+
+def renew(one: Newcomer) -> None:
+    """Bring the machine of the last time to the present commit, as an upgrade does."""
+    subprocess.run(
+        ["git", "push", "--quiet", "--force", str(one.machine.root / ORIGIN.lstrip("/")), "HEAD:renewed"], cwd=REPOSITORY, check=True
+    )
+    one.machine.run(
+        "cd /opt/dsa110 && git fetch --quiet origin renewed && git reset --quiet --hard FETCH_HEAD && make .venv/.installed docs && "
+        "cp -r deploy/systemd/dsa110* /etc/systemd/system/ && cp deploy/nginx/dsa110.conf /etc/nginx/conf.d/ && systemctl daemon-reload && "
+        "systemctl reset-failed && systemctl reload nginx && systemctl restart dsa110.target"
+    )
 
 
 def door(one: Newcomer) -> None:
@@ -439,6 +452,7 @@ def main(arguments: list[str] | None = None) -> int:
     if (why := why_not_possible()) is not None:
         print(f"not possible: {why}")
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the machine ends with this process
     work_place: Path = options.directory.absolute()
     machine = Machine(work_place / "root")
     if not options.again:
@@ -450,6 +464,8 @@ def main(arguments: list[str] | None = None) -> int:
         _read_token(one)
     began = time.monotonic()
     with booted(machine):
+        if options.again:
+            renew(one)
         for name in options.parts:
             if options.again and name == "install":
                 continue
