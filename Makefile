@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace upgrade image-steps soak month year browser extras attack load rules paging cluster crawl
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace upgrade image-steps soak month year browser extras attack load rules paging cluster crawl services
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -97,6 +97,9 @@ upgrade: $(VENV)/.installed ## Upgrade a recorded platform that is at work, and 
 
 image-steps: $(VENV)/.installed ## Carry out the steps of the Dockerfile in a clean Debian 12, without containers (as root, needs mmdebstrap, 5 GB of disk)
 	$(BIN)/python -m dsa110_assets_tests.deploy.image_steps $(ARGS)
+
+services: $(VENV)/.installed ## Follow deploy/README.md on a clean Debian 12 that boots systemd in namespaces, and kill its services (as root, needs make extras, 8 GB of disk); ARGS="--again --parts kills"
+	$(BIN)/python -m dsa110_assets_tests.deploy.services $(ARGS)
 
 pace: $(VENV)/.installed ## Run the telescope at four times its pace; measure memory and lag; ARGS="--minutes 20"
 	$(BIN)/python -m dsa110_assets_tests.chaos.pace $(ARGS)

@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -307,18 +308,30 @@ def preflight(
     if role is None:
         role = Role.HEAD if config.profile == "distributed" else Role.MACHINE
     findings: list[Finding] = []
-    for check in checks_of(role, config, casa=casa):
-        result = check()
-        for finding in result if isinstance(result, list) else [result]:
-            findings.append(finding)
-            if not json:
-                _show(finding)
+    with _no_server_left(config) if role is Role.SYSTEMD else nullcontext():
+        for check in checks_of(role, config, casa=casa):
+            result = check()
+            for finding in result if isinstance(result, list) else [result]:
+                findings.append(finding)
+                if not json:
+                    _show(finding)
     failed = any(finding.verdict == "failed" for finding in findings)
     if json:
         from dsa110_assets.cli.output import emit_json
 
         emit_json({"ok": not failed, "findings": [asdict(finding) for finding in findings]})
     raise typer.Exit(1 if failed else 0)
+
+
+@contextmanager
+def _no_server_left(config: PipelineConfig) -> Iterator[None]:
+    """Stop the embedded server after the block if the block has started it: the unit starts its own."""
+    from dsa110_assets.registry.server import embedded_server, stop_server
+
+    ran = embedded_server(config).address() is not None
+    yield
+    if not ran:
+        stop_server(config)
 
 
 def _show(finding: Finding) -> None:

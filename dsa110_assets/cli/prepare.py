@@ -20,9 +20,14 @@ def prepare() -> None:
 
     Example: `dsa110 prepare`
     """
+    from dsa110_assets.cli.service import database_url
     from dsa110_assets.config import PipelineConfig
+    from dsa110_assets.stages.operations import systemd
 
-    make_ready(PipelineConfig.from_env(raw_files=False), typer.echo)
+    config = PipelineConfig.from_env(raw_files=False)
+    if systemd.started_this_process():
+        database_url(config)  # waits for it; a server that this process started would end with it
+    make_ready(config, typer.echo)
     typer.echo("ready")
 
 

@@ -94,19 +94,25 @@ def database_url(config: PipelineConfig) -> str:
 def serve_database(config: PipelineConfig) -> None:
     """Run the embedded server until SIGTERM or Ctrl-C, and start it again when it dies.
 
+    A server that another command has started is stopped first. It would be none of the unit's processes, so systemd
+    would neither protect nor end it.
+
     Raises:
         ConfigurationError: the settings name another server.
         RegistryError: the server does not start.
     """
     from dsa110_assets.errors import ConfigurationError
-    from dsa110_assets.registry.server import ensure_alive, ensure_server, stop_server
+    from dsa110_assets.registry.server import embedded_server, ensure_alive, ensure_server, stop_server
     from dsa110_assets.stages.operations.services import share_state
 
     if config.database_url is not None:
         raise ConfigurationError("PIPELINE_DATABASE_URL", "names another server, so there is none to run", "leave this service out")
     share_state(config)
     with _stop_signals() as received:
+        if stop_server(config):
+            typer.echo("a server that another command had started was stopped")
         ensure_server(config)
+        typer.echo(f"PostgreSQL runs; what it says is in {embedded_server(config).data_dir / 'log'}")
         tell_service_manager("READY=1")
         try:
             while not received:

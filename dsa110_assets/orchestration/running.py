@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dsa110_assets.errors import LeaseLostError, PipelineError, RetriableError
+from dsa110_assets.orchestration.launcher import note_host
 from dsa110_assets.orchestration.links import observation_page
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import dimensions_of
@@ -122,6 +123,7 @@ def tile_run(context: dg.AssetExecutionContext, group_id: str) -> TileRun:
 def run_tile_stage(context: dg.AssetExecutionContext, platform: Platform, stage: TileStage) -> Iterator[dg.MaterializeResult]:
     """Run a stage for each observation of the slot. Yield nothing for an empty slot, or if the stage has to wait."""
     results: list[StageResult] = []
+    note_host(context.instance, context.run)
     with failures_on_the_asset(context), explained_failures():
         group_ids = observations_of(context, platform)
     for group_id in group_ids:

@@ -306,22 +306,30 @@ def a_host_has_other_code(cluster: Cluster) -> str:
 def a_run_is_canceled(cluster: Cluster) -> str:
     """A person cancels a run at work, and later makes the observation again."""
     limit = time.monotonic() + CASE_LIMIT_S
-    while time.monotonic() < limit:
+    while True:  # until one is canceled before it has ended
         host = cluster.busy_host()
-        tiles = [run.run_id for run in cluster.runs_at(host) if GROUP_TAG in _tags(cluster, run.run_id)]
-        if tiles:
-            break
+        for run_id in [run.run_id for run in cluster.runs_at(host) if GROUP_TAG in _tags(cluster, run.run_id)]:
+            asked = cluster.target.instance.run_launcher.terminate(run_id)
+            took = cluster.wait("the run has ended", lambda run_id=run_id: _is_finished(cluster, run_id))
+            if asked and _status(cluster, run_id) == dg.DagsterRunStatus.CANCELED:
+                return _make_canceled_again(cluster, host, run_id, took)
+        if time.monotonic() > limit:
+            raise RuntimeError("no run of an observation could be canceled while it worked")
         time.sleep(0.5)
-    run_id = tiles[0]
+
+
+def _make_canceled_again(cluster: Cluster, host: Host, run_id: str, took: float) -> str:
     group_id = _tags(cluster, run_id)[GROUP_TAG]
-    cluster.target.instance.run_launcher.terminate(run_id)
-    took = cluster.wait("the run has ended", lambda: _is_finished(cluster, run_id))
-    status = cluster.target.instance.get_run_by_id(run_id)
     cluster.wait("the observation has ended", lambda: _state(cluster, group_id) in (GroupState.FAILED, GroupState.COMPLETED))
     if _state(cluster, group_id) == GroupState.FAILED:
         with cluster.target.platform.database.session() as session:
             ledger.retry(session, group_id, now(), cluster.target.config)
-    return f"{host.name}: run of {group_id} canceled, {status.status.value if status else 'deleted'} after {took:.1f} s; then made again"
+    return f"{host.name}: run of {group_id} canceled, ended after {took:.1f} s; then made again"
+
+
+def _status(cluster: Cluster, run_id: str) -> dg.DagsterRunStatus | None:
+    run = cluster.target.instance.get_run_by_id(run_id)
+    return run.status if run is not None else None
 
 
 def _tags(cluster: Cluster, run_id: str) -> dict[str, str]:

@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets.orchestration.cluster.worker import ORDERLY_END_S
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.schema import WorkerRow
+from dsa110_assets.registry.server import embedded_server, ensure_server, stop_server
 from dsa110_assets.stages.operations.services import ServiceName, last_stop, restarts_since
 from dsa110_assets.times import mjd_to_datetime
 
@@ -99,8 +102,12 @@ def test_there_is_a_unit_for_each_service_and_all_but_the_database_are_prepared_
         if name != "dsa110-database":
             assert [one.partition(" ")[2] for one in value(unit, "ExecStartPre")] == ["prepare"]
             also = ["dsa110-code-server.service"] if name == "dsa110-daemon" else []  # it launches runs there
-            assert value(unit, "Requires")[0].split() == ["dsa110-database.service", *also]
-            assert "dsa110-database.service" in value(unit, "After")[0]
+            assert value(unit, "Wants")[0].split() == ["dsa110-database.service", *also]
+            assert set(value(unit, "Wants")[0].split()) <= set(value(unit, "After")[0].split())
+            assert value(unit, "PartOf") == also
+            assert not {"Requires", "BindsTo"} & set(re.findall(r"^(\w+)=", unit.read_text(), re.MULTILINE)), (
+                "a start that fails once would end this unit for good, though the other one is started again"
+            )
 
 
 def test_the_unit_of_the_worker_needs_nothing_of_the_platforms_machine_and_lets_runs_end() -> None:
@@ -153,7 +160,7 @@ def test_what_all_units_share_overrides_nothing_of_a_unit(unit: Path) -> None:
 
     shared = keys(DEPLOY / "systemd/dsa110-.service.d/common.conf")
     assert {"User", "CacheDirectory", "Environment", "ReadWritePaths"} <= shared
-    assert shared & keys(unit) == set()
+    assert shared & keys(unit) <= {"PartOf"}, "which adds up"
 
 
 def test_the_names_of_the_earlier_units_are_aliases() -> None:
@@ -199,6 +206,57 @@ def test_systemd_accepts_the_units(installed: Path) -> None:
     command = ["systemd-analyze", "verify", f"--root={installed}", "dsa110-api.service"]
     assert subprocess.run(command, capture_output=True, check=False).returncode != 0, "it accepts everything"
     shutil.copy(DEPLOY / "systemd/dsa110-api.service", installed / "etc/systemd/system")
+
+
+@pytest.fixture
+def own_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[PipelineConfig]:
+    """Settings with an embedded server of their own, whose directories everybody may enter."""
+    root = Path(tempfile.mkdtemp(prefix="dsa110-unit-"))
+    root.chmod(0o755)
+    for name in ("input", "output", "scratch", "state"):
+        (root / name).mkdir()
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}_DIR", str(root / name))
+    monkeypatch.delenv("PIPELINE_DATABASE_URL", raising=False)
+    config = PipelineConfig.from_env()
+    yield config
+    stop_server(config)
+    shutil.rmtree(root)
+
+
+def test_the_databases_unit_runs_a_server_of_its_own_and_not_one_that_a_command_has_started(own_state: PipelineConfig) -> None:
+    """`make services` saw it: such a server belongs to no unit, and lost its memory when the last unit stopped."""
+    ensure_server(own_state)
+    before = embedded_server(own_state).address()
+    with subprocess.Popen(
+        [sys.executable, "-m", "dsa110_assets.cli.main", "service", "database"], stdout=subprocess.PIPE, text=True
+    ) as unit:
+        assert unit.stdout is not None
+        try:
+            assert "another command" in unit.stdout.readline()
+            assert str(own_state.state_dir / "postgres/log") in unit.stdout.readline()
+            now = embedded_server(own_state).address()
+        finally:
+            unit.terminate()
+        assert unit.wait(60) == 0
+    assert before is not None
+    assert now is not None
+    assert now.pid != before.pid
+    assert embedded_server(own_state).address() is None
+
+
+def test_neither_preflight_nor_a_units_preparation_starts_a_database_for_the_units(
+    own_state: PipelineConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["preflight", "--for", "systemd", "--no-casa"])
+    assert "embedded, answered" in capsys.readouterr().out
+    assert embedded_server(own_state).address() is None
+    monkeypatch.setattr(service, "DATABASE_LIMIT_S", 0.5)
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
+    assert run(["prepare"]) != 0
+    assert "dsa110 service database" in capsys.readouterr().err
+    assert embedded_server(own_state).address() is None
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", "1")
+    assert run(["prepare"]) == 0, "without systemd it starts the server"
 
 
 @pytest.mark.parametrize(("name", "result", "stops", "restarts"), [

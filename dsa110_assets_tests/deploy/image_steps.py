@@ -58,7 +58,7 @@ def copy_checkout(destination: Path) -> None:
 
 def in_chroot(root: Path, command: list[str], environment: dict[str, str], *, cwd: str, user: str = "root") -> None:
     """Run a command in the root directory, with /proc and /dev, in a mount namespace of its own."""
-    places = "".join(f"mkdir -p {root}{one}; mount --bind {one} {root}{one}\n" for one in ("/proc", "/dev", *_package_places()))
+    places = "".join(f"mkdir -p {root}{one}; mount --bind {one} {root}{one}\n" for one in ("/proc", "/dev", *package_places()))
     variables = shlex.join([f"{name}={text}" for name, text in environment.items()])
     inner = f"cd {shlex.quote(cwd)} && exec {shlex.join(command)}"
     script = (
@@ -73,13 +73,13 @@ def _from_pip(name: str) -> str:
     return " ".join(one.replace("\\n", " ") for one in found)
 
 
-def _package_places() -> list[str]:
+def package_places() -> list[str]:
     """Local directories from which this machine's pip also takes packages."""
     words = f"{_from_pip('extra-index-url')} {_from_pip('find-links')}".replace("file://", "").split()
     return sorted({word for word in words if word.startswith("/") and Path(word).is_dir()})
 
 
-def _lent_variables() -> dict[str, str]:
+def lent_variables() -> dict[str, str]:
     """Proxies and settings of pip, and the certificates that this machine trusts."""
     given = {name: text for name, text in os.environ.items() if name.lower().endswith("_proxy") or name.startswith("PIP_")}
     trusted = dict.fromkeys(("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE"), f"/{LENT}/{CERTIFICATES.name}")
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp/dsa110-image"), help="emptied first")
     root: Path = parser.parse_args(arguments).directory.absolute()
     shutil.rmtree(root, ignore_errors=True)
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **_lent_variables()}
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **lent_variables()}
     cwd, user = "/", "root"
     steps = instructions(COMPOSE / "Dockerfile")
     for number, (name, rest) in enumerate(steps, 1):

@@ -330,6 +330,18 @@ def test_systemds_programs_accept_the_commands_of_the_panel(name: services.Servi
     assert asked.returncode == 0, asked.stderr
 
 
+@pytest.mark.usefixtures("under_systemd")
+def test_the_api_restarts_itself_though_systemd_ends_the_question_with_it(
+    post: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make services` saw it: the job is taken, and systemd's signal reaches `systemctl` too, before it has ended."""
+    (tmp_path / "systemctl").write_text("#!/bin/sh\nkill -TERM $$\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    post("/services/api/restart")
+    assert "killed by signal 15" in post("/services/daemon/restart", status=500), "nothing else ends the question"
+
+
 def test_a_child_of_a_unit_is_not_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getppid()))
     assert not systemd.started_this_process()

@@ -23,7 +23,7 @@ from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.arrivals import accept_files
 from dsa110_assets.ingest.closing import close_ready_observations
 from dsa110_assets.orchestration import jobs, sensors
-from dsa110_assets.orchestration.launcher import WatchedRunLauncher
+from dsa110_assets.orchestration.launcher import HOST_TAG, WatchedRunLauncher, note_host
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
 from dsa110_assets.registry.database import Database
@@ -49,6 +49,11 @@ def launcher(instance: dg.DagsterInstance) -> WatchedRunLauncher:
     one = WatchedRunLauncher()
     one.register_instance(instance)
     return one
+
+
+@dg.job(name="nothing")
+def _nothing() -> None:
+    """Job of a run that no launcher has started."""
 
 
 def create_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, **tags: str) -> dg.DagsterRun:
@@ -90,6 +95,27 @@ def test_pitfall_30_a_run_on_another_machine_is_not_declared_dead(instance: dg.D
     run = create_run(instance, dg.DagsterRunStatus.STARTED, **{".dagster/grpc_info": '{"host": "cluster-node-7", "port": 1}'})
     instance.report_engine_event("Started process for run", run, EngineEventData.in_process(2**22 - 1))
     assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+
+
+def test_pitfall_30_a_killed_command_of_dagsters_does_not_hold_its_observation(
+    instance: dg.DagsterInstance, launcher: WatchedRunLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dagster asset materialize` executes its run itself: no launcher started it, no worker gives beats for it."""
+    launched = create_run(instance, dg.DagsterRunStatus.STARTED)
+    by_command = instance.create_run_for_job(_nothing, status=dg.DagsterRunStatus.STARTED)
+    for run in (by_command, launched):
+        note_host(instance, run)
+    by_command, launched = (found for run in (by_command, launched) if (found := instance.get_run_by_id(run.run_id)) is not None)
+    assert HOST_TAG in by_command.tags
+    assert HOST_TAG not in launched.tags
+    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    instance.report_engine_event("Executing steps in process", by_command, EngineEventData.in_process(worker.pid))
+    assert launcher.check_run_worker_health(by_command).status == WorkerStatus.RUNNING
+    worker.kill()
+    worker.wait()
+    assert launcher.check_run_worker_health(by_command).status == WorkerStatus.FAILED
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    assert launcher.check_run_worker_health(by_command).status == WorkerStatus.RUNNING, "it cannot be checked from another host"
 
 
 @pytest.mark.parametrize(

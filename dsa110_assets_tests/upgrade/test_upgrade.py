@@ -1,7 +1,7 @@
 """A registry with work in progress goes to a newer release and back, and loses nothing.
 
 `make upgrade` also lets the platform carry on. The backup was recorded from a platform at work (`recorded`). The newer
-release is this one with a migration more: a column that may not be null, and a table that refers to the queue.
+release is `newer`.
 """
 
 from __future__ import annotations
@@ -19,29 +19,9 @@ import dsa110_assets
 from dsa110_assets.cli.main import run
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.migrations import HEAD_REVISION
 from dsa110_assets.registry.server import dagster_url
+from dsa110_assets_tests.upgrade.newer import NEXT, make_newer
 from dsa110_assets_tests.upgrade.recorded import DAMAGED, REGISTRY, contents
-
-NEXT = "9999"
-MIGRATION = f'''
-from alembic import op
-import sqlalchemy as sa
-
-revision, down_revision, branch_labels, depends_on = "{NEXT}", "{HEAD_REVISION}", None, None
-
-
-def upgrade() -> None:
-    op.add_column("ingest_queue", sa.Column("newer", sa.Integer(), nullable=False, server_default="7"))
-    op.create_table(
-        "of_the_newer_release", sa.Column("group_id", sa.String(), sa.ForeignKey("ingest_queue.group_id"), primary_key=True)
-    )
-    op.execute("INSERT INTO of_the_newer_release SELECT group_id FROM ingest_queue")
-
-
-def downgrade() -> None:
-    raise NotImplementedError
-'''
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +32,7 @@ def newer_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(here, root / "dsa110_assets", ignore=shutil.ignore_patterns("static", "__pycache__"))
     for name in ("dagster.yaml", "workspace.yaml"):
         shutil.copy(here.parent / name, root)
-    migrations = root / "dsa110_assets/registry/migrations"
-    (migrations / f"versions/{NEXT}_newer.py").write_text(MIGRATION)
-    head = migrations / "__init__.py"
-    head.write_text(head.read_text().replace(f'HEAD_REVISION = "{HEAD_REVISION}"', f'HEAD_REVISION = "{NEXT}"'))
+    make_newer(root)
     return root
 
 

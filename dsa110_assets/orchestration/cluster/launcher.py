@@ -14,6 +14,7 @@ import dagster as dg
 
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.orchestration.cluster import broker
+from dsa110_assets.orchestration.launcher import health_by_process, is_executed_here
 from dsa110_assets.orchestration.private import (
     CheckRunHealthResult,
     ConfigurableClass,
@@ -103,6 +104,8 @@ class ClusterRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):  #
             workers.give_up_silent(session, self._config.worker_lost_s)
             row = workers.state_of(session, run.run_id)
         if row is None:
+            if is_executed_here(run):
+                return health_by_process(instance_of(self), run)
             return CheckRunHealthResult(WorkerStatus.RUNNING, "no worker was asked for it")
         where = f"{row.host}:{row.pid}"
         if row.lost_at is not None:

@@ -7,6 +7,7 @@ programs, so this account has no other right.
 from __future__ import annotations
 
 import os
+import signal
 from types import MappingProxyType
 
 from dsa110_assets.common.child_process import Child, ChildEnd, run_child
@@ -15,6 +16,8 @@ from dsa110_assets.errors import ConfigurationError, NotFoundError
 UNITS = MappingProxyType({name: f"dsa110-{name}.service" for name in ("code-server", "webserver", "daemon", "api")})
 """Unit of each service."""
 RULE = "deploy/polkit/50-dsa110.rules"
+_ASKING = "api"
+"""Service whose processes ask: systemd's signal reaches all of them."""
 LINES = 1000
 """Most lines of the journal that are read."""
 _LIMIT_S = 20.0
@@ -57,13 +60,15 @@ def journal(name: str) -> str:
 
 
 def restart(name: str) -> None:
-    """Ask systemd to restart a service.
+    """Ask systemd to restart a service. A service that restarts itself may be stopped together with the question.
 
     Raises:
         ConfigurationError: systemd refuses.
     """
     unit = UNITS[name]
     ended = _run(restart_command(name), unit)
+    if ended.code == -signal.SIGTERM and name == _ASKING:
+        return
     if ended.code != 0:
         raise ConfigurationError(
             unit,
