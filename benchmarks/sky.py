@@ -11,6 +11,8 @@ smeared. Each tile goes through conversion, flagging, calibration, imaging, phot
 platform's defaults; only the image's pixels are larger (6 arcsec). The pipeline sees the raw files and the catalog; the
 true sky is only compared. Pulls are of the sources that are points to the beam; what photometry of points
 measures of the extended ones is listed apart, with pulls of the total flux and of the part that a point can measure.
+"Noise only" are pulls with errors without `calibration_err_jy`. Noise is also measured more than 30 arcmin away from
+sources above 1 Jy.
 Prints one JSON line for each effect, appended to ``--results``, and the table of all
 results. ``--table`` prints the table of a file of results and ends.
 
@@ -47,7 +49,8 @@ from dsa110_assets.calibration.tile_phase import solve_tile_phases
 from dsa110_assets.catalogs.sky import cone, separation_deg
 from dsa110_assets.common.cross_match import nearest
 from dsa110_assets.common.directions import angular_separation_rad
-from dsa110_assets.common.instrument import SKY_RADIUS_DEG
+from dsa110_assets.common.fits_planes import celestial_wcs, read_plane, sky_positions
+from dsa110_assets.common.instrument import BEAM_CUTOFF, SKY_RADIUS_DEG
 from dsa110_assets.common.restoring_beam import RestoringBeam, quadratic_form
 from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.conversion import convert_observation
@@ -70,9 +73,11 @@ LATER_S = (0.0, 2700.0, 5400.0)
 RINGS_DEG = ((0.0, 0.5), (0.5, 1.0), (1.0, 1.5))
 FROM_CALIBRATOR_DEG = ((0.1, 0.3), (0.3, 0.6), (0.6, 1.0))
 SMALLEST_SEPARATION_ARCMIN = 3.0
+GROWTH_SNR = ((8, 20), (20, 50), (50, 100), (100, np.inf))
 BRIGHT_SNR, SEEN_SNR, FINDER_SNR = 20.0, 8.0, 7.0
 POINT_SIGMA = 0.5
 """A source is a point if its size hides less than this many errors from photometry of points."""
+BRIGHT_JY, AWAY_DEG = 1.0, 0.5
 HALF_TILE_S = 12 * 12.884901888
 
 
@@ -161,12 +166,14 @@ class TileResult:
 
     ``sources``: one row for each true source that is measured. ``exact``: fits to the isolated ones above 20 sigma.
     ``detected``, ``false``: reliable rows of the blind search above 7 sigma, and those of them without a true source
-    within a beam. ``failed_checks``: names of the platform's verdicts.
+    within a beam. ``noise_away_over_thermal``: more than `AWAY_DEG` from sources above `BRIGHT_JY`. ``failed_checks``:
+    names of the platform's verdicts.
     """
 
     sources: pd.DataFrame
     exact: CatalogComparison
     noise_over_thermal: float
+    noise_away_over_thermal: float
     detected: int
     false: int
     failed_checks: tuple[str, ...]
@@ -269,16 +276,20 @@ def measure(
     planes = read_tile(here, "t")
     mid_mjd = START_MJD + (LATER_S[number] + HALF_TILE_S) / 86_400
     truth = cone(as_table(sky, sky.flux_at(mid_mjd)), ra0, dec0, 2.0)
+    truth["true_jy"] = truth["flux_jy"]
     with timed(clock, "measure"):
-        measured = measure_tile(here, "t", truth.assign(true_jy=truth["flux_jy"]))
+        measured = measure_tile(here, "t", truth)
         found = find_sources(image_path(here, "t", "image-pb"), image_path(here, "t", "noise"), sigma=FINDER_SNR)
     reach_deg = report.beam.major_deg
     parts = resolved(sky, effects)
     reliable = found[found["reliable"]]
     measured["from_center_deg"] = separation_deg(measured, ra0, dec0)
     measured["from_calibrator_deg"] = separation_deg(measured, float(sky.ra_deg[0]), float(sky.dec_deg[0])) if number == 0 else np.nan
-    measured["true_snr"] = measured["true_jy"] / measured["flux_err_jy"]
     measured["pull"] = (measured["flux_jy"] - measured["true_jy"]) / measured["flux_err_jy"]
+    noise_jy = np.sqrt(np.maximum(measured["flux_err_jy"] ** 2 - measured["calibration_err_jy"] ** 2, 0))
+    measured["pull_by_noise"] = (measured["flux_jy"] - measured["true_jy"]) / noise_jy
+    measured["growth"] = measured["flux_err_jy"] / noise_jy
+    measured["true_snr"] = measured["true_jy"] / noise_jy
     measured["ratio"] = measured["flux_jy"] / measured["true_jy"]
     measured["catalog_jy"] = measured["name"].map(dict(zip(catalog["name"], catalog["flux_jy"], strict=True))).fillna(0.0)
     measured["point_share"] = measured["name"].map(shares_of_points(parts, sky, report.beam))
@@ -287,10 +298,25 @@ def measure(
         sources=measured[np.isfinite(measured["flux_jy"])],
         exact=compare_with_catalog(planes, truth, report.noise_jy_per_beam),
         noise_over_thermal=report.noise_jy_per_beam / report.thermal_jy_per_beam,
+        noise_away_over_thermal=noise_away(here, truth[truth["true_jy"] > BRIGHT_JY]) / report.thermal_jy_per_beam,
         detected=len(reliable),
         false=int((~within(reliable, as_table(parts), reach_deg)).sum()),
         failed_checks=tuple(verdict.name for verdict in judge_tile(planes, near) if verdict.passed is False),
     )
+
+
+def noise_away(directory: Path, bright: pd.DataFrame) -> float:
+    """Scatter of a tile's residual inside the beam and away from bright sources, Jy/beam."""
+    residual, header = read_plane(image_path(directory, "t", "residual"))
+    pb, _ = read_plane(image_path(directory, "t", "pb"))
+    rows, columns = (one.ravel() for one in np.mgrid[: residual.shape[0] : 2, : residual.shape[1] : 2])
+    inside = pb[rows, columns] >= BEAM_CUTOFF
+    rows, columns = rows[inside], columns[inside]
+    away = np.ones(rows.size, dtype=bool)
+    if len(bright):
+        ra, dec = sky_positions(celestial_wcs(header), columns, rows)
+        away = nearest(ra, dec, bright["ra_deg"], bright["dec_deg"])[1] > AWAY_DEG
+    return robust_sigma(residual[rows[away], columns[away]])
 
 
 def shares_of_points(parts: Sky, sky: Sky, beam: RestoringBeam) -> dict[str, float]:
@@ -346,12 +372,17 @@ def figures(tiles: Sequence[TileResult]) -> dict[str, Any]:
         "calibrator_percent": round(100 * (float(calibrator["ratio"].iloc[0]) - 1), 2) if len(calibrator) else None,
         "pull_width": round(float(points["pull"].std()), 2),
         "pull_width_robust": round(robust_sigma(points["pull"].to_numpy()), 2),
+        "pull_width_by_noise": round(float(points["pull_by_noise"].std()), 2),
+        "error_growth": [
+            round(float(points.loc[points["true_snr"].between(*snr, inclusive="left"), "growth"].median()), 2) for snr in GROWTH_SNR
+        ],
         "extended": [
             len(extended),
             *([round(float(p), 1) for p in (extended["pull"].min(), as_points.min(), as_points.max())] if len(extended) else []),
         ],
         "largest_pull": [round(float(worst["pull"]), 1), str(worst["name"]), round(float(worst["true_jy"]), 3), int(worst["tile"])],
         "noise_over_thermal": [round(tile.noise_over_thermal, 2) for tile in tiles],
+        "noise_away_over_thermal": [round(tile.noise_away_over_thermal, 2) for tile in tiles],
         "false": [tile.false for tile in tiles],
         "detected": [tile.detected for tile in tiles],
         "lost": [int((~ours["seen"]).sum()), len(ours)],
@@ -378,7 +409,7 @@ def towards_catalog(sources: pd.DataFrame) -> list[float] | None:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown table of results."""
     head = (
-        "effect | bias by ring, % | by distance from the calibrator, % | pulled to the catalog, % (calibrator's tile; later) | pulls: width (robust) | largest pull | extended sources: number, lowest pull | noise / thermal | "
+        "effect | bias by ring, % | by distance from the calibrator, % | pulled to the catalog, % (calibrator's tile; later) | pulls: width (robust; noise only) | largest pull | extended sources: number, lowest pull | noise / thermal | the same away from 1 Jy | "
         "false above 7 sigma | lost above 8 sigma | position: bias, largest, arcsec | pull width | refused by"
     )
     lines = [f"| {head} |", "|" + " --- |" * (head.count("|") + 1)]
@@ -388,9 +419,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         pulled = "; ".join("-" if one is None else f"{one[0]:+.1f} +- {one[1]:.1f}" for one in row["to_catalog_percent"].values())
         checks = sorted({check for tile in row["failed_checks"] for check in tile})
         lines.append(
-            f"| {row['effect']} | {rings} | {near} | {pulled} | {row['pull_width']} ({row['pull_width_robust']}) | {row['largest_pull'][0]:+.1f} | "
+            f"| {row['effect']} | {rings} | {near} | {pulled} | {row['pull_width']} ({row['pull_width_robust']}; {row['pull_width_by_noise']}) | {row['largest_pull'][0]:+.1f} | "
             f"{', '.join(f'{value:.0f}' for value in row['extended'][:2])} | "
-            f"{', '.join(f'{value:.2f}' for value in row['noise_over_thermal'])} | {sum(row['false'])} of {sum(row['detected'])} | "
+            f"{', '.join(f'{value:.2f}' for value in row['noise_over_thermal'])} | "
+            f"{', '.join(f'{value:.2f}' for value in row['noise_away_over_thermal'])} | {sum(row['false'])} of {sum(row['detected'])} | "
             f"{row['lost'][0]} of {row['lost'][1]} | {east:+.2f}, {north:+.2f}, {row['position_largest_arcsec']} | "
             f"{row['position_pull_width']} | {', '.join(checks) or '-'}{'' if row['accepted'] else '; tables'} |"
         )

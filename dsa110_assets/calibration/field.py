@@ -62,6 +62,9 @@ _EVERYWHERE_DEG = 180.0
 _ROWS_OF_A_BLOCK = 8192
 _LONGEST_STEP_RAD = np.radians(5 / 3600)
 _NEW = "new"
+_ROUNDING = 1e-6
+"""Of a source's normal equation, what single precision leaves uncertain. A source of which gains absorb all but this,
+such as one at the calibrator's place, keeps its flux."""
 
 
 @dataclass(frozen=True)
@@ -424,7 +427,7 @@ def best_step(solved: SolvedData, sources: FreeSources, every: int = 1) -> Step:
     inverse_prior[:n_free] = sources.prior**-2.0
     gradient[:n_free] += inverse_prior[:n_free] * (1.0 - sources.factor)
     share = 1.0 - np.diag(normal)[:n_free] / np.maximum(plain[:n_free], 1e-300)
-    full = normal + np.diag(inverse_prior)
+    full = normal + np.diag(inverse_prior + _ROUNDING * plain)
     scale = 1 / np.sqrt(np.maximum(np.diag(full), 1e-300))
     inverse = np.linalg.pinv(full * scale[:, None] * scale, rcond=1e-9, hermitian=True) * scale[:, None] * scale
     step = inverse @ gradient

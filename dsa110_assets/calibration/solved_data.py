@@ -27,6 +27,9 @@ from dsa110_assets.common.smearing import Averaging
 
 GROUP_HZ = 2e6
 """Width of a group of channels: gains hardly change in it, and sources 1.5 deg away lose little on 2.6 km."""
+LEAST_NOISE = 1e-4
+"""Noise of a visibility as a share of its amplitude, at least. No model of a sky is more precise, and weights of data
+without noise, as simulations can be, would be infinite."""
 
 
 @dataclass(frozen=True)
@@ -107,20 +110,25 @@ def read_solved(ms: Path, tables: Sequence[CalTable], *, smearing: bool = True) 
         frequency_hz=about.frequency_hz.reshape(-1, factor).mean(axis=1),
         averaging=groups,
         data=data,
-        weight=_in_units_of_noise(data, weight),
+        weight=in_units_of_noise(data, weight),
     )
 
 
-def _in_units_of_noise(data: NDArray[np.complex64], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale weights to 1 / (variance of the real part), from the difference of the polarizations."""
-    total, count = 0.0, 0
+def in_units_of_noise(data: NDArray[np.complex64], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale weights to 1 / (variance of the real part), from the difference of the polarizations.
+
+    ``data``, ``weight``: as in `SolvedData`; only the ratios of weights matter. The noise is at least `LEAST_NOISE`.
+    """
+    total, least, count = 0.0, 0.0, 0
     for one, w in zip(data, weight, strict=True):
         both = (w > 0).all(axis=-1)
         if not both.any():
             continue
         x, y = w[both].T
         total += float((np.abs(one[both][:, 0] - one[both][:, 1]) ** 2 / (1 / x + 1 / y)).sum(dtype=np.float64))
+        least += float(((np.abs(one[both]) ** 2).sum(axis=1) / (1 / x + 1 / y)).sum(dtype=np.float64))
         count += int(both.sum())
-    if count == 0:  # one polarization only: nothing tells the noise, and only relative weights matter
+    total = max(total, LEAST_NOISE**2 * least)
+    if count == 0 or total == 0:  # one polarization only, or no signal: nothing tells the noise
         return weight
     return weight * np.float32(2 * count / total)

@@ -33,5 +33,20 @@ def linked_pairs(ra_deg: ArrayLike, dec_deg: ArrayLike, radius_deg: float) -> ND
     """All pairs of directions closer than ``radius_deg``, shape (Npairs, 2), each pair once."""
     from scipy.spatial import cKDTree
 
-    chord = 2.0 * np.sin(np.radians(radius_deg) / 2.0)
-    return cKDTree(unit_vectors(ra_deg, dec_deg)).query_pairs(chord, output_type="ndarray")
+    return cKDTree(unit_vectors(ra_deg, dec_deg)).query_pairs(_chord(radius_deg), output_type="ndarray")
+
+
+def pairs_between(
+    ra_deg: ArrayLike, dec_deg: ArrayLike, other_ra_deg: ArrayLike, other_dec_deg: ArrayLike, radius_deg: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices of directions and of the other directions that are closer than ``radius_deg``, shape (Npairs,) each."""
+    from scipy.spatial import cKDTree
+
+    trees = cKDTree(unit_vectors(ra_deg, dec_deg)), cKDTree(unit_vectors(other_ra_deg, other_dec_deg))
+    pairs = trees[0].sparse_distance_matrix(trees[1], _chord(radius_deg), output_type="ndarray")
+    return pairs["i"], pairs["j"]
+
+
+def _chord(angle_deg: float) -> float:
+    """Distance between the ends of two unit vectors."""
+    return 2.0 * float(np.sin(np.radians(angle_deg) / 2.0))

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dsa110_assets.common.calibration_error import CalibrationError
 from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.common.instrument import SKY_RADIUS_DEG
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.common.robust import robust_sigma
 from dsa110_assets.imaging.antenna_errors import AntennaErrors, measure_antenna_errors
 from dsa110_assets.imaging.bright_finder import BrightSourceFinder, PixelFunction, Positions, on_image
+from dsa110_assets.imaging.flux_errors import measure_flux_errors
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.gridder import Gridder
 from dsa110_assets.imaging.options import ImagingOptions
@@ -39,7 +41,8 @@ class Subtraction:
 
     ``image``: dirty image of the rest, Jy/beam. ``rest_jy``: visibilities without the sources, (nrow, nchan).
     ``sources``: what was subtracted. ``artifacts``: what looked like sources and is not in all parts of the data.
-    ``rounds``: number of subtractions. ``antennas``: errors of their gains; None without sources.
+    ``rounds``: number of subtractions. ``antennas``: errors of their gains; None without sources. ``flux_error``: what
+    such errors do to fluxes; None without sources.
     """
 
     image: NDArray[np.float32]
@@ -48,6 +51,7 @@ class Subtraction:
     artifacts: PointSources
     rounds: int
     antennas: AntennaErrors | None
+    flux_error: CalibrationError | None = None
 
     @property
     def artifact_jy(self) -> float:
@@ -144,7 +148,9 @@ def subtract_bright_sources(
     if rounds and peak_jy > gridder.coarse_peak_jy:  # the rest is bright: not only point sources
         image = gridder.dirty(peak_jy)
     antennas = measure_antenna_errors(vis, rest) if len(sources) else None
-    return Subtraction(image, rest, sources, finder.rejected, rounds, antennas)
+    beam_px = beam.major_arcsec / options.cell_arcsec
+    flux_error = measure_flux_errors(vis, rest, weights, grid, options, sources, beam_px) if len(sources) else None
+    return Subtraction(image, rest, sources, finder.rejected, rounds, antennas, flux_error)
 
 
 def _apparent_sky(

@@ -186,6 +186,7 @@ def run(
         bright=bright,
         artifacts=found.artifacts,
         antennas=found.antennas,
+        flux_error=found.flux_error,
     )
 
 

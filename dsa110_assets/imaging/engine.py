@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_assets.common.calibration_error import CalibrationError
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.imaging.antenna_errors import AntennaErrors
 from dsa110_assets.imaging.options import ImagingOptions
@@ -50,7 +51,8 @@ class EngineImages:
     ``converged``: cleaning ended at its threshold, not at a limit. ``channels``: channels of a joined deconvolution,
     ascending in frequency; the other images are then their weighted means. ``bright``: the bright sources; in ``model``
     each is in the nearest pixel. ``artifacts``: what looked like bright sources and is not in all parts of the data.
-    ``antennas``: errors of the antennas' gains; None without bright sources.
+    ``antennas``: errors of the antennas' gains; None without bright sources. ``flux_error``: what such errors do to
+    fluxes; None without bright sources.
     """
 
     dirty: NDArray[np.float32]
@@ -67,3 +69,4 @@ class EngineImages:
     bright: PointSources = field(default_factory=PointSources.none)
     artifacts: PointSources = field(default_factory=PointSources.none)
     antennas: AntennaErrors | None = None
+    flux_error: CalibrationError | None = None

@@ -15,6 +15,7 @@ from astropy.io import fits
 from astropy.time import Time
 from numpy.typing import NDArray
 
+from dsa110_assets.common.calibration_error import CalibrationError
 from dsa110_assets.common.fits_planes import BEAM2_PER_JY2, JY_PER_BEAM, JY_PER_PIXEL, celestial_wcs, read_plane, write_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.errors import ImagingError, ProductVerificationError
@@ -47,7 +48,8 @@ class ImageMetadata:
     ``frequency_hz``: weighted mean frequency of the data. ``bandwidth_hz``: bandwidth of the data.
     ``reference_frequency_hz``, ``spectral_index``: frequency and spectral index for which `image-pb` is quoted.
     ``start_mjd``, ``end_mjd``: UTC. ``noise_jy_per_beam``: measured. ``thermal_jy_per_beam``: predicted. ``telescope``:
-    name. ``engine``: imaging engine. ``name``: observation. ``provenance``: further facts; ``group``, ``code_version``
+    name. ``engine``: imaging engine. ``name``: observation. ``flux_error``: of errors of gains; None if it was not
+    measured. ``provenance``: further facts; ``group``, ``code_version``
     and ``config_hash`` become DSAGROUP, DSACODE and DSACONF, the rest HISTORY.
     """
 
@@ -65,6 +67,7 @@ class ImageMetadata:
     engine: str
     name: str
     provenance: Mapping[str, str]
+    flux_error: CalibrationError | None = None
 
 
 def image_header(meta: ImageMetadata, suffix: str) -> Header:
@@ -115,6 +118,8 @@ def image_header(meta: ImageMetadata, suffix: str) -> Header:
     header["DSAREFHZ"] = (meta.reference_frequency_hz, "Hz, at which image-pb is quoted")
     header["DSAALPHA"] = (meta.spectral_index, "spectral index that pb assumes")
     header["DSAENGIN"] = (meta.engine, "imaging engine")
+    if meta.flux_error is not None:
+        meta.flux_error.write_to(header)
     header["ORIGIN"] = "dsa110-assets"
     for key, value in meta.provenance.items():
         text = ascii_text(value)

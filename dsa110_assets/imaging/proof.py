@@ -49,9 +49,9 @@ def are_proven(
             subtracted.
         sources: sources with their apparent fluxes.
     """
-    left = _sums_of_rows(vis, rest_jy, weights, grid, options, sources)
-    expected = _expected_sums(vis, weights, grid, options, sources)
-    variance = _variance_of_rows(vis, weights)
+    left = sums_of_rows(vis, rest_jy, weights, grid, options, sources)
+    expected = expected_sums(vis, weights, grid, options, sources)
+    variance = variance_of_rows(vis, weights)
     late = vis.time_index > np.median(np.unique(vis.time_index))
     n_antenna = int(max(vis.antenna1.max(), vis.antenna2.max())) + 1
 
@@ -91,7 +91,7 @@ def _scatter(values: NDArray[np.float64], variance: NDArray[np.float64]) -> floa
     return float(np.sqrt(max(excess, 0.0) * values.size / weight.sum()))
 
 
-def _sums_of_rows(
+def sums_of_rows(
     vis: Visibilities,
     rest_jy: NDArray[np.complex64],
     weights: ImagingWeights,
@@ -121,7 +121,7 @@ def _halves(values: NDArray[Any]) -> NDArray[np.float64]:
     return np.stack([values[:, :middle].sum(axis=1, dtype=np.float64), values[:, middle:].sum(axis=1, dtype=np.float64)], axis=1)
 
 
-def _expected_sums(
+def expected_sums(
     vis: Visibilities, weights: ImagingWeights, grid: ImageGrid, options: ImagingOptions, sources: PointSources
 ) -> NDArray[np.float64]:
     """What each row and half of the band should add at the sources, (Nsource, nrow, 2): drift and spectrum."""
@@ -137,6 +137,6 @@ def _expected_sums(
     return expected * (sources.flux_jy / expected.sum(axis=(1, 2)))[:, None, None]
 
 
-def _variance_of_rows(vis: Visibilities, weights: ImagingWeights) -> NDArray[np.float64]:
+def variance_of_rows(vis: Visibilities, weights: ImagingWeights) -> NDArray[np.float64]:
     """Variance of what noise adds, (nrow, 2)."""
     return _halves(np.square(weights.weight) / np.maximum(vis.weight, np.float32(1e-30)))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dsa110_assets import products
 from dsa110_assets.common.antenna_keywords import LEFT_OUT, WRONG_ANTENNAS
+from dsa110_assets.common.calibration_error import CalibrationError
 from dsa110_assets.common.figures import Details, Figures
 from dsa110_assets.common.instrument import BEAM_CUTOFF
 from dsa110_assets.common.measurement_sets import read_summary
@@ -60,7 +61,8 @@ class ImageReport:
     the phase center. ``outside``: bright sources outside the image that were subtracted. ``antennas_left_out``: names
     of those with wrong gains. ``channels``: channels that were imaged separately; none by default. ``spectra``: spectra
     of the brightest sources, from these channels. ``selfcal``: result of self-calibration, None if it was not
-    requested. ``seconds``: duration of each step.
+    requested. ``flux_error``: error of fluxes from errors of gains; None if it was not measured. ``seconds``: duration
+    of each step.
     """
 
     images: dict[str, Path]
@@ -92,6 +94,7 @@ class ImageReport:
     channels: tuple[ChannelReport, ...] = ()
     spectra: tuple[SourceSpectrum, ...] = ()
     selfcal: SelfcalReport | None = None
+    flux_error: CalibrationError | None = None
 
     @property
     def dynamic_range(self) -> float:
@@ -111,6 +114,7 @@ class ImageReport:
             "major_cycles": self.major_cycles,
             "used_fraction": self.used_fraction,
             **({"antennas_left_out": ", ".join(self.antennas_left_out)} if self.antennas_left_out else {}),
+            **({"flux_error_percent": 100 * self.flux_error.at_deg(1.0)} if self.flux_error else {}),
             "sources_outside": len(self.outside),
             "channel_images": len(self.channels),
             **({"self_calibration": self.selfcal.summary} if self.selfcal else {}),
@@ -271,6 +275,7 @@ def image_tile(
         channels=channel_reports,
         spectra=spectra,
         selfcal=selfcal_report,
+        flux_error=images.flux_error,
     )
 
 
@@ -395,6 +400,7 @@ def _metadata(
         engine=options.engine,
         name=name,
         provenance={**facts, **provenance},
+        flux_error=images.flux_error,
     )
 
 

@@ -91,4 +91,5 @@ def run(
         bright=bright,
         antennas=found.antennas,
         artifacts=found.artifacts,
+        flux_error=found.flux_error,
     )

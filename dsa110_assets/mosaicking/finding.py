@@ -18,6 +18,7 @@ from astropy.coordinates import Angle
 from astropy.wcs import WCS
 from numpy.typing import ArrayLike, NDArray
 
+from dsa110_assets.common.calibration_error import calibration_errors_jy
 from dsa110_assets.common.child_process import Child, run_child
 from dsa110_assets.common.cross_match import linked_pairs, nearest
 from dsa110_assets.common.fits_planes import celestial_wcs, mapped_plane
@@ -34,6 +35,7 @@ SOURCE_COLUMNS = (
     "peak_err_jy_per_beam",
     "flux_jy",
     "flux_err_jy",
+    "calibration_err_jy",
     "noise_jy_per_beam",
     "snr",
     "major_arcsec",
@@ -65,7 +67,8 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
         One row per detection, brightest first, with `SOURCE_COLUMNS`: name (``DSA JHHMMSS.s+DDMMSS``); ICRS position
         and its errors in degrees on the sky (``ra_err_deg`` is of RA cos(dec)); fitted peak and integrated flux density
         with errors; noise and ``snr`` = peak / noise; fitted FWHM and position angle (north through east) *not*
-        deconvolved from the beam. The errors are Condon's for the mosaic's own noise. Aegean's fit hardly moves
+        deconvolved from the beam. The errors are Condon's for the mosaic's own noise; those of fluxes have in addition
+        ``calibration_err_jy``, what is not noise (`calibration_error`). Aegean's fit hardly moves
         position angles from the beam's; do not derive orientations from them. Each row is a local maximum of the
         mosaic and stands once: of two rows within half a beam, the brighter good fit stays. ``reliable`` is False if
         the fit disagreed with the pixels (position, peak and flux are then those of the local maximum), and in the
@@ -103,7 +106,13 @@ def find_sources(image_path: Path, noise_path: Path, *, sigma: float = 7.0, time
             raw = json.loads(result.read_text())
             with mapped_plane(noise_path) as (noise, _):
                 rows = [row for row in (_judge(source, image, noise, wcs, beam, sigma) for source in raw) if row is not None]
-    table = _without_repeats(pd.DataFrame(rows, columns=list(SOURCE_COLUMNS)), beam.major_deg / 2.0)
+                table = _without_repeats(pd.DataFrame(rows, columns=list(SOURCE_COLUMNS)), beam.major_deg / 2.0)
+                peak = table["peak_jy_per_beam"].to_numpy(np.float64)
+                ra, dec = (table[name].to_numpy(np.float64) for name in ("ra_deg", "dec_deg"))
+                more = calibration_errors_jy(image, noise, header, wcs, beam, ra, dec, peak)
+    table["calibration_err_jy"] = more * table["flux_jy"].to_numpy(np.float64) / peak
+    for error, its_part in (("flux_err_jy", table["calibration_err_jy"]), ("peak_err_jy_per_beam", more)):
+        table[error] = np.hypot(table[error].to_numpy(np.float64), np.asarray(its_part, dtype=np.float64))
     glare = _in_glare(table["ra_deg"], table["dec_deg"], table["peak_jy_per_beam"], table, beam.major_deg)
     table["reliable"] = table["reliable"].astype(bool) & ~glare
     return table.sort_values("peak_jy_per_beam", ascending=False, ignore_index=True)
@@ -233,6 +242,7 @@ def _judge(
         "peak_err_jy_per_beam": peak_err,
         "flux_jy": flux,
         "flux_err_jy": flux_err,
+        "calibration_err_jy": 0.0,
         "noise_jy_per_beam": rms,
         "snr": snr,
         "major_arcsec": major * 3600.0,

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from astropy.wcs import WCS
 
+from dsa110_assets.common.calibration_error import CalibrationError
 from dsa110_assets.common.fits_planes import celestial_wcs, frequency_hz, mapped_plane, number, read_header, read_plane
 from dsa110_assets.common.restoring_beam import BEAM_KEYWORDS, RestoringBeam
 from dsa110_assets.errors import MosaicError, ProductVerificationError, RestoringBeamError
@@ -31,7 +32,7 @@ class TileImage:
     suffix)`` for `TILE_SUFFIXES`. ``start_mjd``, ``mid_mjd``, ``end_mjd``: UTC. ``ra_deg``, ``dec_deg``: ICRS center of
     the image, the meridian point at mid-tile. ``shape``: (rows, columns). ``cell_arcsec``: pixel size. ``beam``:
     restoring beam. ``noise_jy_per_beam``: measured noise before primary beam correction. ``frequency_hz``: frequency at
-    which its fluxes are quoted.
+    which its fluxes are quoted. ``flux_error``: of its fluxes, from errors of gains; None if it was not measured.
     """
 
     group_id: str
@@ -47,6 +48,7 @@ class TileImage:
     beam: RestoringBeam
     noise_jy_per_beam: float
     frequency_hz: float
+    flux_error: CalibrationError | None = None
 
     @classmethod
     def of(cls, directory: Path, name: str) -> Self:
@@ -100,6 +102,7 @@ class TileImage:
             beam=beam,
             noise_jy_per_beam=noise,
             frequency_hz=number(header, "DSAREFHZ") if "DSAREFHZ" in header else frequency_hz(header),
+            flux_error=CalibrationError.from_header(header),
         )
 
     def path(self, suffix: str) -> Path:

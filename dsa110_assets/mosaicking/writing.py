@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from dsa110_assets.common.calibration_error import CalibrationError
 from dsa110_assets.common.previews import canvas, first_below_limit, noise_stretch, png_of, png_of_pixels, show_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.files import ascii_text
@@ -64,6 +65,9 @@ def mosaic_header(
     frequencies = [tile.frequency_hz for tile in tiles if np.isfinite(tile.frequency_hz)]
     if frequencies:
         header["RESTFRQ"] = (float(np.mean(frequencies)), "[Hz] at which fluxes are quoted")
+    flux_error = CalibrationError.of_mosaic([tile.flux_error for tile in tiles], float(np.mean([tile.dec_deg for tile in tiles])))
+    if flux_error is not None:
+        flux_error.write_to(header)
     header["DSANTILE"] = (len(tiles), "tiles combined")
     for name, value in provenance.items():
         key = _PROVENANCE_KEYWORDS.get(name, name)

@@ -12,7 +12,8 @@ Formulas, for a source at a fixed position with the beam ``k`` (peak 1), the ima
   with exponents 3/2 and equation (21) give, for a *fitted* point source in noise smoothed by the beam, ``sigma_S = n``,
   the local noise: ``error_model="condon1997"``.
 * calibration error ``f S``, added in quadrature if ``calibration_error`` f > 0. It is common to an image, so light
-  curves leave it at 0 and normalize instead.
+  curves leave it at 0 and normalize instead. `images` adds what is not common: `common.calibration_error` and
+  `common.halos`.
 """
 
 from __future__ import annotations
@@ -98,11 +99,12 @@ def measure(
 
     Returns:
         One row for each position, in order: ``ra_deg, dec_deg, x_pixel, y_pixel, flux_jy, flux_err_jy``,
-        ``noise_jy_per_beam`` (noise map at the position), ``background_jy_per_beam`` and ``annulus_rms_jy_per_beam``
-        (median and robust scatter of the annulus), ``snr`` (flux over its statistical error), ``upper_limit_jy``
-        (``limit_sigma`` statistical errors; NaN for a detection), ``is_limit``, ``n_blend`` (sources fitted together, 1
-        when alone), ``coverage`` (0..1), ``flags`` (comma-separated: ``outside, edge, nan, blended, duplicate``). Flux
-        and error are NaN where the coverage is below ``min_coverage``: no flux at the edge is better than a wrong one.
+        ``calibration_err_jy`` (the part of the error that is not statistical), ``noise_jy_per_beam`` (noise map at the
+        position), ``background_jy_per_beam`` and ``annulus_rms_jy_per_beam`` (median and robust scatter of the
+        annulus), ``snr`` (flux over its statistical error), ``upper_limit_jy`` (``limit_sigma`` statistical errors; NaN
+        for a detection), ``is_limit``, ``n_blend`` (sources fitted together, 1 when alone), ``coverage`` (0..1),
+        ``flags`` (comma-separated: ``outside, edge, nan, blended, duplicate``). Flux and error are NaN where the
+        coverage is below ``min_coverage``: no flux at the edge is better than a wrong one.
 
     Raises:
         PhotometryError: arrays that are not two-dimensional or differ in shape.
@@ -326,6 +328,7 @@ def _table(
             "y_pixel": y,
             "flux_jy": flux,
             "flux_err_jy": np.hypot(statistical, options.calibration_error * flux),
+            "calibration_err_jy": np.abs(options.calibration_error * flux),
             "noise_jy_per_beam": center_noise,
             "background_jy_per_beam": result["median"],
             "annulus_rms_jy_per_beam": result["spread"],

@@ -13,6 +13,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
+from dsa110_assets.common.calibration_error import calibration_errors_jy
 from dsa110_assets.common.fits_planes import (
     JY_PER_BEAM,
     celestial_wcs,
@@ -48,6 +49,7 @@ def measure_mosaic(
     *,
     options: PhotometryOptions | None = None,
     measure_errors: bool = True,
+    calibration_errors: bool = True,
 ) -> pd.DataFrame:
     """Fluxes at all positions inside a mosaic (``<name>-image.fits``, ``<name>-noise.fits``).
 
@@ -58,6 +60,8 @@ def measure_mosaic(
             that the measurement itself writes: an earlier measurement's columns are replaced.
         options: see `PhotometryOptions`.
         measure_errors: scale the errors by `measured_error_factor` of this image if it can be measured.
+        calibration_errors: add what is not noise: errors of gains, of which the header tells (`CalibrationError`), and
+            artifacts around bright sources (`Halos`). ``calibration_err_jy`` is this part of the error.
 
     Returns:
         The columns of ``positions`` and of `forced.measure` for the positions on or near valid pixels (flag ``edge`` or
@@ -72,7 +76,9 @@ def measure_mosaic(
     path = image_path(directory, name, "image")
     image, header = _read_map(path)
     noise = _read_noise(image_path(directory, name, "noise"), path, header, image.shape)
-    return _measure_maps(image, noise, header, path, name, positions, options, measure_errors=measure_errors)
+    return _measure_maps(
+        image, noise, header, path, name, positions, options, measure_errors=measure_errors, calibration_errors=calibration_errors
+    )
 
 
 def measure_tile(
@@ -82,6 +88,7 @@ def measure_tile(
     *,
     options: PhotometryOptions | None = None,
     measure_errors: bool = True,
+    calibration_errors: bool = True,
 ) -> pd.DataFrame:
     """Fluxes in a tile's beam-corrected image (``-image-pb``) with its noise map (``-noise``); see `measure_mosaic`.
 
@@ -91,7 +98,9 @@ def measure_tile(
     image, header = _read_map(path)
     chosen = replace(options or PhotometryOptions(), beam_frame="image")
     noise = noise_of(path, image.shape, header)
-    return _measure_maps(image, noise, header, path, name, positions, chosen, measure_errors=measure_errors)
+    return _measure_maps(
+        image, noise, header, path, name, positions, chosen, measure_errors=measure_errors, calibration_errors=calibration_errors
+    )
 
 
 def measure_file(
@@ -101,12 +110,13 @@ def measure_file(
     noise_path: Path | None = None,
     options: PhotometryOptions | None = None,
     measure_errors: bool = True,
+    calibration_errors: bool = True,
 ) -> pd.DataFrame:
     """Fluxes in an image file: a mosaic's ``-image``, a tile's ``-image-pb``, or any image with a given noise map.
 
     Args:
         path: FITS image in Jy/beam, corrected for the primary beam.
-        positions, options, measure_errors: see `measure_mosaic`.
+        positions, options, measure_errors, calibration_errors: see `measure_mosaic`.
         noise_path: noise map, Jy/beam; None takes the image's own (`noise_of`).
     """
     image, header = _read_map(path)
@@ -114,7 +124,9 @@ def measure_file(
     if path.name.endswith("-image-pb.fits"):
         chosen = replace(chosen, beam_frame="image")
     noise = noise_of(path, image.shape, header) if noise_path is None else _read_noise(noise_path, path, header, image.shape)
-    return _measure_maps(image, noise, header, path, _stem(path), positions, chosen, measure_errors=measure_errors)
+    return _measure_maps(
+        image, noise, header, path, _stem(path), positions, chosen, measure_errors=measure_errors, calibration_errors=calibration_errors
+    )
 
 
 def measure_channels(
@@ -129,14 +141,15 @@ def measure_channels(
 
     Returns:
         The columns of `measure_mosaic` and ``channel`` (0 for the lowest frequency), ``frequency_hz``; ``mosaic_name``
-        is ``name``. One row for each channel and position; none if there are no channel images.
+        is ``name``. One row for each channel and position; none if there are no channel images. Errors are of noise
+        only: those of gains are nearly the same in all channels.
     """
     nothing = positions.iloc[:0].assign(
         **dict.fromkeys(("channel", "frequency_hz", "flux_jy", "flux_err_jy", "time_mjd"), 0.0), mosaic_name=name
     )
     tables = []
     for channel, path in channels_of(directory, name).items():
-        table = measure_file(path, positions, options=options, measure_errors=measure_errors)
+        table = measure_file(path, positions, options=options, measure_errors=measure_errors, calibration_errors=False)
         table["channel"], table["frequency_hz"], table["mosaic_name"] = channel, _frequency(read_header(path), path), name
         tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else nothing
@@ -332,6 +345,7 @@ def _measure_maps(
     options: PhotometryOptions | None,
     *,
     measure_errors: bool,
+    calibration_errors: bool,
 ) -> pd.DataFrame:
     _check_header(header, path, BEAM_KEYWORDS)
     missing = [column for column in POSITION_COLUMNS if column not in positions.columns]
@@ -347,6 +361,12 @@ def _measure_maps(
         if np.isfinite(factor) and factor > 0.0:
             chosen = replace(chosen, error_scale=chosen.error_scale * factor)
     fluxes = measure(image, noise, wcs, beam, positions["ra_deg"].to_numpy(), positions["dec_deg"].to_numpy(), options=chosen)
+    if calibration_errors:
+        more = calibration_errors_jy(
+            image, noise, header, wcs, beam, *(fluxes[name].to_numpy() for name in ("ra_deg", "dec_deg", "flux_jy"))
+        )
+        fluxes["calibration_err_jy"] = np.hypot(fluxes["calibration_err_jy"], more)
+        fluxes["flux_err_jy"] = np.hypot(fluxes["flux_err_jy"], more)
     inside = ~fluxes["flags"].str.contains("outside").to_numpy() & (fluxes["coverage"].to_numpy() > 0.0)
     measured = fluxes.loc[inside].drop(columns=["ra_deg", "dec_deg"]).reset_index(drop=True)
     measured["time_mjd"] = mid_time_mjd(header)

@@ -40,6 +40,7 @@ _UCDS = {
     "frequency_high_hz": "em.freq;stat.max",
     "flux_jy": _FLUX,
     "flux_err_jy": f"stat.error;{_FLUX}",
+    "calibration_err_jy": f"stat.error.sys;{_FLUX}",
     "peak_jy_per_beam": _FLUX,
     "peak_err_jy_per_beam": f"stat.error;{_FLUX}",
     "normalised_flux_jy": _FLUX,

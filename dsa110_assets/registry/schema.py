@@ -370,7 +370,7 @@ class Detection(Base):
     """A detection of the blind source finder in a mosaic, with the nearest catalog entry if there is one.
 
     ``reliable``: False if the fit disagreed with the pixels, or beside a source a thousand times brighter. No figure
-    counts such rows.
+    counts such rows. ``calibration_err_jy``: as of `Photometry`.
     """
 
     __tablename__ = "detections"
@@ -383,6 +383,7 @@ class Detection(Base):
     peak_jy_per_beam: Mapped[float]
     flux_jy: Mapped[float]
     flux_err_jy: Mapped[float]
+    calibration_err_jy: Mapped[float | None]
     snr: Mapped[float]
     reliable: Mapped[bool] = mapped_column(server_default=true())
     matched_name: Mapped[str | None]
@@ -390,7 +391,10 @@ class Detection(Base):
 
 
 class Photometry(Base):
-    """Forced flux of one source in one mosaic. Partitioned by month of observation (`photometry_partitions`)."""
+    """Forced flux of one source in one mosaic. Partitioned by month of observation (`photometry_partitions`).
+
+    ``calibration_err_jy``: the part of ``flux_err_jy`` that is not noise; null in rows of earlier releases.
+    """
 
     __tablename__ = "photometry"
     time_mjd: Mapped[float] = mapped_column(primary_key=True)
@@ -398,6 +402,7 @@ class Photometry(Base):
     mosaic_name: Mapped[str] = mapped_column(primary_key=True)
     flux_jy: Mapped[float]
     flux_err_jy: Mapped[float]
+    calibration_err_jy: Mapped[float | None]
     noise_jy_per_beam: Mapped[float]
     background_jy_per_beam: Mapped[float]
     snr: Mapped[float]

@@ -155,7 +155,7 @@ def _fill(database: Database, config: PipelineConfig) -> tuple[list[int], dict[s
         sources = [int(one) for one in queries.upsert_sources(session, frame, origin="nvss")]
         fluxes = pd.DataFrame(
             {
-                "source_id": sources, "flux_jy": [0.1, 0.2, 0.3], "flux_err_jy": 1e-3, "noise_jy_per_beam": 1e-3,
+                "source_id": sources, "flux_jy": [0.1, 0.2, 0.3], "flux_err_jy": 1e-3, "calibration_err_jy": 6e-4, "noise_jy_per_beam": 8e-4,
                 "background_jy_per_beam": 0.0, "snr": 100.0, "upper_limit_jy": np.nan, "is_limit": False,
             }
         )  # fmt: skip

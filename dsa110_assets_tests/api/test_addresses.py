@@ -280,6 +280,7 @@ def test_a_light_curve_in_four_formats(served: Served) -> None:
     curve = served.get(url).json()
     assert curve["name"] == "J0800+1600"
     assert [(point["mosaic_name"], point["flux_jy"], point["upper_limit_jy"]) for point in curve["points"]] == [(HOUR, 0.1, None)]
+    assert curve["points"][0]["calibration_err_jy"] == 6e-4
     assert pd.read_csv(io.BytesIO(served.get(url, format="csv").content), comment="#")["flux_jy"].tolist() == [0.1]
     assert pd.read_parquet(io.BytesIO(served.get(url, format="parquet").content))["flux_jy"].tolist() == [0.1]
     table = astropy.table.Table.read(io.BytesIO(served.get(url, format="votable").content), format="votable")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from dsa110_assets.calibration import field
 from dsa110_assets.calibration.model import TileModel
-from dsa110_assets.calibration.solved_data import SolvedData
+from dsa110_assets.calibration.solved_data import LEAST_NOISE, SolvedData, in_units_of_noise
 
 N_ANTENNAS, N_TIMES, N_GROUPS = 6, 5, 3
 FLUXES_JY = np.array([5.0, 0.8, 0.5, 0.3])
@@ -17,8 +19,8 @@ FLUXES_JY = np.array([5.0, 0.8, 0.5, 0.3])
 LIGHT_M_PER_S = 299_792_458.0
 
 
-def problem(rng: np.random.Generator) -> tuple[SolvedData, field.FreeSources]:
-    """Visibilities with noise, errors of gains, and a sky that is 3 % off."""
+def problem(rng: np.random.Generator, noise_share: float = 1.0) -> tuple[SolvedData, field.FreeSources]:
+    """Visibilities with a share of the noise of their weights, errors of gains, and a sky that is 3 % off."""
     ant1, ant2 = (one.astype(np.int64) for one in np.triu_indices(N_ANTENNAS, 1))
     uvw = rng.normal(size=(N_TIMES, ant1.size, 3)) * [600.0, 600.0, 20.0]
     frequency = np.linspace(1.3e9, 1.5e9, N_GROUPS)
@@ -32,8 +34,8 @@ def problem(rng: np.random.Generator) -> tuple[SolvedData, field.FreeSources]:
     turns = frequency[:, None, None, None] / LIGHT_M_PER_S * (uvw @ lmn)
     sky = (FLUXES_JY * [1.0, 1.03, 0.97, 1.03] * np.exp(2j * np.pi * turns)).sum(axis=-1)
     weight = rng.uniform(0, 400, size=(N_GROUPS, N_TIMES, ant1.size, 2)) * (rng.random((N_GROUPS, N_TIMES, ant1.size, 2)) > 0.1)
-    noise = rng.normal(size=(*weight.shape, 2)) @ [1, 1j] / np.sqrt(np.maximum(weight, 1e-9))
-    gain = 1 + 0.01 * (rng.normal(size=(N_ANTENNAS, 2)) + 1j * rng.normal(size=(N_ANTENNAS, 2)))
+    noise = rng.normal(size=(*weight.shape, 2)) @ [1, 1j] * noise_share / np.sqrt(np.maximum(weight, 1e-9))
+    gain = 1 + (0.01 if noise_share else 1e-4) * (rng.normal(size=(N_ANTENNAS, 2)) + 1j * rng.normal(size=(N_ANTENNAS, 2)))
     data = np.where(weight > 0, sky[..., None] * gain[ant1] * gain[ant2].conj() + noise, 0)
     solved = SolvedData(
         uvw, np.arange(0.0, 10.0 * N_TIMES, 10.0), ant1, ant2, N_ANTENNAS, frequency, None, data.astype("c8"), weight.astype("f4")
@@ -86,6 +88,29 @@ def test_the_fit_of_a_field_is_the_least_squares_solution_with_free_gains(seed: 
     assert fit.share == pytest.approx(share, rel=1e-3)
     assert fit.lmn[:2, 3] - sources.model.lmn[:2, 3] == pytest.approx(change[3:], rel=1e-3)
     assert (fit.lmn[:, :3] == sources.model.lmn[:, :3]).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_data_without_noise_have_finite_weights_and_give_the_sky(seed: int) -> None:
+    solved, sources = problem(np.random.default_rng(seed), noise_share=0.0)
+    same = solved.data[..., :1].repeat(2, axis=-1)
+    weight = in_units_of_noise(same, solved.weight)
+    typical = 1 / np.median(weight[weight > 0]) ** 0.5 / np.median(np.abs(same[weight > 0]))
+    assert 0.3 * LEAST_NOISE < typical < 3 * LEAST_NOISE
+    fit = field.best_step(replace(solved, weight=weight), sources)
+    assert fit.factor == pytest.approx([1.03, 0.97, 1.03], abs=2e-3), "one step of a fit that is not linear in positions"
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e8, 1e16])
+def test_a_source_at_the_calibrators_place_keeps_its_flux_however_small_the_noise(scale: float) -> None:
+    """Gains of one calibrator absorb it: the fit would divide what rounding leaves by what rounding leaves."""
+    solved, sources = problem(np.random.default_rng(0))
+    alone = replace(sources.model, names=("c", "1"), lmn=sources.model.lmn[:, [0, 0]], amplitude_jy=sources.model.amplitude_jy[:, :, :2])
+    pair = field.FreeSources(sources.rows[:2], alone, 1, np.ones(1), np.array([np.inf]), np.zeros(1, dtype=bool), np.ones(1))
+    fit = field.best_step(replace(solved, weight=(scale * solved.weight).astype("f4")), pair)
+    assert fit.share[0] == pytest.approx(1.0, abs=1e-6)
+    assert abs(fit.factor[0] - 1) < 0.5
+    assert fit.error[0] > 0
 
 
 def test_unit_visibilities_are_those_of_point_sources_in_any_direction() -> None:

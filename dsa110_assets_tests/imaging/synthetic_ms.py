@@ -65,11 +65,13 @@ def write_tile(  # noqa: PLR0912
     seed: int = 5,
     calibrated: bool = True,
     flag_channels: slice | None = None,
+    voltages: np.ndarray | None = None,
 ) -> Tile:
     """Write the Measurement Set.
 
     ``sources``: (ra_deg, dec_deg, flux_jy at 1.4 GHz, spectral index). ``smear``: average in integrations and channels,
-    as the correlator does: with fringes stopped at the meridian point.
+    as the correlator does: with fringes stopped at the meridian point. ``voltages``: what each antenna makes of each
+    source, (Nsource, n_antenna).
     """
     from casacore.tables import default_ms, makearrcoldesc, maketabdesc, table
 
@@ -131,7 +133,8 @@ def write_tile(  # noqa: PLR0912
                 loss = fringe * band
             for k in range(src.shape[0]):
                 one_loss = loss[:, k, None] if smear else 1.0
-                data[t] += (one_loss * apparent[k] * np.exp(2j * np.pi / C * d[:, k, None] * frequency)).astype(np.complex64)
+                seen = 1.0 if voltages is None else (voltages[k, ant1] * voltages[k, ant2].conj())[:, None]
+                data[t] += (seen * one_loss * apparent[k] * np.exp(2j * np.pi / C * d[:, k, None] * frequency)).astype(np.complex64)
     both = np.repeat(data[..., None], 2, axis=-1)
     if noise:
         both = both + (sigma * (rng.standard_normal(both.shape) + 1j * rng.standard_normal(both.shape))).astype(np.complex64)

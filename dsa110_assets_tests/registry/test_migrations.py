@@ -148,6 +148,25 @@ def _down(database: Database, revision: str) -> None:
 _SHOWN = "SELECT source_id, mosaic_name, time_mjd, flux_jy, flux_err_jy, normalisation, normalisation_err, is_limit FROM light_curves ORDER BY 1, 2"
 
 
+def test_fluxes_of_an_older_release_have_no_error_of_the_calibration_after_the_upgrade(unmigrated):
+    unmigrated.migrate()
+    _down(unmigrated, "0026")
+    with unmigrated.session() as session:
+        photometry_partitions.ensure(session, 61000.0, 61031.0)
+        for time in (61000.5, 61030.5):
+            session.execute(
+                text("INSERT INTO photometry VALUES (:time, 1, 'a', 0.2, 0.002, 0.002, 0, 100, NULL, false, '', now())"), {"time": time}
+            )
+    unmigrated.migrate()
+    with unmigrated.session() as session:
+        rows = session.execute(text("SELECT flux_jy, flux_err_jy, calibration_err_jy FROM photometry ORDER BY time_mjd")).tuples().all()
+        assert rows == [(0.2, 0.002, None)] * 2
+        photometry_partitions.ensure(session, 61090.0, 61090.0)  # a new month has the column, too
+        session.execute(text("INSERT INTO photometry VALUES (61090.5, 1, 'a', 0.2, 0.003, 0.002, 0, 100, NULL, false, '', now(), 0.001)"))
+        assert session.scalar(text("SELECT max(calibration_err_jy) FROM photometry")) == 0.001
+    assert _differences(unmigrated) == []
+
+
 def test_light_curves_of_an_older_release_show_the_same_fluxes_after_the_upgrade(unmigrated):
     """Written as the release before did: each flux divided by its epoch's factor, references by their own."""
     rng = np.random.default_rng(5)

@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 
 from dsa110_assets.errors import NonRetriableError, UnknownGroupError
 from dsa110_assets.registry import queries
+from dsa110_assets.registry.queries.measurements import add_photometry, light_curve_rows, sources_measured_in
 from dsa110_assets.registry.schema import (
     CalibrationApplied,
     Detection,
@@ -207,6 +208,24 @@ def test_detections_of_a_mosaic_are_replaced(database):
 def sources(database):
     with database.session() as session:
         return queries.upsert_sources(session, pd.DataFrame({"name": ["a", "b", "c"], "ra_deg": 1.0, "dec_deg": 2.0}), origin="nvss")
+
+
+def test_the_part_of_an_error_that_is_not_noise_is_kept_with_the_flux(database, sources):
+    with database.session() as session:
+        _mosaic(session)
+        queries.replace_photometry(session, "m1", _fluxes(sources, calibration_err_jy=[0.02, 0.0, np.nan], time_mjd=61100.5))
+        rows = queries.photometry(session).set_index("source_id").loc[sources]
+        assert rows["calibration_err_jy"].to_numpy() == pytest.approx([0.02, 0.0, np.nan], nan_ok=True)
+        assert light_curve_rows(session, int(sources[0]))[0]["calibration_err_jy"] == 0.02
+        assert light_curve_rows(session, int(sources[2]))[0]["calibration_err_jy"] is None
+        add_photometry(session, "m1", [int(sources[0])], _fluxes(sources[:1], time_mjd=61100.5), pd.DataFrame())
+        assert sources_measured_in(session, "m1")["calibration_err_jy"].isna().tolist() == [True, False, True]
+        found = pd.DataFrame(
+            {"ra_deg": [1.0], "dec_deg": 16.0, "ra_err_arcsec": 0.1, "dec_err_arcsec": 0.1, "peak_jy_per_beam": 3.0, "flux_jy": 1.0,
+             "flux_err_jy": 0.1, "calibration_err_jy": 0.03, "snr": 9.0, "reliable": True}
+        )  # fmt: skip
+        queries.replace_detections(session, "m1", found)
+        assert session.scalar(select(Detection.calibration_err_jy)) == 0.03
 
 
 def test_photometry_is_read_back_as_it_was_measured(database, sources):

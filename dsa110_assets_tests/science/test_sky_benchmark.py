@@ -66,6 +66,7 @@ def test_the_table_has_a_row_for_each_result():
     row = {
         "effect": "none", "bias_percent": [[0.1, 0.2, 30]] * 3, "bias_from_calibrator_percent": [[-0.1, 0.2, 4]] * 3,
         "to_catalog_percent": {"calibrator's tile": None, "later": [1.0, 0.2]}, "pull_width": 1.0, "pull_width_robust": 1.0,
+        "pull_width_by_noise": 1.4, "noise_away_over_thermal": [0.99, 1.05, 1.1],
         "extended": [3, -234.5, -2.0, 1.5],
         "largest_pull": [3.1, "J0", 0.1, 1], "noise_over_thermal": [1.0, 1.1, 1.2], "false": [0, 1, 2], "detected": [50, 60, 70],
         "lost": [1, 200], "position_median_arcsec": [0.01, -0.01], "position_largest_arcsec": 1.0, "position_pull_width": 1.0,

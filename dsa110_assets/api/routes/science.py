@@ -40,13 +40,17 @@ Source = model_of("Source", pages.SOURCE, optional=pages.FIGURES)
 
 
 class Point(BaseModel):
-    """A flux at one epoch: as measured and, if the night's light curves were made, normalized. Jy; times UTC MJD."""
+    """A flux at one epoch: as measured and, if the night's light curves were made, normalized. Jy; times UTC MJD.
+
+    ``calibration_err_jy``: the part of ``flux_err_jy`` that is not noise; null if it was not measured.
+    """
 
     time_mjd: float
     mosaic_name: str
     mosaic_kind: str | None
     flux_jy: float
     flux_err_jy: float
+    calibration_err_jy: float | None
     snr: float
     upper_limit_jy: float | None
     is_limit: bool

@@ -148,7 +148,8 @@ function describe(one) {
   const limit = point.is_limit ? `, limit ${flux(point.upper_limit_jy)}` : "";
   const excluded = point.excluded ? ", excluded" : "";
   const flags = point.flags ? `, flags ${point.flags}` : "";
-  return `${when}, ${point.mosaic_name}: measured ${measured(point.flux_jy, point.flux_err_jy)}, ${digits(point.snr)} sigma${limit}; ${normalized}${excluded}${flags}`;
+  const other = point.calibration_err_jy > 0 ? ` (of this error ${flux(point.calibration_err_jy)} is not noise)` : "";
+  return `${when}, ${point.mosaic_name}: measured ${measured(point.flux_jy, point.flux_err_jy)}${other}, ${digits(point.snr)} sigma${limit}; ${normalized}${excluded}${flags}`;
 }
 
 function nearest(u, left, top) {

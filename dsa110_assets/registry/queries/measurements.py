@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PHOTOMETRY_COLUMNS = (
-    "time_mjd", "source_id", "mosaic_name", "flux_jy", "flux_err_jy", "noise_jy_per_beam", "background_jy_per_beam", "snr", "upper_limit_jy",
-    "is_limit", "flags",
+    "time_mjd", "source_id", "mosaic_name", "flux_jy", "flux_err_jy", "calibration_err_jy", "noise_jy_per_beam", "background_jy_per_beam",
+    "snr", "upper_limit_jy", "is_limit", "flags",
 )  # fmt: skip
 _CHANNEL_COLUMNS = ("source_id", "mosaic_name", "channel", "time_mjd", "frequency_hz", "flux_jy", "flux_err_jy")
 _MEASURED = ("time_mjd", "flux_jy", "flux_err_jy", "noise_jy_per_beam", "background_jy_per_beam", "snr")
@@ -32,8 +32,8 @@ def replace_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame, *
         session: open transaction; until it commits, readers see the old fluxes.
         mosaic_name: the mosaic that was measured.
         rows: columns source_id, flux_jy, flux_err_jy, noise_jy_per_beam, background_jy_per_beam, snr, upper_limit_jy
-            (NaN: none), is_limit, and optionally flags and time_mjd. A row with a number that is not finite is left
-            out: the mosaic does not cover that position.
+            (NaN: none), is_limit, and optionally flags, time_mjd and calibration_err_jy. A row with another number
+            that is not finite is left out: the mosaic does not cover that position.
         time_mjd: time (UTC MJD) of all rows when ``rows`` has no time_mjd.
     """
     import numpy as np
@@ -43,6 +43,7 @@ def replace_photometry(session: Session, mosaic_name: str, rows: pd.DataFrame, *
     if "time_mjd" not in frame.columns:
         frame["time_mjd"] = np.nan if time_mjd is None else float(time_mjd)
     frame["flags"] = frame["flags"].fillna("") if "flags" in frame.columns else ""
+    frame["calibration_err_jy"] = frame["calibration_err_jy"] if "calibration_err_jy" in frame.columns else np.nan
     frame = frame.loc[np.isfinite(frame[list(_MEASURED)].to_numpy(float)).all(axis=1)]
     # two runs of the same mosaic take turns
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"photometry {mosaic_name}"})
@@ -70,6 +71,7 @@ def add_photometry(session: Session, mosaic_name: str, source_ids: Sequence[int]
     for table in (Photometry, ChannelPhotometry):
         session.execute(delete(table).where(table.mosaic_name == mosaic_name, table.source_id.in_(list(source_ids))))
     frame = rows.assign(mosaic_name=mosaic_name, flags=rows["flags"].fillna("") if "flags" in rows.columns else "")
+    frame["calibration_err_jy"] = frame["calibration_err_jy"] if "calibration_err_jy" in frame.columns else np.nan
     frame = frame.loc[np.isfinite(frame[list(_MEASURED)].to_numpy(float)).all(axis=1)]
     if not frame.empty:
         times = frame["time_mjd"].to_numpy(float)
@@ -202,14 +204,16 @@ def channel_photometry(
 def sources_measured_in(session: Session, mosaic_name: str) -> pd.DataFrame:
     """Sources with a flux or limit in a mosaic, by number.
 
-    Columns: source_id, name, ra_deg, dec_deg, flux_jy, flux_err_jy, snr, upper_limit_jy, is_limit, flags, time_mjd.
+    Columns: source_id, name, ra_deg, dec_deg, flux_jy, flux_err_jy, calibration_err_jy, snr, upper_limit_jy, is_limit,
+    flags, time_mjd.
     """
     times = session.execute(select(MosaicRow.start_mjd, MosaicRow.end_mjd).where(MosaicRow.name == mosaic_name)).one_or_none()
     first, last = (0.0, 1e6) if times is None else (times[0] - 1.0, times[1] + 1.0)  # only these months are opened
     statement = (
         select(
-            Photometry.source_id, Source.name, Source.ra_deg, Source.dec_deg, Photometry.flux_jy, Photometry.flux_err_jy, Photometry.snr,
-            Photometry.upper_limit_jy, Photometry.is_limit, Photometry.flags, Photometry.time_mjd,
+            Photometry.source_id, Source.name, Source.ra_deg, Source.dec_deg, Photometry.flux_jy, Photometry.flux_err_jy,
+            Photometry.calibration_err_jy, Photometry.snr, Photometry.upper_limit_jy, Photometry.is_limit, Photometry.flags,
+            Photometry.time_mjd,
         )
         .join(Source, Source.source_id == Photometry.source_id)
         .where(Photometry.mosaic_name == mosaic_name, Photometry.time_mjd.between(first, last))
@@ -221,8 +225,9 @@ def sources_measured_in(session: Session, mosaic_name: str) -> pd.DataFrame:
 def light_curve(session: Session, source_id: int) -> pd.DataFrame:
     """One source's fluxes in order of time, with normalized fluxes where they exist.
 
-    Columns: time_mjd, mosaic_name, mosaic_kind, flux_jy, flux_err_jy, snr, upper_limit_jy, is_limit, flags (as
-    measured); normalised_flux_jy, normalised_flux_err_jy, normalisation (NaN until the night's light curves are made).
+    Columns: time_mjd, mosaic_name, mosaic_kind, flux_jy, flux_err_jy, calibration_err_jy, snr, upper_limit_jy,
+    is_limit, flags (as measured); normalised_flux_jy, normalised_flux_err_jy, normalisation (NaN until the night's
+    light curves are made).
     """
     return read_frame(session, _light_curve(source_id))
 
@@ -240,6 +245,7 @@ def _light_curve(source_id: int) -> Select[Any]:
             MosaicRow.kind.label("mosaic_kind"),
             Photometry.flux_jy,
             Photometry.flux_err_jy,
+            Photometry.calibration_err_jy,
             Photometry.snr,
             Photometry.upper_limit_jy,
             Photometry.is_limit,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _DETECTION_COLUMNS = (
-    "mosaic_name", "number", "ra_deg", "dec_deg", "ra_err_arcsec", "dec_err_arcsec", "peak_jy_per_beam", "flux_jy", "flux_err_jy", "snr",
-    "reliable", "matched_name", "separation_arcsec",
+    "mosaic_name", "number", "ra_deg", "dec_deg", "ra_err_arcsec", "dec_err_arcsec", "peak_jy_per_beam", "flux_jy", "flux_err_jy",
+    "calibration_err_jy", "snr", "reliable", "matched_name", "separation_arcsec",
 )  # fmt: skip
 
 SAME_POSITION_ARCSEC = 5.0
@@ -160,14 +160,17 @@ def source_table(
 
 
 def replace_detections(session: Session, mosaic_name: str, found: pd.DataFrame) -> int:
-    """Replace the detections in a mosaic. Columns as in `Detection`; ``number`` and the match are optional."""
+    """Replace the detections in a mosaic.
+
+    Columns as in `Detection`; ``number``, the match and ``calibration_err_jy`` are optional.
+    """
     import numpy as np
 
     frame = found.copy()
     frame["mosaic_name"] = mosaic_name
     if "number" not in frame.columns:
         frame["number"] = np.arange(1, len(frame) + 1)
-    for name in ("matched_name", "separation_arcsec"):
+    for name in ("calibration_err_jy", "matched_name", "separation_arcsec"):
         if name not in frame.columns:
             frame[name] = None
     session.execute(delete(Detection).where(Detection.mosaic_name == mosaic_name))

@@ -119,7 +119,8 @@ def _recover_tile(platform: Platform, tile: ImageRow, work: Path, night: str) ->
         *(products.image_path(scratch / "mosaic", "injected", kind) for kind in ("image", "noise")), sigma=config.source_find_sigma
     )
     pairs = crossmatch(found[found["reliable"]], injected, match_radius_arcsec(original.beam.major_deg))
-    fluxes = measure_mosaic(scratch / "mosaic", "injected", injected[["name", "ra_deg", "dec_deg"]])
+    # injected sources have no errors of gains
+    fluxes = measure_mosaic(scratch / "mosaic", "injected", injected[["name", "ra_deg", "dec_deg"]], calibration_errors=False)
     shutil.rmtree(scratch)
     return recovery_table(injected, fluxes, pairs).assign(observation=group_id)
 
