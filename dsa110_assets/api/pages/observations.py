@@ -49,6 +49,7 @@ def observations(
     until: str = "",
     state: str = "",
     calibrator: fields.Text = None,
+    order: fields.Order = None,
     cursor: Cursor = None,
 ) -> Response:
     """Show the timeline of three months, the slots of a day, and the list."""
@@ -69,6 +70,7 @@ def observations(
         calibrator,
         cursor,
         ROWS,
+        order,
     )
     known = {one.night: one for one in months.nights}
     limit = opened.config.qa_noise_over_thermal_max
@@ -89,7 +91,7 @@ def observations(
         earlier=(first - timedelta(days=1)).strftime("%Y-%m"),
         later=_months_before(end, -3).strftime("%Y-%m") if months.last_ever and end < months.last_ever else None,
         listed=listed,
-        asked={"since": since, "until": until, "state": state, "calibrator": calibrator or ""},
+        asked={"since": since, "until": until, "state": state, "calibrator": calibrator or "", "order": order or ""},
         states=[one.value for one in GroupState],
         yesterday=_shifted(night, -1),
         tomorrow=_shifted(night, 1),
