@@ -40,6 +40,7 @@ from dsa110_assets.cli.services import free_port, stop_tree
 from dsa110_assets.config import PipelineConfig
 from dsa110_assets.products import image_path
 from dsa110_assets.registry.database import Database
+from dsa110_assets.registry.queries.antennas import ANTENNAS
 from dsa110_assets.registry.server import embedded_server, stop_server
 
 LIMITS_MS = {"page": 200.0, "list": 200.0, "light curve": 200.0, "cut-out": 300.0, "file": 50.0}
@@ -63,6 +64,10 @@ class Known:
     images: list[tuple[str, float, float]]
     pictures: list[tuple[str, float, float]]
     files: list[str]
+    antennas: list[str]
+    calibrators: list[str]
+    versions: list[int]
+    measured: list[tuple[int, str]]
 
 
 def known_of(session: Session, images: Sequence[str], mosaics: Sequence[str]) -> Known:
@@ -76,6 +81,15 @@ def known_of(session: Session, images: Sequence[str], mosaics: Sequence[str]) ->
     versions = session.execute(
         text("SELECT version_id, key FROM product_versions WHERE product = 'tile_image' AND key = ANY(:of)"), {"of": list(images)}
     ).all()
+    calibrators = column("SELECT group_id FROM caltables ORDER BY group_id DESC LIMIT 500")
+    named = session.execute(text("SELECT quality -> :antennas FROM caltables ORDER BY night DESC LIMIT 1"), {"antennas": ANTENNAS}).scalar()
+    measured = session.execute(
+        text(
+            "SELECT p.source_id, p.mosaic_name FROM photometry p JOIN sources s USING (source_id) JOIN mosaics m ON m.name = p.mosaic_name "
+            "WHERE p.mosaic_name = ANY(:of) AND abs(s.ra_deg - m.ra_deg) < 1 AND abs(s.dec_deg - m.dec_deg) < 1"
+        ),
+        {"of": list(mosaics)},
+    ).all()
     places = session.execute(text("SELECT ra_deg, dec_deg FROM sources ORDER BY random() LIMIT 2000")).all()
     return Known(
         groups=column("SELECT group_id FROM ingest_queue"),
@@ -86,6 +100,10 @@ def known_of(session: Session, images: Sequence[str], mosaics: Sequence[str]) ->
         places=[(float(ra), float(dec)) for ra, dec in places],
         images=[(str(name), float(ra), float(dec)) for name, ra, dec in rows],
         pictures=[(str(name), float(ra), float(dec)) for name, ra, dec in pictures],
+        antennas=sorted(named or {}),
+        calibrators=calibrators,
+        versions=[int(number) for number, _ in versions],
+        measured=[(int(number), str(name)) for number, name in measured],
         files=[f"/api/versions/{number}/files/{image_path(Path(), key, 'image-pb').name}" for number, key in versions],
     )
 
@@ -103,6 +121,7 @@ def addresses(known: Known, rng: random.Random) -> dict[str, tuple[str, str]]:
     picture, picture_ra, picture_dec = rng.choice(known.pictures)
     near, far = rng.uniform(-0.3, 0.3), rng.uniform(-0.3, 0.3)
     event = rng.choice(known.events)
+    calibrator, version = rng.choice(known.calibrators), rng.choice(known.versions)
     pages = {
         "dashboard": "/ui/dashboard",
         "observations": f"/ui/observations?since={night}",
@@ -119,6 +138,18 @@ def addresses(known: Known, rng: random.Random) -> dict[str, tuple[str, str]]:
         "candidate": f"/ui/candidates/{event}",
         "candidate, look": f"/ui/candidates/{event}/look",
         "antennas": "/ui/antennas",
+        **({"antenna": f"/ui/antennas/{rng.choice(known.antennas)}"} if known.antennas else {}),
+        "mosaics by verdict": f"/ui/mosaics?verdict=good&until={night}",
+        "mosaics by noise": "/ui/mosaics?sort=noise",
+        "new mosaic": f"/ui/mosaics/new?since={night}T05:00&until={night}T06:00",
+        "before a mark": f"/ui/observations/{group}/mark?kind=tile&decision=bad&reason=artifacts",
+        "make again": f"/ui/observations/{group}/again?start=tile_image",
+        "plan of a backfill": f"/ui/control-panel/backfill?first_night={night}",
+        "own sky model": "/ui/sky-model",
+        "source, small curve": f"/ui/sources/{source}/curve",
+        "source, film strip": f"/ui/sources/{source}/strip",
+        "stale products": "/ui/control-panel/stale",
+        **{f"dashboard, {part}": f"/ui/dashboard/parts/{part}" for part in ("chain", "calibrations", "quality", "sky")},
         "viewer": f"/ui/viewer?image={group}",
         "search for a position": f"/ui/search?q={quote(f'{ra:.4f} {dec:+.4f}')}",
         "shift": f"/ui/shift?night={night}",
@@ -131,11 +162,37 @@ def addresses(known: Known, rng: random.Random) -> dict[str, tuple[str, str]]:
     }
     lists = {
         "api: observations": f"/api/data/observations?since={night}",
+        "api: oldest observations": "/api/data/observations?order=asc",
         "api: failed observations": f"/api/data/observations?state=failed&until={night}",
         "api: observation": f"/api/data/observations/{group}",
         "api: images": f"/api/data/images?until={night}&limit=1000",
         "api: images near": f"/api/data/images?ra_deg={ra}&dec_deg={dec}&radius_deg=2",
         "api: images by noise": "/api/data/images?sort=noise",
+        "api: addresses of images": f"/api/data/images/addresses?until={night}",
+        "api: addresses of mosaics": f"/api/data/mosaics/addresses?until={night}&limit=100",
+        "api: good mosaics": f"/api/data/mosaics?verdict=good&until={night}",
+        "api: mosaics by noise": "/api/data/mosaics?sort=noise&order=desc",
+        "api: detections of a mosaic": f"/api/data/mosaics/{mosaic}/detections",
+        "api: calibration": f"/api/calibrations/{calibrator}",
+        "api: candidate": f"/api/candidates/{event}",
+        "api: candidates by depth": "/api/candidates?sort=depth",
+        "api: version": f"/api/versions/{version}",
+        "api: files of a version": f"/api/versions/{version}/files",
+        "api: channels of a source": f"/api/sources/{source}/channels",
+        "api: sources up to a flux": f"/api/sources?sort=flux&max_flux_jy={rng.uniform(0.01, 0.1):.4f}",
+        "api: marks": "/api/marks",
+        "api: marks of an observation": f"/api/data/observations/{group}/marks",
+        "api: marks on antennas": "/api/antennas/marks",
+        "api: excluded epochs": "/api/epochs/excluded",
+        "api: refused files": "/api/data/refused-files",
+        "api: sky model": f"/api/sky-model?ra_deg={ra}&dec_deg={dec}&radius_deg=1",
+        "api: targets": "/api/targets",
+        "api: shift": "/api/shift",
+        "api: actions": "/api/actions",
+        "api: fluxes measured at a position": f"/api/positions/fluxes?ra_deg={ra}&dec_deg={dec}",
+        "api: state of a mosaic": f"/api/mosaic/status/{mosaic}",
+        "api: streaming": "/api/streaming/status",
+        "metrics": "/metrics",
         "api: image": f"/api/data/images/{group}",
         "api: mosaics": f"/api/data/mosaics?until={night}",
         "api: mosaic": f"/api/data/mosaics/{mosaic}",
@@ -173,6 +230,7 @@ def addresses(known: Known, rng: random.Random) -> dict[str, tuple[str, str]]:
     cuts = {
         "cut-out of an image, FITS": f"/api/data/images/{image}/cutout?ra_deg={(image_ra + near) % 360}&dec_deg={image_dec + far}",
         "cut-out of an image, PNG": f"/api/data/images/{image}/cutout?ra_deg={(image_ra + near) % 360}&dec_deg={image_dec + far}&format=png",
+        **({"cut-out of a source": "/api/sources/{}/epochs/{}/cutout".format(*rng.choice(known.measured))} if known.measured else {}),
         "cut-out of a mosaic, 50 arcmin": f"/api/data/mosaics/{picture}/cutout?ra_deg={(picture_ra + near) % 360}"
         f"&dec_deg={picture_dec + far}&size_arcmin=50",
     }

@@ -124,6 +124,11 @@ class Remembered(Generic[T]):
         self._found_at = 0.0
         self._finder: threading.Thread | None = None
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the value was found."""
+        return time.monotonic() - self._found_at
+
     def get(self, find: Callable[[], T]) -> T:
         """Return the value, found again if it is too old. An error is not kept."""
         with self._lock:

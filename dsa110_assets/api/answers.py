@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Path as InPath
 from fastapi import Query, Request, Response
@@ -34,6 +34,9 @@ NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _LARGEST = 2**62
 Text = Annotated[str | None, Query(min_length=1, max_length=200, pattern=_TEXT)]
+Order = Annotated[
+    Literal["asc", "desc"] | None, Query(description="Smallest or oldest first, or largest or newest first. Default: as the list says.")
+]
 Number = Annotated[float | None, Query(ge=-1e12, le=1e12, allow_inf_nan=False)]
 OBSERVATION_ID = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}$"
 ObservationId = Annotated[str, InPath(pattern=OBSERVATION_ID, description="Start of the observation, UTC.")]
@@ -193,6 +196,11 @@ def group_of(when: datetime | None) -> str | None:
 def mjd_of(when: datetime | None) -> float | None:
     """UTC MJD of a time."""
     return None if when is None else datetime_to_mjd(utc(when))
+
+
+def descending(order: str | None) -> bool | None:
+    """An `Order` as a query takes it; None for the list's own."""
+    return None if order is None else order == "desc"
 
 
 def near(ra_deg: float | None, dec_deg: float | None, radius_deg: float) -> tuple[float, float, float] | None:

@@ -120,6 +120,7 @@ class Server(uvicorn.Server):
         if self._prepare:
             memory.bound_arenas()
             warming.load_modules()
+            self._app.state.preparing = True
         await super().startup(sockets)
         if self._prepare:
             self._asking = asyncio.create_task(warming.ask(self._app))

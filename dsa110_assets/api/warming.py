@@ -5,6 +5,7 @@ The server asks itself. So what is loaded, compiled and remembered is what the p
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import re
@@ -26,9 +27,10 @@ ADDRESSES = (
     "/ui/viewer",
     "/api/sources/population",
     "/api/data/timeline",
-    "/api/stale",
 )
-"""What is asked first. The list of stale products comes last: at a year it takes ten seconds."""
+"""What is asked first."""
+LONGEST_PREPARATION_S = 180.0
+_RETRY_S = 1.0
 MOST_ASKED = 60
 MODULES = (
     "astropy.io.fits",
@@ -56,18 +58,37 @@ def load_modules() -> None:
 
 
 async def ask(app: FastAPI) -> None:
-    """Ask for each page, for the first item of each list, and for its cut-out. Failures do not matter."""
-    began = time.monotonic()
+    """Ask for what is slow to find first; until it is there, `/api/ready` says so. Then ask for pages."""
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://warming", timeout=120) as client:
-        known: set[str] = set()
-        waiting = list(ADDRESSES)
-        while waiting and len(known) < MOST_ASKED:
-            address = waiting.pop(0)
-            answer = await client.get(address)
-            for found in _ITEM.findall(answer.text if address.startswith("/ui/") else ""):
-                kind = re.sub(r"[-+.:T\d]+", "#", found)
-                if kind not in known:
-                    known.add(kind)
-                    waiting.insert(0, found.replace("&amp;", "&"))
+        await asyncio.gather(_find_stale(app, client), _ask_pages(client))
+
+
+async def _find_stale(app: FastAPI, client: httpx2.AsyncClient) -> None:
+    """Find the list of stale products, seconds of work at a year; try again while the database does not answer."""
+    began = time.monotonic()
+    try:
+        while not (await client.get("/api/stale?limit=1")).is_success:
+            if time.monotonic() - began > LONGEST_PREPARATION_S:
+                _log.warning("stale products were not found in %.0f s; the first who asks for them waits", LONGEST_PREPARATION_S)
+                return
+            await asyncio.sleep(_RETRY_S)
+        _log.info("stale products were found in %.1f s", time.monotonic() - began)
+    finally:
+        app.state.preparing = False
+
+
+async def _ask_pages(client: httpx2.AsyncClient) -> None:
+    """Ask for each page, for the first item of each list, and for its cut-out. Failures do not matter."""
+    began = time.monotonic()
+    known: set[str] = set()
+    waiting = list(ADDRESSES)
+    while waiting and len(known) < MOST_ASKED:
+        address = waiting.pop(0)
+        answer = await client.get(address)
+        for found in _ITEM.findall(answer.text if address.startswith("/ui/") else ""):
+            kind = re.sub(r"[-+.:T\d]+", "#", found)
+            if kind not in known:
+                known.add(kind)
+                waiting.insert(0, found.replace("&amp;", "&"))
     _log.info("%d kinds of answers were prepared in %.1f s", len(known) + len(ADDRESSES), time.monotonic() - began)

@@ -314,6 +314,7 @@ class MosaicRow(Base):
     __table_args__ = (
         CheckConstraint(_one_of("kind", MosaicKind), name="kind"),
         Index("ix_mosaics_kind_mid_mjd_name", "kind", "mid_mjd", "name"),
+        Index("ix_mosaics_noise_jy_per_beam_name", "noise_jy_per_beam", "name"),
     )
 
 

@@ -12,8 +12,11 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from sqlalchemy import text
 
 from dsa110_assets.products import ProductPaths, image_path
+from dsa110_assets.registry import queries
+from dsa110_assets.registry.queries.variability import save_events
 from dsa110_assets.registry.schema import SubbandFile
 from dsa110_assets_tests.api.conftest import CALIBRATOR, DEC, GROUPS, HOUR, NIGHT, RA, STRANGE, Served
 
@@ -141,6 +144,102 @@ def test_images_by_time_noise_and_position_with_verdicts(served: Served) -> None
     words = {one["group_id"]: one["verdict"]["word"] for one in served.get("/api/data/images").json()["items"]}
     assert words == {GROUPS[0]: "good", GROUPS[1]: "good", GROUPS[2]: "refused"}
     served.get("/api/data/images", status=422, ra_deg=5)
+
+
+def second_candidate(served: Served) -> None:
+    """A candidate of a lower score, which is deeper and later than the first."""
+    with served.database.session() as session:
+        found = pd.DataFrame(
+            {
+                "source_id": [served.sources[1], served.sources[2]], "event_id": 0, "kind": "dip", "rank": [1, 2], "score": [8.0, 6.0],
+                "epoch_mjd": [61_100.2, 61_100.4], "first_mjd": [61_100.1, 61_100.3], "last_mjd": [61_100.3, 61_100.5], "depth": [0.5, 0.9],
+                "false_alarm_probability": 1e-6, "reasons": "a dip",
+            }
+        )  # fmt: skip
+        found["event_id"] = save_events(session, "2026-03-01", found)
+        queries.replace_candidates(session, "2026-03-01", found)
+
+
+@pytest.mark.parametrize(
+    ("url", "column", "usual"),
+    [
+        ("/api/data/observations", "start_mjd", "desc"),
+        ("/api/data/images", "mid_mjd", "desc"),
+        ("/api/data/images?sort=noise", "noise_jy_per_beam", "asc"),
+        ("/api/data/mosaics", "mid_mjd", "desc"),
+        ("/api/data/mosaics?sort=noise", "noise_jy_per_beam", "asc"),
+        ("/api/sources", "source_id", "asc"),
+        ("/api/sources?sort=flux", "mean_flux_jy", "desc"),
+        ("/api/sources?sort=eta", "eta", "desc"),
+        ("/api/sources?sort=v", "v", "desc"),
+        ("/api/sources?sort=score", "ese_score", "desc"),
+        ("/api/candidates", "rank", "asc"),
+        ("/api/candidates?sort=score", "score", "desc"),
+        ("/api/candidates?sort=depth", "depth", "desc"),
+        ("/api/candidates?sort=time", "epoch_mjd", "desc"),
+        ("/api/calibrations", "night", "desc"),
+        ("/api/quality/tile_image?metric=dynamic_range", "key", "desc"),
+    ],
+)
+def test_a_list_goes_both_ways(served: Served, url: str, column: str, usual: str) -> None:
+    second_candidate(served)
+    with served.database.session() as session:
+        session.execute(text("UPDATE mosaics SET noise_jy_per_beam = 7e-4, mid_mjd = mid_mjd - 0.5 WHERE kind = 'nightly'"))
+        queries.upsert_caltables(
+            session, directory="/cal/2", group_id=GROUPS[1], night="2026-02-28", calibrator="3C48", refant="103", mid_mjd=61_099.21,
+            valid_from_mjd=61_098.0, valid_to_mjd=61_100.0, pointing_dec_deg=DEC, accepted=False, reasons=["few"], quality={"snr": 2.0},
+        )  # fmt: skip
+    join = "&" if "?" in url else "?"
+    ways = {order: served.get(f"{url}{join}order={order}").json()["items"] for order in ("asc", "desc")}
+    values = [row[column] for row in ways["asc"]]
+    assert len(values) > 1
+    assert values == sorted(values)
+    assert len(set(values)) > 1, "equal values would not show the order"
+    assert ways["desc"] == list(reversed(ways["asc"]))
+    assert served.get(url).json()["items"] == ways[usual]
+    served.get(f"{url}{join}order=up", status=422)
+
+
+def test_lists_have_bounds_on_both_sides(served: Served) -> None:
+    second_candidate(served)
+
+    def names(url: str, column: str = "name") -> list[str]:
+        return [one[column] for one in served.get(url).json()["items"]]
+
+    assert names("/api/sources?min_score=1.5&max_score=5") == [STRANGE]
+    assert names("/api/sources?min_flux_jy=0.15&max_flux_jy=0.25") == ["J0804+1600"]
+    assert names("/api/candidates?max_score=7") == [STRANGE]
+    assert names("/api/candidates?min_score=7&max_score=9") == ["J0804+1600"]
+    assert names("/api/data/images?noise_min_jy=1.5e-3&noise_max_jy=2.5e-3", "group_id") == [GROUPS[1]]
+    assert names("/api/data/mosaics?noise_min_jy=6e-4") == []
+    assert "score" in served.get("/api/candidates", format="csv", sort="score", order="asc", max_score=7).text
+    table = pd.read_csv(io.BytesIO(served.get("/api/candidates", format="csv", sort="score", order="asc").content), comment="#")
+    assert table["score"].tolist() == [6.0, 8.0], "a table has the order of the list"
+
+
+def test_mosaics_have_verdicts_with_reasons_and_are_filtered_by_them(served: Served) -> None:
+    def names(what: str = "/api/data/mosaics", **filters: object) -> list[str]:
+        return [one["name"] for one in served.get(what, **filters).json()["items"]]
+
+    assert names(verdict="not measured") == [NIGHT, HOUR], "an earlier release did not judge them"
+    with served.database.session() as session:
+        queries.upsert_qa_metric(session, "hourly_mosaic", "2026-03-01T05", "snr_scatter", 1.02, passed=True)
+        queries.upsert_qa_metric(session, "nightly_mosaic", "2026-03-01", "snr_scatter", 1.7, limit_high=1.2, passed=False)
+    assert (names(verdict="good"), names(verdict="bad"), names(verdict="not measured")) == ([HOUR], [NIGHT], [])
+    bad = served.get(f"/api/data/mosaics/{NIGHT}").json()["verdict"]
+    assert bad["reason"] == "snr_scatter 1.7 (at most 1.2)"
+    assert "verdicts of its tiles" in bad["next_step"]
+    with served.database.session() as session:
+        queries.upsert_qa_metric(session, "source_catalog", "2026-03-01T05", "false_share", 0.3, limit_high=0.01, passed=False)
+        queries.upsert_qa_metric(session, "source_catalog", "2026-03-01T05", "matched_share", None)
+    assert names(verdict="good") == [], "the blind catalog of an hour belongs to it"
+    assert served.get("/api/data/mosaics/addresses", verdict="good").text == ""
+    assert len(served.get("/api/data/mosaics/addresses", verdict="bad").text.splitlines()) == 1, "the night has no version"
+    page = served.get("/ui/mosaics", verdict="bad", sort="noise", order="desc", noise_min_mjy=0.1).text
+    assert [page.count(f'href="/ui/mosaics/{name}"') for name in (NIGHT, HOUR)] == [1, 1]
+    assert f'href="/ui/mosaics/{HOUR}"' not in served.get("/ui/mosaics", verdict="good").text
+    assert "snr_scatter 1.7" in served.get(f"/ui/mosaics/{NIGHT}").text
+    served.get("/api/data/mosaics", status=422, verdict="wonderful")
 
 
 def test_an_image_has_all_quality_figures_and_files(served: Served) -> None:

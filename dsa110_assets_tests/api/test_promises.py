@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
@@ -22,13 +23,19 @@ from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry.database import Database
 from dsa110_assets.registry.queries import alerts, events, pages, people, population, shift, today
 from dsa110_assets.registry.server import embedded_server, ensure_alive
+from dsa110_assets.stages.operations import staleness
 from dsa110_assets.stages.operations.chain import chain
+from dsa110_assets.stages.platform import Platform
 from dsa110_assets_tests.api.conftest import GROUPS, Served
 from dsa110_assets_tests.registry.statement_work import work_of
 
 LISTS = (
     "/api/data/observations", "/api/data/images", "/api/data/mosaics", "/api/sources", "/api/sources?sort=eta", "/api/sources?sort=flux",
     "/api/candidates", "/api/calibrations", "/api/quality/tile_image", "/api/products/tile_image/versions", "/api/data/images?sort=noise",
+    "/api/data/observations?order=asc", "/api/data/images?order=asc", "/api/data/images?sort=noise&order=desc",
+    "/api/data/mosaics?order=asc", "/api/data/mosaics?sort=noise", "/api/data/mosaics?sort=noise&order=desc", "/api/candidates?sort=score",
+    "/api/candidates?sort=time&order=asc", "/api/calibrations?order=asc", "/api/quality/tile_image?order=asc", "/api/sources?order=desc",
+    "/api/sources?sort=eta&order=asc", "/api/sources?sort=flux&order=asc&max_flux_jy=0.25",
 )  # fmt: skip
 
 
@@ -251,6 +258,62 @@ def test_the_garbage_collector_leaves_loaded_modules_alone(registry_config: Pipe
         server.should_exit = True
         thread.join(20)
         gc.unfreeze()
+
+
+def test_who_asks_for_stale_products_after_a_start_does_not_wait(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API is not ready before it has found them; it answers meanwhile; the first who asks gets what was found."""
+    found, may_end = staleness.stale_partitions, threading.Event()
+    asked: list[float] = []
+
+    def slow(platform: Platform) -> list[staleness.StalePartition]:
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            raise RegistryError("registry", "is restarting", "wait")
+        assert may_end.wait(60)
+        return found(platform)
+
+    monkeypatch.setattr(staleness, "stale_partitions", slow)
+    server = serving.server_of(create_app(served.config), served.config, port=0, prepare=True)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 60
+        while not server.started or len(asked) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        with httpx2.Client(base_url=url, trust_env=False, timeout=30) as client:
+            assert client.get("/api/data/images").status_code == 200
+            waiting = client.get("/api/ready")
+            assert (waiting.status_code, "stale products" in waiting.text) == (503, True)
+            may_end.set()
+            while client.get("/api/ready").status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            first = client.get("/api/stale").json()
+        assert len(asked) == 2, "it was found before anybody asked"
+        assert first["total"] == len(first["items"]) > 0
+        assert datetime.fromisoformat(first["found_at"]) <= datetime.now(UTC)
+    finally:
+        may_end.set()
+        server.should_exit = True
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_list_of_stale_products_is_never_too_old_to_be_given(registry_config: PipelineConfig) -> None:
+    """Who asks after a quiet night gets the list of the evening, with its time, and does not wait for the new one."""
+    app = create_app(registry_config)
+    app.state.stale.get(lambda: ["old"])
+    app.state.stale._found_at -= 48 * 3600.0
+    may_end = threading.Event()
+    assert app.state.stale.get(lambda: ["new"] if may_end.wait(20) else []) == ["old"]
+    assert app.state.stale.age_s > 47 * 3600.0
+    may_end.set()
+    deadline = time.monotonic() + 20
+    while app.state.stale.get(lambda: ["new"]) != ["new"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_first_answers_are_prepared_when_the_api_starts(served: Served) -> None:

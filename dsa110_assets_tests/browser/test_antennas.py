@@ -28,6 +28,11 @@ def test_antennas_are_accessible_and_fit_a_phone(visit, picture, site) -> None:
 def test_a_tile_is_marked_and_the_page_says_what_comes_out_differently(visit, picture) -> None:
     page = visit(f"/ui/observations/{GROUPS[1]}", signed_in=True)
     page.get_by_label("Reason").fill("a satellite")
+    page.get_by_role("button", name="Show what it would make again").click()
+    page.get_by_role("button", name="Mark", exact=True).wait_for()
+    assert "hourly_mosaic" in page.inner_text("main")
+    assert violations(page) == []
+    picture(page, "mark_plan")
     page.get_by_role("button", name="Mark", exact=True).click()
     page.get_by_text("1 to be made again").wait_for()
     assert violations(page) == []

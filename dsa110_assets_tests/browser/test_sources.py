@@ -100,7 +100,7 @@ def test_a_box_in_the_eta_v_plot_lists_the_sources_in_it(visit, site, picture) -
     page.mouse.move(over["x"] + over["width"] - 2, over["y"] + over["height"] * 0.5, steps=5)
     page.mouse.up()
     page.wait_for_url("**/ui/sources?*min_eta=*")
-    limits = {name: float(values[0]) for name, values in parse_qs(urlsplit(page.url).query).items() if name != "sort"}
+    limits = {name: float(values[0]) for name, values in parse_qs(urlsplit(page.url).query).items() if name not in ("sort", "order")}
     expect(page.locator("#list tbody")).to_contain_text("J0804+1600")
     for row in page.locator("#list tbody tr").all():
         eta, v = (float(row.locator("td").nth(column).inner_text()) for column in (4, 5))

@@ -163,6 +163,16 @@ ADDRESSES: dict[str, str] = {
     "/metrics": "",
 }
 """Addresses of the API that lists, details and pages read, each with an example. CALIBRATOR: the newest one."""
+ORDERS = (
+    *("/api/data/observations?order=asc", f"/api/data/observations?order=asc&since={LAST}", "/api/data/images?order=asc"),
+    *(f"/api/data/{kind}?sort=noise&order={order}&limit=50" for kind in ("images", "mosaics") for order in ("asc", "desc")),
+    *("/api/data/mosaics?order=asc", "/api/data/mosaics?kind=hourly&order=asc&limit=50", "/api/data/mosaics?noise_min_jy=0&limit=50"),
+    *(f"/api/candidates?sort={sort}&order={order}" for sort in ("rank", "score", "depth", "time") for order in ("asc", "desc")),
+    *("/api/calibrations?order=asc&limit=50", "/api/quality/tile_image?order=asc&limit=50"),
+    *(f"/api/sources?sort={sort}&order={order}&limit=50" for sort in ("number", "eta", "flux") for order in ("asc", "desc")),
+    "/api/sources?max_score=5&max_flux_jy=10&limit=50",
+)
+"""The same lists in their other orders, and with bounds on both sides."""
 OF_ONE_SOURCE = {"/api/sources/{source_id}/channels", "/api/sources/{source_id}/epochs", "/api/sources/{source_id}/lightcurve"}
 """All measurements of one source, as `dsa110 lightcurve show`."""
 NO_QUESTION_OF_THE_REGISTRY = {
@@ -247,6 +257,8 @@ def questions(platform: Platform, client: TestClient, capsys: pytest.CaptureFixt
         calibrator = session.execute(text("SELECT max(group_id) FROM caltables")).scalar_one()
     for path, example in ADDRESSES.items():
         found[f"GET {path}"] = partial(get, (example or path).replace("CALIBRATOR", calibrator))
+    for url in ORDERS:
+        found[f"GET {url}"] = partial(get, url)
     return found
 
 

@@ -16,6 +16,10 @@ PAGES: dict[str, tuple[str, ...]] = {
     "/ui/observations": ("/ui/observations?day=2026-03-01",),
     "/ui/observations/{group_id}": tuple(f"/ui/observations/{one}" for one in (CALIBRATOR, GROUPS[1], FAILED)),
     "/ui/observations/{group_id}/again": (f"/ui/observations/{GROUPS[1]}/again?start=tile_image",),
+    "/ui/observations/{group_id}/mark": (
+        f"/ui/observations/{GROUPS[1]}/mark?kind=tile&decision=bad&reason=ghosts",
+        f"/ui/observations/{CALIBRATOR}/mark?kind=solution&decision=bad&reason=noise",
+    ),
     "/ui/marks": ("/ui/marks",),
     "/ui/marks/again": ("/ui/marks/again",),
     "/ui/images": ("/ui/images",),

@@ -64,6 +64,9 @@ def test_the_gallery_shows_previews_by_their_version_and_lets_the_browser_load_t
         ("noise_max_mjy=1.5", [GROUPS[2]]),
         ("verdict=refused", [GROUPS[2]]),
         ("verdict=good&sort=noise", [GROUPS[1], GROUPS[0]]),
+        ("noise_min_mjy=1.5&order=asc", [GROUPS[0], GROUPS[1]]),
+        ("order=asc", list(GROUPS)),
+        ("sort=noise&order=desc", list(GROUPS)),
         ("since=&until=&position=&radius_deg=&noise_max_mjy=&verdict=", list(reversed(GROUPS))),
     ],
 )

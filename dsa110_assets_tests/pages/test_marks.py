@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dsa110_assets_tests.api.conftest import CALIBRATOR, GROUPS, HOUR, Served
+from dsa110_assets.products import ProductPaths
+from dsa110_assets.registry import queries
+from dsa110_assets.registry.provenance import Recipe, record_version
+from dsa110_assets.registry.schema import MarkDecision, MarkKind
+from dsa110_assets.stages.operations.marks import expected
+from dsa110_assets.stages.operations.staleness import stale_products
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets_tests.api.conftest import CALIBRATOR, DEC, GROUPS, HOUR, RA, Served
 from dsa110_assets_tests.pages.test_observations import csrf
 
 PAGE = f"/ui/observations/{GROUPS[1]}"
@@ -26,6 +33,40 @@ def test_a_tile_is_marked_bad_on_its_page_and_the_mark_is_removed(served: Served
     assert "Earlier marks (1)" in removed
     assert "Nothing: all that was made agrees" in served.get("/ui/marks/again").text
     assert served.get(f"/api/data/images/{GROUPS[1]}").json()["verdict"]["word"] == "good"
+
+
+def test_before_a_mark_its_page_says_what_it_makes_again_and_changes_nothing(served: Served) -> None:
+    """The whole chain, without what other marks have made stale already; the same as after the mark."""
+    with served.database.session() as session:
+        mosaic = served.versions["hourly_mosaic"]
+        made = {f"hourly_mosaic/{HOUR.partition('_')[2]}": mosaic, str(ProductPaths.of(served.config).mosaic_dir(HOUR)): mosaic}
+        record_version(session, "forced_photometry", "2026-03-01T05", inputs=made, recipe=Recipe("code", "settings"))
+        queries.upsert_mosaic(
+            session, name="mine", kind="custom", directory="/mine", start_mjd=61_100.2, mid_mjd=61_100.21, end_mjd=61_100.25, ra_deg=RA,
+            dec_deg=DEC, noise_jy_per_beam=5e-4, group_ids=GROUPS[:2],
+        )  # fmt: skip
+        record_version(session, "custom_mosaic", "mine", path="/mine", inputs={}, recipe=Recipe("code", "settings"))
+    asked = {"kind": "tile", "decision": "bad", "reason": "ghosts"}
+    csrf(served)
+    plan = served.get(f"{PAGE}/mark", **asked).text
+    assert [f">{name}</a>" in plan for name in ("hourly_mosaic", "custom_mosaic", "forced_photometry")] == [True, True, True]
+    assert "Reason: ghosts" in plan
+    assert 'value="ghosts"' in plan, "the form of the next step has it"
+    assert served.get("/api/marks").json()["items"] == []
+    assert served.get(f"/api/data/observations/{GROUPS[1]}/marks").json() == [], "nothing was written"
+    before = set(expected(Platform.open(served.config), MarkKind.TILE, GROUPS[1], MarkDecision.BAD).products)
+    served.client.post(f"{PAGE}/marks", data={**asked, "csrf": csrf(served)})
+    with served.database.session() as session:
+        after = {(one.product, one.key) for one in stale_products(session, served.config, only_marked=True)}
+    assert before == after == {("hourly_mosaic", "2026-03-01T05"), ("forced_photometry", "2026-03-01T05"), ("custom_mosaic", "mine")}
+    assert "nothing to make again" in served.get(f"{PAGE}/mark", **asked).text, "it is stale already"
+    removal = served.get(f"{PAGE}/mark", kind="tile").text
+    assert "Remove the mark on the image" in removal
+    solution = served.get(f"/ui/observations/{CALIBRATOR}/mark", kind="solution", decision="bad", reason="noise").text
+    assert "Mark the solution of" in solution
+    for wrong, status in (({"kind": "solution"}, 404), ({"kind": "solution", "decision": "bad"}, 404), ({"kind": "moon"}, 422)):
+        served.get(f"{PAGE}/mark", status=status, **wrong)
+    served.get(f"/ui/observations/{CALIBRATOR}/mark", status=404, kind="tile")
 
 
 def test_marks_through_the_api(served: Served) -> None:

@@ -35,6 +35,9 @@ def test_the_table_sorts_and_filters_by_its_address_and_takes_empty_fields(serve
     assert STRANGE not in chosen.text, "names are escaped"
     assert "No source meets these conditions" in served.get("/ui/sources?min_eta=1e6").text
     served.get("/ui/sources?ra_deg=5", status=422)
+    assert names(served.get("/ui/sources", sort="flux", order="asc", max_flux_jy=0.25).text) == ["J0800+1600", "J0804+1600"]
+    assert 'aria-sort="ascending"' in served.get("/ui/sources", sort="eta", order="asc").text
+    assert "sort=eta&amp;order=asc" in served.get("/ui/sources", sort="eta").text, "the head of a column turns the order round"
 
 
 def test_a_form_of_the_page_gets_the_table_alone(served: Served) -> None:

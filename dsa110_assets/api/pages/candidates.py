@@ -37,15 +37,19 @@ def candidates(
     opened: Opened,
     night: Night = None,
     min_score: fields.Number = None,
+    max_score: fields.Number = None,
     label: fields.Text = None,
     without: Without = None,
+    sort: Literal["rank", "score", "depth", "time"] = "rank",
+    order: fields.Order = None,
     cursor: Cursor = None,
 ) -> Response:
     """Show the candidates as of a night, best first."""
     person = visitor(request).person
-    chosen: dict[str, Any] = {"night": night, "min_score": min_score, "label": label}
+    chosen: dict[str, Any] = {"night": night, "min_score": min_score, "max_score": max_score, "label": label}
+    ordered: dict[str, Any] = {"sort": sort, "order": order}
     hidden: dict[str, Any] = {"unlabeled": without == "anybody", "unlabeled_by": person if without == "me" else None}
-    listed: Any = list_candidates(opened, request, **chosen, **hidden, cursor=cursor, limit=50)
+    listed: Any = list_candidates(opened, request, **chosen, **hidden, **ordered, cursor=cursor, limit=50)
     with opened.session() as session:
         known = labels.labels_of(session, [one["event_id"] for one in listed["items"]])
     for one in listed["items"]:
@@ -54,9 +58,9 @@ def candidates(
         request,
         "candidates.html",
         listed=listed,
-        chosen=chosen | {"without": without},
+        chosen=chosen | {"without": without} | ordered,
         filtered=any(value is not None for value in (*chosen.values(), without)),
-        export=address("/api/candidates", chosen, **hidden),
+        export=address("/api/candidates", chosen, **hidden, **ordered),
         usual=operations.USUAL,
     )
 

@@ -135,7 +135,7 @@ def stale_part(request: Request, opened: Opened) -> Response:
             for reason in one.reasons:
                 reasons[reason] = reasons.get(reason, 0) + 1
         numbers = {asset: sum(one.asset == asset for one in found.items) for asset in counts}
-        return {"total": found.total, "counts": counts, "numbers": numbers}
+        return {"total": found.total, "found_at": found.found_at, "counts": counts, "numbers": numbers}
 
     return _part(request, "control_stale.html", find)
 

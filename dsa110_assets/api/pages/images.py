@@ -33,15 +33,21 @@ def images(
     noise_max_mjy: fields.Number = None,
     verdict: fields.Optional[TileWord] = None,
     sort: Literal["time", "noise"] = "time",
+    order: fields.Order = None,
+    noise_min_mjy: fields.Number = None,
     cursor: Cursor = None,
 ) -> Response:
     """Show a gallery of tile images."""
     ra_deg, dec_deg = names.position(opened, request, position)
-    noise_max = None if noise_max_mjy is None else noise_max_mjy / 1e3
-    found = list_images(opened, request, since, until, ra_deg, dec_deg, radius_deg or 1.5, noise_max, verdict, sort, cursor, CARDS)
+    noise_min, noise_max = (None if one is None else one / 1e3 for one in (noise_min_mjy, noise_max_mjy))
+    cone = (ra_deg, dec_deg, radius_deg or 1.5)
+    found = list_images(opened, request, since, until, *cone, noise_max, verdict, sort, cursor, CARDS, noise_min, order)
     cards = [one | {"picture": preview(one["version_id"], f"{one['group_id']}{_SMALL}")} for one in found["items"]]
-    selection = {"since": since, "until": until, "ra_deg": ra_deg, "dec_deg": dec_deg, "noise_max_jy": noise_max, "verdict": verdict}
-    files = address("/api/data/images/addresses", {**selection, "radius_deg": radius_deg or 1.5, "sort": sort})
+    selection = {
+        "since": since, "until": until, "ra_deg": ra_deg, "dec_deg": dec_deg, "radius_deg": radius_deg or 1.5, "noise_min_jy": noise_min,
+        "noise_max_jy": noise_max, "verdict": verdict, "sort": sort, "order": order,
+    }  # fmt: skip
+    files = address("/api/data/images/addresses", selection)
     chosen = request.query_params
     return page(request, "images.html", cards=cards, next=found["next"], words=list(TileWord), chosen=chosen, addresses=files)
 

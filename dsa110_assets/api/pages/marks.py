@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, ObservationId
+from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes import antenna_marks, marks, operations
 from dsa110_assets.registry.schema import MarkDecision, MarkKind
+from dsa110_assets.stages.operations.marks import expected
 
 router = APIRouter()
 _MOST_ON_ANTENNAS = 200
@@ -40,6 +42,32 @@ def make_marked(opened: Opened, person: Editor) -> Response:
     wanted = operations.BackfillRequest.model_validate({"only_marked": True, "dry_run": False})
     operations.backfill(opened, person, wanted)
     return RedirectResponse("/ui/marks", 303)
+
+
+@router.get("/ui/observations/{group_id}/mark")
+def plan_mark(
+    request: Request,
+    opened: Opened,
+    group_id: ObservationId,
+    kind: MarkKind,
+    decision: fields.Optional[MarkDecision] = None,
+    reason: Annotated[str, Query(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")] = "",
+) -> Response:
+    """Say what a mark would make stale, or, without a decision, its removal; change nothing."""
+    found = expected(opened.platform, kind, group_id, decision)
+    products: dict[str, list[str]] = {}
+    for product, key in found.products:
+        products.setdefault(product, []).append(key)
+    return page(
+        request,
+        "observation_mark.html",
+        group_id=group_id,
+        kind=kind,
+        decision=decision,
+        reason=reason,
+        products=products,
+        without_tiles=found.without_tiles,
+    )
 
 
 @router.post("/ui/observations/{group_id}/marks")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
@@ -22,6 +22,7 @@ from dsa110_assets.api.routes.tasks import MosaicRequest, TaskState, create_mosa
 from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.errors import InvalidRequestError, NotFoundError, PipelineError
 from dsa110_assets.quality.gate import CATALOG_CHECKS
+from dsa110_assets.quality.verdict import Outcome
 from dsa110_assets.registry.schema import MosaicKind
 
 router = APIRouter()
@@ -38,17 +39,34 @@ def mosaics(
     kind: fields.Optional[MosaicKind] = None,
     position: fields.Text = None,
     noise_max_mjy: fields.Number = None,
+    noise_min_mjy: fields.Number = None,
+    verdict: fields.Optional[Outcome] = None,
+    sort: Literal["time", "noise"] = "time",
+    order: fields.Order = None,
     cursor: Cursor = None,
 ) -> Response:
     """Show a gallery of mosaics."""
     ra_deg, dec_deg = names.position(opened, request, position)
-    noise_max = None if noise_max_mjy is None else noise_max_mjy / 1e3
-    found = list_mosaics(opened, request, since, until, kind, ra_deg, dec_deg, 8.0, noise_max, cursor, CARDS)
+    noise_min, noise_max = (None if one is None else one / 1e3 for one in (noise_min_mjy, noise_max_mjy))
+    found = list_mosaics(
+        opened, request, since, until, kind, ra_deg, dec_deg, 8.0, noise_max, cursor, CARDS, noise_min, verdict, sort, order
+    )
     cards = [one | {"picture": preview(one["version_id"], f"{one['name']}{_SMALL}")} for one in found["items"]]
-    selection = {"since": since, "until": until, "kind": kind, "ra_deg": ra_deg, "dec_deg": dec_deg, "noise_max_jy": noise_max}
+    selection = {
+        "since": since, "until": until, "kind": kind, "ra_deg": ra_deg, "dec_deg": dec_deg, "noise_min_jy": noise_min,
+        "noise_max_jy": noise_max, "verdict": verdict, "sort": sort, "order": order,
+    }  # fmt: skip
     files = address("/api/data/mosaics/addresses", selection)
-    chosen = request.query_params
-    return page(request, "mosaics.html", cards=cards, next=found["next"], kinds=list(MosaicKind), chosen=chosen, addresses=files)
+    return page(
+        request,
+        "mosaics.html",
+        cards=cards,
+        next=found["next"],
+        kinds=list(MosaicKind),
+        words=list(Outcome),
+        chosen=request.query_params,
+        addresses=files,
+    )
 
 
 @router.get("/ui/mosaics/new")

@@ -10,6 +10,7 @@ from dsa110_assets.calibration.select import Rung
 from dsa110_assets.ingest.timeline import SlotState
 from dsa110_assets.quality.gate import TileWord
 from dsa110_assets.registry.schema import GroupState
+from dsa110_assets.times import datetime_to_mjd, group_time
 
 MISSING_HOURS = 0.5
 """A day that misses more is amber."""
@@ -19,13 +20,15 @@ MISSING_HOURS = 0.5
 class Cell:
     """``sign``: what stands in the cell. ``level``: its color. ``words``: for the tooltip and screen readers.
 
-    ``target``: a day or an observation; empty without a link.
+    ``target``: a day or an observation; empty without a link. ``mjd``: its beginning, UTC; None for a day, which has no
+    sidereal time.
     """
 
     sign: str
     level: str
     words: str
     target: str = ""
+    mjd: float | None = None
 
 
 _STATES = {
@@ -83,12 +86,12 @@ def day_cell(night: date, found: NightOnTimeline | None, by: str, noise_limit: f
     return Cell(sign, level, words, night.isoformat())
 
 
-def slot_cell(slot: SlotOnTimeline, by: str) -> Cell:
-    """Cell of a slot: the worst of the observations that begin in it, or why there is none."""
+def slot_cell(slot: SlotOnTimeline, by: str, start_mjd: float) -> Cell:
+    """Cell of a slot that begins at a time: the worst of the observations that begin in it, or why there is none."""
     if not slot.observations:
         sign, level = _WITHOUT[slot.state]
         lost = f", {slot.missing_s:.0f} s" if slot.state is SlotState.MISSING else ""
-        return Cell(sign, level, f"{slot.slot} {slot.state}{lost}")
+        return Cell(sign, level, f"{slot.slot} {slot.state}{lost}", mjd=start_mjd)
     return max((_cell(one, by) for one in slot.observations), key=lambda cell: _HARMLESS.get(cell.level, 0))
 
 
@@ -109,4 +112,4 @@ def _cell(one: ObservationInSlot, by: str) -> Cell:
             sign, level = "·", "plain"
         else:
             sign, level = ("=", "good") if one.tables == Rung.SAME_NIGHT else ("~", "warning")
-    return Cell(sign, level, words, one.group_id)
+    return Cell(sign, level, words, one.group_id, datetime_to_mjd(group_time(one.group_id)))

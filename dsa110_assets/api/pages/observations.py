@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import Cursor, ObservationId
 from dsa110_assets.api.pages import fields
 from dsa110_assets.api.pages.layout import page
-from dsa110_assets.api.pages.observation_cells import EMPTY_AND_MISSING, LEGENDS, LEVELS, day_cell, slot_cell
+from dsa110_assets.api.pages.observation_cells import EMPTY_AND_MISSING, LEGENDS, LEVELS, Cell, day_cell, slot_cell
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes import images, operations, quality, timeline
 from dsa110_assets.api.routes import observations as routes
@@ -28,6 +29,7 @@ from dsa110_assets.stages.operations.marks import consequences
 from dsa110_assets.stages.operations.staleness import partition_of
 from dsa110_assets.stages.product import Level
 from dsa110_assets.stages.table import CALIBRATED_MS, CALIBRATION_TABLES, MEASUREMENT_SET, TABLE, TILE_IMAGE
+from dsa110_assets.times import datetime_to_mjd
 
 router = APIRouter()
 ROWS = 50
@@ -49,6 +51,7 @@ def observations(
     until: str = "",
     state: str = "",
     calibrator: fields.Text = None,
+    order: fields.Order = None,
     cursor: Cursor = None,
 ) -> Response:
     """Show the timeline of three months, the slots of a day, and the list."""
@@ -69,6 +72,7 @@ def observations(
         calibrator,
         cursor,
         ROWS,
+        order,
     )
     known = {one.night: one for one in months.nights}
     limit = opened.config.qa_noise_over_thermal_max
@@ -78,8 +82,8 @@ def observations(
         "observations.html",
         by=by,
         night=night,
-        months=[(day, [day_cell(one, known.get(one), by, limit) for one in _days(day)]) for day in _months(first, end)],
-        hours=[(f"{hour:02d}", [slot_cell(one, by) for one in slots.slots[12 * hour : 12 * hour + 12]]) for hour in range(24)],
+        months=[(day, _midnight(day), [day_cell(one, known.get(one), by, limit) for one in _days(day)]) for day in _months(first, end)],
+        hours=[_hour(slots.slots, by, _midnight(night), hour) for hour in range(24)],
         gaps=slots.gaps,
         missing_s=sum(one.seconds for one in slots.gaps),
         legend=[*LEGENDS[by], *EMPTY_AND_MISSING],
@@ -89,7 +93,7 @@ def observations(
         earlier=(first - timedelta(days=1)).strftime("%Y-%m"),
         later=_months_before(end, -3).strftime("%Y-%m") if months.last_ever and end < months.last_ever else None,
         listed=listed,
-        asked={"since": since, "until": until, "state": state, "calibrator": calibrator or ""},
+        asked={"since": since, "until": until, "state": state, "calibrator": calibrator or "", "order": order or ""},
         states=[one.value for one in GroupState],
         yesterday=_shifted(night, -1),
         tomorrow=_shifted(night, 1),
@@ -222,6 +226,17 @@ def _state(text: str) -> GroupState | None:
         return GroupState(text)
     except ValueError as error:
         raise InvalidRequestError("state", f"{text[:40]!r} is not a state", f"choose one of {', '.join(GroupState)}") from error
+
+
+def _midnight(day: date) -> float:
+    """MJD of the beginning of a UTC day."""
+    return datetime_to_mjd(datetime.combine(day, time(), UTC))
+
+
+def _hour(slots: Sequence[timeline.SlotOnTimeline], by: By, midnight_mjd: float, hour: int) -> tuple[str, float, list[Cell]]:
+    """Name, beginning (MJD) and cells of an hour."""
+    of_hour = range(12 * hour, 12 * hour + 12)
+    return f"{hour:02d}", midnight_mjd + hour / 24, [slot_cell(slots[number], by, midnight_mjd + number / 288) for number in of_hour]
 
 
 def _end_of_month(day: date | None) -> date:

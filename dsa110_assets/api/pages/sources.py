@@ -49,17 +49,21 @@ def sources(
     min_v: fields.Number = None,
     max_v: fields.Number = None,
     min_score: fields.Number = None,
+    max_score: fields.Number = None,
     min_flux_jy: fields.Number = None,
+    max_flux_jy: fields.Number = None,
     sort: Sort = "score",
+    order: fields.Order = None,
     cursor: Cursor = None,
 ) -> Response:
     """Show the population and a table of sources; only the table for a form of the page."""
     filters: dict[str, Any] = {
         "name": name, "origin": origin, "ra_deg": ra_deg, "dec_deg": dec_deg, "radius_deg": radius_deg, "min_eta": min_eta,
-        "max_eta": max_eta, "min_v": min_v, "max_v": max_v, "min_score": min_score, "min_flux_jy": min_flux_jy,
+        "max_eta": max_eta, "min_v": min_v, "max_v": max_v, "min_score": min_score, "max_score": max_score, "min_flux_jy": min_flux_jy,
+        "max_flux_jy": max_flux_jy,
     }  # fmt: skip
     chosen: dict[str, Any] = filters | {"radius_deg": radius_deg or 0.1}
-    listed = list_sources(opened, request, sort=sort, cursor=cursor, limit=50, **chosen)
+    listed = list_sources(opened, request, sort=sort, order=order, cursor=cursor, limit=50, **chosen)
     part = "HX-Request" in request.headers and "HX-History-Restore-Request" not in request.headers
     return page(
         request,
@@ -68,6 +72,7 @@ def sources(
         filters=filters,
         filtered=any(value is not None for value in filters.values()),
         sort=sort,
+        order=order or ("asc" if sort == "number" else "desc"),
         threshold=opened.config.ese_threshold_sigma,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi import Path as InPath
@@ -11,7 +11,21 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from dsa110_assets.api.access import Opened, Person
-from dsa110_assets.api.answers import Cursor, Day, Limit, Number, TableFormat, Text, key_of, model_of, page_of, paged, table
+from dsa110_assets.api.answers import (
+    Cursor,
+    Day,
+    Limit,
+    Number,
+    Order,
+    TableFormat,
+    Text,
+    descending,
+    key_of,
+    model_of,
+    page_of,
+    paged,
+    table,
+)
 from dsa110_assets.errors import NotFoundError
 from dsa110_assets.registry.queries import events, labels
 from dsa110_assets.registry.queries.pages import MOST_ROWS
@@ -94,8 +108,13 @@ def list_candidates(
     cursor: Cursor = None,
     limit: Limit = 100,
     form: Annotated[TableFormat, Query(alias="format")] = TableFormat.JSON,
+    max_score: Number = None,
+    sort: Literal["rank", "score", "depth", "time"] = "rank",
+    order: Order = None,
 ) -> dict[str, Any] | Response:
-    """ESE candidates as of a night, best first. ``label``, ``comment``, ``labeled_by`` are the newest of anybody.
+    """ESE candidates as of a night, best, deepest or latest first, or as ``order`` says.
+
+    ``label``, ``comment``, ``labeled_by`` are the newest of anybody.
 
     The filter ``label``: somebody gave this label; ``unlabeled``: nobody labeled the event; ``unlabeled_by``: this
     person did not. As CSV, VOTable or Parquet the list is whole, up to 10 000 rows.
@@ -107,15 +126,18 @@ def list_candidates(
                 session,
                 night=night,
                 min_score=min_score,
+                max_score=max_score,
                 label=label,
                 unlabeled=unlabeled,
                 unlabeled_by=unlabeled_by,
+                sort=sort,
+                descending=descending(order),
                 after=after,
                 limit=rows,
             )
 
         if form is TableFormat.JSON:
-            return paged(request, one_page(key_of(cursor, int, int), limit))
+            return paged(request, one_page(key_of(cursor, int if sort == "rank" else float, int), limit))
         as_of = night or events.newest_night(session)
         found, after = [], None
         while len(found) < MOST_EXPORTED:

@@ -22,11 +22,13 @@ from dsa110_assets.api.answers import (
     Limit,
     Number,
     ObservationId,
+    Order,
     RaDeg,
     RadiusDeg,
     Since,
     SizeArcmin,
     Until,
+    descending,
     group_of,
     key_of,
     list_of,
@@ -104,14 +106,29 @@ def list_images(
     sort: Literal["time", "noise"] = "time",
     cursor: Cursor = None,
     limit: Limit = 100,
+    noise_min_jy: Number = None,
+    order: Order = None,
 ) -> dict[str, Any]:
-    """Tile images with their verdicts: newest or least noisy first. The position is that of the centers.
+    """Tile images with their verdicts: newest or least noisy first, or as ``order`` says.
+
+    The position is that of the centers.
 
     With ``verdict``, a page looks at 500 images and gives those with this verdict; it may be empty, and `next` goes on.
     """
     with opened.session() as session:
         rows = limit if verdict is None else MOST_EDGES
-        page = _selection(opened, session, since, until, near(ra_deg, dec_deg, radius_deg), noise_max_jy, sort, cursor, rows)
+        page = pages.images(
+            session,
+            since=group_of(since),
+            until=group_of(until),
+            near=near(ra_deg, dec_deg, radius_deg),
+            noise_min=noise_min_jy,
+            noise_max=noise_max_jy,
+            sort=sort,
+            descending=descending(order),
+            after=key_of(cursor, *((float, str) if sort == "noise" else (str,))),
+            limit=rows,
+        )
         found = with_verdicts(opened, session, page.rows)
         if verdict is not None:
             found = [one for one in found if one["verdict"] is not None and one["verdict"]["word"] == verdict]
@@ -133,12 +150,15 @@ def list_image_addresses(
     kind: ImageKind = ImageKind.IMAGE_PB,
     cursor: Cursor = None,
     limit: Limit = 1000,
+    noise_min_jy: Number = None,
+    order: Order = None,
 ) -> PlainTextResponse:
     """Addresses of the FITS files of the images of this selection, one on each line, for `wget -i`.
 
     The header `Link` names the next page.
     """
-    found = list_images(opened, request, since, until, ra_deg, dec_deg, radius_deg, noise_max_jy, verdict, sort, cursor, limit)
+    cone = (ra_deg, dec_deg, radius_deg)
+    found = list_images(opened, request, since, until, *cone, noise_max_jy, verdict, sort, cursor, limit, noise_min_jy, order)
     names = ((one["version_id"], f"{one['group_id']}-{kind.value}.fits") for one in found["items"])
     return files.addresses(request, names, found["next"])
 
@@ -177,30 +197,6 @@ def cut_out_image(
         row = _image_row(session, group_id)
         path, noise = image_path(files.as_path(row.directory), group_id, kind.value), row.noise_jy_per_beam
     return files.cut_out(path, ra_deg, dec_deg, size_arcmin, form, noise)
-
-
-def _selection(
-    opened: Access,
-    session: Any,
-    since: Any,
-    until: Any,
-    cone: tuple[float, float, float] | None,
-    noise_max: float | None,
-    sort: str,
-    cursor: str | None,
-    limit: int,
-) -> pages.Page:
-    kinds = (float, str) if sort == "noise" else (str,)
-    return pages.images(
-        session,
-        since=group_of(since),
-        until=group_of(until),
-        near=cone,
-        noise_max=noise_max,
-        sort=sort,
-        after=key_of(cursor, *kinds),
-        limit=limit,
-    )
 
 
 def with_verdicts(opened: Access, session: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from pydantic import create_model
+from pydantic import BaseModel, create_model
 from sqlalchemy import select
 
 from dsa110_assets.api import files
 from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import (
     BINARY,
+    MOST_EDGES,
     Cursor,
     CutoutDec,
     CutoutRa,
@@ -21,12 +23,14 @@ from dsa110_assets.api.answers import (
     Limit,
     MosaicName,
     Number,
+    Order,
     RaDeg,
     RadiusDeg,
     Since,
     SizeArcmin,
     TableFormat,
     Until,
+    descending,
     key_of,
     list_of,
     mjd_of,
@@ -40,6 +44,7 @@ from dsa110_assets.api.answers import (
 from dsa110_assets.api.routes.quality import Quality, Spread, quality_row
 from dsa110_assets.errors import NotFoundError
 from dsa110_assets.products import image_path
+from dsa110_assets.quality.verdict import Outcome
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.queries import pages
 from dsa110_assets.registry.queries.images import measured_in_mosaics, mosaic_tiles, mosaics_of_month, sources_in_mosaic
@@ -47,11 +52,22 @@ from dsa110_assets.registry.queries.measurements import sources_measured_in
 from dsa110_assets.registry.queries.quality import qa_metrics, spread_of
 from dsa110_assets.registry.queries.sources import detections
 from dsa110_assets.registry.schema import MosaicKind, MosaicRow, ProductVersion
+from dsa110_assets.stages.products.mosaic_verdicts import PRODUCTS, key_of_mosaic, mosaic_verdicts
 from dsa110_assets.stages.provenance.versions import versions_of
-from dsa110_assets.stages.table import CUSTOM_MOSAIC, HOURLY_MOSAIC, NIGHTLY_MOSAIC, SOURCE_CATALOG
+from dsa110_assets.stages.table import SOURCE_CATALOG
 
 router = APIRouter()
-Mosaic = model_of("Mosaic", pages.MOSAIC, version_id=(int | None, ...), measured=(int | None, ...))
+
+
+class Judged(BaseModel):
+    """The verdict on a mosaic, why, and what to do."""
+
+    word: Outcome
+    reason: str
+    next_step: str
+
+
+Mosaic = model_of("Mosaic", pages.MOSAIC, verdict=(Judged, ...), version_id=(int | None, ...), measured=(int | None, ...))
 MosaicDetails = create_model(
     "MosaicDetails",
     __base__=Mosaic,
@@ -62,7 +78,6 @@ MosaicDetails = create_model(
     files=(list[File], ...),
 )
 MosaicPlane = Literal["image", "noise", "weight", "coverage"]
-_MOSAIC_PRODUCT = {MosaicKind.HOURLY: HOURLY_MOSAIC.name, MosaicKind.NIGHTLY: NIGHTLY_MOSAIC.name, MosaicKind.CUSTOM: CUSTOM_MOSAIC.name}
 _TABLES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {}, "application/x-votable+xml": {}, "application/vnd.apache.parquet": {}}}
 }
@@ -81,10 +96,16 @@ def list_mosaics(
     noise_max_jy: Number = None,
     cursor: Cursor = None,
     limit: Limit = 100,
+    noise_min_jy: Number = None,
+    verdict: Outcome | None = None,
+    sort: Literal["time", "noise"] = "time",
+    order: Order = None,
 ) -> dict[str, Any]:
-    """Mosaics, newest first. The position is that of the centers; an hour is 15 degrees of right ascension wide.
+    """Mosaics with their verdicts, newest or least noisy first, or as ``order`` says.
 
-    ``measured``: positions with a flux or limit; null if never measured.
+    The position is that of the centers; an hour is 15 degrees of right ascension wide. ``measured``: positions with a
+    flux or limit; null if never measured. With ``verdict``, a page looks at 500 mosaics and gives those with this
+    verdict; it may be empty, and `next` goes on.
     """
     with opened.session() as session:
         page = pages.mosaics(
@@ -93,20 +114,24 @@ def list_mosaics(
             until_mjd=mjd_of(until),
             kind=None if kind is None else kind.value,
             near=near(ra_deg, dec_deg, radius_deg),
+            noise_min=noise_min_jy,
             noise_max=noise_max_jy,
+            sort=sort,
+            descending=descending(order),
             after=key_of(cursor, float, str),
-            limit=limit,
+            limit=limit if verdict is None else MOST_EDGES,
         )
+        judged = mosaic_verdicts(session, page.rows)
+        rows: list[dict[str, Any]] = [row | {"verdict": asdict(judged[row["name"]])} for row in page.rows]
+        if verdict is not None:
+            rows = [row for row in rows if row["verdict"]["word"] == verdict]
         versions: dict[str, int] = {}
-        for one, product in _MOSAIC_PRODUCT.items():
-            keys = [_mosaic_key(row["kind"], row["name"]) for row in page.rows if row["kind"] == one]
+        for one, product in PRODUCTS.items():
+            keys = [key_of_mosaic(row["kind"], row["name"]) for row in rows if row["kind"] == one]
             versions |= versions_of(session, product, keys) if keys else {}
-        measured = measured_in_mosaics(session, [row["name"] for row in page.rows])
-    rows = [
-        row | {"version_id": versions.get(str(opened.paths.mosaic_dir(row["name"]))), "measured": measured.get(row["name"])}
-        for row in page.rows
-    ]
-    return paged(request, page, rows)
+        measured = measured_in_mosaics(session, [row["name"] for row in rows])
+    more = [{"version_id": versions.get(str(opened.paths.mosaic_dir(row["name"]))), "measured": measured.get(row["name"])} for row in rows]
+    return paged(request, page, [row | of_row for row, of_row in zip(rows, more, strict=True)])
 
 
 @router.get("/api/data/mosaics/addresses", tags=["mosaics"], response_class=PlainTextResponse)
@@ -123,12 +148,18 @@ def list_mosaic_addresses(
     plane: MosaicPlane = "image",
     cursor: Cursor = None,
     limit: Limit = 1000,
+    noise_min_jy: Number = None,
+    verdict: Outcome | None = None,
+    sort: Literal["time", "noise"] = "time",
+    order: Order = None,
 ) -> PlainTextResponse:
     """Addresses of the FITS files of the mosaics of this selection, one on each line, for `wget -i`.
 
     The header `Link` names the next page.
     """
-    found = list_mosaics(opened, request, since, until, kind, ra_deg, dec_deg, radius_deg, noise_max_jy, cursor, limit)
+    found = list_mosaics(
+        opened, request, since, until, kind, ra_deg, dec_deg, radius_deg, noise_max_jy, cursor, limit, noise_min_jy, verdict, sort, order
+    )
     names = ((one["version_id"], f"{one['name']}-{plane}.fits") for one in found["items"])
     return files.addresses(request, names, found["next"])
 
@@ -143,12 +174,13 @@ def show_mosaic(opened: Opened, name: MosaicName) -> dict[str, Any]:
     with opened.session() as session:
         row = _mosaic_row(session, name)
         kind = MosaicKind(row.kind)
-        judged = [_MOSAIC_PRODUCT[kind], *([SOURCE_CATALOG.name] if kind is MosaicKind.HOURLY else [])]
-        month = [_mosaic_key(kind, one) for one in mosaics_of_month(session, kind, row.mid_mjd)]
+        judged = [PRODUCTS[kind], *([SOURCE_CATALOG.name] if kind is MosaicKind.HOURLY else [])]
+        month = [key_of_mosaic(kind, one) for one in mosaics_of_month(session, kind, row.mid_mjd)]
         found = {str(column.key): getattr(row, str(column.key)) for column in pages.MOSAIC} | {
+            "verdict": asdict(mosaic_verdicts(session, [{"name": name, "kind": row.kind}])[name]),
             "tiles": [one.group_id for one in mosaic_tiles(session, name)],
             **sources_in_mosaic(session, name),
-            "quality": [quality_row(one) for product in judged for one in qa_metrics(session, product, _mosaic_key(kind, name)).values()],
+            "quality": [quality_row(one) for product in judged for one in qa_metrics(session, product, key_of_mosaic(kind, name)).values()],
             "month": {metric: spread for product in judged for metric, spread in spread_of(session, product, month).items()},
         }
         version = _version_of_mosaic(session, row)
@@ -202,9 +234,4 @@ def _mosaic_row(session: Any, name: str) -> MosaicRow:
 
 
 def _version_of_mosaic(session: Any, row: MosaicRow) -> ProductVersion | None:
-    return current_version(session, _MOSAIC_PRODUCT[MosaicKind(row.kind)], _mosaic_key(row.kind, row.name))
-
-
-def _mosaic_key(kind: str, name: str) -> str:
-    """Key under which a mosaic is registered: its hour, its night, or the name of one on demand."""
-    return name if kind == MosaicKind.CUSTOM else name.partition("_")[2]
+    return current_version(session, PRODUCTS[MosaicKind(row.kind)], key_of_mosaic(row.kind, row.name))

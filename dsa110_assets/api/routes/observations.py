@@ -9,7 +9,21 @@ from fastapi import APIRouter, Request
 from pydantic import create_model
 
 from dsa110_assets.api.access import Opened
-from dsa110_assets.api.answers import Cursor, Limit, ObservationId, Since, Text, Until, group_of, key_of, model_of, or_none, page_of, paged
+from dsa110_assets.api.answers import (
+    Cursor,
+    Limit,
+    ObservationId,
+    Order,
+    Since,
+    Text,
+    Until,
+    group_of,
+    key_of,
+    model_of,
+    or_none,
+    page_of,
+    paged,
+)
 from dsa110_assets.api.routes.images import Image, image_columns, with_verdicts
 from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.queries import pages
@@ -41,8 +55,9 @@ def list_observations(
     calibrator: Text = None,
     cursor: Cursor = None,
     limit: Limit = 100,
+    order: Order = None,
 ) -> dict[str, Any]:
-    """Observations, newest first."""
+    """Observations, newest first; with ``order=asc`` oldest first."""
     with opened.session() as session:
         page = pages.observations(
             session,
@@ -52,6 +67,7 @@ def list_observations(
             calibrator=calibrator,
             after=key_of(cursor, str),
             limit=limit,
+            descending=order != "asc",
         )
     return paged(request, page)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
+from dsa110_assets.api import problems
 from dsa110_assets.api.access import Access, Opened, Person
 from dsa110_assets.api.answers import OBSERVATION_ID, Day, ObservationId
 from dsa110_assets.errors import DagsterUnreachableError, RegistryError
@@ -77,9 +78,10 @@ class Stale(BaseModel):
 
 
 class StaleList(BaseModel):
-    """Stale products, upstream assets first; ``total`` of all, also of those beyond the limit."""
+    """Stale products, upstream assets first; ``total`` of all, also of those beyond the limit; as of ``found_at``."""
 
     total: int
+    found_at: datetime
     items: list[Stale]
 
 
@@ -130,12 +132,18 @@ async def health() -> Health:
     return Health(status="ok", release=release())
 
 
-@router.get("/api/ready", tags=["operation"])
-def ready(opened: Opened) -> Health:
-    """Tell whether the registry answers with the schema of this release; else 503."""
+@router.get("/api/ready", tags=["operation"], response_model=Health)
+def ready(opened: Opened, request: Request) -> Health | Response:
+    """Tell whether the registry answers with the schema of this release, and long lists are prepared; else 503."""
     opened.platform.database.engine.dispose()  # a pooled connection may be of a server that has gone
     if (found := opened.platform.database.revision()) != HEAD_REVISION:
         raise RegistryError("registry", f"has the schema {found}, this release needs {HEAD_REVISION}", f"restart with {how_to_start()}")
+    if request.app.state.preparing:
+        reason, step = (
+            "the API has just started and still looks for stale products",
+            "try again in some seconds; all addresses answer meanwhile",
+        )
+        return problems.problem(503, "NotReady", reason, next_step=step, headers={"Retry-After": "2"})
     return Health(status="ok", release=release())
 
 
@@ -200,12 +208,13 @@ def stale(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> StaleList:
     """Products that would come out differently today. A list older than five minutes is found anew meanwhile."""
-    found = [one for one in stale_now(opened, request) if asset in (None, one.asset)]
+    known = stale_now(opened, request)
+    found = known if asset is None else [one for one in known if one.asset == asset]
     items = [
         Stale(asset=one.asset, partition=one.partition, key=one.key, reasons=[str(reason) for reason in one.reasons], made_at=one.made_at)
         for one in found[:limit]
     ]
-    return StaleList(total=len(found), items=items)
+    return StaleList(total=len(found), found_at=_now() - timedelta(seconds=request.app.state.stale.age_s), items=items)
 
 
 def stale_now(opened: Access, request: Request) -> Sequence[StalePartition]:

@@ -17,6 +17,7 @@ from dsa110_assets.api.answers import (
     File,
     Limit,
     ObservationId,
+    Order,
     ProductName,
     Since,
     Text,
@@ -66,10 +67,12 @@ def list_calibrations(
     accepted: bool | None = None,
     cursor: Cursor = None,
     limit: Limit = 100,
+    order: Order = None,
 ) -> dict[str, Any]:
-    """Calibration tables with their quality, newest night first; refused ones with the reasons."""
+    """Calibration tables with their quality, newest night first or as ``order`` says; refused ones with the reasons."""
+    after = key_of(cursor, date, str)
     with opened.session() as session:
-        page = pages.calibrations(session, since=since, until=until, accepted=accepted, after=key_of(cursor, date, str), limit=limit)
+        page = pages.calibrations(session, since=since, until=until, accepted=accepted, after=after, limit=limit, descending=order != "asc")
     return paged(request, page)
 
 
@@ -95,11 +98,19 @@ def list_quality(
     until: Until = None,
     cursor: Cursor = None,
     limit: Limit = 200,
+    order: Order = None,
 ) -> dict[str, Any]:
     """Quality figures of a product with limits and verdicts, newest first; with ``metric``, its trend."""
     with opened.session() as session:
         page = pages.quality(
-            session, product, metric=metric, since=group_of(since), until=group_of(until), after=key_of(cursor, str, str), limit=limit
+            session,
+            product,
+            metric=metric,
+            since=group_of(since),
+            until=group_of(until),
+            after=key_of(cursor, str, str),
+            limit=limit,
+            descending=order != "asc",
         )
     return paged(request, page)
 

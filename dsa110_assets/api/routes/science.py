@@ -14,11 +14,13 @@ from dsa110_assets.api.answers import (
     DecDeg,
     Limit,
     Number,
+    Order,
     RaDeg,
     RadiusDeg,
     SourceId,
     TableFormat,
     Text,
+    descending,
     key_of,
     model_of,
     near,
@@ -120,15 +122,22 @@ def list_sources(
     sort: Literal["number", "eta", "v", "score", "flux"] = "number",
     cursor: Cursor = None,
     limit: Limit = 100,
+    max_score: Number = None,
+    max_flux_jy: Number = None,
+    order: Order = None,
 ) -> dict[str, Any]:
     """Sources with their variability figures as of the newest night.
 
-    ``name`` is the beginning of a name. Sorted by number, or by the largest eta, V, score or mean flux first.
+    ``name`` is the beginning of a name. Sorted by number, or by the largest eta, V, score or mean flux first, or as
+    ``order`` says.
     """
-    chosen = pages.SourceFilter(near(ra_deg, dec_deg, radius_deg), name, origin, min_eta, min_v, min_score, min_flux_jy, max_eta, max_v)
+    cone = near(ra_deg, dec_deg, radius_deg)
+    chosen = pages.SourceFilter(
+        cone, name, origin, min_eta, min_v, min_score, min_flux_jy, max_eta, max_v, max_score=max_score, max_flux_jy=max_flux_jy
+    )
     kinds = (int,) if sort == "number" else (float, int)
     with opened.session() as session:
-        page = pages.sources(session, chosen, sort=sort, after=key_of(cursor, *kinds), limit=limit)
+        page = pages.sources(session, chosen, sort=sort, after=key_of(cursor, *kinds), limit=limit, descending=descending(order))
     return paged(request, page)
 
 

@@ -138,7 +138,7 @@ function draw(u) {
 
 function describe(one) {
   const { point } = one;
-  const when = `${utc(mjdOf(one.x))} UTC, MJD ${mjdOf(one.x).toFixed(4)}`;
+  const when = `${utc(mjdOf(one.x))} UTC${window.otherTimes(mjdOf(one.x))}`;
   if (one.kind === "channels") {
     return `${when}: channel ${one.channel.channel}, ${digits(one.channel.frequency_hz / 1e9, 4)} GHz, ${measured(one.y, one.err)} (as measured)`;
   }
@@ -165,8 +165,17 @@ function tell(u) {
   if (u.cursor.left === undefined || u.cursor.left < 0) return;
   const one = nearest(u, u.cursor.left, u.cursor.top);
   u.over.style.cursor = one ? "pointer" : "crosshair";
-  if (one) hint.textContent = describe(one);
+  if (one) say(one);
 }
+
+let told = null;
+
+function say(one) {
+  told = one;
+  hint.textContent = describe(one);
+}
+
+document.addEventListener("times", () => told && say(told));
 
 function open() {
   if (!chosen) return;
@@ -176,7 +185,7 @@ function open() {
 function choose(one, show) {
   if (!one || !one.point) return;
   chosen = one.point.mosaic_name;
-  hint.textContent = describe(one);
+  say(one);
   markStrip();
   keepState();
   plot.redraw(false);
@@ -265,6 +274,7 @@ function show() {
   plot.over.addEventListener("dblclick", () => setTimeout(everything));
   if (!shown.length) {
     const normalized = controls.elements.scale.value === "normalized" && points.length;
+    told = null;
     hint.textContent = normalized ? "No normalized flux to show. Choose “as measured”, or switch more on." : points.length ? "Everything is switched off." : "This source was not measured yet.";
   }
   place.dataset.points = String(shown.length);
@@ -333,7 +343,7 @@ try {
   show();
   markStrip();
   const one = shown.find((each) => each.point && each.point.mosaic_name === chosen);
-  if (one) hint.textContent = describe(one);
+  if (one) say(one);
   new ResizeObserver(() => {
     if (Math.abs(plot.width - place.clientWidth) > 2) plot.setSize({ width: place.clientWidth, height: plot.height });
   }).observe(place);

@@ -6,6 +6,27 @@ function twoDigits(value) {
   return String(Math.floor(value)).padStart(2, "0");
 }
 
+// Local mean sidereal time in hours.
+function lstOf(mjd) {
+  const gmst = 280.46061837 + 360.98564736629 * (mjd - 51544.5); // degrees, Meeus 12.4 without the term in T squared
+  return ((((gmst + LONGITUDE_DEG) % 360) + 360) % 360) / 15;
+}
+
+const clockOf = (hours) => `${twoDigits(hours)}:${twoDigits((hours % 1) * 60)}`;
+
+// A time beside its UTC, as the switch says: scripts and tooltips use it as the pages use the class "also".
+window.otherTimes = (mjd) => {
+  const chosen = document.documentElement.dataset.times || "utc";
+  return (chosen.includes("lst") ? `, LST ${clockOf(lstOf(mjd))}` : "") + (chosen.includes("mjd") ? `, MJD ${mjd.toFixed(4)}` : "");
+};
+
+function titleTimes() {
+  for (const place of document.querySelectorAll("[data-mjd]")) {
+    place.dataset.words ??= place.title;
+    place.title = place.dataset.words + window.otherTimes(Number(place.dataset.mjd));
+  }
+}
+
 function showClock() {
   const place = document.querySelector(".clock");
   if (!place) return;
@@ -14,11 +35,8 @@ function showClock() {
   function tick() {
     const now = new Date(Date.now() + ahead);
     const mjd = now.getTime() / 86400000 + 40587;
-    const days = mjd - 51544.5;
-    const gmst = 280.46061837 + 360.98564736629 * days; // degrees, Meeus 12.4 without the term in T squared
-    const lst = ((((gmst + LONGITUDE_DEG) % 360) + 360) % 360) / 15;
     spans[0].textContent = now.toISOString().slice(0, 19).replace("T", " ") + " UTC";
-    spans[1].textContent = `LST ${twoDigits(lst)}:${twoDigits((lst % 1) * 60)}`;
+    spans[1].textContent = `LST ${clockOf(lstOf(mjd))}`;
     spans[2].textContent = `MJD ${mjd.toFixed(4)}`;
   }
   tick();
@@ -34,6 +52,8 @@ function nextTimes() {
   const chosen = all[(all.indexOf(root.dataset.times) + 1) % all.length];
   root.dataset.times = chosen;
   document.getElementById("times").textContent = TIMES[chosen];
+  titleTimes();
+  document.dispatchEvent(new Event("times"));
   document.cookie = `dsa110_times=${encodeURIComponent(chosen)}; path=/ui; max-age=31536000; SameSite=Strict`;
 }
 
@@ -99,6 +119,7 @@ function reloadWhenBack() {
 }
 
 showClock();
+titleTimes();
 reloadWhenBack();
 document.getElementById("times").addEventListener("click", nextTimes);
 listenToKeys();

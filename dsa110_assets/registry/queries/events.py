@@ -30,6 +30,12 @@ CANDIDATE = (
     newest(EventLabel.label).label("label"), newest(EventLabel.comment).label("comment"), newest(EventLabel.person).label("labeled_by"),
     Source.name, Source.ra_deg, Source.dec_deg,
 )  # fmt: skip
+CANDIDATE_ORDERS = {
+    "rank": EseCandidate.rank,
+    "score": EseCandidate.score,
+    "depth": EseCandidate.depth,
+    "time": EseCandidate.epoch_mjd,
+}
 EVENT = (
     CandidateEvent.event_id, CandidateEvent.source_id, CandidateEvent.kind, CandidateEvent.peak_mjd, CandidateEvent.first_mjd,
     CandidateEvent.last_mjd, CandidateEvent.depth, CandidateEvent.score, CandidateEvent.first_night, CandidateEvent.first_seen_at,
@@ -47,8 +53,13 @@ def candidates(
     after: Sequence[Any] | None,
     limit: int,
     unlabeled_by: str | None = None,
+    max_score: float | None = None,
+    sort: str = "rank",
+    descending: bool | None = None,
 ) -> Page:
     """ESE candidates as of a night (default: the newest), best first, with the newest label and comment of anybody.
+
+    ``sort``: one of `CANDIDATE_ORDERS`. ``descending``: None for the best rank, or the largest or latest first.
 
     ``label``: somebody gave this label. ``unlabeled``: nobody labeled the event; ``unlabeled_by``: this person did not.
     """
@@ -61,13 +72,16 @@ def candidates(
     )
     if min_score is not None:
         statement = statement.where(EseCandidate.score >= min_score)
+    if max_score is not None:
+        statement = statement.where(EseCandidate.score <= max_score)
     if label is not None:
         statement = statement.where(is_labeled(label=label))
     if unlabeled:
         statement = statement.where(~is_labeled())
     if unlabeled_by is not None:
         statement = statement.where(~is_labeled(person=unlabeled_by))
-    return read_page(session, statement, (EseCandidate.rank, EseCandidate.source_id), after=after, limit=limit, descending=False)
+    order = (CANDIDATE_ORDERS[sort], EseCandidate.source_id)
+    return read_page(session, statement, order, after=after, limit=limit, descending=sort != "rank" if descending is None else descending)
 
 
 def newest_night(session: Session) -> date | None:

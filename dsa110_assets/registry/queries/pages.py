@@ -119,14 +119,15 @@ def observations(
     calibrator: str | None,
     after: Sequence[Any] | None,
     limit: int,
+    descending: bool = True,
 ) -> Page:
-    """Observations, newest first. ``since``, ``until``: identifiers, ``until`` exclusive."""
+    """Observations, newest first, or oldest first. ``since``, ``until``: identifiers, ``until`` exclusive."""
     statement = _between(select(*OBSERVATION), IngestGroup.group_id, since, until)
     if state is not None:
         statement = statement.where(IngestGroup.state == state)
     if calibrator is not None:
         statement = statement.where(IngestGroup.calibrator == calibrator)
-    return read_page(session, statement, (IngestGroup.group_id,), after=after, limit=limit)
+    return read_page(session, statement, (IngestGroup.group_id,), after=after, limit=limit, descending=descending)
 
 
 def images(
@@ -139,16 +140,21 @@ def images(
     sort: str,
     after: Sequence[Any] | None,
     limit: int,
+    noise_min: float | None = None,
+    descending: bool | None = None,
 ) -> Page:
-    """Tile images, newest or least noisy first. ``near``: RA, Dec, radius in degrees, of an image's center."""
+    """Tile images by time or noise. ``near``: RA, Dec, radius in degrees, of an image's center.
+
+    ``descending``: None for newest first, or least noisy first.
+    """
     statement = _between(select(*IMAGE), ImageRow.group_id, since, until)
     if near is not None:
         statement = statement.where(within(ImageRow.ra_deg, ImageRow.dec_deg, *near))
-    if noise_max is not None:
-        statement = statement.where(ImageRow.noise_jy_per_beam <= noise_max)
+    statement = _noise_between(statement, ImageRow.noise_jy_per_beam, noise_min, noise_max)
     if sort == "noise":
-        return read_page(session, statement, (ImageRow.noise_jy_per_beam, ImageRow.group_id), after=after, limit=limit, descending=False)
-    return read_page(session, statement, (ImageRow.group_id,), after=after, limit=limit)
+        by_noise = (ImageRow.noise_jy_per_beam, ImageRow.group_id)
+        return read_page(session, statement, by_noise, after=after, limit=limit, descending=bool(descending))
+    return read_page(session, statement, (ImageRow.group_id,), after=after, limit=limit, descending=descending is not False)
 
 
 def mosaics(
@@ -161,8 +167,14 @@ def mosaics(
     noise_max: float | None = None,
     after: Sequence[Any] | None,
     limit: int,
+    noise_min: float | None = None,
+    sort: str = "time",
+    descending: bool | None = None,
 ) -> Page:
-    """Mosaics by their middle, newest first. ``near``: RA, Dec, radius in degrees, of a mosaic's center."""
+    """Mosaics by their middle or noise. ``near``: RA, Dec, radius in degrees, of a mosaic's center.
+
+    ``descending``: None for newest first, or least noisy first.
+    """
     statement = select(*MOSAIC)
     if since_mjd is not None:
         statement = statement.where(MosaicRow.mid_mjd >= since_mjd)
@@ -172,9 +184,11 @@ def mosaics(
         statement = statement.where(MosaicRow.kind == kind)
     if near is not None:
         statement = statement.where(within(MosaicRow.ra_deg, MosaicRow.dec_deg, *near))
-    if noise_max is not None:
-        statement = statement.where(MosaicRow.noise_jy_per_beam <= noise_max)
-    return read_page(session, statement, (MosaicRow.mid_mjd, MosaicRow.name), after=after, limit=limit)
+    statement = _noise_between(statement, MosaicRow.noise_jy_per_beam, noise_min, noise_max)
+    if sort == "noise":
+        by_noise = (MosaicRow.noise_jy_per_beam, MosaicRow.name)
+        return read_page(session, statement, by_noise, after=after, limit=limit, descending=bool(descending))
+    return read_page(session, statement, (MosaicRow.mid_mjd, MosaicRow.name), after=after, limit=limit, descending=descending is not False)
 
 
 @dataclass(frozen=True)
@@ -194,10 +208,23 @@ class SourceFilter:
     min_flux_jy: float | None = None
     max_eta: float | None = None
     max_v: float | None = None
+    max_score: float | None = None
+    max_flux_jy: float | None = None
 
 
-def sources(session: Session, chosen: SourceFilter, *, sort: str, after: Sequence[Any] | None, limit: int) -> Page:
-    """Sources with their figures as of the newest night: by number, or the largest eta, V, score or flux first."""
+def sources(
+    session: Session,
+    chosen: SourceFilter,
+    *,
+    sort: str,
+    after: Sequence[Any] | None,
+    limit: int,
+    descending: bool | None = None,
+) -> Page:
+    """Sources with their figures as of the newest night, by number, eta, V, score or flux.
+
+    ``descending``: None for the lowest number, or the largest figure first.
+    """
     night = newest_night(session)
     as_of = Variability.night == night if night is not None else false()
     joined = select(*SOURCE, *FIGURES).outerjoin(Variability, and_(Variability.source_id == Source.source_id, as_of))
@@ -209,7 +236,12 @@ def sources(session: Session, chosen: SourceFilter, *, sort: str, after: Sequenc
     ):
         if lowest is not None:
             joined = joined.where(as_of, column >= lowest)
-    for column, highest in ((Variability.eta, chosen.max_eta), (Variability.v, chosen.max_v)):
+    for column, highest in (
+        (Variability.eta, chosen.max_eta),
+        (Variability.v, chosen.max_v),
+        (Variability.ese_score, chosen.max_score),
+        (Variability.mean_flux_jy, chosen.max_flux_jy),
+    ):
         if highest is not None:
             joined = joined.where(as_of, column <= highest)
     if chosen.near is not None:
@@ -220,10 +252,10 @@ def sources(session: Session, chosen: SourceFilter, *, sort: str, after: Sequenc
         joined = joined.where(Source.origin == chosen.origin)
     by = {"eta": Variability.eta, "v": Variability.v, "score": Variability.ese_score, "flux": Variability.mean_flux_jy}.get(sort)
     if by is None:
-        return read_page(session, joined, (Source.source_id,), after=after, limit=limit, descending=False)
+        return read_page(session, joined, (Source.source_id,), after=after, limit=limit, descending=bool(descending))
     own = Variability.source_id.label("variability_source_id")
     joined = joined.add_columns(own).where(as_of, by.is_not(None))
-    page = read_page(session, joined, (by, own), after=after, limit=limit)
+    page = read_page(session, joined, (by, own), after=after, limit=limit, descending=descending is not False)
     for row in page.rows:
         del row["variability_source_id"]
     return page
@@ -244,9 +276,16 @@ def newest_night(session: Session) -> date | None:
 
 
 def calibrations(
-    session: Session, *, since: date | None, until: date | None, accepted: bool | None, after: Sequence[Any] | None, limit: int
+    session: Session,
+    *,
+    since: date | None,
+    until: date | None,
+    accepted: bool | None,
+    after: Sequence[Any] | None,
+    limit: int,
+    descending: bool = True,
 ) -> Page:
-    """Calibration tables, newest night first. ``since``, ``until``: nights, both included."""
+    """Calibration tables, newest or oldest night first. ``since``, ``until``: nights, both included."""
     statement = select(*CALIBRATION, CaltableRow.directory)
     if since is not None:
         statement = statement.where(CaltableRow.night >= since)
@@ -254,7 +293,8 @@ def calibrations(
         statement = statement.where(CaltableRow.night <= until)
     if accepted is not None:
         statement = statement.where(CaltableRow.accepted == accepted)
-    page = read_page(session, statement, (CaltableRow.night, CaltableRow.directory), after=after, limit=limit)
+    order = (CaltableRow.night, CaltableRow.directory)
+    page = read_page(session, statement, order, after=after, limit=limit, descending=descending)
     for row in page.rows:
         del row["directory"]
     return page
@@ -307,13 +347,21 @@ def measurement_sets_of(session: Session, group_id: str) -> list[dict[str, Any]]
 
 
 def quality(
-    session: Session, product: str, *, metric: str | None, since: str | None, until: str | None, after: Sequence[Any] | None, limit: int
+    session: Session,
+    product: str,
+    *,
+    metric: str | None,
+    since: str | None,
+    until: str | None,
+    after: Sequence[Any] | None,
+    limit: int,
+    descending: bool = True,
 ) -> Page:
-    """Quality figures of a product, newest key first: with ``metric``, its trend."""
+    """Quality figures of a product, newest or oldest key first: with ``metric``, its trend."""
     statement = _between(select(*QUALITY).where(QaMetric.product == product), QaMetric.key, since, until)
     if metric is not None:
         statement = statement.where(QaMetric.metric == metric)
-    return read_page(session, statement, (QaMetric.key, QaMetric.metric), after=after, limit=limit)
+    return read_page(session, statement, (QaMetric.key, QaMetric.metric), after=after, limit=limit, descending=descending)
 
 
 def versions(session: Session, product: str, *, key: str | None, after: Sequence[Any] | None, limit: int) -> Page:
@@ -347,6 +395,12 @@ def made_from(session: Session, found: ProductVersion, *, limit: int) -> list[di
         .limit(limit)
     )
     return [dict(row) for row in session.execute(statement).mappings()]
+
+
+def _noise_between(statement: Select[Any], noise: InstrumentedAttribute[float], low: float | None, high: float | None) -> Select[Any]:
+    if low is not None:
+        statement = statement.where(noise >= low)
+    return statement if high is None else statement.where(noise <= high)
 
 
 def _between(statement: Select[Any], column: InstrumentedAttribute[str], since: str | None, until: str | None) -> Select[Any]:
