@@ -318,6 +318,86 @@ def sums_of_rows(uvw, f_over_c, lmn, weight, vis, out):  # pragma: no cover (com
             out[source, row, 0], out[source, row, 1] = low, high
 
 
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def condense_channels(rows, matrix, vis, weight, out):  # pragma: no cover (compiled)
+    """Write ``sum_channels w V A`` of some rows to ``out`` (n, Nnodes). ``matrix`` (nchan, Nnodes), the rest (nrow, nchan)."""
+    n_chan, n_node = matrix.shape
+    real, imaginary = np.empty(n_node, dtype=np.float32), np.empty(n_node, dtype=np.float32)
+    for i in range(rows.size):
+        row = rows[i]
+        real[:] = 0
+        imaginary[:] = 0
+        for channel in range(n_chan):
+            w = weight[row, channel]
+            if w != 0:
+                a, b = w * vis[row, channel].real, w * vis[row, channel].imag
+                for k in range(n_node):
+                    real[k] += a * matrix[channel, k]
+                    imaginary[k] += b * matrix[channel, k]
+        for k in range(n_node):
+            out[i, k] = complex(real[k], imaginary[k])
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def expand_channels(rows, matrix, values, out):  # pragma: no cover (compiled)
+    """Write ``sum_nodes A V`` to some rows of ``out`` (nrow, nchan). ``matrix`` (Nnodes, nchan), ``values`` (n, Nnodes)."""
+    n_node, n_chan = matrix.shape
+    real, imaginary = np.empty(n_chan, dtype=np.float32), np.empty(n_chan, dtype=np.float32)
+    for i in range(rows.size):
+        real[:] = 0
+        imaginary[:] = 0
+        for k in range(n_node):
+            a, b = values[i, k].real, values[i, k].imag
+            for channel in range(n_chan):
+                real[channel] += a * matrix[k, channel]
+                imaginary[channel] += b * matrix[k, channel]
+        row = rows[i]
+        for channel in range(n_chan):
+            out[row, channel] = complex(real[channel], imaginary[channel])
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def refine_pixels(coarse, taps, first, last, fine):  # pragma: no cover (compiled)
+    """Interpolate rows ``first`` to ``last`` of an image with pixels of half the size; see `coarse_pixels`.
+
+    ``coarse`` has margins of half as many pixels as there are ``taps``.
+    """
+    reach, size = taps.size // 2, fine.shape[1] // 2
+    line = np.empty(coarse.shape[1], dtype=np.float32)
+    between = np.empty(size, dtype=np.float32)
+    for y in range(first, last):
+        row = y // 2 + reach
+        if y % 2 == 0:
+            line[:] = coarse[row]
+        else:
+            line[:] = 0
+            for j in range(taps.size):
+                part, tap = coarse[row + j - reach + 1], taps[j]
+                for x in range(line.size):
+                    line[x] += tap * part[x]
+        between[:] = 0
+        for j in range(taps.size):
+            tap, start = taps[j], j + 1
+            for x in range(size):
+                between[x] += tap * line[x + start]
+        for x in range(size):
+            fine[y, 2 * x], fine[y, 2 * x + 1] = line[x + reach], between[x]
+
+
+@numba.njit(cache=True, nogil=True)
+def coarsen_components(rows, columns, fluxes, taps, coarse):  # pragma: no cover (compiled)
+    """Add components at pixels of a fine image to ``coarse``: the adjoint of `refine_pixels`."""
+    reach = taps.size // 2
+    for k in range(rows.size):
+        y, x = rows[k] // 2 + reach, columns[k] // 2 + reach
+        for i in range(taps.size if rows[k] % 2 else 1):
+            north = y + i - reach + 1 if rows[k] % 2 else y
+            flux = fluxes[k] * (taps[i] if rows[k] % 2 else np.float32(1))
+            for j in range(taps.size if columns[k] % 2 else 1):
+                west = x + j - reach + 1 if columns[k] % 2 else x
+                coarse[north, west] += flux * (taps[j] if columns[k] % 2 else np.float32(1))
+
+
 @numba.njit(cache=True, nogil=True)
 def clean_pixels(rows, columns, values, psf, threshold, gain, most, components):  # pragma: no cover (compiled)
     """Run Hogbom CLEAN on a few pixels; return the number of iterations, or -1 if it diverges.
