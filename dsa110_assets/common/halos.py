@@ -90,15 +90,16 @@ def _apart_deg(
 
 def _bright(image: NDArray[np.floating], noise: NDArray[np.floating]) -> tuple[NDArray[np.float64], ...]:
     """Local maxima (y, x) far above the noise, brightest first, with their values and S/N."""
-    parts: list[tuple[NDArray[np.float64], ...]] = []
+    parts: list[NDArray[np.float64]] = []
     for start in range(0, image.shape[0], _BLOCK_ROWS):
         values, sigma = image[start : start + _BLOCK_ROWS], noise[start : start + _BLOCK_ROWS]
         with np.errstate(invalid="ignore"):
             rows, columns = np.nonzero((values > _LEAST_SNR * sigma) & (sigma > 0))
         top = _are_local_maxima(image, rows + start, columns)
         rows, columns = rows[top], columns[top]
-        parts.append((rows + float(start), columns.astype(np.float64), values[rows, columns], values[rows, columns] / sigma[rows, columns]))
-    y, x, value, snr = (np.concatenate(one).astype(np.float64) for one in zip(*parts, strict=True))
+        value = values[rows, columns].astype(np.float64)
+        parts.append(np.stack([rows + float(start), columns.astype(np.float64), value, value / sigma[rows, columns]]))
+    y, x, value, snr = np.concatenate(parts, axis=1)
     order = np.argsort(-value, kind="stable")[:_MOST_SOURCES]
     return y[order], x[order], value[order], snr[order]
 

@@ -7,6 +7,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from dsa110_assets.common.calibration_error import CalibrationError
 from dsa110_assets.errors import ChildFailedError
 from dsa110_assets.mosaicking import crossmatch, find_sources
 from dsa110_assets.mosaicking.finding import SOURCE_COLUMNS, condon_errors, count_negative
@@ -96,6 +97,22 @@ def test_errors_of_a_point_source_are_condons():
     assert flux_err == pytest.approx(0.002 * np.sqrt(3), rel=0.03)
     assert dec_err == pytest.approx(beam[0] / np.sqrt(8 * np.log(2)) / 50, rel=0.1)
     assert ra_err == pytest.approx(beam[1] / np.sqrt(8 * np.log(2)) / 50, rel=0.1)
+
+
+def test_errors_of_fluxes_include_what_the_gains_are_wrong_by(field, tmp_path):
+    (image, noise), _, found = field
+    with fits.open(image) as hdus:
+        CalibrationError(0.03, 0.0, (float("nan"), 54.6)).write_to(hdus[0].header)
+        hdus.writeto(tmp_path / "image.fits")
+    table = find_sources(tmp_path / "image.fits", noise, sigma=6.0)
+    assert (found["calibration_err_jy"] == 0).all()
+    assert (table["flux_jy"] == found["flux_jy"]).all()
+    assert (table["snr"] == found["snr"]).all()
+    assert table["calibration_err_jy"].to_numpy() == pytest.approx(0.03 * found["flux_jy"].to_numpy())
+    assert table["flux_err_jy"].to_numpy() == pytest.approx(np.hypot(found["flux_err_jy"], 0.03 * found["flux_jy"]))
+    assert table["peak_err_jy_per_beam"].to_numpy() == pytest.approx(
+        np.hypot(found["peak_err_jy_per_beam"], 0.03 * found["peak_jy_per_beam"])
+    )
 
 
 def test_a_search_past_its_time_limit_is_stopped(field):
