@@ -346,6 +346,7 @@ def figures(tiles: Sequence[TileResult]) -> dict[str, Any]:
     inside = sources[(sources["from_center_deg"] < RINGS_DEG[-1][1]) & (sources["true_snr"] > SEEN_SNR)]
     ours = inside[inside["name"] != CALIBRATOR_NAME]
     calibrator = sources[sources["name"] == CALIBRATOR_NAME]
+    by_noise = {"flux_err_jy": lambda table: table["true_jy"] / table["true_snr"], "pull": lambda table: table["pull_by_noise"]}
 
     def bias(table: pd.DataFrame, column: str, ring: tuple[float, float]) -> list[float]:
         chosen = table[
@@ -366,8 +367,8 @@ def figures(tiles: Sequence[TileResult]) -> dict[str, Any]:
         "bias_percent": [bias(later, "from_center_deg", ring) for ring in RINGS_DEG],
         "bias_from_calibrator_percent": [bias(sources[sources["tile"] == 0], "from_calibrator_deg", ring) for ring in FROM_CALIBRATOR_DEG],
         "to_catalog_percent": {
-            "calibrator's tile": towards_catalog(ours[ours["tile"] == 0]),
-            "later": towards_catalog(ours[ours["tile"] > 0]),
+            "calibrator's tile": towards_catalog(ours[ours["tile"] == 0].assign(**by_noise)),
+            "later": towards_catalog(ours[ours["tile"] > 0].assign(**by_noise)),
         },
         "calibrator_percent": round(100 * (float(calibrator["ratio"].iloc[0]) - 1), 2) if len(calibrator) else None,
         "pull_width": round(float(points["pull"].std()), 2),
