@@ -258,16 +258,20 @@ def subtract_points(uvw, rate, time_index, f_over_c, lmn, pointing, amplitude, b
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compiled)
-    """Dirty image at directions ``lmn`` (3, nsrc), shape (nsrc,).
+    """Dirty image at directions ``lmn`` (3, nsrc), and its slopes along l and m, shape (3, nsrc).
 
-    It is the sum of ``w Re(V exp(-2 pi i f/c (u l + v m + w (n - 1))))``.
+    The image is the sum of ``w Re(V exp(-2 pi i f/c (u l + v m + w (n - 1))))``.
     """
     n_chan = f_over_c.size
     n_block = (n_chan + LANES - 1) // LANES
     step = (f_over_c[n_chan - 1] - f_over_c[0]) / max(n_chan - 1, 1)
-    total = np.zeros(lmn.shape[1])
-    real, imaginary, part = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
+    total = np.zeros((3, lmn.shape[1]))
+    real, imaginary = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
+    part, slope = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
     vis_real, vis_imaginary = np.zeros((n_block, LANES), dtype=np.float32), np.zeros((n_block, LANES), dtype=np.float32)
+    frequency = np.zeros((n_block, LANES), dtype=np.float32)
+    for channel in range(n_chan):
+        frequency[channel // LANES, channel % LANES] = f_over_c[channel]
     for row in range(uvw.shape[0]):
         u, v, w = uvw[row]
         for channel in range(n_chan):
@@ -275,18 +279,25 @@ def sum_at_points(uvw, f_over_c, lmn, weight, vis):  # pragma: no cover (compile
             vis_real[block, k] = weight[row, channel] * vis[row, channel].real
             vis_imaginary[block, k] = weight[row, channel] * vis[row, channel].imag
         for source in range(lmn.shape[1]):
-            path = u * lmn[0, source] + v * lmn[1, source] + w * lmn[2, source]
-            turn_real, turn_imaginary = _start_phasors(path, f_over_c[0], step, real, imaginary)
+            east, north, depth = lmn[0, source], lmn[1, source], lmn[2, source]
+            turn_real, turn_imaginary = _start_phasors(u * east + v * north + w * depth, f_over_c[0], step, real, imaginary)
             part[:] = 0
+            slope[:] = 0
             for block in range(n_block):
-                from_real, from_imaginary = vis_real[block], vis_imaginary[block]
+                from_real, from_imaginary, f = vis_real[block], vis_imaginary[block], frequency[block]
                 for k in range(LANES):
                     r, i = real[k], imaginary[k]
                     part[k] += from_real[k] * r + from_imaginary[k] * i
+                    slope[k] += f[k] * (from_imaginary[k] * r - from_real[k] * i)
                     real[k] = r * turn_real - i * turn_imaginary
                     imaginary[k] = r * turn_imaginary + i * turn_real
+            value, change = 0.0, 0.0
             for k in range(LANES):
-                total[source] += part[k]
+                value += part[k]
+                change += slope[k]
+            total[0, source] += value
+            total[1, source] += 2 * np.pi * change * (u - w * east / (depth + 1))
+            total[2, source] += 2 * np.pi * change * (v - w * north / (depth + 1))
     return total
 
 
@@ -320,7 +331,10 @@ def sums_of_rows(uvw, f_over_c, lmn, weight, vis, out):  # pragma: no cover (com
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def condense_channels(rows, matrix, vis, weight, out):  # pragma: no cover (compiled)
-    """Write ``sum_channels w V A`` of some rows to ``out`` (n, Nnodes). ``matrix`` (nchan, Nnodes), the rest (nrow, nchan)."""
+    """Write ``sum_channels w V A`` of some rows to ``out`` (n, Nnodes).
+
+    ``matrix`` A (nchan, Nnodes), ``vis`` and ``weight`` (nrow, nchan).
+    """
     n_chan, n_node = matrix.shape
     real, imaginary = np.empty(n_node, dtype=np.float32), np.empty(n_node, dtype=np.float32)
     for i in range(rows.size):
@@ -340,7 +354,10 @@ def condense_channels(rows, matrix, vis, weight, out):  # pragma: no cover (comp
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def expand_channels(rows, matrix, values, out):  # pragma: no cover (compiled)
-    """Write ``sum_nodes A V`` to some rows of ``out`` (nrow, nchan). ``matrix`` (Nnodes, nchan), ``values`` (n, Nnodes)."""
+    """Write ``sum_nodes A V`` to some rows of ``out`` (nrow, nchan).
+
+    ``matrix`` A transposed (Nnodes, nchan), ``values`` V (n, Nnodes).
+    """
     n_node, n_chan = matrix.shape
     real, imaginary = np.empty(n_chan, dtype=np.float32), np.empty(n_chan, dtype=np.float32)
     for i in range(rows.size):

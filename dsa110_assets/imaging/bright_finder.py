@@ -113,7 +113,7 @@ class BrightSourceFinder:
 
         ``image`` is that of the visibilities without the known sources. The correction is one Gauss-Newton step for all
         sources together, because the side lobes of each lie under the others. ``far``: positions of possible sources
-        outside the image, where ``dirty_at`` gives the image of the same visibilities.
+        outside the image, where ``dirty_at`` gives the image of the same visibilities and its slopes (3, N).
 
         Returns:
             The sources, and whether another round would change them significantly.
@@ -128,7 +128,7 @@ class BrightSourceFinder:
             y, x, flux = y[new], x[new], flux[new]
         unknown = self._unknown(*far, sources)
         far_y, far_x = far[0][unknown], far[1][unknown]
-        far_flux = dirty_at(far_y, far_x)
+        far_flux = dirty_at(far_y, far_x)[0]
         bright = far_flux > self.limit_jy
         y, x, flux = np.append(y, far_y[bright]), np.append(x, far_x[bright]), np.append(flux, far_flux[bright])
         best = np.argsort(-flux)[: max(0, _MOST_SOURCES - len(sources))]
@@ -190,9 +190,8 @@ class BrightSourceFinder:
         value, slope = np.zeros(n), np.zeros((2, n))
         for j in np.flatnonzero(inside):
             value[j], slope[:, j] = _value_and_slope(image, y[j], x[j])
-        offsets = np.array([[0.0, 0.5, -0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 0.5, -0.5]])[:, :, None]
-        values = dirty_at((y[~inside] + offsets[0]).ravel(), (x[~inside] + offsets[1]).ravel()).reshape(5, -1)
-        value[~inside], slope[:, ~inside] = values[0], np.stack([values[1] - values[2], values[3] - values[4]])
+        at_far = dirty_at(y[~inside], x[~inside])
+        value[~inside], slope[:, ~inside] = at_far[0], at_far[1:]
         p, (py, px), (pyy, pyx, pxx) = self._psf_at(y[:, None] - y[None, :], x[:, None] - x[None, :])
         matrix = np.block([[p, -py, -px], [py, -pyy, -pyx], [px, -pyx, -pxx]])
         matrix[np.diag_indices_from(matrix)] *= 1 + _DAMPING

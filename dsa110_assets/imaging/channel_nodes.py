@@ -11,8 +11,9 @@ averages, this smears no source.
 from __future__ import annotations
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,12 @@ _RIDGE = 1e-8
 
 
 @dataclass(frozen=True)
-class _Group:
-    """Rows with the same nodes. ``matrix`` (nchan, Nnodes); None: the nodes are the channels."""
+class NodeGroup:
+    """Rows with the same nodes.
+
+    ``rows``: (n,) ascending. ``frequency_hz``: of the nodes, (Nnodes,) evenly spaced. ``matrix``: (nchan, Nnodes); None
+    if the nodes are the channels. ``start``: first of the samples.
+    """
 
     rows: NDArray[np.int64]
     frequency_hz: NDArray[np.float64]
@@ -42,13 +47,19 @@ class _Group:
 
     @property
     def size(self) -> int:
+        """Number of samples."""
         return self.rows.size * self.frequency_hz.size
+
+    def of(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """The group's part of samples, a view (n, Nnodes, ...)."""
+        return samples[self.start : self.start + self.size].reshape(self.rows.size, self.frequency_hz.size, *samples.shape[1:])
 
 
 class ChannelNodes:
     """The nodes of the rows of a set of visibilities, for a field of view.
 
-    ``samples``: number of values at nodes. ``reference_hz``: frequency to which `uvw_m` belongs.
+    ``groups``: rows with the same nodes. ``samples``: number of values at nodes. ``reference_hz``: frequency to which
+    `uvw_m` belongs.
     """
 
     def __init__(self, uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64], radius_rad: float, n_threads: int) -> None:
@@ -62,24 +73,23 @@ class ChannelNodes:
         numbers = np.array([*(number for number in _NUMBERS if number < frequency_hz.size), frequency_hz.size])
         most_turns = np.append((numbers[:-1] - _SPARE_NODES) / _NODES_PER_TURN, np.inf)
         choice = np.searchsorted(most_turns, turns)
-        self._groups: list[_Group] = []
+        self.groups: list[NodeGroup] = []
         self.samples = 0
         for k in np.unique(choice):
             rows = np.flatnonzero(choice == k)
             if k == numbers.size - 1:
-                group = _Group(rows, frequency_hz, None, self.samples)
+                group = NodeGroup(rows, frequency_hz, None, self.samples)
             else:
                 nodes_hz, matrix = _nodes(frequency_hz, int(numbers[k]), float(most_turns[k]))
-                group = _Group(rows, nodes_hz, matrix, self.samples)
-            self._groups.append(group)
+                group = NodeGroup(rows, nodes_hz, matrix, self.samples)
+            self.groups.append(group)
             self.samples += group.size
 
     def uvw_m(self) -> NDArray[np.float64]:
         """Coordinates of the samples at the reference frequency, (Nsamples, 3)."""
         out = np.empty((self.samples, 3))
-        for group in self._groups:
-            block = out[group.start : group.start + group.size].reshape(group.rows.size, group.frequency_hz.size, 3)
-            np.multiply(self._uvw_m[group.rows, None, :], (group.frequency_hz / self.reference_hz)[None, :, None], out=block)
+        for group in self.groups:
+            np.multiply(self._uvw_m[group.rows, None, :], (group.frequency_hz / self.reference_hz)[None, :, None], out=group.of(out))
         return out
 
     def condensed(self, vis: NDArray[np.complex64], weight: NDArray[np.float32]) -> NDArray[np.complex64]:
@@ -88,13 +98,18 @@ class ChannelNodes:
 
         out = np.empty(self.samples, dtype=np.complex64)
         with ThreadPoolExecutor(self._n_threads) as pool:
-            for group in self._groups:
-                block = out[group.start : group.start + group.size].reshape(group.rows.size, -1)
+            done: list[Future[None]] = []
+            for group in self.groups:
+                block = group.of(out)
                 if group.matrix is None:
                     np.multiply(vis[group.rows], weight[group.rows], out=block)
                     continue
-                for part in self._parts(group):
+                done += [
                     pool.submit(_kernels.condense_channels, group.rows[part], group.matrix, vis, weight, block[part])
+                    for part in self._parts(group)
+                ]
+            for one in done:
+                one.result()
         return out
 
     def expanded(self, values: NDArray[np.complex64]) -> NDArray[np.complex64]:
@@ -103,23 +118,27 @@ class ChannelNodes:
 
         out = np.empty(self._shape, dtype=np.complex64)
         with ThreadPoolExecutor(self._n_threads) as pool:
-            for group in self._groups:
-                block = values[group.start : group.start + group.size].reshape(group.rows.size, -1)
+            done: list[Future[None]] = []
+            for group in self.groups:
+                block = group.of(values)
                 if group.matrix is None:
                     out[group.rows] = block
                     continue
                 transposed = np.ascontiguousarray(group.matrix.T)
-                for part in self._parts(group):
-                    pool.submit(_kernels.expand_channels, group.rows[part], transposed, block[part], out)
+                done += [
+                    pool.submit(_kernels.expand_channels, group.rows[part], transposed, block[part], out) for part in self._parts(group)
+                ]
+            for one in done:
+                one.result()
         return out
 
-    def _parts(self, group: _Group) -> list[slice]:
+    def _parts(self, group: NodeGroup) -> list[slice]:
         edges = np.linspace(0, group.rows.size, 2 * self._n_threads + 1).astype(int)
         return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def _nodes(frequency_hz: NDArray[np.float64], number: int, turns: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Evenly spaced frequencies of nodes and the matrix A, (nchan, number), for delays of so many turns over the band."""
+    """Evenly spaced frequencies of nodes, and the matrix A (nchan, number) for delays of so many turns over a band."""
     first, last = float(frequency_hz[0]), float(frequency_hz[-1])
     beyond = _BEYOND_BAND / (number - 1 - 2 * _BEYOND_BAND)
     node = np.linspace(-beyond, 1 + beyond, number)

@@ -321,7 +321,7 @@ def _fit_channel_fluxes(
         inverse_responses = [_inverse_response(psf, sources) for psf in psfs]
         for _ in range(_SPECTRUM_ROUNDS):
             residual = [
-                dirty_values(part.vis, vis_jy, part.weights, grid, options, sources.y, sources.x)
+                dirty_values(part.vis, vis_jy, part.weights, grid, options, sources.y, sources.x)[0]
                 for part, vis_jy in zip(parts, remaining_jy, strict=True)
             ]
             if np.all(np.abs(residual) < 4 * thermal[:, None]):

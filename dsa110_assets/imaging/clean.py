@@ -45,12 +45,15 @@ _LAST_PEAK = 1.5
 """Largest remaining peak after the last cycle, in units of the search limit."""
 
 DEEP_GAIN = 0.1
-"""Loop gain at known components."""
+"""Loop gain of the loop over pixels; radler's is the same."""
 
 _LOCAL_BEAMS = 20.0
 """Width of the boxes of the local noise, in beams.
 
 They are as small as artifacts of a bright source, and hold enough beams to measure the noise."""
+
+_MOST_PEAKS = 20_000
+"""Pixels up to which the loop over pixels is faster than radler, which copies and transforms whole images."""
 
 _LOWEST_GAIN = 0.1
 """A cycle that makes the image worse is undone and repeated with half the gain; below this gain, cleaning stops."""
@@ -241,10 +244,14 @@ class Cleaner:
         threshold: float,
         gain: float,
     ) -> bool:
-        """Call radler once; ``residual`` and ``model`` change in place.
+        """Clean once, point components by the loop over pixels, others by radler; the arrays change in place.
 
         Returns True if the threshold was reached, False if the limit of the major gain was reached first.
         """
+        if residual.ndim == 2 and not self._options.multiscale:
+            found_all = self._clean_peaks(residual, model, mask, threshold, gain)
+            if found_all is not None:
+                return found_all
         settings = self._settings(residual.shape[-1], threshold, gain)
         with tempfile.TemporaryDirectory(prefix="clean-") as scratch:
             if mask is not None:
@@ -256,6 +263,33 @@ class Cleaner:
             needs_another_cycle = bool(radler.perform(0))
             self._iterations_left -= int(radler.iteration_number)
         return not needs_another_cycle
+
+    def _clean_peaks(
+        self,
+        residual: NDArray[np.float32],
+        model: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        threshold: float,
+        gain: float,
+    ) -> bool | None:
+        """`_minor_cycle` at the pixels that may get components; None if they are too many, or if CLEAN diverges.
+
+        ``residual`` changes only at those pixels. The cycle ends with an exact residual, which shows all others.
+        """
+        peaks = np.abs(residual) > 0.5 * threshold
+        rows, columns = np.nonzero(peaks if mask is None else peaks & mask)
+        if not 0 < rows.size <= _MOST_PEAKS:
+            return None
+        values = residual[rows, columns]
+        components = np.zeros_like(values)
+        lowest = max(threshold, (1 - gain) * float(np.abs(values).max()))
+        iterations = self._clean_pixels(rows, columns, values, np.float32(lowest), components)
+        if iterations < 0:
+            return None
+        self._iterations_left -= iterations
+        residual[rows, columns] = values
+        model[rows, columns] += components
+        return lowest <= threshold
 
     def _settings(self, size: int, threshold: float, gain: float) -> Settings:
         """Settings of radler for one call."""

@@ -47,7 +47,7 @@ class CoarsePixels:
         out = np.empty((self._fine, self._fine), dtype=np.float32)
         edges = np.linspace(0, self._fine, 2 * self._n_threads + 1).astype(int)
         with ThreadPoolExecutor(self._n_threads) as pool:
-            list(pool.map(lambda part: _kernels.refine_pixels(coarse, self._taps, *part, out), itertools.pairwise(edges)))
+            list(pool.map(lambda part: _kernels.refine_pixels(coarse, self._taps, part[0], part[1], out), itertools.pairwise(edges)))
         return out
 
     def coarsened(self, model: NDArray[np.float32]) -> NDArray[np.float32]:

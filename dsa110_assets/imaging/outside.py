@@ -6,6 +6,7 @@ outside the tile is only a first guess; all visibilities of the tile decide abou
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,10 +84,10 @@ class OutsideSearch:
     """Wide images of one tile."""
 
     def __init__(self, vis: Visibilities, grid: ImageGrid, options: ImagingOptions) -> None:
-        """Choose the baselines and compute the weights and the PSF.
+        """Choose the baselines and compute the weights.
 
         Raises:
-            ImagingError, RestoringBeamError: too few short baselines.
+            ImagingError: too few short baselines.
         """
         size = 2 * round(SKY_RADIUS_DEG * 3600 / _CELL_ARCSEC)
         self._options = replace(
@@ -103,9 +104,11 @@ class OutsideSearch:
         self._weights: ImagingWeights = imaging_weights(self._vis, self._options)
         self._grid, self._tile = ImageGrid(size, self._options.cell_rad, grid.ra_rad, grid.dec_rad), grid
         self._gridder = Gridder(self._vis, self._weights, self._grid, self._options)
-        self._psf = self._gridder.psf()
-        self._beam = fit_beam(self._psf, _CELL_ARCSEC)
         self._curvature = psf_curvature(self._vis, self._weights, self._options.cell_rad)
+
+    @functools.cached_property
+    def _psf(self) -> NDArray[np.float32]:
+        return self._gridder.psf(0.0)
 
     def find(self, rest: NDArray[np.complex64], beam_at: PixelFunction) -> Positions:
         """Pixel positions (of the tile's grid) of what stands out of the image of ``rest`` outside the tile.
@@ -115,9 +118,15 @@ class OutsideSearch:
         self._gridder.replace_visibilities(rest[self._rows])
         image = self._gridder.dirty(0.0)
         limit_jy = _SIGMA * max(robust_sigma(image), self._weights.thermal_jy_per_beam)
-        finder = BrightSourceFinder(self._grid, self._psf, self._beam, _CELL_ARCSEC, limit_jy, self._curvature)
         empty = (np.empty(0), np.empty(0))
-        found, _ = finder.improve(PointSources.none(), image, lambda y, _: np.ones_like(y), lambda y, _: np.zeros_like(y), empty)
+        if float(np.abs(image).max()) <= limit_jy:
+            return empty
+        try:
+            beam = fit_beam(self._psf, _CELL_ARCSEC)
+        except (ImagingError, RestoringBeamError):  # too few short baselines
+            return empty
+        finder = BrightSourceFinder(self._grid, self._psf, beam, _CELL_ARCSEC, limit_jy, self._curvature)
+        found, _ = finder.improve(PointSources.none(), image, lambda y, _: np.ones_like(y), lambda y, _: np.zeros((3, y.size)), empty)
         y, x = self._tile.pixel_of(*self._grid.sky_of(found.y, found.x))
         outside = ~on_image(y, x, self._tile.size)
         outside[outside] = beam_at(y[outside], x[outside]) > LOWEST_BEAM
@@ -130,5 +139,5 @@ def search_of(vis: Visibilities, grid: ImageGrid, options: ImagingOptions) -> Ou
         return None
     try:
         return OutsideSearch(vis, grid, options)
-    except (ImagingError, RestoringBeamError):
+    except ImagingError:
         return None

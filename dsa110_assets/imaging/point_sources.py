@@ -10,8 +10,10 @@ is that it is a point; CLEAN gets whatever remains.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from dsa110_assets.common.directions import angular_separation_rad
 from dsa110_assets.common.instrument import airy_power_beam
 from dsa110_assets.common.interferometry import SPEED_OF_LIGHT_M_PER_S, baseline_rate, direction_cosines
 from dsa110_assets.common.restoring_beam import FWHM_PER_SIGMA, RestoringBeam, quadratic_form
+from dsa110_assets.imaging.channel_nodes import ChannelNodes
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.primary_beam import beam_sampling, effective_beam, smearing_loss
@@ -71,9 +74,8 @@ def subtract_point_sources(
     """
     from dsa110_assets.imaging import _kernels
 
-    rest = vis.vis_jy.copy()
     if not len(sources):
-        return rest
+        return vis.vis_jy.copy()
     ra, dec = grid.sky_of(sources.y, sources.x)
     lmn = direction_cosines(ra, dec, grid.ra_rad, grid.dec_rad, by_products=True)
     sampling = beam_sampling(vis, weights)
@@ -82,27 +84,73 @@ def subtract_point_sources(
     if options.correct_smearing:
         response *= smearing_loss(vis, weights, ra, dec)
     separation = angular_separation_rad(ra[:, None], dec[:, None], sampling.pointing_ra_rad, sampling.pointing_dec_rad)
-    spectrum = (vis.frequency_hz / options.reference_frequency_hz) ** index[:, None] * (sources.flux_jy / response)[:, None]
-    amplitude = airy_power_beam(separation[:, :, None], vis.frequency_hz, sampling.dish_diameter_m) * spectrum[:, None, :]
     band = vis.averaging.channel_hz / SPEED_OF_LIGHT_M_PER_S if options.correct_smearing else 0.0
     integration = vis.integration_s if options.correct_smearing else 0.0
     pointing = direction_cosines(sampling.pointing_ra_rad, sampling.pointing_dec_rad, grid.ra_rad, grid.dec_rad, by_products=True)
-    f_over_c = vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S
-    n_block = -(-f_over_c.size // _kernels.LANES)
-    padded = np.zeros((*amplitude.shape[:2], n_block * _kernels.LANES), dtype=np.float32)
-    padded[:, :, : f_over_c.size] = amplitude
-    blocks = padded.reshape(*amplitude.shape[:2], n_block, _kernels.LANES)
 
-    def subtract_from(rows: slice) -> None:
-        rate = baseline_rate(vis.uvw_m[rows], grid.dec_rad) * integration
-        _kernels.subtract_points(
-            vis.uvw_m[rows], rate, vis.time_index[rows], f_over_c, lmn, pointing, blocks, band, vis.averaging.channels, rest[rows]
-        )
+    def amplitude(frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+        spectrum = (frequency_hz / options.reference_frequency_hz) ** index[:, None] * (sources.flux_jy / response)[:, None]
+        return airy_power_beam(separation[:, :, None], frequency_hz, sampling.dish_diameter_m) * spectrum[:, None, :]
 
-    edges = np.linspace(0, rest.shape[0], 4 * options.n_threads + 1).astype(int)
-    with ThreadPoolExecutor(options.n_threads) as pool:
-        list(pool.map(subtract_from, [slice(a, b) for a, b in itertools.pairwise(edges)]))
+    def subtract_from(rows: NDArray[np.int64], f_over_c: NDArray[np.float64], blocks: NDArray[np.float32], values: NDArray[Any]) -> None:
+        uvw_m, time_index = vis.uvw_m[rows], vis.time_index[rows]
+        rate = baseline_rate(uvw_m, grid.dec_rad) * integration
+        _kernels.subtract_points(uvw_m, rate, time_index, f_over_c, lmn, pointing, blocks, band, vis.averaging.channels, values)
+
+    nodes = ChannelNodes(vis.uvw_m, vis.frequency_hz, float(np.hypot(lmn[0], lmn[1]).max()), options.n_threads)
+    rest = nodes.expanded(_minus_sources(nodes, amplitude, subtract_from, options.n_threads))
+    rest += vis.vis_jy
     return rest
+
+
+def constant_sources(
+    uvw_m: NDArray[np.float64], nodes: ChannelNodes, lmn: NDArray[np.float64], flux_jy: NDArray[np.float64], n_threads: int
+) -> NDArray[np.complex64]:
+    """Visibilities of sources with the same flux at all times and frequencies, at the nodes, (Nsamples,).
+
+    ``lmn``: direction cosines (l, m, n - 1), (3, Nsource).
+    """
+    from dsa110_assets.imaging import _kernels
+
+    def subtract_from(rows: NDArray[np.int64], f_over_c: NDArray[np.float64], blocks: NDArray[np.float32], values: NDArray[Any]) -> None:
+        still, first = np.zeros((rows.size, 3)), np.zeros(rows.size, dtype=np.int32)
+        _kernels.subtract_points(uvw_m[rows], still, first, f_over_c, lmn, np.zeros((3, 1)), blocks, 0.0, 1, values)
+
+    return _minus_sources(nodes, lambda f: np.broadcast_to(-flux_jy[:, None, None], (flux_jy.size, 1, f.size)), subtract_from, n_threads)
+
+
+def _minus_sources(
+    nodes: ChannelNodes,
+    amplitude: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    subtract_from: Callable[[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32], NDArray[Any]], None],
+    n_threads: int,
+) -> NDArray[np.complex64]:
+    """Minus the visibilities of sources at the nodes, (Nsamples,).
+
+    Args:
+        nodes: the nodes.
+        amplitude: gives the fluxes at frequencies, (Nsource, Ntimes, Nfrequency).
+        subtract_from: takes rows, frequencies over c, and amplitudes as `_kernels.subtract_points` does, and subtracts
+            the sources from values of these rows.
+        n_threads: number of threads.
+    """
+    from dsa110_assets.imaging import _kernels
+
+    out = np.zeros(nodes.samples, dtype=np.complex64)
+    with ThreadPoolExecutor(n_threads) as pool:
+        for group in nodes.groups:
+            jy = amplitude(group.frequency_hz)
+            n_block = -(-group.frequency_hz.size // _kernels.LANES)
+            padded = np.zeros((*jy.shape[:2], n_block * _kernels.LANES), dtype=np.float32)
+            padded[:, :, : jy.shape[2]] = jy
+            blocks = padded.reshape(*jy.shape[:2], n_block, _kernels.LANES)
+            f_over_c, values = group.frequency_hz / SPEED_OF_LIGHT_M_PER_S, group.of(out)
+            edges = np.linspace(0, group.rows.size, 4 * n_threads + 1).astype(int)
+            parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
+            done = [pool.submit(subtract_from, group.rows[part], f_over_c, blocks, values[part]) for part in parts]
+            for one in done:
+                one.result()
+    return out
 
 
 def dirty_values(
@@ -114,14 +162,17 @@ def dirty_values(
     y: NDArray[np.float64],
     x: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Dirty image of visibilities ``vis_jy`` at pixel positions, by direct summation; Jy/beam, shape of ``y``.
+    """Dirty image of visibilities ``vis_jy`` at pixel positions (Npos,), by direct summation.
 
     The positions may be outside the image.
+
+    Returns:
+        Jy/beam, and its slopes per pixel along y and x, (3, Npos).
     """
     from dsa110_assets.imaging import _kernels
 
     if not y.size:
-        return np.zeros(0)
+        return np.zeros((3, 0))
     lmn = direction_cosines(*grid.sky_of(y, x), grid.ra_rad, grid.dec_rad, by_products=True)
     f_over_c = vis.frequency_hz / SPEED_OF_LIGHT_M_PER_S
 
@@ -130,7 +181,8 @@ def dirty_values(
 
     edges = np.linspace(0, vis_jy.shape[0], 4 * options.n_threads + 1).astype(int)
     with ThreadPoolExecutor(options.n_threads) as pool:
-        return np.sum(list(pool.map(sum_of, [slice(a, b) for a, b in itertools.pairwise(edges)])), axis=0)
+        value, along_l, along_m = np.sum(list(pool.map(sum_of, [slice(a, b) for a, b in itertools.pairwise(edges)])), axis=0)
+    return np.stack([value, grid.cell_rad * along_m, -grid.cell_rad * along_l])
 
 
 def psf_curvature(vis: Visibilities, weights: ImagingWeights, cell_rad: float) -> NDArray[np.float64]:

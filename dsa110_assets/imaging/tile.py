@@ -184,7 +184,8 @@ def image_tile(
     clock.lap("engine")
     names = read_summary(ms).antenna_names
     antennas_left_out: tuple[str, ...] = ()
-    wrong, n_antenna = _wrong_antennas(weights, pb, images), np.union1d(vis.antenna1, vis.antenna2).size
+    noise = _noise(pb, images)
+    wrong, n_antenna = _wrong_antennas(images, noise / weights.thermal_jy_per_beam), np.union1d(vis.antenna1, vis.antenna2).size
     if not options.selfcal_rounds and 0 < wrong.size <= _MOST_WRONG * n_antenna:
         # what an antenna with a wrong gain makes is no sky: without it, the image is better
         others = without_antennas(vis, wrong)
@@ -192,9 +193,10 @@ def image_tile(
         other_pb = primary_beam_image(others, other_weights, grid, options)
         other_parts = split_band(others, other_weights, options.channels) if options.channels > 1 else ()
         better = _run_engine(ms, others, other_weights, grid, options, parts=other_parts, mask=mask, sky=mask_sky, strict_mask=strict)
-        if _noise_over_thermal(other_weights, other_pb, better) < _LESS_NOISE * _noise_over_thermal(weights, pb, images):
+        other_noise = _noise(other_pb, better)
+        if other_noise / other_weights.thermal_jy_per_beam < _LESS_NOISE * noise / weights.thermal_jy_per_beam:
             antennas_left_out = tuple(names[int(antenna)] for antenna in wrong)
-            vis, weights, pb, parts, images = others, other_weights, other_pb, other_parts, better
+            vis, weights, pb, parts, images, noise = others, other_weights, other_pb, other_parts, better, other_noise
         clock.lap("engine_without_wrong_antennas")
     selfcal_report: SelfcalReport | None = None
     if options.selfcal_rounds:
@@ -207,8 +209,8 @@ def image_tile(
             parts = split_band(vis, weights, options.channels)
             images = _run_engine(ms, vis, weights, grid, options, parts=parts, mask=mask, sky=mask_sky, strict_mask=strict)
             clock.lap("channels_engine")
+        noise = _noise(pb, images)
     inside = pb >= BEAM_CUTOFF
-    noise = robust_sigma(images.residual[inside])
     if not np.isfinite(noise) or noise <= 0:
         raise ImagingError(
             ms, f"the noise of the residual is {noise}", "look at the calibrated visibilities: they have no signal and no noise"
@@ -228,7 +230,7 @@ def image_tile(
     }
     clock.lap("measure")
     if images.antennas is not None and images.antennas.are_measured:
-        still = ", ".join(names[int(antenna)] for antenna in _wrong_antennas(weights, pb, images))
+        still = ", ".join(names[int(antenna)] for antenna in _wrong_antennas(images, noise / weights.thermal_jy_per_beam))
         provenance = {**provenance, WRONG_ANTENNAS: still, LEFT_OUT: ", ".join(antennas_left_out)}
     meta = _metadata(ms, vis, weights, grid, options, images=images, noise=noise, name=name, provenance=provenance)
     paths = {suffix: products.image_path(out_dir, name, suffix) for suffix in products.IMAGE_SUFFIXES}
@@ -300,13 +302,13 @@ def _run_engine(
     return wsclean.run(ms, options, mask)
 
 
-def _noise_over_thermal(weights: ImagingWeights, pb: NDArray[np.float32], images: EngineImages) -> float:
-    return robust_sigma(images.residual[pb >= BEAM_CUTOFF]) / weights.thermal_jy_per_beam
+def _noise(pb: NDArray[np.float32], images: EngineImages) -> float:
+    return robust_sigma(images.residual[pb >= BEAM_CUTOFF])
 
 
-def _wrong_antennas(weights: ImagingWeights, pb: NDArray[np.float32], images: EngineImages) -> NDArray[np.int64]:
+def _wrong_antennas(images: EngineImages, noise_over_thermal: float) -> NDArray[np.int64]:
     """Antennas that the image shows to be wrong; none if it has little more than thermal noise."""
-    if images.antennas is None or _noise_over_thermal(weights, pb, images) < _MUCH_NOISE:
+    if images.antennas is None or noise_over_thermal < _MUCH_NOISE:
         return np.empty(0, dtype=np.int64)
     return images.antennas.wrong
 

@@ -1,4 +1,4 @@
-"""Default imaging engine: ducc0's w-gridder for the measurement equation, radler for the minor cycles.
+"""Default imaging engine: ducc0's w-gridder for the measurement equation, radler or a loop over peaks for minor cycles.
 
 Every major cycle predicts the visibilities of the model exactly, subtracts them and images the rest, so that errors of
 the PSF do not stay in the result. `clean` decides where and how deep to clean, and `bright_sources` which sources are
