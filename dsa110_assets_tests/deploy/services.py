@@ -484,8 +484,11 @@ def main(arguments: list[str] | None = None) -> int:
             if options.again and name == "install":
                 continue
             print(f"{time.monotonic() - began:6.0f} s  {name}", file=sys.stderr, flush=True)
+            known = set(one.figures)
             try:
                 PARTS[name](one)
+                for what in one.figures.keys() - known:
+                    print(f"          {what}: {one.figures[what]}", file=sys.stderr, flush=True)
             except (RuntimeError, subprocess.SubprocessError) as error:
                 one.expect(False, f"{name}: {error}")
                 if name == "install":
