@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace upgrade image-steps soak month year browser extras attack load rules paging cluster crawl services
+.PHONY: help demo test test-oldest lint types layers deps format check bench docs lock snapshot clean distclean same replay fuzz properties chaos pace upgrade image-steps soak month year browser extras attack load rules paging cluster crawl services slurm
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -32,10 +32,10 @@ demo: $(VENV)/.installed ## Run two simulated nights from raw files to light cur
 test: $(VENV)/.installed ## Run the test suite; WORKERS=2 for fewer processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-extras: ## Install the Debian packages that some targets and tests need (as root): Chromium; Prometheus, its Alertmanager and node exporter; nginx; Redis; systemd's tools; polkit
-	@for one in chromium prometheus prometheus-alertmanager prometheus-node-exporter nginx openssl redis-server ip pkcheck dbus-daemon; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
+extras: ## Install the Debian packages that some targets and tests need (as root): Chromium; Prometheus, its Alertmanager and node exporter; nginx; Redis; systemd's tools, and what boots it in namespaces; polkit
+	@for one in chromium prometheus prometheus-alertmanager prometheus-node-exporter nginx openssl redis-server ip pkcheck dbus-daemon mmdebstrap systemd-nspawn slirp4netns curl; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
 		command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
-		test -z "$$missing" || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$(echo "$$missing " | sed 's/ nginx / nginx-light /; s/ ip / iproute2 /; s/ pkcheck / polkitd /') >/dev/null; }
+		test -z "$$missing" || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$(echo "$$missing " | sed 's/ nginx / nginx-light /; s/ ip / iproute2 /; s/ pkcheck / polkitd /; s/ systemd-nspawn / systemd-container /') >/dev/null; }
 
 browser: $(VENV)/.installed ## Try the pages in Debian's Chromium; DSA110_PICTURES=DIRECTORY keeps screenshots
 	$(BIN)/python -m pytest dsa110_assets_tests/browser $(ARGS)
@@ -100,6 +100,9 @@ image-steps: $(VENV)/.installed ## Carry out the steps of the Dockerfile in a cl
 
 services: $(VENV)/.installed ## Follow deploy/README.md on a clean Debian 12 that boots systemd in namespaces, and kill its services (as root, needs make extras, 8 GB of disk); ARGS="--again --parts kills"
 	$(BIN)/python -m dsa110_assets_tests.deploy.services $(ARGS)
+
+slurm: $(VENV)/.installed ## Run workers as pilot jobs of Debian's Slurm on this machine; they are canceled and run out of time (as root, needs make extras and slurmctld slurmd slurm-client munge)
+	$(BIN)/python -m pytest -s -n0 --timeout 0 dsa110_assets_tests/deploy/test_slurm.py $(ARGS)
 
 pace: $(VENV)/.installed ## Run the telescope at four times its pace; measure memory and lag; ARGS="--minutes 20"
 	$(BIN)/python -m dsa110_assets_tests.chaos.pace $(ARGS)

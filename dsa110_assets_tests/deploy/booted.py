@@ -23,7 +23,7 @@ from dsa110_assets_tests.deploy.image_steps import CERTIFICATES, LENT, MIRROR, l
 PROGRAMS = ("mmdebstrap", "systemd-nspawn", "slirp4netns", "nsenter", "ip", "curl", "openssl")
 PACKAGES = ("systemd-sysv", "dbus", "ca-certificates")
 """What every installed Debian has, beyond the smallest root directory."""
-BOOT_LIMIT_S = 180.0
+BOOT_LIMIT_S = 600.0
 STOP_LIMIT_S = 200.0
 NAMESERVER = "10.0.2.3"
 """Where slirp4netns answers to questions for names."""

@@ -27,6 +27,7 @@ from dsa110_assets.cli.service import Runnable
 from dsa110_assets.registry.migrations import HEAD_REVISION
 from dsa110_assets_tests.chaos.small_night import SETTINGS, SmallNight
 from dsa110_assets_tests.deploy.booted import Machine, booted, why_not_possible
+from dsa110_assets_tests.deploy.test_monitoring import OPEN_ONLY, expressions
 from dsa110_assets_tests.upgrade.newer import NEXT, make_newer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -366,6 +367,19 @@ def monitoring(one: Newcomer) -> None:
     known = json.loads(one.machine.curl("http://127.0.0.1:9090/api/v1/alertmanagers").stdout)["data"]["activeAlertmanagers"]
     one.expect(len(known) == 1, f"Prometheus knows these Alertmanagers: {known}")
     one.until(one.all_answer, "the door")
+    asked = {expression: where for expression, where in expressions().items() if expression not in OPEN_ONLY}
+    without = dict(asked)
+    for _ in range(3):  # rates need several scrapes
+        time.sleep(20.0)
+        without = {expression: where for expression, where in without.items() if not _has_series(one, expression)}
+    one.figures["expressions of rules and boards with a series"] = f"{len(asked) - len(without)} of {len(asked)}"
+    one.figures["those without: nothing of the kind has happened here"] = sorted(set(without.values()))
+    one.expect(len(without) < len(asked) / 3, "most expressions find nothing")
+
+
+def _has_series(one: Newcomer, expression: str) -> bool:
+    answer = one.machine.curl("--get", "--data-urlencode", f"query={expression}", "http://127.0.0.1:9090/api/v1/query")
+    return bool(json.loads(answer.stdout or "{}").get("data", {}).get("result"))
 
 
 def stop(one: Newcomer) -> None:
@@ -470,8 +484,11 @@ def main(arguments: list[str] | None = None) -> int:
             if options.again and name == "install":
                 continue
             print(f"{time.monotonic() - began:6.0f} s  {name}", file=sys.stderr, flush=True)
+            known = set(one.figures)
             try:
                 PARTS[name](one)
+                for what in one.figures.keys() - known:
+                    print(f"          {what}: {one.figures[what]}", file=sys.stderr, flush=True)
             except (RuntimeError, subprocess.SubprocessError) as error:
                 one.expect(False, f"{name}: {error}")
                 if name == "install":

@@ -16,7 +16,11 @@ from dsa110_assets_tests.chaos.cluster import Cluster, attack, cluster_of
 from dsa110_assets_tests.deploy import slurm
 from dsa110_assets_tests.deploy.slurm import Slurm, running_slurm
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(2400),
+    pytest.mark.filterwarnings("ignore:File may have been truncated"),  # half an image is one of the planted faults
+]
 SCRIPT = Path(__file__).parents[2] / "deploy/slurm/worker.sbatch"
 WHY_NOT = slurm.why_not_possible() or hosts.why_not_possible()
 
