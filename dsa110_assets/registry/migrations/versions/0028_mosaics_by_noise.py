@@ -1,12 +1,12 @@
 """Mosaics in the order of their noise.
 
-Revision 0027.
+Revision 0028.
 """
 
 from alembic import op
 
-revision = "0027"
-down_revision = "0026"
+revision = "0028"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
