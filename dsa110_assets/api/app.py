@@ -57,7 +57,7 @@ def create_app(config: PipelineConfig) -> FastAPI:
     app.state.sky = Remembered[dict[str, object]](60.0)
     app.state.antennas = Remembered[tuple[object]](60.0, grace_s=600.0)
     app.state.forecast = Remembered[dict[object, int]](300.0)
-    app.state.stale = Remembered[list[object]](300.0, grace_s=math.inf)
+    app.state.stale = Remembered[object](300.0, grace_s=math.inf)
     app.state.preparing = False
     app.state.registry = CollectorRegistry()
     ProcessCollector(registry=app.state.registry)

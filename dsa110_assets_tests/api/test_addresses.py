@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from sqlalchemy import text
 
+from dsa110_assets.api.answers import cursor_of
 from dsa110_assets.products import ProductPaths, image_path
 from dsa110_assets.registry import queries
+from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries.variability import save_events
 from dsa110_assets.registry.schema import SubbandFile
 from dsa110_assets_tests.api.conftest import CALIBRATOR, DEC, GROUPS, HOUR, NIGHT, RA, STRANGE, Served
@@ -419,6 +422,29 @@ def test_alerts_stale_products_and_a_dry_backfill(served: Served) -> None:
     answer = served.client.post("/api/backfills", json={"first_night": "2026-03-01"}, headers=served.headers).json()
     assert answer["partitions"]["tile_image"] == ["2026-03-01|05:00", "2026-03-01|05:05", "2026-03-01|05:10"]
     assert answer["backfill"] is None
+
+
+def test_every_stale_product_is_reached_page_by_page_and_counted(served: Served) -> None:
+    """A long list was cut after 10 000, and the panel counted only these."""
+    with served.database.session() as session:
+        for number in range(7):
+            record_version(
+                session, "hourly_mosaic", f"2026-02-01T{number:02d}", path=f"/m/{number}", inputs={}, recipe=Recipe("old", "old")
+            )
+    whole = served.get("/api/stale").json()
+    assert (whole["next"], whole["total"]) == (None, len(whole["items"]))
+    assert [one["asset"] for one in whole["items"]] == ["calibrated_ms", "tile_image", *["hourly_mosaic"] * 8]
+    for asset in (None, "hourly_mosaic", "nightly_mosaic"):
+        rows, address = [], "/api/stale?limit=3" + (f"&asset={asset}" if asset else "")
+        while address is not None:
+            page = served.get(address).json()
+            rows += page["items"]
+            address = page["next"]
+        assert rows == [one for one in whole["items"] if asset in (None, one["asset"])]
+        assert page["total"] == len(rows)
+    served.get(f"/api/stale?cursor={cursor_of(('no_such_asset', 'a'))}", status=422)
+    panel = re.sub(r"<[^>]*>", " ", served.get("/ui/control-panel/stale").text)
+    assert re.search(r"hourly_mosaic\s+8\s+code \(8\), configuration \(8\)", panel)
 
 
 def test_what_needs_dagster_says_what_to_do_without_it(served: Served) -> None:

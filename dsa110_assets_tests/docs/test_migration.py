@@ -22,6 +22,7 @@ from dsa110_assets.config import PipelineConfig
 from dsa110_assets_tests.docs.named_commands import ROOT
 
 PAGE = ROOT / "docs/operators/migration.md"
+GUIDE = ROOT.parent / "shared/earlier_user_guide.md"
 EXCHANGED = {
     "python -m dsa110_contimg.conversion.streaming.streaming_converter": "dsa110 up",
     "python -m dsa110_contimg.conversion.cli": "dsa110 convert",
@@ -127,7 +128,8 @@ AbsurdClient|spawn_task|mosaic_build|CronTrigger|NightlyMosaicPipeline|cartavis/
 collecting|pending|in_progress|completed|failed|http://localhost:8000/api/docs|/data/incoming/|/stage/dsa110-contimg/ms/
 /stage/dsa110-contimg/images/|/stage/dsa110-contimg/mosaics/|/data/dsa110-contimg/state/db/|/data/dsa110-contimg/state/logs/
 state/db/pipeline.sqlite3|state/db/ingest.sqlite3|state/db/products.sqlite3|state/catalogs/vla_calibrators.sqlite3|TROUBLESHOOTING.md
-docsearch.cli search "your query" """.strip()
+docsearch.cli search "your query"|/data/dsa110-contimg|frontend/.env|http://localhost:9002|scheduler.register_pipeline|enabled=True
+https://github.com/dsa110/dsa110-contimg/issues|conversion.cli --help|integration mode Iframe""".strip()
     .replace("\n", "|")
     .split("|")
 )
@@ -150,6 +152,17 @@ def rows() -> list[tuple[str, str]]:
 )
 def test_each_item_of_the_guide_is_a_row(item: str) -> None:
     assert any(re.search(rf"(?<![\w-]){re.escape(item.strip())}(?![\w-])", left) for left, _ in rows()), item
+
+
+@pytest.mark.skipif(not GUIDE.is_file(), reason="the earlier guide is not beside the checkout")
+def test_each_name_in_code_and_each_url_of_the_guide_is_on_the_page() -> None:
+    """As the guide writes it, up to the interpreter, placeholders and the choices of an option."""
+    guide, page = GUIDE.read_text(), PAGE.read_text()
+    prose = re.sub(r"```.*?```", "", guide, flags=re.DOTALL)
+    code = {re.sub(r" (NAME|\{.*\})$", "", one).removeprefix("python -m ") for one in re.findall(r"`([^`\n]+)`", prose)}
+    urls = set(re.findall(r"https?://[^\s)`*]+", guide))
+    assert len(code) > 80
+    assert [one for one in sorted(code | urls) if one.removesuffix(" --help") not in page] == []
 
 
 @pytest.mark.parametrize("port", PORTS)

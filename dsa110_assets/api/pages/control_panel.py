@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
 from dsa110_assets.api import problems
 from dsa110_assets.api.access import Opened
-from dsa110_assets.api.answers import Text
+from dsa110_assets.api.answers import Text, utc_now
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.routes import control
-from dsa110_assets.api.routes.operations import stale
+from dsa110_assets.api.routes.operations import found_stale
 from dsa110_assets.api.routes.tasks import TaskId, TaskState, list_tasks, partition_tags
 from dsa110_assets.errors import InvalidRequestError, PipelineError
 from dsa110_assets.ingest import status
@@ -128,14 +129,10 @@ def stale_part(request: Request, opened: Opened) -> Response:
     """How many products of each asset are stale, and why."""
 
     def find() -> dict[str, Any]:
-        counts: dict[str, dict[str, int]] = {}
-        found = stale(opened, request, limit=10_000)
-        for one in found.items:
-            reasons = counts.setdefault(one.asset, {})
-            for reason in one.reasons:
-                reasons[reason] = reasons.get(reason, 0) + 1
-        numbers = {asset: sum(one.asset == asset for one in found.items) for asset in counts}
-        return {"total": found.total, "found_at": found.found_at, "counts": counts, "numbers": numbers}
+        found = found_stale(opened, request)
+        numbers = {asset: len(places) for asset, places in found.of_asset.items()}
+        age = timedelta(seconds=request.app.state.stale.age_s)
+        return {"total": len(found.partitions), "found_at": utc_now() - age, "counts": found.reasons, "numbers": numbers}
 
     return _part(request, "control_stale.html", find)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,8 +14,8 @@ from pydantic import BaseModel, Field
 
 from dsa110_assets.api import problems
 from dsa110_assets.api.access import Access, Opened, Person
-from dsa110_assets.api.answers import OBSERVATION_ID, Day, ObservationId
-from dsa110_assets.errors import DagsterUnreachableError, RegistryError
+from dsa110_assets.api.answers import OBSERVATION_ID, Cursor, Day, ObservationId, cursor_of, key_of
+from dsa110_assets.errors import DagsterUnreachableError, InvalidRequestError, RegistryError
 from dsa110_assets.ingest import ledger, status
 from dsa110_assets.registry.migrations import HEAD_REVISION
 from dsa110_assets.registry.provenance import release
@@ -78,11 +80,12 @@ class Stale(BaseModel):
 
 
 class StaleList(BaseModel):
-    """Stale products, upstream assets first; ``total`` of all, also of those beyond the limit; as of ``found_at``."""
+    """A page of stale products, upstream assets first; ``total``: of all pages; as of ``found_at``."""
 
     total: int
     found_at: datetime
     items: list[Stale]
+    next: str | None
 
 
 class BackfillRequest(BaseModel):
@@ -206,23 +209,83 @@ def stale(
     request: Request,
     asset: Annotated[str | None, Query(max_length=100, pattern=r"^[a-z_]+$", description="Only this asset.")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    cursor: Cursor = None,
 ) -> StaleList:
     """Products that would come out differently today. A list older than five minutes is found anew meanwhile."""
-    known = stale_now(opened, request)
-    found = known if asset is None else [one for one in known if one.asset == asset]
-    items = [
-        Stale(asset=one.asset, partition=one.partition, key=one.key, reasons=[str(reason) for reason in one.reasons], made_at=one.made_at)
-        for one in found[:limit]
-    ]
-    return StaleList(total=len(found), found_at=_now() - timedelta(seconds=request.app.state.stale.age_s), items=items)
+    known = found_stale(opened, request)
+    chosen = range(len(known.partitions)) if asset is None else known.of_asset.get(asset, range(0))
+    after = key_of(cursor, str, str)
+    start = chosen.start if after is None else max(chosen.start, known.place_after(str(after[0]), str(after[1])))
+    rows = known.partitions[start : min(start + limit, chosen.stop)]
+    following = None
+    if rows and start + len(rows) < chosen.stop:
+        url = request.url.include_query_params(cursor=cursor_of((rows[-1].asset, rows[-1].key)))
+        following = f"{url.path}?{url.query}"
+    return StaleList(
+        total=len(chosen),
+        found_at=_now() - timedelta(seconds=request.app.state.stale.age_s),
+        items=[
+            Stale(asset=one.asset, partition=one.partition, key=one.key, reasons=[str(word) for word in one.reasons], made_at=one.made_at)
+            for one in rows
+        ],
+        next=following,
+    )
+
+
+@dataclass(frozen=True)
+class FoundStale:
+    """Stale products, upstream assets first, then by key.
+
+    ``order``: place of each asset. ``of_asset``: where the products of an asset stand. ``reasons``: their numbers, by
+    asset.
+    """
+
+    partitions: Sequence[StalePartition]
+    order: Mapping[str, int]
+    of_asset: Mapping[str, range]
+    reasons: Mapping[str, Mapping[str, int]]
+
+    @classmethod
+    def of(cls, partitions: Sequence[StalePartition], order: Mapping[str, int]) -> FoundStale:
+        """Count products in their order."""
+        begins: dict[str, int] = {}
+        reasons: dict[str, dict[str, int]] = {}
+        for place, one in enumerate(partitions):
+            if one.asset not in begins:
+                begins[one.asset], reasons[one.asset] = place, {}
+            counts = reasons[one.asset]
+            for reason in one.reasons:
+                counts[reason] = counts.get(reason, 0) + 1
+        ends = [*list(begins.values())[1:], len(partitions)]
+        return cls(partitions, order, {asset: range(low, high) for (asset, low), high in zip(begins.items(), ends, strict=True)}, reasons)
+
+    def place_after(self, asset: str, key: str) -> int:
+        """Place of the first product after one that may have left the list.
+
+        Raises:
+            InvalidRequestError: there is no such asset.
+        """
+        if asset not in self.order:
+            raise InvalidRequestError("cursor", "belongs to another list or order", "take `next` of the page before, unchanged")
+        return bisect_right(self.partitions, (self.order[asset], key), key=lambda one: (self.order[one.asset], one.key))
 
 
 def stale_now(opened: Access, request: Request) -> Sequence[StalePartition]:
     """All stale products; a list older than five minutes is found anew meanwhile."""
-    from dsa110_assets.stages.operations.staleness import stale_partitions
+    return found_stale(opened, request).partitions
+
+
+def found_stale(opened: Access, request: Request) -> FoundStale:
+    """All stale products with their numbers, as `stale_now`."""
+    from dsa110_assets.stages.operations import staleness
+    from dsa110_assets.stages.provenance.recipes import recipes
+
+    def find() -> FoundStale:
+        order = {name: number for number, name in enumerate(recipes(opened.config))}
+        return FoundStale.of(staleness.stale_partitions(opened.platform), order)
 
     opened.ping()
-    return request.app.state.stale.get(lambda: stale_partitions(opened.platform))
+    return request.app.state.stale.get(find)
 
 
 @router.post("/api/backfills", tags=["runs"], status_code=202)
