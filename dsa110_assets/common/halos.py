@@ -96,10 +96,10 @@ def _bright(image: NDArray[np.floating], noise: NDArray[np.floating]) -> tuple[N
         with np.errstate(invalid="ignore"):
             rows, columns = np.nonzero((values > _LEAST_SNR * sigma) & (sigma > 0))
         top = _are_local_maxima(image, rows + start, columns)
-        rows, columns = rows[top], columns[top]
-        value = values[rows, columns].astype(np.float64)
-        parts.append(np.stack([rows + float(start), columns.astype(np.float64), value, value / sigma[rows, columns]]))
-    y, x, value, snr = np.concatenate(parts, axis=1)
+        parts.append(np.stack([rows[top] + start, columns[top]]).astype(np.float64))
+    y, x = np.concatenate(parts, axis=1)
+    value, own_noise = (one[y.astype(np.intp), x.astype(np.intp)].astype(np.float64) for one in (image, noise))
+    snr = value / own_noise
     order = np.argsort(-value, kind="stable")[:_MOST_SOURCES]
     return y[order], x[order], value[order], snr[order]
 
