@@ -385,7 +385,8 @@ def _has_series(one: Newcomer, expression: str) -> bool:
 def stop(one: Newcomer) -> None:
     """The target stops all, in order, and leaves nothing."""
     began = time.monotonic()
-    one.machine.run("systemctl stop dsa110.target")
+    one.machine.run("systemctl stop dsa110.target")  # it does not wait for the units
+    one.until(lambda: not any(one.show(unit, "ActiveState")["ActiveState"] in ("active", "deactivating") for unit in UNITS), "the stop")
     times, after = _times(one)
     one.figures["stop of the target (s)"] = round(time.monotonic() - began)
     one.found += wrong_order(times, after, stopped=True)
