@@ -87,7 +87,8 @@ def test_the_header_of_an_image_holds_any_name(text):
 
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
 def test_the_header_of_a_mosaic_holds_any_provenance(text):
-    tile = SimpleNamespace(start_mjd=61111.0, end_mjd=61111.1, frequency_hz=1.4e9, group_id="t", mid_mjd=61111.05, noise_jy_per_beam=1e-3)
+    times, errors = {"start_mjd": 61111.0, "end_mjd": 61111.1, "mid_mjd": 61111.05}, {"noise_jy_per_beam": 1e-3, "flux_error": None}
+    tile = SimpleNamespace(group_id="t", frequency_hz=1.4e9, dec_deg=54.6, **times, **errors)
     grid = MosaicGrid(WCS(images.header(), fix=False), (120, 120), 7.0, "SIN")
     header = mosaic_header(grid, (0, 0), (120, 120), RestoringBeam(40.0, 30.0, 0.0), [tile], {"code_version": text, "inputs": text})
     back = read_back(header)

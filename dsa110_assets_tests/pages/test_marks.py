@@ -6,7 +6,7 @@ from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry import queries
 from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.schema import MarkDecision, MarkKind
-from dsa110_assets.stages.operations.marks import expected
+from dsa110_assets.stages.operations.mark_plans import expected
 from dsa110_assets.stages.operations.staleness import stale_products
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets_tests.api.conftest import CALIBRATOR, DEC, GROUPS, HOUR, RA, Served

@@ -35,6 +35,7 @@ def test_the_timers_backup_fills_an_empty_server_and_agrees_with_the_files(
 ) -> None:
     """The source is a platform at work. Its files are put elsewhere, as on another machine."""
     assert (UNIT.with_suffix(".timer")).is_file(), "a timer starts the service of its name"
+    assert run(["db", "migrate"]) == 0, "the recorded registry has the tables of an earlier release"
     before = contents(ensure_server(config)), contents(dagster_url(config))
     old = tmp_path / "registry-2026-01-01T160000.dump"
     old.touch()

@@ -14,7 +14,7 @@ from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes import antenna_marks, marks, operations
 from dsa110_assets.registry.schema import MarkDecision, MarkKind
-from dsa110_assets.stages.operations.marks import expected
+from dsa110_assets.stages.operations.mark_plans import expected
 
 router = APIRouter()
 _MOST_ON_ANTENNAS = 200
