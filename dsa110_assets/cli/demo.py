@@ -197,6 +197,7 @@ def _watch(platform: Platform, console: Console, watched: _Watched, began: float
             ended >= watched.expected
             and not watched.telescope.is_alive()
             and progress.candidates_ranked
+            and progress.catalogs_found  # the night's candidates may be there before the last hour's catalog
             and not planning.follow_ups(platform)
         ):
             return progress.failed == 0

@@ -17,6 +17,7 @@ from dsa110_assets.stages.table import (
     FORCED_PHOTOMETRY,
     HOURLY_MOSAIC,
     MEASUREMENT_SET,
+    SOURCE_CATALOG,
     TILE_IMAGE,
 )
 
@@ -36,7 +37,10 @@ _COUNTED = (
 
 @dataclass(frozen=True)
 class Progress:
-    """Numbers of files, observations by state, and products (each key once); whether the last night has candidates."""
+    """Numbers of files, observations by state, and products (each key once); whether the last night has candidates.
+
+    ``catalogs_found``: whether each hour's mosaic, as it is now, has been searched for sources.
+    """
 
     files: int
     rejected: int
@@ -48,6 +52,7 @@ class Progress:
     failed: int
     products: tuple[tuple[str, int], ...]
     candidates_ranked: bool
+    catalogs_found: bool
 
     def line(self, expected: int) -> str:
         """The progress as one line of text."""
@@ -77,6 +82,11 @@ def read_progress(platform: Platform, last_night: str) -> Progress:
         query = select(ProductVersion.product, func.count(ProductVersion.key.distinct())).where(ProductVersion.product.in_(_COUNTED))
         products = session.execute(query.group_by(ProductVersion.product)).tuples().all()
         ranked = session.scalar(select(func.count()).where(ProductVersion.product == ESE_CANDIDATES.name, ProductVersion.key == last_night))
+        newest = select(ProductVersion.key, func.max(ProductVersion.version_id)).group_by(ProductVersion.key)
+        mosaics, catalogs = (
+            dict(session.execute(newest.where(ProductVersion.product == row.name)).tuples().all())
+            for row in (HOURLY_MOSAIC, SOURCE_CATALOG)
+        )
     return Progress(
         files=files.get(FileState.ACCEPTED, 0),
         rejected=files.get(FileState.REJECTED, 0),
@@ -88,4 +98,5 @@ def read_progress(platform: Platform, last_night: str) -> Progress:
         failed=counts[GroupState.FAILED],
         products=tuple(sorted(products)),
         candidates_ranked=bool(ranked),
+        catalogs_found=all(catalogs.get(key, 0) > version for key, version in mosaics.items()),
     )

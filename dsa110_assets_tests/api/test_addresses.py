@@ -16,6 +16,7 @@ from astropy.wcs import WCS
 from sqlalchemy import text
 
 from dsa110_assets.api.answers import cursor_of
+from dsa110_assets.api.routes.operations import FoundStale
 from dsa110_assets.products import ProductPaths, image_path
 from dsa110_assets.registry import queries
 from dsa110_assets.registry.provenance import Recipe, record_version
@@ -513,3 +514,11 @@ def test_actions_name_who_changed_what_newest_first(served: Served) -> None:
     ]
     assert [one["details"] for one in served.get("/api/actions", action="exclude_epoch").json()["items"]] == [{"reason": "thunder"}]
     assert served.get("/api/actions", person="Somebody").json()["items"] == []
+
+
+def test_where_nothing_is_stale_the_list_is_empty_and_no_error() -> None:
+    """A fresh platform, and one whose products are all of the present release."""
+    found = FoundStale.of([], {"tile_image": 0})
+    assert list(found.partitions) == []
+    assert dict(found.of_asset) == {}
+    assert found.place_after("tile_image", "2026-03-01T05:10:27") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -256,8 +257,8 @@ class FoundStale:
             counts = reasons[one.asset]
             for reason in one.reasons:
                 counts[reason] = counts.get(reason, 0) + 1
-        ends = [*list(begins.values())[1:], len(partitions)]
-        return cls(partitions, order, {asset: range(low, high) for (asset, low), high in zip(begins.items(), ends, strict=True)}, reasons)
+        edges = itertools.pairwise([*begins.values(), len(partitions)])
+        return cls(partitions, order, {asset: range(low, high) for asset, (low, high) in zip(begins, edges, strict=True)}, reasons)
 
     def place_after(self, asset: str, key: str) -> int:
         """Place of the first product after one that may have left the list.
