@@ -129,13 +129,15 @@ class Remembered(Generic[T]):
         """Seconds since the value was found."""
         return time.monotonic() - self._found_at
 
-    def get(self, find: Callable[[], T]) -> T:
-        """Return the value, found again if it is too old. An error is not kept."""
+    def get(self, find: Callable[[], T], *, old_is_fine: bool = True) -> T:
+        """Return the value, found again if it is too old. An error is not kept.
+
+        Without ``old_is_fine``, whoever asks after ``seconds`` waits for the new value.
+        """
         with self._lock:
-            age_s = time.monotonic() - self._found_at
-            if self._value is None or age_s > self._seconds + self._grace_s:
+            if self._value is None or self.age_s > self._seconds + (self._grace_s if old_is_fine else 0.0):
                 self._keep(find())
-            elif age_s > self._seconds and (self._finder is None or not self._finder.is_alive()):
+            elif self.age_s > self._seconds and (self._finder is None or not self._finder.is_alive()):
                 self._finder = threading.Thread(target=lambda: self._renew(find), daemon=True)
                 self._finder.start()
             assert self._value is not None

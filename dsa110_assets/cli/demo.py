@@ -115,7 +115,7 @@ def run_demo(places: DemoPlaces, console: Console, *, tiles: int, port: int, kee
         report = demo_report.compare(platform, places.truth, plan)
         demo_report.show(console, report, platform, places, port if keep_running else None, time.monotonic() - began)
         platform.database.dispose()
-    except BaseException:
+    except BaseException:  # Ctrl-C too must leave no service behind
         up.stop(config)
         raise
     finally:

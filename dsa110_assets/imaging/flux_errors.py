@@ -23,7 +23,7 @@ from dsa110_assets.imaging.bright_finder import on_image
 from dsa110_assets.imaging.grid import ImageGrid
 from dsa110_assets.imaging.options import ImagingOptions
 from dsa110_assets.imaging.point_sources import PointSources
-from dsa110_assets.imaging.proof import expected_sums, sums_of_rows, variance_of_rows
+from dsa110_assets.imaging.proof import expected_sums, sum_by_antenna, sums_of_rows, variance_of_rows
 from dsa110_assets.imaging.visibilities import Visibilities
 from dsa110_assets.imaging.weighting import ImagingWeights
 
@@ -71,15 +71,10 @@ def measure_flux_errors(
         return none
     empty = _empty_places(grid, sources, _AWAY_BEAMS * beam_px)
     places = PointSources(np.append(used.y, empty[0]), np.append(used.x, empty[1]), np.ones(len(used) + empty[0].size))
-    n_antenna = int(max(vis.antenna1.max(), vis.antenna2.max())) + 1
-
-    def by_antenna(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        total = np.bincount(vis.antenna1, rows, n_antenna) + np.bincount(vis.antenna2, rows, n_antenna)
-        return total.astype(np.float64)
-
-    left = np.stack([by_antenna(rows.sum(axis=1, dtype=np.float64)) for rows in sums_of_rows(vis, rest_jy, weights, grid, options, places)])
-    due = np.stack([by_antenna(rows.sum(axis=1)) for rows in expected_sums(vis, weights, grid, options, used)])
-    variance = by_antenna(variance_of_rows(vis, weights).sum(axis=1))
+    sums = sums_of_rows(vis, rest_jy, weights, grid, options, places)
+    left = np.stack([sum_by_antenna(vis, rows.sum(axis=1, dtype=np.float64)) for rows in sums])
+    due = np.stack([sum_by_antenna(vis, rows.sum(axis=1)) for rows in expected_sums(vis, weights, grid, options, used)])
+    variance = sum_by_antenna(vis, variance_of_rows(vis, weights).sum(axis=1))
     present = variance > 0
     if present.sum() < _FEWEST_ANTENNAS:
         return none
@@ -90,7 +85,7 @@ def measure_flux_errors(
     ra, dec = grid.sky_of(used.y, used.x)
     distance_deg = np.degrees(angular_separation_rad(ra, dec, grid.ra_rad, grid.dec_rad))
     scatter2 = _scatter_of_antennas(share, error2, distance_deg)
-    n, weight = int(present.sum()), by_antenna(weights.weight.sum(axis=1, dtype=np.float64))
+    n, weight = int(present.sum()), sum_by_antenna(vis, weights.weight.sum(axis=1, dtype=np.float64))
     factor = 2 * float(np.sqrt((weight**2).sum()) / weight.sum()) * (n - 1) / (n - 2)
     at_center, slope = factor * np.sqrt(np.array(scatter2))
     return CalibrationError(float(at_center), float(slope), center)

@@ -53,14 +53,8 @@ def are_proven(
     expected = expected_sums(vis, weights, grid, options, sources)
     variance = variance_of_rows(vis, weights)
     late = vis.time_index > np.median(np.unique(vis.time_index))
-    n_antenna = int(max(vis.antenna1.max(), vis.antenna2.max())) + 1
-
-    def by_antenna(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        total = np.bincount(vis.antenna1, rows, n_antenna) + np.bincount(vis.antenna2, rows, n_antenna)
-        return total.astype(np.float64)
-
     proven = np.ones(len(sources), dtype=bool)
-    antenna_variance, row_variance = by_antenna(variance.sum(axis=1)), variance.sum(axis=1)
+    antenna_variance, row_variance = sum_by_antenna(vis, variance.sum(axis=1)), variance.sum(axis=1)
     for k in range(len(sources)):
         rows, signal = left[k].astype(np.float64), expected[k]
         halves = [
@@ -68,7 +62,7 @@ def are_proven(
             (rows[late].sum(), signal[late].sum(), variance[late].sum()),
             *((rows[:, half].sum(), signal[:, half].sum(), variance[:, half].sum()) for half in (0, 1)),
         ]
-        on_antenna, due = by_antenna(rows.sum(axis=1)), by_antenna(signal.sum(axis=1))
+        on_antenna, due = sum_by_antenna(vis, rows.sum(axis=1)), sum_by_antenna(vis, signal.sum(axis=1))
         without = (rows.sum() - on_antenna, signal.sum() - due, row_variance.sum() - antenna_variance)
         parts = np.concatenate([np.array(halves).T, np.stack(without)], axis=1)
         parts = parts[:, parts[1] > 0]
@@ -89,6 +83,13 @@ def _scatter(values: NDArray[np.float64], variance: NDArray[np.float64]) -> floa
     degrees = values.size - 1
     excess = chi2 / degrees - 1 - _ERRORS * np.sqrt(2 / degrees)
     return float(np.sqrt(max(excess, 0.0) * values.size / weight.sum()))
+
+
+def sum_by_antenna(vis: Visibilities, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of the rows' values (nrow,) over the baselines of each antenna, (Nantenna,), by antenna number."""
+    n_antenna = int(max(vis.antenna1.max(), vis.antenna2.max())) + 1
+    total = np.bincount(vis.antenna1, rows, n_antenna) + np.bincount(vis.antenna2, rows, n_antenna)
+    return total.astype(np.float64)
 
 
 def sums_of_rows(

@@ -63,7 +63,7 @@ def failures_on_the_asset(context: dg.AssetExecutionContext) -> Iterator[None]:
     """Record a failure as an observation of the asset's partition, with cause, next step and run."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # whatever it is, the asset's page says so; it is raised again
         metadata: dict[str, Any] = {"failed": str(error) or type(error).__name__, "type": type(error).__name__}
         if isinstance(error, dg.Failure):
             metadata |= {"failed": error.description or "", **error.metadata}

@@ -316,6 +316,15 @@ def test_a_list_of_stale_products_is_never_too_old_to_be_given(registry_config: 
         time.sleep(0.01)
 
 
+def test_who_needs_a_list_of_today_waits_for_it(registry_config: PipelineConfig) -> None:
+    """The plan of a backfill lists what its start makes, so it takes no list of the evening before."""
+    app = create_app(registry_config)
+    app.state.stale.get(lambda: ["old"])
+    assert app.state.stale.get(lambda: ["new"], old_is_fine=False) == ["old"], "five minutes are as good as now"
+    app.state.stale._found_at -= 3600.0
+    assert app.state.stale.get(lambda: ["new"], old_is_fine=False) == ["new"]
+
+
 def test_the_first_answers_are_prepared_when_the_api_starts(served: Served) -> None:
     """What pages need is loaded, and long lists are remembered, before anybody asks."""
     server = serving.server_of(create_app(served.config), served.config, port=0, prepare=True)

@@ -272,12 +272,12 @@ class FoundStale:
 
 
 def stale_now(opened: Access, request: Request) -> Sequence[StalePartition]:
-    """All stale products; a list older than five minutes is found anew meanwhile."""
-    return found_stale(opened, request).partitions
+    """All stale products as of the last five minutes. The plan of a backfill has to list what its start makes."""
+    return found_stale(opened, request, old_is_fine=False).partitions
 
 
-def found_stale(opened: Access, request: Request) -> FoundStale:
-    """All stale products with their numbers, as `stale_now`."""
+def found_stale(opened: Access, request: Request, *, old_is_fine: bool = True) -> FoundStale:
+    """All stale products with their numbers. A list older than five minutes is given, and found anew meanwhile."""
     from dsa110_assets.stages.operations import staleness
     from dsa110_assets.stages.provenance.recipes import recipes
 
@@ -286,7 +286,7 @@ def found_stale(opened: Access, request: Request) -> FoundStale:
         return FoundStale.of(staleness.stale_partitions(opened.platform), order)
 
     opened.ping()
-    return request.app.state.stale.get(find)
+    return request.app.state.stale.get(find, old_is_fine=old_is_fine)
 
 
 @router.post("/api/backfills", tags=["runs"], status_code=202)
