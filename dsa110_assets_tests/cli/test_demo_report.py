@@ -19,6 +19,7 @@ def report(pulls, *, bright_error=0.0):
             "true_jy": true,
             "flux_jy": measured,
             "flux_err_jy": 1e-3,
+            "calibration_err_jy": 0.6e-3,
             "error": measured / true - 1,
             "offset_arcsec": 0.05,
         }
@@ -36,6 +37,11 @@ NORMAL = np.random.default_rng(1).normal(size=64)
 def test_normal_pulls_keep_all_promises():
     assert broken(report(NORMAL)) == []
     assert report(NORMAL).passed
+
+
+def test_the_part_of_the_errors_that_is_not_noise_is_told():
+    (figure,) = (figure for promise, figure, _ in report(NORMAL).promises() if promise == "errors of fluxes describe their scatter")
+    assert figure.endswith("(noise enlarged by 25.0% for what is not noise, at most 25%)")  # 1 / 0.8
 
 
 def test_one_flux_off_by_nine_errors_breaks_them_though_it_is_right_within_3_percent():
