@@ -46,7 +46,8 @@ class DemoReport:
 
     ``sources``: one row for each night and true source inside the 20 % beam level with a true S/N above `MIN_SNR`.
     Columns: name, mosaic, snr, true_jy, flux_jy, flux_err_jy, calibration_err_jy (the part of the error that is
-    not noise), error (relative), offset_arcsec (of the blind detection); NaN where the source was not measured or not found.
+    not noise), error (relative), offset_arcsec (of the blind detection); NaN where the source was not measured or not
+    found.
     ``noise``: measured over thermal noise of each tile. ``candidates``: ranked. ``event_source``: name of the source
     that should be the top candidate.
     """
