@@ -41,20 +41,23 @@ class Text:
     help: bool
 
 
-def texts_of_the_package() -> Iterator[Text]:
-    """All strings of the package. An f-string has ``{name}`` in place of a value."""
+def texts_of_the_package(about: str = "") -> Iterator[Text]:
+    """All strings of the package's modules in which the pattern ``about`` occurs. An f-string has ``{name}`` in place of a value."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text())
+        source = path.read_text()
+        if re.search(about, source) is None:
+            continue
+        nodes = list(ast.walk(ast.parse(source)))
         in_cli = path.parent.name == "cli"
         docstrings = {
             id(node.body[0].value): in_cli and not isinstance(node, ast.Module)
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
             and ast.get_docstring(node) is not None
             and isinstance(node.body[0], ast.Expr)
         }
-        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-        for node in ast.walk(tree):
+        parts = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in nodes:
             if isinstance(node, ast.JoinedStr):
                 content = "".join(_text_of(part) for part in node.values)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
@@ -73,7 +76,7 @@ def pages() -> list[Path]:
 def named_commands() -> list[NamedCommand]:
     """All named commands, each with the first place that names it."""
     found: dict[tuple[str, tuple[str, ...], bool], NamedCommand] = {}
-    for text in texts_of_the_package():
+    for text in texts_of_the_package(rf"\b({'|'.join(PROGRAMS)})\b"):
         for code in re.findall(r"`([^`]+)`", text.content):
             for one in commands_in(code, text.where, instruction=text.help):
                 found.setdefault((one.program, one.arguments, one.instruction), one)
