@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_assets.calibration.caltable import CalTable, read_caltable
-from dsa110_assets.common.previews import canvas, few_colours, first_below_limit, png_of
+from dsa110_assets.common.previews import canvas, few_colours, first_below_limit, picture_of
 
 _COLORS = ("tab:blue", "tab:orange")
 _COLUMNS = 12
@@ -56,7 +56,7 @@ def _save(png: Path, draw: Callable[[Any], None]) -> Path:
     """Draw a figure and write it with few colors; shrink it until it is small enough for the UI."""
     figure = canvas(12, 9, dpi=90)
     draw(figure)
-    full = png_of(figure)
+    full = picture_of(figure)
     smaller = ((1.0, 32), (1.0, 12), (0.8, 12), (0.6, 12), (0.4, 12))
     png.write_bytes(first_below_limit(few_colours(full, colors, scale) for scale, colors in smaller))
     return png

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.colors import AsinhNorm
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 LIMIT_BYTES = 50_000
 """Largest picture that the Dagster UI shows inline."""
@@ -41,8 +42,17 @@ def canvas(width_inch: float, height_inch: float, *, dpi: int = LARGE_DPI, const
 def png_of(figure: Figure) -> bytes:
     """Encode a figure as PNG; equal figures give equal bytes."""
     stream = BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+    figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
+
+
+def picture_of(figure: Figure) -> Image:
+    """Draw a figure; return its pixels for `few_colours`, without a PNG between."""
+    from PIL.Image import fromarray
+
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def png_of_pixels(values: NDArray[np.floating]) -> bytes:
@@ -56,18 +66,14 @@ def png_of_pixels(values: NDArray[np.floating]) -> bytes:
     return stream.getvalue()
 
 
-def few_colours(png: bytes, colours: int, scale: float = 1.0) -> bytes:
-    """Reduce a PNG to at most this many colors and scale it, to save bytes."""
-    from PIL import Image
+def few_colours(picture: Image, colours: int, scale: float = 1.0) -> bytes:
+    """Encode a picture as PNG with at most this many colors, scaled: a fifth of the bytes of one with all colors."""
+    from PIL.Image import Dither, Quantize, Resampling
 
-    with Image.open(BytesIO(png)) as opened:
-        picture = opened.convert("RGB")
     if scale != 1.0:
-        size = (round(picture.width * scale), round(picture.height * scale))
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
+        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Resampling.LANCZOS)
     stream = BytesIO()
-    quantized = picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    quantized.save(stream, format="PNG", optimize=True)
+    picture.quantize(colours, method=Quantize.MAXCOVERAGE, dither=Dither.NONE).save(stream, format="PNG")
     return stream.getvalue()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsa110_assets.common.previews import canvas, few_colours, png_of
+from dsa110_assets.common.previews import canvas, few_colours, picture_of
 from dsa110_assets.flagging.flag import FlagReport
 
 _PLACES = {"left": 0.13, "right": 0.985, "bottom": 0.085, "top": 0.93, "wspace": 0.17, "hspace": 0.3}
@@ -39,4 +39,4 @@ def plot_flags(report: FlagReport, png: Path, *, title: str = "") -> None:
     for axes in (lengths, antennas, channels):
         axes.set_ylabel("% flagged")
         axes.set_ylim(bottom=0)
-    png.write_bytes(few_colours(png_of(figure), 32))
+    png.write_bytes(few_colours(picture_of(figure), 32))

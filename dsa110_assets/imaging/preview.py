@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from dsa110_assets.common.instrument import BEAM_CUTOFF
-from dsa110_assets.common.previews import canvas, few_colours, first_below_limit, noise_stretch, png_of, show_plane
+from dsa110_assets.common.previews import canvas, few_colours, first_below_limit, noise_stretch, picture_of, show_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.imaging.grid import ImageGrid
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _MOST_CIRCLES = 60
 _HIGHEST_SIGMA = 30.0
@@ -75,7 +79,7 @@ def _draw(
     *,
     inches: float,
     pixels: int,
-) -> bytes:
+) -> Image:
     from matplotlib.patches import Ellipse
 
     sigma = noise if np.isfinite(noise) and noise > 0 else 1e-3
@@ -134,4 +138,4 @@ def _draw(
     axes.set_ylabel("north offset (deg)")
     axes.set_xlim(half_deg, -half_deg)
     axes.set_ylim(-half_deg, half_deg)
-    return png_of(figure)
+    return picture_of(figure)

@@ -58,7 +58,7 @@ def response_table(table: NDArray[np.float32], beam_px: NDArray[np.floating], fi
     return (2.0 * np.sqrt(np.linalg.det(beam_px) / np.linalg.det(total)) * response).astype(np.float32)
 
 
-@numba.njit(nogil=True, fastmath={"reassoc", "contract"})
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def accumulate_rows(
     image: NDArray[np.float32],
     pb: NDArray[np.float32],

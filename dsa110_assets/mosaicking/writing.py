@@ -12,7 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from dsa110_assets.common.calibration_error import CalibrationError
-from dsa110_assets.common.previews import canvas, first_below_limit, noise_stretch, png_of, png_of_pixels, show_plane
+from dsa110_assets.common.previews import canvas, few_colours, first_below_limit, noise_stretch, picture_of, png_of_pixels, show_plane
 from dsa110_assets.common.restoring_beam import RestoringBeam
 from dsa110_assets.files import ascii_text
 from dsa110_assets.mosaicking.grid import MosaicGrid
@@ -133,7 +133,7 @@ def write_previews(
     axes.set_xlabel("right ascension (ICRS)")
     axes.set_ylabel("declination (ICRS)")
     axes.set_title(title, fontsize=10)
-    path.write_bytes(png_of(figure))
+    path.write_bytes(few_colours(picture_of(figure), 128))
     levels = np.round(np.clip(np.ma.filled(norm(pixels), np.nan), 0.0, 1.0) * 15.0) / 15.0  # few levels compress well
     steps = (max(1, int(np.ceil(max(pixels.shape) / longest))) for longest in (480, 360, 240, 160))
     small.write_bytes(first_below_limit(png_of_pixels(levels[::step, ::step]) for step in steps))

@@ -47,14 +47,23 @@ def test_north_is_up_and_missing_pixels_are_white():
     assert drawn[7, 12].sum() > drawn[7, 50].sum()
 
 
+def test_the_pixels_of_a_figure_are_those_of_its_png():
+    figure = previews.canvas(4.0, 3.0, dpi=previews.SMALL_DPI, constrained=True)
+    figure.add_subplot().plot([0, 1, 4], color=previews.ACCENT)
+    pixels = np.asarray(previews.picture_of(figure))
+    assert (pixels == rgb_of(previews.png_of(figure))).all()
+
+
 def test_few_colors_make_a_picture_smaller_and_keep_its_content():
     noise = np.random.default_rng(1).uniform(0, 1, (200, 200))
     full = previews.png_of_pixels(noise)
-    few = previews.few_colours(full, 8)
+    with Image.open(BytesIO(full)) as opened:
+        picture = opened.convert("RGB")
+    few = previews.few_colours(picture, 8)
     assert len(few) < 0.6 * len(full)
     assert len(np.unique(rgb_of(few).reshape(-1, 3), axis=0)) <= 8
     assert np.corrcoef(rgb_of(few).sum(axis=2).ravel(), rgb_of(full).sum(axis=2).ravel())[0, 1] > 0.9
-    assert rgb_of(previews.few_colours(full, 8, 0.5)).shape == (100, 100, 3)
+    assert rgb_of(previews.few_colours(picture, 8, 0.5)).shape == (100, 100, 3)
 
 
 def test_the_best_picture_below_the_limit_is_returned_and_no_more_are_made():
@@ -83,6 +92,6 @@ def test_drawing_does_not_load_pyplot():
     program = (
         "import sys; from dsa110_assets.common import previews; assert 'matplotlib' not in sys.modules; "
         "figure = previews.canvas(2, 2); previews.show_plane(figure.add_subplot(), __import__('numpy').eye(3)); "
-        "previews.few_colours(previews.png_of(figure), 8); sys.exit('matplotlib.pyplot' in sys.modules)"
+        "previews.few_colours(previews.picture_of(figure), 8); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

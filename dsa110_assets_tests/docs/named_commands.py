@@ -42,7 +42,7 @@ class Text:
 
 
 def texts_of_the_package(about: str = "") -> Iterator[Text]:
-    """All strings of the package's modules in which the pattern ``about`` occurs. An f-string has ``{name}`` in place of a value."""
+    """Strings of the modules in which the pattern ``about`` occurs. An f-string has ``{name}`` in place of a value."""
     for path in sorted(PACKAGE.rglob("*.py")):
         source = path.read_text()
         if re.search(about, source) is None:

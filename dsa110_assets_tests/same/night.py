@@ -74,8 +74,7 @@ def make(root: Path, url: str) -> tuple[dict[str, Mapping[str, Any]], Platform]:
     config = PipelineConfig(_env_file=None, **values | {"database_url": url})  # type: ignore[call-arg]
     for folder in (config.output_dir, config.scratch_dir, config.state_dir):
         folder.mkdir(parents=True, exist_ok=True)
-    for number in TILES:
-        _write_raw_files(small, config.input_dir, number)
+    _write_raw_files(small, config.input_dir)
     platform = Platform.open(config)
     group_ids = [group_id_of(small.start_mjd(number) + JD_MINUS_MJD) for number in TILES]
     date, hour_name = hour_partition(group_ids[0])
@@ -108,12 +107,17 @@ def make(root: Path, url: str) -> tuple[dict[str, Mapping[str, Any]], Platform]:
     return outcomes, platform
 
 
-def _write_raw_files(small: SmallNight, directory: Path, number: int) -> None:
-    """Write the raw files of one tile in a child, to keep the simulator's threads out of this process."""
-    child = multiprocessing.get_context("spawn").Process(target=small.write, args=(directory, number))
+def _write_raw_files(small: SmallNight, directory: Path) -> None:
+    """Write the raw files in a child, to keep the simulator's threads out of this process."""
+    child = multiprocessing.get_context("spawn").Process(target=_write, args=(small, directory))
     child.start()
     child.join()
     assert child.exitcode == 0, "the raw files could not be written"
+
+
+def _write(small: SmallNight, directory: Path) -> None:
+    for number in TILES:
+        small.write(directory, number)
 
 
 def add_epochs(database: Database) -> None:
