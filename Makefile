@@ -102,7 +102,7 @@ services: $(VENV)/.installed ## Follow deploy/README.md on a clean Debian 12 tha
 	$(BIN)/python -m dsa110_assets_tests.deploy.services $(ARGS)
 
 slurm: $(VENV)/.installed ## Run workers as pilot jobs of Debian's Slurm on this machine; they are canceled and run out of time (as root, needs make extras and slurmctld slurmd slurm-client munge)
-	$(BIN)/python -m pytest -s -n0 --timeout 0 dsa110_assets_tests/deploy/test_slurm.py $(ARGS)
+	$(BIN)/python -m pytest -s -n0 --timeout 0 dsa110_assets_tests/deploy/pilot_jobs.py $(ARGS)
 
 pace: $(VENV)/.installed ## Run the telescope at four times its pace; measure memory and lag; ARGS="--minutes 20"
 	$(BIN)/python -m dsa110_assets_tests.chaos.pace $(ARGS)
