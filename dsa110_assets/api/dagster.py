@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from dsa110_assets.errors import DagsterUnreachableError, NonRetriableError, NotFoundError
 from dsa110_assets.stages.operations.systemd import how_to_start
+from dsa110_assets.stages.pages import LOCATION, REPOSITORY
 
 if TYPE_CHECKING:
     from dsa110_assets.config import PipelineConfig
     from dsa110_assets.stages.operations.backfill import Backfill
 
-LOCATION = "dsa110_assets"
-REPOSITORY = "__repository__"
-"""Name that Dagster gives to the definitions of a code location."""
 RAW_FILES = "raw_files"
 """The sensor whose switch starts and stops ingest."""
 _MESSAGE = "... on Error { message }"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from dsa110_assets.stages.operations.mark_plans import Expected
     from dsa110_assets.stages.operations.marks import Consequences
 
 app = typer.Typer(no_args_is_help=True)
@@ -14,7 +15,9 @@ Observation = Annotated[str, typer.Argument(metavar="ID", help="Observation, YYY
 Bad = Annotated[bool, typer.Option("--bad/--good", help="Do not use it, or use it although it was refused.")]
 Reason = Annotated[str, typer.Option(help="Why.")]
 _MOST_SHOWN = 40
+_MOST_KEYS = 4
 By = Annotated[str, typer.Option(help="Your name.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List all that it would make stale; change nothing.")]
 
 
 @app.callback()
@@ -26,21 +29,21 @@ def _group() -> None:
 
 
 @app.command("tile")
-def tile(observation: Observation, *, bad: Bad, reason: Reason, by: By) -> None:
+def tile(observation: Observation, *, bad: Bad, reason: Reason, by: By, dry_run: DryRun = False) -> None:
     """Mark the tile of an observation. Mosaics leave a bad one out, and take a good one although it was refused.
 
     Example: `dsa110 mark tile 2025-12-01T05:10:27 --bad --reason "satellite" --by "J. Doe"`
     """
-    _mark("tile", observation, bad=bad, reason=reason, by=by)
+    _mark("tile", observation, bad=bad, reason=reason, by=by, dry_run=dry_run)
 
 
 @app.command("solution")
-def solution(observation: Observation, *, bad: Bad, reason: Reason, by: By) -> None:
+def solution(observation: Observation, *, bad: Bad, reason: Reason, by: By, dry_run: DryRun = False) -> None:
     """Mark the tables solved on an observation. Bad ones are applied to nothing, good ones although refused.
 
     Example: `dsa110 mark solution 2025-12-01T05:10:27 --good --reason "few antennas, but fine" --by "J. Doe"`
     """
-    _mark("solution", observation, bad=bad, reason=reason, by=by)
+    _mark("solution", observation, bad=bad, reason=reason, by=by, dry_run=dry_run)
 
 
 @app.command("antenna")
@@ -51,10 +54,13 @@ def antenna(
     until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="To this time; without it, for all later observations.")] = None,
     reason: Reason,
     by: By,
+    dry_run: DryRun = False,
 ) -> None:
     """Mark an antenna as bad. It is flagged in all observations of the span.
 
     The same antenna with the same --from again replaces the mark: so it gets an end once the antenna is repaired.
+
+    Example: `dsa110 mark antenna 24 --from 2025-12-01T05:00 --dry-run --reason "warm" --by "J. Doe"`
 
     Example: `dsa110 mark antenna 24 --from 2025-12-01T05:00 --to 2025-12-03T18:30 --reason "warm" --by "J. Doe"`
     """
@@ -62,8 +68,13 @@ def antenna(
     from dsa110_assets.stages.operations.antenna_marks import mark_antenna
     from dsa110_assets.stages.platform import Platform
 
-    to_mjd = None if until is None else mjd_of(until)
-    _show(mark_antenna(Platform.open(), name, from_mjd=mjd_of(since), to_mjd=to_mjd, reason=reason, person=by))
+    from_mjd, to_mjd = mjd_of(since), None if until is None else mjd_of(until)
+    if dry_run:
+        from dsa110_assets.stages.operations.mark_plans import expected_of_antenna
+
+        _show_plan(expected_of_antenna(Platform.open(), name, from_mjd=from_mjd, to_mjd=to_mjd))
+        return
+    _show(mark_antenna(Platform.open(), name, from_mjd=from_mjd, to_mjd=to_mjd, reason=reason, person=by))
 
 
 @app.command("remove")
@@ -72,6 +83,7 @@ def remove(
     subject: Annotated[str, typer.Argument(metavar="ID", help="Observation; of an antenna the number of the mark.")],
     *,
     by: By,
+    dry_run: DryRun = False,
 ) -> None:
     """Take a mark away. The verdict of the checks counts again.
 
@@ -80,17 +92,24 @@ def remove(
     from dsa110_assets.errors import InvalidRequestError
     from dsa110_assets.registry.schema import MarkKind
     from dsa110_assets.stages.operations.antenna_marks import unmark_antenna
+    from dsa110_assets.stages.operations.mark_plans import expected, expected_without_antenna_mark
     from dsa110_assets.stages.operations.marks import unmark
     from dsa110_assets.stages.platform import Platform
 
     if kind == "antenna":
         if not subject.isdecimal() or len(subject) > 18:
             raise InvalidRequestError(subject, "is not the number of a mark", "take it from `dsa110 mark antennas`")
-        _show(unmark_antenna(Platform.open(), int(subject), person=by))
+        if dry_run:
+            _show_plan(expected_without_antenna_mark(Platform.open(), int(subject)))
+        else:
+            _show(unmark_antenna(Platform.open(), int(subject), person=by))
         return
     if kind not in set(MarkKind):
         raise InvalidRequestError(kind, "cannot be marked", "give tile, solution or antenna")
-    _show(unmark(Platform.open(), MarkKind(kind), subject, person=by))
+    if dry_run:
+        _show_plan(expected(Platform.open(), MarkKind(kind), subject, None))
+    else:
+        _show(unmark(Platform.open(), MarkKind(kind), subject, person=by))
 
 
 @app.command("list")
@@ -155,13 +174,36 @@ def list_antennas(
         )
 
 
-def _mark(kind: str, observation: str, *, bad: bool, reason: str, by: str) -> None:
+def _mark(kind: str, observation: str, *, bad: bool, reason: str, by: str, dry_run: bool) -> None:
     from dsa110_assets.registry.schema import MarkDecision, MarkKind
+    from dsa110_assets.stages.operations.mark_plans import expected
     from dsa110_assets.stages.operations.marks import mark
     from dsa110_assets.stages.platform import Platform
 
     decision = MarkDecision.BAD if bad else MarkDecision.GOOD
-    _show(mark(Platform.open(), MarkKind(kind), observation, decision, reason=reason, person=by))
+    if dry_run:
+        _show_plan(expected(Platform.open(), MarkKind(kind), observation, decision))
+    else:
+        _show(mark(Platform.open(), MarkKind(kind), observation, decision, reason=reason, person=by))
+
+
+def _show_plan(found: Expected) -> None:
+    """Say what would be stale, and for how long it is made again."""
+    from dsa110_assets.cli.output import emit_table
+
+    if found.products:
+        rows = [
+            (product, str(len(keys)), ", ".join(keys[:_MOST_KEYS]) + (" ..." if len(keys) > _MOST_KEYS else ""))
+            for product, keys in found.by_product().items()
+        ]
+        emit_table(("would be stale", "number", "which"), rows)
+    else:
+        typer.echo("nothing that was made would come out differently")
+    if found.total_s is not None:
+        typer.echo(f"about {found.total_s / 3600:.1f} h to make them again, one after another")
+    if found.settled:
+        typer.echo(f"{found.settled} products that marks have made stale would not be stale any more")
+    _show_exceptions(found)
 
 
 def _show(found: Consequences) -> None:
@@ -177,6 +219,11 @@ def _show(found: Consequences) -> None:
         typer.echo("`dsa110 backfill --marked` makes these again, and what is made from them; `--dry-run` lists all of it")
     else:
         typer.echo("nothing that was made comes out differently")
+    _show_exceptions(found)
+
+
+def _show_exceptions(found: Consequences | Expected) -> None:
+    """Say what cannot be made again."""
     for name in found.without_tiles:
         typer.echo(f"{name} loses its last good tile: `dsa110 lightcurve exclude {name} --reason TEXT --by NAME` takes it out")
     if found.without_files:

@@ -19,6 +19,11 @@ def dashboard(config: PipelineConfig) -> str:
     return f"{config.pages_url.rstrip('/')}/dashboard"
 
 
+def sensor(config: PipelineConfig, name: str) -> str:
+    """Address of a sensor in Dagster, where its switch and its ticks are."""
+    return f"{config.ui_url.rstrip('/')}/locations/{pages.CODE_LOCATION}/sensors/{quote(name)}"
+
+
 def observation_page(config: PipelineConfig, group_id: str) -> str:
     """Address of the page of an observation."""
     return f"{config.pages_url.rstrip('/')}/observations/{quote(group_id)}"

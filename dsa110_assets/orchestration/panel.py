@@ -12,7 +12,10 @@ from dsa110_assets.orchestration import links
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.stages.product import EachDay, Level, Product, Within
 from dsa110_assets.stages.provenance.recipes import code_of
-from dsa110_assets.stages.table import TABLE
+from dsa110_assets.stages.table import RAW_SUBBANDS, TABLE
+
+RAW_FILES = "raw_files"
+"""The sensor that reports raw files; its switch is that of ingest."""
 
 
 def freshness_of(row: Product) -> dg.FreshnessPolicy | None:
@@ -58,6 +61,8 @@ def _complete(spec: dg.AssetSpec, config: PipelineConfig) -> dg.AssetSpec:
         "metadata": metadata,
         "tags": {**spec.tags, "dsa110/level": row.group if row.level is Level.WHOLE else row.level.value},
     }
+    if row is RAW_SUBBANDS:  # Dagster lists as automation only what makes an asset
+        metadata["reported by"] = dg.MetadataValue.url(links.sensor(config, RAW_FILES))
     if row.recipe is not None:
         if row.recipe.settings:
             metadata["settings that it reads"] = ", ".join(f"PIPELINE_{setting.upper()}" for setting in row.recipe.settings)

@@ -1,4 +1,4 @@
-"""Which of our pages shows a product; the Dagster UI and the dashboard link there."""
+"""Links between our pages and the Dagster UI: which page shows a product, and what the UI calls our definitions."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ from dsa110_assets.stages.table import (
     VARIABILITY_METRICS,
 )
 
+LOCATION = "dsa110_assets"
+REPOSITORY = "__repository__"
+"""Name that Dagster gives to the definitions of a code location."""
+CODE_LOCATION = f"{REPOSITORY}@{LOCATION}"
+"""How addresses in the Dagster UI name our definitions."""
 _SHOWN = {
     "observations": (RAW_SUBBANDS, MEASUREMENT_SET, CALIBRATED_MS),
     "antennas": (CALIBRATION_TABLES,),

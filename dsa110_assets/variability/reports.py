@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _EPOCHS_SHOWN = 48
 _CANDIDATES_SHOWN = 20
 _SOURCES_SHOWN = 50
+_CURVE_EPOCHS = 24
+_LEVELS = "▁▂▃▄▅▆▇█"
+_CURVE_ERRORS = 5.0
+"""The lowest and the highest level of a small curve, in errors from the mean."""
 _FIVE_SIGMA = 5.7e-7
 """Probability of a deviation of more than 5 sigma in Gaussian noise, both sides."""
 
@@ -29,7 +33,7 @@ class LightCurveReport:
 
     ``fitted``: the light curves from which ``scale`` was fitted: all, or a sample. ``n_sources``, ``n_points``:
     sources and measurements in the epochs whose factors may still change. ``n_excluded``: epochs that a person has
-    excluded.
+    excluded. ``names``: of all sources, by ``source_id``.
     """
 
     fitted: LightCurves
@@ -37,6 +41,7 @@ class LightCurveReport:
     n_sources: int
     n_points: int
     n_excluded: int
+    names: Mapping[Any, str]
 
     def figures(self) -> Figures:
         """Named figures of the light curves."""
@@ -70,7 +75,7 @@ class LightCurveReport:
         return {"epochs": epochs, "brightest sources": self._brightest()}
 
     def _brightest(self) -> list[Row]:
-        """Normalized light curves of the brightest sources, in figures: mean, scatter, newest flux."""
+        """Normalized light curves of the brightest sources: mean, scatter, newest flux, and a small curve."""
         curves = self.fitted
         usable = self.scale.usable[curves.epoch] & np.isfinite(self.scale.factor[curves.epoch])
         flux = np.where(usable, curves.flux_jy / np.where(usable, self.scale.factor[curves.epoch], 1.0), np.nan)
@@ -79,18 +84,32 @@ class LightCurveReport:
         figures = table.groupby("source").agg(
             epochs=("flux", "size"), mean=("flux", "mean"), scatter=("flux", "std"), newest=("flux", "last"), error=("error", "median")
         )
-        rows: list[Row] = [
-            {
-                "source_id": str(curves.source_id[int(row["source"])]),
-                "epochs": int(row["epochs"]),
-                "mean_flux_mjy": 1e3 * float(row["mean"]),
-                "scatter_mjy": None if row["epochs"] < 2 else 1e3 * float(row["scatter"]),
-                "typical_error_mjy": 1e3 * float(row["error"]),
-                "newest_flux_mjy": 1e3 * float(row["newest"]),
-            }
-            for row in figures.nlargest(_SOURCES_SHOWN, "mean").reset_index().to_dict("records")
-        ]
+        shown = figures.nlargest(_SOURCES_SHOWN, "mean").reset_index()
+        fluxes = dict(iter(table.loc[table["source"].isin(shown["source"])].groupby("source")["flux"]))
+        rows: list[Row] = []
+        for row in shown.to_dict("records"):
+            source_id = curves.source_id[int(row["source"])]
+            newest = fluxes[row["source"]].to_numpy(float)[-_CURVE_EPOCHS:]
+            rows.append(
+                {
+                    "source": str(self.names.get(source_id, "")),
+                    "source_id": str(source_id),
+                    "epochs": int(row["epochs"]),
+                    "mean_flux_mjy": 1e3 * float(row["mean"]),
+                    "scatter_mjy": None if row["epochs"] < 2 else 1e3 * float(row["scatter"]),
+                    "typical_error_mjy": 1e3 * float(row["error"]),
+                    "newest_flux_mjy": 1e3 * float(row["newest"]),
+                    "curve": small_curve(newest, float(row["mean"]), float(row["error"])),
+                }
+            )
         return rows
+
+
+def small_curve(flux_jy: np.ndarray, mean_jy: float, error_jy: float) -> str:
+    """A light curve as one character for each epoch, from 5 errors below the mean (lowest) to 5 above it (highest)."""
+    deviation = (np.asarray(flux_jy, float) - mean_jy) / error_jy if error_jy > 0 else np.zeros(len(flux_jy))
+    level = np.rint((np.clip(deviation / _CURVE_ERRORS, -1.0, 1.0) + 1.0) / 2.0 * (len(_LEVELS) - 1)).astype(int)
+    return "".join(_LEVELS[one] for one in level)
 
 
 @dataclass(frozen=True)

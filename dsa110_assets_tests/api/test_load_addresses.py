@@ -30,6 +30,8 @@ NOT_MEASURED = {
     "/ui/control-panel/services/{service}/log",
     # it asks the database alone, and says that the API is ready
     "/api/ready",
+    # the registry of a year has no mark on an antenna; the plan of a new one is asked for
+    "/ui/antennas/marks/{mark_id}/remove",
     # they need files that the registry of a year does not have
     "/api/trials", "/api/trials/{trial}/preview.png", "/api/positions/difference",
 }  # fmt: skip

@@ -130,6 +130,6 @@ def test_two_epochs_are_subtracted_by_the_server(epochs, visit, picture) -> None
     picture(page, "viewer_subtract")
 
 
-def test_carta_says_how_it_is_configured_and_opens_the_file_when_it_is(epochs, visit) -> None:
+def test_carta_says_how_it_is_configured(epochs, visit) -> None:
     page = visit(f"/ui/carta?image={GROUPS[1]}")
     assert "PIPELINE_CARTA_URL" in page.inner_text("main")

@@ -128,6 +128,17 @@ def test_up_that_is_stopped_while_it_starts_leaves_no_process_and_no_database(pl
     assert last_stop(place.config) is not None
 
 
+def test_up_that_is_interrupted_while_it_runs_leaves_no_process_and_no_database(place: Place) -> None:
+    """The signal goes to the process alone, as from another program, and not to the terminal's whole group."""
+    up = place.start()
+    until(lambda: started(place), "the start", place)
+    assert place.database_runs()
+    up.send_signal(signal.SIGINT)
+    assert up.wait(LONGEST_S) == 0, place.said()
+    assert place.is_empty()
+    assert last_stop(place.config) is not None
+
+
 def test_up_on_a_port_that_is_bound_and_not_listening_ends_at_once_and_leaves_no_database(place: Place) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", place.config.api_port))

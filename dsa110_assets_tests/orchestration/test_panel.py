@@ -17,7 +17,7 @@ from dsa110_assets.definitions import build_defs
 from dsa110_assets.errors import CalibrationQualityError, MosaicError, NoCalibrationError, RegistryError
 from dsa110_assets.ingest import ledger
 from dsa110_assets.ingest.timeline import SkippedSlot, SlotState
-from dsa110_assets.orchestration import alerting, assets, backfills, running, sensors
+from dsa110_assets.orchestration import alerting, assets, backfills, jobs, running, sensors
 from dsa110_assets.orchestration.metadata import metadata_of
 from dsa110_assets.orchestration.partitions import Partitions, hour_key, tile_key
 from dsa110_assets.orchestration.resources import PlatformResource
@@ -374,6 +374,9 @@ def test_every_asset_has_a_description_owners_documentation_and_a_code_version()
         assert all(":8000/" in link and ":8001" not in link for link in links), name
         assert node.tags["dsa110/level"], name
         assert (node.code_version is None) == (name in ("raw_subbands", "stale_products", "tile_quality", "added_photometry")), name
+        if name == "raw_subbands":  # Dagster's own list of automations has only what makes an asset
+            assert str(node.metadata["reported by"].value).endswith("/locations/__repository__@dsa110_assets/sensors/raw_files")
+            assert "raw_files" in {one.name for one in sensors.build(jobs.build())}
         on_demand = node.tags["dsa110/level"] == "reference" or name == "added_photometry"  # made when a list changes
         assert (node.freshness_policy is None) == on_demand, name
 

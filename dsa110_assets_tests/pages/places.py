@@ -34,6 +34,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "/ui/candidates/{event_id}": (f"/ui/candidates/{EVENT}",),
     "/ui/antennas": ("/ui/antennas",),
     "/ui/antennas/{name}": ("/ui/antennas/103",),
+    "/ui/antennas/marks/new": ("/ui/antennas/marks/new?antenna=103&since=2026-03-01T05:06&reason=warm",),
     "/ui/viewer": ("/ui/viewer", f"/ui/viewer?image={GROUPS[1]}&position={RA}+{DEC}&size_arcmin=30"),
     "/ui/carta": ("/ui/carta", f"/ui/carta?image={GROUPS[1]}"),
     "/ui/search": ("/ui/search", f"/ui/search?q={RA}+%2B{DEC}", "/ui/search?q=calibrator"),
@@ -62,8 +63,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 """Parts that pages load by themselves."""
 NEEDS_DAGSTER = "/ui/search/progress"
 """A part that has no answer without Dagster, which does not run over the small registry."""
-OTHER = {"/ui/session", "/ui/control-panel/runs/{task_id}/log"}
-"""A redirection with a session's cookie, and the output of a run that the small registry does not have."""
+OTHER = {"/ui/session", "/ui/control-panel/runs/{task_id}/log", "/ui/antennas/marks/{mark_id}/remove"}
+"""A redirection with a session's cookie; the output of a run and a mark that the small registry does not have."""
 MISSING = ("/ui/observations/2020-01-01T00:00:00", "/ui/nothing")
 """Pages of problems."""
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import re
-from datetime import date
+from datetime import date, datetime
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, update
 
 from dsa110_assets.api.routes import antennas
 from dsa110_assets.registry.provenance import Recipe, record_version
-from dsa110_assets.registry.schema import CaltableRow
+from dsa110_assets.registry.queries.storage import record_parts
+from dsa110_assets.registry.schema import CaltableRow, StoredPart
+from dsa110_assets.stages.operations.mark_plans import expected_of_antenna
+from dsa110_assets.stages.operations.staleness import stale_products
+from dsa110_assets.stages.platform import Platform
+from dsa110_assets.times import datetime_to_mjd
 from dsa110_assets_tests.api.conftest import CALIBRATOR, GROUPS, Served
 from dsa110_assets_tests.pages.test_observations import csrf
 from dsa110_assets_tests.registry_fixture import add_observation
@@ -127,6 +133,77 @@ def test_an_antenna_is_marked_bad_on_its_page_and_what_it_changes_is_shown_there
     after = served.client.post(f"/ui/antennas/marks/{mark['mark_id']}/remove", data=signed).text
     assert "Nothing that was made comes out differently" in after
     assert "J. Doe" in served.get("/ui/marks?removed=true").text
+
+
+def test_before_a_mark_on_an_antenna_its_page_says_what_it_makes_again_and_changes_nothing(served: Served) -> None:
+    """The whole chain, the same as after the mark; then what its removal would change."""
+    store_figures(served)
+    with served.database.session() as session:
+        made = record_version(
+            session, "measurement_set", GROUPS[1], path=f"/ms/{GROUPS[1]}.ms", recipe=Recipe("code", "settings"), duration_s=30.0
+        )
+        inputs = {f"/ms/{GROUPS[1]}.ms": made}
+        record_version(
+            session, "calibrated_ms", GROUPS[1], path="/cal.ms", inputs=inputs, recipe=Recipe("code", "settings"), duration_s=12.0
+        )
+    asked = {"antenna": "24", "since": "2026-03-01T05:06", "until": "2026-03-01T05:10", "reason": "<b>warm"}
+    assert "(sign in)" in served.get("/ui/antennas/marks/new", **asked).text
+    signed = {"csrf": csrf(served)}
+    plan = served.get("/ui/antennas/marks/new", **asked).text
+    assert [f">{name}</a>" in plan for name in ("measurement_set", "calibrated_ms")] == [True, True]
+    assert "take about 42 s" in plan
+    assert "&lt;b&gt;warm" in plan
+    assert "2026-03-01 05:10" in plan
+    assert served.get("/api/antennas/marks", valid=False).json()["items"] == [], "nothing was written"
+    fields = {name: html.unescape(value) for name, value in re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', plan)}
+    assert set(fields) == {"csrf", *asked}, "the form of the next step has all of it"
+    opened = Platform.open(served.config)
+    from_mjd, to_mjd = (datetime_to_mjd(datetime.fromisoformat(f"2026-03-01T05:{minute}+00:00")) for minute in ("06", "10"))
+    before = set(expected_of_antenna(opened, "24", from_mjd=from_mjd, to_mjd=to_mjd).products)
+    assert served.client.post("/ui/antennas/marks", data=fields).status_code == 200
+    with served.database.session() as session:
+        after = {(one.product, one.key) for one in stale_products(session, served.config, only_marked=True)}
+    assert {("measurement_set", GROUPS[1]), ("calibrated_ms", GROUPS[1])} <= before == after
+    again = served.get("/ui/antennas/marks/new", **{**asked, "until": "2026-03-01T05:30"}).text
+    assert "It replaces the mark of J. Doe from the same time" in again
+    (mark,) = served.get("/api/antennas/marks").json()["items"]
+    assert mark["to_mjd"] == pytest.approx(to_mjd)
+    removal = served.get(f"/ui/antennas/marks/{mark['mark_id']}/remove").text
+    assert "Remove the mark on antenna 24" in removal
+    assert "nothing to make again" in removal
+    assert f"{len(after)} products that marks have made stale would not be stale any more" in removal
+    assert len(served.get("/api/antennas/marks").json()["items"]) == 1, "it is still there"
+    served.client.post(f"/ui/antennas/marks/{mark['mark_id']}/remove", data=signed)
+    served.get(f"/ui/antennas/marks/{mark['mark_id']}/remove", status=404)
+
+
+def test_a_plan_of_a_mark_on_an_antenna_refuses_what_cannot_be_marked(served: Served) -> None:
+    store_figures(served)
+    asked = {"antenna": "24", "since": "2026-03-01T05:06", "reason": "warm"}
+    served.get("/ui/antennas/marks/new", status=404, **{**asked, "antenna": "25"})
+    for wrong in (
+        {"since": "20260301"},
+        {"since": "soon"},
+        {"until": "1772341200"},
+        {"until": "2026-03-01T05:00"},
+        {"reason": ""},
+        {"antenna": "2\x004"},
+    ):
+        served.get("/ui/antennas/marks/new", status=422, **{**asked, **wrong})
+    for url in ("/ui/images", "/ui/mosaics"):
+        served.get(url, status=422, since="20260301")
+    for wrong in ({"since": "20260301"}, {"since": 1772341200}, {"until": "1772341200"}):
+        refused = served.client.post("/api/antennas/marks", json={**asked, **wrong}, headers=served.headers)
+        assert refused.status_code == 422, "seconds since 1970 would be another century"
+
+
+def test_a_plan_names_observations_whose_measurement_set_retention_has_removed(served: Served) -> None:
+    store_figures(served)
+    with served.database.session() as session:
+        record_parts(session, "measurement_set", GROUPS[1], f"/ms/{GROUPS[1]}.ms", {"measurement_sets": 1})
+        session.execute(update(StoredPart).values(retired_at=func.now()))
+    plan = served.get("/ui/antennas/marks/new", antenna="24", since="2026-03-01T05:06", until="2026-03-01T05:10", reason="warm").text
+    assert "1 observation of 2026-03-01 has no Measurement Set any more" in plan
 
 
 def test_marks_on_antennas_through_the_api(served: Served) -> None:

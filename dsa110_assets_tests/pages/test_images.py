@@ -5,10 +5,14 @@ from __future__ import annotations
 import html
 import itertools
 import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
 import pytest
+from fastapi.testclient import TestClient
 
+from dsa110_assets.api.app import create_app
 from dsa110_assets.api.pages.layout import address
 from dsa110_assets.catalogs import calibrators
 from dsa110_assets.products import CALIBRATORS_FILE, ProductPaths
@@ -283,3 +287,28 @@ def test_a_month_is_sampled_evenly_and_never_more_than_fits(database) -> None:
         assert {int(second) - int(first) for first, second in itertools.pairwise(found)} == {21}
         assert found[0] == "0"
         assert images.mosaics_of_month(session, MosaicKind.HOURLY, 60000.0176) == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:9002/", "/carta"])
+def test_carta_gets_the_folder_and_the_file_as_its_server_sees_them(served: Served, server: str) -> None:
+    """The folder counts from the server's top-level folder; what lies outside has no link, and the page says why."""
+    paths = ProductPaths.of(served.config)
+
+    def links(folder: Path, **of: str) -> tuple[str, list[dict[str, list[str]]]]:
+        config = served.config.model_copy(update={"carta_url": server, "carta_folder": folder})
+        with TestClient(create_app(config)) as client:
+            page = client.get("/ui/carta", params=of).text
+        named = [html.unescape(one) for one in re.findall(r'class="button outside" href="([^"]+)"', page)]
+        assert all(one.startswith(f"{server.rstrip('/')}/") for one in named)
+        return page, [parse_qs(urlsplit(one).query) for one in named]
+
+    image = paths.image_dir(GROUPS[1])
+    (opened,) = links(paths.scratch_dir, image=GROUPS[1])[1]
+    assert opened == {"folder": [str(image.relative_to(paths.scratch_dir))], "file": [f"{GROUPS[1]}-image-pb.fits"]}
+    assert (paths.scratch_dir / opened["folder"][0] / opened["file"][0]).is_file()
+    (opened,) = links(Path("/"), mosaic=HOUR)[1]
+    assert (Path("/") / opened["folder"][0] / opened["file"][0]) == paths.mosaic_dir(HOUR) / f"{HOUR}-image.fits"
+    page, named = links(paths.scratch_dir / "elsewhere", image=GROUPS[1])
+    assert named == []
+    assert "PIPELINE_CARTA_FOLDER" in page
+    assert links(Path("/"))[1] == [{}], "without an image it opens the server itself"

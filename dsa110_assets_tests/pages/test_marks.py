@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from dsa110_assets.cli import main
 from dsa110_assets.products import ProductPaths
 from dsa110_assets.registry import queries
 from dsa110_assets.registry.provenance import Recipe, record_version
@@ -92,3 +95,33 @@ def test_a_mark_needs_a_reason(served: Served) -> None:
     url = f"/api/data/observations/{GROUPS[1]}/marks/tile"
     for body in ({"decision": "bad", "reason": ""}, {"decision": "maybe", "reason": "x"}, {"decision": "bad", "reason": "a\x00"}):
         assert served.client.put(url, json=body, headers=served.headers).status_code == 422
+
+
+def test_a_dry_run_of_each_command_lists_what_a_mark_would_make_stale(served: Served, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    for name in ("input_dir", "output_dir", "scratch_dir", "state_dir"):
+        monkeypatch.setenv(f"PIPELINE_{name.upper()}", str(getattr(served.config, name)))
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", served.database.url)
+    with served.database.session() as session:
+        record_version(
+            session, "measurement_set", GROUPS[1], path=f"/ms/{GROUPS[1]}.ms", recipe=Recipe("code", "settings"), duration_s=7200.0
+        )
+    who = ["--reason", "ghosts", "--by", "J. Doe"]
+    antenna = ["mark", "antenna", "24", "--from", "2026-03-01T05:06", "--to", "2026-03-01T05:10", *who]
+
+    def says(*line: str) -> str:
+        assert main.run(list(line)) == 0
+        return capsys.readouterr().out
+
+    assert "hourly_mosaic" in says("mark", "tile", GROUPS[1], "--bad", *who, "--dry-run")
+    assert "nothing that was made would come out differently" in says("mark", "solution", CALIBRATOR, "--good", *who, "--dry-run")
+    planned = says(*antenna, "--dry-run")
+    assert "measurement_set" in planned
+    assert "about 2.0 h to make them again" in planned
+    assert served.get("/api/marks", valid=False).json()["items"] == []
+    assert served.get("/api/antennas/marks", valid=False).json()["items"] == [], "nothing was marked"
+    says(*antenna)
+    (mark,) = served.get("/api/antennas/marks").json()["items"]
+    assert "would not be stale any more" in says("mark", "remove", "antenna", str(mark["mark_id"]), "--by", "J. Doe", "--dry-run")
+    assert len(served.get("/api/antennas/marks").json()["items"]) == 1
+    for line in (("tile", GROUPS[1]), ("antenna", "999")):
+        assert main.run(["mark", "remove", *line, "--by", "J. Doe", "--dry-run"]) == 2, "there is no such mark"

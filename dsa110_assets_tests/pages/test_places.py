@@ -41,6 +41,38 @@ def test_no_page_opens_a_file_of_a_product(served: Served) -> None:
             served.get(address)
 
 
+NEEDS_A_ROW = (
+    "/ui/observations/",
+    "/ui/images/",
+    "/ui/mosaics/hourly",
+    "/ui/mosaics/nightly",
+    "/ui/sources/",
+    "/ui/candidates/",
+    "/ui/antennas/103",
+    "/ui/viewer?image=",
+    "/ui/control-panel/services/",
+)
+"""Pages of one thing, or of one log, which an empty platform does not have."""
+
+
+def test_every_page_of_a_fresh_clone_answers_and_what_is_not_there_says_what_to_do(
+    registry_config: PipelineConfig, database: Database
+) -> None:
+    """No observation, no catalog, no log, no Dagster: no page breaks, and each of one thing says that there is none."""
+    config = registry_config.model_copy(update={"dagster_port": 1})
+    found: dict[str, tuple[int, bool]] = {}
+    with TestClient(create_app(config), raise_server_exceptions=False) as client:
+        for address in (*places.addresses(places.PAGES, [1, 2]), *places.addresses(places.PARTS, [1, 2])):
+            answer = client.get(address)
+            found[address] = answer.status_code, "Next" in answer.text or 'class="next"' in answer.text
+    wrong = {address: status for address, (status, _) in found.items() if status not in (200, 404, 503)}
+    assert wrong == {}
+    assert [one for one, (status, _) in found.items() if status == 503 and not one.startswith(places.NEEDS_DAGSTER)] == []
+    strange = [one for one, (status, _) in found.items() if status == 404 and not one.startswith(NEEDS_A_ROW)]
+    assert strange == []
+    assert [one for one, (status, helps) in found.items() if status == 404 and not helps] == []
+
+
 WITHOUT_REGISTRY = ("/ui/sign-in", "/ui/carta", "/ui/control-panel/services/", "/ui/dashboard")
 """Pages that need no registry; the parts of the dashboard say by themselves what does not answer."""
 

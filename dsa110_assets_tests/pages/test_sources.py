@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
+from dsa110_assets.api.dagster import Dagster
 from dsa110_assets.registry import queries
+from dsa110_assets.registry.provenance import Recipe, record_version
 from dsa110_assets.registry.queries import population
 from dsa110_assets_tests.api.conftest import CALIBRATOR, GROUPS, HOUR, NIGHT, STRANGE, Served
 
@@ -130,6 +132,51 @@ def test_an_epoch_is_excluded_and_included_with_the_persons_name(served: Served)
     with served.database.session() as session:
         actions = session.execute(text("SELECT person, action, subject FROM api_actions ORDER BY action_id")).all()
     assert [tuple(one) for one in actions] == [("J. Doe", "exclude_epoch", HOUR), ("J. Doe", "include_epoch", HOUR)]
+
+
+def test_light_curves_that_still_have_an_excluded_epoch_are_made_again_at_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an exclusion the page says what does not agree with it yet, and for how long it takes; a run follows."""
+    address, csrf = f"/ui/sources/{served.sources[0]}/epochs/{HOUR}", signed_in(served)
+    page = f"/ui/sources/{served.sources[0]}?epoch={HOUR}"
+    with served.database.session() as session:
+        session.execute(text("UPDATE epoch_factors SET factor = 1.02, factor_err = 0.003, n_reference = 40, usable = true, due = false"))
+    assert served.client.post(f"{address}/follow", data={"csrf": csrf}).status_code == 404, "light curves agree with it"
+    with served.database.session() as session:
+        for product, seconds in (("light_curves", 20.0), ("variability_metrics", 30.0)):
+            record_version(session, product, "2026-03-01", recipe=Recipe("code", "settings"), duration_s=seconds)
+    assert "waits for the next night" not in served.get(page).text
+    for place in (page, f"/ui/mosaics/{HOUR}"):
+        served.client.post(f"{address}/exclude", data={"reason": "rain", "csrf": csrf})
+        shown = served.get(place).text
+        assert "light curves, variability metrics, ese candidates of 2026-03-01 still have this epoch in" in shown
+        assert "takes about 50 s" in shown
+    assert served.client.post(f"{address}/follow", data={"csrf": csrf}).status_code == 503, "Dagster does not run"
+    asked: list[tuple[str, dict[str, str]]] = []
+
+    def launch(self: object, job: str, *, run_config: object, tags: dict[str, str]) -> dict[str, object]:
+        asked.append((job, tags))
+        return {"runId": "0" * 36, "status": "QUEUED", "jobName": job, "tags": []}
+
+    monkeypatch.setattr(Dagster, "launch_run", launch)
+    for place in (address, f"/ui/mosaics/{HOUR}"):
+        assert served.client.post(f"{place}/follow").status_code == 401
+        assert served.client.post(f"{place}/follow", data={"csrf": csrf}).status_code == 200
+    assert [(job, tags["dagster/partition"], tags["dsa110/person"]) for job, tags in asked] == [("night", "2026-03-01", "J. Doe")] * 2
+    with served.database.session() as session:  # as the run does
+        session.execute(text("UPDATE epoch_factors SET factor = NULL, usable = false"))
+    assert "waits for the next night" not in served.get(page).text
+    served.client.post(f"{address}/include", data={"csrf": csrf})
+    assert "of 2026-03-01 still have this epoch out" in served.get(page).text
+
+
+def test_an_epoch_is_excluded_on_the_page_of_its_mosaic(served: Served) -> None:
+    place, csrf = f"/ui/mosaics/{HOUR}", signed_in(served)
+    assert "Excluding this epoch takes it out of the light curves of all sources measured in it (3)" in served.get(place).text
+    assert served.client.post(f"{place}/exclude", data={"reason": "rain"}).status_code == 401
+    assert "rain &lt;b&gt; (J. Doe" in served.client.post(f"{place}/exclude", data={"reason": "rain <b>", "csrf": csrf}).text
+    assert [one["mosaic_name"] for one in served.get("/api/epochs/excluded").json()] == [HOUR]
+    assert "Exclude this epoch" in served.client.post(f"{place}/include", data={"csrf": csrf}).text
+    assert 'id="epoch"' not in served.get(f"/ui/mosaics/{NIGHT}").text, "nothing is measured in mosaics of nights"
 
 
 def test_the_film_strip_comes_in_parts_without_repeating_an_epoch(served: Served) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dsa110_assets.variability import LightCurves, fit_normalisation
-from dsa110_assets.variability.reports import CandidateReport, LightCurveReport, VariabilityReport
+from dsa110_assets.variability.reports import CandidateReport, LightCurveReport, VariabilityReport, small_curve
 from dsa110_assets_tests.variability.skies import simulate
 
 
@@ -17,7 +17,7 @@ def test_light_curves_report_the_factor_of_each_epoch():
     )
     curves = LightCurves.from_table(night.table, source="name" if "name" in night.table else "source_id")
     scale = fit_normalisation(curves)
-    report = LightCurveReport(curves, scale, n_sources=60, n_points=3600, n_excluded=2)
+    report = LightCurveReport(curves, scale, n_sources=60, n_points=3600, n_excluded=2, names={curves.source_id[0]: "0834+555"})
     figures, rows = report.figures(), report.details()["epochs"]
     assert (figures["sources"], figures["epochs"], figures["excluded_epochs"], figures["measurements"]) == (60, 60, 2, 3600)
     assert figures["normalisation_scatter"] == pytest.approx(float(np.std(night.gain)), rel=0.1)
@@ -28,7 +28,18 @@ def test_light_curves_report_the_factor_of_each_epoch():
     assert means == sorted(means, reverse=True)
     assert len(brightest) == 50
     assert all(row["epochs"] == 60 for row in brightest)
+    assert {row["source"] for row in brightest if row["source_id"] == str(curves.source_id[0])} <= {"0834+555"}
+    assert all(len(str(row["curve"])) == 24 for row in brightest), "the curve of the newest epochs"
     assert np.median([float(row["scatter_mjy"]) / float(row["typical_error_mjy"]) for row in brightest]) == pytest.approx(1.0, abs=0.3)
+
+
+def test_a_small_curve_shows_a_dip_and_leaves_noise_flat():
+    flux = np.array([1.0, 1.001, 0.999, 0.9, 0.95, 1.0, 1.2])
+    drawn = small_curve(flux, 1.0, 0.01)
+    assert drawn[3] == "▁"
+    assert drawn[6] == "█"
+    assert set(drawn[:3]) <= set("▄▅"), "a tenth of an error is no event"
+    assert set(small_curve(flux, 1.0, 0.0)) <= set("▄▅"), "without an error nothing deviates"
 
 
 def test_indices_of_sources_with_one_epoch_do_not_count():

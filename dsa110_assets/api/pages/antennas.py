@@ -10,6 +10,7 @@ from fastapi import APIRouter, Form, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from dsa110_assets.api.access import Access, Opened
+from dsa110_assets.api.answers import Moment, mjd_of, utc
 from dsa110_assets.api.pages import drawings, fields, formats
 from dsa110_assets.api.pages.layout import page
 from dsa110_assets.api.pages.visitor import Editor
@@ -17,6 +18,10 @@ from dsa110_assets.api.routes import antenna_marks, antennas
 from dsa110_assets.api.routes.marks import MarkAnswer
 from dsa110_assets.calibration.antennas import DEAD, RECEPTORS, AntennaWord
 from dsa110_assets.errors import NotFoundError
+from dsa110_assets.registry.queries import antenna_marks as queries
+from dsa110_assets.stages.operations.antenna_marks import no_antenna_mark
+from dsa110_assets.stages.operations.mark_plans import Expected, expected_of_antenna, expected_without_antenna_mark
+from dsa110_assets.times import datetime_to_mjd
 
 router = APIRouter()
 LEVELS = {
@@ -39,8 +44,9 @@ def list_antennas(
     solutions: Annotated[int, Query(ge=1, le=antennas.MOST_SOLUTIONS)] = SOLUTIONS,
     state: str = "",
     again: Annotated[int | None, Query(ge=0, le=10**9, description="So many Measurement Sets are to be made again.")] = None,
+    antenna: Annotated[str, Query(max_length=50)] = "",
 ) -> Response:
-    """Show all antennas, the worst first, or those in one state; and the marks on them."""
+    """Show all antennas, the worst first, or those in one state; and the marks on them. ``antenna``: to be marked."""
     found = antennas.list_antennas(opened, solutions)
     marks = antenna_marks.list_antenna_marks(opened, request, limit=_MOST_MARKS)["items"]
     counts = {word: sum(one.state == word for one in found.antennas) for word in AntennaWord}
@@ -58,6 +64,7 @@ def list_antennas(
         missing=sum(not one.has_antennas for one in found.solutions),
         marks=marks,
         again=again,
+        antenna=antenna,
     )
 
 
@@ -103,18 +110,62 @@ def living(opened: Access) -> Living | None:
     return Living(len(states), len(states) - gone, ailing) if states else None
 
 
+@router.get("/ui/antennas/marks/new")
+def plan_mark(
+    request: Request,
+    opened: Opened,
+    antenna: Annotated[str, Query(min_length=1, max_length=50)],
+    since: Moment,
+    reason: Annotated[str, Query(min_length=1, max_length=1000)],
+    until: fields.When = None,
+) -> Response:
+    """Say what a mark would make stale; change nothing."""
+    wanted = _wanted(antenna, since, until, reason)
+    from_mjd, to_mjd = datetime_to_mjd(utc(wanted.since)), mjd_of(wanted.until)
+    found = expected_of_antenna(opened.platform, wanted.antenna, from_mjd=from_mjd, to_mjd=to_mjd)
+    with opened.session() as session:
+        replaced = queries.valid_from(session, wanted.antenna, from_mjd)
+    mark = {"antenna": wanted.antenna, "from_mjd": from_mjd, "to_mjd": to_mjd, "reason": wanted.reason}
+    form = wanted.model_dump(mode="json", exclude_none=True)
+    return _plan(request, found, mark, form, replaced)
+
+
+@router.get("/ui/antennas/marks/{mark_id}/remove")
+def plan_removal(request: Request, opened: Opened, mark_id: antenna_marks.MarkId) -> Response:
+    """Say what would be stale without a mark; change nothing."""
+    with opened.session() as session:
+        mark = queries.valid_mark(session, mark_id)
+    if mark is None:
+        raise no_antenna_mark(mark_id)
+    return _plan(request, expected_without_antenna_mark(opened.platform, mark_id), mark)
+
+
+def _plan(
+    request: Request,
+    found: Expected,
+    mark: dict[str, Any],
+    form: dict[str, Any] | None = None,
+    replaced: dict[str, Any] | None = None,
+) -> Response:
+    return page(request, "antenna_mark.html", expected=found, products=found.by_product(), mark=mark, form=form, replaced=replaced)
+
+
 @router.post("/ui/antennas/marks")
 def put_mark(
     opened: Opened,
     person: Editor,
     antenna: Annotated[str, Form(min_length=1, max_length=50)],
-    since: Annotated[datetime, Form()],
+    since: Annotated[Moment, Form()],
     reason: Annotated[str, Form(min_length=1, max_length=1000)],
     until: Annotated[fields.When, Form()] = None,
 ) -> Response:
     """Mark an antenna as bad."""
-    wanted = antenna_marks.WantedAntennaMark.model_validate({"antenna": antenna, "since": since, "until": until, "reason": reason})
-    return _said(antenna_marks.put_antenna_mark(opened, person, wanted))
+    return _said(antenna_marks.put_antenna_mark(opened, person, _wanted(antenna, since, until, reason)))
+
+
+def _wanted(antenna: str, since: datetime, until: datetime | None, reason: str) -> antenna_marks.WantedAntennaMark:
+    given = {"antenna": antenna, "since": since, "until": until, "reason": reason}
+    return antenna_marks.WantedAntennaMark.model_validate(given)
 
 
 @router.post("/ui/antennas/marks/{mark_id}/remove")

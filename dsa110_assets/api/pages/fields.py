@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field
@@ -20,7 +19,7 @@ EMPTY_IS_NONE = BeforeValidator(_none_if_empty)
 """Forms send the fields that a person left empty."""
 Optional = Annotated[T | None, EMPTY_IS_NONE]
 """A value, or an empty field. Limits belong to the value: ``Optional[Annotated[float, Field(gt=0)]]``."""
-When = Optional[datetime]
+When = Optional[answers.Moment]
 Size = Optional[Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)]]
 Number = Annotated[answers.Number, EMPTY_IS_NONE]
 Order = Annotated[answers.Order, EMPTY_IS_NONE]

@@ -16,11 +16,10 @@ import yaml
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
-from dsa110_assets.api.dagster import LOCATION, REPOSITORY
 from dsa110_assets.api.pages import formats
 from dsa110_assets.api.pages.visitor import visitor
 from dsa110_assets.config import PipelineConfig
-from dsa110_assets.stages.pages import products_of
+from dsa110_assets.stages.pages import CODE_LOCATION, products_of
 from dsa110_assets.times import tile_partition
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -97,6 +96,7 @@ def _environment() -> jinja2.Environment:
         "asset_url": asset_url,
         "run_url": run_url,
         "launchpad_url": launchpad_url,
+        "code_location": CODE_LOCATION,
         "address": address,
         "tile_key": lambda group_id: "|".join(tile_partition(group_id)),
         "NOTHING": formats.NOTHING,
@@ -189,7 +189,7 @@ def launchpad_url(
     query = [("mode", "default"), ("config", yaml.safe_dump(dict(run_config or {}), sort_keys=False) if run_config else "{}")]
     for number, (key, value) in enumerate((tags or {}).items()):
         query += [(f"tags[{number}][key]", key), (f"tags[{number}][value]", value)]
-    return f"{config.ui_url.rstrip('/')}/locations/{REPOSITORY}@{LOCATION}/jobs/{quote(job)}/playground/setup?{urlencode(query)}"
+    return f"{config.ui_url.rstrip('/')}/locations/{CODE_LOCATION}/jobs/{quote(job)}/playground/setup?{urlencode(query)}"
 
 
 def address(path: str, parameters: Mapping[str, Any] | None = None, **changed: Any) -> str:

@@ -55,9 +55,6 @@ def plan_mark(
 ) -> Response:
     """Say what a mark would make stale, or, without a decision, its removal; change nothing."""
     found = expected(opened.platform, kind, group_id, decision)
-    products: dict[str, list[str]] = {}
-    for product, key in found.products:
-        products.setdefault(product, []).append(key)
     return page(
         request,
         "observation_mark.html",
@@ -65,8 +62,8 @@ def plan_mark(
         kind=kind,
         decision=decision,
         reason=reason,
-        products=products,
-        without_tiles=found.without_tiles,
+        expected=found,
+        products=found.by_product(),
     )
 
 

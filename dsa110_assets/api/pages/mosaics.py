@@ -10,12 +10,14 @@ from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from dsa110_assets.api.access import Opened
-from dsa110_assets.api.answers import Cursor, MosaicName
+from dsa110_assets.api.answers import NOT_BLANK, Cursor, MosaicName
 from dsa110_assets.api.pages import fields, names
 from dsa110_assets.api.pages.images import CARDS
 from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.products import partition_of, parts_of, preview
+from dsa110_assets.api.pages.sources import follow_now
 from dsa110_assets.api.pages.visitor import Editor
+from dsa110_assets.api.routes.epochs import EpochName
 from dsa110_assets.api.routes.images import BEAM_RADIUS_DEG
 from dsa110_assets.api.routes.mosaics import list_mosaics, show_mosaic
 from dsa110_assets.api.routes.tasks import MosaicRequest, TaskState, create_mosaic, mosaic_status, planned_mosaic
@@ -23,7 +25,9 @@ from dsa110_assets.common.interferometry import SIDEREAL_DAY_DAYS
 from dsa110_assets.errors import InvalidRequestError, NotFoundError, PipelineError
 from dsa110_assets.quality.gate import CATALOG_CHECKS
 from dsa110_assets.quality.verdict import Outcome
+from dsa110_assets.registry.queries import epochs
 from dsa110_assets.registry.schema import MosaicKind
+from dsa110_assets.stages.operations import epochs as operations
 
 router = APIRouter()
 _SMALL, _LARGE = "-preview-small.png", "-preview.png"
@@ -150,7 +154,35 @@ def mosaic(
     )
     asset = None if kind is MosaicKind.CUSTOM else f"{kind}_mosaic"
     partition = None if kind is MosaicKind.CUSTOM else partition_of(name.partition("_")[2])
-    return page(request, "mosaic.html", mosaic=found, asset=asset, partition=partition, **parts)
+    with opened.session() as session:
+        epoch = epochs.epoch(session, name)
+        waits = None if epoch is None else operations.waiting(session, epoch)
+    return page(request, "mosaic.html", mosaic=found, asset=asset, partition=partition, epoch=epoch, waits=waits, **parts)
+
+
+@router.post("/ui/mosaics/{name}/exclude")
+def exclude(
+    opened: Opened, person: Editor, name: EpochName, reason: Annotated[str, Form(min_length=1, max_length=1000, pattern=NOT_BLANK)]
+) -> Response:
+    """Exclude the mosaic's epoch from all light curves."""
+    with opened.session() as session:
+        operations.exclude(session, name, reason=reason, person=person)
+    return RedirectResponse(f"/ui/mosaics/{name}#epoch", 303)
+
+
+@router.post("/ui/mosaics/{name}/include")
+def include(opened: Opened, person: Editor, name: EpochName) -> Response:
+    """Include an excluded epoch again."""
+    with opened.session() as session:
+        operations.include(session, name, person=person)
+    return RedirectResponse(f"/ui/mosaics/{name}#epoch", 303)
+
+
+@router.post("/ui/mosaics/{name}/follow")
+def follow(opened: Opened, person: Editor, name: EpochName) -> Response:
+    """Put the light curves, which do not agree with the epoch, into the queue."""
+    follow_now(opened, person, name)
+    return RedirectResponse(f"/ui/mosaics/{name}#epoch", 303)
 
 
 def _wanted(given: dict[str, Any]) -> MosaicRequest:

@@ -18,6 +18,8 @@ from dsa110_assets.api.pages.layout import address, page
 from dsa110_assets.api.pages.visitor import Editor
 from dsa110_assets.api.routes.epochs import EpochName, cutout_address, list_epochs_of_source, show_epoch
 from dsa110_assets.api.routes.science import list_sources, show_source
+from dsa110_assets.api.routes.tasks import DEFAULT_QUEUE, TaskRequest, spawn
+from dsa110_assets.errors import NotFoundError
 from dsa110_assets.registry.queries import epochs, events
 from dsa110_assets.registry.schema import MosaicKind
 from dsa110_assets.stages.operations import epochs as operations
@@ -144,6 +146,28 @@ def include(opened: Opened, person: Editor, source_id: SourceId, mosaic_name: Ep
     return RedirectResponse(address(f"/ui/sources/{source_id}", epoch=mosaic_name), 303)
 
 
+@router.post("/ui/sources/{source_id}/epochs/{mosaic_name}/follow")
+def follow(opened: Opened, person: Editor, source_id: SourceId, mosaic_name: EpochName) -> Response:
+    """Put the light curves, which do not agree with an epoch, into the queue."""
+    follow_now(opened, person, mosaic_name)
+    return RedirectResponse(address(f"/ui/sources/{source_id}", epoch=mosaic_name), 303)
+
+
+def follow_now(opened: Access, person: str, mosaic_name: str) -> None:
+    """Put the job that makes light curves into the queue, if an excluded or included epoch waits for it.
+
+    Raises:
+        NotFoundError: nothing waits.
+    """
+    with opened.session() as session:
+        found = epochs.epoch(session, mosaic_name)
+        waits = None if found is None else operations.waiting(session, found)
+    if waits is None:
+        raise NotFoundError(f"epoch {mosaic_name}", "light curves agree with it", "look at the page of a source")
+    payload = {"night": waits.night}
+    spawn(opened, person, TaskRequest(queue=DEFAULT_QUEUE, task_type=operations.NIGHT_JOB, payload=payload, priority=5))
+
+
 def shades(level_jy: float | None) -> tuple[float, float]:
     """Brightness of the first and the last color of all cut-outs of a source, Jy/beam."""
     high = max(1.25 * (level_jy or 0.0), 0.005)
@@ -164,10 +188,16 @@ def _point(opened: Access, found: dict[str, Any], mosaic_name: str) -> dict[str,
     low, high = shades(found["mean_flux_jy"] or found["reference_flux_jy"])
     with opened.session() as session:
         place = epochs.place_of(session, found["source_id"], mosaic_name)
+        waits = operations.waiting(session, known) if (known := epochs.epoch(session, mosaic_name)) is not None else None
     one = show_epoch(opened, mosaic_name)
     made = int(one["created_at"].timestamp())
     image = None if place is None else cutout_address(found["source_id"], mosaic_name, made, low, high) + "&beams=12"
-    return one | {"image": image, "flux_jy": None if place is None else place[4], "product": operations.MOSAIC_PRODUCT[one["kind"]]}
+    return one | {
+        "waits": waits,
+        "image": image,
+        "flux_jy": None if place is None else place[4],
+        "product": operations.MOSAIC_PRODUCT[one["kind"]],
+    }
 
 
 def nearby(request: Request, opened: Access, found: dict[str, Any]) -> list[dict[str, Any]]:

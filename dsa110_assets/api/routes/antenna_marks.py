@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
@@ -10,7 +9,7 @@ from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 
 from dsa110_assets.api.access import Opened, Person
-from dsa110_assets.api.answers import Cursor, Limit, Text, key_of, mjd_of, model_of, page_of, paged, utc
+from dsa110_assets.api.answers import Cursor, Limit, Moment, Text, key_of, mjd_of, model_of, page_of, paged, utc
 from dsa110_assets.api.routes.marks import MarkAnswer, answer_of
 from dsa110_assets.registry.queries import antenna_marks, people
 from dsa110_assets.times import datetime_to_mjd
@@ -25,8 +24,8 @@ class WantedAntennaMark(BaseModel):
     """An antenna that is bad. The same antenna and ``since`` again replace the mark, so that it gets an end."""
 
     antenna: str = Field(min_length=1, max_length=50, pattern=_TEXT, description="Name of the antenna.")
-    since: datetime = Field(description="Observations from this time on are flagged; UTC unless it names an offset.")
-    until: datetime | None = Field(None, description="Observations before this time; without it, all later ones.")
+    since: Moment = Field(description="Observations from this time on are flagged; UTC unless it names an offset.")
+    until: Moment | None = Field(None, description="Observations before this time; without it, all later ones.")
     reason: str = Field(min_length=1, max_length=1000, pattern=_TEXT, description="Why.")
 
 

@@ -70,6 +70,19 @@ def take_away(session: Session, mark_id: int, *, person: str) -> AntennaMark | N
     return session.scalars(ended).one_or_none()
 
 
+def valid_mark(session: Session, mark_id: int) -> dict[str, Any] | None:
+    """A valid mark by its number; None if there is none."""
+    row = session.execute(select(*MARK).where(AntennaMark.mark_id == mark_id, _VALID)).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+def valid_from(session: Session, antenna: str, from_mjd: float) -> dict[str, Any] | None:
+    """The valid mark of an antenna from exactly this time, which `put` replaces; None if there is none."""
+    of = AntennaMark.antenna == antenna, AntennaMark.from_mjd == from_mjd
+    row = session.execute(select(*MARK).where(*of, _VALID)).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
 def newest(session: Session, *, antenna: str | None = None, valid_only: bool, after: Sequence[Any] | None, limit: int) -> Page:
     """Marks (of one antenna), the newest first."""
     statement = select(*MARK)

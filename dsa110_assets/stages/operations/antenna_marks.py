@@ -36,16 +36,21 @@ def mark_antenna(
         InvalidRequestError: without a reason or a name, or the span ends before it begins.
         NotFoundError: no recent solution has an antenna of this name.
     """
+    with platform.database.session() as session:
+        return put_mark(session, antenna, from_mjd=from_mjd, to_mjd=to_mjd, reason=reason, person=person)
+
+
+def put_mark(session: Session, antenna: str, *, from_mjd: float, to_mjd: float | None, reason: str, person: str) -> Consequences:
+    """Mark an antenna in an open transaction; see `mark_antenna`."""
     antenna, reason, person = checked("antenna", antenna, _LONGEST_NAME), checked("reason", reason), checked("name", person)
     if to_mjd is not None and to_mjd <= from_mjd:
         raise InvalidRequestError("span", "ends before it begins", "give an end after the start, or none")
-    with platform.database.session() as session:
-        known = known_antennas(session)
-        if known and antenna not in known:
-            raise NotFoundError(f"antenna {antenna}", "is in no recent solution", "take a name of /ui/antennas or /api/antennas")
-        earlier = antenna_marks.put(session, antenna, from_mjd=from_mjd, to_mjd=to_mjd, reason=reason, person=person)
-        ends = [to_mjd] if earlier is None else [to_mjd, earlier.to_mjd]
-        return _consequences(session, from_mjd, None if None in ends else max(one for one in ends if one is not None))
+    known = known_antennas(session)
+    if known and antenna not in known:
+        raise NotFoundError(f"antenna {antenna}", "is in no recent solution", "take a name of /ui/antennas or /api/antennas")
+    earlier = antenna_marks.put(session, antenna, from_mjd=from_mjd, to_mjd=to_mjd, reason=reason, person=person)
+    ends = [to_mjd] if earlier is None else [to_mjd, earlier.to_mjd]
+    return _consequences(session, from_mjd, None if None in ends else max(one for one in ends if one is not None))
 
 
 def unmark_antenna(platform: Platform, mark_id: int, *, person: str) -> Consequences:
@@ -55,10 +60,20 @@ def unmark_antenna(platform: Platform, mark_id: int, *, person: str) -> Conseque
         NotFoundError: there is no valid mark of this number.
     """
     with platform.database.session() as session:
-        mark = antenna_marks.take_away(session, mark_id, person=person)
-        if mark is None:
-            raise NotFoundError(f"mark {mark_id}", "there is no valid one on an antenna", "list them: `dsa110 mark antennas`")
-        return _consequences(session, mark.from_mjd, mark.to_mjd)
+        return take_mark_away(session, mark_id, person=person)
+
+
+def take_mark_away(session: Session, mark_id: int, *, person: str) -> Consequences:
+    """Take a mark on an antenna away in an open transaction; see `unmark_antenna`."""
+    mark = antenna_marks.take_away(session, mark_id, person=person)
+    if mark is None:
+        raise no_antenna_mark(mark_id)
+    return _consequences(session, mark.from_mjd, mark.to_mjd)
+
+
+def no_antenna_mark(mark_id: int) -> NotFoundError:
+    """The error of who asks for a mark on an antenna that does not exist, or not any more."""
+    return NotFoundError(f"mark {mark_id}", "there is no valid one on an antenna", "list them: `dsa110 mark antennas`")
 
 
 def known_antennas(session: Session) -> set[str]:

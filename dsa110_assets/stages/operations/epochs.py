@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dsa110_assets.registry.queries import epochs, people
 from dsa110_assets.registry.queries.measurements import exclude_epoch, include_epoch
-from dsa110_assets.registry.schema import MosaicKind
-from dsa110_assets.stages.table import CUSTOM_MOSAIC, FORCED_PHOTOMETRY, HOURLY_MOSAIC, NIGHTLY_MOSAIC, TILE_IMAGE
+from dsa110_assets.registry.schema import MosaicKind, ProductVersion
+from dsa110_assets.stages.operations.staleness import median_duration
+from dsa110_assets.stages.table import (
+    CUSTOM_MOSAIC,
+    FORCED_PHOTOMETRY,
+    HOURLY_MOSAIC,
+    LIGHT_CURVES,
+    NIGHTLY_MOSAIC,
+    TABLE,
+    TILE_IMAGE,
+)
+from dsa110_assets.times import mjd_to_datetime
 
 MOSAIC_PRODUCT = {
     MosaicKind.HOURLY: HOURLY_MOSAIC.name,
@@ -17,6 +30,8 @@ MOSAIC_PRODUCT = {
     MosaicKind.CUSTOM: CUSTOM_MOSAIC.name,
 }
 """The product of each kind of mosaic."""
+NIGHT_JOB = "night"
+"""The job that makes light curves and what follows from them."""
 
 
 def exclude(session: Session, mosaic_name: str, *, reason: str, person: str) -> None:
@@ -29,6 +44,33 @@ def include(session: Session, mosaic_name: str, *, person: str) -> None:
     """Include an excluded epoch again; light curves follow with the next night."""
     include_epoch(session, mosaic_name)
     people.record_action(session, person, "include_epoch", mosaic_name, {})
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Products that do not agree with who excluded or included an epoch, and follow with the next night.
+
+    ``night``: the newest of light curves. ``products``: those that its job makes. ``total_s``: expected time (s), None
+    if no time is known.
+    """
+
+    night: str
+    products: tuple[str, ...]
+    total_s: float | None
+
+
+def waiting(session: Session, found: Mapping[str, Any]) -> Waiting | None:
+    """What waits for the next night because an epoch (`epochs.epoch`) was excluded or included; None for nothing."""
+    night = session.scalar(select(func.max(ProductVersion.key)).where(ProductVersion.product == LIGHT_CURVES.name))
+    if night is None or found["n_measured"] is None:
+        return None
+    is_in_light_curves = found["factor"] is not None
+    is_of_an_earlier_night = mjd_to_datetime(found["mid_mjd"]).date().isoformat() <= night
+    if is_in_light_curves is (found["reason"] is None) or not is_of_an_earlier_night:
+        return None
+    products = TABLE.jobs()[NIGHT_JOB]
+    times = [one for product in products if (one := median_duration(session, product)) is not None]
+    return Waiting(night, tuple(products), sum(times) if times else None)
 
 
 def origin(session: Session, mosaic_name: str) -> dict[str, Any] | None:

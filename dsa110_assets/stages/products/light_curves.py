@@ -77,7 +77,14 @@ def update_light_curves(platform: Platform, night: str, run_id: str) -> StageRes
             return register(session, platform, empty, path=None, inputs=inputs, cost=Measured(), run_id=run_id)
         curves, scale = fitted
         n_points = int(epochs.loc[epochs["mosaic_name"].isin(scale.epoch_name[scale.usable].tolist()), "n_measured"].sum())
-        report = LightCurveReport(curves, scale, n_sources=_number_of_sources(session, epochs), n_points=n_points, n_excluded=len(excluded))
+        report = LightCurveReport(
+            curves,
+            scale,
+            n_sources=_number_of_sources(session, epochs),
+            n_points=n_points,
+            n_excluded=len(excluded),
+            names=sources.set_index("source_id")["name"].to_dict(),
+        )
         result = StageResult(LIGHT_CURVES.name, night, figures=report.figures(), tables=report.details())
         return register(session, platform, result, path=None, inputs=inputs, cost=cost, run_id=run_id)
 
