@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Path as InPath
 from fastapi import Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, create_model
 from sqlalchemy import ColumnElement
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -227,16 +228,19 @@ def table(frame: pd.DataFrame, form: TableFormat, name: str) -> Response:
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a data frame; NaN becomes None."""
-    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+    """Rows of a data frame; what is missing or infinite becomes None."""
+    names = [str(name) for name in frame.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*(_plain(column) for _, column in frame.items()), strict=True)]
 
 
-def _plain(value: Any) -> Any:
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return None if value is not None and value != value else value  # noqa: PLR0124 - NaT
+def json_of(frame: pd.DataFrame) -> Response:
+    """Rows of a data frame as JSON, for answers that no model checks."""
+    return JSONResponse(records(frame))
+
+
+def _plain(column: pd.Series) -> list[Any]:
+    missing = column.isna() | (column.abs() == math.inf) if column.dtype.kind == "f" else column.isna()
+    return column.astype(object).where(~missing, None).tolist()
 
 
 def _python_type(column: Column) -> Any:

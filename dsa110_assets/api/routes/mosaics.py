@@ -31,6 +31,7 @@ from dsa110_assets.api.answers import (
     TableFormat,
     Until,
     descending,
+    json_of,
     key_of,
     list_of,
     mjd_of,
@@ -38,7 +39,6 @@ from dsa110_assets.api.answers import (
     near,
     page_of,
     paged,
-    records,
     table,
 )
 from dsa110_assets.api.routes.quality import Quality, Spread, quality_row
@@ -190,23 +190,23 @@ def show_mosaic(opened: Opened, name: MosaicName) -> dict[str, Any]:
 @router.get("/api/data/mosaics/{name}/sources", tags=["mosaics"], response_model=None, responses=_TABLES)
 def list_mosaic_sources(
     opened: Opened, name: MosaicName, form: Annotated[TableFormat, Query(alias="format")] = TableFormat.JSON
-) -> list[dict[str, Any]] | Response:
+) -> Response:
     """Catalog of the sources measured in a mosaic: name, position, flux or limit, flags."""
     with opened.session() as session:
         _mosaic_row(session, name)
         found = sources_measured_in(session, name)
-    return records(found) if form is TableFormat.JSON else table(found, form, f"{name}_sources")
+    return json_of(found) if form is TableFormat.JSON else table(found, form, f"{name}_sources")
 
 
 @router.get("/api/data/mosaics/{name}/detections", tags=["mosaics"], response_model=None, responses=_TABLES)
 def list_mosaic_detections(
     opened: Opened, name: MosaicName, form: Annotated[TableFormat, Query(alias="format")] = TableFormat.JSON
-) -> list[dict[str, Any]] | Response:
+) -> Response:
     """Detections of the blind source finder in a mosaic, with the nearest entry of the catalog."""
     with opened.session() as session:
         _mosaic_row(session, name)
         found = detections(session, name)
-    return records(found) if form is TableFormat.JSON else table(found, form, f"{name}_detections")
+    return json_of(found) if form is TableFormat.JSON else table(found, form, f"{name}_detections")
 
 
 @router.get("/api/data/mosaics/{name}/cutout", tags=["mosaics"], responses=BINARY, response_class=Response)
