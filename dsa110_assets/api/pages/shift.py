@@ -18,7 +18,7 @@ from dsa110_assets.api.routes import shift as routes
 from dsa110_assets.api.routes.attention import list_actions
 from dsa110_assets.errors import InvalidRequestError
 from dsa110_assets.quality.gate import TILE_CHECKS
-from dsa110_assets.stages.operations.morning_report import last_night, report
+from dsa110_assets.stages.operations.morning_report import last_night
 from dsa110_assets.stages.operations.shift import LONGEST_TEXT
 
 router = APIRouter()
@@ -69,7 +69,7 @@ def actions(request: Request, opened: Opened, person: fields.Text = None, cursor
 def morning_report(request: Request, opened: Opened, night: date | None = None) -> Response:
     """Show one night in figures."""
     chosen = night or last_night(utc_now())
-    made = report(opened.platform, chosen, utc_now())
+    made = routes.show_report(opened, request, chosen)
     days = {"before": chosen - timedelta(days=1), "after": chosen + timedelta(days=1)}
     return page(request, "shift_report.html", report=made, days=days, names={name: check.subject for name, check in TILE_CHECKS.items()})
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from dsa110_assets.api.access import Access, Opened, Person
 from dsa110_assets.api.answers import NOT_BLANK, Cursor, Day, Limit, key_of, model_of, page_of, paged, utc_now
+from dsa110_assets.api.routes.attention import present_alerts
 from dsa110_assets.registry.queries import people
 from dsa110_assets.registry.queries import shift as queries
 from dsa110_assets.registry.schema import Source
@@ -60,9 +61,13 @@ def write_entry(opened: Opened, person: Person, wanted: Annotated[NewEntry, Body
 
 
 @router.get("/api/shift/report", tags=["operation"])
-def show_report(opened: Opened, night: Annotated[Day | None, Query(description="Default: the last night that is over.")] = None) -> Report:
+def show_report(
+    opened: Opened, request: Request, night: Annotated[Day | None, Query(description="Default: the last night that is over.")] = None
+) -> Report:
     """One night in figures: observed, lost, quality, candidates, alerts, entries, and what waits now."""
-    return morning_report.report(opened.platform, night or morning_report.last_night(utc_now()), utc_now())
+    opened.ping()
+    now = utc_now()
+    return morning_report.report(opened.platform, night or morning_report.last_night(now), now, present_alerts(opened, request))
 
 
 def write_as(opened: Access, person: str, wanted: NewEntry) -> int:

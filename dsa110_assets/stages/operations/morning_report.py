@@ -17,6 +17,7 @@ from dsa110_assets.registry.queries import alerts as alert_queries
 from dsa110_assets.registry.queries import antenna_marks, events, pages, shift, today
 from dsa110_assets.registry.queries.quality import qa_metrics_of
 from dsa110_assets.registry.schema import GroupState, IngestGroup
+from dsa110_assets.stages.operations.alert_table import Alert
 from dsa110_assets.stages.operations.alerts import conditions
 from dsa110_assets.stages.operations.attention import OpenAlert, open_alerts
 from dsa110_assets.stages.platform import Platform
@@ -122,8 +123,8 @@ def last_night(now: datetime) -> date:
     return (now - timedelta(days=1)).date()
 
 
-def report(platform: Platform, night: date, now: datetime) -> Report:
-    """Return the report of a night.
+def report(platform: Platform, night: date, now: datetime, present: list[Alert] | None = None) -> Report:
+    """Return the report of a night. ``present``: what there is to alert of now; None finds it.
 
     Raises:
         InvalidRequestError: the night is centuries away.
@@ -132,7 +133,7 @@ def report(platform: Platform, night: date, now: datetime) -> Report:
         raise InvalidRequestError(f"night {night}", "is centuries away", f"give one of the years {_FIRST_YEAR} to {_LAST_YEAR}")
     first = datetime.combine(night, time(), UTC)
     until = first + timedelta(days=1)
-    present = conditions(platform, now)
+    present = conditions(platform, now) if present is None else present
     with platform.database.session() as session:
         observations = today.observations_of_night(session, night)
         candidates = events.candidates(session, night=night, min_score=None, label=None, unlabeled=False, after=None, limit=MOST_LINES).rows
