@@ -138,10 +138,10 @@ def addresses(known: Known, rng: random.Random) -> dict[str, tuple[str, str]]:
         "candidate": f"/ui/candidates/{event}",
         "candidate, look": f"/ui/candidates/{event}/look",
         "antennas": "/ui/antennas",
-        **({"antenna": f"/ui/antennas/{rng.choice(known.antennas)}"} if known.antennas else {}),
         **(
             {
-                "before a mark on an antenna": f"/ui/antennas/marks/new?antenna={rng.choice(known.antennas)}&since={night}T05:00&until={night}T06:00&reason=warm"
+                "antenna": f"/ui/antennas/{rng.choice(known.antennas)}",
+                "before a mark on an antenna": f"/ui/antennas/marks/new?antenna={rng.choice(known.antennas)}&since={night}T05:00&until={night}T06:00&reason=warm",
             }
             if known.antennas
             else {}

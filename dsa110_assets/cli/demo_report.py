@@ -112,7 +112,7 @@ def compare(platform: Platform, truth_dir: Path, plan: DemoPlan) -> DemoReport:
                 Photometry.flux_err_jy,
                 Photometry.calibration_err_jy,
             ).join(Source, Source.source_id == Photometry.source_id),
-        )
+        ).astype({"calibration_err_jy": float})  # None where it was not measured
         detections = read_frame(session, select(Detection.mosaic_name, Detection.ra_deg, Detection.dec_deg).where(Detection.reliable))
         mosaics = read_frame(session, select(MosaicRow.name, MosaicRow.directory).where(MosaicRow.kind == MosaicKind.HOURLY))
         images = read_frame(session, select(ImageRow.noise_jy_per_beam, ImageRow.thermal_jy_per_beam))

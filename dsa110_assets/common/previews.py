@@ -42,7 +42,7 @@ def canvas(width_inch: float, height_inch: float, *, dpi: int = LARGE_DPI, const
 def png_of(figure: Figure) -> bytes:
     """Encode a figure as PNG; equal figures give equal bytes."""
     stream = BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
+    figure.savefig(stream, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
     return stream.getvalue()
 
 

@@ -71,8 +71,8 @@ def test_events_are_found_on_the_same_night_with_the_same_score_and_no_others():
         score = pd.Series(trials_corrected(states["significance"].to_numpy(), trials)[0], index=states.index)
         for s in score.index[score >= 5.0]:
             first_found.setdefault(int(s), night)
-        full = searched(so_far[so_far["source_id"].isin(events)]).states()  # of all their epochs, every night
-        for s in full["source_id"][trials_corrected(full["significance"].to_numpy(), trials)[0] >= 5.0]:
+        whole = searched(so_far[so_far["source_id"].isin(events)]).states()  # of all their epochs, every night
+        for s in whole["source_id"][trials_corrected(whole["significance"].to_numpy(), trials)[0] >= 5.0]:
             first_full.setdefault(int(s), night)
     assert len(first_full) >= 14
     assert {s: first_found.get(s) for s in first_full} == first_full, "each on the night on which the full search has it"
