@@ -282,7 +282,7 @@ class PipelineConfig(BaseSettings):
     )
     tile_phase_solution: bool = Field(
         True,
-        description="Also solve for each tile's phases against the known sky. Keep them only if data left out of the solution improve.",
+        description="Also solve for each tile's phases against the known sky, in intervals as short as pays. Keep only what improves data left out.",
         json_schema_extra=_SCIENCE,
     )
     default_refant: str = Field(

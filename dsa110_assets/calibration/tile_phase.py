@@ -1,11 +1,12 @@
 """Phases of one tile against the known sky, solved on top of the tables; kept only if they improve other channels.
 
-One phase for each receptor and tile. With ``V = g_i conj(g_j) M``, ``|g| = 1``, the sum of squares depends on the gains
-only through ``R_ij = sum w V conj(M)``, so one pass over the data suffices. We solve on one half of the band and test
-on the other, and vice versa. Fitted noise makes the other half worse. So does what the model lacks: its fringes differ
-between the halves, while a receptor's phase is the same in both. Where they do not differ, on short baselines, it shows
-as scatter: if the phases are right, each baseline gains ``|change|**2 sum w |M|**2``, and what random groups of
-baselines scatter around that is the error of the gain. The model fixes positions, so a solution cannot move the sky.
+One phase for each receptor and interval: the whole tile, or as short a part of it as improves it further. With
+``V = g_i conj(g_j) M``, ``|g| = 1``, the sum of squares depends on the gains only through ``R_ij = sum w V conj(M)``,
+so one pass over the data suffices. We solve on one half of the band and test on the other, and vice versa. Fitted noise
+makes the other half worse. So does what the model lacks: its fringes differ between the halves, while a receptor's
+phase is the same in both. Where they do not differ, on short baselines, it shows as scatter: if the phases are right,
+each baseline gains ``|change|**2 sum w |M|**2``, and what random groups of baselines scatter around that is the error
+of the gain. The model fixes positions, so a solution cannot move the sky.
 """
 
 from __future__ import annotations
@@ -40,16 +41,19 @@ MIN_SIGNIFICANCE = 3.0
 MAX_PHASE_ERROR_DEG = 10.0
 """Receptors with a larger phase error keep the tables' phase."""
 _ITERATIONS = 200
+_MOST_PARTS = 24
+"""A tile is cut into at most as many parts as a whole one has integrations."""
 
 
 @dataclass(frozen=True)
 class TilePhases:
     """Result of a phase solution.
 
-    ``solutions``: a table for `apply`, None if the tables' phases stay. ``significance``: by how much the phases
-    improve the channels on which they were not solved, in standard deviations of that (negative: worse).
+    ``solutions``: a table for `apply`, None if the tables' phases stay. ``significance``: by how much one phase for the
+    whole tile improves the channels on which it was not solved, in standard deviations of that (negative: worse).
     ``chi2_gain``: decrease of chi-squared on those channels. ``rms_deg``: of the phases. ``n_receptors``: whose phase
-    is known. ``n_sources``: in the model.
+    is known. ``n_sources``: in the model. ``n_intervals``: of the phases, 0 if none are kept; ``interval_s``: length of
+    one, the mean if they differ.
     """
 
     solutions: CalTable | None
@@ -58,6 +62,8 @@ class TilePhases:
     rms_deg: float
     n_receptors: int
     n_sources: int
+    n_intervals: int = 0
+    interval_s: float = 0.0
 
     @property
     def kept(self) -> bool:
@@ -80,7 +86,8 @@ class TilePhases:
         about: Figures = {"tile_phases": self.outcome}
         if not self.n_receptors:
             return about
-        return {**about, "tile_phases_significance": self.significance, "tile_phases_rms_deg": self.rms_deg}
+        about |= {"tile_phases_significance": self.significance, "tile_phases_rms_deg": self.rms_deg}
+        return {**about, "tile_phases_interval_s": self.interval_s} if self.kept else about
 
 
 def solve_tile_phases(
@@ -120,36 +127,91 @@ def solve_tile_phases(
     width = np.full(frequency.size, averaging.channel_hz * averaging.channels)
     solutions = [fit_to_data(one if isinstance(one, CalTable) else read_caltable(one), names, frequency, width) for one in tables]
     with open_table(ms) as main:
-        correlation, power = _correlate(main, model.predict, solutions, len(names), frequency.size, progress)
-        time_s = float(np.mean(main.getcol("TIME")))
-        power *= 2.0 * float(width[0]) * float(main.getcell("INTERVAL", 0)) / sefd_jy**2
-        correlation *= 2.0 * float(width[0]) * float(main.getcell("INTERVAL", 0)) / sefd_jy**2
-    gain = np.stack([_phases(c) for c in correlation])  # (2 halves, 2 polarizations, Nants)
-    gain[_errors_rad(power) > np.radians(MAX_PHASE_ERROR_DEG)] = 1.0
-    improvement, expected = np.zeros(power.shape[1:]), np.zeros(power.shape[1:])
-    for solved, tested in ((0, 1), (1, 0)):
-        change = np.conj(gain[solved][:, :, None]) * gain[solved][:, None, :] - 1.0
-        improvement += (change * correlation[tested]).real  # both triangles: 2 Re sum over i < j
-        expected += np.abs(change) ** 2 * power[tested]
-    chi2_gain = float(improvement.sum())
-    pairs = np.triu_indices(len(names), 1)
-    thermal = np.sqrt(2.0 * float(expected.sum()))
-    scatter = error_of_sum((2.0 * (improvement - np.sign(chi2_gain) * expected / 2.0))[:, *pairs].ravel())
-    error = max(float(thermal), scatter)
-    significance = chi2_gain / error if error > 0 else 0.0
-    both = _phases(correlation.sum(axis=0))
-    certain = _errors_rad(power.sum(axis=0)) <= np.radians(MAX_PHASE_ERROR_DEG)
-    both[~certain] = 1.0
-    kept = significance > MIN_SIGNIFICANCE
-    phases = np.degrees(np.angle(both[certain])) if certain.any() else np.zeros(1)
+        time_s, correlation, power = _correlate(main, model.predict, solutions, len(names), frequency.size, progress)
+        interval_s = float(main.getcell("INTERVAL", 0))
+    weight = 2.0 * float(width[0]) * interval_s / sefd_jy**2
+    correlation *= weight
+    power *= weight
+    tables_own = np.ones(correlation.shape[:-1], dtype=np.complex128)
+    whole = _fit(correlation, power, 1, tables_own)
+    chi2_gain, significance = _improvement(whole.halves, tables_own, correlation, power)
+    best = whole if significance > MIN_SIGNIFICANCE else None
+    for n_intervals in (2, 4, 8, 16, len(time_s)):
+        if whole.certain.any() and n_intervals <= len(time_s):
+            before = tables_own if best is None else best.halves
+            shorter = _fit(correlation, power, n_intervals, before)
+            if _improvement(shorter.halves, before, correlation, power)[1] > MIN_SIGNIFICANCE:
+                best = shorter
+    result = whole if best is None else best
+    phases = np.degrees(np.angle(result.both[result.certain])) if result.certain.any() else np.zeros(1)
     return TilePhases(
-        solutions=_as_table(both, names, frequency, float(width[0]), time_s) if kept else None,
-        significance=float(significance),
+        solutions=None if best is None else _as_table(best.both, names, frequency, float(width[0]), time_s),
+        significance=significance,
         chi2_gain=chi2_gain,
         rms_deg=float(np.sqrt(np.mean(phases**2))),
-        n_receptors=int(certain.sum()),
+        n_receptors=int(whole.certain[0].sum()),
         n_sources=len(model.names),
+        n_intervals=0 if best is None else best.n_intervals,
+        interval_s=0.0 if best is None else (np.ptp(time_s) + interval_s) / best.n_intervals,
     )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Phases of ``n_intervals``, repeated for each part of the tile.
+
+    ``halves``: (Nparts, 2 halves of the channels, 2 polarizations, Nants), solved on each half. ``both``: (Nparts, 2,
+    Nants), solved on both. ``certain``: same shape; whether the phase is known within `MAX_PHASE_ERROR_DEG`.
+    """
+
+    n_intervals: int
+    halves: NDArray[np.complex128]
+    both: NDArray[np.complex128]
+    certain: NDArray[np.bool_]
+
+
+def _fit(correlation: NDArray[np.complex128], power: NDArray[np.float64], n_intervals: int, before: NDArray[np.complex128]) -> _Fit:
+    """Solve for the phases of intervals; uncertain ones stay as ``before``, of the shape of halves."""
+    groups = np.array_split(np.arange(len(correlation)), n_intervals)
+    interval = np.repeat(np.arange(n_intervals), [one.size for one in groups])
+    c, q = (np.stack([of_parts[one].sum(axis=0) for one in groups]) for of_parts in (correlation, power))
+    most = np.radians(MAX_PHASE_ERROR_DEG)
+    halves = np.where((_errors_rad(q) <= most)[interval], _phases(c)[interval], before)
+    certain = (_errors_rad(q.sum(axis=1)) <= most)[interval]
+    both = np.where(certain, _phases(c.sum(axis=1))[interval], _unit(before.sum(axis=1)))
+    return _Fit(n_intervals, halves, both, certain)
+
+
+def _improvement(
+    new: NDArray[np.complex128], old: NDArray[np.complex128], correlation: NDArray[np.complex128], power: NDArray[np.float64]
+) -> tuple[float, float]:
+    """By how much phases improve the half of the channels on which they were not solved.
+
+    Returns:
+        The decrease of chi-squared, and the same in standard deviations.
+    """
+    improvement, expected = np.zeros(power.shape[2:]), np.zeros(power.shape[2:])
+    for solved, tested in ((0, 1), (1, 0)):
+        change = _of_baselines(new[:, solved]) - _of_baselines(old[:, solved])
+        improvement += (change * correlation[:, tested]).real.sum(axis=0)  # both triangles: 2 Re sum over i < j
+        expected += (np.abs(change) ** 2 * power[:, tested]).sum(axis=0)
+    chi2_gain = float(improvement.sum())
+    thermal = float(np.sqrt(2.0 * expected.sum()))
+    pairs = np.triu_indices(power.shape[-1], 1)
+    scatter = error_of_sum((2.0 * (improvement - np.sign(chi2_gain) * expected / 2.0))[:, *pairs].ravel())
+    error = max(thermal, scatter)
+    return chi2_gain, chi2_gain / error if error > 0 else 0.0
+
+
+def _of_baselines(gain: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """``conj(g_i) g_j`` of gains (..., Nants)."""
+    return np.conj(gain[..., :, None]) * gain[..., None, :]
+
+
+def _unit(values: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """Values divided by their amplitudes; 1 where that is 0."""
+    size = np.abs(values)
+    return np.where(size > 0, values / np.where(size > 0, size, 1.0), 1.0)
 
 
 def _correlate(
@@ -159,19 +221,23 @@ def _correlate(
     n_ants: int,
     n_chan: int,
     progress: Callable[[float], None] | None,
-) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
-    """Compute ``sum w V conj(M)`` and ``sum w |M|**2``, hermitian.
+) -> tuple[NDArray[np.float64], NDArray[np.complex128], NDArray[np.float64]]:
+    """Compute ``sum w V conj(M)`` and ``sum w |M|**2``, hermitian, of each part of the tile.
 
     Returns:
-        Both of shape (2 halves of the channels, 2 polarizations, Nants, Nants).
+        Time of each part, the middle of its integrations (s), and both sums, (Nparts, 2 halves of the channels, 2
+        polarizations, Nants, Nants).
     """
     from dsa110_assets.calibration._kernels import correlate
 
-    r = np.zeros((2, 2, n_ants, n_ants), dtype=np.complex128)
-    q = np.zeros((2, 2, n_ants, n_ants))
     time_column = np.asarray(main.getcol("TIME"))
     scale = read_apparent_scale(main)
-    for first, last in integrations(time_column):
+    bounds = list(integrations(time_column))
+    parts = np.array_split(np.arange(len(bounds)), min(_MOST_PARTS, len(bounds)))
+    part_of = np.repeat(np.arange(len(parts)), [one.size for one in parts])
+    r = np.zeros((len(parts), 2, 2, n_ants, n_ants), dtype=np.complex128)
+    q = np.zeros(r.shape)
+    for (first, last), part in zip(bounds, part_of, strict=True):
         if progress is not None:
             progress(first / time_column.size)
         gain, gain_flag = combine_solutions(solutions, float(time_column[first]), "linear", n_chan)
@@ -187,34 +253,28 @@ def _correlate(
             )  # fmt: skip
             for half in range(2):
                 for p in range(2):
-                    np.add.at(r[half, p], (a1, a2), one_r[:, half, p])
-                    np.add.at(q[half, p], (a1, a2), one_q[:, half, p])
-    return r + np.conj(np.swapaxes(r, 2, 3)), q + np.swapaxes(q, 2, 3)
+                    np.add.at(r[part, half, p], (a1, a2), one_r[:, half, p])
+                    np.add.at(q[part, half, p], (a1, a2), one_q[:, half, p])
+    middle = np.array([float(np.mean([time_column[bounds[i][0]] for i in one])) for one in parts])
+    return middle, r + np.conj(np.swapaxes(r, 3, 4)), q + np.swapaxes(q, 3, 4)
 
 
 def _phases(correlation: NDArray[np.complex128]) -> NDArray[np.complex128]:
-    """Find unit gains (2, Nants) that maximize ``Re sum conj(g_i) g_j R_ij``, by repeated projection.
+    """Find unit gains (..., Nants) that maximize ``Re sum conj(g_i) g_j R_ij``, by repeated projection.
 
-    The mean phase is 0; antennas without data get 1.
+    The mean phase is 0; antennas without data get 1. ``correlation``: (..., Nants, Nants).
     """
-    result = np.ones(correlation.shape[:2], dtype=np.complex128)
-    for p, matrix in enumerate(correlation):
-        data = np.abs(matrix).sum(axis=1) > 0
-        gain = np.ones(matrix.shape[0], dtype=np.complex128)
-        for _ in range(_ITERATIONS):
-            new = matrix @ gain
-            new = np.where(data, new / np.where(np.abs(new) > 0, np.abs(new), 1.0), 1.0)
-            new = new + gain  # average with the last step; otherwise the iteration alternates between two solutions
-            new = np.where(data, new / np.where(np.abs(new) > 0, np.abs(new), 1.0), 1.0)
-            change = np.abs(new - gain).max()
-            gain = new
-            if change < 1e-9:
-                break
-        if data.any():
-            mean = gain[data].sum()
-            gain[data] *= np.conj(mean) / max(abs(mean), 1e-300)
-        result[p] = gain
-    return result
+    data = np.abs(correlation).sum(axis=-1) > 0
+    gain = np.ones(data.shape, dtype=np.complex128)
+    for _ in range(_ITERATIONS):
+        new = np.where(data, _unit((correlation @ gain[..., None])[..., 0]), 1.0)
+        new = np.where(data, _unit(new + gain), 1.0)  # mean of two steps; otherwise it alternates between two solutions
+        change = np.abs(new - gain).max()
+        gain = new
+        if change < 1e-9:
+            break
+    mean = np.where(data, gain, 0.0).sum(axis=-1, keepdims=True)
+    return np.where(data, gain * np.conj(_unit(mean)), 1.0)
 
 
 def _errors_rad(power: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -224,20 +284,23 @@ def _errors_rad(power: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _as_table(
-    gain: NDArray[np.complex128], names: tuple[str, ...], frequency: NDArray[np.float64], width_hz: float, time_s: float
+    gain: NDArray[np.complex128], names: tuple[str, ...], frequency: NDArray[np.float64], width_hz: float, time_s: NDArray[np.float64]
 ) -> CalTable:
-    """Put the phases into a table for `apply`: one solution over the whole band."""
-    shape = (1, len(names), 1, 2)
+    """Put phases (Nparts, 2, Nants) into a table for `apply`: over the whole band, at the times of the parts."""
+    values = np.ascontiguousarray(np.swapaxes(gain, 1, 2))[:, :, None, :]
+    same = bool(np.all(values == values[0]))
+    if same:
+        values, time_s = values[:1], np.array([time_s.mean()])
     return CalTable(
         path=Path("tile phases"),
         kind="G Jones",
-        time_s=np.array([time_s]),
+        time_s=time_s,
         frequency_hz=np.array([frequency.mean()]),
         width_hz=np.array([np.ptp(frequency) + width_hz]),
         window=np.zeros(1, dtype=np.int64),
-        gain=np.ascontiguousarray(gain.T).reshape(shape),
-        flag=np.zeros(shape, dtype=bool),
-        snr=np.zeros(shape),
+        gain=values,
+        flag=np.zeros(values.shape, dtype=bool),
+        snr=np.zeros(values.shape),
         antenna_names=names,
         refants=(),
         declination_deg=None,

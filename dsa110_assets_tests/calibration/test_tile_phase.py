@@ -21,9 +21,11 @@ def tile_with(tmp_path, phases_deg, *, seed=1, sources=SKY):
     sigma = SEFD_JY / np.sqrt(2 * 4 * 244140.625 * 12.884901888)
     tile = write_small_ms(tmp_path / "tile.ms", sky, n_ant=12, n_chan=32, n_time=6, noise=sigma, seed=seed)
     with table(str(tile.path), readonly=False, ack=False) as ms:
-        turn = np.ones(117, dtype=complex)
-        turn[100:112] = np.exp(1j * np.radians(phases_deg))
-        ms.putcol("DATA", ms.getcol("DATA") * (turn[ms.getcol("ANTENNA1")] * turn[ms.getcol("ANTENNA2")].conj())[:, None, None])
+        _, integration = np.unique(ms.getcol("TIME"), return_inverse=True)
+        turn = np.ones((6, 117), dtype=complex)
+        turn[:, 100:112] = np.exp(1j * np.radians(phases_deg))  # of the tile (12,), or of each integration (6, 12)
+        turns = turn[integration, ms.getcol("ANTENNA1")] * turn[integration, ms.getcol("ANTENNA2")].conj()
+        ms.putcol("DATA", ms.getcol("DATA") * turns[:, None, None])
     gain = tile.gain[None]
     solutions = CalTable(
         Path("truth"), "B Jones", np.array([61_100.25 * 86400.0]), tile.frequency_hz, np.full(32, 4 * 244140.625), np.zeros(32, dtype=int),
@@ -38,6 +40,8 @@ def test_the_phases_of_a_drifted_tile_are_found_and_improve_it(tmp_path):
     phases = solve_tile_phases(tile.path, [tables], sky, smearing=False)
     assert phases.kept
     assert phases.significance > MIN_SIGNIFICANCE
+    assert phases.n_intervals == 1  # the drift is the same all the time
+    assert phases.interval_s == pytest.approx(6 * 12.884901888)
     found = np.degrees(np.angle(phases.solutions.gain[0, 100:112, 0]))
     error = found - drift[:, None]
     assert np.std(error - error.mean(axis=0)) < 5.0  # thermal: 1 / sqrt(sum of |M|^2 / sigma^2) is 3 deg here
@@ -51,6 +55,20 @@ def test_the_phases_of_a_drifted_tile_are_found_and_improve_it(tmp_path):
         coherent.append((data * model.conj()[:, :, None]).real.sum() / (2 * (np.abs(model) ** 2).sum()))
     assert coherent[0] < 0.9  # phase noise of 25 deg loses 1 - exp(-0.19) = 17 % of the flux
     assert coherent[1] == pytest.approx(1.0, abs=0.03)
+
+
+def test_phases_that_turn_within_a_tile_are_followed(tmp_path):
+    """By 60 degrees on each side of the middle: one phase for all of it leaves most of that."""
+    rate = np.random.default_rng(2).normal(0, 1, 12)
+    turning = np.linspace(-60, 60, 6)[:, None] * rate
+    tile, tables, sky = tile_with(tmp_path, turning, sources=[(name, ra, dec, 4 * jy, index) for name, ra, dec, jy, index in SKY])
+    phases = solve_tile_phases(tile.path, [tables], sky, smearing=False)
+    assert phases.kept
+    assert phases.n_intervals == 6
+    assert phases.figures()["tile_phases_interval_s"] == pytest.approx(12.884901888)
+    found = np.degrees(np.angle(phases.solutions.gain[:, 100:112, 0] * np.exp(-1j * np.radians(turning))[..., None]))
+    error = found - found.mean(axis=1, keepdims=True)
+    assert np.std(error) < 3.0  # thermal: 1.8 deg for a third of a minute, four times the sky of the test above
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

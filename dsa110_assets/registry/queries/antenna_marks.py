@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, func, or_, select, text, union, update
+from sqlalchemy import ColumnElement, Text, and_, false, func, or_, select, text, union, update
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 from sqlalchemy.orm import Session
 
@@ -17,6 +17,7 @@ MARK = (
     AntennaMark.marked_at, AntennaMark.removed_by, AntennaMark.removed_at,
 )  # fmt: skip
 _VALID = AntennaMark.removed_at.is_(None)
+_LONGEST_DAYS = 1.0
 
 
 def bad_antennas(session: Session, group_id: str) -> list[str]:
@@ -103,7 +104,8 @@ def flagged_otherwise(session: Session, *, between_mjd: tuple[float, float | Non
         inside.append(IngestGroup.end_mjd > between_mjd[0])
         inside += [] if between_mjd[1] is None else [IngestGroup.start_mjd < between_mjd[1]]
     flagged = select(MeasurementSetRow.group_id).where(text("bad_antennas <> '{}'"))  # as in the index
-    marked = select(IngestGroup.group_id).join(AntennaMark, _covers()).where(_VALID, *inside)
+    of_marks = [_in_span(*span) for span in _spans(session)]
+    marked = select(IngestGroup.group_id).join(AntennaMark, _covers()).where(_VALID, or_(false(), *of_marks), *inside)
     concerned = union(flagged, marked).subquery()
     statement = (
         select(MeasurementSetRow.group_id)
@@ -113,6 +115,26 @@ def flagged_otherwise(session: Session, *, between_mjd: tuple[float, float | Non
         .order_by(MeasurementSetRow.group_id)
     )
     return list(session.scalars(statement))
+
+
+def _spans(session: Session) -> list[tuple[float, float | None]]:
+    """Spans of time of the valid marks, without overlaps; None: no end. A condition on each finds rows by an index."""
+    spans: list[tuple[float, float | None]] = []
+    for begin, end in session.execute(
+        select(AntennaMark.from_mjd, AntennaMark.to_mjd).where(_VALID).order_by(AntennaMark.from_mjd)
+    ).tuples():
+        last = spans[-1] if spans else None
+        if last is None or (last[1] is not None and begin > last[1]):
+            spans.append((begin, end))
+        elif last[1] is not None:
+            spans[-1] = (last[0], None if end is None else max(end, last[1]))
+    return spans
+
+
+def _in_span(begin_mjd: float, end_mjd: float | None) -> ColumnElement[bool]:
+    """Whether an observation, which is shorter than `_LONGEST_DAYS`, may have a part in a span."""
+    begins = IngestGroup.start_mjd > begin_mjd - _LONGEST_DAYS
+    return begins if end_mjd is None else and_(begins, IngestGroup.start_mjd < end_mjd)
 
 
 def _covers() -> ColumnElement[bool]:
