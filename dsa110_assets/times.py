@@ -40,19 +40,19 @@ def group_time(group_id: str) -> datetime:
     """
     if not _GROUP_ID.fullmatch(group_id):
         raise NonRetriableError(group_id, "not an observation's identifier (YYYY-MM-DDTHH:MM:SS)", "list them with `dsa110 ingest status`")
-    return datetime.strptime(group_id, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    return datetime.fromisoformat(group_id).replace(tzinfo=UTC)  # C code: pages do it a thousand times
 
 
 def tile_partition(group_id: str) -> tuple[str, str]:
     """(night, slot) of an observation: ``("2026-03-01", "05:10")``, the 5-minute slot of its start."""
     start = group_time(group_id)
-    return start.strftime("%Y-%m-%d"), f"{start.hour:02d}:{start.minute - start.minute % SLOT_MINUTES:02d}"
+    return group_id[:10], f"{start.hour:02d}:{start.minute - start.minute % SLOT_MINUTES:02d}"
 
 
 def hour_partition(group_id: str) -> tuple[str, str]:
     """(night, hour) of an observation: ``("2026-03-01", "05")``."""
     start = group_time(group_id)
-    return start.strftime("%Y-%m-%d"), f"{start.hour:02d}"
+    return group_id[:10], f"{start.hour:02d}"
 
 
 def slot_window(night: str, slot: str) -> tuple[datetime, datetime]:

@@ -10,7 +10,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, create_model
 
 from dsa110_assets.api import files
-from dsa110_assets.api.access import Access, Opened
+from dsa110_assets.api.access import Opened
 from dsa110_assets.api.answers import (
     BINARY,
     MOST_EDGES,
@@ -46,7 +46,7 @@ from dsa110_assets.registry.queries import pages
 from dsa110_assets.registry.queries.images import image_of, images_of_month, listed_sources_within, mosaics_with
 from dsa110_assets.registry.queries.quality import qa_metrics, spread_of
 from dsa110_assets.registry.schema import ImageRow
-from dsa110_assets.stages.provenance.versions import versions_of
+from dsa110_assets.stages.provenance.versions import version_ids
 from dsa110_assets.stages.table import TILE_IMAGE
 
 router = APIRouter()
@@ -129,7 +129,7 @@ def list_images(
             after=key_of(cursor, *((float, str) if sort == "noise" else (str,))),
             limit=rows,
         )
-        found = with_verdicts(opened, session, page.rows)
+        found = with_verdicts(session, page.rows)
         if verdict is not None:
             found = [one for one in found if one["verdict"] is not None and one["verdict"]["word"] == verdict]
         return paged(request, page, found)
@@ -171,7 +171,7 @@ def show_image(opened: Opened, group_id: ObservationId) -> dict[str, Any]:
     """
     with opened.session() as session:
         row = _image_row(session, group_id)
-        found = with_verdicts(opened, session, [image_columns(row)])[0] | {
+        found = with_verdicts(session, [image_columns(row)])[0] | {
             "quality": [quality_row(one) for one in qa_metrics(session, TILE_IMAGE.name, group_id).values()],
             "month": spread_of(session, TILE_IMAGE.name, images_of_month(session, row.mid_mjd)),
             "tables": pages.tables_of(session, group_id),
@@ -199,20 +199,20 @@ def cut_out_image(
     return files.cut_out(path, ra_deg, dec_deg, size_arcmin, form, noise)
 
 
-def with_verdicts(opened: Access, session: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_verdicts(session: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add verdict and current version to rows of images."""
     from dsa110_assets.stages.products.gates import verdicts
 
     names = [row["group_id"] for row in rows]
     judged = verdicts(session, names)
-    versions = versions_of(session, TILE_IMAGE.name, names)
+    versions = version_ids(session, TILE_IMAGE.name, names)
     return [
         row
         | {
             "verdict": None
             if (verdict := judged.get(row["group_id"])) is None
             else {"word": verdict.word, "reason": verdict.reason, "next_step": verdict.next_step, "provisional": verdict.provisional},
-            "version_id": versions.get(str(opened.paths.image_dir(row["group_id"]))),
+            "version_id": versions.get(row["group_id"]),
         }
         for row in rows
     ]

@@ -91,6 +91,6 @@ def show_observation(opened: Opened, group_id: ObservationId) -> dict[str, Any]:
             "files": [asdict(one) for one in details.files] if details else [],
             "measurement_sets": pages.measurement_sets_of(session, group_id),
             "tables": pages.tables_of(session, group_id),
-            "image": None if image is None else with_verdicts(opened, session, [image_columns(image)])[0],
+            "image": None if image is None else with_verdicts(session, [image_columns(image)])[0],
             "versions": versions,
         }

@@ -53,7 +53,7 @@ def list_covering(
     with opened.session() as session:
         page = covering_images(session, ra_deg, dec_deg, extent_of(opened.config), before=None if after is None else after[0], limit=limit)
         mosaics = mosaics_with(session, [row["group_id"] for row in page.rows])
-        rows = with_verdicts(opened, session, page.rows)
+        rows = with_verdicts(session, page.rows)
     return paged(request, page, [row | {"mosaics": [dict(one) for one in mosaics[row["group_id"]]]} for row in rows])
 
 

@@ -104,10 +104,11 @@ def read_page(
             raise InvalidRequestError("cursor", "belongs to another list or order", "take `next` of the page before, unchanged")
         statement = statement.where(key < tuple_(*after) if descending else key > tuple_(*after))
     ordered = statement.order_by(*(column.desc() if descending else column for column in order)).limit(min(limit, MOST_ROWS) + 1)
-    rows = [dict(row) for row in session.execute(ordered).mappings()]
+    result = session.execute(ordered)
+    names = list(result.keys())
+    rows = [dict(zip(names, row, strict=True)) for row in result]
     more = len(rows) > limit
-    names = [column.key for column in order]
-    return Page(rows[:limit], tuple(rows[limit - 1][str(name)] for name in names) if more else None)
+    return Page(rows[:limit], tuple(rows[limit - 1][str(column.key)] for column in order) if more else None)
 
 
 def observations(

@@ -103,13 +103,22 @@ def amend_content(session: Session, product: str, key: str) -> None:
 
 def versions_of(session: Session, product: str, keys: Iterable[str]) -> dict[str, int]:
     """Current versions of products, as ``inputs`` of another product; missing products are left out."""
+    return {reference(product, key, path): version_id for key, path, version_id in _current(session, product, keys)}
+
+
+def version_ids(session: Session, product: str, keys: Iterable[str]) -> dict[str, int]:
+    """Current versions of products by key; missing products are left out."""
+    return {key: version_id for key, _, version_id in _current(session, product, keys)}
+
+
+def _current(session: Session, product: str, keys: Iterable[str]) -> Iterable[tuple[str, str | None, int]]:
     query = (
         select(ProductVersion.key, ProductVersion.path, ProductVersion.version_id)
         .distinct(ProductVersion.key)
         .where(ProductVersion.product == product, ProductVersion.key.in_(list(keys)))
         .order_by(ProductVersion.key, ProductVersion.version_id.desc())
     )
-    return {reference(product, key, path): version_id for key, path, version_id in session.execute(query).tuples()}
+    return session.execute(query).tuples()
 
 
 def provenance(platform: Platform, product: str, inputs: Mapping[str, int], **more: str) -> dict[str, str]:
