@@ -386,7 +386,7 @@ def figures(tiles: Sequence[TileResult]) -> dict[str, Any]:
         "noise_away_over_thermal": [round(tile.noise_away_over_thermal, 2) for tile in tiles],
         "false": [tile.false for tile in tiles],
         "detected": [tile.detected for tile in tiles],
-        "lost": [int((~ours["seen"]).sum()), len(ours)],
+        "lost": [int((~ours["seen"]).sum()), len(ours), int((~points["seen"]).sum())],
         "position_median_arcsec": [round(float(np.median(shifts[axis])), 2) for axis in shifts],
         "position_pull_width": round(float(pulls.std()), 2),
         "position_largest_arcsec": round(float(np.hypot(*shifts.values()).max()), 2),
@@ -419,12 +419,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         east, north = row["position_median_arcsec"]
         pulled = "; ".join("-" if one is None else f"{one[0]:+.1f} +- {one[1]:.1f}" for one in row["to_catalog_percent"].values())
         checks = sorted({check for tile in row["failed_checks"] for check in tile})
+        lost_points = f", points {row['lost'][2]}" if len(row["lost"]) > 2 else ""
         lines.append(
             f"| {row['effect']} | {rings} | {near} | {pulled} | {row['pull_width']} ({row['pull_width_robust']}; {row['pull_width_by_noise']}) | {row['largest_pull'][0]:+.1f} | "
             f"{', '.join(f'{value:.0f}' for value in row['extended'][:2])} | "
             f"{', '.join(f'{value:.2f}' for value in row['noise_over_thermal'])} | "
             f"{', '.join(f'{value:.2f}' for value in row['noise_away_over_thermal'])} | {sum(row['false'])} of {sum(row['detected'])} | "
-            f"{row['lost'][0]} of {row['lost'][1]} | {east:+.2f}, {north:+.2f}, {row['position_largest_arcsec']} | "
+            f"{row['lost'][0]} of {row['lost'][1]}{lost_points} | {east:+.2f}, {north:+.2f}, {row['position_largest_arcsec']} | "
             f"{row['position_pull_width']} | {', '.join(checks) or '-'}{'' if row['accepted'] else '; tables'} |"
         )
     return "\n".join(lines)
