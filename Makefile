@@ -21,6 +21,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@echo "Compiling loops (a minute) ..."
+	@$(BIN)/python -m dsa110_assets.stages.operations.kernels || echo "They are compiled when they are first called instead."
 	@touch $@
 
 WORKERS ?= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import date, timedelta
@@ -28,7 +29,7 @@ from dsa110_assets.registry.provenance import current_version
 from dsa110_assets.registry.schema import CaltableRow, GroupState, ImageRow, ProductVersion
 from dsa110_assets.simulation import faults
 from dsa110_assets.simulation.night import DemoPlan, demo_plan
-from dsa110_assets.stages.operations import alerts, backfill, retiring
+from dsa110_assets.stages.operations import alerts, backfill, kernels, retiring
 from dsa110_assets.stages.operations.staleness import stale_partitions
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.product import Level
@@ -56,6 +57,7 @@ class Night:
         self.instance = instance
         self.resource = PlatformResource.with_config(config)
         self.run_keys: set[str] = set()
+        self.loops: set[str] = set()
 
     def run_until_quiet(self) -> None:
         """Evaluate the sensors until two rounds in a row request nothing new."""
@@ -96,6 +98,13 @@ class Night:
         assert result.success, request.run_key
 
 
+def loops_compiled() -> set[str]:
+    """Loops that this process has compiled, or read from disk."""
+    return set(
+        kernels.compiled([one for name, one in sys.modules.items() if name.startswith("dsa110_assets.") and name.endswith("kernels")])
+    )
+
+
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory, registry_url: str) -> tuple[Night, Platform, DemoPlan, DemoPlaces, dict[str, str]]:
     empty(registry_url)
@@ -109,6 +118,7 @@ def night(tmp_path_factory: pytest.TempPathFactory, registry_url: str) -> tuple[
     config: PipelineConfig = WatchedConfig(_env_file=None, **settings, database_url=SecretStr(registry_url)).model_copy(
         update={"hour_settle_s": 0.001}
     )
+    before_loops = loops_compiled()  # other tests call loops with other types
     for number in range(2):
         truth = plan.simulate(places.incoming, number)
     broken = places.incoming / "2026-03-12T04:50:00_sb03.hdf5"
@@ -121,6 +131,7 @@ def night(tmp_path_factory: pytest.TempPathFactory, registry_url: str) -> tuple[
         one = Night(config, instance)
         with watched_stages():
             one.run_until_quiet()
+        one.loops = loops_compiled() - before_loops
         yield one, platform, plan, places, before
 
 
@@ -137,6 +148,11 @@ def test_every_asset_from_raw_subbands_to_candidates_is_materialized(night: Any)
         assert one.instance.get_latest_materialization_event(dg.AssetKey(name)) is not None, name
     tiles = one.instance.get_materialized_partitions(dg.AssetKey("tile_image"))
     assert len(tiles) == N_TILES * len(plan.nights)
+
+
+def test_every_loop_that_the_night_calls_is_compiled_at_installation(night: Any) -> None:
+    lacking = sorted(night[0].loops - set(kernels.listed()))
+    assert not lacking, f"add to {kernels.LIST.name}: {lacking}"
 
 
 def test_the_tile_image_shows_a_preview_and_numbers(night: Any) -> None:
