@@ -23,6 +23,11 @@ from dsa110_assets.errors import ChildFailedError, ConfigurationError, DiskFullE
 from dsa110_assets.files import says_disk_is_full
 
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.005, 0.1
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ORDERLY_STOP = frozenset((*(-number for number in _STOPS), *(128 + number for number in _STOPS)))
+"""Exit codes of a program that was asked to end: minus the signal, or 128 plus it if a shell or the program says so."""
+_OWN_SIGNAL_S = 2.0
+"""Time for the signal that ended a child to reach this process too."""
 _LAST_LINES = 3
 
 
@@ -108,6 +113,10 @@ def run_children(
 ) -> list[ChildEnd]:
     """Run children in parallel until all have ended or one has failed. No child is left running on return or error.
 
+    Slurm and systemd send the signal of an orderly stop to every process at once, and a child may have died of it
+    before it reaches this one. That is no failure of the child, so a child that was asked to end is returned only
+    if nothing interrupts this process within 2 s.
+
     Args:
         children: the programs.
         subject: file or product that an error is about.
@@ -132,6 +141,8 @@ def run_children(
                 running.remove(ended)
                 ends.append(ended.end())
                 if ends[-1].code != 0:
+                    if ends[-1].code in _ORDERLY_STOP:
+                        time.sleep(_OWN_SIGNAL_S)
                     return ends
             if running and time.monotonic() >= deadline:
                 raise ChildFailedError(subject, f"{running[0].child.name} did not end within {timeout_s:g} s", timeout_advice)

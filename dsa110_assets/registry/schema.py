@@ -984,7 +984,8 @@ class RunWorker(Base):
     """A run of Dagster that a worker makes, or that waits for one (``claimed_at`` is empty).
 
     ``version``: code and settings that may make it. ``preferred_host``: host that made the Measurement Set.
-    ``lost_at``: the run was given up, and publishes nothing any more. ``ended_at``: its process has ended.
+    ``lost_at``: the run was given up, and publishes nothing any more. ``lost_why``: why; without ``lost_at``, that its
+    worker is being stopped (`registry.queries.workers.STOPPED`). ``ended_at``: its process has ended.
     """
 
     __tablename__ = "run_workers"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from dsa110_assets.common import child_process
 from dsa110_assets.common.child_process import Child, run_child, run_children
 from dsa110_assets.errors import ChildFailedError, ConfigurationError
 
@@ -170,3 +173,28 @@ def test_a_child_can_use_the_file_descriptors_passed_to_it():
     finally:
         os.close(reader)
         os.close(writer)
+
+
+# --- orderly stops ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("program", ["os.kill(os.getpid(), 15)", "sys.exit(143)"])
+def test_a_child_that_dies_of_an_orderly_stop_before_its_parent_hears_of_it_is_no_failure(program):
+    """As under Slurm and systemd, which tell every process. The parent's signal comes later here, and interrupts it."""
+    later = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    later.daemon = True
+    later.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(python(f"import os, sys; {program}"))
+    later.join()
+
+
+def test_a_child_that_is_killed_for_its_memory_fails_at_once_and_one_that_ends_itself_after_a_while(monkeypatch):
+    monkeypatch.setattr(child_process, "_OWN_SIGNAL_S", 0.3)
+    slept: list[float] = []
+    sleep = time.sleep
+    monkeypatch.setattr(child_process.time, "sleep", lambda seconds: (slept.append(seconds), sleep(seconds)))
+    for number, waits in ((signal.SIGKILL, 0), (signal.SIGTERM, 1)):
+        slept.clear()
+        end = run(python(f"import os; os.kill(os.getpid(), {int(number)})"))
+        assert slept.count(0.3) == waits
+        with pytest.raises(ChildFailedError, match=f"killed by signal {int(number)}"):
+            end.raise_if_failed("tile", ADVICE)

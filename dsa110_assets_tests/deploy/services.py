@@ -190,12 +190,18 @@ def _read_token(one: Newcomer) -> None:
 
 
 def renew(one: Newcomer) -> None:
-    """Bring the machine of the last time to the present commit, as an upgrade does."""
-    subprocess.run(
-        ["git", "push", "--quiet", "--force", str(one.machine.root / ORIGIN.lstrip("/")), "HEAD:renewed"], cwd=REPOSITORY, check=True
-    )
+    """Bring the machine of the last time to the present commit, as an upgrade does.
+
+    It may have been left in the middle of anything: packages half installed, no branch checked out after the way back.
+    """
+    origin = str(one.machine.root / ORIGIN.lstrip("/"))
+    named = subprocess.run(["git", "--git-dir", origin, "symbolic-ref", "--short", "HEAD"], check=True, capture_output=True, text=True)
+    branch = named.stdout.strip()  # what clones get, and what the page pulls
+    subprocess.run(["git", "push", "--quiet", "--force", origin, f"HEAD:refs/heads/{branch}"], cwd=REPOSITORY, check=True)
+    one.machine.run("dpkg --configure --pending")
     one.machine.run(
-        "cd /opt/dsa110 && git fetch --quiet origin renewed && git reset --quiet --hard FETCH_HEAD && make .venv/.installed docs && "
+        f"cd /opt/dsa110 && git fetch --quiet --force origin && git checkout --quiet --force {branch} && "
+        f"git reset --quiet --hard origin/{branch} && make .venv/.installed docs && "
         "cp -r deploy/systemd/dsa110* /etc/systemd/system/ && cp deploy/nginx/dsa110.conf /etc/nginx/conf.d/ && systemctl daemon-reload && "
         "systemctl reset-failed && systemctl reload nginx && systemctl restart dsa110.target"
     )
@@ -331,14 +337,19 @@ def timer(one: Newcomer) -> None:
         state["ActiveState"] == "active" and re.search(r" 16:0\d:|16:10:00", state["NextElapseUSecRealtime"]) is not None, f"timer: {state}"
     )
     changed = "/run/systemd/system/dsa110-backup.timer.d"
+
+    def backups() -> set[str]:
+        return set(one.machine.run("ls /stage/backup").stdout.split())
+
+    before, old = backups(), "registry-2026-01-01T160000.dump"
     one.machine.run(
-        "touch -d '40 days ago' /stage/backup/registry-2026-01-01T160000.dump; "
+        f"touch -d '40 days ago' /stage/backup/{old}; "
         f"mkdir -p {changed}; printf '[Timer]\\nRandomizedDelaySec=0\\nOnActiveSec=2\\nAccuracySec=1\\n' > {changed}/now.conf; "
         "systemctl daemon-reload; systemctl restart dsa110-backup.timer"
     )
     one.until(lambda: one.show("dsa110-backup.service", "ExecMainExitTimestampMonotonic", "ActiveState") != {}, "the backup", 10)
     try:
-        one.until(lambda: len(one.machine.run("ls /stage/backup").stdout.split()) == 2, "a backup, and no old one", 180.0)
+        one.until(lambda: len((now := backups()) - before) == 2 and old not in now, "a backup of two files, and no old one", 180.0)
     except RuntimeError as error:
         journal_of_it = one.machine.run("journalctl --no-pager -u dsa110-backup").stdout
         one.expect(False, f"{error}: {one.machine.run('ls -l /stage/backup').stdout} {journal_of_it}")
@@ -490,7 +501,7 @@ def main(arguments: list[str] | None = None) -> int:
                 PARTS[name](one)
                 for what in one.figures.keys() - known:
                     print(f"          {what}: {one.figures[what]}", file=sys.stderr, flush=True)
-            except (RuntimeError, subprocess.SubprocessError) as error:
+            except (RuntimeError, AssertionError, subprocess.SubprocessError) as error:
                 one.expect(False, f"{name}: {error}")
                 if name == "install":
                     break

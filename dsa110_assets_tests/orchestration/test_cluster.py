@@ -190,6 +190,35 @@ def test_a_run_without_code_is_made_by_a_process_of_its_own_whose_failure_is_rep
     assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob(f"dsa110-run-{os.getpid()}-*"))
 
 
+def test_a_run_that_ends_while_its_worker_stops_is_excused_and_one_that_is_killed_for_its_memory_is_not(
+    launcher: ClusterRunLauncher, instance: dg.DagsterInstance, config: PipelineConfig, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`scancel` tells the run too, which may end first; a run that does not end in time is killed by its worker."""
+    monkeypatch.setattr(worker, "SAME_SIGNAL_S", 0.5)
+    monkeypatch.setattr(worker, "ORDERLY_END_S", 0.5)
+    monkeypatch.setattr(dg.DagsterInstance, "get", lambda: dg.DagsterInstance.from_ref(instance.get_ref()))
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    for program, stops_after_s, excused in (
+        ("import os; os.kill(os.getpid(), 15)", 0.3, True),
+        (deaf, 0.0, True),
+        ("import os; os.kill(os.getpid(), 9)", None, False),
+    ):
+        one = launched(launcher, instance)
+        with database.session() as session:
+            workers.claim(session, worker="here:1", host=worker.this_host(), queue="dsa110-pipeline", version=launcher._version)
+        here = Worker(config, queue="dsa110-pipeline", slots=1)
+        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            if stops_after_s is not None:
+                threading.Timer(stops_after_s, here.is_stopping.set).start()
+            job = worker._Job(one.run_id, process)
+            here._end(job, here._wait(job, process))
+        assert status_of(instance, one) == dg.DagsterRunStatus.FAILURE
+        with database.session() as session:
+            assert workers.was_stopped(session, one.run_id) == excused
+
+
 def test_a_worker_finds_a_run_without_the_broker_and_makes_no_more_than_its_slots(
     launcher: ClusterRunLauncher, instance: dg.DagsterInstance, config: PipelineConfig, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -27,7 +29,8 @@ from dsa110_assets.orchestration.launcher import HOST_TAG, WatchedRunLauncher, n
 from dsa110_assets.orchestration.resources import PlatformResource
 from dsa110_assets.orchestration.running import GROUP_TAG
 from dsa110_assets.registry.database import Database
-from dsa110_assets.registry.schema import GroupState, IngestGroup, TileStage
+from dsa110_assets.registry.queries import workers
+from dsa110_assets.registry.schema import GroupState, IngestGroup, RunWorker, TileStage
 from dsa110_assets.stages.operations import alerts, services
 from dsa110_assets.stages.platform import Platform
 from dsa110_assets.stages.queue.attempts import attempt, now
@@ -253,6 +256,55 @@ def test_pitfall_30_a_run_that_was_killed_by_an_orderly_stop_counts_as_no_failur
     with database.session() as session:
         group = session.get_one(IngestGroup, GROUP)
         assert (group.state, group.error_type, group.failures) == (GroupState.PENDING, error_type, failures)
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+@pytest.mark.parametrize(("stopped", "error_type", "failures"), [(True, "StoppedError", 0), (False, "ChildFailedError", 1)])
+def test_pitfall_30_a_run_that_was_killed_while_its_worker_stopped_counts_as_no_failure(
+    database: Database,
+    registry_config: PipelineConfig,
+    instance: dg.DagsterInstance,
+    stopped: bool,
+    given_up: bool,
+    error_type: str,
+    failures: int,
+) -> None:
+    """As when Slurm kills what has not ended in time; ``given_up``: the worker too, so that it says nothing more."""
+    run = create_run(instance, dg.DagsterRunStatus.FAILURE)
+    leased_by(database, run.run_id, now())
+    with database.session() as session:
+        session.add(RunWorker(run_id=run.run_id, queue="q", version="v", priority=0, host="host7", exit_code=-9, claimed_at=now()))
+    with database.session() as session:
+        if stopped:
+            workers.record_stop(session, run.run_id)
+        if given_up:
+            workers.give_up(session, [run.run_id], "host7 gave no sign of life for 61 s")
+    look_for_dead_runs(instance, registry_config)
+    with database.session() as session:
+        group = session.get_one(IngestGroup, GROUP)
+        assert (group.state, group.error_type, group.failures) == (GroupState.PENDING, error_type, failures)
+
+
+def test_pitfall_30_a_second_signal_does_not_keep_a_stopped_run_from_returning_its_observation(
+    database: Database, registry_config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`scancel` tells the run, and the worker, which is told too, then tells the run once more."""
+    with database.session() as session:
+        accept_files(session, observation(), now())
+        close_ready_observations(session, now(), settings())
+    fail = ledger.fail
+
+    def told_again(*args: Any, **options: Any) -> GroupState:
+        os.kill(os.getpid(), signal.SIGINT)
+        return fail(*args, **options)
+
+    monkeypatch.setattr(ledger, "fail", told_again)
+    with pytest.raises(KeyboardInterrupt, match="the first"), attempt(Platform.open(registry_config), TileRun(GROUP, "run-1")):
+        raise KeyboardInterrupt("the first")
+    with database.session() as session:
+        group = session.get_one(IngestGroup, GROUP)
+        assert (group.state, group.error_type, group.failures) == (GroupState.PENDING, "StoppedError", 0)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_pitfall_30_a_deleted_run_is_a_dead_run_with_an_alert_until_its_observation_is_made(

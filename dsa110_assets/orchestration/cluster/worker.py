@@ -43,6 +43,9 @@ MODULE = "dsa110_assets.orchestration.cluster.worker"
 ORDERLY_END_S = 20.0
 """Time for a run to end after it was interrupted; then its processes are killed."""
 POLL_S = 0.2
+SAME_SIGNAL_S = 2.0
+"""Time for the signal that ended a run to reach its worker too: Slurm sends it to every process of a job."""
+_WAS_STOPPED = "the worker was stopped"
 _SCRATCH = "dsa110-run-"
 _log = logging.getLogger("dsa110.worker")
 
@@ -145,7 +148,12 @@ class Worker:
             os.close(reader)
             os.close(writer)
             shutil.rmtree(scratch, ignore_errors=True)
+        self._end(job, code)
+
+    def _end(self, job: _Job, code: int) -> None:
         _log.info("run %s has ended with code %d%s", job.run_id, code, f" ({job.stop})" if job.stop else "")
+        if job.stop == _WAS_STOPPED:
+            self._record(lambda session: workers.record_stop(session, job.run_id))
         self._report_end(job, code)
 
     def _wait(self, job: _Job, process: subprocess.Popen[bytes]) -> int:
@@ -153,17 +161,30 @@ class Worker:
         asked_at: float | None = None
         while (code := process.poll()) is None:
             if self.is_stopping.is_set() and not job.stop:
-                job.stop = "the worker was stopped"
+                job.stop = _WAS_STOPPED
             if job.stop and asked_at is None:
                 asked_at = time.monotonic()
                 process.send_signal(signal.SIGKILL if job.kill else signal.SIGINT)
+                self._note_stop(job)
             if asked_at is not None and time.monotonic() - asked_at > ORDERLY_END_S:
                 process.kill()
             time.sleep(POLL_S)
         for one in _processes_of(job.run_id):
             with suppress(psutil.NoSuchProcess):
                 one.kill()
+        if code != 0 and not job.stop and self.is_stopping.wait(SAME_SIGNAL_S):
+            job.stop = _WAS_STOPPED
         return code
+
+    def _note_stop(self, job: _Job) -> None:
+        """Record that the worker ends, at once: a service manager that waits no longer kills the worker too."""
+        if job.stop != _WAS_STOPPED:
+            return
+        try:
+            with self._database.session() as session:
+                workers.record_stop(session, job.run_id)
+        except (PipelineError, SQLAlchemyError) as error:
+            self._say(f"the registry does not answer: {error}")
 
     def _report_end(self, job: _Job, code: int) -> None:
         """Tell Dagster of a run that could not tell itself, and the registry of every end."""

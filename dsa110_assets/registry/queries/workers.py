@@ -21,6 +21,8 @@ BEAT_S = 5.0
 """Interval of the beats of a worker, for itself and its runs."""
 WORKERS_KEPT_DAYS = 7
 """Workers without a beat for so long, and those that ended in order, are forgotten after this many days."""
+STOPPED = "its worker was stopped"
+"""``lost_why`` of a run whose worker ends in order: it may not be able to say more."""
 _OPEN = (RunWorker.ended_at.is_(None), RunWorker.lost_at.is_(None))
 _SILENT_S = "extract(epoch FROM now() - greatest(beat_at, pg_postmaster_start_time()))"
 """Seconds without a beat. While the database was down, nobody could give one."""
@@ -38,7 +40,8 @@ _BEAT = text("""
 UPDATE run_workers SET beat_at = now() WHERE worker = :worker AND run_id = ANY(:run_ids) AND ended_at IS NULL AND lost_at IS NULL
 """)
 _GIVE_UP_SILENT = text(f"""
-UPDATE run_workers SET lost_at = now(), lost_why = 'host ' || host || ' gave no sign of life for ' || round({_SILENT_S}) || ' s'
+UPDATE run_workers
+SET lost_at = now(), lost_why = coalesce(lost_why, 'host ' || host || ' gave no sign of life for ' || round({_SILENT_S}) || ' s')
 WHERE claimed_at IS NOT NULL AND ended_at IS NULL AND lost_at IS NULL AND {_SILENT_S} > :lost_s
 RETURNING run_id
 """)  # noqa: S608 - a constant of this module
@@ -115,6 +118,16 @@ def record_end(session: Session, run_id: str, exit_code: int) -> None:
     session.execute(update(RunWorker).where(RunWorker.run_id == run_id).values(ended_at=func.now(), exit_code=exit_code))
 
 
+def record_stop(session: Session, run_id: str) -> None:
+    """Record that the worker of a run ends in order: however the run ends now, that is no failure of its work."""
+    session.execute(update(RunWorker).where(RunWorker.run_id == run_id, RunWorker.lost_at.is_(None)).values(lost_why=STOPPED))
+
+
+def was_stopped(session: Session, run_id: str) -> bool:
+    """Whether a run ended while its worker ended in order."""
+    return session.scalar(select(RunWorker.lost_why).where(RunWorker.run_id == run_id)) == STOPPED
+
+
 def request_cancel(session: Session, run_id: str) -> bool:
     """Ask the worker of a run to end it; whether a worker has it. A run that waits is withdrawn.
 
@@ -137,7 +150,11 @@ def give_up_silent(session: Session, lost_s: float) -> list[str]:
 
 def give_up(session: Session, run_ids: Collection[str], why: str) -> None:
     """Give up runs that Dagster does not expect any more: deleted ones, or those that it has ended."""
-    session.execute(update(RunWorker).where(RunWorker.run_id.in_(list(run_ids)), *_OPEN).values(lost_at=func.now(), lost_why=why))
+    session.execute(
+        update(RunWorker)
+        .where(RunWorker.run_id.in_(list(run_ids)), *_OPEN)
+        .values(lost_at=func.now(), lost_why=func.coalesce(RunWorker.lost_why, why))
+    )
 
 
 def open_runs(session: Session) -> list[str]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
+from dsa110_assets.common.interrupts import uninterrupted
 from dsa110_assets.errors import (
     DiskFullError,
     IncompleteGroupError,
@@ -59,9 +60,10 @@ def attempt(platform: Platform, run: TileRun) -> Iterator[int]:
     except LeaseLostError:
         raise
     except BaseException as error:
-        reason = _reason(error, platform, run)
-        with platform.database.session() as session:
-            ledger.fail(session, run.group_id, number, reason, now(), max_attempts=platform.config.max_attempts)
+        with uninterrupted():
+            reason = _reason(error, platform, run)
+            with platform.database.session() as session:
+                ledger.fail(session, run.group_id, number, reason, now(), max_attempts=platform.config.max_attempts)
         if reason is not error and isinstance(error, Exception):
             raise reason from error
         raise

@@ -23,6 +23,7 @@ from dsa110_assets.ingest.scan import ScanReport, scan_directory
 from dsa110_assets.ingest.sweep import Confirmed, Sweep
 from dsa110_assets.ingest.timeline import SkippedSlot, Span, skipped_slots
 from dsa110_assets.ingest.watch import Watcher
+from dsa110_assets.registry.queries import workers
 from dsa110_assets.registry.queries.timeline import with_the_one_before
 from dsa110_assets.registry.schema import GroupState, IngestGroup
 from dsa110_assets.stages.operations import disk, services
@@ -236,8 +237,9 @@ class RunEnd(StrEnum):
 def return_after_death(platform: Platform, observation: LeasedObservation, run: str, end: RunEnd) -> bool:
     """Return an observation to the queue whose run ended without recording it; whether it was done.
 
-    If a person canceled the run, the observation fails instead. A run that died with the platform's last orderly stop
-    counts as no failure. Nothing changes if the run recorded its end, or if another attempt has taken over.
+    If a person canceled the run, the observation fails instead. A run that died with the platform's last orderly stop,
+    or with that of its worker, counts as no failure. Nothing changes if the run recorded its end, or if another attempt
+    has taken over.
     """
     stopped_at = services.last_stop(platform.config)
     with platform.database.session() as session:
@@ -253,6 +255,8 @@ def return_after_death(platform: Platform, observation: LeasedObservation, run: 
             group.run_id = None
         elif stopped_at is not None and group.started_at is not None and group.started_at < stopped_at:
             error = stopped(group.group_id, f"run {run} was killed")
+        elif workers.was_stopped(session, run):
+            error = stopped(group.group_id, f"run {run} ended with its worker")
         ledger.fail(session, group.group_id, group.attempt, error, now(), max_attempts=platform.config.max_attempts, delay_s=DIED_DELAY_S)
         return True
 
