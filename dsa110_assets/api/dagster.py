@@ -300,7 +300,7 @@ def _certificates() -> SSLContext:
     """The authorities that are trusted; reading them takes 40 ms, which every request would do again."""
     import httpx2
 
-    return httpx2.create_ssl_context()
+    return httpx2.create_ssl_context(trust_env=False)
 
 
 def _backfill(found: Mapping[str, Any]) -> BackfillState:

@@ -49,11 +49,11 @@ _MOST_PARTS = 24
 class TilePhases:
     """Result of a phase solution.
 
-    ``solutions``: a table for `apply`, None if the tables' phases stay. ``significance``: by how much one phase for the
-    whole tile improves the channels on which it was not solved, in standard deviations of that (negative: worse).
-    ``chi2_gain``: decrease of chi-squared on those channels. ``rms_deg``: of the phases. ``n_receptors``: whose phase
-    is known. ``n_sources``: in the model. ``n_intervals``: of the phases, 0 if none are kept; ``interval_s``: length of
-    one, the mean if they differ.
+    ``solutions``: a table for `apply`, with a row for each integration if phases change, None if the tables' phases
+    stay. ``significance``: by how much one phase for the whole tile improves the channels on which it was not
+    solved, in standard deviations of that (negative: worse). ``chi2_gain``: decrease of chi-squared on those
+    channels. ``rms_deg``: of the phases. ``n_receptors``: whose phase is known. ``n_sources``: in the model.
+    ``n_intervals``: of the phases, 0 if none are kept; ``interval_s``: length of one, the mean if they differ.
     """
 
     solutions: CalTable | None
@@ -127,7 +127,7 @@ def solve_tile_phases(
     width = np.full(frequency.size, averaging.channel_hz * averaging.channels)
     solutions = [fit_to_data(one if isinstance(one, CalTable) else read_caltable(one), names, frequency, width) for one in tables]
     with open_table(ms) as main:
-        time_s, correlation, power = _correlate(main, model.predict, solutions, len(names), frequency.size, progress)
+        time_s, part_of, correlation, power = _correlate(main, model.predict, solutions, len(names), frequency.size, progress)
         interval_s = float(main.getcell("INTERVAL", 0))
     weight = 2.0 * float(width[0]) * interval_s / sefd_jy**2
     correlation *= weight
@@ -136,8 +136,9 @@ def solve_tile_phases(
     whole = _fit(correlation, power, 1, tables_own)
     chi2_gain, significance = _improvement(whole.halves, tables_own, correlation, power)
     best = whole if significance > MIN_SIGNIFICANCE else None
-    for n_intervals in (2, 4, 8, 16, len(time_s)):
-        if whole.certain.any() and n_intervals <= len(time_s):
+    n_parts = len(correlation)
+    for n_intervals in (2, 4, 8, 16, n_parts):
+        if whole.certain.any() and n_intervals <= n_parts:
             before = tables_own if best is None else best.halves
             shorter = _fit(correlation, power, n_intervals, before)
             if _improvement(shorter.halves, before, correlation, power)[1] > MIN_SIGNIFICANCE:
@@ -145,7 +146,7 @@ def solve_tile_phases(
     result = whole if best is None else best
     phases = np.degrees(np.angle(result.both[result.certain])) if result.certain.any() else np.zeros(1)
     return TilePhases(
-        solutions=None if best is None else _as_table(best.both, names, frequency, float(width[0]), time_s),
+        solutions=None if best is None else _as_table(best.both[part_of], names, frequency, float(width[0]), time_s),
         significance=significance,
         chi2_gain=chi2_gain,
         rms_deg=float(np.sqrt(np.mean(phases**2))),
@@ -221,11 +222,11 @@ def _correlate(
     n_ants: int,
     n_chan: int,
     progress: Callable[[float], None] | None,
-) -> tuple[NDArray[np.float64], NDArray[np.complex128], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.complex128], NDArray[np.float64]]:
     """Compute ``sum w V conj(M)`` and ``sum w |M|**2``, hermitian, of each part of the tile.
 
     Returns:
-        Time of each part, the middle of its integrations (s), and both sums, (Nparts, 2 halves of the channels, 2
+        Time (s) of each integration, the part that it belongs to, and both sums, (Nparts, 2 halves of the channels, 2
         polarizations, Nants, Nants).
     """
     from dsa110_assets.calibration._kernels import correlate
@@ -255,8 +256,8 @@ def _correlate(
                 for p in range(2):
                     np.add.at(r[part, half, p], (a1, a2), one_r[:, half, p])
                     np.add.at(q[part, half, p], (a1, a2), one_q[:, half, p])
-    middle = np.array([float(np.mean([time_column[bounds[i][0]] for i in one])) for one in parts])
-    return middle, r + np.conj(np.swapaxes(r, 3, 4)), q + np.swapaxes(q, 3, 4)
+    times = time_column[[first for first, _ in bounds]].astype(np.float64)
+    return times, part_of, r + np.conj(np.swapaxes(r, 3, 4)), q + np.swapaxes(q, 3, 4)
 
 
 def _phases(correlation: NDArray[np.complex128]) -> NDArray[np.complex128]:
@@ -286,7 +287,10 @@ def _errors_rad(power: NDArray[np.float64]) -> NDArray[np.float64]:
 def _as_table(
     gain: NDArray[np.complex128], names: tuple[str, ...], frequency: NDArray[np.float64], width_hz: float, time_s: NDArray[np.float64]
 ) -> CalTable:
-    """Put phases (Nparts, 2, Nants) into a table for `apply`: over the whole band, at the times of the parts."""
+    """Put phases (Nintegrations, 2, Nants) into a table for `apply`, over the whole band.
+
+    `apply` interpolates between times. At those of the integrations it does not, so amplitudes stay 1.
+    """
     values = np.ascontiguousarray(np.swapaxes(gain, 1, 2))[:, :, None, :]
     same = bool(np.all(values == values[0]))
     if same:

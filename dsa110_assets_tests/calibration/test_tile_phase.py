@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from casacore.tables import table
 
+from dsa110_assets.calibration import tile_phase
 from dsa110_assets.calibration.apply import apply_calibration
 from dsa110_assets.calibration.caltable import CalTable
 from dsa110_assets.calibration.tile_phase import MIN_SIGNIFICANCE, solve_tile_phases
@@ -69,6 +70,23 @@ def test_phases_that_turn_within_a_tile_are_followed(tmp_path):
     found = np.degrees(np.angle(phases.solutions.gain[:, 100:112, 0] * np.exp(-1j * np.radians(turning))[..., None]))
     error = found - found.mean(axis=1, keepdims=True)
     assert np.std(error) < 3.0  # thermal: 1.8 deg for a third of a minute, four times the sky of the test above
+
+
+def test_phases_that_jump_between_parts_of_several_integrations_leave_amplitudes_alone(tmp_path, monkeypatch):
+    """Interpolated between the parts, gains would be smaller than 1 there, and fluxes larger."""
+    monkeypatch.setattr(tile_phase, "_MOST_PARTS", 3)
+    jumps = np.random.default_rng(3).choice([-60.0, 60.0], (3, 12)).repeat(2, axis=0)
+    tile, tables, sky = tile_with(tmp_path, jumps, sources=[(name, ra, dec, 4 * jy, index) for name, ra, dec, jy, index in SKY])
+    phases = solve_tile_phases(tile.path, [tables], sky, smearing=False)
+    assert phases.n_intervals == 3
+    apply_calibration(tile.path, [tables, phases.solutions], tmp_path / "after.ms", chan_avg=1)
+    with table(str(tile.path), ack=False) as ms:
+        model = tile.model[ms.getcol("ANTENNA1") != ms.getcol("ANTENNA2")]
+        _, integration = np.unique(ms.getcol("TIME")[ms.getcol("ANTENNA1") != ms.getcol("ANTENNA2")], return_inverse=True)
+    with table(str(tmp_path / "after.ms"), ack=False) as ms:
+        product = (ms.getcol("DATA") * model.conj()[:, :, None]).real.sum(axis=(1, 2))
+    share = np.bincount(integration, product) / (2 * np.bincount(integration, (np.abs(model) ** 2).sum(axis=1)))
+    assert share == pytest.approx(1.0, abs=0.03)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -182,9 +182,11 @@ def test_a_child_that_dies_of_an_orderly_stop_before_its_parent_hears_of_it_is_n
     later = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     later.daemon = True
     later.start()
-    with pytest.raises(KeyboardInterrupt):
-        run(python(f"import os, sys; {program}"))
-    later.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(python(f"import os, sys; {program}"))
+    finally:
+        later.cancel()  # else it would interrupt whatever runs when this test has failed
 
 
 def test_a_child_that_is_killed_for_its_memory_fails_at_once_and_one_that_ends_itself_after_a_while(monkeypatch):

@@ -205,3 +205,34 @@ def _flags(ms: Path) -> dict[str, float]:
 
 def _with(first: np.ndarray, second: np.ndarray, numbers: set[int]) -> np.ndarray:
     return np.isin(first, list(numbers)) | np.isin(second, list(numbers))
+
+
+def test_marks_that_overlap_or_lie_apart_find_exactly_the_sets_of_their_spans(database: Database) -> None:
+    """The condition on each span only helps an index; what it finds is what each mark says of each observation."""
+    starts = [f"2026-03-{day:02d}T{hour:02d}:00:00" for day in range(1, 11) for hour in (5, 17)]
+    marks = [
+        ("1", "2026-03-02T00:00:00", "2026-03-02T06:00:00"),
+        ("2", "2026-03-02T05:02:00", "2026-03-03T17:01:00"),  # begins and ends within an observation
+        ("1", "2026-03-05T00:00:00", "2026-03-05T04:00:00"),  # between two of them
+        ("3", "2026-03-08T12:00:00", None),
+        ("4", "2026-03-09T00:00:00", "2026-03-09T01:00:00"),  # within the one without an end
+    ]
+    with database.session() as session:
+        for start in starts:
+            add_observation(session, start)
+    with database.session() as session:
+        for start in starts:
+            group = session.get_one(IngestGroup, start)
+            upsert_measurement_set(
+                session, path=f"/ms/{start}", group_id=start, kind="raw", status="flagged", start_mjd=group.start_mjd, mid_mjd=group.mid_mjd,
+                end_mjd=group.end_mjd, ra_deg=0, dec_deg=16, pointing_dec_deg=16, n_channels=1, flagged_fraction=0, size_bytes=1, bad_antennas=[],
+            )  # fmt: skip
+        assert antenna_marks.flagged_otherwise(session) == []
+        for antenna, begin, end in marks:
+            antenna_marks.put(session, antenna, from_mjd=mjd(begin), to_mjd=None if end is None else mjd(end), reason="x", person="y")
+        session.flush()
+        spans = [(mjd(begin), np.inf if end is None else mjd(end)) for _, begin, end in marks]
+        rows = [session.get_one(IngestGroup, start) for start in starts]
+        expected = [row.group_id for row in rows if any(begin < row.end_mjd and row.start_mjd < end for begin, end in spans)]
+        assert antenna_marks.flagged_otherwise(session) == expected
+        assert 0 < len(expected) < len(starts)

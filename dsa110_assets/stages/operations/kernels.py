@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,8 +70,9 @@ def _notation(of: Any) -> str:
 
 def main() -> None:
     """Compile all of the list, on all cores."""
-    with multiprocessing.get_context("spawn").Pool(len(os.sched_getaffinity(0))) as pool:
-        for _ in pool.imap_unordered(compile_one, listed(), chunksize=1):
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=spawn) as pool:  # a killed process ends it with an error
+        for _ in pool.map(compile_one, listed()):
             pass
 
 
